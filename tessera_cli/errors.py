@@ -1,0 +1,59 @@
+"""Every error a user can meet: what happened, why, what to do, and the exit code of the command.
+
+Exit codes: 2 usage or configuration, 3 nothing to embed, 4 some tiles failed (a rerun resumes),
+5 the output folder belongs to other settings, 69/75 source unavailable, 77 credentials.
+"""
+
+
+class TesseraError(Exception):
+    """Base of all errors with a message meant for the user."""
+
+    exit_code = 1
+
+
+class UsageError(TesseraError):
+    """An option, an input file or a model that cannot be used as given."""
+
+    exit_code = 2
+
+
+class NothingToEmbedError(TesseraError):
+    """The request is valid, yet holds no pixel or no imagery."""
+
+    exit_code = 3
+
+
+class PartialFailureError(TesseraError):
+    """Some tiles failed; what is finished stays, a rerun does the rest."""
+
+    exit_code = 4
+
+
+class IdentityError(TesseraError):
+    """The output folder was made with other settings, or two inputs contradict each other."""
+
+    exit_code = 5
+
+
+class SourceRefusedError(TesseraError):
+    """The catalogue or the storage refused to answer (4xx other than 404/410)."""
+
+    exit_code = 69
+
+
+class SourceUnavailableError(TesseraError):
+    """The catalogue or the storage cannot be reached at the moment; try again later."""
+
+    exit_code = 75
+
+
+class CredentialsError(TesseraError):
+    """Credentials are missing or were rejected."""
+
+    exit_code = 77
+
+
+class TileError(TesseraError):
+    """One tile cannot be finished; the others go on."""
+
+    exit_code = 4

@@ -1,0 +1,109 @@
+"""The fixed output grid: UTM, 10 m, tiles of 512 x 512 pixels whose corners are multiples of 5120 m."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from affine import Affine
+from pyproj import Transformer
+from shapely.geometry.base import BaseGeometry
+
+RESOLUTION = 10
+TILE_SIZE = 512
+TILE_METRES = RESOLUTION * TILE_SIZE
+_TILE_ID = re.compile(r"utm(\d{2})([ns])_c(-?\d+)_r(-?\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One cell of the grid: column = floor(E / 5120), row = floor(N / 5120), in metres of the UTM zone."""
+
+    epsg: int
+    column: int
+    row: int
+
+    @classmethod
+    def from_id(cls, tile_id: str) -> Tile:
+        match = _TILE_ID.fullmatch(tile_id)
+        if not match:
+            raise ValueError(f"{tile_id!r} is not a tile id such as utm31n_c0112_r1098")
+        zone, hemisphere, column, row = match.groups()
+        return cls((32600 if hemisphere == "n" else 32700) + int(zone), int(column), int(row))
+
+    @property
+    def id(self) -> str:
+        hemisphere = "n" if self.epsg < 32700 else "s"
+        return f"utm{self.epsg % 100:02d}{hemisphere}_c{self.column:04d}_r{self.row:04d}"
+
+    @property
+    def crs(self) -> str:
+        return f"EPSG:{self.epsg}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (TILE_SIZE, TILE_SIZE)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in metres."""
+        west, south = self.column * TILE_METRES, self.row * TILE_METRES
+        return (west, south, west + TILE_METRES, south + TILE_METRES)
+
+    @property
+    def transform(self) -> Affine:
+        west, _, _, north = self.bounds
+        return Affine(RESOLUTION, 0, west, 0, -RESOLUTION, north)
+
+    @functools.cached_property
+    def outline(self) -> BaseGeometry:
+        """The square in longitude and latitude (21 points per side); longitudes may exceed 180 near the antimeridian."""
+        square = shapely.segmentize(shapely.box(*self.bounds), TILE_METRES / 21)
+        lonlat = shapely.transform(square, from_utm(self.epsg).transform, interleaved=False)
+        west, _, east, _ = lonlat.bounds
+        if east - west > 180:
+            lonlat = shapely.transform(lonlat, lambda lon, lat: (np.where(lon < 0, lon + 360, lon), lat), interleaved=False)
+        return lonlat
+
+
+@functools.lru_cache
+def to_utm(epsg: int) -> Transformer:
+    """Longitude, latitude -> easting, northing."""
+    return Transformer.from_crs(4326, epsg, always_xy=True)
+
+
+@functools.lru_cache
+def from_utm(epsg: int) -> Transformer:
+    """Easting, northing -> longitude, latitude."""
+    return Transformer.from_crs(epsg, 4326, always_xy=True)
+
+
+def utm_zone(lon: float, lat: float) -> int:
+    """Zone number 1..60 with the Norway and Svalbard exceptions; longitude 180 belongs to zone 60."""
+    if 56 <= lat < 64 and 3 <= lon < 12:
+        return 32
+    if 72 <= lat < 84:
+        for west, east, zone in ((0, 9, 31), (9, 21, 33), (21, 33, 35), (33, 42, 37)):
+            if west <= lon < east:
+                return zone
+    return min(int((lon + 180) // 6) + 1, 60)
+
+
+def utm_epsg(lon: float, lat: float) -> int:
+    return (32600 if lat >= 0 else 32700) + utm_zone(lon, lat)
+
+
+def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
+    """Tiles whose square intersects `geometry` (in metres of `epsg`), row by row from the north-west."""
+    if geometry.is_empty:
+        return []
+    west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for float noise
+    columns = range(math.floor(west / TILE_METRES), math.floor(east / TILE_METRES) + 1)
+    rows = range(math.floor(south / TILE_METRES), math.floor(north / TILE_METRES) + 1)
+    shapely.prepare(geometry)
+    tiles = (Tile(epsg, column, row) for row in reversed(rows) for column in columns)
+    return [tile for tile in tiles if geometry.intersects(shapely.box(*tile.bounds))]
