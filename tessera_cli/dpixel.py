@@ -64,11 +64,11 @@ class DPixels:
     @functools.cached_property
     def s1_asc_valid(self) -> np.ndarray:
         """bool (Ta, H, W): VV or VH present."""
-        return self.s1_asc.any(axis=-1)
+        return np.asarray(self.s1_asc.any(axis=-1))
 
     @functools.cached_property
     def s1_desc_valid(self) -> np.ndarray:
-        return self.s1_desc.any(axis=-1)
+        return np.asarray(self.s1_desc.any(axis=-1))
 
     @functools.cached_property
     def counts(self) -> np.ndarray:

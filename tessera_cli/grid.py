@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +62,11 @@ class Tile:
 
     @functools.cached_property
     def outline(self) -> BaseGeometry:
-        """The square in longitude and latitude (21 points per side); longitudes may exceed 180 near the antimeridian."""
+        """The square in longitude and latitude; near the antimeridian longitudes exceed 180."""
         square = shapely.segmentize(shapely.box(*self.bounds), TILE_METRES / 21)
         lonlat = shapely.transform(square, from_utm(self.epsg).transform, interleaved=False)
-        west, _, east, _ = lonlat.bounds
-        if east - west > 180:
-            lonlat = shapely.transform(lonlat, lambda lon, lat: (np.where(lon < 0, lon + 360, lon), lat), interleaved=False)
+        if lonlat.bounds[2] - lonlat.bounds[0] > 180:
+            lonlat = shapely.transform(lonlat, lambda x, y: (np.where(x < 0, x + 360, x), y), interleaved=False)
         return lonlat
 
 
@@ -107,3 +107,28 @@ def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
     shapely.prepare(geometry)
     tiles = (Tile(epsg, column, row) for row in reversed(rows) for column in columns)
     return [tile for tile in tiles if geometry.intersects(shapely.box(*tile.bounds))]
+
+
+@dataclass(frozen=True, eq=False)
+class TileRequest:
+    """A tile and the pixels of it that were asked for."""
+
+    tile: Tile
+    packed: bytes
+    """The mask as `pack_mask` makes it: a large AOI keeps thousands of these."""
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """bool (512, 512)"""
+        return unpack_mask(self.packed, self.tile.shape)
+
+
+def pack_mask(mask: np.ndarray) -> bytes:
+    """bool (H, W) -> a few hundred bytes."""
+    return zlib.compress(np.packbits(mask).tobytes(), 6)
+
+
+def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """The inverse of `pack_mask`: a writable bool array of `shape`."""
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)

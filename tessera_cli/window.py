@@ -45,8 +45,7 @@ class Window:
         match = _WINDOW.fullmatch(text.strip())
         if not match:
             raise UsageError(f"--window {text!r} is not a range. Write 2023-07/2024-06 or 2023-07-01/2024-06-30.")
-        y0, m0, d0, y1, m1, d1 = (int(g) if g else None for g in match.groups())
-        assert y0 and m0 and y1 and m1
+        y0, m0, d0, y1, m1, d1 = (int(g or 0) for g in match.groups())
         try:
             start = dt.date(y0, m0, d0 or 1)
             end = dt.date(y1, m1, d1 or calendar.monthrange(y1, m1)[1])
@@ -110,4 +109,6 @@ def _month_before(day: dt.date) -> dt.date:
 def day_of_year(dates: np.ndarray) -> np.ndarray:
     """Day of year 1..366 of each date: datetime64 (...,) -> uint16 (...,)."""
     days = np.asarray(dates).astype("datetime64[D]")
-    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64).astype(np.uint16) + np.uint16(1)
+    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64).astype(np.uint16) + np.uint16(
+        1
+    )

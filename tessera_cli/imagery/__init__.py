@@ -1,0 +1,6 @@
+"""Scenes + tile -> arrays: the only place that reads satellite pixels."""
+
+from tessera_cli.imagery.assemble import read_dpixels
+from tessera_cli.imagery.reader import GDAL_OPTIONS, Reader
+
+__all__ = ["GDAL_OPTIONS", "Reader", "read_dpixels"]

@@ -1,0 +1,223 @@
+"""The area of interest: polygons in longitude and latitude, from a file, standard input or a bounding box."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+from shapely import affinity
+from shapely.geometry.base import BaseGeometry
+
+from tessera_cli.errors import NothingToEmbedError, UsageError
+
+log = logging.getLogger(__name__)
+
+EXPECTED = "Give a geometry, Feature or FeatureCollection."
+MAX_LAT, MIN_LAT = 84.0, -80.0  # the range of UTM
+
+
+@dataclass(frozen=True)
+class Aoi:
+    """One or more areas; each is embedded in the UTM zone of its own centroid."""
+
+    name: str
+    features: tuple[BaseGeometry, ...]
+    """Valid polygons or multipolygons in degrees, longitudes within -180..180, none crossing the antimeridian."""
+
+    @classmethod
+    def from_bbox(cls, west: float, south: float, east: float, north: float, *, name: str = "bbox") -> Aoi:
+        """A box of longitudes and latitudes; west > east crosses the antimeridian."""
+        text = f"--bbox {west:g} {south:g} {east:g} {north:g}"
+        if not all(map(np.isfinite, (west, south, east, north))):
+            raise UsageError(f"{text}: four finite numbers are needed. Write --bbox WEST SOUTH EAST NORTH in degrees.")
+        _check_degrees(text, (west, south, east, north))
+        if south >= north:
+            raise UsageError(f"{text}: south is not below north. Write --bbox WEST SOUTH EAST NORTH.")
+        if west == east:
+            raise UsageError(f"{text}: west equals east. Write --bbox WEST SOUTH EAST NORTH.")
+        if west < east:
+            boxes = [shapely.box(west, south, east, north)]
+        elif east + 360 - west < 180:
+            boxes = [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
+        else:
+            raise UsageError(
+                f"{text}: west lies east of east. Swap them: --bbox {east:g} {south:g} {west:g} {north:g}."
+            )
+        return cls._checked(name, boxes, text)
+
+    @classmethod
+    def from_geojson(cls, text: str, *, name: str = "aoi", origin: str = "the AOI") -> Aoi:
+        """A geometry, Feature, FeatureCollection, or a text sequence of them."""
+        objects = _json_objects(text, origin)
+        geometries = [g for obj in objects for g in _geometries(obj, origin)]
+        crs = next((c for obj in objects if (c := _declared_crs(obj, origin)) is not None), None)
+        return cls._checked(name, _to_lonlat(geometries, crs) if crs else geometries, origin)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Aoi:
+        """GeoJSON, GeoPackage, Shapefile or whatever else pyogrio reads."""
+        if not path.exists():
+            raise UsageError(f"{path}: no such file. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
+        if path.suffix.lower() in {".geojson", ".json", ".geojsonl", ".geojsons", ".ndjson"}:
+            try:
+                text = path.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"{path} cannot be read: {error}. Check the file.") from error
+            return cls.from_geojson(text, name=path.stem, origin=str(path))
+        return cls._checked(path.stem, _read_vector(path), str(path))
+
+    @classmethod
+    def _checked(cls, name: str, geometries: Iterable[BaseGeometry], origin: str) -> Aoi:
+        features: list[BaseGeometry] = []
+        for geometry in geometries:
+            if geometry is None or geometry.is_empty:
+                continue
+            if not geometry.is_valid:
+                reason = shapely.is_valid_reason(geometry)
+                log.warning("%s: a polygon is not valid (%s) and was repaired; check the result", origin, reason)
+                geometry = shapely.make_valid(geometry)
+            polygons = [p for p in shapely.get_parts(geometry) if p.geom_type == "Polygon"]
+            polygons += [
+                p
+                for part in shapely.get_parts(geometry)
+                if part.geom_type in ("MultiPolygon", "GeometryCollection")
+                for p in shapely.get_parts(part)
+                if p.geom_type == "Polygon"
+            ]
+            if not polygons:
+                kind = geometry.geom_type
+                raise UsageError(f"{origin} holds a {kind}; an area is needed. Give polygons, or buffer the {kind}.")
+            _check_degrees(origin, geometry.bounds)
+            features += _split_at_antimeridian(polygons, origin)
+        if not features:
+            raise NothingToEmbedError(f"{origin} holds no geometry, so there is nothing to embed. Give a polygon.")
+        return cls(name, tuple(features))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the polygons; the name does not matter."""
+        parts = (shapely.to_wkb(shapely.normalize(f), byte_order=1) for f in self.features)
+        return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        return tuple(float(v) for v in shapely.total_bounds(list(self.features)))  # type: ignore[return-value]
+
+
+def _check_degrees(origin: str, bounds: Iterable[float]) -> None:
+    west, south, east, north = bounds
+    if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 360:
+        hint = "Use a file with a CRS, or convert it to WGS84."
+        if max(abs(west), abs(east)) <= 90 and max(abs(south), abs(north)) <= 180:
+            hint = "Longitude and latitude look swapped: longitude comes first."
+        raise UsageError(f"{origin}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. {hint}")
+    if north > MAX_LAT or south < MIN_LAT:
+        raise UsageError(
+            f"{origin} reaches latitude {north if north > MAX_LAT else south:g}; UTM ends at {MIN_LAT:g} and "
+            f"{MAX_LAT:g} degrees. Clip the area."
+        )
+
+
+def _split_at_antimeridian(polygons: list[BaseGeometry], origin: str) -> list[BaseGeometry]:
+    """One feature per side of longitude 180, longitudes within -180..180 (RFC 7946, 3.1.9 allows other spellings)."""
+    parts: list[BaseGeometry] = []
+    for polygon in polygons:
+        west, _, east, _ = polygon.bounds
+        if len(polygons) == 1 and west >= -180 and east <= 180 and east - west > 180:
+            log.warning("%s spans more than 180 degrees of longitude; taken as crossing the antimeridian", origin)
+            polygon = shapely.transform(polygon, _east_of_greenwich, interleaved=False)
+            west, _, east, _ = polygon.bounds
+        if west >= -180 and east <= 180:
+            parts.append(polygon)
+            continue
+        for turn in (-360, 0, 360):
+            part = polygon.intersection(shapely.box(-180 + turn, -90, 180 + turn, 90))
+            if part.area > 0:
+                parts.append(affinity.translate(part, xoff=-turn))
+    east_side = [p for p in parts if p.bounds[0] > 90]
+    west_side = [p for p in parts if p.bounds[2] < -90]
+    middle = [p for p in parts if not (p.bounds[0] > 90 or p.bounds[2] < -90)]
+    groups = [east_side, west_side, middle] if east_side and west_side else [parts]
+    return [shapely.union_all(group) for group in groups if group]
+
+
+def _east_of_greenwich(lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.where(lon < 0, lon + 360, lon), lat
+
+
+def _json_objects(text: str, origin: str) -> list[Mapping[str, Any]]:
+    try:
+        found = [json.loads(text)]
+    except json.JSONDecodeError as error:
+        lines = [line.strip("\x1e\r\n\t ") for line in text.replace("\x1e", "\n").splitlines()]
+        try:
+            found = [json.loads(line) for line in lines if line]
+        except json.JSONDecodeError:
+            raise UsageError(f"{origin} is not GeoJSON: {error}. {EXPECTED}") from error
+        if not found:
+            raise UsageError(f"{origin} is empty. Give a GeoJSON geometry, Feature or FeatureCollection.") from error
+    if not all(isinstance(obj, dict) for obj in found):
+        raise UsageError(f"{origin} is JSON but not GeoJSON. {EXPECTED}")
+    return found
+
+
+def _geometries(obj: Mapping[str, Any], origin: str) -> list[BaseGeometry]:
+    kind = obj.get("type")
+    if kind == "FeatureCollection":
+        return [g for feature in obj.get("features") or [] for g in _geometries(feature, origin)]
+    if kind == "Feature":
+        return [] if obj.get("geometry") is None else _geometries(obj["geometry"], origin)
+    try:
+        return [shapely.geometry.shape(obj)]
+    except Exception as error:  # shapely raises a dozen kinds for malformed coordinates
+        raise UsageError(f"{origin} is not GeoJSON: {error}. {EXPECTED}") from error
+
+
+def _declared_crs(obj: Mapping[str, Any], origin: str) -> CRS | None:
+    """The `crs` member of the older GeoJSON; None for longitude and latitude."""
+    declared = obj.get("crs")
+    if not declared:
+        return None
+    try:
+        crs = CRS.from_user_input(declared["properties"]["name"])
+    except (CRSError, KeyError, TypeError) as error:
+        raise UsageError(f"{origin} declares a CRS that is not known: {declared}. Convert it to WGS84.") from error
+    return None if crs.is_geographic and crs.to_epsg() in (4326, None) else crs
+
+
+def _read_vector(path: Path) -> list[BaseGeometry]:
+    import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    try:
+        meta, _, wkb, _ = pyogrio.raw.read(path, columns=[])
+    except (DataSourceError, ValueError, OSError) as error:
+        raise UsageError(f"{path} cannot be read as vector data: {error}. Give GeoJSON or GeoPackage.") from error
+    geometries = [] if wkb is None else [g for g in shapely.from_wkb(wkb) if g is not None]
+    try:
+        crs = CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+    except CRSError:
+        crs = None
+    if crs is None or crs.is_engineering or "undefined" in crs.name.lower():
+        raise UsageError(f"{path} declares no CRS, so its place on Earth is unknown. Assign one (.prj or layer CRS).")
+    return geometries if crs.to_epsg() == 4326 else _to_lonlat(geometries, crs)
+
+
+def _to_lonlat(geometries: Iterable[BaseGeometry], crs: CRS) -> list[BaseGeometry]:
+    """Reproject; edges are densified first, since straight lines do not stay straight."""
+    transform = Transformer.from_crs(crs, 4326, always_xy=True).transform
+    step = 1000 / crs.axis_info[0].unit_conversion_factor if crs.is_projected else 0.01
+    return [
+        shapely.transform(shapely.segmentize(g, step), transform, interleaved=False)
+        for g in geometries
+        if not g.is_empty
+    ]

@@ -1,0 +1,121 @@
+"""STAC documents outside an API: ItemCollections, lines of items, static catalogues, from disk or the web."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from tessera_cli.errors import SourceUnavailableError, UsageError
+
+KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
+ADVICE = "Give a STAC API, a catalog.json, an ItemCollection (.json) or one item per line (.ndjson, .ndjson.gz)."
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed STAC document and where it lies: relative hrefs count from there."""
+
+    location: str
+    content: Any
+
+
+def open_document(location: str) -> Document:
+    """Read a file or URL; a folder means the catalog.json within."""
+    if not _is_url(location):
+        path = Path(location).expanduser()
+        if path.is_dir():
+            path = path / "catalog.json"
+        if not path.exists():
+            raise UsageError(f"--catalog {location}: no such file. {ADVICE}")
+        location = str(path.resolve())
+    text = _read_text(location)
+    try:
+        if location.endswith((".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")):
+            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            content: Any = {"type": "FeatureCollection", "features": lines}
+        else:
+            content = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--catalog {location} is not JSON: {error}. {ADVICE}") from error
+    if not isinstance(content, dict) or content.get("type") not in (
+        "FeatureCollection",
+        "Catalog",
+        "Collection",
+        "Feature",
+    ):
+        raise UsageError(f"--catalog {location} is JSON but not STAC. {ADVICE}")
+    return Document(location, content)
+
+
+def is_api(content: Mapping[str, Any]) -> bool:
+    """Whether the document is the landing page of an API with item search."""
+    classes = content.get("conformsTo") or []
+    return any("item-search" in str(uri) for uri in classes) or any(
+        link.get("rel") == "search" for link in content.get("links") or []
+    )
+
+
+def static_items(document: Document) -> Iterator[Mapping[str, Any]]:
+    """Every item of the document with absolute asset hrefs."""
+    kind = document.content["type"]
+    if kind == "FeatureCollection":
+        for feature in document.content.get("features") or []:
+            yield _absolute(feature, document.location)
+    elif kind == "Feature":
+        yield _absolute(document.content, document.location)
+    else:
+        yield from _walk(document, seen=set())
+
+
+def _walk(document: Document, seen: set[str]) -> Iterator[Mapping[str, Any]]:
+    seen.add(document.location)
+    for link in document.content.get("links") or []:
+        if link.get("rel") not in ("child", "item"):
+            continue
+        location = _join(document.location, str(link["href"]))
+        if location not in seen:
+            child = open_document(location)
+            yield from static_items(child) if child.content["type"] == "Feature" else _walk(child, seen)
+
+
+def _absolute(item: Any, location: str) -> Mapping[str, Any]:
+    if not isinstance(item, dict) or item.get("type") != "Feature" or "assets" not in item or "id" not in item:
+        raise UsageError(f"--catalog {location} holds features that are not STAC items. {ADVICE}")
+    assets = {key: {**asset, "href": _join(location, str(asset["href"]))} for key, asset in item["assets"].items()}
+    return {**item, "properties": item.get("properties") or {}, "assets": assets}
+
+
+def _join(base: str, href: str) -> str:
+    if _is_url(href) or href.startswith("/"):
+        return href
+    if _is_url(base):
+        return urljoin(base, href)
+    return str((Path(base).parent / href).resolve())
+
+
+def _is_url(location: str) -> bool:
+    return urlsplit(location).scheme in ("http", "https", "s3", "gs", "az", "abfs")
+
+
+def _read_text(location: str) -> str:
+    try:
+        if not _is_url(location):
+            data = Path(location).read_bytes()
+        else:
+            import requests
+
+            answer = requests.get(location, timeout=60)
+            answer.raise_for_status()
+            data = answer.content
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:  # requests' errors are OSErrors
+        if _is_url(location):
+            raise SourceUnavailableError(
+                f"{location} cannot be reached: {error}. Check the network, try again later, or give --catalog FILE."
+            ) from error
+        raise UsageError(f"--catalog {location} cannot be read: {error}. {ADVICE}") from error

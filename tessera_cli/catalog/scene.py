@@ -1,0 +1,164 @@
+"""A scene: one STAC item, reduced to what reading its pixels takes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pystac
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from tessera_cli.catalog.sources import Source
+from tessera_cli.grid import Tile
+
+KEPT_ASSET_FIELDS = ("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size")
+
+
+class Sensor(StrEnum):
+    """What a scene contributes: Sentinel-2, or one orbit direction of Sentinel-1."""
+
+    S2 = "s2"
+    S1_ASC = "s1_asc"
+    S1_DESC = "s1_desc"
+
+
+class Unusable(Exception):  # noqa: N818 - not an error: normal input that is skipped and counted
+    """Why an item is no scene of ours."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One STAC item. Equal ids are equal scenes."""
+
+    item: Mapping[str, Any]
+    """The pruned item; hrefs are absolute and unsigned."""
+    sensor: Sensor
+    missing: tuple[str, ...]
+    """Asset keys that every scene of the collection has and this one lacks."""
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any], source: Source) -> Scene:
+        """Raises Unusable with the reason for items that are normal, yet hold nothing for us."""
+        collection, properties = item.get("collection"), item.get("properties") or {}
+        if collection == source.s2_collection:
+            sensor, wanted = Sensor.S2, tuple(source.s2_assets.values())
+            cover = properties.get("eo:cloud_cover")
+            if cover is None or not float(cover) < source.max_cloud:
+                raise Unusable("cloud cover")
+        elif collection == source.s1_collection:
+            wanted = tuple(source.s1_assets.values())
+            if not all(key in item["assets"] for key in wanted):
+                raise Unusable("without both VV and VH")
+            orbit = str(properties.get("sat:orbit_state", "")).lower()
+            if orbit not in ("ascending", "descending"):
+                raise Unusable("without orbit direction")
+            sensor = Sensor.S1_ASC if orbit == "ascending" else Sensor.S1_DESC
+        else:
+            raise Unusable("other collection")
+        if not _timestamp(properties):
+            raise Unusable("without datetime")
+        missing = tuple(key for key in wanted if key not in item["assets"])
+        return cls(_prune(item, wanted), sensor, missing)
+
+    @property
+    def id(self) -> str:
+        return str(self.item["id"])
+
+    @property
+    def collection(self) -> str:
+        return str(self.item["collection"])
+
+    @property
+    def timestamp(self) -> str:
+        """The datetime as the catalogue spells it: overlaps are decided by the order of these strings."""
+        return _timestamp(self.item["properties"])
+
+    @functools.cached_property
+    def time(self) -> dt.datetime:
+        time = dt.datetime.fromisoformat(self.timestamp.replace(" ", "T"))
+        return time.astimezone(dt.timezone.utc) if time.tzinfo else time.replace(tzinfo=dt.timezone.utc)
+
+    @property
+    def date(self) -> dt.date:
+        """The UTC date, by which frames are grouped (never the solar day)."""
+        return self.time.date()
+
+    @property
+    def cloud_cover(self) -> float | None:
+        cover = self.item["properties"].get("eo:cloud_cover")
+        return None if cover is None else float(cover)
+
+    @property
+    def baseline(self) -> str | None:
+        """Processing baseline of Sentinel-2, such as 05.09."""
+        return self.item["properties"].get("s2:processing_baseline")
+
+    @functools.cached_property
+    def epsg(self) -> int | None:
+        properties = self.item["properties"]
+        code = properties.get("proj:epsg") or str(properties.get("proj:code", "")).removeprefix("EPSG:")
+        return int(code) if str(code).isdigit() else None
+
+    @functools.cached_property
+    def footprint(self) -> BaseGeometry | None:
+        """Longitude and latitude; None if the item tells neither geometry nor bbox."""
+        if self.item.get("geometry"):
+            shape = shapely.geometry.shape(self.item["geometry"])
+            return shape if shape.is_valid else shapely.make_valid(shape)
+        bbox = self.item.get("bbox")
+        return shapely.box(bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]) if bbox else None
+
+    def lies_on(self, tile: Tile) -> bool:
+        """Whether the footprint touches the tile, on a globe where longitude has no end."""
+        if self.footprint is None:
+            return True
+        centre = tile.outline.centroid.x
+        return bool(shapely.intersects(_unroll(self.footprint, centre), _unroll(tile.outline, centre)))
+
+    @functools.cached_property
+    def stac(self) -> pystac.Item:
+        return pystac.Item.from_dict(dict(self.item))
+
+
+def _unroll(geometry: BaseGeometry, centre: float) -> BaseGeometry:
+    west, _, east, _ = geometry.bounds
+    if abs((west + east) / 2 - centre) < 90 and east - west < 180:
+        return geometry
+    return shapely.transform(
+        geometry, lambda lon, lat: (np.mod(lon - centre + 180, 360) - 180 + centre, lat), interleaved=False
+    )
+
+
+def in_mosaic_order(scenes: Iterable[Scene]) -> list[Scene]:
+    """The one order that decides overlaps (the first scene wins), whatever the order of the catalogue.
+
+    Sentinel-2: date, datetime string ascending, id descending. Sentinel-1: date, orbit, datetime descending, id
+    descending. (spec: the order the official preprocessing gets from the APIs.)
+    """
+    by_id = sorted(scenes, key=lambda s: s.id, reverse=True)
+    optical = sorted((s for s in by_id if s.sensor is Sensor.S2), key=lambda s: s.timestamp)
+    radar = sorted((s for s in by_id if s.sensor is not Sensor.S2), key=lambda s: s.time, reverse=True)
+    optical.sort(key=lambda s: s.date)
+    radar.sort(key=lambda s: (s.date, s.sensor))
+    return optical + radar
+
+
+def _timestamp(properties: Mapping[str, Any]) -> str:
+    return str(properties.get("datetime") or properties.get("start_datetime") or "")
+
+
+def _prune(item: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Keep every property (a list of what to keep would lose the next spelling of a projection), drop other assets."""
+    kept = {k: v for k, v in item.items() if k not in ("links", "assets")}
+    assets = {
+        key: {k: v for k, v in item["assets"][key].items() if k in KEPT_ASSET_FIELDS or k.startswith("proj:")}
+        for key in wanted
+        if key in item["assets"]
+    }
+    return {**kept, "links": [], "assets": assets}

@@ -1,0 +1,92 @@
+"""The scenes of a run: searched once, frozen to a file, split over tiles by footprint."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tessera_cli.catalog.scene import Scene, Sensor, Unusable, in_mosaic_order
+from tessera_cli.catalog.sources import Source
+from tessera_cli.errors import UsageError
+from tessera_cli.grid import Tile
+from tessera_cli.window import Window
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Scenes in mosaic order."""
+
+    source: Source
+    scenes: tuple[Scene, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> number of items that the search found and that hold nothing for us."""
+
+    @classmethod
+    def from_items(cls, items: Iterable[Mapping[str, Any]], source: Source) -> Scenes:
+        scenes: dict[tuple[str, str], Scene] = {}
+        skipped: Counter[str] = Counter()
+        for item in items:
+            try:
+                scene = Scene.from_item(item, source)
+            except Unusable as reason:
+                skipped[str(reason)] += 1
+            else:
+                scenes.setdefault((scene.collection, scene.id), scene)
+        skipped.pop("other collection", None)
+        return cls(source, tuple(in_mosaic_order(scenes.values())), dict(skipped))
+
+    @classmethod
+    def thaw(cls, path: Path, source: Source) -> Scenes:
+        """Read what `freeze_lines` wrote."""
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as lines:
+                return cls.from_items((json.loads(line) for line in lines if line.strip()), source)
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise UsageError(f"{path} is not a frozen scene list: {error}. Remove it, or use --refresh.") from error
+
+    def freeze_lines(self) -> Iterator[Mapping[str, Any]]:
+        """One pruned STAC item per scene, in mosaic order."""
+        return (scene.item for scene in self.scenes)
+
+    def merged(self, other: Scenes) -> Scenes:
+        """Both; of equal ids, ours."""
+        skipped = Counter(self.skipped)
+        skipped.update(other.skipped)
+        items = [scene.item for scene in (*self.scenes, *other.scenes)]
+        return Scenes(self.source, Scenes.from_items(items, self.source).scenes, dict(skipped))
+
+    def on(self, tile: Tile, window: Window) -> Scenes:
+        """Those whose footprint touches the tile, within the window."""
+        return self._where(lambda s: s.date in window and s.lies_on(tile))
+
+    def within(self, window: Window) -> Scenes:
+        return self._where(lambda s: s.date in window)
+
+    def without(self, ids: Iterable[str]) -> Scenes:
+        dropped = set(ids)
+        return self._where(lambda s: s.id not in dropped)
+
+    def of(self, *sensors: Sensor) -> tuple[Scene, ...]:
+        return tuple(s for s in self.scenes if s.sensor in sensors)
+
+    @property
+    def has_radar(self) -> bool:
+        return any(s.sensor is not Sensor.S2 for s in self.scenes)
+
+    def _where(self, keep: Any) -> Scenes:
+        return Scenes(self.source, tuple(s for s in self.scenes if keep(s)), self.skipped)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+
+def by_date(scenes: Iterable[Scene]) -> list[tuple[dt.date, tuple[Scene, ...]]]:
+    """Scenes in mosaic order, grouped into the frames they make."""
+    return [(date, tuple(group)) for date, group in groupby(scenes, key=lambda s: s.date)]

@@ -1,0 +1,41 @@
+"""Sentinel-2 arithmetic of the official preprocessing: clear pixels, mosaic of a date, offset. Pure numpy."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import numpy as np
+
+CLOUDED_CLASSES = (0, 1, 2, 3, 8, 9)
+"""SCL: no data, saturated, dark, shadow, cloud medium and high. Cirrus 10 and snow 11 count as clear."""
+NO_SCENE = -1
+OFFSET = 1000
+
+
+def clear(scl: np.ndarray) -> np.ndarray:
+    """bool: the pixel is usable. `scl` uint8 of any shape."""
+    return ~np.isin(scl, CLOUDED_CLASSES)
+
+
+def winners(scl: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:
+    """int16 (H, W): index of the first scene that is clear at the pixel, NO_SCENE if none is or it is not wanted.
+
+    `scl`: one (H, W) uint8 per scene of the date, in mosaic order; `wanted` bool (H, W). The winner supplies all ten
+    bands, whatever they hold.
+    """
+    winner = np.full(wanted.shape, NO_SCENE, np.int16)
+    for index, layer in enumerate(scl):
+        winner[wanted & (winner == NO_SCENE) & clear(layer)] = index
+    return winner
+
+
+def remove_offset(dn: np.ndarray, date: dt.date, offset_after: dt.date | None) -> np.ndarray:
+    """Official rule: after 2022-01-25, DN >= 1000 loses 1000 and smaller DN stay. Returns uint16 like `dn`.
+
+    It goes by date, not by processing baseline, and acts on the resampled values: the released models were trained on
+    exactly this.
+    """
+    if offset_after is None or date <= offset_after:
+        return dn
+    return np.where(dn >= OFFSET, dn - np.uint16(OFFSET), dn)

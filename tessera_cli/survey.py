@@ -1,0 +1,116 @@
+"""What was asked for, and what the catalogue has for it: everything known before a pixel is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tessera_cli.aoi import Aoi
+from tessera_cli.area import areas_by_zone, tile_requests
+from tessera_cli.catalog import Scenes, Source, search
+from tessera_cli.errors import NothingToEmbedError
+from tessera_cli.grid import TileRequest
+from tessera_cli.outputs.folder import OutputFolder
+from tessera_cli.window import Window
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Where, when and from which catalogue."""
+
+    aoi: Aoi
+    windows: tuple[Window, ...]
+    source: Source
+    catalog: str | None = None
+    epsg: int | None = None
+    mask: Path | None = None
+    fill_bbox: bool = False
+    allow_no_radar: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Names the run: the same question finds its frozen scenes again."""
+        mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
+        asked = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog, self.epsg, mask]
+        return hashlib.sha256(json.dumps([*asked, self.fill_bbox]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One tile in one window."""
+
+    request: TileRequest
+    window: Window
+
+    @property
+    def name(self) -> str:
+        return f"{self.request.tile.id}_{self.window.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The tiles of the AOI and the scenes of the windows."""
+
+    ask: Ask
+    requests: tuple[TileRequest, ...]
+    scenes: Scenes
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(Task(request, window) for window in self.ask.windows for request in self.requests)
+
+    def record(self) -> Mapping[str, Any]:
+        """What `runs/<hash>.json` says of the request."""
+        zones = areas_by_zone(self.ask.aoi, epsg=self.ask.epsg)
+        return {
+            "aoi": self.ask.aoi.name,
+            "aoi_bounds": list(self.ask.aoi.bounds),
+            "windows": [w.name for w in self.ask.windows],
+            "catalog": self.ask.catalog or self.ask.source.api,
+            "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
+            "tiles": [request.tile.id for request in self.requests],
+            "scenes": len(self.scenes),
+            "skipped": dict(self.scenes.skipped),
+        }
+
+
+def survey(ask: Ask, folder: OutputFolder | None = None, *, refresh: bool = False) -> Survey:
+    """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this question, else a new search.
+
+    Raises NothingToEmbedError when no pixel, no Sentinel-2 scene or (unless allowed) no radar scene is left.
+    """
+    requests = tuple(tile_requests(ask.aoi, epsg=ask.epsg, mask=ask.mask, fill_bbox=ask.fill_bbox))
+    scenes = None if refresh or folder is None else folder.frozen_scenes(ask.digest, ask.source)
+    if scenes is None:
+        tiles = [request.tile for request in requests]
+        scenes = search(tiles, ask.windows, ask.source, catalog=ask.catalog)
+        log.info("%d scenes found in %s", len(scenes), ask.catalog or ask.source.api)
+    else:
+        log.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
+    for window in ask.windows:
+        _check(scenes.within(window), window, ask)
+    return Survey(ask, requests, scenes)
+
+
+def _check(scenes: Scenes, window: Window, ask: Ask) -> None:
+    where = f"{ask.aoi.name} in {window.name}"
+    if not len(scenes):
+        dropped = ", ".join(f"{count} skipped: {reason}" for reason, count in scenes.skipped.items())
+        raise NothingToEmbedError(
+            f"The catalogue has no scene for {where}{f' ({dropped})' if dropped else ''}. "
+            "Check the place, the year and --catalog."
+        )
+    if not scenes.has_radar and not ask.allow_no_radar:
+        raise NothingToEmbedError(
+            f"The catalogue has no Sentinel-1 scene for {where}. Check the catalogue, or embed from Sentinel-2 alone "
+            "with --allow-no-radar."
+        )
+    if not window.is_twelve_months:
+        log.warning("window %s has %d days; the models were trained on twelve months", window.name, window.days)
