@@ -76,6 +76,12 @@ class DPixels:
         valid = (self.s2_mask, self.s1_asc_valid, self.s1_desc_valid)
         return np.stack([v.sum(axis=0, dtype=np.uint16) for v in valid])
 
+    def embeddable(self, *, min_s2: int, min_s1: int) -> np.ndarray:
+        """bool (H, W): requested pixels with enough observations per sensor, and at least one of any."""
+        s2, s1_asc, s1_desc = self.counts.astype(np.int32)
+        s1 = s1_asc + s1_desc
+        return self.requested & (s2 >= min_s2) & (s1 >= min_s1) & (s2 + s1 > 0)
+
     @property
     def nbytes(self) -> int:
         return sum(a.nbytes for a in (self.s2, self.s2_mask, self.s1_asc, self.s1_desc))

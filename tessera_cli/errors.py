@@ -29,6 +29,10 @@ class PartialFailureError(TesseraError):
     exit_code = 4
 
 
+class DiskFullError(PartialFailureError):
+    """The disk or the quota is full; make room or choose another folder, then run again."""
+
+
 class IdentityError(TesseraError):
     """The output folder was made with other settings, or two inputs contradict each other."""
 

@@ -20,10 +20,10 @@ def unsigned(href: str) -> str:
 
 def planetary_computer_signer(href: str) -> str:
     """Adds a SAS token to hrefs in Azure blob storage, cached and renewed by the library; others pass unchanged."""
-    import planetary_computer
-
     if ".blob.core.windows.net/" not in href:
         return href
+    import planetary_computer
+
     return str(planetary_computer.sign_url(href))
 
 

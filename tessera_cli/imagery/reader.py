@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,8 +46,8 @@ class Reader:
     """How pixels are read; shared by all tiles of a run."""
 
     signer: Signer
-    pool: ThreadPoolExecutor | None = None
-    """Threads for the files of one odc call."""
+    threads: int = 8
+    """Files read side by side within one odc call."""
     gdal_options: Mapping[str, str | int] = field(default_factory=lambda: GDAL_OPTIONS)
 
     def read(
@@ -93,7 +92,7 @@ class Reader:
                 dtype=dtype,
                 resampling=resampling,
                 patch_url=self.signer,
-                pool=self.pool,
+                pool=self.threads,
                 fail_on_error=True,
             )
         return [data[asset].values for asset in assets]

@@ -1,0 +1,15 @@
+"""Models: names, weights and encoders. `load_model` is the way in; torch is imported when it is called, not before."""
+
+from tessera_cli.models.load import Model, load_model
+from tessera_cli.models.spec import DEFAULT_MODEL, REGISTRY, EncoderConfig, ModelSpec, available, spec_named
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "REGISTRY",
+    "EncoderConfig",
+    "Model",
+    "ModelSpec",
+    "available",
+    "load_model",
+    "spec_named",
+]

@@ -1,0 +1,120 @@
+"""The `tessera` command: verbs, and how a command ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from tessera_cli._version import __version__
+from tessera_cli.cli.embed import embed
+from tessera_cli.cli.help import GroupedCommand
+from tessera_cli.cli.info import info
+from tessera_cli.cli.plan import plan
+from tessera_cli.cli.simulate import simulate
+
+UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+app = typer.Typer(
+    name="tessera",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (embed, plan, info, simulate):
+    app.command(cls=GroupedCommand)(verb)
+
+
+@app.callback(invoke_without_command=True)
+def tessera(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """From a polygon and a year to TESSERA embeddings of Sentinel-1 and Sentinel-2.
+
+    Results go to standard output, everything else to standard error.
+
+    Exit codes: 0 done, 2 usage, 3 nothing to embed, 4 some tiles failed (run again), 5 the folder belongs to other
+    settings, 69/75 source refused or unavailable, 77 credentials.
+
+    Example:
+
+      tessera embed --aoi field.geojson --year 2023
+    """
+    if version:
+        sys.stdout.write(f"tessera {__version__}\n")
+        raise typer.Exit
+
+
+class Terminated(BaseException):
+    """SIGTERM: stop like Ctrl-C, with another exit code."""
+
+
+def main() -> NoReturn:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    import click
+
+    from tessera_cli import config
+    from tessera_cli.errors import TesseraError
+
+    debug = "--debug" in arguments
+    try:
+        debug = debug or config.debug()
+        signal.signal(signal.SIGTERM, _terminate)
+        code = app(args=split_bbox(arguments), standalone_mode=False, prog_name="tessera")
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        verb = f" {error.ctx.command_path.removeprefix('tessera').strip()}" if error.ctx else ""
+        return _fail(f"{error.format_message()} See tessera{verb.rstrip()} --help.", USAGE)
+    except click.ClickException as error:
+        return _fail(error.format_message(), USAGE)
+    except TesseraError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted. What is finished stays; run the same command to go on.", INTERRUPTED)
+    except Terminated:
+        return _fail("terminated. What is finished stays; run the same command to go on.", TERMINATED)
+    except BrokenPipeError:  # `| head -1`
+        sys.stderr.close()
+        return UNEXPECTED
+    except Exception as error:
+        if debug:
+            raise
+        name = type(error).__name__
+        return _fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED)
+
+
+def split_bbox(arguments: Sequence[str]) -> list[str]:
+    """`--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`."""
+    split: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument.startswith("--bbox="):
+            split += ["--bbox", *argument.removeprefix("--bbox=").split(",")]
+        elif argument == "--bbox":
+            split += ["--bbox", *next(rest, "").split(",")]
+        else:
+            split.append(argument)
+    return split
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _fail(text: str, code: int) -> int:
+    sys.stderr.write(f"tessera: error: {text}\n")
+    return code

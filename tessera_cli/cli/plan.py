@@ -1,0 +1,117 @@
+"""`tessera plan`: what a run would read, write and cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tessera_cli.cli import options as o
+from tessera_cli.cli.request import build_ask, default_out
+from tessera_cli.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from tessera_cli.plan import Plan
+
+
+def plan(
+    area: o.AoiArgument = None,
+    aoi: o.AoiOption = None,
+    bbox: o.BboxOption = None,
+    mask: o.MaskOption = None,
+    fill_bbox: o.FillBboxOption = False,
+    crs: o.CrsOption = None,
+    year: o.YearOption = None,
+    window: o.WindowOption = None,
+    source: o.SourceOption = "mpc",
+    catalog: o.CatalogOption = None,
+    allow_no_radar: o.AllowNoRadarOption = False,
+    model: o.ModelOption = None,
+    weights: o.WeightsOption = None,
+    dims: o.DimsOption = None,
+    min_s2: o.MinS2Option = 1,
+    min_s1: o.MinS1Option = 0,
+    out: o.OutOption = None,
+    refresh: o.RefreshOption = False,
+    threads: o.ThreadsOption = None,
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """Search, count and estimate without reading a pixel; with --out, freeze the scene list for embed.
+
+    Examples:
+
+      tessera plan --aoi field.geojson --year 2023
+
+      tessera plan --bbox 4.30 51.95 4.40 52.00 --year 2023 --json | jq .read_bytes
+
+      tessera plan --aoi field.geojson --year 2023 --out field && tessera embed --aoi field.geojson --year 2023 --out field
+    """
+    terminal = Terminal(verbose - quiet, as_json)
+    ask = build_ask(
+        area, aoi, bbox, year, window, source=source, catalog=catalog, crs=crs, mask=mask, fill_bbox=fill_bbox,
+        allow_no_radar=allow_no_radar,
+    )  # fmt: skip
+    from tessera_cli import config
+    from tessera_cli.models.spec import DEFAULT_MODEL, spec_named
+    from tessera_cli.plan import plan as make_plan
+    from tessera_cli.survey import survey
+
+    folder = None
+    if out is None and weights is None:
+        spec = spec_named(model or DEFAULT_MODEL)  # the weights are not needed to count
+        dims = spec.check_dims(dims or spec.default_dims)
+    else:
+        from tessera_cli.models import load_model
+        from tessera_cli.outputs.folder import OutputFolder
+        from tessera_cli.settings import Settings
+
+        loaded = load_model(model, weights=weights)
+        settings = Settings.checked(loaded, source, dims=dims, min_s2=min_s2, min_s1=min_s1)
+        spec, dims = loaded.spec, settings.dims
+        if out is not None:
+            folder = OutputFolder(out, settings.identity())
+            folder.check_identity()
+    surveyed = survey(ask, folder, refresh=refresh)
+    made = make_plan(surveyed, spec, dims, out or default_out(ask, spec.name), threads=threads or config.threads())
+    if folder is not None:
+        folder.begin(ask.digest, surveyed.record(), surveyed.scenes)
+    if as_json:
+        terminal.result_json(made.to_dict())
+    else:
+        for line in lines(made, out):
+            terminal.result(line)
+
+
+def lines(made: Plan, out: Path | None) -> list[str]:
+    """The plan for people."""
+    zones = ", ".join(f"{count} in {crs}" for crs, count in made.zones.items())
+    text = [f"tiles        {made.tiles} ({zones}), {made.pixels:,} pixels"]
+    for window, sensors in made.windows.items():
+        for name, sensor in sensors.items():
+            seen = f"{sensor.scenes} scenes on {sensor.dates} dates"
+            if sensor.dates:
+                seen += f", {sensor.first} to {sensor.last}, longest gap {sensor.longest_gap_days} days"
+            text.append(f"{name:12s} {window}: {seen}")
+            if sensor.by_month:
+                text.append(" " * 13 + " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))
+    text += [f"skipped      {count} items: {reason}" for reason, count in made.skipped.items()]
+    text += [f"incomplete   {scene} lacks {assets}" for scene, assets in made.incomplete.items()]
+    text.append(f"to read      about {_size(made.read_bytes)}")
+    text.append(f"to write     about {_size(made.write_bytes)}, {_size(made.free_bytes)} free")
+    if made.encode_seconds is not None:
+        minutes = made.encode_seconds / 60
+        text.append(f"to encode    about {minutes:,.1f} minutes here, {made.tokens_per_pixel:.0f} tokens per pixel")
+    text += [f"missing      {what}" for what in made.missing_credentials]
+    if out is not None:
+        text.append(f"frozen in    {out}")
+    return text
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

@@ -1,0 +1,80 @@
+"""From options to the library's nouns: the part that verbs share."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tessera_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from tessera_cli.aoi import Aoi
+    from tessera_cli.survey import Ask
+    from tessera_cli.window import Window
+
+
+def read_aoi(argument: str | None, option: str | None, bbox: tuple[float, float, float, float] | None) -> Aoi:
+    from tessera_cli.aoi import Aoi
+
+    given = [value for value in (argument, option) if value is not None]
+    if len(given) + (bbox is not None) != 1:
+        raise UsageError("Exactly one area is needed. Give --aoi FILE, --aoi - or --bbox WEST SOUTH EAST NORTH.")
+    if bbox is not None:
+        return Aoi.from_bbox(*bbox)
+    if given[0] == "-":
+        return Aoi.from_geojson(sys.stdin.read(), name="stdin", origin="standard input")
+    return Aoi.from_file(Path(given[0]))
+
+
+def read_windows(years: Sequence[int] | None, windows: Sequence[str] | None) -> tuple[Window, ...]:
+    from tessera_cli.window import Window
+
+    read = [Window.of_year(year) for year in years or []] + [Window.parse(text) for text in windows or []]
+    if not read:
+        raise UsageError("A time is needed. Give --year 2023 or --window 2023-07/2024-06.")
+    return tuple(sorted(set(read)))
+
+
+def build_ask(
+    argument: str | None,
+    aoi: str | None,
+    bbox: tuple[float, float, float, float] | None,
+    years: Sequence[int] | None,
+    windows: Sequence[str] | None,
+    *,
+    source: str,
+    catalog: str | None,
+    crs: str | None,
+    mask: Path | None,
+    fill_bbox: bool,
+    allow_no_radar: bool,
+) -> Ask:
+    read = read_windows(years, windows)  # cheap and most often wrong: before any file is opened
+    from tessera_cli.area import utm_code
+    from tessera_cli.catalog import source_named
+    from tessera_cli.survey import Ask
+
+    epsg = utm_code(crs) if crs else None
+    if mask is not None and not mask.exists():
+        raise UsageError(f"--mask {mask}: no such file. Give a raster with a CRS.")
+    return Ask(
+        read_aoi(argument, aoi, bbox), read, source_named(source), catalog, epsg, mask, fill_bbox, allow_no_radar
+    )
+
+
+def default_out(ask: Ask, model: str) -> Path:
+    """`./<aoi>_<window>_<model>`"""
+    windows = "+".join(window.name for window in ask.windows)
+    return Path(re.sub(r"[^\w.+-]+", "-", f"{ask.aoi.name}_{windows}_{model}"))
+
+
+def pick_device(name: str) -> str:
+    """`auto`: the first GPU if there is one."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

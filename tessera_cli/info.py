@@ -1,0 +1,121 @@
+"""What a folder, a tile or a raster of ours holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from tessera_cli.errors import UsageError
+from tessera_cli.outputs.folder import RUN, OutputFolder, read_json
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.window import Window
+
+EXPECTED = "Give an output folder of `tessera embed`, a tile's .json, or one of its rasters."
+
+
+def describe(path: Path) -> Mapping[str, Any]:
+    """A JSON-ready description. Raises UsageError for anything that is not ours."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix == ".json":
+        return _tile(path)
+    return _raster(path)
+
+
+def _folder(path: Path) -> Mapping[str, Any]:
+    run = read_json(path / RUN)
+    if not isinstance(run, dict) or "identity" not in run:
+        raise UsageError(f"{path} is no output folder: it has no {RUN}. {EXPECTED}")
+    folder = OutputFolder(path, run["identity"])
+    asked: dict[str, str] = {}
+    for record in folder.runs():
+        names = [f"{tile}_{window}" for window in record["windows"] for tile in record["tiles"]]
+        asked |= {name: "missing" for name in names if name not in asked}
+        asked |= record.get("failed", {})
+    tiles: dict[str, Any] = {}
+    for name, reason in sorted(asked.items()):
+        found = folder.record(name)
+        if found is not None:
+            tiles[name] = {"status": found.status, "pixels": found.pixels, **_notes(found)}
+        elif reason == "missing":
+            tiles[name] = {"status": "missing"}
+        else:
+            tiles[name] = {"status": "failed", "reason": reason}
+    identity = run["identity"]
+    return {
+        "folder": str(path),
+        "model": identity["model"],
+        **_demonstration(identity["model"]),
+        "identity": identity,
+        "windows": sorted({name.rsplit("_", 1)[1] for name in tiles}, key=Window.from_name),
+        "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
+        "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
+        "bytes": sum(file.stat().st_size for file in path.glob("*.tif")),
+        "mosaics": sorted(file.name for file in path.glob("*.vrt")),
+        "by_tile": tiles,
+    }
+
+
+def _tile(path: Path) -> Mapping[str, Any]:
+    item = read_json(path)
+    try:
+        record = TileRecord.from_item(item)
+    except UsageError as error:
+        raise UsageError(f"{path} is {error} {EXPECTED}") from error
+    return {
+        "tile": record.tile.id,
+        "window": record.window.name,
+        "status": record.status,
+        "crs": record.tile.crs,
+        "bounds": list(record.tile.bounds),
+        "model": record.model,
+        **_demonstration(record.model),
+        "weights_sha256": record.model_sha256,
+        "source": record.source,
+        "preprocessing": record.preprocessing,
+        "dims": record.dims,
+        "pixels": record.pixels,
+        "requested": int(record.requested.sum()),
+        "observations": {sensor: seen.to_dict() for sensor, seen in record.observations.items()},
+        "scenes": len(record.scenes),
+        **_notes(record),
+        "files": {asset.role: asset.name for asset in record.assets},
+    }
+
+
+def _raster(path: Path) -> Mapping[str, Any]:
+    try:
+        with rasterio.open(path) as src:
+            tags = {k: v for k, v in src.tags().items() if k.startswith("TESSERA_")}
+            if not tags:
+                raise UsageError(f"{path} is a raster, but not one of ours. {EXPECTED}")
+            return {
+                "raster": path.name,
+                "model": tags.get("TESSERA_MODEL_NAME"),
+                **_demonstration(tags.get("TESSERA_MODEL_NAME", "")),
+                "crs": str(src.crs),
+                "bounds": list(src.bounds),
+                "shape": list(src.shape),
+                "bands": src.count,
+                "dtype": src.dtypes[0],
+                "nodata": str(src.nodata),
+                "tags": tags,
+            }
+    except RasterioIOError as error:
+        raise UsageError(f"{path} is neither a raster nor a record of ours: {error}. {EXPECTED}") from error
+
+
+def _notes(record: TileRecord) -> dict[str, Any]:
+    notes = {"holes": dict(record.holes), "warnings": list(record.warnings)}
+    return {key: value for key, value in notes.items() if value}
+
+
+def _demonstration(model: str) -> dict[str, str]:
+    return {"note": "for demonstration only"} if model == "demo" else {}

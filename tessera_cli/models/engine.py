@@ -1,0 +1,150 @@
+"""Runs an encoder over many pixels in micro-batches, so that no pixel's embedding depends on its company.
+
+A matrix product's bits change with its shape, with its number of threads and with the alignment of its operands.
+On a CPU all three follow from the pixel's own number of observations:
+
+- each sensor's backbone runs on pixels of one bin (sequence length) of that sensor; the other sensor has no say;
+- a micro-batch of bin T has 1024 // T pixels, always: the last one is padded by repeating a pixel;
+- a micro-batch runs on one intra-op thread; several threads run several micro-batches side by side;
+- operands lie in memory that torch allocated, hence equally aligned.
+
+What remains is that a pixel's rows must come out the same at every position in the micro-batch. With torch's CPU
+kernels they do, for every bin (bins, and with them the rows of each product, are multiples of 8); a test checks it.
+"""
+
+# ruff: noqa: N806  (capitals in names give the shape)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from tessera_cli.models.encoder import BANDS, Encoder, Sensor
+from tessera_cli.sampling import Observations
+
+CPU_TOKENS = 1024
+"""Tokens per micro-batch: few enough to stay in a core's cache, enough for matrix products to run at speed."""
+CPU_FUSED = 256
+"""Pixels per batch of fusion and reduction."""
+GPU_TOKENS = 1 << 18
+GPU_FUSED = 1 << 14
+
+Progress = Callable[[int], None]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    sensor: Sensor
+    seen: Observations
+    bin: int
+    members: np.ndarray
+    """int64 (B,): positions in the chunk."""
+    out: np.ndarray
+    """float32 (N, D): the sensor's vectors of the whole chunk."""
+
+
+class Engine:
+    """An encoder at work, as a context manager. fp32 throughout: on a GPU TF32 is off."""
+
+    def __init__(self, encoder: Encoder, threads: int) -> None:
+        self._encoder = encoder
+        self._on_cpu = encoder.device.type == "cpu"
+        self._tokens = CPU_TOKENS if self._on_cpu else GPU_TOKENS
+        self._fused = CPU_FUSED if self._on_cpu else GPU_FUSED
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._missing: dict[Sensor, np.ndarray] = {}
+
+    def __enter__(self) -> Engine:
+        self._outside = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        if self._on_cpu:
+            self._pool = ThreadPoolExecutor(self._threads, "encode", torch.set_num_threads, (1,))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+        threads, precision = self._outside
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+
+    def embed(self, seen: dict[Sensor, Observations], out: np.ndarray, progress: Progress) -> int:
+        """Fill `out`, float32 (N, R), with the embeddings of N pixels; returns the number of tokens encoded.
+
+        `progress` is called with the number of pixels finished since its last call, as micro-batches are done.
+        """
+        if not self._missing:
+            self._missing = dict(zip(BANDS, self._map(self._missing_vector, BANDS), strict=True))
+        vectors = {s: np.empty((len(out), self._encoder.config.width), np.float32) for s in seen}
+        batches = [batch for sensor in seen for batch in self._batches(sensor, seen[sensor], vectors[sensor])]
+        total = sum(batch.bin * len(batch.members) for batch in batches)
+        done = reported = 0
+        for tokens in self._map(self._sensor_vectors, batches):
+            done += tokens
+            now = len(out) * done // (total + 1)  # the last pixel is finished after fusion
+            progress(now - reported)
+            reported = now
+        starts = range(0, len(out), self._fused)
+        for start, embeddings in zip(starts, self._map(lambda at: self._fuse(vectors, at), starts), strict=True):
+            out[start : start + self._fused] = embeddings
+        progress(len(out) - reported)
+        return total + sum(int((o.bins == 0).sum()) for o in seen.values())
+
+    def _map(self, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+        return self._pool.map(function, items) if self._pool else map(function, items)
+
+    def _batches(self, sensor: Sensor, seen: Observations, out: np.ndarray) -> Iterator[_Batch]:
+        """Longest sequences first, so that the last batches to finish are small ones."""
+        for bin in np.unique(seen.bins)[::-1].tolist():
+            members = np.flatnonzero(seen.bins == bin)
+            if bin == 0:
+                out[members] = self._missing[sensor]
+                continue
+            size = self._pixels(bin)
+            for start in range(0, len(members), size):
+                yield _Batch(sensor, seen, bin, members[start : start + size], out)
+
+    def _pixels(self, bin: int) -> int:
+        return max(1, self._tokens // bin)
+
+    @torch.inference_mode()
+    def _sensor_vectors(self, batch: _Batch) -> int:
+        count = len(batch.members)
+        members = self._padded(batch.members, self._pixels(batch.bin))
+        bands_BTC, doy_BT = batch.seen.sequences(members, batch.bin)
+        vectors_BD = self._encoder.encode_sensor(batch.sensor, self._tensor(bands_BTC), self._tensor(doy_BT))
+        batch.out[batch.members] = vectors_BD[:count].cpu().numpy()
+        return count * batch.bin
+
+    @torch.inference_mode()
+    def _fuse(self, vectors: dict[Sensor, np.ndarray], start: int) -> np.ndarray:
+        rows = np.arange(start, min(start + self._fused, len(vectors["s2"])))
+        padded = self._padded(rows, self._fused)
+        fused_BR = self._encoder.fuse(self._tensor(vectors["s2"][padded]), self._tensor(vectors["s1"][padded]))
+        embeddings: np.ndarray = fused_BR[: len(rows)].cpu().numpy()
+        return embeddings
+
+    @torch.inference_mode()
+    def _missing_vector(self, sensor: Sensor) -> np.ndarray:
+        """What the backbone makes of a sensor that never saw the pixel: float32 (1, D), a constant of the model."""
+        bands_BTC, doy_BT = torch.zeros(1, 1, BANDS[sensor]), torch.zeros(1, 1, dtype=torch.int64)
+        device = self._encoder.device
+        vector: np.ndarray = self._encoder.encode_sensor(sensor, bands_BTC.to(device), doy_BT.to(device)).cpu().numpy()
+        return vector
+
+    def _padded(self, members: np.ndarray, size: int) -> np.ndarray:
+        return np.pad(members, (0, size - len(members)), mode="edge") if self._on_cpu else members
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        """A copy on the encoder's device, in memory that torch allocated."""
+        tensor = torch.from_numpy(array)
+        return tensor.clone() if self._on_cpu else tensor.to(self._encoder.device)

@@ -1,0 +1,107 @@
+"""The parts encoders are made of. Families differ in how these are put together, not in the parts.
+
+Shapes: B pixels, T observations, C bands, D the transformer's width, H heads, R the length of an embedding.
+Formulas: `tessera_infer_v2/student` of ucam-eo/tessera. Dropout is left out: it does nothing in inference.
+"""
+
+# ruff: noqa: N803, N806  (capitals in names give the shape)
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+QK_NORM_EPS = 1.1920929e-07
+"""float32 machine epsilon, which is what torch's RMSNorm uses when it is given none."""
+
+
+def day_of_year_table(width: int) -> np.ndarray:
+    """float32 (367, width): row d holds sin(d·ω_k) as feature 2k and cos(d·ω_k) as 2k+1, ω_k = 10000^(−2k/width).
+
+    Row 0 belongs to the token that stands for a missing sensor. The angles are float32 products, as in the official
+    code; the functions themselves are rounded once from float64, so that no thread count or vector unit shows.
+    """
+    exponents = np.arange(0, width, 2, dtype=np.float32) * np.float32(-np.log(10000.0) / width)
+    omega = np.exp(exponents.astype(np.float64)).astype(np.float32)
+    angles = (np.arange(367, dtype=np.float32)[:, None] * omega).astype(np.float64)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(367, -1)[:, :width].astype(np.float32)
+
+
+class BandEmbedding(nn.Module):
+    """Linear, ReLU, Linear: the bands of one observation -> a token."""
+
+    def __init__(self, bands: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(bands, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        tokens: Tensor = self.out(F.relu(self.hidden(x_BTC), inplace=True))
+        return tokens
+
+
+class Attention(nn.Module):
+    """Every observation of a pixel looks at every other; no masks, since all tokens are real observations."""
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+        self.q_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
+        self.k_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        B, T, D = x_BTD.shape
+        q, k, v = self.in_proj(x_BTD).view(B, T, 3, self.heads, D // self.heads).unbind(dim=2)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        seen = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(B, T, D))
+        return out
+
+
+class Block(nn.Module):
+    """One transformer layer, normalised after each sum: y = N1(x + A(x)), out = N2(y + W2·relu(W1·y))."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, *, qk_norm: bool) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, qk_norm=qk_norm)
+        self.norm1 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, feedforward)
+        self.down = nn.Linear(feedforward, width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        y_BTD = self.norm1(x_BTD + self.attention(x_BTD))
+        out: Tensor = self.norm2(y_BTD + self.down(F.relu(self.up(y_BTD), inplace=True)))
+        return out
+
+
+class AttentionPool(nn.Module):
+    """The weighted mean of a pixel's tokens; weights are a softmax over time of one learned score."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, 1)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        weights_BT = torch.softmax(self.query(x_BTD).squeeze(-1), dim=1)
+        return torch.bmm(weights_BT.unsqueeze(1), x_BTD).squeeze(1)
+
+
+class Reducer(nn.Module):
+    """Both sensors' vectors side by side -> the embedding, whose R values have mean 0 and standard deviation 1."""
+
+    def __init__(self, width: int, representation: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(2 * width, 4 * width)
+        self.norm = nn.LayerNorm(4 * width)
+        self.down = nn.Linear(4 * width, representation)
+
+    def forward(self, s2_BD: Tensor, s1_BD: Tensor) -> Tensor:
+        hidden = F.relu(self.norm(self.up(torch.cat([s2_BD, s1_BD], dim=-1))), inplace=True)
+        out_BR = self.down(hidden)
+        return F.layer_norm(out_BR, out_BR.shape[-1:])

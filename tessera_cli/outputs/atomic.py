@@ -1,0 +1,78 @@
+"""Files appear whole or not at all: written beside their place, synced, renamed."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tessera_cli.errors import DiskFullError, TesseraError, TileError, UsageError
+
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` through `<name>.<random>.part` in the same folder; mode bits are 0666 less the umask.
+
+    The random part keeps two runs on one folder from writing into each other's file.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise _explain(path, error) from error
+    finally:  # an interrupt leaves no part behind either; after the rename there is none
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """`obj` as readable JSON, keys in the order given."""
+    text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode())
+
+
+def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object per line, compressed; equal rows give equal bytes (no time, no file name in the header)."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            file.write(line.encode() + b"\n")
+    write_bytes(path, buffer.getvalue())
+
+
+def remove_stale_parts(folder: Path, *, older_than: float = 86400.0) -> int:
+    """Remove the `.part` files that killed runs left behind, `older_than` seconds after their last byte; how many."""
+    removed = 0
+    oldest = time.time() - older_than
+    for part in folder.glob("*.part"):
+        with suppress(OSError):
+            if part.stat().st_mtime < oldest:
+                part.unlink()
+                removed += 1
+    return removed
+
+
+def _explain(path: Path, error: OSError) -> TesseraError:
+    """The user's view of a failed write: what happened, why, what to do."""
+    if error.errno in _READ_ONLY:
+        why = "read-only" if error.errno == errno.EROFS else "no permission to write there"
+        return UsageError(f"{path} cannot be written: {why}. Choose another --out.")
+    if error.errno in _FULL:
+        why = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
+        return DiskFullError(f"{path} cannot be written: {why}. Make room or choose another --out, then run again.")
+    return TileError(f"{path} cannot be written: {error.strerror or error}. Check the folder, then run again.")

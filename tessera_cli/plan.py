@@ -1,0 +1,162 @@
+"""What a run would read, write and cost, from the survey alone: no pixel is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tessera_cli.catalog import Scene, Sensor
+from tessera_cli.grid import TILE_SIZE
+from tessera_cli.models.spec import EncoderConfig, ModelSpec
+from tessera_cli.survey import Survey
+from tessera_cli.window import Window
+
+S2_TILE_BYTES = (4 * TILE_SIZE**2 + 6 * (TILE_SIZE // 2) ** 2) * 2
+SCL_TILE_BYTES = (TILE_SIZE // 2) ** 2
+S1_TILE_BYTES = 2 * TILE_SIZE**2 * 4
+S2_PACKED, S1_PACKED = 0.65, 0.8
+"""Typical size of compressed blocks against raw pixels."""
+MATMUL_SHARE = 0.5
+"""Share of the matrix-product rate that encoding reaches on a CPU: a planning figure."""
+OUTPUT_PACKED = 0.9
+
+
+@dataclass(frozen=True)
+class SensorPlan:
+    """What the catalogue lists for one sensor (and orbit) in one window."""
+
+    scenes: int
+    dates: int
+    by_month: dict[str, int]
+    """`2023-01` -> dates"""
+    first: str | None
+    last: str | None
+    longest_gap_days: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer of `tessera plan`."""
+
+    tiles: int
+    pixels: int
+    zones: dict[str, int]
+    """CRS -> tiles"""
+    windows: dict[str, dict[str, SensorPlan]]
+    """Window -> sensor -> what is listed"""
+    skipped: dict[str, int]
+    incomplete: dict[str, str]
+    """Scenes that lack a wanted asset: they are holes before anything is read."""
+    read_bytes: int
+    """At most this much, if every listed scene is needed."""
+    write_bytes: int
+    free_bytes: int
+    encode_seconds: float | None
+    """On this machine's CPU; None without a network to run."""
+    tokens_per_pixel: float
+    missing_credentials: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def plan(survey: Survey, spec: ModelSpec, dims: int, out: Path, *, threads: int = 1) -> Plan:
+    """Count and estimate. `out` only tells which disk is meant."""
+    tasks = survey.tasks
+    pixels = sum(int(task.request.pixels.sum()) for task in tasks)
+    read, tokens = 0.0, [0.0, 0.0]
+    for task in tasks:
+        on_tile = survey.scenes.on(task.request.tile, task.window)
+        optical = on_tile.of(Sensor.S2)
+        radar = on_tile.of(Sensor.S1_ASC, Sensor.S1_DESC)
+        useful = [s for s in optical if (s.cloud_cover or 0) < 99]
+        read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
+        read += S1_PACKED * len(radar) * S1_TILE_BYTES
+        share = int(task.request.pixels.sum()) / max(pixels, 1)
+        tokens[0] += share * _expected_clear(optical)
+        tokens[1] += share * len({(s.date, s.sensor) for s in radar})
+    return Plan(
+        tiles=len(survey.requests),
+        pixels=pixels,
+        zones=dict(Counter(request.tile.crs for request in survey.requests)),
+        windows={w.name: _by_sensor(survey, w) for w in survey.ask.windows},
+        skipped=dict(survey.scenes.skipped),
+        incomplete={s.id: ", ".join(s.missing) for s in survey.scenes.scenes if s.missing},
+        read_bytes=round(read),
+        write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
+        free_bytes=shutil.disk_usage(_existing(out)).free,
+        encode_seconds=_seconds(spec.config, tokens, pixels, threads),
+        tokens_per_pixel=round(sum(tokens), 1),
+    )
+
+
+def flop_per_pixel(config: EncoderConfig, t_s2: float, t_s1: float) -> float:
+    """FLOP of one pixel with sequences of these lengths (norms and activations not counted)."""
+    d, f, r = config.width, config.feedforward, config.representation
+
+    def backbone(t: float, bands: int) -> float:
+        return t * (bands * d + d * d) + config.layers * (t * (4 * d * d + 2 * d * f) + 2 * t * t * d) + 2 * t * d
+
+    return 2 * (backbone(t_s2, 10) + backbone(t_s1, 2) + 8 * d * d + 4 * d * r)
+
+
+def _by_sensor(survey: Survey, window: Window) -> dict[str, SensorPlan]:
+    scenes = survey.scenes.within(window)
+    return {sensor.value: _sensor_plan(scenes.of(sensor), window) for sensor in Sensor}
+
+
+def _sensor_plan(scenes: Sequence[Scene], window: Window) -> SensorPlan:
+    dates = sorted({s.date for s in scenes})
+    ends = [window.start, *dates, window.end]
+    return SensorPlan(
+        scenes=len(scenes),
+        dates=len(dates),
+        by_month=dict(Counter(f"{d:%Y-%m}" for d in dates)),
+        first=dates[0].isoformat() if dates else None,
+        last=dates[-1].isoformat() if dates else None,
+        longest_gap_days=max((b - a).days for a, b in itertools.pairwise(ends)) if dates else window.days,
+    )
+
+
+def _expected_clear(scenes: Iterable[Scene]) -> float:
+    """Clear observations of a pixel, if clouds fall as the scenes' cloud cover says."""
+    best: dict[Any, float] = {}
+    for scene in scenes:
+        best[scene.date] = max(best.get(scene.date, 0.0), 1 - (scene.cloud_cover or 0) / 100)
+    return sum(best.values())
+
+
+def _seconds(config: EncoderConfig | None, tokens: Sequence[float], pixels: int, threads: int) -> float | None:
+    if config is None:
+        return None
+    flop = pixels * flop_per_pixel(config, *(min(-(-t // 8) * 8, 256) for t in tokens))
+    return round(flop / (MATMUL_SHARE * threads * _matmul_rate()), 1)
+
+
+def _matmul_rate() -> float:
+    """FLOP/s of one core in float32, measured for a moment."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a = torch.ones(768, 768)
+        a @ a
+        started = time.perf_counter()
+        for _ in range(4):
+            a @ a
+        return 4 * 2 * 768**3 / (time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _existing(path: Path) -> Path:
+    path = path.resolve()
+    return path if path.exists() else _existing(path.parent)

@@ -1,0 +1,79 @@
+"""What became of tiles and of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TesseraError
+from tessera_cli.survey import Task
+
+Status = Literal["done", "empty", "failed", "present"]
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What became of one tile; `present` means that an earlier run did it."""
+
+    task: Task
+    status: Status
+    path: Path | None = None
+    """The raster of codes; None if there is none."""
+    pixels: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    """Encoding and writing; reading runs ahead."""
+    error: TesseraError | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a run."""
+
+    results: tuple[TileResult, ...]
+    mosaics: tuple[Path, ...]
+    seconds: float
+
+    def count(self, status: Status) -> int:
+        return sum(r.status == status for r in self.results)
+
+    @property
+    def pixels(self) -> int:
+        return sum(r.pixels for r in self.results)
+
+    @property
+    def tokens(self) -> int:
+        return sum(r.tokens for r in self.results)
+
+    def error(self) -> TesseraError | None:
+        """The error the run ends with; None if every tile is present and at least one pixel has an embedding."""
+        failed = [r for r in self.results if r.error is not None]
+        if failed:
+            names = ", ".join(r.task.name for r in failed[:3]) + (", ..." if len(failed) > 3 else "")
+            text = f"{len(failed)} of {len(self.results)} tiles failed ({names}). {failed[0].error}"
+            codes = {r.error.exit_code for r in failed if r.error}
+            if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
+                return type(failed[0].error)(text)
+            return PartialFailureError(text)
+        if all(r.path is None for r in self.results):
+            return NothingToEmbedError(
+                "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
+            )
+        return None
+
+
+class Progress(Protocol):
+    """Told what happens: draws bars or writes lines."""
+
+    def begin(self, tiles: int, pixels: int) -> None: ...
+    def advance(self, pixels: int) -> None: ...
+    def tile(self, result: TileResult) -> None: ...
+
+
+class Silent:
+    """A Progress that says nothing."""
+
+    def begin(self, tiles: int, pixels: int) -> None: ...
+    def advance(self, pixels: int) -> None: ...
+    def tile(self, result: TileResult) -> None: ...

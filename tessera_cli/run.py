@@ -1,0 +1,206 @@
+"""The run: reads ahead, encodes, writes, one tile after the other; what is done is not done again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from tessera_cli import __version__
+from tessera_cli.catalog import Scenes, signer_of
+from tessera_cli.dpixel import DPixels
+from tessera_cli.encode import encode
+from tessera_cli.errors import CredentialsError, DiskFullError, TesseraError, TileError, UsageError
+from tessera_cli.grid import TileRequest, pack_mask
+from tessera_cli.imagery import GDAL_OPTIONS, Reader, read_dpixels
+from tessera_cli.outputs import geotiff
+from tessera_cli.outputs.atomic import remove_stale_parts
+from tessera_cli.outputs.folder import OutputFolder
+from tessera_cli.outputs.item import CODE_NODATA, Asset, Observations, TileRecord, input_digest, raster_name
+from tessera_cli.outputs.mosaic import write_mosaics
+from tessera_cli.quantize import quantize
+from tessera_cli.results import Progress, Silent, Summary, TileResult
+from tessera_cli.settings import Settings
+from tessera_cli.survey import Ask, Task, survey
+
+log = logging.getLogger(__name__)
+
+LONG_GAP_DAYS = 60
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the tiles of a run share."""
+
+    settings: Settings
+    folder: OutputFolder
+    scenes: Scenes
+    reader: Reader
+    progress: Progress
+    threads: int = 1
+    allow_missing: int = 0
+    compress: geotiff.Compress = "zstd"
+
+    def read(self, task: Task) -> DPixels:
+        """The d-pixels of a tile, for the pixels asked for now and those that an earlier run asked for."""
+        request = task.request
+        before = self.folder.asked_before(task.name)
+        if before is not None:
+            request = TileRequest(request.tile, pack_mask(request.pixels | before))
+        scenes = self.scenes.on(request.tile, task.window)
+        return read_dpixels(scenes, request, task.window, self.reader, allow_missing=self.allow_missing)
+
+    def run_tile(self, task: Task, dpixels: DPixels) -> TileResult:
+        """Encode and write one tile. Its record, written last, makes it done."""
+        started = time.monotonic()
+        settings, tile = self.settings, task.request.tile
+        pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
+        if not pixels.any():
+            self.folder.set_aside(task.name)
+            self.folder.finish(self._record(dpixels, pixels, ()))
+            return TileResult(task, "empty", seconds=time.monotonic() - started)
+        embeddings = encode(dpixels, settings.model, pixels, threads=self.threads, progress=self.progress.advance)
+        codes, scales = quantize(embeddings.values[:, : settings.dims], settings.model.spec.quantiser)
+        self.folder.set_aside(task.name)
+        assets = geotiff.write_rasters(
+            self.folder.path, tile, task.window,
+            codes=_raster(codes.T, pixels, CODE_NODATA), scales=_raster(scales, pixels, np.nan),
+            counts=dpixels.counts, requested=dpixels.requested, tags=settings_tags(settings, task), compress=self.compress,
+        )  # fmt: skip
+        self.folder.finish(self._record(dpixels, pixels, assets))
+        path = self.folder.path / raster_name(tile, task.window, "emb")
+        return TileResult(task, "done", path, len(codes), embeddings.tokens, time.monotonic() - started)
+
+    def _record(self, dpixels: DPixels, pixels: np.ndarray, assets: tuple[Asset, ...]) -> TileRecord:
+        settings, window = self.settings, dpixels.window
+        dates = {
+            "s2": dpixels.s2_dates,
+            "s1_ascending": dpixels.s1_asc_dates,
+            "s1_descending": dpixels.s1_desc_dates,
+        }
+        scenes = self.scenes.on(dpixels.tile, window).scenes
+        return TileRecord(
+            tile=dpixels.tile, window=window, status="done" if assets else "empty",
+            model=settings.model.name, model_sha256=settings.model.sha256, source=settings.source,
+            preprocessing=settings.preprocessing, precision=settings.precision, device=settings.model.device,
+            dims=settings.dims, dtype=settings.dtype, min_s2=settings.min_s2, min_s1=settings.min_s1,
+            seed=settings.seed, software=__version__, pixels=int(pixels.sum()), requested=dpixels.requested,
+            observations={sensor: Observations.of(seen, window) for sensor, seen in dates.items()},
+            scenes=dpixels.scenes, holes=dpixels.holes, warnings=gap_warnings(dpixels), assets=assets,
+            input_digest=input_digest((s.id, [a["href"] for a in s.item["assets"].values()]) for s in scenes),
+        )  # fmt: skip
+
+
+def embed(
+    ask: Ask,
+    settings: Settings,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    gdal_options: Mapping[str, str | int] = GDAL_OPTIONS,
+    threads: int = 1,
+    allow_missing: int = 0,
+    compress: geotiff.Compress = "zstd",
+    refresh: bool = False,
+) -> Summary:
+    """The main job: AOI + windows -> embeddings in `out`. Raises before anything is written if it cannot begin.
+
+    A tile that fails does not stop the others, and `Summary.error` tells; a full disk or refused credentials stop
+    the run at once.
+    """
+    started = time.monotonic()
+    progress = progress or Silent()
+    folder = OutputFolder(out, settings.identity())
+    folder.check_identity()
+    surveyed = survey(ask, folder, refresh=refresh)
+    folder.begin(ask.digest, surveyed.record(), surveyed.scenes)
+    remove_stale_parts(out)
+
+    todo, results = [], []
+    for task in surveyed.tasks:
+        record = folder.finished(task.request, task.window, allow_missing=allow_missing)
+        if record is None:
+            todo.append(task)
+        else:
+            path = out / raster_name(record.tile, record.window, "emb") if record.status == "done" else None
+            results.append(TileResult(task, "present", path, record.pixels))
+    log.info("%d tiles to do, %d done before", len(todo), len(results))
+    progress.begin(len(todo), sum(int(task.request.pixels.sum()) for task in todo))
+    for result in results:
+        progress.tile(result)
+
+    reader = Reader(signer_of(ask.source), max(8, 4 * threads), gdal_options)
+    run = Run(settings, folder, surveyed.scenes, reader, progress, threads, allow_missing, compress)
+    for task, dpixels in read_ahead(todo, run.read):
+        result = _finish(task, run, dpixels)
+        results.append(result)
+        progress.tile(result)
+        del dpixels  # or two tiles would stay in memory while the third is read
+    failed = {r.task.name: str(r.error) for r in results if r.error}
+    folder.end(ask.digest, surveyed.record(), failed)
+    mosaics = write_mosaics(folder, ask.windows, dims=settings.dims, tags=settings_tags(settings, surveyed.tasks[0]))
+    return Summary(tuple(results), mosaics, time.monotonic() - started)
+
+
+def read_ahead(tasks: Sequence[Task], read: Callable[[Task], DPixels]) -> Iterator[tuple[Task, Future[DPixels]]]:
+    """Each task with its finished read; while the caller works on it, the next one is read."""
+    if not tasks:
+        return
+    with ThreadPoolExecutor(1, "ahead") as executor:
+        try:
+            upcoming = executor.submit(read, tasks[0])
+            for task, following in zip_longest(tasks, tasks[1:]):
+                current = upcoming
+                wait([current])
+                if following is not None:
+                    upcoming = executor.submit(read, following)
+                yield task, current
+                del current
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _finish(task: Task, run: Run, dpixels: Future[DPixels]) -> TileResult:
+    try:
+        return run.run_tile(task, dpixels.result())
+    except (DiskFullError, CredentialsError, UsageError):
+        raise
+    except TesseraError as error:
+        log.error("%s failed: %s", task.name, error)
+        return TileResult(task, "failed", error=error)
+    except MemoryError as error:
+        text = f"out of memory ({error}). Give the job more memory, or fewer --threads."
+        return TileResult(task, "failed", error=TileError(text))
+
+
+def gap_warnings(dpixels: DPixels) -> tuple[str, ...]:
+    """Named warnings for sensors that saw nothing of the tile for more than 60 days."""
+    radar = np.concatenate([dpixels.s1_asc_dates, dpixels.s1_desc_dates])
+    warnings = []
+    for name, dates in (("s2-gap", dpixels.s2_dates), ("s1-gap", radar)):
+        gap = Observations.of(dates, dpixels.window).longest_gap
+        if gap > LONG_GAP_DAYS:
+            warnings.append(f"{name}: {gap} days without a usable observation")
+            log.warning("%s %s: %s", dpixels.tile.id, dpixels.window.name, warnings[-1])
+    return tuple(warnings)
+
+
+def settings_tags(settings: Settings, task: Task) -> dict[str, str]:
+    """The tags of a tile's rasters."""
+    return geotiff.output_tags(
+        tile=task.request.tile, window=task.window, model=settings.model.name, dims=settings.dims,
+        source=settings.source, preprocessing=settings.preprocessing, demo=settings.model.spec.demonstration_only,
+    )  # fmt: skip
+
+
+def _raster(values: np.ndarray, pixels: np.ndarray, nodata: float) -> np.ndarray:
+    """(..., N) values of the true pixels of (H, W) -> (..., H, W), nodata elsewhere."""
+    raster = np.full((*values.shape[:-1], *pixels.shape), nodata, values.dtype)
+    raster[..., pixels] = values
+    return raster

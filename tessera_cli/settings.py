@@ -1,0 +1,58 @@
+"""Everything an embedding depends on besides the pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tessera_cli.errors import IdentityError, UsageError
+
+if TYPE_CHECKING:
+    from tessera_cli.models import Model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The identity of an output folder."""
+
+    model: Model
+    source: str
+    dims: int
+    min_s2: int = 1
+    min_s1: int = 0
+    seed: int = 0
+    preprocessing: str = "official"
+    precision: str = "fp32"
+    dtype: str = "int8"
+    format: str = "geotiff"
+
+    @classmethod
+    def checked(
+        cls, model: Model, source: str, *, dims: int | None = None, min_s2: int = 1, min_s1: int = 0
+    ) -> Settings:
+        """Raises UsageError or IdentityError when model, source and dims do not belong together."""
+        if min_s2 < 0 or min_s1 < 0:
+            raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
+        if source not in model.spec.sources:
+            raise IdentityError(f"Model {model.name} was not trained on source {source}. Choose another --source.")
+        return cls(model, source, model.spec.check_dims(dims or model.spec.default_dims), min_s2, min_s1)
+
+    def identity(self) -> Mapping[str, Any]:
+        """As `run.json` holds it."""
+        config = self.model.config
+        return {
+            "model": self.model.name,
+            "weights_sha256": self.model.sha256,
+            "model_config": None if config is None else dataclasses.asdict(config),
+            "source": self.source,
+            "preprocessing": self.preprocessing,
+            "dims": self.dims,
+            "dtype": self.dtype,
+            "format": self.format,
+            "precision": self.precision,
+            "min_s2": self.min_s2,
+            "min_s1": self.min_s1,
+            "seed": self.seed,
+        }
