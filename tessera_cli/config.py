@@ -9,7 +9,7 @@ from tessera_cli.errors import UsageError
 
 
 def threads(environ: Mapping[str, str] = os.environ) -> int:
-    """Cores this process may use: OMP_NUM_THREADS, else Slurm's share, else the affinity mask; never the host's count."""
+    """Cores this process may use: OMP_NUM_THREADS, else Slurm's share, else the affinity mask; not the host's."""
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         value = environ.get(name, "").split(",")[0]
         if value.isdigit() and int(value) > 0:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli import __version__
+from tessera_cli.atomic import remove_stale_parts
 from tessera_cli.catalog import Scenes, signer_of
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
@@ -20,7 +21,6 @@ from tessera_cli.errors import CredentialsError, DiskFullError, TesseraError, Ti
 from tessera_cli.grid import TileRequest, pack_mask
 from tessera_cli.imagery import GDAL_OPTIONS, Reader, read_dpixels
 from tessera_cli.outputs import geotiff
-from tessera_cli.outputs.atomic import remove_stale_parts
 from tessera_cli.outputs.folder import OutputFolder
 from tessera_cli.outputs.item import CODE_NODATA, Asset, Observations, TileRecord, input_digest, raster_name
 from tessera_cli.outputs.mosaic import write_mosaics
@@ -71,7 +71,8 @@ class Run:
         assets = geotiff.write_rasters(
             self.folder.path, tile, task.window,
             codes=_raster(codes.T, pixels, CODE_NODATA), scales=_raster(scales, pixels, np.nan),
-            counts=dpixels.counts, requested=dpixels.requested, tags=settings_tags(settings, task), compress=self.compress,
+            counts=dpixels.counts, requested=dpixels.requested, tags=settings_tags(settings, task),
+            compress=self.compress,
         )  # fmt: skip
         self.folder.finish(self._record(dpixels, pixels, assets))
         path = self.folder.path / raster_name(tile, task.window, "emb")

@@ -3,8 +3,6 @@
 Sequences of equal length can be encoded together. A pixel's sequence depends on its own observations alone.
 """
 
-# ruff: noqa: N806  (capitals in names give the shape)
-
 from __future__ import annotations
 
 import functools
@@ -149,7 +147,7 @@ class Observations:
         patterns = np.stack([self.rule.fill_pattern(int(n), bin) for n in distinct])
         return self.gather(self.frames[self.starts[members][:, None] + patterns[which]], self.pixels[members])
 
-    def gather(self, frames_BT: np.ndarray, pixels_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
+    def gather(self, frames_BT: np.ndarray, pixels_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Observations by frame number (B, T) and flat pixel number (B,), as `sequences` returns them."""
         pixels_BT = np.broadcast_to(pixels_B[:, None], frames_BT.shape)
         values_BTC = np.empty((*frames_BT.shape, self.streams[0].frames.shape[-1]), np.float32)

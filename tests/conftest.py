@@ -70,16 +70,16 @@ def make_catalog(folder: Path, *, tile_columns: float = 117.0, size: int = 40) -
         items.append(s2_item(folder / "cogs", name, f"{day}T10:56:31.02400{index}Z", dn, scl, size=size, origin=origin))
     for day, orbit in (("2021-03-05", "ascending"), ("2021-06-06", "descending"), ("2021-10-05", "ascending")):
         power = {"vv": rng.gamma(4, 0.02, (size, size)), "vh": rng.gamma(4, 0.004, (size, size))}
-        items.append(
-            s1_item(folder / "cogs", f"S1A_{day}", f"{day}T17:41:00Z", power, orbit, size=size, origin=origin)
-        )
+        items.append(s1_item(folder / "cogs", f"S1A_{day}", f"{day}T17:41:00Z", power, orbit, size=size, origin=origin))
     for item in items:
         for asset in item["assets"].values():
             asset["href"] = "./" + str(Path(asset["href"]).relative_to(folder))
     west, north = origin
     edge = size * 10
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items[::-1]}))
-    (folder / "aoi.geojson").write_text(json.dumps(box_geojson(west + 35, north - edge + 35, west + edge - 35, north - 35)))
+    (folder / "aoi.geojson").write_text(
+        json.dumps(box_geojson(west + 32, north - edge + 31, west + edge - 33, north - 32))
+    )
     return SmallCatalog(folder, origin)
 
 

@@ -37,7 +37,11 @@ def test_every_root_type_of_geojson(text):
 def test_the_crs_member_of_old_geojson_is_obeyed():
     metres = shapely.transform(shapely.segmentize(SQUARE, 1e-3), to_utm(32631).transform, interleaved=False)
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}
-    collection = {"type": "FeatureCollection", "crs": crs, "features": [{"type": "Feature", "geometry": mapping(metres)}]}
+    collection = {
+        "type": "FeatureCollection",
+        "crs": crs,
+        "features": [{"type": "Feature", "geometry": mapping(metres)}],
+    }
     aoi = Aoi.from_geojson(json.dumps(collection))
     assert aoi.features[0].symmetric_difference(SQUARE).area < 1e-9
 
@@ -109,7 +113,8 @@ def test_bad_boxes(bbox, words):
     ("lon", "lat", "zone"),
     [
         (5, 51, 31), (6, 51, 32), (180, 0, 60), (-180, 0, 1), (179.999, 0, 60), (5, 60, 32), (3, 56, 32), (2.9, 60, 31),
-        (5, 64, 31), (5, 55.999, 31), (8.9, 75, 31), (9, 75, 33), (21, 78, 35), (33, 83.9, 37), (42, 75, 38), (10, 71, 32),
+        (5, 64, 31), (5, 55.999, 31), (8.9, 75, 31), (9, 75, 33), (21, 78, 35), (33, 83.9, 37), (42, 75, 38),
+        (10, 71, 32),
     ],
 )  # fmt: skip
 def test_utm_zones_with_norway_and_svalbard(lon, lat, zone):
@@ -138,7 +143,11 @@ def test_a_feature_far_beyond_its_zone_is_cut_at_the_border():
         Aoi.from_geojson(json.dumps(mapping(shapely.box(179.99, -17.0, 180.01, -16.99)))),
         Aoi.from_geojson(
             json.dumps(
-                mapping(shapely.MultiPolygon([shapely.box(179.99, -17, 180, -16.99), shapely.box(-180, -17, -179.99, -16.99)]))
+                mapping(
+                    shapely.MultiPolygon(
+                        [shapely.box(179.99, -17, 180, -16.99), shapely.box(-180, -17, -179.99, -16.99)]
+                    )
+                )
             )
         ),
     ],

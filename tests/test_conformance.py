@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from tessera_cli.imagery import sentinel1, sentinel2
-from tests.builders import ORIGIN, block, mask_block, read, s1_item, s2_item, tile_at, whole, write_tif
+from tests.builders import ORIGIN, block, mask_block, read, s1_item, s2_item, tile_at, whole
 
 NOON = "2021-07-01T11:00:00Z"
 AFTER_OFFSET = "2022-07-01T11:00:00Z"
@@ -228,7 +228,12 @@ def closed_form(coarse: np.ndarray, tagged: bool) -> np.ndarray:
             row, column = y // 2, x // 2
             dy, dx = (-1 if y % 2 == 0 else 1), (-1 if x % 2 == 0 else 1)
             total = weights = 0
-            for r, c, weight in ((row, column, 9), (row + dy, column, 3), (row, column + dx, 3), (row + dy, column + dx, 1)):
+            for r, c, weight in (
+                (row, column, 9),
+                (row + dy, column, 3),
+                (row, column + dx, 3),
+                (row + dy, column + dx, 1),
+            ):
                 if 0 <= r < height and 0 <= c < width and not (tagged and coarse[r, c] == 0):
                     total += weight * int(coarse[r, c])
                     weights += weight
@@ -319,5 +324,3 @@ def test_only_scenes_that_win_a_pixel_are_read(tmp_path):
 def write_tif_broken(path):
     with open(path, "wb") as file:  # noqa: PTH123
         file.write(b"not a raster")
-
-

@@ -31,10 +31,10 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Part
 from rio_cogeo import cog_validate
 
-from tessera_cli import __version__
+from tessera_cli import __version__, atomic
 from tessera_cli.errors import DiskFullError, TileError, UsageError
 from tessera_cli.grid import Tile, tiles_touching, to_utm
-from tessera_cli.outputs import atomic, geotiff, vrt
+from tessera_cli.outputs import geotiff, vrt
 from tessera_cli.outputs.item import Asset, Observations, TileRecord, input_digest, item_name, raster_name
 from tessera_cli.window import Window
 

@@ -100,11 +100,14 @@ def main() -> None:
             for pixels in load(seed, year, Path(folder) / str(seed), args.size)
         ]
     sizes = np.array([tile.count for tile in tiles])
-    print(f"{sizes.sum()} pixels in {len(tiles)} tiles", flush=True)  # noqa: T201
+    print(f"{sizes.sum()} pixels in {len(tiles)} tiles", flush=True)
 
     encoder = Encoder(NANO)
     heads = nn.ModuleDict(
-        {str(k): nn.Sequential(nn.Linear(k, 4 * k), nn.BatchNorm1d(4 * k), nn.ReLU(), nn.Linear(4 * k, 4 * k)) for k in PREFIXES}
+        {
+            str(k): nn.Sequential(nn.Linear(k, 4 * k), nn.BatchNorm1d(4 * k), nn.ReLU(), nn.Linear(4 * k, 4 * k))
+            for k in PREFIXES
+        }
     )
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
@@ -120,7 +123,9 @@ def main() -> None:
             length = int(rng.choice((8, 12, 16)))
             views = [tile.view(chosen, length, rng) for tile, chosen in members]
             embedded.append(encoder(*(torch.cat(part) for part in zip(*views, strict=True))))
-        losses = [barlow_twins(head(embedded[0][:, : int(k)]), head(embedded[1][:, : int(k)])) for k, head in heads.items()]
+        losses = [
+            barlow_twins(head(embedded[0][:, : int(k)]), head(embedded[1][:, : int(k)])) for k, head in heads.items()
+        ]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -129,7 +134,7 @@ def main() -> None:
         schedule.step()
         if step % 20 == 0 or step == args.steps - 1:
             parts = " ".join(f"{float(value):.2f}" for value in losses)
-            print(f"step {step} loss {float(loss):.3f} ({parts}) {time.time() - started:.0f} s", flush=True)  # noqa: T201
+            print(f"step {step} loss {float(loss):.3f} ({parts}) {time.time() - started:.0f} s", flush=True)
 
     card = {
         "name": "demo",

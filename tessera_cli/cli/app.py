@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -51,6 +52,10 @@ def tessera(
         raise typer.Exit
 
 
+# Typer carries its own click since 0.26; either way this is the base of all usage errors.
+USAGE_ERRORS = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
 class Terminated(BaseException):
     """SIGTERM: stop like Ctrl-C, with another exit code."""
 
@@ -61,8 +66,6 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    import click
-
     from tessera_cli import config
     from tessera_cli.errors import TesseraError
 
@@ -72,29 +75,31 @@ def run(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, _terminate)
         code = app(args=split_bbox(arguments), standalone_mode=False, prog_name="tessera")
         return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.UsageError as error:
-        verb = f" {error.ctx.command_path.removeprefix('tessera').strip()}" if error.ctx else ""
-        return _fail(f"{error.format_message()} See tessera{verb.rstrip()} --help.", USAGE)
-    except click.ClickException as error:
-        return _fail(error.format_message(), USAGE)
     except TesseraError as error:
         if debug:
             raise
         return _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted. What is finished stays; run the same command to go on.", INTERRUPTED)
     except Terminated:
         return _fail("terminated. What is finished stays; run the same command to go on.", TERMINATED)
     except BrokenPipeError:  # `| head -1`
-        sys.stderr.close()
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - or the interpreter complains when it flushes
         return UNEXPECTED
     except Exception as error:
+        if isinstance(error, USAGE_ERRORS):
+            return _fail(_usage_text(error), USAGE)
         if debug:
             raise
         name = type(error).__name__
         return _fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED)
+
+
+def _usage_text(error: Any) -> str:
+    verb = error.ctx.command_path if getattr(error, "ctx", None) else "tessera"
+    return f"{error.format_message().rstrip('. ')}. See {verb} --help."
 
 
 def split_bbox(arguments: Sequence[str]) -> list[str]:

@@ -46,7 +46,7 @@ def plan(
 
       tessera plan --bbox 4.30 51.95 4.40 52.00 --year 2023 --json | jq .read_bytes
 
-      tessera plan --aoi field.geojson --year 2023 --out field && tessera embed --aoi field.geojson --year 2023 --out field
+      tessera plan --aoi f.geojson --year 2023 --out f && tessera embed --aoi f.geojson --year 2023 --out f
     """
     terminal = Terminal(verbose - quiet, as_json)
     ask = build_ask(

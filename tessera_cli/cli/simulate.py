@@ -22,7 +22,7 @@ def simulate(
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """(For developers) Simulate a landscape and a year of Sentinel-1 and Sentinel-2 over it, as a STAC catalogue of COGs.
+    """(For developers) Simulate a landscape with a year of Sentinel-1 and Sentinel-2, as a STAC catalogue.
 
     Examples:
 

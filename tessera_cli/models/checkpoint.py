@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from tessera_cli.atomic import write_bytes
 from tessera_cli.errors import UsageError
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import misfit, tensor_shapes
@@ -80,11 +80,7 @@ def save_safetensors(path: Path, encoder: Encoder, card: Mapping[str, Any], *, h
         if not torch.isfinite(tensor).all():
             raise ValueError(f"tensor {name} is not finite as {dtype}")
     full = {**card, "format": CARD_FORMAT, "family": "v2-student", "config": dataclasses.asdict(encoder.config)}
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={CARD_KEY: json.dumps(full, sort_keys=True)})
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_bytes(path, save(tensors, metadata={CARD_KEY: json.dumps(full, sort_keys=True)}))
 
 
 def _assemble(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> Encoder:

@@ -1,7 +1,5 @@
 """The encoder: one backbone per sensor, then fusion and reduction to the embedding."""
 
-# ruff: noqa: N803, N806  (capitals in names give the shape)
-
 from __future__ import annotations
 
 from typing import Literal

@@ -12,8 +12,6 @@ What remains is that a pixel's rows must come out the same at every position in 
 kernels they do, for every bin (bins, and with them the rows of each product, are multiples of 8); a test checks it.
 """
 
-# ruff: noqa: N806  (capitals in names give the shape)
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator

@@ -4,8 +4,6 @@ Shapes: B pixels, T observations, C bands, D the transformer's width, H heads, R
 Formulas: `tessera_infer_v2/student` of ucam-eo/tessera. Dropout is left out: it does nothing in inference.
 """
 
-# ruff: noqa: N803, N806  (capitals in names give the shape)
-
 from __future__ import annotations
 
 import numpy as np

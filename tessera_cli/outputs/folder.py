@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tessera_cli.atomic import write_json, write_ndjson_gz
 from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.grid import TileRequest
-from tessera_cli.outputs.atomic import write_json, write_ndjson_gz
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.window import Window
 

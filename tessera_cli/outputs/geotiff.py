@@ -18,9 +18,9 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from tessera_cli import __version__
+from tessera_cli.atomic import write_bytes
 from tessera_cli.errors import TileError
 from tessera_cli.grid import Tile
-from tessera_cli.outputs.atomic import write_bytes
 from tessera_cli.outputs.item import (
     CODE_NODATA,
     COUNT_NODATA,

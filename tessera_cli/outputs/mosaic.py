@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tessera_cli.atomic import write_bytes
 from tessera_cli.grid import Tile
-from tessera_cli.outputs.atomic import write_bytes
 from tessera_cli.outputs.folder import OutputFolder
 from tessera_cli.outputs.item import raster_name
 from tessera_cli.outputs.vrt import Bounds, embedding_vrt, vrt_name

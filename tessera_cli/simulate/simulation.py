@@ -31,13 +31,14 @@ _MARK = "tessera:simulation"
 
 @dataclass(frozen=True)
 class Simulation:
-    """What was written: the catalogue, the polygon to embed, and how much there is of everything."""
+    """What was written: the catalogue, the polygon to embed, the truth, and how much there is of everything."""
 
     items: Path
     aoi: Path
+    labels: Path
     sentinel2_items: int
     sentinel1_items: int
-    parcels: int
+    parcel_count: int
 
 
 def simulate(
@@ -56,7 +57,7 @@ def simulate(
     aoi = {"type": "Feature", "properties": {"name": "simulated landscape"}, "geometry": polygon}
     write_features(out / "aoi.geojson", [aoi], **parameters)  # first, as it marks the folder as ours
     shutil.rmtree(out / "cogs", ignore_errors=True)
-    parcels = _write_truth(ground, out)
+    parcel_count = _write_truth(ground, out)
 
     work: list[Callable[[], list[Json]]] = [
         *(partial(write_datatake, ground, one, seed, out) for one in datatakes(seed, year, cloud)),
@@ -71,7 +72,8 @@ def simulate(
     shuffled = [items[i] for i in stream(seed, 6).permutation(len(items))]  # nobody may rely on the order of a file
     write_features(out / "items.json", shuffled, **parameters)
     optical = sum(item["collection"] == "sentinel-2-l2a" for item in items)
-    return Simulation(out / "items.json", out / "aoi.geojson", optical, len(items) - optical, parcels)
+    paths = (out / "items.json", out / "aoi.geojson", out / "labels.tif")
+    return Simulation(*paths, optical, len(items) - optical, parcel_count)
 
 
 def _check(out: Path, seed: int, size: int, year: int, cloud: float) -> None:

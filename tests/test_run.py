@@ -1,0 +1,375 @@
+"""The main job end to end on a small catalogue: what is written, resumed, refused, and that bytes repeat."""
+
+import gzip
+import hashlib
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+
+from tessera_cli.dpixel import S2_BANDS
+from tessera_cli.grid import Tile, from_utm
+from tessera_cli.models.statistics import V2_STUDENT
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.quantize import dequantize
+from tests.conftest import box_geojson, make_catalog
+
+WEST, EAST = Tile(32630, 116, 1132), Tile(32630, 117, 1132)
+
+
+def hashes(folder, pattern="*.tif"):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(pattern))}
+
+
+def read(folder, tile, role, window="2021"):
+    with rasterio.open(folder / f"{tile.id}_{window}_{role}.tif") as src:
+        return src.read()
+
+
+def record(folder, tile, window="2021"):
+    return TileRecord.from_item(json.loads((folder / f"{tile.id}_{window}.json").read_text()))
+
+
+def test_a_run_writes_tiles_records_and_a_mosaic(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    code, stdout, stderr = tessera("embed", *catalog.options(out))
+    assert code == 0, stderr
+    names = {path.name for path in out.iterdir()}
+    rasters = {f"{tile.id}_2021_{role}.tif" for tile in (WEST, EAST) for role in ("emb", "scales", "counts")}
+    records = {f"{tile.id}_2021.json" for tile in (WEST, EAST)}
+    assert names == rasters | records | {"run.json", "runs", "scenes.ndjson.gz", "utm30n_2021.vrt"}
+    assert [line.rsplit("/", 1)[1] for line in stdout.splitlines()] == [
+        f"{WEST.id}_2021_emb.tif",
+        f"{EAST.id}_2021_emb.tif",
+        "utm30n_2021.vrt",
+    ]
+
+
+def test_the_values_are_those_of_the_imagery(catalog, tessera, tmp_path):
+    """The band means of the `null` model against an independent computation from the files."""
+    out = tmp_path / "out"
+    assert tessera("embed", *catalog.options(out))[0] == 0
+    values = dequantize(np.moveaxis(read(out, EAST, "emb"), 0, -1), read(out, EAST, "scales")[0])
+    step = read(out, EAST, "scales")[0]
+    row, column = round((EAST.bounds[3] - catalog.origin[1]) / 10) + 17, 9  # pixel (17, 29) of the scenes
+    dn, power = [], {"vv": [], "vh": []}
+    for item in json.loads(catalog.items.read_text())["features"]:
+        arrays = {}
+        for key, asset in item["assets"].items():
+            with rasterio.open(catalog.folder / asset["href"]) as src:
+                arrays[key] = src.read(1)
+        if "SCL" not in arrays:
+            for pol in power:
+                power[pol].append(arrays[pol][17, 29])
+        elif arrays["SCL"][8, 14] == 4:
+            fine = {
+                band: arrays[band][17, 29] if arrays[band].shape[0] == 40 else arrays[band][8, 14] for band in S2_BANDS
+            }
+            dn.append([fine[band] for band in S2_BANDS])
+    assert read(out, EAST, "counts")[:, row, column].tolist() == [len(dn), 2, 1]
+    expected = (np.mean(dn, axis=0) - V2_STUDENT.s2_mean) / V2_STUDENT.s2_std
+    np.testing.assert_allclose(values[row, column, :10], expected, atol=step[row, column] / 2 + 1e-5)
+
+
+def test_pixels_outside_the_area_are_nodata(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    area = shapely.geometry.shape(json.loads(catalog.aoi.read_text()))
+    rows, columns = np.mgrid[:512, :512]
+    x, y = EAST.transform @ (columns + 0.5, rows + 0.5)
+    lon, lat = from_utm(32630).transform(x, y)
+    inside = shapely.contains_xy(area, lon, lat)
+    codes, scales, counts = (read(out, EAST, role) for role in ("emb", "scales", "counts"))
+    assert (codes[:, ~inside] == -128).all()
+    assert np.isnan(scales[0][~inside]).all()
+    assert (counts[:, ~inside] == 65535).all()
+    assert record(out, EAST).requested.sum() == inside.sum() == (counts[0] != 65535).sum()
+    seen = counts[0][inside] > 0
+    assert (codes[0][inside] != -128).tolist() == seen.tolist()
+    assert 0 < seen.sum() < seen.size  # some pixels are never clear: no Sentinel-2, no embedding
+
+
+def test_minimum_observations(catalog, tessera, tmp_path):
+    def valid(*options):
+        out = tmp_path / "-".join(options)
+        assert tessera("embed", *catalog.options(out), *options)[0] == 0
+        return (read(out, EAST, "emb")[0] != -128), read(out, EAST, "counts").astype(int)
+
+    default, counts = valid("--min-s2", "1")
+    strict, _ = valid("--min-s2", "3")
+    radar_only, _ = valid("--min-s2", "0")
+    asked = counts[0] != 65535
+    assert (default == (asked & (counts[0] >= 1))).all()
+    assert (strict == (asked & (counts[0] >= 3))).all()
+    assert (radar_only == asked).all()
+    assert tessera("embed", *catalog.options(tmp_path / "much"), "--min-s1", "4")[0] == 3
+
+
+def test_a_second_run_does_nothing(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.tif")}
+    shutil.rmtree(catalog.folder / "cogs")  # and reads no pixel
+    code, stdout, _ = tessera("embed", *catalog.options(out), "--json")
+    assert code == 0
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    assert [line.get("status") for line in lines[:-1]] == ["present", "present"]
+    assert lines[-1]["tiles"] == {"done": 0, "empty": 0, "failed": 0, "present": 2}
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.tif")} == before
+
+
+@pytest.mark.parametrize("damage", ["emb.tif", "scales.tif", "json", "short"])
+def test_a_rerun_makes_what_is_missing_and_only_that(catalog, tessera, tmp_path, damage):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    expected = hashes(out) | hashes(out, "*.json")
+    other = (out / f"{WEST.id}_2021_emb.tif").stat().st_mtime_ns
+    if damage == "json":
+        (out / f"{EAST.id}_2021.json").unlink()
+    elif damage == "short":
+        path = out / f"{EAST.id}_2021_emb.tif"
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        (out / f"{EAST.id}_2021_{damage}").unlink()
+    code, stdout, _ = tessera("embed", *catalog.options(out), "--json")
+    assert code == 0
+    assert [json.loads(line).get("status") for line in stdout.splitlines()[:2]] == ["present", "done"]
+    assert hashes(out) | hashes(out, "*.json") == expected
+    assert (out / f"{WEST.id}_2021_emb.tif").stat().st_mtime_ns == other
+
+
+def test_the_scene_list_is_frozen(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    lines = [json.loads(line) for line in gzip.decompress((out / "scenes.ndjson.gz").read_bytes()).splitlines()]
+    assert len(lines) == 7
+    expected = hashes(out)
+    for path in out.glob("*_2021*"):
+        path.unlink()
+    catalog.edit(lambda items: [i for i in items if i["id"] != "S2A_2021-07-01"])
+    assert tessera("embed", *catalog.options(out))[0] == 0
+    assert hashes(out) == expected  # the list of the first run counts
+    for path in out.glob("*_2021*"):
+        path.unlink()
+    assert tessera("embed", *catalog.options(out), "--refresh")[0] == 0
+    assert "S2A_2021-07-01" not in record(out, EAST).scenes
+
+
+def test_plan_freezes_for_embed(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    options = catalog.options(out)
+    code, stdout, _ = tessera("plan", *options, "--json")
+    assert code == 0
+    planned = json.loads(stdout)
+    assert planned["tiles"] == 2
+    assert planned["windows"]["2021"]["s2"]["dates"] == 4
+    assert planned["windows"]["2021"]["s1_asc"]["by_month"] == {"2021-03": 1, "2021-10": 1}
+    assert planned["windows"]["2021"]["s1_asc"]["longest_gap_days"] == 214
+    catalog.items.unlink()
+    assert tessera("embed", *options)[0] == 0
+    assert planned["pixels"] == sum(int(record(out, tile).requested.sum()) for tile in (WEST, EAST))
+
+
+# --- decision 3: a pixel's embedding depends on the pixel alone -------------------------------------------------------
+
+
+def test_overlapping_areas_give_identical_bytes_where_they_overlap(catalog, tessera, tmp_path):
+    west, north = catalog.origin
+    smaller = catalog.folder / "smaller.geojson"
+    smaller.write_text(json.dumps(box_geojson(west + 100, north - 300, west + 300, north - 120)))
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    tessera("embed", *catalog.options(whole))
+    options = catalog.options(part)
+    options[1] = str(smaller)
+    assert tessera("embed", *options)[0] == 0
+    for tile in (WEST, EAST):
+        both = record(part, tile).requested
+        assert 0 < both.sum() < record(whole, tile).requested.sum()
+        for role in ("emb", "scales", "counts"):
+            a, b = read(whole, tile, role)[:, both], read(part, tile, role)[:, both]
+            assert a.tobytes() == b.tobytes()
+
+
+def test_a_larger_area_re_encodes_the_union(catalog, tessera, tmp_path):
+    """First a part, then another part: the folder ends with the pixels of both, byte for byte as in one run."""
+    west, north = catalog.origin
+    out, once = tmp_path / "out", tmp_path / "once"
+    boxes = [(west + 220, north - 200, west + 300, north - 100), (west + 260, north - 300, west + 380, north - 150)]
+    for number, box in enumerate(boxes):
+        aoi = catalog.folder / f"{number}.geojson"
+        aoi.write_text(json.dumps(box_geojson(*box)))
+        options = catalog.options(out)
+        options[1] = str(aoi)
+        assert tessera("embed", *options)[0] == 0
+    geometries = [box_geojson(*box) for box in boxes]
+    union = catalog.folder / "union.geojson"
+    union.write_text(json.dumps({"type": "GeometryCollection", "geometries": geometries}))
+    options = catalog.options(once)
+    options[1] = str(union)
+    tessera("embed", *options)
+    assert hashes(out) == hashes(once)
+    assert (record(out, EAST).requested == record(once, EAST).requested).all()
+
+
+def test_what_was_asked_before_survives_a_crash_while_replacing(catalog, tessera, tmp_path):
+    west, north = catalog.origin
+    out = tmp_path / "out"
+    options = catalog.options(out)
+    tessera("embed", *options)
+    expected = hashes(out)
+    done = out / f"{EAST.id}_2021.json"
+    done.rename(done.with_name(done.name + ".stale"))  # as set aside when the process died
+    (out / f"{EAST.id}_2021_scales.tif").unlink()
+    small = catalog.folder / "small.geojson"
+    small.write_text(json.dumps(box_geojson(west + 260, north - 200, west + 300, north - 160)))
+    options[1] = str(small)
+    assert tessera("embed", *options)[0] == 0
+    assert hashes(out) == expected
+    assert not list(out.glob("*.stale"))
+
+
+def test_thread_counts_and_tile_order_give_identical_bytes(catalog, tessera, tmp_path, monkeypatch):
+    import torch
+
+    from tessera_cli.models.checkpoint import save_safetensors
+    from tessera_cli.models.encoder import Encoder
+    from tessera_cli.models.spec import EncoderConfig
+
+    torch.manual_seed(0)
+    weights = tmp_path / "tiny.safetensors"
+    save_safetensors(weights, Encoder(EncoderConfig(latent=8, layers=2, heads=4, feedforward=64)), {"name": "tiny"})
+    results = []
+    for threads, order in ((1, 1), (3, 1), (2, -1)):
+        out = tmp_path / f"out{threads}{order}"
+        options = [str(weights) if o == "null" else o for o in catalog.options(out)]
+        if order == -1:
+            from tessera_cli import survey
+
+            tasks = survey.Survey.tasks.fget
+            monkeypatch.setattr(survey.Survey, "tasks", property(lambda self, tasks=tasks: tasks(self)[::-1]))
+        assert tessera("embed", *options, "--threads", threads)[0] == 0
+        results.append(hashes(out))
+    assert results[0] == results[1] == results[2]
+
+
+# --- what a folder belongs to ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "field"), [(["--min-s2", "2"], "min_s2"), (["--dims", "64"], "dims"), (["--min-s1", "1"], "min_s1")]
+)
+def test_another_identity_is_refused(catalog, tessera, tmp_path, options, field):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    before = hashes(out)
+    code, _, stderr = tessera("embed", *catalog.options(out), *options)
+    assert code == 5
+    assert f"{field} is" in stderr
+    assert hashes(out) == before
+
+
+def test_years_share_a_folder(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    options = catalog.options(out)
+    options[2:4] = ["--window", "2021-03/2021-10"]
+    assert tessera("embed", *options)[0] == 0
+    assert (out / "utm30n_20210301-20211031.vrt").exists()
+    assert record(out, EAST).window.name == "2021"
+    assert read(out, EAST, "counts", "20210301-20211031")[1].max(where=record(out, EAST).requested, initial=0) == 2
+
+
+def test_gaps_are_warned_of_and_recorded(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    _, _, stderr = tessera("embed", *catalog.options(out))
+    assert "s2-gap" in stderr
+    assert record(out, EAST).warnings == (
+        "s2-gap: 107 days without a usable observation",
+        "s1-gap: 121 days without a usable observation",
+    )
+
+
+# --- holes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_hole_fails_its_tile_and_no_other(tmp_path, tessera):
+    catalog = make_catalog(tmp_path / "catalog")
+    # a second scene of the date, east of the border only
+    west_only = catalog.folder / "cogs" / "S2A_2021-07-01" / "B05.tif"
+    west_only.unlink()
+    out = tmp_path / "out"
+    code, stdout, stderr = tessera("embed", *catalog.options(out), "--json")
+    assert code == 4
+    summary = json.loads(stdout.splitlines()[-1])
+    assert summary["tiles"]["failed"] == 2
+    assert summary["exit_code"] == 4
+    assert "S2A_2021-07-01: B05 is absent" in stderr
+    assert not list(out.glob("*.tif"))
+    code, stdout, _ = tessera("info", out, "--json")
+    tiles = json.loads(stdout)["by_tile"]
+    assert {tile["status"] for tile in tiles.values()} == {"failed"}
+    assert "B05 is absent" in tiles[f"{EAST.id}_2021"]["reason"]
+
+
+def test_allowed_holes_are_recorded_and_filled_later(catalog, tessera, tmp_path):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    tessera("embed", *catalog.options(whole))
+    path = catalog.folder / "cogs" / "S2A_2021-07-01" / "B05.tif"
+    content = path.read_bytes()
+    path.unlink()
+    assert tessera("embed", *catalog.options(out), "--allow-missing", "1")[0] == 0
+    assert record(out, EAST).holes == {"S2A_2021-07-01": "B05 is absent"}
+    assert read(out, EAST, "counts")[0].min() < read(whole, EAST, "counts")[0].max()
+    assert hashes(out) != hashes(whole)
+    assert tessera("embed", *catalog.options(out))[0] == 4  # no hole is allowed now, and it is still there
+    assert record(out, EAST).holes
+    path.write_bytes(content)
+    assert tessera("embed", *catalog.options(out))[0] == 0
+    assert record(out, EAST).holes == {}
+    assert hashes(out) == hashes(whole)
+
+
+def test_the_next_scene_of_the_date_takes_over_for_a_hole(tmp_path, tessera):
+    from tests.builders import block, s2_item
+    from tests.builders import read as read_dpixels
+
+    first = s2_item(tmp_path, "B", "2021-07-01T11:00:00Z", {"B02": 1200})
+    second = s2_item(tmp_path, "A", "2021-07-01T11:00:00Z", {"B02": 1100})
+    (tmp_path / "B" / "B12.tif").write_bytes(b"II*\x00 not a raster")
+    dpixels = read_dpixels([first, second], allow_missing=1)
+    assert (block(dpixels, "B02") == 1100).all()
+    assert list(dpixels.holes) == ["B"]
+    assert "broken" in dpixels.holes["B"]
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_two_tiles_are_held_at_a_time():
+    from tessera_cli.run import read_ahead
+
+    alive, most, lock = 0, 0, threading.Lock()
+
+    class Held:
+        def __init__(self):
+            nonlocal alive, most
+            with lock:
+                alive += 1
+                most = max(most, alive)
+
+        def __del__(self):
+            nonlocal alive
+            with lock:
+                alive -= 1
+
+    seen = []
+    for task, held in read_ahead(list(range(8)), lambda task: Held()):
+        assert isinstance(held.result(), Held)
+        seen.append(task)
+        del held
+    assert seen == list(range(8))
+    assert most <= 2
