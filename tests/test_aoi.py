@@ -170,8 +170,8 @@ def test_tile_names_round_trip():
 
 def test_tiles_lie_where_their_numbers_say():
     tile = Tile(32631, 112, 1098)
-    assert tile.transform @ (0, 0) == (112 * 5120, 1099 * 5120)
-    assert tile.transform @ (512, 512) == (113 * 5120, 1098 * 5120)
+    assert tile.transform * (0, 0) == (112 * 5120, 1099 * 5120)
+    assert tile.transform * (512, 512) == (113 * 5120, 1098 * 5120)
 
 
 def test_float_noise_at_a_border_adds_no_tile():
@@ -185,7 +185,7 @@ def test_pixels_are_those_whose_centre_lies_inside():
     aoi = Aoi.from_geojson(json.dumps(box_geojson(west + 5.1, north - 34.9, west + 34.9, north - 5.1)))
     (request,) = tile_requests(aoi)
     rows, columns = np.nonzero(request.pixels)
-    x, y = request.tile.transform @ (columns + 0.5, rows + 0.5)
+    x, y = request.tile.transform * (columns + 0.5, rows + 0.5)
     assert sorted(set(x)) == [west + 15, west + 25]
     assert sorted(set(y)) == [north - 25, north - 15]
 
@@ -211,7 +211,7 @@ def test_the_mask_keeps_nonzero_pixels(tmp_path):
     aoi = Aoi.from_geojson(json.dumps(box_geojson(west, north - 60, west + 60, north)))
     (request,) = tile_requests(aoi, mask=path)
     rows, columns = np.nonzero(request.pixels)
-    x, y = request.tile.transform @ (columns + 0.5, rows + 0.5)
+    x, y = request.tile.transform * (columns + 0.5, rows + 0.5)
     assert sorted(zip(x - west, north - y, strict=True)) == [(5, 35), (25, 15)]
     elsewhere = Aoi.from_bbox(0.0, 51.0, 0.001, 51.001)
     with pytest.raises(NothingToEmbedError, match="mask"):

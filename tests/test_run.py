@@ -80,7 +80,7 @@ def test_pixels_outside_the_area_are_nodata(catalog, tessera, tmp_path):
     tessera("embed", *catalog.options(out))
     area = shapely.geometry.shape(json.loads(catalog.aoi.read_text()))
     rows, columns = np.mgrid[:512, :512]
-    x, y = EAST.transform @ (columns + 0.5, rows + 0.5)
+    x, y = EAST.transform * (columns + 0.5, rows + 0.5)
     lon, lat = from_utm(32630).transform(x, y)
     inside = shapely.contains_xy(area, lon, lat)
     codes, scales, counts = (read(out, EAST, role) for role in ("emb", "scales", "counts"))

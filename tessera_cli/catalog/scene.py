@@ -123,7 +123,7 @@ class Scene:
 
     @functools.cached_property
     def stac(self) -> pystac.Item:
-        return pystac.Item.from_dict(dict(self.item))
+        return pystac.Item.from_dict(dict(self.item), migrate=True)
 
 
 def _unroll(geometry: BaseGeometry, centre: float) -> BaseGeometry:
