@@ -74,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
         debug = debug or config.debug()
         signal.signal(signal.SIGTERM, _terminate)
         code = app(args=split_bbox(arguments), standalone_mode=False, prog_name="tessera")
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except typer.Exit as error:
         return error.exit_code
