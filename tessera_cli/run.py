@@ -120,7 +120,8 @@ def embed(
     folder = OutputFolder(out, settings.identity())
     folder.check_identity()
     surveyed = survey(ask, folder, refresh=refresh)
-    folder.begin(ask.digest, surveyed.record(), surveyed.scenes)
+    if surveyed.to_freeze is not None:
+        folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
     remove_stale_parts(out)
 
     todo, results = [], []

@@ -373,3 +373,37 @@ def test_only_two_tiles_are_held_at_a_time():
         del held
     assert seen == list(range(8))
     assert most <= 2
+
+
+def test_a_refreshed_list_stays_refreshed(catalog, tessera, tmp_path):
+    """What --refresh no longer finds is gone from the frozen list; what lies elsewhere stays in it."""
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    options = catalog.options(out)
+    options[2:4] = ["--window", "2021-03/2021-06"]
+    tessera("embed", *options)
+    catalog.edit(lambda items: [i for i in items if i["id"] not in ("S2A_2021-05-20", "S2A_2021-09-15")])
+    assert tessera("embed", *options, "--refresh")[0] == 0
+    lines = gzip.decompress((out / "scenes.ndjson.gz").read_bytes()).splitlines()
+    ids = {json.loads(line)["id"] for line in lines}
+    assert "S2A_2021-05-20" not in ids  # within the window that was searched again
+    assert "S2A_2021-09-15" in ids  # beyond it
+
+
+def test_a_finished_read_only_folder_is_success(catalog, tessera, tmp_path):
+    import subprocess
+
+    from tests.test_bad_input import mounted, unmount
+
+    mount = tmp_path / "mount"
+    mounted(mount)
+    try:
+        assert tessera("embed", *catalog.options(mount / "out"))[0] == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+        code, stdout, _ = tessera("embed", *catalog.options(mount / "out"))
+        assert code == 0
+        assert len(stdout.splitlines()) == 3
+        (row,) = tessera("embed", *catalog.options(mount / "out"), "--min-s2", "2")[2].splitlines()
+        assert "other settings" in row
+    finally:
+        unmount(mount)

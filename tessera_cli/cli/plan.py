@@ -75,8 +75,8 @@ def plan(
             folder.check_identity()
     surveyed = survey(ask, folder, refresh=refresh)
     made = make_plan(surveyed, spec, dims, out or default_out(ask, spec.name), threads=threads or config.threads())
-    if folder is not None:
-        folder.begin(ask.digest, surveyed.record(), surveyed.scenes)
+    if folder is not None and surveyed.to_freeze is not None:
+        folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
     if as_json:
         terminal.result_json(made.to_dict())
     else:

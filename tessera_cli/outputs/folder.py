@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ class OutputFolder:
 
     # --- what was asked for ---------------------------------------------------------------------------------------
 
-    def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
-        """The scenes frozen for the run of that digest; None if it was never begun."""
-        record = read_json(self._run_path(run))
+    def frozen_scenes(self, source: Source, run: str | None = None) -> Scenes | None:
+        """All scenes frozen in the folder; with `run`, None unless the run of that digest was begun."""
+        record = read_json(self._run_path(run)) if run else {}
         if record is None or not (self.path / SCENES).exists():
             return None
         scenes = Scenes.thaw(self.path / SCENES, source)
@@ -64,15 +65,15 @@ class OutputFolder:
             (self.path / RUNS).mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be created: {error.strerror}. Choose another --out.") from error
-        if (self.path / SCENES).exists():
-            scenes = scenes.merged(Scenes.thaw(self.path / SCENES, scenes.source))
         write_json(self.path / RUN, {"format_version": FORMAT_VERSION, "identity": _plain(self.identity)})
         write_ndjson_gz(self.path / SCENES, scenes.freeze_lines())
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
     def end(self, run: str, record: Mapping[str, Any], failed: Mapping[str, str]) -> None:
         """Note which tiles of the run failed and why."""
-        write_json(self._run_path(run), {**record, "failed": dict(failed)})
+        record = {**record, "failed": dict(failed)}
+        if read_json(self._run_path(run)) != json.loads(json.dumps(record)):
+            write_json(self._run_path(run), record)
 
     def runs(self) -> Iterator[Mapping[str, Any]]:
         """The records of all runs."""
@@ -110,7 +111,7 @@ class OutputFolder:
 
     def set_aside(self, name: str) -> None:
         """Before a tile's rasters are replaced: its record must not vouch for files that change."""
-        if self.item_path(name).exists():
+        with suppress(FileNotFoundError):  # there was none, or another run on the folder was faster
             self.item_path(name).replace(self._stale_path(name))
 
     def finish(self, record: TileRecord) -> Path:

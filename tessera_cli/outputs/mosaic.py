@@ -38,8 +38,10 @@ def write_mosaics(
                 continue
             named = {**tags, "TESSERA_YEAR": window.name, "TESSERA_WINDOW": f"{window.start}/{window.end}"}
             xml = embedding_vrt(of_zone, window, dims=dims, tags=named, bounds=bounds[epsg])
-            write_bytes(folder.path / name, xml.encode())
-            written.append(folder.path / name)
+            path = folder.path / name
+            if not path.exists() or path.read_bytes() != xml.encode():
+                write_bytes(path, xml.encode())
+            written.append(path)
     return tuple(written)
 
 
