@@ -14,10 +14,10 @@ import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
-from shapely import affinity
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError
+from tessera_cli.lonlat import split, unwrap
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Aoi:
                 kind = geometry.geom_type
                 raise UsageError(f"{origin} holds a {kind}; an area is needed. Give polygons, or buffer the {kind}.")
             _check_degrees(origin, geometry.bounds)
-            features += _split_at_antimeridian(polygons, origin)
+            features += _by_side_of_antimeridian(polygons, origin)
         if not features:
             raise NothingToEmbedError(f"{origin} holds no geometry, so there is nothing to embed. Give a polygon.")
         return cls(name, tuple(features))
@@ -127,31 +127,17 @@ def _check_degrees(origin: str, bounds: Iterable[float]) -> None:
         )
 
 
-def _split_at_antimeridian(polygons: list[BaseGeometry], origin: str) -> list[BaseGeometry]:
-    """One feature per side of longitude 180, longitudes within -180..180 (RFC 7946, 3.1.9 allows other spellings)."""
-    parts: list[BaseGeometry] = []
-    for polygon in polygons:
-        west, _, east, _ = polygon.bounds
-        if len(polygons) == 1 and west >= -180 and east <= 180 and east - west > 180:
-            log.warning("%s spans more than 180 degrees of longitude; taken as crossing the antimeridian", origin)
-            polygon = shapely.transform(polygon, _east_of_greenwich, interleaved=False)
-            west, _, east, _ = polygon.bounds
-        if west >= -180 and east <= 180:
-            parts.append(polygon)
-            continue
-        for turn in (-360, 0, 360):
-            part = polygon.intersection(shapely.box(-180 + turn, -90, 180 + turn, 90))
-            if part.area > 0:
-                parts.append(affinity.translate(part, xoff=-turn))
-    east_side = [p for p in parts if p.bounds[0] > 90]
-    west_side = [p for p in parts if p.bounds[2] < -90]
-    middle = [p for p in parts if not (p.bounds[0] > 90 or p.bounds[2] < -90)]
-    groups = [east_side, west_side, middle] if east_side and west_side else [parts]
+def _by_side_of_antimeridian(polygons: list[BaseGeometry], origin: str) -> list[BaseGeometry]:
+    """One feature, or one per side when it reaches the antimeridian from both."""
+    if len(polygons) == 1 and 180 < polygons[0].bounds[2] - polygons[0].bounds[0] <= 360:
+        log.warning("%s spans more than 180 degrees of longitude; taken as crossing the antimeridian", origin)
+        polygons = [unwrap(polygons[0], around=180)]
+    parts = [piece for polygon in polygons for piece in split(polygon)]
+    east = [part for part in parts if part.bounds[0] > 90]
+    west = [part for part in parts if part.bounds[2] < -90]
+    middle = [part for part in parts if part.bounds[0] <= 90 and part.bounds[2] >= -90]
+    groups = [east, west, middle] if east and west else [parts]
     return [shapely.union_all(group) for group in groups if group]
-
-
-def _east_of_greenwich(lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.where(lon < 0, lon + 360, lon), lat
 
 
 def _json_objects(text: str, origin: str) -> list[Mapping[str, Any]]:

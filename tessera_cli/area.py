@@ -15,9 +15,8 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.aoi import Aoi
 from tessera_cli.errors import NothingToEmbedError, UsageError
-from tessera_cli.grid import Tile, TileRequest, pack_mask, tiles_touching, to_utm, utm_epsg
+from tessera_cli.grid import Tile, TileRequest, pack_mask, tiles_touching, to_utm, utm_epsg, zone_limits
 
-ZONE_WIDTH = 6.0
 ZONE_MARGIN = 0.5
 """Degrees by which a feature may reach beyond its zone before it is cut at the border."""
 EDGE_STEP = 0.01
@@ -61,14 +60,6 @@ def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometr
     return {zone: shapely.unary_union(group) for zone, group in sorted(parts.items())}
 
 
-def utm_code(text: str) -> int:
-    """`EPSG:32631` or `32631` -> 32631; only UTM on WGS84 is a grid of ours."""
-    digits = text.upper().removeprefix("EPSG:")
-    if digits.isdigit() and (32601 <= int(digits) <= 32660 or 32701 <= int(digits) <= 32760):
-        return int(digits)
-    raise UsageError(f"--crs {text}: the grid is UTM on WGS84. Give EPSG:32601..32660 or EPSG:32701..32760.")
-
-
 def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:
     """bool (H, W): pixels whose centre lies in `geometry` (metres of the tile's zone)."""
     near = shapely.clip_by_rect(geometry, *shapely.box(*tile.bounds).buffer(20).bounds)
@@ -82,7 +73,7 @@ def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:
 def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int, BaseGeometry]]:
     centroid = feature.centroid
     home = epsg or utm_epsg(centroid.x, centroid.y)
-    west, east = _zone_limits(home % 100, centroid.y)
+    west, east = zone_limits(home % 100, centroid.y)
     inside = west - ZONE_MARGIN <= feature.bounds[0] and feature.bounds[2] <= east + ZONE_MARGIN
     if epsg or inside:
         return [(home, feature)]
@@ -93,16 +84,6 @@ def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int
             pieces.append((utm_epsg(border + 1.5, piece.centroid.y), piece))
     hemisphere = home - home % 100  # one feature keeps its hemisphere, so that it is not split at the equator
     return [(hemisphere + zone % 100, piece) for zone, piece in pieces]
-
-
-def _zone_limits(zone: int, lat: float) -> tuple[float, float]:
-    special = {}
-    if 56 <= lat < 64:
-        special = {31: (0.0, 3.0), 32: (3.0, 12.0)}
-    elif 72 <= lat < 84:
-        special = {31: (0.0, 9.0), 33: (9.0, 21.0), 35: (21.0, 33.0), 37: (33.0, 42.0)}
-    west = (zone - 1) * ZONE_WIDTH - 180
-    return special.get(zone, (west, west + ZONE_WIDTH))
 
 
 def _read_mask(path: Path, tile: Tile) -> np.ndarray:

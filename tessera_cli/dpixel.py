@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.grid import Tile
+from tessera_cli.grid import RESOLUTION, Tile
 from tessera_cli.window import Window, day_of_year
 
 if TYPE_CHECKING:
     import xarray as xr
 
+SENSORS = ("s2", "s1_asc", "s1_desc")
+"""Sentinel-2 and the orbit directions of Sentinel-1, as arrays, bands, records and plans call them."""
 S2_BANDS = ("B04", "B02", "B03", "B08", "B8A", "B05", "B06", "B07", "B11", "B12")
 S1_BANDS = ("VV", "VH")
 
@@ -42,12 +44,17 @@ class DPixels:
     s1_desc_dates: np.ndarray
     requested: np.ndarray
     """bool (H, W): the pixels asked for; the other arrays are only defined there."""
-    source: str = "mpc"
-    preprocessing: str = "official"
+    source: str
+    preprocessing: str
     scenes: tuple[str, ...] = ()
-    """Ids of the scenes that lie on the tile, holes included."""
+    """Ids of the scenes listed on the tile, holes included, in the order that decides overlaps."""
     holes: Mapping[str, str] = field(default_factory=dict)
     """Scene id -> why it could not be read."""
+
+    @property
+    def dates(self) -> Mapping[str, np.ndarray]:
+        """Sensor -> dates of its frames."""
+        return dict(zip(SENSORS, (self.s2_dates, self.s1_asc_dates, self.s1_desc_dates), strict=True))
 
     @functools.cached_property
     def s2_doy(self) -> np.ndarray:
@@ -72,7 +79,7 @@ class DPixels:
 
     @functools.cached_property
     def counts(self) -> np.ndarray:
-        """uint16 (3, H, W): valid Sentinel-2, Sentinel-1 ascending and Sentinel-1 descending observations."""
+        """uint16 (3, H, W): valid observations per sensor, in the order of SENSORS."""
         valid = (self.s2_mask, self.s1_asc_valid, self.s1_desc_valid)
         return np.stack([v.sum(axis=0, dtype=np.uint16) for v in valid])
 
@@ -81,10 +88,6 @@ class DPixels:
         s2, s1_asc, s1_desc = self.counts.astype(np.int32)
         s1 = s1_asc + s1_desc
         return self.requested & (s2 >= min_s2) & (s1 >= min_s1) & (s2 + s1 > 0)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(a.nbytes for a in (self.s2, self.s2_mask, self.s1_asc, self.s1_desc))
 
     def to_xarray(self) -> xr.Dataset:
         """The same arrays with named dimensions, dates and pixel-centre coordinates."""
@@ -96,8 +99,8 @@ class DPixels:
             "s2_time": self.s2_dates.astype("datetime64[ns]"),
             "s1_asc_time": self.s1_asc_dates.astype("datetime64[ns]"),
             "s1_desc_time": self.s1_desc_dates.astype("datetime64[ns]"),
-            "y": north - 10 * (np.arange(height) + 0.5),
-            "x": west + 10 * (np.arange(width) + 0.5),
+            "y": north - RESOLUTION * (np.arange(height) + 0.5),
+            "x": west + RESOLUTION * (np.arange(width) + 0.5),
             "band": list(S2_BANDS),
             "pol": list(S1_BANDS),
         }

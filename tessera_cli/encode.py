@@ -6,7 +6,6 @@ portions, on any number of threads, and tiles in any order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,9 @@ from tessera_cli.sampling import Observations, Stream, s1_streams, s2_streams
 
 if TYPE_CHECKING:
     from tessera_cli.dpixel import DPixels
-    from tessera_cli.models.encoder import Sensor
+    from tessera_cli.models.engine import Advance
     from tessera_cli.models.load import Model
-
-Progress = Callable[[int], None]
+    from tessera_cli.models.spec import Modality
 
 CHUNK = 16384
 """Pixels whose two sensor vectors are held at a time: 84 MB with the widest student."""
@@ -42,7 +40,7 @@ def encode(
     pixels: np.ndarray,
     *,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Embeddings:
     """Encode the pixels where `pixels`, bool (H, W), is true; each must have a valid observation of some sensor.
 
@@ -51,12 +49,12 @@ def encode(
     """
     if pixels.shape != dpixels.requested.shape or pixels.dtype != bool:
         raise ValueError(f"pixels must be bool {dpixels.requested.shape}, not {pixels.dtype} {pixels.shape}")
-    streams: dict[Sensor, tuple[Stream, ...]] = {
+    streams: dict[Modality, tuple[Stream, ...]] = {
         "s2": s2_streams(dpixels, model.spec.statistics),
         "s1": s1_streams(dpixels, model.spec.statistics),
     }
     numbers = np.flatnonzero(pixels)
-    unseen = ~np.logical_or.reduce([s.valid.any(axis=0) for sensor in streams.values() for s in sensor])[numbers]
+    unseen = ~np.logical_or.reduce([s.valid.any(axis=0) for group in streams.values() for s in group])[numbers]
     if unseen.any():
         raise ValueError(f"{unseen.sum()} of the pixels to encode have no valid observation of any sensor")
 
@@ -65,7 +63,7 @@ def encode(
     chunks = [slice(start, start + CHUNK) for start in range(0, len(numbers), CHUNK)]
     if model.encoder is None:
         for chunk in chunks:
-            s2, s1 = (band_means(streams[sensor], numbers[chunk]) for sensor in ("s2", "s1"))
+            s2, s1 = (band_means(streams[modality], numbers[chunk]) for modality in ("s2", "s1"))
             values[chunk] = null_embedding(s2, s1, model.representation)
             report(len(s2))
         return Embeddings(values, 0)
@@ -76,6 +74,6 @@ def encode(
     with Engine(model.encoder, threads) as engine:
         for chunk in chunks:
             rule = model.spec.observations
-            seen = {sensor: Observations.of(streams[sensor], numbers[chunk], rule) for sensor in streams}
+            seen = {m: Observations.of(streams[m], numbers[chunk], rule) for m in streams}
             tokens += engine.embed(seen, values[chunk], report)
     return Embeddings(values, tokens)

@@ -34,7 +34,7 @@ class DiskFullError(PartialFailureError):
 
 
 class IdentityError(TesseraError):
-    """The output folder was made with other settings, or two inputs contradict each other."""
+    """The output folder was made with other settings."""
 
     exit_code = 5
 

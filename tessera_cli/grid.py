@@ -14,6 +14,9 @@ from affine import Affine
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
+from tessera_cli.errors import UsageError
+from tessera_cli.lonlat import unwrap
+
 RESOLUTION = 10
 TILE_SIZE = 512
 TILE_METRES = RESOLUTION * TILE_SIZE
@@ -65,9 +68,7 @@ class Tile:
         """The square in longitude and latitude; near the antimeridian longitudes exceed 180."""
         square = shapely.segmentize(shapely.box(*self.bounds), TILE_METRES / 21)
         lonlat = shapely.transform(square, from_utm(self.epsg).transform, interleaved=False)
-        if lonlat.bounds[2] - lonlat.bounds[0] > 180:
-            lonlat = shapely.transform(lonlat, lambda x, y: (np.where(x < 0, x + 360, x), y), interleaved=False)
-        return lonlat
+        return unwrap(lonlat, around=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
 
 
 @functools.lru_cache
@@ -82,19 +83,39 @@ def from_utm(epsg: int) -> Transformer:
     return Transformer.from_crs(epsg, 4326, always_xy=True)
 
 
+_SPECIAL_ZONES = {
+    (56.0, 64.0): {31: (0.0, 3.0), 32: (3.0, 12.0)},
+    (72.0, 84.0): {31: (0.0, 9.0), 33: (9.0, 21.0), 35: (21.0, 33.0), 37: (33.0, 42.0)},
+}
+"""Norway and Svalbard: latitudes -> zone -> its longitudes where they differ from six degrees."""
+
+
+def zone_limits(zone: int, lat: float) -> tuple[float, float]:
+    """West and east longitude of a UTM zone at a latitude."""
+    special = next((zones for (south, north), zones in _SPECIAL_ZONES.items() if south <= lat < north), {})
+    west = (zone - 1) * 6.0 - 180
+    return special.get(zone, (west, west + 6))
+
+
 def utm_zone(lon: float, lat: float) -> int:
     """Zone number 1..60 with the Norway and Svalbard exceptions; longitude 180 belongs to zone 60."""
-    if 56 <= lat < 64 and 3 <= lon < 12:
-        return 32
-    if 72 <= lat < 84:
-        for west, east, zone in ((0, 9, 31), (9, 21, 33), (21, 33, 35), (33, 42, 37)):
-            if west <= lon < east:
+    for (south, north), zones in _SPECIAL_ZONES.items():
+        for zone, (west, east) in zones.items():
+            if south <= lat < north and west <= lon < east:
                 return zone
     return min(int((lon + 180) // 6) + 1, 60)
 
 
 def utm_epsg(lon: float, lat: float) -> int:
     return (32600 if lat >= 0 else 32700) + utm_zone(lon, lat)
+
+
+def utm_code(text: str) -> int:
+    """`EPSG:32631` or `32631` -> 32631; only UTM on WGS84 is a grid of ours."""
+    digits = text.upper().removeprefix("EPSG:")
+    if digits.isdigit() and (32601 <= int(digits) <= 32660 or 32701 <= int(digits) <= 32760):
+        return int(digits)
+    raise UsageError(f"--crs {text}: the grid is UTM on WGS84. Give EPSG:32601..32660 or EPSG:32701..32760.")
 
 
 def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:

@@ -33,26 +33,21 @@ def _folder(path: Path) -> Mapping[str, Any]:
     run = read_json(path / RUN)
     if not isinstance(run, dict) or "identity" not in run:
         raise UsageError(f"{path} is no output folder: it has no {RUN}. {EXPECTED}")
-    folder = OutputFolder(path, run["identity"])
-    asked: dict[str, str] = {}
-    for record in folder.runs():
-        names = [f"{tile}_{window}" for window in record["windows"] for tile in record["tiles"]]
-        asked |= {name: "missing" for name in names if name not in asked}
-        asked |= record.get("failed", {})
+    identity, note = run["identity"], run.get("note")
+    folder = OutputFolder(path, identity)
+    failures = folder.failures()
     tiles: dict[str, Any] = {}
-    for name, reason in sorted(asked.items()):
-        found = folder.record(name)
-        if found is not None:
-            tiles[name] = {"status": found.status, "pixels": found.pixels, **_notes(found)}
-        elif reason == "missing":
-            tiles[name] = {"status": "missing"}
+    for name in sorted(folder.asked()):
+        record = folder.record(name)
+        kept = {} if record is None else {"pixels": record.pixels, **_remarks(record)}
+        if name in failures:  # what is kept is of a run that asked for less or allowed more holes
+            tiles[name] = {"status": "failed", "reason": failures[name], **kept}
         else:
-            tiles[name] = {"status": "failed", "reason": reason}
-    identity = run["identity"]
+            tiles[name] = {"status": "missing" if record is None else record.status, **kept}
     return {
         "folder": str(path),
         "model": identity["model"],
-        **_demonstration(identity["model"]),
+        **({"note": note} if note else {}),
         "identity": identity,
         "windows": sorted({name.rsplit("_", 1)[1] for name in tiles}, key=Window.from_name),
         "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
@@ -75,17 +70,14 @@ def _tile(path: Path) -> Mapping[str, Any]:
         "status": record.status,
         "crs": record.tile.crs,
         "bounds": list(record.tile.bounds),
-        "model": record.model,
-        **_demonstration(record.model),
-        "weights_sha256": record.model_sha256,
-        "source": record.source,
-        "preprocessing": record.preprocessing,
-        "dims": record.dims,
+        "model": record.identity["model"],
+        **({"note": record.note} if record.note else {}),
+        "identity": dict(record.identity),
         "pixels": record.pixels,
         "requested": int(record.requested.sum()),
         "observations": {sensor: seen.to_dict() for sensor, seen in record.observations.items()},
         "scenes": len(record.scenes),
-        **_notes(record),
+        **_remarks(record),
         "files": {asset.role: asset.name for asset in record.assets},
     }
 
@@ -96,10 +88,11 @@ def _raster(path: Path) -> Mapping[str, Any]:
             tags = {k: v for k, v in src.tags().items() if k.startswith("TESSERA_")}
             if not tags:
                 raise UsageError(f"{path} is a raster, but not one of ours. {EXPECTED}")
+            note = tags.get("TESSERA_NOTE")
             return {
                 "raster": path.name,
                 "model": tags.get("TESSERA_MODEL_NAME"),
-                **_demonstration(tags.get("TESSERA_MODEL_NAME", "")),
+                **({"note": note} if note else {}),
                 "crs": str(src.crs),
                 "bounds": list(src.bounds),
                 "shape": list(src.shape),
@@ -112,10 +105,6 @@ def _raster(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} is neither a raster nor a record of ours: {error}. {EXPECTED}") from error
 
 
-def _notes(record: TileRecord) -> dict[str, Any]:
-    notes = {"holes": dict(record.holes), "warnings": list(record.warnings)}
-    return {key: value for key, value in notes.items() if value}
-
-
-def _demonstration(model: str) -> dict[str, str]:
-    return {"note": "for demonstration only"} if model == "demo" else {}
+def _remarks(record: TileRecord) -> dict[str, Any]:
+    remarks = {"holes": dict(record.holes), "warnings": list(record.warnings)}
+    return {key: value for key, value in remarks.items() if value}

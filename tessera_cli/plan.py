@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shutil
 import time
 from collections import Counter
@@ -12,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tessera_cli.catalog import Scene, Sensor
+from tessera_cli.coverage import Coverage
 from tessera_cli.grid import TILE_SIZE
-from tessera_cli.models.spec import EncoderConfig, ModelSpec
+from tessera_cli.models.spec import ModelSpec
 from tessera_cli.survey import Survey
 from tessera_cli.window import Window
 
@@ -33,12 +35,19 @@ class SensorPlan:
     """What the catalogue lists for one sensor (and orbit) in one window."""
 
     scenes: int
-    dates: int
     by_month: dict[str, int]
     """`2023-01` -> dates"""
-    first: str | None
-    last: str | None
-    longest_gap_days: int
+    coverage: Coverage
+    """Of the dates, each counted once."""
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene], window: Window) -> SensorPlan:
+        dates = sorted({s.date for s in scenes})
+        return cls(len(scenes), dict(Counter(f"{d:%Y-%m}" for d in dates)), Coverage.of(dates, window))
+
+    def to_dict(self) -> dict[str, Any]:
+        seen = self.coverage.to_dict()
+        return {"scenes": self.scenes, "dates": seen.pop("frames"), **seen, "by_month": self.by_month}
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,11 @@ class Plan:
     missing_credentials: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        windows = {
+            window: {name: sensor.to_dict() for name, sensor in sensors.items()}
+            for window, sensors in self.windows.items()
+        }
+        return {**dataclasses.asdict(self), "windows": windows}
 
 
 def plan(survey: Survey, spec: ModelSpec, dims: int, out: Path, *, threads: int = 1) -> Plan:
@@ -92,37 +105,14 @@ def plan(survey: Survey, spec: ModelSpec, dims: int, out: Path, *, threads: int 
         read_bytes=round(read),
         write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
         free_bytes=shutil.disk_usage(_existing(out)).free,
-        encode_seconds=_seconds(spec.config, tokens, pixels, threads),
+        encode_seconds=_seconds(spec, tokens, pixels, threads),
         tokens_per_pixel=round(sum(tokens), 1),
     )
 
 
-def flop_per_pixel(config: EncoderConfig, t_s2: float, t_s1: float) -> float:
-    """FLOP of one pixel with sequences of these lengths (norms and activations not counted)."""
-    d, f, r = config.width, config.feedforward, config.representation
-
-    def backbone(t: float, bands: int) -> float:
-        return t * (bands * d + d * d) + config.layers * (t * (4 * d * d + 2 * d * f) + 2 * t * t * d) + 2 * t * d
-
-    return 2 * (backbone(t_s2, 10) + backbone(t_s1, 2) + 8 * d * d + 4 * d * r)
-
-
 def _by_sensor(survey: Survey, window: Window) -> dict[str, SensorPlan]:
     scenes = survey.scenes.within(window)
-    return {sensor.value: _sensor_plan(scenes.of(sensor), window) for sensor in Sensor}
-
-
-def _sensor_plan(scenes: Sequence[Scene], window: Window) -> SensorPlan:
-    dates = sorted({s.date for s in scenes})
-    ends = [window.start, *dates, window.end]
-    return SensorPlan(
-        scenes=len(scenes),
-        dates=len(dates),
-        by_month=dict(Counter(f"{d:%Y-%m}" for d in dates)),
-        first=dates[0].isoformat() if dates else None,
-        last=dates[-1].isoformat() if dates else None,
-        longest_gap_days=max((b - a).days for a, b in itertools.pairwise(ends)) if dates else window.days,
-    )
+    return {sensor.value: SensorPlan.of(scenes.of(sensor), window) for sensor in Sensor}
 
 
 def _expected_clear(scenes: Iterable[Scene]) -> float:
@@ -133,10 +123,11 @@ def _expected_clear(scenes: Iterable[Scene]) -> float:
     return sum(best.values())
 
 
-def _seconds(config: EncoderConfig | None, tokens: Sequence[float], pixels: int, threads: int) -> float | None:
-    if config is None:
+def _seconds(spec: ModelSpec, tokens: Sequence[float], pixels: int, threads: int) -> float | None:
+    if spec.config is None:
         return None
-    flop = pixels * flop_per_pixel(config, *(min(-(-t // 8) * 8, 256) for t in tokens))
+    bins = spec.observations.bin_of(np.ceil(tokens)).tolist()
+    flop = pixels * spec.config.flop_per_pixel(*bins)
     return round(flop / (MATMUL_SHARE * threads * _matmul_rate()), 1)
 
 

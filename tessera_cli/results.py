@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TesseraError
 from tessera_cli.survey import Task
 
 Status = Literal["done", "empty", "failed", "present"]
+STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "present")
+SCHEMA = 1
+"""Version of the JSON objects: it rises when a key changes its meaning or goes."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,27 @@ class TileResult:
     """Encoding and writing; reading runs ahead."""
     error: TesseraError | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """A line of `--json`."""
+        return {
+            "type": "tile",
+            "schema": SCHEMA,
+            "tile": self.task.request.tile.id,
+            "window": self.task.window.name,
+            "status": self.status,
+            "path": None if self.path is None else str(self.path),
+            "pixels": self.pixels,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            **({"error": str(self.error)} if self.error else {}),
+        }
+
 
 @dataclass(frozen=True)
 class Summary:
     """What became of a run."""
 
+    out: Path
     results: tuple[TileResult, ...]
     mosaics: tuple[Path, ...]
     seconds: float
@@ -61,6 +80,21 @@ class Summary:
                 "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
             )
         return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The last line of `--json`."""
+        error = self.error()
+        return {
+            "type": "summary",
+            "schema": SCHEMA,
+            "out": str(self.out),
+            "tiles": {status: self.count(status) for status in STATUSES},
+            "pixels": self.pixels,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            "mosaics": [str(path) for path in self.mosaics],
+            "exit_code": error.exit_code if error else 0,
+        }
 
 
 class Progress(Protocol):

@@ -15,23 +15,24 @@ import numpy as np
 from tessera_cli import __version__
 from tessera_cli.atomic import remove_stale_parts
 from tessera_cli.catalog import Scenes, signer_of
+from tessera_cli.coverage import Coverage, gap_warnings
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
 from tessera_cli.errors import CredentialsError, DiskFullError, TesseraError, TileError, UsageError
 from tessera_cli.grid import TileRequest, pack_mask
 from tessera_cli.imagery import GDAL_OPTIONS, Reader, read_dpixels
 from tessera_cli.outputs import geotiff
-from tessera_cli.outputs.folder import OutputFolder
-from tessera_cli.outputs.item import CODE_NODATA, Asset, Observations, TileRecord, input_digest, raster_name
+from tessera_cli.outputs.folder import Failure, OutputFolder
+from tessera_cli.outputs.item import Asset, TileRecord, input_digest
+from tessera_cli.outputs.layers import EMB, SCALES, raster_name
 from tessera_cli.outputs.mosaic import write_mosaics
+from tessera_cli.outputs.tags import model_tags
 from tessera_cli.quantize import quantize
 from tessera_cli.results import Progress, Silent, Summary, TileResult
 from tessera_cli.settings import Settings
-from tessera_cli.survey import Ask, Task, survey
+from tessera_cli.survey import Ask, Task, prepare
 
 log = logging.getLogger(__name__)
-
-LONG_GAP_DAYS = 60
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Run:
         pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
         if not pixels.any():
             self.folder.set_aside(task.name)
+            geotiff.remove_rasters(self.folder.path, tile, task.window)  # of an earlier run
             self.folder.finish(self._record(dpixels, pixels, ()))
             return TileResult(task, "empty", seconds=time.monotonic() - started)
         embeddings = encode(dpixels, settings.model, pixels, threads=self.threads, progress=self.progress.advance)
@@ -70,29 +72,22 @@ class Run:
         self.folder.set_aside(task.name)
         assets = geotiff.write_rasters(
             self.folder.path, tile, task.window,
-            codes=_raster(codes.T, pixels, CODE_NODATA), scales=_raster(scales, pixels, np.nan),
-            counts=dpixels.counts, requested=dpixels.requested, tags=settings_tags(settings, task),
-            compress=self.compress,
+            codes=_raster(codes.T, pixels, EMB.nodata), scales=_raster(scales, pixels, SCALES.nodata),
+            counts=dpixels.counts, requested=dpixels.requested, tags=model_tags(settings), compress=self.compress,
         )  # fmt: skip
         self.folder.finish(self._record(dpixels, pixels, assets))
         path = self.folder.path / raster_name(tile, task.window, "emb")
         return TileResult(task, "done", path, len(codes), embeddings.tokens, time.monotonic() - started)
 
     def _record(self, dpixels: DPixels, pixels: np.ndarray, assets: tuple[Asset, ...]) -> TileRecord:
-        settings, window = self.settings, dpixels.window
-        dates = {
-            "s2": dpixels.s2_dates,
-            "s1_ascending": dpixels.s1_asc_dates,
-            "s1_descending": dpixels.s1_desc_dates,
-        }
+        window, settings = dpixels.window, self.settings
         scenes = self.scenes.on(dpixels.tile, window).scenes
         return TileRecord(
             tile=dpixels.tile, window=window, status="done" if assets else "empty",
-            model=settings.model.name, model_sha256=settings.model.sha256, source=settings.source,
-            preprocessing=settings.preprocessing, precision=settings.precision, device=settings.model.device,
-            dims=settings.dims, dtype=settings.dtype, min_s2=settings.min_s2, min_s1=settings.min_s1,
-            seed=settings.seed, software=__version__, pixels=int(pixels.sum()), requested=dpixels.requested,
-            observations={sensor: Observations.of(seen, window) for sensor, seen in dates.items()},
+            identity={**settings.identity(), "source": dpixels.source, "preprocessing": dpixels.preprocessing},
+            note=settings.note, device=settings.model.device, software=__version__,
+            pixels=int(pixels.sum()), requested=dpixels.requested,
+            observations={sensor: Coverage.of(dates, window) for sensor, dates in dpixels.dates.items()},
             scenes=dpixels.scenes, holes=dpixels.holes, warnings=gap_warnings(dpixels), assets=assets,
             input_digest=input_digest((s.id, [a["href"] for a in s.item["assets"].values()]) for s in scenes),
         )  # fmt: skip
@@ -117,11 +112,8 @@ def embed(
     """
     started = time.monotonic()
     progress = progress or Silent()
-    folder = OutputFolder(out, settings.identity())
-    folder.check_identity()
-    surveyed = survey(ask, folder, refresh=refresh)
-    if surveyed.to_freeze is not None:
-        folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
+    folder = settings.folder(out)
+    surveyed = prepare(ask, folder, refresh=refresh)
     remove_stale_parts(out)
 
     todo, results = [], []
@@ -144,10 +136,11 @@ def embed(
         results.append(result)
         progress.tile(result)
         del dpixels  # or two tiles would stay in memory while the third is read
-    failed = {r.task.name: str(r.error) for r in results if r.error}
+    failed = (Failure(r.task.request, r.task.window, str(r.error), allow_missing) for r in results if r.error)
     folder.end(ask.digest, surveyed.record(), failed)
-    mosaics = write_mosaics(folder, ask.windows, dims=settings.dims, tags=settings_tags(settings, surveyed.tasks[0]))
-    return Summary(tuple(results), mosaics, time.monotonic() - started)
+    done = {r.task.name for r in results if r.path}
+    mosaics = write_mosaics(folder, ask.windows, dims=settings.dims, tags=model_tags(settings), known=done)
+    return Summary(out, tuple(results), mosaics, time.monotonic() - started)
 
 
 def read_ahead(tasks: Sequence[Task], read: Callable[[Task], DPixels]) -> Iterator[tuple[Task, Future[DPixels]]]:
@@ -175,30 +168,11 @@ def _finish(task: Task, run: Run, dpixels: Future[DPixels]) -> TileResult:
         raise
     except TesseraError as error:
         log.error("%s failed: %s", task.name, error)
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the tile's arrays
         return TileResult(task, "failed", error=error)
     except MemoryError as error:
         text = f"out of memory ({error}). Give the job more memory, or fewer --threads."
         return TileResult(task, "failed", error=TileError(text))
-
-
-def gap_warnings(dpixels: DPixels) -> tuple[str, ...]:
-    """Named warnings for sensors that saw nothing of the tile for more than 60 days."""
-    radar = np.concatenate([dpixels.s1_asc_dates, dpixels.s1_desc_dates])
-    warnings = []
-    for name, dates in (("s2-gap", dpixels.s2_dates), ("s1-gap", radar)):
-        gap = Observations.of(dates, dpixels.window).longest_gap
-        if gap > LONG_GAP_DAYS:
-            warnings.append(f"{name}: {gap} days without a usable observation")
-            log.warning("%s %s: %s", dpixels.tile.id, dpixels.window.name, warnings[-1])
-    return tuple(warnings)
-
-
-def settings_tags(settings: Settings, task: Task) -> dict[str, str]:
-    """The tags of a tile's rasters."""
-    return geotiff.output_tags(
-        tile=task.request.tile, window=task.window, model=settings.model.name, dims=settings.dims,
-        source=settings.source, preprocessing=settings.preprocessing, demo=settings.model.spec.demonstration_only,
-    )  # fmt: skip
 
 
 def _raster(values: np.ndarray, pixels: np.ndarray, nodata: float) -> np.ndarray:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 class ObservationRule:
     """How a model family chooses among n valid observations."""
 
-    name: str
     bin_of: Callable[[np.ndarray], np.ndarray]
     """Observation counts, any shape -> length of the sequences they become; 0 where there is no observation."""
     fill_pattern: Callable[[int, int], np.ndarray]
@@ -63,7 +62,7 @@ def fill_pattern(n: int, bin: int) -> np.ndarray:
     return pattern
 
 
-V2_BINS = ObservationRule("v2-bins", bin_of, fill_pattern)
+V2_BINS = ObservationRule(bin_of, fill_pattern)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.errors import UsageError
+from tessera_cli.outputs.folder import OutputFolder
 
 if TYPE_CHECKING:
     from tessera_cli.models import Model
+
+DEMONSTRATION = "for demonstration only"
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,14 @@ class Settings:
     def checked(
         cls, model: Model, source: str, *, dims: int | None = None, min_s2: int = 1, min_s1: int = 0
     ) -> Settings:
-        """Raises UsageError or IdentityError when model, source and dims do not belong together."""
+        """Raises UsageError when model, source and dims do not belong together."""
         if min_s2 < 0 or min_s1 < 0:
             raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
-        if source not in model.spec.sources:
-            raise IdentityError(f"Model {model.name} was not trained on source {source}. Choose another --source.")
+        model.spec.check_source(source)
         return cls(model, source, model.spec.check_dims(dims or model.spec.default_dims), min_s2, min_s1)
 
     def identity(self) -> Mapping[str, Any]:
-        """As `run.json` holds it."""
+        """What `run.json` and the records of tiles hold: plain JSON."""
         config = self.model.config
         return {
             "model": self.model.name,
@@ -56,3 +59,12 @@ class Settings:
             "min_s1": self.min_s1,
             "seed": self.seed,
         }
+
+    @property
+    def note(self) -> str:
+        """What users of the embeddings must know; empty if there is nothing."""
+        return DEMONSTRATION if self.model.spec.demonstration_only else ""
+
+    def folder(self, path: Path) -> OutputFolder:
+        """The output folder at `path`, if it is to hold embeddings of these settings."""
+        return OutputFolder(path, self.identity(), self.note)

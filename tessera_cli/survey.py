@@ -16,6 +16,7 @@ from tessera_cli.catalog import Scenes, Source, beyond, search
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.grid import TileRequest
 from tessera_cli.outputs.folder import OutputFolder
+from tessera_cli.outputs.layers import tile_name
 from tessera_cli.window import Window
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        return f"{self.request.tile.id}_{self.window.name}"
+        return tile_name(self.request.tile, self.window)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,15 @@ class Survey:
             "scenes": len(self.scenes),
             "skipped": dict(self.scenes.skipped),
         }
+
+
+def prepare(ask: Ask, folder: OutputFolder, *, refresh: bool = False) -> Survey:
+    """The survey of a run on `folder`: whose it is checked first, the scene list frozen before a pixel is read."""
+    folder.check_identity()
+    surveyed = survey(ask, folder, refresh=refresh)
+    if surveyed.to_freeze is not None:
+        folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
+    return surveyed
 
 
 def survey(ask: Ask, folder: OutputFolder | None = None, *, refresh: bool = False) -> Survey:

@@ -11,9 +11,9 @@ from affine import Affine
 from shapely.geometry import mapping
 
 from tessera_cli.aoi import Aoi
-from tessera_cli.area import areas_by_zone, tile_requests, utm_code
+from tessera_cli.area import areas_by_zone, tile_requests
 from tessera_cli.errors import NothingToEmbedError, UsageError
-from tessera_cli.grid import Tile, from_utm, pack_mask, tiles_touching, to_utm, unpack_mask, utm_zone
+from tessera_cli.grid import Tile, from_utm, pack_mask, tiles_touching, to_utm, unpack_mask, utm_code, utm_zone
 from tests.conftest import box_geojson
 
 SQUARE = shapely.box(5.0, 51.0, 5.02, 51.01)

@@ -66,7 +66,8 @@ def test_sentinel_1_order_is_date_and_orbit_then_time_down_then_id_down():
         (item("R", "sentinel-1-rtc", assets=("vv",)), "without both VV and VH"),
         (item("R", "sentinel-1-rtc", assets=("hh", "hv")), "without both VV and VH"),
         (item("R", "sentinel-1-rtc", **{"sat:orbit_state": None}), "without orbit direction"),
-        (item(when=None), "without datetime"),
+        (item(when=None), "without a readable datetime"),
+        (item(when="yesterday"), "without a readable datetime"),
         (item("L", "landsat-c2-l2"), "other collection"),
     ],
 )
@@ -77,7 +78,7 @@ def test_normal_items_that_hold_nothing_for_us(candidate, reason):
 
 def test_what_is_dropped_is_counted():
     scenes = Scenes.from_items([item("A"), item("B", **{"eo:cloud_cover": 100}), item("L", "landsat-c2-l2")], MPC)
-    assert (len(scenes), scenes.skipped) == (1, {"cloud cover": 1})
+    assert (len(scenes), scenes.skipped) == (1, {"cloud cover": 1, "other collection": 1})
 
 
 def test_ninety_nine_point_nine_percent_cloud_is_used():
@@ -246,8 +247,8 @@ def test_an_absent_document(tmp_path):
 class Api(ThreadingHTTPServer):
     """A STAC API on loopback with paging; `fail` decides the status of each search."""
 
-    def __init__(self, items, fail=lambda number: 200, page=2):
-        self.items, self.fail, self.page, self.searches = items, fail, page, []
+    def __init__(self, items, fail=lambda number: 200, page=2, landing=200):
+        self.items, self.fail, self.page, self.landing, self.searches = items, fail, page, landing, []
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -270,7 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
         core = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
         link = {"rel": "search", "href": f"{self.server.url}/search", "method": "POST", "type": "application/geo+json"}
         root = {"type": "Catalog", "id": "api", "stac_version": "1.0.0", "description": "x", "conformsTo": core}
-        self.answer(200, {**root, "links": [link]})
+        self.answer(self.server.landing, {**root, "links": [link]})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -325,6 +326,12 @@ def test_an_api_that_fails_for_a_moment_is_asked_again(catalog, tmp_path):
 )
 def test_an_api_that_refuses(catalog, tmp_path, status, error):
     with Api([], fail=lambda number: status) as api, pytest.raises(error):
+        found_in(api.url, tmp_path)
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, CredentialsError), (404, SourceRefusedError)])
+def test_a_landing_page_that_refuses(catalog, tmp_path, status, error):
+    with Api([], landing=status) as api, pytest.raises(error, match=str(status)):
         found_in(api.url, tmp_path)
 
 

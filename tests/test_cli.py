@@ -53,7 +53,7 @@ def test_json_lines(catalog, tmp_path):
     done = shell("embed", *catalog.options(tmp_path / "out"), "--json")
     tiles, summary = (lines := [json.loads(line) for line in done.stdout.splitlines()])[:-1], lines[-1]
     assert [set(tile) for tile in tiles] == [
-        {"type", "tile", "window", "status", "path", "pixels", "tokens", "seconds"}
+        {"type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds"}
     ] * 2
     assert summary["type"] == "summary"
     assert summary["pixels"] == sum(tile["pixels"] for tile in tiles) > 0
@@ -145,7 +145,7 @@ def test_the_demo_model_says_what_it_is(catalog, tessera, tmp_path):
     for path in (out, raster, next(out.glob("*_2021.json"))):
         assert "for demonstration only" in tessera("info", path)[1]
     with rasterio.open(raster) as src:
-        assert src.tags()["TESSERA_NOTE"] == "demonstration only"
+        assert src.tags()["TESSERA_NOTE"] == "for demonstration only"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -23,14 +23,14 @@ def random_model(config: EncoderConfig, seed: int = 0) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = Encoder(config).eval().requires_grad_(False)
-    return Model(ModelSpec("random", "v2-student", config), config, encoder, "")
+    return Model(ModelSpec("random", "v2-student", config), encoder, "")
 
 
 def student(tmp_path: Path, **sizes: object) -> tuple[dict[str, object], dict[str, np.ndarray], Model]:
     args, tensors = reference_encoder.random_student(7, **sizes)  # type: ignore[arg-type]
     file = tmp_path / "student.pt"
     torch.save({"args": args, "model": {name: torch.from_numpy(value) for name, value in tensors.items()}}, file)
-    return args, tensors, load_model(weights=file)
+    return args, tensors, load_model(weights=file, device="cpu")
 
 
 def all_of(pixels: DPixels) -> np.ndarray:
@@ -164,7 +164,7 @@ def test_every_product_has_the_same_shape_threads_and_alignment(monkeypatch: pyt
 
         monkeypatch.setattr(Encoder, name, wrapper)
 
-    spy("encode_sensor")
+    spy("encode_modality")
     spy("fuse")
     pixels = made_up(mixed(8, 300), seed=1)
     encode(pixels, model, all_of(pixels), threads=2)
@@ -247,7 +247,7 @@ def test_an_error_in_a_micro_batch_surfaces(tmp_path: Path, monkeypatch: pytest.
     def broken(self: Engine, batch: object) -> int:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(Engine, "_sensor_vectors", broken)
+    monkeypatch.setattr(Engine, "_vectors", broken)
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="out of luck"):
         encode(pixels, model, all_of(pixels), threads=2)

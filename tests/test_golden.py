@@ -42,7 +42,7 @@ def test_case(case: str, tmp_path: Path) -> None:
     if not weights.exists():
         weights = tmp_path / "checkpoint.pt"
         golden_tools().make_checkpoint(str(folder), str(weights))
-    model = load_model(weights=weights)
+    model = load_model(weights=weights, device="cpu")
     dpixels = official_tile(folder / manifest["tile"]["dir"])
     wanted = np.ones(dpixels.requested.shape, bool)
     for row, column in manifest["undefined_pixels"]:

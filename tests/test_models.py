@@ -10,13 +10,23 @@ import numpy as np
 import pytest
 import torch
 
-from tessera_cli.errors import IdentityError, UsageError
-from tessera_cli.models import DEFAULT_MODEL, REGISTRY, EncoderConfig, available, hub, load, load_model, spec_named
-from tessera_cli.models.checkpoint import save_safetensors
+from tessera_cli.errors import UsageError
+from tessera_cli.models import (
+    DEFAULT_MODEL,
+    REGISTRY,
+    EncoderConfig,
+    available,
+    describe_model,
+    hub,
+    load,
+    load_model,
+    spec_named,
+)
+from tessera_cli.models.checkpoint import read, save_safetensors
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import official_names, official_shapes, tensor_shapes
 from tessera_cli.models.parts import day_of_year_table
-from tessera_cli.models.spec import LARGE, MEDIUM, NANO, SMALL, HubFile, ModelSpec
+from tessera_cli.models.spec import LARGE, MEDIUM, NANO, SMALL, HubFile
 from tessera_cli.models.statistics import V2_STUDENT
 from tests import reference_encoder
 
@@ -48,7 +58,7 @@ def test_names() -> None:
     assert available() == ["v2-nano", "v2-small", "v2-medium", "v2-large", "demo"]
     assert DEFAULT_MODEL == "v2-medium"
     assert REGISTRY["null"].hidden
-    assert {name for name, spec in REGISTRY.items() if spec.demonstration_only} == {"demo", "null"}
+    assert {name for name, spec in REGISTRY.items() if spec.demonstration_only} == {"demo"}
     with pytest.raises(UsageError, match=r"v2-smal: .* Did you mean v2-small\? Choose one of v2-nano, v2-small, "):
         spec_named("v2-smal")
     with pytest.raises(UsageError, match=r"V2-Medium.*Did you mean v2-medium"):
@@ -69,6 +79,24 @@ def test_sizes(config: EncoderConfig, tensors: int, parameters: int) -> None:
     assert sum(p.numel() for p in encoder.parameters()) == parameters
     assert len(official_shapes(config)) == tensors
     assert sum(int(np.prod(shape)) for shape in official_shapes(config).values()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("config", "at_64", "at_40", "a2", "a1", "q", "k"),
+    [(NANO, 0.115, 0.070, 0.8191, 0.8168, 0.001152, 0.479), (SMALL, 0.857, 0.528, 6.4287, 6.4246, 0.004096, 1.311),
+     (MEDIUM, 2.520, 1.563, 19.2086, 19.2016, 0.007040, 3.548),
+     (LARGE, 5.230, 3.252, 40.1562, 40.1459, 0.010240, 7.209)],
+    ids=["nano", "small", "medium", "large"],
+)  # fmt: skip
+def test_arithmetic_per_pixel(
+    config: EncoderConfig, at_64: float, at_40: float, a2: float, a1: float, q: float, k: float
+) -> None:
+    """Both tables of spec/encoders.md, section 10: GFLOP, whose last digit is not always rounded, and MFLOP."""
+    assert config.flop_per_pixel(64, 64) / 1e9 == pytest.approx(at_64, abs=0.001)
+    assert config.flop_per_pixel(40, 40) / 1e9 == pytest.approx(at_40, abs=0.001)
+    for t2, t1 in ((8, 256), (256, 8), (40, 0)):
+        mflop = a2 * t2 + a1 * t1 + q * (t2 * t2 + t1 * t1) + k
+        assert config.flop_per_pixel(t2, t1) / 1e6 == pytest.approx(mflop, rel=1e-4)
 
 
 def test_official_names() -> None:
@@ -102,7 +130,7 @@ def test_forward_joins_the_halves_and_can_be_trained() -> None:
     s2, s1 = torch.randn(3, 8, 10), torch.randn(3, 16, 2)
     days2, days1 = torch.randint(1, 367, (3, 8)), torch.randint(1, 367, (3, 16))
     out = encoder(s2, days2, s1, days1)
-    halves = encoder.fuse(encoder.encode_sensor("s2", s2, days2), encoder.encode_sensor("s1", s1, days1))
+    halves = encoder.fuse(encoder.encode_modality("s2", s2, days2), encoder.encode_modality("s1", s1, days1))
     assert torch.equal(out, halves)
     assert float(out.detach().mean(dim=1).abs().max()) < 1e-6
     (out**3).sum().backward()
@@ -117,12 +145,24 @@ def test_dims() -> None:
         spec.check_dims(96)
 
 
+def test_sources(caplog: pytest.LogCaptureFixture) -> None:
+    spec = REGISTRY["v2-medium"]
+    assert spec.check_source("mpc") == "mpc"
+    assert REGISTRY["null"].check_source("aws") == "aws"
+    assert not caplog.messages
+    assert spec.check_source("aws") == "aws"
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("Model v2-medium has one set of statistics for all sources")
+    with pytest.raises(UsageError, match=r"--source aws: v2-medium was trained on d-pixels of mpc\. Choose another"):
+        dataclasses.replace(spec, sources=("mpc",)).check_source("aws")
+
+
 def test_weights_alone_name_the_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         model = load_model(weights=student_file(tmp_path / "a.pt", NANO))
     assert (model.name, model.config, model.representation, model.device) == ("v2-nano", NANO, 128, "cpu")
     assert "not the published v2-nano" in caplog.text
-    assert model.spec.model_url is None
+    assert model.spec.weights is None
     assert model.encoder is not None
     assert not model.encoder.training
     assert not any(p.requires_grad for p in model.encoder.parameters())
@@ -133,7 +173,7 @@ def test_weights_alone_name_the_size(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_a_model_name_only_checks_the_weights(tmp_path: Path) -> None:
     file = student_file(tmp_path / "a.pt", NANO)
     assert load_model("v2-nano", weights=file).name == "v2-nano"
-    with pytest.raises(IdentityError, match="is not a v2-small: it holds 2 layers of width 144"):
+    with pytest.raises(UsageError, match="is not a v2-small: it holds 2 layers of width 144"):
         load_model("v2-small", weights=file)
     with pytest.raises(UsageError, match="--model demo takes no --weights"):
         load_model("demo", weights=file)
@@ -152,10 +192,12 @@ def test_published_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(hub, "fetch", fetch)
     model = load_model("v2-nano")
     assert asked == [REGISTRY["v2-nano"].weights]
-    assert model.spec.model_url == "https://huggingface.co/geotessera/TESSERA-V-2.0-2B-N"
+    assert model.spec is REGISTRY["v2-nano"]
     assert len(model.sha256) == 64
     with pytest.raises(UsageError, match=r"official checkpoint\. Give it with --weights"):
         load_model(file)
+    with pytest.raises(UsageError, match="is not a v2-small: it holds 2 layers of width 144"):
+        load_model("v2-small")
 
 
 def test_a_file_of_the_published_sha_is_the_published_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,20 +243,69 @@ def test_the_packaged_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capl
     save_safetensors(tmp_path / "data" / "demo.safetensors", encoder, {"name": "demo", "dims": [16, 32, 64, 128]})
     with caplog.at_level(logging.WARNING):
         model = load_model("demo")
-    assert "demonstration only" in caplog.text
-    assert model.spec.demonstration_only
-    assert model.spec.dims == (16, 32, 64, 128)
+    assert caplog.messages == [
+        "Model demo is for demonstration only: it was trained on simulated landscapes and means nothing on real "
+        "imagery."
+    ]
+    assert model.spec is REGISTRY["demo"]
     assert model.encoder is not None
     for name, tensor in model.encoder.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, encoder.state_dict()[name].half().float()), name
 
 
-def test_null_and_devices() -> None:
+def test_the_registry_says_of_the_demo_what_its_card_says() -> None:
+    file = Path(load.__file__).parent / "data" / "demo.safetensors"
+    assert load._spec_of(read(file)) == dataclasses.replace(REGISTRY["demo"], weights=None)
+
+
+def test_own_files_for_demonstration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "toy.safetensors"
+    save_safetensors(file, random_encoder(), {"demonstration_only": True})
+    load_model(file)
+    assert caplog.messages == [
+        "Model toy is for demonstration only: its card says so, and its embeddings are not meant to be used."
+    ]
+
+
+def test_describing_a_released_model_leaves_its_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(hub, "fetch")
+    monkeypatch.delattr(load, "_read")
+    assert describe_model() is REGISTRY[DEFAULT_MODEL]
+    for name in REGISTRY:
+        assert describe_model(name) is REGISTRY[name]
+    with pytest.raises(UsageError, match="no such model or file"):
+        describe_model("v9")
+
+
+def test_describing_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = tmp_path / "toy.safetensors"
+    save_safetensors(own, random_encoder(), {"dims": [32, 64], "demonstration_only": True})
+    assert describe_model(tmp_path) == describe_model(None, own) == load_model(own).spec
+    assert (describe_model(own).name, describe_model(own).default_dims) == ("toy", 64)
+    official = student_file(tmp_path / "a.pt", NANO)
+    assert describe_model("v2-nano", official) == describe_model(weights=official)
+    assert describe_model(weights=official).name == "v2-nano"
+    with pytest.raises(UsageError, match="is not a v2-large"):
+        describe_model("v2-large", official)
+    with pytest.raises(UsageError, match="cannot be read"):
+        describe_model(tmp_path / "absent.safetensors")
+
+
+def test_null(caplog: pytest.LogCaptureFixture) -> None:
     model = load_model("null")
     assert (model.encoder, model.config, model.sha256, model.representation) == (None, None, "", 128)
-    spec = REGISTRY["v2-nano"]
-    assert isinstance(spec, ModelSpec)
+    assert model.device == "cpu"
+    assert not caplog.messages
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, device in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
+        monkeypatch.setattr(torch, "empty", lambda size, device: None)
+        assert load._device("auto") == torch.device(device)
+        assert load._device("cpu") == torch.device("cpu")
+    monkeypatch.undo()
     for device in ("cuda:99", "toaster"):
         with pytest.raises(UsageError, match=f"--device {device} cannot be used"):
             load._device(device)

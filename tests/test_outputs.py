@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,15 @@ from rasterio.windows import Window as Part
 from rio_cogeo import cog_validate
 
 from tessera_cli import __version__, atomic
+from tessera_cli.coverage import Coverage
 from tessera_cli.errors import DiskFullError, TileError, UsageError
 from tessera_cli.grid import Tile, tiles_touching, to_utm
+from tessera_cli.models import load_model, spec_named
 from tessera_cli.outputs import geotiff, vrt
-from tessera_cli.outputs.item import Asset, Observations, TileRecord, input_digest, item_name, raster_name
+from tessera_cli.outputs.item import Asset, TileRecord, input_digest
+from tessera_cli.outputs.layers import COUNTS, EMB, SCALES, raster_name, tile_name, vrt_name
+from tessera_cli.outputs.tags import model_tags, window_tags
+from tessera_cli.settings import Settings
 from tessera_cli.window import Window
 
 TILE = Tile(32631, 112, 1098)
@@ -55,14 +60,19 @@ def arrays(seed: int, dims: int = 16, requested: np.ndarray = REQUESTED) -> dict
     return {"codes": codes, "scales": scales, "counts": counts, "requested": requested}
 
 
-def tags(tile: Tile = TILE, dims: int = 16, **changes: Any) -> dict[str, str]:
-    settings = {"model": "v2-medium", "source": "mpc", "preprocessing": "official"} | changes
-    return geotiff.output_tags(tile=tile, window=WINDOW, dims=dims, **settings)
+def settings(dims: int = 16, model: str = "v2-medium", **changes: Any) -> Settings:
+    """Settings with a model that has a name and no network."""
+    spec = replace(spec_named("v2-medium"), name=model, config=None, **changes)
+    return Settings(replace(load_model("null"), spec=spec, sha256="ab" * 32), "mpc", dims)
+
+
+def tags(dims: int = 16, **changes: Any) -> dict[str, str]:
+    return model_tags(settings(dims, **changes))
 
 
 def write(folder: Path, tile: Tile = TILE, seed: int = 0, **changes: Any) -> tuple[Asset, ...]:
     made = arrays(seed) | changes
-    return geotiff.write_rasters(folder, tile, WINDOW, **made, tags=tags(tile, len(made["codes"])), compress="deflate")
+    return geotiff.write_rasters(folder, tile, WINDOW, **made, tags=tags(len(made["codes"])), compress="deflate")
 
 
 def values(made: dict[str, Any]) -> np.ndarray:
@@ -204,7 +214,7 @@ def tiff_fields(data: bytes) -> dict[int, tuple[int, ...]]:
 @pytest.mark.parametrize(("compress", "number"), [("zstd", 50000), ("deflate", 8), ("none", 1)])
 def test_layout_of_the_codes(tmp_path: Path, compress: geotiff.Compress, number: int) -> None:
     made = arrays(1)
-    data = geotiff.embedding_tif(made["codes"], TILE, tags(), compress)
+    data = geotiff.encode_tif(EMB, made["codes"], TILE, tags(), compress)
     fields = tiff_fields(data)
     assert fields[259] == (number,)
     assert fields[284] == (2,)  # planes: one band after the other
@@ -245,7 +255,7 @@ def test_scales_and_counts(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.read(1), made["scales"])
     with rasterio.open(tmp_path / raster_name(TILE, WINDOW, "counts")) as dataset:
         assert dataset.dtypes == ("uint16",) * 3
-        assert dataset.descriptions == ("s2", "s1_ascending", "s1_descending")
+        assert dataset.descriptions == ("s2", "s1_asc", "s1_desc")
         counts = dataset.read(masked=True)
     np.testing.assert_array_equal(counts.mask, np.broadcast_to(~REQUESTED, counts.shape))
     np.testing.assert_array_equal(counts.data[:, REQUESTED], made["counts"][:, REQUESTED])
@@ -253,29 +263,35 @@ def test_scales_and_counts(tmp_path: Path) -> None:
 
 def test_nothing_takes_no_space() -> None:
     codes = np.full((128, 512, 512), -128, np.int8)
-    assert len(geotiff.embedding_tif(codes, TILE, tags(dims=128))) < 20_000  # 33.5 MB of pixels
-    assert len(geotiff.scales_tif(np.full((512, 512), np.nan, np.float32), TILE, tags())) < 4_000
-    counts = np.zeros((3, 512, 512), np.uint16)
-    assert len(geotiff.counts_tif(counts, np.zeros((512, 512), bool), TILE, tags())) < 4_000
+    assert len(geotiff.encode_tif(EMB, codes, TILE, tags(dims=128))) < 20_000  # 33.5 MB of pixels
+    for layer in (SCALES, COUNTS):
+        empty = np.full((len(layer.names), 512, 512), layer.nodata, layer.dtype)
+        assert len(geotiff.encode_tif(layer, empty, TILE, tags())) < 4_000
 
 
 def test_bytes_depend_on_the_data_alone() -> None:
     """Not on GDAL's threads, its cache, or the moment."""
     script = (
-        "import hashlib, numpy as np; from tessera_cli.outputs import geotiff; from tessera_cli.grid import Tile;"
+        "import hashlib, numpy as np; from tessera_cli.grid import Tile;"
+        "from tessera_cli.outputs import geotiff, layers;"
         "codes = np.random.default_rng(3).integers(-9, 9, (48, 512, 512), np.int8); codes[:, 256:] = -128;"
-        "print(hashlib.sha256(geotiff.embedding_tif(codes, Tile(32631, 112, 1098), {'A': 'b'})).hexdigest())"
+        "data = geotiff.encode_tif(layers.EMB, codes, Tile(32631, 112, 1098), {'A': 'b'});"
+        "print(hashlib.sha256(data).hexdigest())"
     )
     codes = np.random.default_rng(3).integers(-9, 9, (48, 512, 512), np.int8)
     codes[:, 256:] = -128
-    here = hashlib.sha256(geotiff.embedding_tif(codes, TILE, {"A": "b"})).hexdigest()
+    here = hashlib.sha256(geotiff.encode_tif(EMB, codes, TILE, {"A": "b"})).hexdigest()
     environment = os.environ | {"GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": "1"}
     there = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == here
 
 
-def test_tags() -> None:
-    assert tags(dims=3) == {
+def test_tags(tmp_path: Path) -> None:
+    write(tmp_path, **arrays(0, dims=3))
+    with rasterio.open(tmp_path / raster_name(TILE, WINDOW, "emb")) as dataset:
+        written = dataset.tags()
+    assert written == {
+        "AREA_OR_POINT": "Area",
         "TESSERA_YEAR": "2023",
         "TESSERA_WINDOW": "2023-01-01/2023-12-31",
         "TESSERA_MODEL": "https://geotessera.org/model/2.0",
@@ -291,16 +307,16 @@ def test_tags() -> None:
     }
     assert tags(model="v1.1-mpc")["TESSERA_MODEL"] == "https://geotessera.org/model/1.1"
     assert tags(model="v1.1-mpc")["TESSERA_DATASET_VERSION"] == "1.1"
-    demo = tags(model="demo", demo=True)
-    assert (demo["TESSERA_NOTE"], demo["TESSERA_MODEL"]) == ("demonstration only", "urn:tessera-embed:model:demo")
+    demo = tags(model="oak", demonstration_only=True)  # the card says so, whatever the name
+    assert (demo["TESSERA_NOTE"], demo["TESSERA_MODEL"]) == ("for demonstration only", "urn:tessera-embed:model:oak")
     assert not any("/home" in value for value in tags(model="/home/me/runs/oak").values())
 
 
 def test_wrong_arrays_are_refused() -> None:
     with pytest.raises(ValueError, match="int8"):
-        geotiff.embedding_tif(np.zeros((4, 512, 512), np.int16), TILE, {})
+        geotiff.encode_tif(EMB, np.zeros((4, 512, 512), np.int16), TILE, {})
     with pytest.raises(ValueError, match="512"):
-        geotiff.scales_tif(np.zeros((512, 256), np.float32), TILE, {})
+        geotiff.encode_tif(SCALES, np.zeros((1, 512, 256), np.float32), TILE, {})
 
 
 # --- reading back -----------------------------------------------------------------------------------------------------
@@ -370,6 +386,21 @@ def test_rasters_that_disagree_are_not_accepted(tmp_path: Path) -> None:
     ):
         with pytest.raises(TileError, match=what):
             write(tmp_path, **change)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [DiskFullError, KeyboardInterrupt])
+def test_what_is_not_written_to_the_end_leaves_nothing(tmp_path: Path, monkeypatch: Any, error: type) -> None:
+    def fail_at_counts(path: Path, data: bytes) -> None:
+        if path.name.endswith("_counts.tif"):
+            raise error
+        atomic.write_bytes(path, data)
+
+    write(tmp_path)  # by an earlier run: without the record, which was set aside, they are worth nothing
+    monkeypatch.setattr(geotiff, "write_bytes", fail_at_counts)
+    with pytest.raises(error):
+        write(tmp_path, seed=1)
+    assert not list(tmp_path.iterdir())
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -378,10 +409,9 @@ def test_rasters_that_disagree_are_not_accepted(tmp_path: Path) -> None:
 def record(**changes: Any) -> TileRecord:
     dates = np.array(["2023-02-01", "2023-05-12", "2023-05-12", "2023-12-30"], "datetime64[D]")
     made = TileRecord(
-        tile=TILE, window=WINDOW, status="done", model="demo", model_sha256="ab" * 32, source="mpc",
-        preprocessing="official", precision="fp32", device="cpu", dims=16, dtype="int8", min_s2=1, min_s1=0, seed=42,
-        software=__version__, pixels=int(np.int64(7)), requested=REQUESTED,
-        observations={"s2": Observations.of(dates, WINDOW), "s1_ascending": Observations.of(dates[:0], WINDOW)},
+        tile=TILE, window=WINDOW, status="done", identity=settings().identity(), device="cpu", software=__version__,
+        pixels=int(np.int64(7)), requested=REQUESTED, note="for demonstration only",
+        observations={"s2": Coverage.of(dates, WINDOW), "s1_asc": Coverage.of(dates[:0], WINDOW)},
         scenes=("S2A_1", "S2B_2"), input_digest=input_digest([("S2A_1", ["https://x/B04.tif"])]),
         holes={"S2B_2": "B04: 404"}, warnings=("s2: gap of 232 days",),
         assets=(Asset.of("emb", raster_name(TILE, WINDOW, "emb"), b"1"), Asset.of("scales", "s.tif", b"22")),
@@ -397,7 +427,7 @@ def validate(item: dict[str, Any]) -> pystac.Item:
 
 def test_the_record_is_a_stac_item(tmp_path: Path) -> None:
     assets = write(tmp_path)
-    path = tmp_path / item_name(TILE, WINDOW)
+    path = tmp_path / f"{tile_name(TILE, WINDOW)}.json"
     atomic.write_json(path, record(assets=assets).to_item())
     validate(json.loads(path.read_text()))
     item = pystac.Item.from_file(path)
@@ -408,6 +438,7 @@ def test_the_record_is_a_stac_item(tmp_path: Path) -> None:
     assert item.common_metadata.gsd == 10
     assert item.properties["processing:software"] == {"tessera-embed": __version__}
     assert item.properties["emb:model"]["sha256"] == "ab" * 32
+    assert item.properties["emb:identity"] == settings().identity()
     assert list(item.assets) == ["embedding", "scales", "counts"]
     for key, asset in item.assets.items():
         file = Path(asset.get_absolute_href() or "")
@@ -428,7 +459,6 @@ def test_the_record_is_a_stac_item(tmp_path: Path) -> None:
 def test_the_record_survives_the_round_trip() -> None:
     for made in (
         record(),
-        record(created="2026-11-23T00:00:00Z"),
         record(status="empty", pixels=0, assets=(), requested=np.eye(512, dtype=bool), scenes=(), holes={}),
         record(tile=Tile(32733, 90, 1200), window=Window.from_name("20230701-20240630")),
     ):
@@ -437,17 +467,10 @@ def test_the_record_survives_the_round_trip() -> None:
         back = TileRecord.from_item(item)
         assert back.to_item() == made.to_item()
         np.testing.assert_array_equal(back.requested, made.requested)
-        for name in ("tile", "window", "status", "assets", "observations", "holes", "scenes", "warnings", "id"):
-            assert getattr(back, name) == getattr(made, name)
-    assert "created" not in record().to_item()["properties"]
-
-
-def test_observations_count_the_ends_of_the_window() -> None:
-    item = record().to_item()["properties"]["emb:observations"]
-    assert item["s2"] == {"frames": 4, "first": "2023-02-01", "last": "2023-12-30", "longest_gap_days": 232}
-    assert item["s1_ascending"] == {"frames": 0, "first": None, "last": None, "longest_gap_days": 365}
-    late = Observations.of(np.array(["2023-09-01", "2023-08-02"], "datetime64[D]"), WINDOW)
-    assert (late.first, late.last, late.longest_gap) == (dt.date(2023, 8, 2), dt.date(2023, 9, 1), 213)
+        for field in fields(TileRecord):
+            if field.name != "requested":
+                assert getattr(back, field.name) == getattr(made, field.name)
+    assert "emb:note" not in record(note="").to_item()["properties"]
 
 
 def test_the_digest_follows_ids_hrefs_and_order() -> None:
@@ -488,6 +511,7 @@ def test_tiles_on_the_antimeridian_are_cut_there(epsg: int, lon: float, lat: flo
         lambda item: item | {"id": "S2A_MSIL2A_2023"},
         lambda item: item | {"properties": {}},
         lambda item: item | {"properties": item["properties"] | {"emb:requested": "eJw="}},
+        lambda item: item | {"properties": item["properties"] | {"emb:identity": None}},
         lambda item: item | {"assets": {"embedding": {}}},
     ],
 )
@@ -499,6 +523,11 @@ def test_other_json_is_no_record(damage: Any) -> None:
 # --- the virtual raster -----------------------------------------------------------------------------------------------
 
 GAP = [Tile(32631, 112, 1098), Tile(32631, 113, 1098), Tile(32631, 113, 1097)]  # the south-western one is missing
+
+
+def around(tiles: list[Tile]) -> vrt.Bounds:
+    west, south, east, north = zip(*(tile.bounds for tile in tiles), strict=True)
+    return (min(west), min(south), max(east), max(north))
 
 
 def make_vrt(
@@ -515,8 +544,8 @@ def make_vrt(
         write(folder, tile, **made)
         row, column = (north - tile.row) * 512, (tile.column - west) * 512
         expected[:, row : row + 512, column : column + 512] = values(made)
-    path = folder / vrt.vrt_name(tiles[0], WINDOW)
-    xml = vrt.embedding_vrt(tiles, WINDOW, dims=dims, tags=tags(tiles[0], dims), bounds=bounds)
+    path = folder / vrt_name(tiles[0], WINDOW)
+    xml = vrt.embedding_vrt(tiles, WINDOW, dims=dims, tags=tags(dims), bounds=bounds or around(tiles))
     atomic.write_bytes(path, xml.encode())
     return path, expected
 
@@ -533,9 +562,7 @@ def test_vrt_of_one_tile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         assert dataset.descriptions == tuple(f"Tessera_Band_{i}" for i in range(128))
         assert dataset.crs.to_epsg() == 32631
         assert tuple(dataset.bounds) == (west + 500, north - 4010, west + 2500, north - 100)
-        expected_tags = tags(dims=128) | {"AREA_OR_POINT": "Area"}
-        del expected_tags["TESSERA_DEQUANTIZE"]
-        assert dataset.tags() == expected_tags
+        assert dataset.tags() == tags(dims=128) | window_tags(WINDOW) | {"AREA_OR_POINT": "Area"}
         np.testing.assert_array_equal(dataset.read(), expected[:, 10:401, 50:250])
     assert not caplog.records
 
@@ -588,7 +615,7 @@ def test_vrt_through_a_warp_and_at_low_resolution(tmp_path: Path) -> None:
 def test_vrt_of_sixteen_tiles_opens_at_once() -> None:
     """No file is touched before pixels are read, so none need exist."""
     tiles = [Tile(32631, 112 + i % 4, 1098 + i // 4) for i in range(16)]
-    xml = vrt.embedding_vrt(tiles, WINDOW, dims=128, tags=tags(dims=128))
+    xml = vrt.embedding_vrt(tiles, WINDOW, dims=128, tags=tags(dims=128), bounds=around(tiles))
     assert len(xml) < 2_000_000
     start = dt.datetime.now()
     with rasterio.open(xml) as dataset:
@@ -598,9 +625,9 @@ def test_vrt_of_sixteen_tiles_opens_at_once() -> None:
 
 def test_vrt_takes_one_zone() -> None:
     with pytest.raises(ValueError, match="one zone"):
-        vrt.embedding_vrt([TILE, Tile(32632, 112, 1098)], WINDOW, dims=1, tags={})
+        vrt.embedding_vrt([TILE, Tile(32632, 112, 1098)], WINDOW, dims=1, tags={}, bounds=TILE.bounds)
     with pytest.raises(ValueError, match="at least one"):
-        vrt.embedding_vrt([], WINDOW, dims=1, tags={})
+        vrt.embedding_vrt([], WINDOW, dims=1, tags={}, bounds=TILE.bounds)
 
 
 NEWER_GDAL = """

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -346,6 +347,173 @@ def test_the_next_scene_of_the_date_takes_over_for_a_hole(tmp_path, tessera):
     assert "broken" in dpixels.holes["B"]
 
 
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def told(tessera, out, tile=EAST):
+    """What `info` says of a tile."""
+    return json.loads(tessera("info", out, "--json")[1])["by_tile"][f"{tile.id}_2021"]
+
+
+def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mosaic(
+    catalog, tessera, tmp_path, monkeypatch
+):
+    """With rasters of an earlier run, and without."""
+    from tessera_cli.outputs import geotiff
+
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    tessera("embed", *catalog.options(whole))
+    write = geotiff.write_bytes
+
+    def corrupting(path, data):
+        write(path, data[:-1] + bytes([data[-1] ^ 1]) if path.name == f"{EAST.id}_2021_emb.tif" else data)
+
+    def names():
+        return {path.name for path in out.iterdir() if EAST.id in path.name}
+
+    def mosaic():
+        return (out / "utm30n_2021.vrt").read_text()
+
+    for left in ({*()}, {f"{EAST.id}_2021.json.stale"}):
+        with monkeypatch.context() as patched:
+            patched.setattr(geotiff, "write_bytes", corrupting)
+            code, _, stderr = tessera("embed", *catalog.options(out))
+        assert code == 4
+        assert f"{EAST.id}_2021_emb.tif is not sound" in stderr
+        assert names() == left
+        assert told(tessera, out)["status"] == "failed"
+        assert told(tessera, out, WEST)["status"] == "done"
+        assert WEST.id in mosaic()
+        assert EAST.id not in mosaic()
+        assert tessera("embed", *catalog.options(out))[0] == 0
+        assert hashes(out) == hashes(whole)
+        assert told(tessera, out)["status"] == "done"
+        assert mosaic() == (whole / "utm30n_2021.vrt").read_text()
+        (out / f"{EAST.id}_2021_counts.tif").unlink()  # so that the next run does the tile again
+
+
+def test_a_tile_that_becomes_empty_loses_its_rasters(catalog, tessera, tmp_path):
+    out, options = tmp_path / "out", catalog.options(tmp_path / "out")
+    west, north = catalog.origin
+    small = catalog.folder / "small.geojson"
+    small.write_text(json.dumps(box_geojson(west + 260, north - 200, west + 300, north - 160)))
+    tessera("embed", *["--aoi", small, *options[2:]])
+    for path in (catalog.folder / "cogs").glob("*/SCL.tif"):
+        with rasterio.open(path, "r+") as src:
+            src.write(np.full((1, *src.shape), 9, np.uint8))  # all cloud
+    assert tessera("embed", *options)[0] == 3
+    assert told(tessera, out)["status"] == "empty"
+    assert not list(out.glob("*.tif"))
+    assert not list(out.glob("*.vrt"))
+
+
+def test_rasters_without_a_record_are_in_no_mosaic(catalog, tessera, tmp_path):
+    from tessera_cli.outputs.folder import OutputFolder
+    from tessera_cli.outputs.mosaic import write_mosaics
+    from tessera_cli.window import Window
+
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    folder, windows = OutputFolder(out, {}), [Window.from_name("2021")]
+    (out / f"{EAST.id}_2021.json").unlink()
+    (path,) = write_mosaics(folder, windows, dims=128, tags={})
+    assert EAST.id not in path.read_text()
+    assert WEST.id in path.read_text()
+    (out / f"{WEST.id}_2021.json").unlink()
+    assert write_mosaics(folder, windows, dims=128, tags={}) == ()
+    assert not path.exists()
+
+
+def test_info_tells_a_failure_until_the_tile_is_done_as_it_was_asked(catalog, tessera, tmp_path):
+    out, options = tmp_path / "out", catalog.options(tmp_path / "out")
+    west, north = catalog.origin
+    small = catalog.folder / "small.geojson"
+    small.write_text(json.dumps(box_geojson(west + 260, north - 200, west + 300, north - 160)))
+    assert tessera("embed", *["--aoi", small, *options[2:]])[0] == 0
+    assert told(tessera, out)["status"] == "done"
+    path = catalog.folder / "cogs" / "S2A_2021-07-01" / "B05.tif"
+    content = path.read_bytes()
+    path.unlink()
+
+    assert tessera("embed", *options)[0] == 4  # asks for more than the small area
+    failed = told(tessera, out)
+    assert (failed["status"], failed["pixels"]) == ("failed", record(out, EAST).pixels)  # which are still there
+    assert "B05 is absent" in failed["reason"]
+    assert tessera("embed", *["--aoi", small, *options[2:]])[0] == 0  # is there already, and mends nothing
+    assert told(tessera, out)["status"] == "failed"
+
+    larger = catalog.folder / "larger.geojson"
+    larger.write_text(json.dumps(box_geojson(west, north - 400, west + 400, north)))
+    assert tessera("embed", *["--aoi", larger, *options[2:]], "--allow-missing", "1")[0] == 0
+    assert told(tessera, out)["status"] == "failed"  # that run allowed no hole
+    path.write_bytes(content)
+    assert tessera("embed", *["--aoi", larger, *options[2:]])[0] == 0
+    assert told(tessera, out)["status"] == "done"  # though the run that failed was not run again
+
+
+def test_the_note_on_a_card_reaches_folder_records_and_rasters(catalog, tessera, tmp_path):
+    """Whatever the model's name is."""
+    from tessera_cli.models.checkpoint import save_safetensors
+    from tessera_cli.models.encoder import Encoder
+    from tessera_cli.models.spec import EncoderConfig
+
+    weights, out = tmp_path / "oak.safetensors", tmp_path / "out"
+    encoder = Encoder(EncoderConfig(latent=8, layers=1, heads=4, feedforward=16))
+    save_safetensors(weights, encoder, {"name": "oak", "demonstration_only": True})
+    options = [str(weights) if o == "null" else o for o in catalog.options(out)]
+    assert tessera("plan", *options)[0] == 0  # the folder is begun by either verb
+    assert json.loads((out / "run.json").read_text())["note"] == "for demonstration only"
+    assert tessera("embed", *options)[0] == 0
+    assert record(out, EAST).note == "for demonstration only"
+    for path in (out, out / f"{EAST.id}_2021.json", out / f"{EAST.id}_2021_emb.tif", out / "utm30n_2021.vrt"):
+        assert json.loads(tessera("info", path, "--json")[1])["note"] == "for demonstration only"
+
+    plain = tmp_path / "plain"
+    tessera("embed", *catalog.options(plain))
+    for path in (plain, plain / f"{EAST.id}_2021.json", plain / f"{EAST.id}_2021_emb.tif"):
+        assert "note" not in json.loads(tessera("info", path, "--json")[1])
+
+
+def test_records_hold_the_identity_of_the_folder(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out), "--min-s2", "2")
+    identity = json.loads((out / "run.json").read_text())["identity"]
+    assert record(out, EAST).identity == identity
+    assert (identity["source"], identity["preprocessing"], identity["min_s2"]) == ("mpc", "official", 2)
+
+
+def summary_of(catalog, out):
+    """A run through the library."""
+    from tessera_cli.aoi import Aoi
+    from tessera_cli.catalog import source_named
+    from tessera_cli.models import load_model
+    from tessera_cli.run import embed
+    from tessera_cli.settings import Settings
+    from tessera_cli.survey import Ask
+    from tessera_cli.window import Window
+
+    ask = Ask(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), source_named("mpc"), str(catalog.items))
+    return embed(ask, Settings.checked(load_model("null"), "mpc"), out)
+
+
+def test_results_as_json(catalog, tmp_path):
+    summary = summary_of(catalog, tmp_path / "out")
+    tile = summary.results[0].to_dict()
+    assert list(tile) == ["type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds"]
+    assert (tile["type"], tile["schema"], tile["tile"]) == ("tile", 1, WEST.id)
+    assert json.loads(json.dumps(summary.to_dict())) == {
+        "type": "summary",
+        "schema": 1,
+        "out": str(tmp_path / "out"),
+        "tiles": {"done": 2, "empty": 0, "failed": 0, "present": 0},
+        "pixels": sum(result.pixels for result in summary.results),
+        "tokens": 0,
+        "seconds": round(summary.seconds, 3),
+        "mosaics": [str(tmp_path / "out" / "utm30n_2021.vrt")],
+        "exit_code": 0,
+    }
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -373,6 +541,35 @@ def test_only_two_tiles_are_held_at_a_time():
         del held
     assert seen == list(range(8))
     assert most <= 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
+    """Not even in the tracebacks of tiles that failed."""
+    from tessera_cli import run
+    from tessera_cli.errors import TileError
+
+    held = []
+    read_dpixels = run.read_dpixels
+
+    def reading(*arguments, **options):
+        dpixels = read_dpixels(*arguments, **options)
+        held.append(weakref.ref(dpixels))
+        return dpixels
+
+    def failing(*arguments, **options):
+        try:
+            raise ValueError
+        except ValueError as error:
+            raise TileError("broken") from error
+
+    monkeypatch.setattr(run, "read_dpixels", reading)
+    if fails:
+        monkeypatch.setattr(run, "encode", failing)
+    summary = summary_of(catalog, tmp_path / "out")
+    assert len(held) == 2
+    assert [str(result.error) for result in summary.results] == ["broken" if fails else "None"] * 2
+    assert not any(reference() for reference in held)
 
 
 def test_a_refreshed_list_stays_refreshed(catalog, tessera, tmp_path):

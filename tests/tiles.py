@@ -40,6 +40,8 @@ def dpixels(
         s1_desc=s1_desc,
         s1_desc_dates=dates_of(s1_desc_doy),
         requested=np.ones(s2.shape[1:3], bool),
+        source="mpc",
+        preprocessing="official",
     )
 
 

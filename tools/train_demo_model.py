@@ -85,7 +85,7 @@ def barlow_twins(a: Tensor, b: Tensor) -> Tensor:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path("tessera_cli/models/data/demo.safetensors"))
-    options.add_argument("--steps", type=int, default=600)
+    options.add_argument("--steps", type=int, default=300)
     options.add_argument("--batch", type=int, default=256)
     options.add_argument("--size", type=int, default=112)
     options.add_argument("--seed", type=int, default=0)

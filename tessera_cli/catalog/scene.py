@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.catalog.sources import Source
 from tessera_cli.grid import Tile
+from tessera_cli.lonlat import unwrap
 
 KEPT_ASSET_FIELDS = ("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size")
 
@@ -61,8 +61,8 @@ class Scene:
             sensor = Sensor.S1_ASC if orbit == "ascending" else Sensor.S1_DESC
         else:
             raise Unusable("other collection")
-        if not _timestamp(properties):
-            raise Unusable("without datetime")
+        if utc_time(_timestamp(properties)) is None:
+            raise Unusable("without a readable datetime")
         missing = tuple(key for key in wanted if key not in item["assets"])
         return cls(_prune(item, wanted), sensor, missing)
 
@@ -81,8 +81,9 @@ class Scene:
 
     @functools.cached_property
     def time(self) -> dt.datetime:
-        time = dt.datetime.fromisoformat(self.timestamp.replace(" ", "T"))
-        return time.astimezone(dt.timezone.utc) if time.tzinfo else time.replace(tzinfo=dt.timezone.utc)
+        time = utc_time(self.timestamp)
+        assert time is not None  # from_item has seen to it
+        return time
 
     @property
     def date(self) -> dt.date:
@@ -108,31 +109,18 @@ class Scene:
     @functools.cached_property
     def footprint(self) -> BaseGeometry | None:
         """Longitude and latitude; None if the item tells neither geometry nor bbox."""
-        if self.item.get("geometry"):
-            shape = shapely.geometry.shape(self.item["geometry"])
-            return shape if shape.is_valid else shapely.make_valid(shape)
-        bbox = self.item.get("bbox")
-        return shapely.box(bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]) if bbox else None
+        return footprint_of(self.item)
 
     def lies_on(self, tile: Tile) -> bool:
         """Whether the footprint touches the tile, on a globe where longitude has no end."""
         if self.footprint is None:
             return True
         centre = tile.outline.centroid.x
-        return bool(shapely.intersects(_unroll(self.footprint, centre), _unroll(tile.outline, centre)))
+        return bool(shapely.intersects(unwrap(self.footprint, centre), unwrap(tile.outline, centre)))
 
     @functools.cached_property
     def stac(self) -> pystac.Item:
         return pystac.Item.from_dict(dict(self.item), migrate=True)
-
-
-def _unroll(geometry: BaseGeometry, centre: float) -> BaseGeometry:
-    west, _, east, _ = geometry.bounds
-    if abs((west + east) / 2 - centre) < 90 and east - west < 180:
-        return geometry
-    return shapely.transform(
-        geometry, lambda lon, lat: (np.mod(lon - centre + 180, 360) - 180 + centre, lat), interleaved=False
-    )
 
 
 def in_mosaic_order(scenes: Iterable[Scene]) -> list[Scene]:
@@ -147,6 +135,24 @@ def in_mosaic_order(scenes: Iterable[Scene]) -> list[Scene]:
     optical.sort(key=lambda s: s.date)
     radar.sort(key=lambda s: (s.date, s.sensor))
     return optical + radar
+
+
+def utc_time(text: str | None) -> dt.datetime | None:
+    """A STAC datetime, in UTC unless it says otherwise; None if there is none that can be read."""
+    try:
+        time = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return time.astimezone(dt.timezone.utc) if time.tzinfo else time.replace(tzinfo=dt.timezone.utc)
+
+
+def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
+    """The geometry of an item, else its bbox, in longitude and latitude."""
+    if item.get("geometry"):
+        shape = shapely.geometry.shape(item["geometry"])
+        return shape if shape.is_valid else shapely.make_valid(shape)
+    bbox = item.get("bbox")
+    return shapely.box(bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]) if bbox else None
 
 
 def _timestamp(properties: Mapping[str, Any]) -> str:

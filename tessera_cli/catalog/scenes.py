@@ -39,7 +39,6 @@ class Scenes:
                 skipped[str(reason)] += 1
             else:
                 scenes.setdefault((scene.collection, scene.id), scene)
-        skipped.pop("other collection", None)
         return cls(source, tuple(in_mosaic_order(scenes.values())), dict(skipped))
 
     @classmethod

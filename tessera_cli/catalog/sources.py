@@ -29,6 +29,10 @@ class Source:
     """How hrefs are signed when read: `planetary-computer` or `none`."""
 
     @property
+    def collections(self) -> tuple[str, str]:
+        return (self.s2_collection, self.s1_collection)
+
+    @property
     def s2_band_assets(self) -> tuple[str, ...]:
         return tuple(self.s2_assets[band] for band in S2_BANDS)
 

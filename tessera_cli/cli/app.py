@@ -22,7 +22,6 @@ UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 app = typer.Typer(
     name="tessera",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -34,6 +33,7 @@ for verb in (embed, plan, info, simulate):
 
 @app.callback(invoke_without_command=True)
 def tessera(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """From a polygon and a year to TESSERA embeddings of Sentinel-1 and Sentinel-2.
@@ -50,6 +50,9 @@ def tessera(
     if version:
         sys.stdout.write(f"tessera {__version__}\n")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        sys.stderr.write(context.get_help() + "\n")
+        raise typer.Exit(USAGE)
 
 
 # Typer carries its own click since 0.26; either way this is the base of all usage errors.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out, pick_device
+from tessera_cli.cli.request import build_ask, default_out
 from tessera_cli.cli.terminal import RunProgress, Terminal
 
 
@@ -35,9 +35,9 @@ def embed(
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """Turn an area and a year into embeddings: int8 GeoTIFF tiles with a scale raster.
+    """Turn an area and a year into embeddings.
 
-    Prints the path of each finished raster. Run it again to do what is missing.
+    Writes int8 GeoTIFF tiles with a scale raster and prints the path of each. Run it again to do what is missing.
 
     Examples:
 
@@ -58,7 +58,7 @@ def embed(
     from tessera_cli.run import embed as run
     from tessera_cli.settings import Settings
 
-    loaded = load_model(model, weights=weights, device=pick_device(device))
+    loaded = load_model(model, weights=weights, device=device)
     settings = Settings.checked(loaded, source, dims=dims, min_s2=min_s2, min_s1=min_s1)
     out = out or default_out(ask, loaded.name)
     with RunProgress(terminal) as progress:
@@ -68,19 +68,7 @@ def embed(
         )  # fmt: skip
     error = summary.error()
     if as_json:
-        terminal.result_json(
-            {
-                "type": "summary",
-                "schema": 1,
-                "out": str(out),
-                "tiles": {status: summary.count(status) for status in ("done", "empty", "failed", "present")},
-                "pixels": summary.pixels,
-                "tokens": summary.tokens,
-                "seconds": round(summary.seconds, 3),
-                "mosaics": [str(path) for path in summary.mosaics],
-                "exit_code": error.exit_code if error else 0,
-            }
-        )
+        terminal.result_json(summary.to_dict())
     else:
         for path in summary.mosaics:
             terminal.result(str(path))

@@ -16,7 +16,7 @@ class GroupedCommand(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 panel = getattr(parameter, "rich_help_panel", None)
-                title = panel or ("Arguments" if parameter.param_type_name == "argument" else "Help")
+                title = panel or ("Arguments" if parameter.param_type_name == "argument" else "Options")
                 groups.setdefault(title, []).append(record)
         for title, records in groups.items():
             with formatter.section(title):

@@ -11,20 +11,24 @@ import typer
 from tessera_cli.cli import options as o
 from tessera_cli.cli.terminal import Terminal
 
-Bare = Annotated[bool, typer.Option(help="Print only this value.", rich_help_panel=o.OUTPUT)]
+CrsFlag = Annotated[bool, typer.Option("--crs", help="Print only the CRS.", rich_help_panel=o.OUTPUT)]
+BoundsFlag = Annotated[bool, typer.Option("--bounds", help="Print only the bounds.", rich_help_panel=o.OUTPUT)]
+ModelFlag = Annotated[bool, typer.Option("--model", help="Print only the model.", rich_help_panel=o.OUTPUT)]
 
 
 def info(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An output folder, a tile's .json or a raster.")],
-    crs: Bare = False,
-    bounds: Bare = False,
-    model: Bare = False,
+    crs: CrsFlag = False,
+    bounds: BoundsFlag = False,
+    model: ModelFlag = False,
     as_json: o.JsonOption = False,
     verbose: o.VerboseOption = 0,
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """Describe an output folder (tiles done, empty, failed, missing and why), a tile or a raster.
+    """Describe an output folder, a tile or a raster.
+
+    Of a folder: its settings, and which tiles are done, empty, failed or missing, and why.
 
     Examples:
 
@@ -56,12 +60,20 @@ def info(
 
 def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Nested names and values for people."""
+    width = max([len(name) for name, value in found.items() if not isinstance(value, Mapping)], default=0)
     for name, value in found.items():
-        label = f"{indent}{name}"
         if isinstance(value, Mapping):
-            yield label
+            yield f"{indent}{name}"
             yield from lines(value, indent + "  ")
-        elif isinstance(value, list):
-            yield f"{label:18s} {', '.join(map(str, value)) or '-'}"
         else:
-            yield f"{label:18s} {f'{value:,}' if isinstance(value, int) else value}"
+            yield f"{indent}{name:{width}s}  {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)

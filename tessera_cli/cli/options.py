@@ -21,12 +21,12 @@ class Compress(StrEnum):
 
 
 AoiArgument = Annotated[
-    str | None, typer.Argument(metavar="[AOI]", help="The area of interest: the same as --aoi.", show_default=False)
+    str | None, typer.Argument(metavar="AOI", help="The area of interest: the same as --aoi.", show_default=False)
 ]
 AoiOption = Annotated[
     str | None,
     typer.Option(
-        "--aoi", metavar="FILE|-", envvar="TESSERA_AOI", rich_help_panel=AREA,
+        "--aoi", metavar="FILE|-", rich_help_panel=AREA,
         help="Polygons: GeoJSON, GeoPackage or Shapefile; - reads GeoJSON from standard input.",
     ),
 ]  # fmt: skip
@@ -98,14 +98,25 @@ DimsOption = Annotated[
 ]
 MinS2Option = Annotated[
     int,
-    typer.Option("--min-s2", metavar="N", envvar="TESSERA_MIN_S2", rich_help_panel=MODEL,
+    typer.Option("--min-s2", metavar="N", min=0, envvar="TESSERA_MIN_S2", rich_help_panel=MODEL,
                  help="Pixels with fewer clear Sentinel-2 observations get no embedding."),
 ]  # fmt: skip
 MinS1Option = Annotated[
     int,
-    typer.Option("--min-s1", metavar="N", envvar="TESSERA_MIN_S1", rich_help_panel=MODEL,
+    typer.Option("--min-s1", metavar="N", min=0, envvar="TESSERA_MIN_S1", rich_help_panel=MODEL,
                  help="Pixels with fewer Sentinel-1 observations get no embedding."),
 ]  # fmt: skip
+PlanOutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        envvar="TESSERA_OUT",
+        rich_help_panel=OUTPUT,
+        help="Freeze the scene list in this output folder, for embed to use.",
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
@@ -114,12 +125,13 @@ OutOption = Annotated[
     ),
 ]  # fmt: skip
 CompressOption = Annotated[
-    Compress, typer.Option("--compress", envvar="TESSERA_COMPRESS", rich_help_panel=OUTPUT, help="Of the rasters.")
+    Compress,
+    typer.Option("--compress", envvar="TESSERA_COMPRESS", rich_help_panel=OUTPUT, help="Compression of the rasters."),
 ]
 AllowMissingOption = Annotated[
     int,
     typer.Option(
-        "--allow-missing", metavar="N", envvar="TESSERA_ALLOW_MISSING", rich_help_panel=RUN,
+        "--allow-missing", metavar="N", min=0, envvar="TESSERA_ALLOW_MISSING", rich_help_panel=RUN,
         help="Scenes per tile that may be absent or broken before the tile fails.",
     ),
 ]  # fmt: skip
@@ -134,17 +146,28 @@ DeviceOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", envvar="TESSERA_THREADS", rich_help_panel=RUN,
+    typer.Option("--threads", metavar="N", min=1, envvar="TESSERA_THREADS", rich_help_panel=RUN,
                  help="Cores to encode with.  [default: those this process may use]"),
 ]  # fmt: skip
 JsonOption = Annotated[
     bool, typer.Option("--json", rich_help_panel=RUN, help="Machine-readable results on standard output.")
 ]
 VerboseOption = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, rich_help_panel=RUN, help="Say more; -vv also what libraries say.")
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        rich_help_panel=RUN,
+        help="Say more; -vv also what libraries say.",
+    ),
 ]
 QuietOption = Annotated[
-    int, typer.Option("--quiet", "-q", count=True, rich_help_panel=RUN, help="Say less: no bar, only warnings.")
+    int,
+    typer.Option(
+        "--quiet", "-q", count=True, show_default=False, rich_help_panel=RUN, help="Say less: no bar, only warnings."
+    ),
 ]
 DebugOption = Annotated[
     bool, typer.Option("--debug", rich_help_panel=RUN, help="Show tracebacks (or set TESSERA_DEBUG=1).")

@@ -30,7 +30,7 @@ def plan(
     dims: o.DimsOption = None,
     min_s2: o.MinS2Option = 1,
     min_s1: o.MinS1Option = 0,
-    out: o.OutOption = None,
+    out: o.PlanOutOption = None,
     refresh: o.RefreshOption = False,
     threads: o.ThreadsOption = None,
     as_json: o.JsonOption = False,
@@ -38,7 +38,9 @@ def plan(
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """Search, count and estimate without reading a pixel; with --out, freeze the scene list for embed.
+    """Search, count and estimate without reading a pixel.
+
+    With --out it freezes the scene list for embed. Sizes and times are estimates.
 
     Examples:
 
@@ -54,29 +56,26 @@ def plan(
         allow_no_radar=allow_no_radar,
     )  # fmt: skip
     from tessera_cli import config
-    from tessera_cli.models.spec import DEFAULT_MODEL, spec_named
     from tessera_cli.plan import plan as make_plan
-    from tessera_cli.survey import survey
+    from tessera_cli.survey import prepare, survey
 
-    folder = None
-    if out is None and weights is None:
-        spec = spec_named(model or DEFAULT_MODEL)  # the weights are not needed to count
+    if out is None:
+        from tessera_cli.models import describe_model
+
+        spec = describe_model(model, weights)  # weights are not needed to count
+        spec.check_source(source)
         dims = spec.check_dims(dims or spec.default_dims)
+        surveyed = survey(ask)
     else:
         from tessera_cli.models import load_model
-        from tessera_cli.outputs.folder import OutputFolder
         from tessera_cli.settings import Settings
 
-        loaded = load_model(model, weights=weights)
+        loaded = load_model(model, weights=weights, device="cpu")
         settings = Settings.checked(loaded, source, dims=dims, min_s2=min_s2, min_s1=min_s1)
         spec, dims = loaded.spec, settings.dims
-        if out is not None:
-            folder = OutputFolder(out, settings.identity())
-            folder.check_identity()
-    surveyed = survey(ask, folder, refresh=refresh)
-    made = make_plan(surveyed, spec, dims, out or default_out(ask, spec.name), threads=threads or config.threads())
-    if folder is not None and surveyed.to_freeze is not None:
-        folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
+        surveyed = prepare(ask, settings.folder(out), refresh=refresh)
+    where = out or default_out(ask, spec.name)
+    made = make_plan(surveyed, spec, dims, where, threads=threads or config.threads())
     if as_json:
         terminal.result_json(made.to_dict())
     else:
@@ -90,9 +89,10 @@ def lines(made: Plan, out: Path | None) -> list[str]:
     text = [f"tiles        {made.tiles} ({zones}), {made.pixels:,} pixels"]
     for window, sensors in made.windows.items():
         for name, sensor in sensors.items():
-            seen = f"{sensor.scenes} scenes on {sensor.dates} dates"
-            if sensor.dates:
-                seen += f", {sensor.first} to {sensor.last}, longest gap {sensor.longest_gap_days} days"
+            covered = sensor.coverage
+            seen = f"{sensor.scenes} scenes on {covered.frames} dates"
+            if covered.frames:
+                seen += f", {covered.first} to {covered.last}, longest gap {covered.longest_gap} days"
             text.append(f"{name:12s} {window}: {seen}")
             if sensor.by_month:
                 text.append(" " * 13 + " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))

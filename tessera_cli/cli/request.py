@@ -53,8 +53,8 @@ def build_ask(
     allow_no_radar: bool,
 ) -> Ask:
     read = read_windows(years, windows)  # cheap and most often wrong: before any file is opened
-    from tessera_cli.area import utm_code
     from tessera_cli.catalog import source_named
+    from tessera_cli.grid import utm_code
     from tessera_cli.survey import Ask
 
     epsg = utm_code(crs) if crs else None
@@ -69,12 +69,3 @@ def default_out(ask: Ask, model: str) -> Path:
     """`./<aoi>_<window>_<model>`"""
     windows = "+".join(window.name for window in ask.windows)
     return Path(re.sub(r"[^\w.+-]+", "-", f"{ask.aoi.name}_{windows}_{model}"))
-
-
-def pick_device(name: str) -> str:
-    """`auto`: the first GPU if there is one."""
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -22,7 +22,9 @@ def simulate(
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """(For developers) Simulate a landscape with a year of Sentinel-1 and Sentinel-2, as a STAC catalogue.
+    """Simulate a landscape and its imagery (for developers).
+
+    Writes a STAC catalogue of COGs with a year of Sentinel-1 and Sentinel-2, an AOI and labels.
 
     Examples:
 

@@ -58,15 +58,14 @@ class Terminal:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
-    def result_json(self, obj: Mapping[str, Any], *, indent: int | None = None) -> None:
-        self.result(json.dumps(obj, ensure_ascii=False, indent=indent))
+    def result_json(self, obj: Mapping[str, Any]) -> None:
+        self.result(json.dumps(obj, ensure_ascii=False))
 
 
 def configure_logging(verbosity: int, console: Console | None = None) -> None:
     """Log lines on stderr: warnings always, progress from 0, details from 1; libraries only from 2."""
-    level = {-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}.get(max(-1, min(verbosity, 1)), logging.INFO)
-    if verbosity < -1:
-        level = logging.ERROR
+    levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+    level = levels[max(-2, min(verbosity, 1)) + 2]
     handler = _ConsoleHandler(console)
     stamped = console is None or not console.is_terminal
     form = "%(asctime)s tessera: %(prefix)s%(message)s" if stamped else "tessera: %(prefix)s%(message)s"
@@ -159,21 +158,6 @@ class RunProgress:
                 done = f"{self.finished}/{self.tiles}"
                 self.log.info("%s %s: %d pixels%s (%s)", result.task.name, result.status, result.pixels, speed, done)
         if self.terminal.as_json:
-            self.terminal.result_json(tile_json(result))
+            self.terminal.result_json(result.to_dict())
         elif result.path is not None:
             self.terminal.result(str(result.path))
-
-
-def tile_json(result: TileResult) -> dict[str, Any]:
-    """One line of `--json`."""
-    return {
-        "type": "tile",
-        "tile": result.task.request.tile.id,
-        "window": result.task.window.name,
-        "status": result.status,
-        "path": None if result.path is None else str(result.path),
-        "pixels": result.pixels,
-        "tokens": result.tokens,
-        "seconds": round(result.seconds, 3),
-        **({"error": str(result.error)} if result.error else {}),
-    }

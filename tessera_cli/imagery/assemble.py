@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from tessera_cli.dpixel import S2_BANDS, DPixels
 from tessera_cli.errors import TileError
 from tessera_cli.grid import Tile, TileRequest
 from tessera_cli.imagery import sentinel1, sentinel2
-from tessera_cli.imagery.reader import HoleError, Reader
+from tessera_cli.imagery.reader import BandSet, HoleError, Reader
 from tessera_cli.window import Window
+
+PREPROCESSING = "official"
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +37,8 @@ def read_dpixels(
         usable, pixels = scenes.without(holes), request.pixels
         try:
             optical, optical_mask, optical_dates = _optical(usable, request.tile, pixels, reader)
-            ascending = _radar(usable.of(Sensor.S1_ASC), usable, request.tile, pixels, reader)
-            descending = _radar(usable.of(Sensor.S1_DESC), usable, request.tile, pixels, reader)
+            ascending = _radar(usable, Sensor.S1_ASC, request.tile, pixels, reader)
+            descending = _radar(usable, Sensor.S1_DESC, request.tile, pixels, reader)
             break
         except HoleError as found:  # the next scene of the date takes over, so start again without
             holes |= found.holes
@@ -51,7 +54,7 @@ def read_dpixels(
         s2=optical, s2_mask=optical_mask, s2_dates=optical_dates,
         s1_asc=ascending[0], s1_asc_dates=ascending[1],
         s1_desc=descending[0], s1_desc_dates=descending[1],
-        requested=pixels, source=scenes.source.name, preprocessing="official",
+        requested=pixels, source=scenes.source.name, preprocessing=PREPROCESSING,
         scenes=tuple(scene.id for scene in scenes.scenes), holes=holes,
     )  # fmt: skip
 
@@ -59,12 +62,11 @@ def read_dpixels(
 def _optical(
     scenes: Scenes, tile: Tile, pixels: np.ndarray, reader: Reader
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    source = scenes.source
+    source, listed = scenes.source, scenes.of(Sensor.S2)
     frames: list[tuple[dt.date, tuple[Scene, ...], np.ndarray]] = []
-    listed = scenes.of(Sensor.S2)
-    classes = reader.read(listed, [source.scl_asset], tile, dtype="uint8", resampling="nearest")
+    classes = reader.read(listed, BandSet((source.scl_asset,), "uint8", "nearest"), tile)
     for date, group in by_date(listed):
-        winner = sentinel2.winners([next(classes)[1][0] for _ in group], pixels)
+        winner = sentinel2.winners([layer[0] for layer in islice(classes, len(group))], pixels)
         if (winner != sentinel2.NO_SCENE).any():
             frames.append((date, group, winner))
 
@@ -76,21 +78,20 @@ def _optical(
         for index, scene in enumerate(group)
         if (winner == index).any()
     ]
-    wanted = [scene for _, scene, _ in won]
-    layers = reader.read(wanted, source.s2_band_assets, tile, dtype="uint16", resampling="bilinear")
-    for (t, scene, here), (_, layer) in zip(won, layers, strict=True):
+    layers = reader.read([scene for _, scene, _ in won], BandSet(source.s2_band_assets, "uint16", "bilinear"), tile)
+    for (t, scene, here), layer in zip(won, layers, strict=True):
         dn = sentinel2.remove_offset(layer, scene.date, source.offset_after)
         bands[t][here] = dn[:, here].T
         mask[t][here] = 1
     return bands, mask, _dates(date for date, _, _ in frames)
 
 
-def _radar(listed: Sequence[Scene], scenes: Scenes, tile: Tile, pixels: np.ndarray, reader: Reader) -> Frames:
-    assets = [scenes.source.s1_assets["VV"], scenes.source.s1_assets["VH"]]
-    layers = reader.read(listed, assets, tile, dtype="float32", resampling="nearest")
+def _radar(scenes: Scenes, orbit: Sensor, tile: Tile, pixels: np.ndarray, reader: Reader) -> Frames:
+    listed = scenes.of(orbit)
+    layers = reader.read(listed, BandSet(tuple(scenes.source.s1_assets.values()), "float32", "nearest"), tile)
     frames, dates = [], []
     for date, group in by_date(listed):
-        scaled = (np.moveaxis(sentinel1.scale(next(layers)[1]), 0, -1) for _ in group)
+        scaled = (np.moveaxis(sentinel1.scale(layer), 0, -1) for layer in islice(layers, len(group)))
         frame = sentinel1.mosaic(scaled, pixels)
         if frame.any():
             frames.append(frame)

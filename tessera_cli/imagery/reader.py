@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
 from tessera_cli.catalog import Scene, Signer
+from tessera_cli.catalog.http import error_for
 from tessera_cli.errors import SourceUnavailableError
 from tessera_cli.grid import Tile
-
-log = logging.getLogger(__name__)
 
 GDAL_OPTIONS: Mapping[str, str | int] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -31,6 +30,21 @@ GDAL_OPTIONS: Mapping[str, str | int] = {
 
 GROUP_BYTES = 96 * 2**20
 """Raw pixels held by one odc call: scenes are read in groups of this size."""
+
+_HTTP_STATUS = re.compile(r"HTTP (?:response|error) code\D{0,3}(\d{3})")
+
+
+@dataclass(frozen=True)
+class BandSet:
+    """Assets that are read together, and how."""
+
+    assets: tuple[str, ...]
+    dtype: str
+    resampling: str
+
+    def nbytes(self, tile: Tile) -> int:
+        """Of one scene on the tile's grid."""
+        return tile.shape[0] * tile.shape[1] * np.dtype(self.dtype).itemsize * len(self.assets)
 
 
 class HoleError(Exception):
@@ -50,77 +64,68 @@ class Reader:
     """Files read side by side within one odc call."""
     gdal_options: Mapping[str, str | int] = field(default_factory=lambda: GDAL_OPTIONS)
 
-    def read(
-        self, scenes: Sequence[Scene], assets: Sequence[str], tile: Tile, *, dtype: str, resampling: str
-    ) -> Iterator[tuple[Scene, np.ndarray]]:
-        """Each scene with its array (len(assets), H, W) of `dtype` on the tile's grid, in the order given.
+    def read(self, scenes: Sequence[Scene], bands: BandSet, tile: Tile) -> Iterator[np.ndarray]:
+        """Per scene, in the order given, its (len(bands.assets), H, W) on the tile's grid.
 
         The file's own nodata decides what is no data. One odc call per group of scenes and all assets.
-        Raises HoleError when files are absent or broken, SourceUnavailableError when that is not certain.
+        Raises HoleError when files are absent or broken; another error when that is not certain.
         """
-        layer_bytes = tile.shape[0] * tile.shape[1] * np.dtype(dtype).itemsize * len(assets)
-        size = max(1, GROUP_BYTES // layer_bytes)
+        size = max(1, GROUP_BYTES // bands.nbytes(tile))
         for start in range(0, len(scenes), size):
-            group = scenes[start : start + size]
-            yield from zip(group, self._read_group(group, assets, tile, dtype, resampling), strict=True)
+            yield from self._read_group(scenes[start : start + size], bands, tile)
 
-    def _read_group(
-        self, scenes: Sequence[Scene], assets: Sequence[str], tile: Tile, dtype: str, resampling: str
-    ) -> Iterator[np.ndarray]:
+    def _read_group(self, scenes: Sequence[Scene], bands: BandSet, tile: Tile) -> Iterator[np.ndarray]:
         incomplete = {
-            s.id: f"asset {', '.join(s.missing)} is not listed" for s in scenes if set(s.missing) & set(assets)
+            scene.id: f"asset {', '.join(absent)} is not listed"
+            for scene in scenes
+            if (absent := [key for key in bands.assets if key in scene.missing])
         }
         if incomplete:
             raise HoleError(incomplete)
         try:
-            loaded = self._load(scenes, assets, tile, dtype, resampling)
+            layers = self._load(scenes, bands, tile)
         except RasterioError as error:
-            self._explain(scenes, assets, tile, dtype, resampling, error)
-            raise AssertionError from error  # _explain always raises
-        return (np.stack([layer[i] for layer in loaded]) for i in range(len(scenes)))
+            raise self._explained(scenes, bands, tile, error) from error
+        return (np.stack([layer[i] for layer in layers]) for i in range(len(scenes)))
 
-    def _load(
-        self, scenes: Sequence[Scene], assets: Sequence[str], tile: Tile, dtype: str, resampling: str
-    ) -> list[np.ndarray]:
-        height, width = tile.shape
+    def _load(self, scenes: Sequence[Scene], bands: BandSet, tile: Tile) -> list[np.ndarray]:
         with rasterio.Env(**self.gdal_options):
             data = odc.stac.load(
                 [scene.stac for scene in scenes],
-                bands=list(assets),
-                geobox=GeoBox((height, width), tile.transform, tile.crs),
+                bands=list(bands.assets),
+                geobox=GeoBox(tile.shape, tile.transform, tile.crs),
                 groupby="id",
-                dtype=dtype,
-                resampling=resampling,
+                dtype=bands.dtype,
+                resampling=bands.resampling,
                 patch_url=self.signer,
                 pool=self.threads,
                 fail_on_error=True,
             )
-        return [data[asset].values for asset in assets]
+        return [data[asset].values for asset in bands.assets]
 
-    def _explain(
-        self, scenes: Sequence[Scene], assets: Sequence[str], tile: Tile, dtype: str, resampling: str, error: Exception
-    ) -> None:
-        """Find the scenes that a failed group read stumbled over, one by one; always raises."""
+    def _explained(self, scenes: Sequence[Scene], bands: BandSet, tile: Tile, error: Exception) -> Exception:
+        """Find the scenes that a failed group read stumbled over, file by file."""
         holes: dict[str, str] = {}
         for scene in scenes:
-            for asset in assets:
+            for asset in bands.assets:
                 try:
-                    self._load([scene], [asset], tile, dtype, resampling)
+                    self._load([scene], BandSet((asset,), bands.dtype, bands.resampling), tile)
                 except RasterioError as fault:
-                    href = scene.item["assets"][asset]["href"]
-                    holes[scene.id] = f"{asset} {_why(href, fault)}"
+                    holes[scene.id] = f"{asset} {_why(scene.item['assets'][asset]['href'], fault)}"
                     break
         if holes:
-            raise HoleError(holes)
-        raise SourceUnavailableError(f"A read failed and then worked: {error}. Run the command again.") from error
+            return HoleError(holes)
+        return SourceUnavailableError(f"A read failed and then worked: {error}. Run the command again.")
 
 
 def _why(href: str, fault: Exception) -> str:
-    """`absent` or `broken`; anything that is not proven to be one of them is no hole."""
+    """`is absent` or `is broken`; raises for anything that is not proven to be one of them."""
     if "://" in href:
-        if any(code in str(fault) for code in ("404", "410")):
+        found = _HTTP_STATUS.search(str(fault).replace(href, ""))
+        status = int(found[1]) if found else None
+        if status in (404, 410):
             return "is absent"
-        raise SourceUnavailableError(f"{href} cannot be read: {fault}. Try again later.") from fault
+        raise error_for(status, href) from fault
     path = Path(href)
     if not path.exists():
         return "is absent"

@@ -1,6 +1,6 @@
 """Models: names, weights and encoders. `load_model` is the way in; torch is imported when it is called, not before."""
 
-from tessera_cli.models.load import Model, load_model
+from tessera_cli.models.load import Model, describe_model, load_model
 from tessera_cli.models.spec import DEFAULT_MODEL, REGISTRY, EncoderConfig, ModelSpec, available, spec_named
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Model",
     "ModelSpec",
     "available",
+    "describe_model",
     "load_model",
     "spec_named",
 ]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from tessera_cli.models.parts import AttentionPool, BandEmbedding, Block, Reducer, day_of_year_table
-from tessera_cli.models.spec import EncoderConfig
-
-Sensor = Literal["s2", "s1"]
-BANDS: dict[Sensor, int] = {"s2": 10, "s1": 2}
+from tessera_cli.models.spec import BANDS, EncoderConfig, Modality
 
 
 class Backbone(nn.Module):
@@ -34,7 +29,7 @@ class Backbone(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A pixel's year -> its embedding. `encode_sensor` and `fuse` are the two halves that `forward` joins."""
+    """A pixel's year -> its embedding. `encode_modality` and `fuse` are the two halves that `forward` joins."""
 
     days: Tensor
 
@@ -50,9 +45,9 @@ class Encoder(nn.Module):
     def device(self) -> torch.device:
         return self.days.device
 
-    def encode_sensor(self, sensor: Sensor, x_BTC: Tensor, doy_BT: Tensor) -> Tensor:
+    def encode_modality(self, modality: Modality, x_BTC: Tensor, doy_BT: Tensor) -> Tensor:
         """Standardised bands float32 (B, T, C) and days of year int (B, T), 0..366 -> float32 (B, D)."""
-        backbone = self.s2 if sensor == "s2" else self.s1
+        backbone = self.s2 if modality == "s2" else self.s1
         pooled_BD: Tensor = backbone(x_BTC, self.days[doy_BT])
         return pooled_BD
 
@@ -62,4 +57,4 @@ class Encoder(nn.Module):
         return embedding_BR
 
     def forward(self, s2_BTC: Tensor, s2_doy_BT: Tensor, s1_BTC: Tensor, s1_doy_BT: Tensor) -> Tensor:
-        return self.fuse(self.encode_sensor("s2", s2_BTC, s2_doy_BT), self.encode_sensor("s1", s1_BTC, s1_doy_BT))
+        return self.fuse(self.encode_modality("s2", s2_BTC, s2_doy_BT), self.encode_modality("s1", s1_BTC, s1_doy_BT))

@@ -23,7 +23,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from tessera_cli.models.encoder import BANDS, Encoder, Sensor
+from tessera_cli.models.encoder import Encoder
+from tessera_cli.models.spec import BANDS, Modality
 from tessera_cli.sampling import Observations
 
 CPU_TOKENS = 1024
@@ -33,14 +34,15 @@ CPU_FUSED = 256
 GPU_TOKENS = 1 << 18
 GPU_FUSED = 1 << 14
 
-Progress = Callable[[int], None]
+Advance = Callable[[int], None]
+"""Told how many pixels were finished since its last call."""
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    sensor: Sensor
+    modality: Modality
     seen: Observations
     bin: int
     members: np.ndarray
@@ -59,7 +61,7 @@ class Engine:
         self._fused = CPU_FUSED if self._on_cpu else GPU_FUSED
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
-        self._missing: dict[Sensor, np.ndarray] = {}
+        self._missing: dict[Modality, np.ndarray] = {}
 
     def __enter__(self) -> Engine:
         self._outside = torch.get_num_threads(), torch.get_float32_matmul_precision()
@@ -75,56 +77,56 @@ class Engine:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
 
-    def embed(self, seen: dict[Sensor, Observations], out: np.ndarray, progress: Progress) -> int:
+    def embed(self, seen: dict[Modality, Observations], out: np.ndarray, advance: Advance) -> int:
         """Fill `out`, float32 (N, R), with the embeddings of N pixels; returns the number of tokens encoded.
 
-        `progress` is called with the number of pixels finished since its last call, as micro-batches are done.
+        `advance` is called as micro-batches are done.
         """
         if not self._missing:
             self._missing = dict(zip(BANDS, self._map(self._missing_vector, BANDS), strict=True))
-        vectors = {s: np.empty((len(out), self._encoder.config.width), np.float32) for s in seen}
-        batches = [batch for sensor in seen for batch in self._batches(sensor, seen[sensor], vectors[sensor])]
+        vectors = {m: np.empty((len(out), self._encoder.config.width), np.float32) for m in seen}
+        batches = [batch for modality in seen for batch in self._batches(modality, seen[modality], vectors[modality])]
         total = sum(batch.bin * len(batch.members) for batch in batches)
         done = reported = 0
-        for tokens in self._map(self._sensor_vectors, batches):
+        for tokens in self._map(self._vectors, batches):
             done += tokens
             now = len(out) * done // (total + 1)  # the last pixel is finished after fusion
-            progress(now - reported)
+            advance(now - reported)
             reported = now
         starts = range(0, len(out), self._fused)
         for start, embeddings in zip(starts, self._map(lambda at: self._fuse(vectors, at), starts), strict=True):
             out[start : start + self._fused] = embeddings
-        progress(len(out) - reported)
+        advance(len(out) - reported)
         return total + sum(int((o.bins == 0).sum()) for o in seen.values())
 
     def _map(self, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
         return self._pool.map(function, items) if self._pool else map(function, items)
 
-    def _batches(self, sensor: Sensor, seen: Observations, out: np.ndarray) -> Iterator[_Batch]:
+    def _batches(self, modality: Modality, seen: Observations, out: np.ndarray) -> Iterator[_Batch]:
         """Longest sequences first, so that the last batches to finish are small ones."""
         for bin in np.unique(seen.bins)[::-1].tolist():
             members = np.flatnonzero(seen.bins == bin)
             if bin == 0:
-                out[members] = self._missing[sensor]
+                out[members] = self._missing[modality]
                 continue
             size = self._pixels(bin)
             for start in range(0, len(members), size):
-                yield _Batch(sensor, seen, bin, members[start : start + size], out)
+                yield _Batch(modality, seen, bin, members[start : start + size], out)
 
     def _pixels(self, bin: int) -> int:
         return max(1, self._tokens // bin)
 
     @torch.inference_mode()
-    def _sensor_vectors(self, batch: _Batch) -> int:
+    def _vectors(self, batch: _Batch) -> int:
         count = len(batch.members)
         members = self._padded(batch.members, self._pixels(batch.bin))
         bands_BTC, doy_BT = batch.seen.sequences(members, batch.bin)
-        vectors_BD = self._encoder.encode_sensor(batch.sensor, self._tensor(bands_BTC), self._tensor(doy_BT))
+        vectors_BD = self._encoder.encode_modality(batch.modality, self._tensor(bands_BTC), self._tensor(doy_BT))
         batch.out[batch.members] = vectors_BD[:count].cpu().numpy()
         return count * batch.bin
 
     @torch.inference_mode()
-    def _fuse(self, vectors: dict[Sensor, np.ndarray], start: int) -> np.ndarray:
+    def _fuse(self, vectors: dict[Modality, np.ndarray], start: int) -> np.ndarray:
         rows = np.arange(start, min(start + self._fused, len(vectors["s2"])))
         padded = self._padded(rows, self._fused)
         fused_BR = self._encoder.fuse(self._tensor(vectors["s2"][padded]), self._tensor(vectors["s1"][padded]))
@@ -132,11 +134,12 @@ class Engine:
         return embeddings
 
     @torch.inference_mode()
-    def _missing_vector(self, sensor: Sensor) -> np.ndarray:
+    def _missing_vector(self, modality: Modality) -> np.ndarray:
         """What the backbone makes of a sensor that never saw the pixel: float32 (1, D), a constant of the model."""
-        bands_BTC, doy_BT = torch.zeros(1, 1, BANDS[sensor]), torch.zeros(1, 1, dtype=torch.int64)
+        bands_BTC, doy_BT = torch.zeros(1, 1, BANDS[modality]), torch.zeros(1, 1, dtype=torch.int64)
         device = self._encoder.device
-        vector: np.ndarray = self._encoder.encode_sensor(sensor, bands_BTC.to(device), doy_BT.to(device)).cpu().numpy()
+        vector_1D = self._encoder.encode_modality(modality, bands_BTC.to(device), doy_BT.to(device))
+        vector: np.ndarray = vector_1D.cpu().numpy()
         return vector
 
     def _padded(self, members: np.ndarray, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tessera_cli.models.spec import EncoderConfig
+from tessera_cli.models.spec import BANDS, EncoderConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -26,11 +26,11 @@ def tensor_shapes(config: EncoderConfig) -> Shapes:
         shapes[f"{name}.weight"] = (size,)
         shapes[f"{name}.bias"] = (size,)
 
-    for sensor, bands in (("s2", 10), ("s1", 2)):
-        linear(f"{sensor}.embed.hidden", bands, width)
-        linear(f"{sensor}.embed.out", width, width)
+    for modality, bands in BANDS.items():
+        linear(f"{modality}.embed.hidden", bands, width)
+        linear(f"{modality}.embed.out", width, width)
         for i in range(config.layers):
-            block = f"{sensor}.blocks.{i}"
+            block = f"{modality}.blocks.{i}"
             linear(f"{block}.attention.in_proj", width, 3 * width)
             linear(f"{block}.attention.out_proj", width, width)
             if config.qk_norm:
@@ -40,7 +40,7 @@ def tensor_shapes(config: EncoderConfig) -> Shapes:
             linear(f"{block}.up", width, config.feedforward)
             linear(f"{block}.down", config.feedforward, width)
             norm(f"{block}.norm2", width)
-        linear(f"{sensor}.pool.query", width, 1)
+        linear(f"{modality}.pool.query", width, 1)
     linear("reducer.up", 2 * width, 4 * width)
     norm("reducer.norm", 4 * width)
     linear("reducer.down", 4 * width, config.representation)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.errors import UsageError
 from tessera_cli.models import hub
 from tessera_cli.models.spec import (
     DEFAULT_MODEL,
@@ -20,7 +19,7 @@ from tessera_cli.models.spec import (
     PackagedFile,
     spec_named,
 )
-from tessera_cli.models.statistics import Statistics
+from tessera_cli.models.statistics import V2_STUDENT, Statistics
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +35,6 @@ class Model:
     """A model ready to encode."""
 
     spec: ModelSpec
-    config: EncoderConfig | None
-    """None for `null`."""
     encoder: Encoder | None
     """float32, evaluation mode, without gradients; None for `null`."""
     sha256: str
@@ -48,9 +45,14 @@ class Model:
         return self.spec.name
 
     @property
+    def config(self) -> EncoderConfig | None:
+        """None for `null`."""
+        return self.spec.config
+
+    @property
     def device(self) -> str:
-        """Where the encoder runs, such as `cpu` or `cuda:0`."""
-        return str(self.encoder.device) if self.encoder else "cpu"
+        """The kind of device that the encoder runs on: `cpu`, `cuda`."""
+        return self.encoder.device.type if self.encoder else "cpu"
 
     @property
     def representation(self) -> int:
@@ -58,26 +60,40 @@ class Model:
         return self.config.representation if self.config else self.spec.default_dims
 
 
-def load_model(model: str | Path | None = None, *, weights: Path | None = None, device: str = "cpu") -> Model:
+def load_model(model: str | Path | None = None, *, weights: Path | None = None, device: str = "auto") -> Model:
     """A model by name, by the path of our own .safetensors (or a folder with one), or from an official checkpoint.
 
-    With `weights` the family and the sizes come from that file, and a `model` name only checks them.
+    With `weights` the family and the sizes come from that file, and a `model` name only checks them. The device
+    `auto` is the first GPU where there is one, else the CPU.
     """
-    if weights is not None:
-        loaded = _from_weights(weights, None if model is None else str(model))
-    elif model is None:
-        loaded = _released(REGISTRY[DEFAULT_MODEL])
-    elif str(model) in REGISTRY:
-        loaded = _released(REGISTRY[str(model)])
-    elif Path(model).exists() or Path(model).suffix == ".safetensors":
-        loaded = _own(_read(_safetensors_in(Path(model))))
-    else:
-        loaded = _released(spec_named(str(model)))
-    if loaded.encoder is not None and loaded.spec.demonstration_only:
-        logger.warning("Model %s is for demonstration only: its embeddings mean nothing outside it.", loaded.name)
+    loaded = _loaded(model, weights)
+    if loaded.spec.demonstration_only:
+        logger.warning("Model %s is for demonstration only: %s.", loaded.name, _reservation(loaded.spec))
     if loaded.encoder is not None:
         loaded.encoder.to(_device(device))
     return loaded
+
+
+def describe_model(model: str | Path | None = None, weights: Path | None = None) -> ModelSpec:
+    """What `load_model` would load. The weights of a released model are not touched; a file is read."""
+    if weights is None and not _is_path(model):
+        return spec_named(str(model or DEFAULT_MODEL))
+    return _loaded(model, weights).spec
+
+
+def _loaded(model: str | Path | None, weights: Path | None) -> Model:
+    if weights is not None:
+        return _from_weights(weights, None if model is None else str(model))
+    if model is not None and _is_path(model):
+        return _own(Path(model))
+    return _released(spec_named(str(model or DEFAULT_MODEL)))
+
+
+def _is_path(model: str | Path | None) -> bool:
+    """Whether this names a file or a folder: released models come first."""
+    if model is None or str(model) in REGISTRY:
+        return False
+    return Path(model).exists() or Path(model).suffix == ".safetensors"
 
 
 def _released(spec: ModelSpec) -> Model:
@@ -90,11 +106,9 @@ def _released(spec: ModelSpec) -> Model:
         with resources.as_file(source) as path:
             checkpoint = _read(path)
     else:
-        return Model(spec, None, None, "")
-    own = _own(checkpoint) if checkpoint.card else None
-    statistics = own.spec.statistics if own else spec.statistics
-    spec = dataclasses.replace(spec, config=checkpoint.config, dims=checkpoint.dims, statistics=statistics)
-    return Model(spec, checkpoint.config, checkpoint.encoder, checkpoint.sha256)
+        return Model(spec, None, "")
+    _check_sizes(checkpoint, spec)
+    return Model(spec, checkpoint.encoder, checkpoint.sha256)
 
 
 def _from_weights(path: Path, name: str | None) -> Model:
@@ -102,46 +116,67 @@ def _from_weights(path: Path, name: str | None) -> Model:
     if asked and not isinstance(asked.weights, HubFile):
         raise UsageError(f"--model {name} takes no --weights. Leave one of the two out.")
     checkpoint = _read(path)
-    if asked and asked.config != checkpoint.config:
-        raise IdentityError(
-            f"{path} is not a {name}: it holds {_sizes(checkpoint.config)}, {name} has {_sizes(asked.config)}. "
-            "Leave --model out, or give the file that belongs to it."
-        )
-    if checkpoint.card:
-        return _own(checkpoint)
-    published = [spec for spec in REGISTRY.values() if isinstance(spec.weights, HubFile)]
-    alike = next((spec for spec in published if spec.config == checkpoint.config), None)
-    if alike and isinstance(alike.weights, HubFile) and alike.weights.sha256 == checkpoint.sha256:
-        return Model(alike, checkpoint.config, checkpoint.encoder, checkpoint.sha256)
-    if alike:
-        logger.warning("%s is not the published %s, only of its size (%s…).", path, alike.name, checkpoint.sha256[:12])
-    spec = ModelSpec(alike.name if alike else "v2-student", "v2-student", checkpoint.config, dims=checkpoint.dims)
-    spec = dataclasses.replace(spec, default_dims=max(checkpoint.dims))
-    return Model(spec, checkpoint.config, checkpoint.encoder, checkpoint.sha256)
+    if asked:
+        _check_sizes(checkpoint, asked)
+    return Model(_spec_of(checkpoint), checkpoint.encoder, checkpoint.sha256)
 
 
-def _own(checkpoint: Checkpoint) -> Model:
-    """A file of our own: its card says what it is."""
-    card = checkpoint.card
-    if not card:
+def _own(path: Path) -> Model:
+    checkpoint = _read(_safetensors_in(path))
+    if not checkpoint.card:
         raise UsageError(f"{checkpoint.path} is an official checkpoint. Give it with --weights instead of --model.")
-    name = card.get("name", checkpoint.path.stem)
+    return Model(_spec_of(checkpoint), checkpoint.encoder, checkpoint.sha256)
+
+
+def _check_sizes(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    if spec.config != checkpoint.config:
+        raise UsageError(
+            f"{checkpoint.path} is not a {spec.name}: it holds {_sizes(checkpoint.config)}, {spec.name} has "
+            f"{_sizes(spec.config)}. Give it with --weights and no --model, or give the file that belongs to it."
+        )
+
+
+def _spec_of(checkpoint: Checkpoint) -> ModelSpec:
+    """What a file is: one of our own says so in its card, an official one is known by its sizes and its SHA-256."""
+    if checkpoint.card:
+        return ModelSpec(
+            _card_name(checkpoint),
+            "v2-student",
+            checkpoint.config,
+            statistics=_card_statistics(checkpoint),
+            dims=checkpoint.dims,
+            demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
+        )
+    for spec in REGISTRY.values():
+        if isinstance(spec.weights, HubFile) and spec.config == checkpoint.config:
+            if spec.weights.sha256 == checkpoint.sha256:
+                return spec
+            sha256 = checkpoint.sha256[:12]
+            logger.warning("%s is not the published %s, only of its size (%s…).", checkpoint.path, spec.name, sha256)
+            return ModelSpec(spec.name, "v2-student", checkpoint.config, dims=checkpoint.dims)
+    return ModelSpec("v2-student", "v2-student", checkpoint.config, dims=checkpoint.dims)
+
+
+def _card_name(checkpoint: Checkpoint) -> str:
+    name = checkpoint.card.get("name", checkpoint.path.stem)
     if not isinstance(name, str) or not name or not name.isprintable() or set(name) & set("/\\ "):
         raise UsageError(f"{checkpoint.path}: 'name' in its card cannot be used in file names. Export the model again.")
-    spec = ModelSpec(
-        name,
-        "v2-student",
-        checkpoint.config,
-        dims=checkpoint.dims,
-        default_dims=max(checkpoint.dims),
-        demonstration_only=bool(card.get("demonstration_only", False)),
-    )
-    if "statistics" in card:
-        try:
-            spec = dataclasses.replace(spec, statistics=Statistics.from_card(card["statistics"]))
-        except (ValueError, AttributeError) as error:
-            raise UsageError(f"{checkpoint.path}: its card is damaged: {error}. Export the model again.") from error
-    return Model(spec, checkpoint.config, checkpoint.encoder, checkpoint.sha256)
+    return name
+
+
+def _card_statistics(checkpoint: Checkpoint) -> Statistics:
+    if "statistics" not in checkpoint.card:
+        return V2_STUDENT
+    try:
+        return Statistics.from_card(checkpoint.card["statistics"])
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{checkpoint.path}: its card is damaged: {error}. Export the model again.") from error
+
+
+def _reservation(spec: ModelSpec) -> str:
+    if spec.name == "demo":
+        return "it was trained on simulated landscapes and means nothing on real imagery"
+    return "its card says so, and its embeddings are not meant to be used"
 
 
 def _safetensors_in(path: Path) -> Path:
@@ -173,6 +208,8 @@ def _read(path: Path) -> Checkpoint:
 def _device(name: str) -> torch.device:
     import torch
 
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from tessera_cli.dpixel import S1_BANDS, S2_BANDS
 from tessera_cli.errors import UsageError
 from tessera_cli.models.statistics import V2_STUDENT, Statistics
 from tessera_cli.quantize import Quantiser
 from tessera_cli.sampling import V2_BINS, ObservationRule
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_MODEL = "v2-medium"
 Family = Literal["v2-student", "band-means"]
+Modality = Literal["s2", "s1"]
+"""What a backbone sees: Sentinel-2, or Sentinel-1 of both orbits."""
+BANDS: dict[Modality, int] = {"s2": len(S2_BANDS), "s1": len(S1_BANDS)}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class EncoderConfig:
     @property
     def width(self) -> int:
         return 4 * self.latent
+
+    def flop_per_pixel(self, t_s2: float, t_s1: float) -> float:
+        """FLOP of one pixel whose sequences have these lengths (norms and activations not counted)."""
+        d, f, r = self.width, self.feedforward, self.representation
+
+        def backbone(t: float, bands: int) -> float:
+            block = t * (4 * d * d + 2 * d * f) + 2 * t * t * d
+            return t * (bands * d + d * d) + self.layers * block + 2 * t * d
+
+        return 2 * (backbone(t_s2, BANDS["s2"]) + backbone(t_s1, BANDS["s1"]) + 8 * d * d + 4 * d * r)
 
 
 @dataclass(frozen=True)
@@ -71,20 +88,19 @@ class ModelSpec:
     """None: there are none, or the user brought a file of their own."""
     statistics: Statistics = V2_STUDENT
     observations: ObservationRule = V2_BINS
-    missing_sensor: Literal["zero-token"] = "zero-token"
-    """What stands for a sensor that never saw the pixel: one token of normalised zeros with day of year 0."""
     quantiser: Quantiser = "v2"
     dims: tuple[int, ...] = (16, 32, 64, 128)
     """Prefixes of the embedding that may be stored on their own (slices, not renormalised)."""
-    default_dims: int = 128
     sources: tuple[str, ...] = ("mpc", "aws")
     """The sources whose d-pixels it understands."""
     warn_sources: tuple[str, ...] = ("aws",)
     """Those among them that deserve a warning."""
-    model_url: str | None = None
-    """Where the model is described, for the tags of the outputs."""
     demonstration_only: bool = False
     hidden: bool = False
+
+    @property
+    def default_dims(self) -> int:
+        return max(self.dims)
 
     def check_dims(self, dims: int) -> int:
         """`dims` if the model offers it, else a UsageError."""
@@ -92,10 +108,26 @@ class ModelSpec:
             raise UsageError(f"--dims {dims}: {self.name} offers {_listed(map(str, self.dims))}. Choose one of them.")
         return dims
 
+    def check_source(self, source: str) -> str:
+        """`source` if the model understands its d-pixels, perhaps with a warning, else a UsageError."""
+        if source not in self.sources:
+            raise UsageError(
+                f"--source {source}: {self.name} was trained on d-pixels of {_listed(self.sources)}. "
+                "Choose another --source or --model."
+            )
+        if source in self.warn_sources:
+            logger.warning(
+                "Model %s has one set of statistics for all sources: its embeddings of source %s may be shifted "
+                "against those of others. Do not mix them.",
+                self.name,
+                source,
+            )
+        return source
+
 
 def _student(name: str, letter: str, file: str, size: int, sha256: str, config: EncoderConfig) -> ModelSpec:
     weights = HubFile(f"geotessera/TESSERA-V-2.0-2B-{letter}", f"ckpt/{file}", size, sha256)
-    return ModelSpec(name, "v2-student", config, weights, model_url=weights.url)
+    return ModelSpec(name, "v2-student", config, weights)
 
 
 NANO = EncoderConfig(latent=36, layers=2, heads=4, feedforward=384)
@@ -121,7 +153,7 @@ _SPECS = (
         "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1", LARGE,
     ),
     ModelSpec("demo", "v2-student", NANO, PackagedFile("demo.safetensors"), demonstration_only=True),
-    ModelSpec("null", "band-means", None, warn_sources=(), demonstration_only=True, hidden=True),
+    ModelSpec("null", "band-means", None, warn_sources=(), hidden=True),
 )  # fmt: skip
 
 REGISTRY: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}

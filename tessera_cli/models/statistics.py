@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tessera_cli.dpixel import S1_BANDS, S2_BANDS
+
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation per band, in the order of S2_BANDS (10 numbers) and S1_BANDS (2)."""
+    """Mean and standard deviation per band, in the order of S2_BANDS and S1_BANDS."""
 
     s2_mean: tuple[float, ...]
     s2_std: tuple[float, ...]
@@ -29,7 +31,7 @@ class Statistics:
         """The inverse of `to_card`; ValueError names what does not fit."""
         values = {}
         for field in dataclasses.fields(cls):
-            bands = 10 if field.name.startswith("s2") else 2
+            bands = len(S2_BANDS if field.name.startswith("s2") else S1_BANDS)
             numbers = card.get(field.name)
             if not isinstance(numbers, list) or len(numbers) != bands:
                 raise ValueError(f"statistics.{field.name} is not a list of {bands} numbers")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,23 @@ import numpy as np
 from tessera_cli.atomic import write_json, write_ndjson_gz
 from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError
-from tessera_cli.grid import TileRequest
+from tessera_cli.grid import Tile, TileRequest
 from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import tile_name
 from tessera_cli.window import Window
 
 FORMAT_VERSION = 1
 RUN, SCENES, RUNS = "run.json", "scenes.ndjson.gz", "runs"
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """A tile that a run could not finish."""
+
+    request: TileRequest
+    window: Window
+    reason: str
+    allow_missing: int
 
 
 @dataclass(frozen=True)
@@ -31,13 +43,15 @@ class OutputFolder:
 
     path: Path
     identity: Mapping[str, Any]
+    note: str = ""
+    """What a user must know of the model, such as that it is for demonstration only."""
 
     def check_identity(self) -> None:
         """Raises IdentityError naming the differing fields when the folder belongs to other settings."""
         found = read_json(self.path / RUN)
         if found is None:
             return
-        theirs, ours = found.get("identity", {}), _plain(self.identity)
+        theirs, ours = found.get("identity", {}), self.identity
         differing = [
             f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
             for name in dict.fromkeys([*theirs, *ours])
@@ -65,13 +79,22 @@ class OutputFolder:
             (self.path / RUNS).mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be created: {error.strerror}. Choose another --out.") from error
-        write_json(self.path / RUN, {"format_version": FORMAT_VERSION, "identity": _plain(self.identity)})
+        note = {"note": self.note} if self.note else {}
+        write_json(self.path / RUN, {"format_version": FORMAT_VERSION, "identity": dict(self.identity), **note})
         write_ndjson_gz(self.path / SCENES, scenes.freeze_lines())
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
-    def end(self, run: str, record: Mapping[str, Any], failed: Mapping[str, str]) -> None:
-        """Note which tiles of the run failed and why."""
-        record = {**record, "failed": dict(failed)}
+    def end(self, run: str, record: Mapping[str, Any], failures: Iterable[Failure]) -> None:
+        """Note which tiles of the run failed, why, and for which pixels."""
+        failed = {
+            tile_name(failure.request.tile, failure.window): {
+                "reason": failure.reason,
+                "requested": base64.b64encode(failure.request.packed).decode(),
+                "allow_missing": failure.allow_missing,
+            }
+            for failure in failures
+        }
+        record = {**record, "failed": failed}
         if read_json(self._run_path(run)) != json.loads(json.dumps(record)):
             write_json(self._run_path(run), record)
 
@@ -80,10 +103,30 @@ class OutputFolder:
         for path in sorted((self.path / RUNS).glob("*.json")):
             yield read_json(path) or {}
 
+    def asked(self) -> set[str]:
+        """The names of all tiles that runs asked for."""
+        return {
+            tile_name(Tile.from_id(tile_id), Window.from_name(window))
+            for run in self.runs()
+            for window in run.get("windows", [])
+            for tile_id in run.get("tiles", [])
+        }
+
+    def failures(self) -> Mapping[str, str]:
+        """Tile -> why a run failed on it; without those that were finished for what that run asked."""
+        reasons = {}
+        for run in self.runs():
+            for name, failed in run.get("failed", {}).items():
+                tile_id, window = name.rsplit("_", 1)
+                request = TileRequest(Tile.from_id(tile_id), base64.b64decode(failed["requested"]))
+                if not self.finished(request, Window.from_name(window), allow_missing=failed["allow_missing"]):
+                    reasons[name] = failed["reason"]
+        return reasons
+
     # --- what is done ---------------------------------------------------------------------------------------------
 
     def item_path(self, name: str) -> Path:
-        """`name` is `<tile>_<window>`."""
+        """`name` as `tile_name` gives it."""
         return self.path / f"{name}.json"
 
     def record(self, name: str) -> TileRecord | None:
@@ -99,7 +142,7 @@ class OutputFolder:
 
     def finished(self, request: TileRequest, window: Window, *, allow_missing: int) -> TileRecord | None:
         """The record of the finished tile if it covers the request with no more holes than allowed, else None."""
-        record = self.record(f"{request.tile.id}_{window.name}")
+        record = self.record(tile_name(request.tile, window))
         if record is None or len(record.holes) > allow_missing:
             return None
         return None if (request.pixels & ~record.requested).any() else record
@@ -116,9 +159,9 @@ class OutputFolder:
 
     def finish(self, record: TileRecord) -> Path:
         """Write the tile's record: the done-marker."""
-        path = self.item_path(record.id)
+        path = self.item_path(record.name)
         write_json(path, record.to_item())
-        self._stale_path(record.id).unlink(missing_ok=True)
+        self._stale_path(record.name).unlink(missing_ok=True)
         return path
 
     def _run_path(self, run: str) -> Path:
@@ -144,7 +187,3 @@ def read_json(path: Path) -> Any:
         return None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
-
-
-def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(dict(identity)))

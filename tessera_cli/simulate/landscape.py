@@ -5,97 +5,68 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 
-from tessera_cli.simulate.area import Area
-from tessera_cli.simulate.noise import field, stream
-from tessera_cli.simulate.phenology import DECIDUOUS, EVERGREEN, GRASSLAND, TOWN, WATER, Stands, per_class, wetness
+from tessera_cli.simulate.noise import field
+from tessera_cli.simulate.phenology import COVERS, DECIDUOUS, EVERGREEN, GRASSLAND, TOWN, WATER, Stands
 
-_CROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)
-"""The classes of farmland, dealt out to the fields."""
-_VERGE = 0
-"""The first stand: the grass between fields. No parcel, no label."""
+_CROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)  # the classes of farmland, dealt out to the fields
 
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """What the satellites look at; arrays (H, W) of area.shape."""
+    """What the satellites look at; arrays (H, W) of the grid."""
 
-    area: Area
+    grid: GeoBox
     parcels: np.ndarray
-    """int32: parcel number from 1, 0 on verges; the row of `stands`."""
+    """int32: parcel number from 1, 0 on the grass verges between fields; the row of `stands`."""
     stands: Stands
     texture: np.ndarray
-    """float32, mean 0, variance 1: better and worse spots of a field, houses and streets of a town."""
-    moisture: np.ndarray
-    """float (371,): of the soil, 0 dry .. 1 wet per day of the year."""
-
-    @property
-    def cover(self) -> np.ndarray:
-        """int: index into COVERS."""
-        return self.stands.cover[self.parcels]
+    """float32, mean 0, variance 1, within +-3: better and worse spots of a field, houses and streets of a town."""
 
     @property
     def labels(self) -> np.ndarray:
         """uint8: class code, 0 on verges."""
-        return np.where(self.parcels != _VERGE, self.cover + 1, 0).astype(np.uint8)
+        return np.where(self.parcels > 0, self.stands.cover[self.parcels] + 1, 0).astype(np.uint8)
 
     @property
     def biomass(self) -> np.ndarray:
         """float32: t/ha; NaN on verges, water and town."""
-        mean = per_class("biomass")[self.stands.cover] * self.stands.vigour**1.5
-        biomass = mean[self.parcels] * (1 + 0.1 * self.texture.clip(-3, 3))
-        return np.where((biomass > 0) & (self.parcels != _VERGE), biomass, np.nan).astype(np.float32)
+        mean = COVERS.biomass[self.stands.cover] * self.stands.vigour**1.5
+        biomass = mean[self.parcels] * (1 + 0.1 * self.texture)
+        return np.where((biomass > 0) & (self.parcels > 0), biomass, np.nan).astype(np.float32)
 
 
-def landscape(area: Area, seed: int) -> Landscape:
-    rng = stream(seed, 0)
-    plot = _plots(area, rng)
-    patch = max(100.0, area.shape[0] / 4)  # extent of a wood, a town or a lake
-
-    def mean_per_plot(values: np.ndarray) -> np.ndarray:
-        return np.bincount(plot.ravel(), values.ravel()) / np.bincount(plot.ravel())
-
-    wood, conifers, town = (mean_per_plot(field(rng, area.shape, patch, 2)) for _ in range(3))
-    depth = field(rng, area.shape, patch, 2)
+def landscape(grid: GeoBox, rng: np.random.Generator) -> Landscape:
+    """Deal out plots to farmers, woods and towns, then fill the lakes."""
+    plot = _plots((grid.height, grid.width), rng)
+    patch = max(100.0, grid.height / 4)  # extent of a wood, a town or a lake
+    sums = [np.bincount(plot.ravel(), field(rng, plot.shape, patch, 2).ravel()) for _ in range(2)]
+    wood, town = sums / np.bincount(plot.ravel())
     use = rng.permutation(np.resize(_CROPS, len(wood)))
-    forest = wood > np.quantile(wood, 0.80)
-    use[forest] = np.where(conifers > np.median(conifers[forest]), EVERGREEN, DECIDUOUS)[forest]
+    use[wood > np.quantile(wood, 0.80)] = DECIDUOUS
+    use[wood > np.quantile(wood, 0.90)] = EVERGREEN
     use[town > np.quantile(town, 0.91)] = TOWN
 
-    # Lakes follow no plot, but are cut into parcels by them; slivers are left to the verge.
+    # Lakes follow no plot, but are cut into parcels by them; slivers and the borders of fields are verge.
+    depth = field(rng, plot.shape, patch, 2)
     lake = depth > np.quantile(depth, 0.965)
     pieces, piece, pixels = np.unique(2 * plot + lake, return_inverse=True, return_counts=True)
-    large = pixels >= 12
-    parcels = np.where(large, np.cumsum(large), _VERGE)[piece.reshape(area.shape)].astype(np.int32)
+    piece = piece.reshape(plot.shape)
     border = (plot != np.roll(plot, 1, axis=0)) | (plot != np.roll(plot, 1, axis=1))
-    parcels[border & (use < DECIDUOUS)[plot] & ~lake] = _VERGE
-    cover = np.where(pieces % 2 == 1, WATER, use[pieces // 2])[large]
-    stands = Stands.sown(np.concatenate([[GRASSLAND], cover]), rng)
-
-    uneven, fine = field(rng, area.shape, 9), rng.standard_normal(area.shape, dtype=np.float32)
-    texture = np.where(stands.cover[parcels] == TOWN, fine, 0.8 * uneven + 0.6 * fine)
-    return Landscape(area, parcels, stands, texture, wetness(rng))
+    verge = (pixels < 12)[piece] | (border & (use < DECIDUOUS)[plot] & ~lake)
+    stands = Stands.sown(np.append(GRASSLAND, np.where(pieces % 2 == 1, WATER, use[pieces // 2])), rng)
+    texture = 0.6 * field(rng, plot.shape, 9) + 0.8 * rng.standard_normal(plot.shape, dtype=np.float32)
+    return Landscape(grid, np.where(verge, 0, piece + 1).astype(np.int32), stands, texture.clip(-3, 3))
 
 
-def _plots(area: Area, rng: np.random.Generator) -> np.ndarray:
-    """int (H, W): plot number of each pixel: rectangles cut across until they have 1 to 6 ha.
-
-    The cuts follow a grid that is rotated and gently bent, as old field boundaries are.
-    """
-    rows, columns = np.indices(area.shape)
-    angle = np.deg2rad(rng.uniform(6, 18))
-    along = np.cos(angle) * columns + np.sin(angle) * rows + 6 * field(rng, area.shape, 90, 6)
-    across = np.cos(angle) * rows - np.sin(angle) * columns + 6 * field(rng, area.shape, 90, 6)
-    plot, plots = np.zeros(rows.size, int), 0
-    todo = [np.arange(rows.size)]
-    while todo:
-        pixels = todo.pop()
-        if len(pixels) <= rng.uniform(200, 700):
-            plot[pixels], plots = plots, plots + 1
-            continue
-        u, v = along.ravel()[pixels], across.ravel()[pixels]
-        if np.ptp(v) > np.ptp(u) * rng.uniform(0.7, 1.6):
-            u = v
-        first = u < u.min() + np.ptp(u) * rng.uniform(0.36, 0.64)
-        todo += [pixels[first], pixels[~first]]
-    return plot.reshape(area.shape)
+def _plots(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """int (H, W): plot number of each pixel: strips cut into fields of about 1 to 5 ha, on a bent and turned grid."""
+    rows, columns = np.indices(shape)
+    angle = rng.uniform(0.1, 0.3)
+    along = np.cos(angle) * columns + np.sin(angle) * rows + 6 * field(rng, shape, 90, 6)
+    across = np.cos(angle) * rows - np.sin(angle) * columns + 6 * field(rng, shape, 90, 6)
+    strip = np.searchsorted(across.min() + np.cumsum(rng.uniform(11, 20, shape[0])), across)
+    length, start = rng.uniform(10, 28, (2, shape[0]))
+    number = ((along - along.min() + start[strip]) // length[strip]).astype(int)
+    return np.unique(strip * 1_000_000 + number, return_inverse=True)[1].reshape(shape)

@@ -1,4 +1,4 @@
-"""Which satellite passes when."""
+"""Which satellite passes over Brussels when."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ from typing import NamedTuple
 
 
 class Overpass(NamedTuple):
+    """One pass: its time in UTC, without time zone; its number within the mission and the year."""
+
     satellite: str
     relative: int
     state: str
     when: dt.datetime
-    absolute: int
-    """Orbit number since launch."""
+    number: int = 0
 
     @property
     def day(self) -> int:
-        """Of the year."""
+        """Of the year, 1..366."""
         return self.when.timetuple().tm_yday
 
 
-# One pass of each satellite on each ground track over Brussels.
+# One pass of each satellite on each ground track.
 SENTINEL_2 = (
-    Overpass("S2A", 94, "descending", dt.datetime(2023, 1, 8, 10, 56, 31), 39416),
-    Overpass("S2B", 94, "descending", dt.datetime(2023, 1, 3, 10, 56, 29), 30436),
-    Overpass("S2A", 51, "descending", dt.datetime(2023, 1, 5, 10, 46, 21), 39373),
-    Overpass("S2B", 51, "descending", dt.datetime(2022, 12, 31, 10, 46, 19), 30393),
+    Overpass("S2A", 94, "descending", dt.datetime(2023, 1, 8, 10, 56, 31, 24000)),
+    Overpass("S2B", 94, "descending", dt.datetime(2023, 1, 3, 10, 56, 29, 24000)),
+    Overpass("S2A", 51, "descending", dt.datetime(2023, 1, 5, 10, 46, 21, 24000)),
+    Overpass("S2B", 51, "descending", dt.datetime(2022, 12, 31, 10, 46, 19, 24000)),
 )
 SENTINEL_1 = (
-    Overpass("S1A", 88, "ascending", dt.datetime(2024, 4, 21, 17, 33, 12), 53535),
-    Overpass("S1A", 161, "ascending", dt.datetime(2024, 4, 27, 17, 41, 20), 53608),  # a day late, to be 6 days apart
-    Overpass("S1A", 37, "descending", dt.datetime(2024, 4, 18, 5, 58, 4), 53484),
+    Overpass("S1A", 88, "ascending", dt.datetime(2024, 4, 21, 17, 33, 12)),
+    Overpass("S1A", 161, "ascending", dt.datetime(2024, 4, 27, 17, 41, 20)),  # a day late, to be 6 days apart
+    Overpass("S1A", 37, "descending", dt.datetime(2024, 4, 18, 5, 58, 4)),
 )
 
 
-def overpasses(known: tuple[Overpass, ...], year: int, *, days: int, orbits: int) -> list[Overpass]:
-    """All passes of a year (UTC) in time order, given one of each track and the repeat cycle in days and orbits."""
-    first = {one: (dt.datetime(year, 1, 1) - one.when).days // days for one in known}
-    passes = [
-        one._replace(when=one.when + dt.timedelta(days=cycle * days), absolute=one.absolute + cycle * orbits)
-        for one in known
-        for cycle in range(first[one], first[one] + 366 // days + 2)
-    ]
-    return sorted((one for one in passes if one.when.year == year), key=lambda one: one.when)
+def overpasses(known: tuple[Overpass, ...], year: int, *, days: int) -> list[Overpass]:
+    """All passes of a UTC year in time order, given one of each and the days after which they repeat."""
+    new_year, cycle = dt.datetime(year, 1, 1), dt.timedelta(days=days)
+    first = [one._replace(when=one.when + ((new_year - one.when) // cycle + 1) * cycle) for one in known]
+    passes = [one._replace(when=one.when + i * cycle) for one in first for i in range(366 // days + 1)]
+    passes = sorted((one for one in passes if one.when.year == year), key=lambda one: one.when)
+    return [one._replace(number=i) for i, one in enumerate(passes)]

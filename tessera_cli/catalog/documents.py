@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from tessera_cli.errors import SourceUnavailableError, UsageError
+from tessera_cli.catalog.http import get
+from tessera_cli.errors import UsageError
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
 ADVICE = "Give a STAC API, a catalog.json, an ItemCollection (.json) or one item per line (.ndjson, .ndjson.gz)."
@@ -91,7 +92,7 @@ def _absolute(item: Any, location: str) -> Mapping[str, Any]:
 
 
 def _join(base: str, href: str) -> str:
-    if _is_url(href) or href.startswith("/"):
+    if "://" in href or href.startswith("/"):
         return href
     if _is_url(base):
         return urljoin(base, href)
@@ -99,23 +100,12 @@ def _join(base: str, href: str) -> str:
 
 
 def _is_url(location: str) -> bool:
-    return urlsplit(location).scheme in ("http", "https", "s3", "gs", "az", "abfs")
+    return urlsplit(location).scheme in ("http", "https")
 
 
 def _read_text(location: str) -> str:
     try:
-        if not _is_url(location):
-            data = Path(location).read_bytes()
-        else:
-            import requests
-
-            answer = requests.get(location, timeout=60)
-            answer.raise_for_status()
-            data = answer.content
+        data = get(location) if _is_url(location) else Path(location).read_bytes()
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:  # requests' errors are OSErrors
-        if _is_url(location):
-            raise SourceUnavailableError(
-                f"{location} cannot be reached: {error}. Check the network, try again later, or give --catalog FILE."
-            ) from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UsageError(f"--catalog {location} cannot be read: {error}. {ADVICE}") from error

@@ -1,0 +1,51 @@
+"""The tags of rasters, under the names that geotessera's tools know (`spec/outputs.md` 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from tessera_cli import __version__
+from tessera_cli.window import Window
+
+if TYPE_CHECKING:
+    from tessera_cli.settings import Settings
+
+SOFTWARE = "tessera-embed"
+PUBLISHED: Mapping[str, str] = {"v1.0": "1.0", "v1.1": "1.1", "v2": "2.0"}
+"""Model family -> the version that geotessera's tags and pages use."""
+
+
+def model_tags(settings: Settings) -> dict[str, str]:
+    """What all rasters of a folder say.
+
+    The dataset version holds the model's size and the variant our source, so that geotessera refuses to merge
+    what does not belong together.
+    """
+    name, source = PurePath(settings.model.name).name, settings.source  # rasters hold no paths
+    family, _, size = name.partition("-")
+    version = PUBLISHED.get(family)
+    dataset = name if version is None else "-".join([version] + ([size] if size and size != source else []))
+    return {
+        "TESSERA_MODEL": model_url(name),
+        "TESSERA_MODEL_NAME": name,
+        "TESSERA_SOURCE": source,
+        "TESSERA_BANDS": ",".join(map(str, range(settings.dims))),
+        "TESSERA_BUILD_VERSION": __version__,
+        "TESSERA_DATASET_VERSION": dataset,
+        "TESSERA_DATASET_VERSION_PATH": family if version else name,
+        "TESSERA_DATASET_VARIANT": f"local-{source}",
+        "TESSERA_PREPROCESSING": settings.preprocessing,
+        **({"TESSERA_NOTE": settings.note} if settings.note else {}),
+    }
+
+
+def window_tags(window: Window) -> dict[str, str]:
+    return {"TESSERA_YEAR": window.name, "TESSERA_WINDOW": f"{window.start}/{window.end}"}
+
+
+def model_url(model: str) -> str:
+    """Where a published model is described; a name of our own for any other."""
+    version = PUBLISHED.get(model.partition("-")[0])
+    return f"https://geotessera.org/model/{version}" if version else f"urn:{SOFTWARE}:model:{model}"
