@@ -25,7 +25,7 @@ from tessera_cli.aoi import Aoi
 from tessera_cli.area import tile_requests
 from tessera_cli.grid import TILE_METRES, Tile, from_utm
 
-CASES = ((1, "demo"), (1, "null"), (2, "null"), (4, "null"))
+CASES = ((1, "null"), (2, "null"), (4, "null"), (1, "demo"))
 """Tiles per side, model."""
 
 

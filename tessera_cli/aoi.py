@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError
-from tessera_cli.lonlat import split, unwrap
+from tessera_cli.lonlat import split, unroll
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ class Aoi:
         if west == east:
             raise UsageError(f"{text}: west equals east. Write --bbox WEST SOUTH EAST NORTH.")
         if west < east:
-            boxes = [shapely.box(west, south, east, north)]
+            boxes = split(shapely.box(west, south, east, north))
         elif east + 360 - west < 180:
             boxes = [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
         else:
             raise UsageError(
                 f"{text}: west lies east of east. Swap them: --bbox {east:g} {south:g} {west:g} {north:g}."
             )
-        return cls._checked(name, boxes, text)
+        return cls(name, tuple(boxes))
 
     @classmethod
     def from_geojson(cls, text: str, *, name: str = "aoi", origin: str = "the AOI") -> Aoi:
@@ -79,25 +79,14 @@ class Aoi:
     def _checked(cls, name: str, geometries: Iterable[BaseGeometry], origin: str) -> Aoi:
         features: list[BaseGeometry] = []
         for geometry in geometries:
-            if geometry is None or geometry.is_empty:
+            if geometry.is_empty:
                 continue
-            if not geometry.is_valid:
-                reason = shapely.is_valid_reason(geometry)
-                log.warning("%s: a polygon is not valid (%s) and was repaired; check the result", origin, reason)
-                geometry = shapely.make_valid(geometry)
-            polygons = [p for p in shapely.get_parts(geometry) if p.geom_type == "Polygon"]
-            polygons += [
-                p
-                for part in shapely.get_parts(geometry)
-                if part.geom_type in ("MultiPolygon", "GeometryCollection")
-                for p in shapely.get_parts(part)
-                if p.geom_type == "Polygon"
-            ]
+            polygons = list(_polygons(geometry))
             if not polygons:
                 kind = geometry.geom_type
                 raise UsageError(f"{origin} holds a {kind}; an area is needed. Give polygons, or buffer the {kind}.")
             _check_degrees(origin, geometry.bounds)
-            features += _by_side_of_antimeridian(polygons, origin)
+            features += _by_side_of_antimeridian([_sound(polygon, origin) for polygon in polygons])
         if not features:
             raise NothingToEmbedError(f"{origin} holds no geometry, so there is nothing to embed. Give a polygon.")
         return cls(name, tuple(features))
@@ -127,12 +116,33 @@ def _check_degrees(origin: str, bounds: Iterable[float]) -> None:
         )
 
 
-def _by_side_of_antimeridian(polygons: list[BaseGeometry], origin: str) -> list[BaseGeometry]:
+def _polygons(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
+    """Every polygon within a geometry, whatever it is nested in."""
+    if geometry.geom_type == "Polygon":
+        yield geometry
+    elif geometry.geom_type in ("MultiPolygon", "GeometryCollection"):
+        for part in shapely.get_parts(geometry):
+            yield from _polygons(part)
+
+
+def _sound(polygon: BaseGeometry, origin: str) -> BaseGeometry:
+    """A valid polygon whose longitudes run on across the antimeridian."""
+    try:
+        unrolled = unroll(polygon)
+    except ValueError as error:
+        raise UsageError(f"{origin}: {error}. Clip the area.") from error
+    if unrolled is not polygon:
+        log.warning("%s has edges of more than 180 degrees of longitude; taken as crossing the antimeridian", origin)
+    if unrolled.is_valid:
+        return unrolled
+    reason = shapely.is_valid_reason(unrolled)
+    log.warning("%s: a polygon is not valid (%s) and was repaired; check the result", origin, reason)
+    return shapely.union_all(list(_polygons(shapely.make_valid(unrolled))))
+
+
+def _by_side_of_antimeridian(polygons: list[BaseGeometry]) -> list[BaseGeometry]:
     """One feature, or one per side when it reaches the antimeridian from both."""
-    if len(polygons) == 1 and 180 < polygons[0].bounds[2] - polygons[0].bounds[0] <= 360:
-        log.warning("%s spans more than 180 degrees of longitude; taken as crossing the antimeridian", origin)
-        polygons = [unwrap(polygons[0], around=180)]
-    parts = [piece for polygon in polygons for piece in split(polygon)]
+    parts = [piece for polygon in polygons for piece in split(polygon) if not piece.is_empty]
     east = [part for part in parts if part.bounds[0] > 90]
     west = [part for part in parts if part.bounds[2] < -90]
     middle = [part for part in parts if part.bounds[0] <= 90 and part.bounds[2] >= -90]
@@ -159,7 +169,10 @@ def _json_objects(text: str, origin: str) -> list[Mapping[str, Any]]:
 def _geometries(obj: Mapping[str, Any], origin: str) -> list[BaseGeometry]:
     kind = obj.get("type")
     if kind == "FeatureCollection":
-        return [g for feature in obj.get("features") or [] for g in _geometries(feature, origin)]
+        features = obj.get("features") or []
+        if not all(isinstance(feature, dict) for feature in features):
+            raise UsageError(f"{origin} is not GeoJSON: a feature is no object. {EXPECTED}")
+        return [g for feature in features for g in _geometries(feature, origin)]
     if kind == "Feature":
         return [] if obj.get("geometry") is None else _geometries(obj["geometry"], origin)
     try:

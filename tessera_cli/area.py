@@ -98,4 +98,4 @@ def _read_mask(path: Path, tile: Tile) -> np.ndarray:
                 values = vrt.read(1, masked=True)
     except rasterio.errors.RasterioIOError as error:
         raise UsageError(f"--mask {path} cannot be read: {error}. Give a raster with a CRS.") from error
-    return np.asarray(values.filled(0) != 0)
+    return np.asarray(np.nan_to_num(values.filled(0)) != 0)

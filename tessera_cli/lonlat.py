@@ -21,6 +21,25 @@ def unwrap(geometry: BaseGeometry, around: float) -> BaseGeometry:
     )
 
 
+def unroll(polygon: BaseGeometry) -> BaseGeometry:
+    """A polygon whose edges jump across the antimeridian (179 to -179), with longitudes that run on (179 to 181).
+
+    The polygon itself if none does. Raises ValueError for one around a pole.
+    """
+    rings = [polygon.exterior, *polygon.interiors]
+    coordinates = [shapely.get_coordinates(ring) for ring in rings]
+    if all(np.abs(np.diff(ring[:, 0])).max(initial=0) <= 180 for ring in coordinates):
+        return polygon
+    for ring in coordinates:
+        ring[:, 0] = np.unwrap(ring[:, 0], period=360)
+        if abs(ring[-1, 0] - ring[0, 0]) > 180:
+            raise ValueError("a polygon goes around a pole")
+    centre = coordinates[0][:, 0].mean()
+    for ring in coordinates[1:]:
+        ring[:, 0] += 360 * np.round((centre - ring[:, 0].mean()) / 360)
+    return shapely.Polygon(coordinates[0], coordinates[1:])
+
+
 def split(geometry: BaseGeometry) -> list[BaseGeometry]:
     """Pieces with longitudes within -180..180 (RFC 7946, 3.1.9), from west to east as they lie on the globe."""
     west, _, east, _ = geometry.bounds

@@ -23,7 +23,7 @@ from tessera_cli.grid import TileRequest, pack_mask
 from tessera_cli.imagery import GDAL_OPTIONS, Reader, read_dpixels
 from tessera_cli.outputs import geotiff
 from tessera_cli.outputs.folder import Failure, OutputFolder
-from tessera_cli.outputs.item import Asset, TileRecord, input_digest
+from tessera_cli.outputs.item import Asset, TileRecord
 from tessera_cli.outputs.layers import EMB, SCALES, raster_name
 from tessera_cli.outputs.mosaic import write_mosaics
 from tessera_cli.outputs.tags import model_tags
@@ -69,6 +69,8 @@ class Run:
             return TileResult(task, "empty", seconds=time.monotonic() - started)
         embeddings = encode(dpixels, settings.model, pixels, threads=self.threads, progress=self.progress.advance)
         codes, scales = quantize(embeddings.values[:, : settings.dims], settings.model.spec.quantiser)
+        if self._outdated(task, dpixels):
+            return self.run_tile(task, self.read(task))
         self.folder.set_aside(task.name)
         assets = geotiff.write_rasters(
             self.folder.path, tile, task.window,
@@ -79,9 +81,13 @@ class Run:
         path = self.folder.path / raster_name(tile, task.window, "emb")
         return TileResult(task, "done", path, len(codes), embeddings.tokens, time.monotonic() - started)
 
+    def _outdated(self, task: Task, dpixels: DPixels) -> bool:
+        """Whether another run on the folder has finished the tile for other pixels since it was read."""
+        before = self.folder.asked_before(task.name)
+        return before is not None and bool((before & ~dpixels.requested).any())
+
     def _record(self, dpixels: DPixels, pixels: np.ndarray, assets: tuple[Asset, ...]) -> TileRecord:
         window, settings = dpixels.window, self.settings
-        scenes = self.scenes.on(dpixels.tile, window).scenes
         return TileRecord(
             tile=dpixels.tile, window=window, status="done" if assets else "empty",
             identity={**settings.identity(), "source": dpixels.source, "preprocessing": dpixels.preprocessing},
@@ -89,7 +95,7 @@ class Run:
             pixels=int(pixels.sum()), requested=dpixels.requested,
             observations={sensor: Coverage.of(dates, window) for sensor, dates in dpixels.dates.items()},
             scenes=dpixels.scenes, holes=dpixels.holes, warnings=gap_warnings(dpixels), assets=assets,
-            input_digest=input_digest((s.id, [a["href"] for a in s.item["assets"].values()]) for s in scenes),
+            input_digest=self.scenes.on(dpixels.tile, window).digest,
         )  # fmt: skip
 
 
@@ -118,7 +124,8 @@ def embed(
 
     todo, results = [], []
     for task in surveyed.tasks:
-        record = folder.finished(task.request, task.window, allow_missing=allow_missing)
+        inputs = surveyed.scenes.on(task.request.tile, task.window).digest if refresh else None
+        record = folder.finished(task.request, task.window, allow_missing=allow_missing, inputs=inputs)
         if record is None:
             todo.append(task)
         else:

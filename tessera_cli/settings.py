@@ -14,6 +14,8 @@ from tessera_cli.outputs.folder import OutputFolder
 if TYPE_CHECKING:
     from tessera_cli.models import Model
 
+FORMAT_VERSION = 1
+"""Of folders, records and rasters; it rises when older ones cannot be continued."""
 DEMONSTRATION = "for demonstration only"
 
 
@@ -40,12 +42,13 @@ class Settings:
         if min_s2 < 0 or min_s1 < 0:
             raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
         model.spec.check_source(source)
-        return cls(model, source, model.spec.check_dims(dims or model.spec.default_dims), min_s2, min_s1)
+        return cls(model, source, model.spec.check_dims(dims), min_s2, min_s1)
 
     def identity(self) -> Mapping[str, Any]:
         """What `run.json` and the records of tiles hold: plain JSON."""
         config = self.model.config
         return {
+            "format_version": FORMAT_VERSION,
             "model": self.model.name,
             "weights_sha256": self.model.sha256,
             "model_config": None if config is None else dataclasses.asdict(config),

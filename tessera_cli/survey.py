@@ -12,7 +12,7 @@ from typing import Any
 
 from tessera_cli.aoi import Aoi
 from tessera_cli.area import areas_by_zone, tile_requests
-from tessera_cli.catalog import Scenes, Source, beyond, search
+from tessera_cli.catalog import Scenes, Source, search
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.grid import TileRequest
 from tessera_cli.outputs.folder import OutputFolder
@@ -79,7 +79,7 @@ class Survey:
             "catalog": self.ask.catalog or self.ask.source.api,
             "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
             "tiles": [request.tile.id for request in self.requests],
-            "scenes": len(self.scenes),
+            "scenes": [scene.id for scene in self.scenes.scenes],
             "skipped": dict(self.scenes.skipped),
         }
 
@@ -99,15 +99,15 @@ def survey(ask: Ask, folder: OutputFolder | None = None, *, refresh: bool = Fals
     Raises NothingToEmbedError when no pixel, no Sentinel-2 scene or (unless allowed) no radar scene is left.
     """
     requests = tuple(tile_requests(ask.aoi, epsg=ask.epsg, mask=ask.mask, fill_bbox=ask.fill_bbox))
-    scenes = None if refresh or folder is None else folder.frozen_scenes(ask.source, ask.digest)
+    scenes = None if refresh or folder is None else folder.frozen_scenes(ask.digest, ask.source)
     to_freeze = None
     if scenes is None:
         tiles = [request.tile for request in requests]
         to_freeze = scenes = search(tiles, ask.windows, ask.source, catalog=ask.catalog)
         log.info("%d scenes found in %s", len(scenes), ask.catalog or ask.source.api)
-        frozen = folder.frozen_scenes(ask.source) if folder else None
-        if frozen is not None:  # a search replaces what was frozen for its tiles and windows, nothing else
-            to_freeze = scenes.merged(beyond(frozen, tiles, ask.windows))
+        others = folder.all_frozen(ask.source, damaged_ok=refresh) if folder else None
+        if others is not None:  # other runs on the folder go by them
+            to_freeze = scenes.merged(others)
     else:
         log.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
     for window in ask.windows:

@@ -161,6 +161,42 @@ def test_the_antimeridian(aoi):
     assert pixels == pytest.approx(area, rel=0.01)
 
 
+def wrapped(*polygons):
+    """With longitudes within -180..180, as most tools write them."""
+    multi = shapely.MultiPolygon([shapely.segmentize(p, 0.003) for p in polygons])
+    return shapely.transform(multi, lambda c: np.c_[(c[:, 0] + 180) % 360 - 180, c[:, 1]])
+
+
+COAST = shapely.Polygon([(179.98, -17.0), (180.01, -17.01), (180.02, -16.98), (180.0, -16.985), (179.99, -16.97)])
+ISLAND = shapely.box(179.95, -17.0, 179.96, -16.99)
+
+
+@pytest.mark.parametrize("shape", [[COAST], [COAST, ISLAND]], ids=["coast", "coast and island"])
+@pytest.mark.parametrize("kind", ["GeoJSON", "GeoPackage"])
+def test_any_shape_across_the_antimeridian(tmp_path, shape, kind):
+    if kind == "GeoJSON":
+        aoi = Aoi.from_geojson(json.dumps(mapping(wrapped(*shape))))
+    else:
+        path = tmp_path / "x.gpkg"
+        metres = shapely.transform(shapely.MultiPolygon(shape), to_utm(32760).transform, interleaved=False)
+        geometry = np.array([shapely.to_wkb(metres)])
+        pyogrio.raw.write(path, geometry, [], [], geometry_type="MultiPolygon", crs="EPSG:32760")
+        aoi = Aoi.from_file(path)
+    pixels = sum(int(r.pixels.sum()) for r in tile_requests(aoi))
+    true = sum(p.area for p in shape) * np.cos(np.radians(17)) * 111_320 * 110_650 / 100
+    assert pixels == pytest.approx(true, rel=0.01)
+
+
+def test_a_polygon_around_a_pole_is_refused():
+    ring = [(lon, 82.0) for lon in (-120, 0, 120)]
+    with pytest.raises(UsageError, match="pole"):
+        Aoi.from_geojson(json.dumps(mapping(shapely.Polygon(ring))))
+
+
+def test_a_box_wider_than_half_the_globe_is_taken_as_given():
+    assert Aoi.from_bbox(-100, 10, 90, 10.01).bounds == (-100, 10, 90, 10.01)
+
+
 def test_tile_names_round_trip():
     for tile in (Tile(32631, 112, 1098), Tile(32760, 35, 1585), Tile(32601, 97, -3)):
         assert Tile.from_id(tile.id) == tile

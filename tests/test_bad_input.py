@@ -146,6 +146,7 @@ def test_unknown_model(embed):
 
 def test_dims_that_the_model_lacks(embed):
     embed(2, "16, 32, 64, 128", dims=100)
+    embed(2, "16, 32, 64, 128", dims=0)
 
 
 @pytest.mark.parametrize("kind", ["absent", "empty", "truncated", "foreign", "text"])
@@ -247,6 +248,92 @@ def test_image_truncated_or_absent(catalog, tessera, tmp_path, asset, how):
     broken(catalog, tessera, tmp_path / "out", *asset.split("/"), "absent" if how == "absent" else "broken")
 
 
+@pytest.mark.parametrize("how", ["cut behind the header", "without CRS"])
+def test_image_that_opens_and_is_none(catalog, tessera, tmp_path, how):
+    import rasterio
+
+    path = catalog.folder / "cogs" / "S2A_2021-07-01" / "B02.tif"
+    if how == "without CRS":
+        profile = {"driver": "GTiff", "width": 4, "height": 4, "count": 1, "dtype": "uint16"}
+        with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(path, "w", **profile) as dst:
+            dst.write(np.ones((1, 4, 4), "uint16"))
+    else:
+        path.write_bytes(path.read_bytes()[:260])
+    broken(catalog, tessera, tmp_path / "out", "S2A_2021-07-01", "B02", "broken")
+
+
+def odd(item, how):
+    """Items that real catalogues hold."""
+    item = json.loads(json.dumps(item))
+    if how == "no projection":
+        item["properties"].pop("proj:epsg")
+        item["stac_extensions"] = []
+        for asset in item["assets"].values():
+            del asset["proj:shape"], asset["proj:transform"]
+    elif how == "epsg null":
+        item["properties"]["proj:epsg"] = None
+    elif how == "one asset without shape":
+        asset = next(iter(item["assets"].values()))
+        del asset["proj:shape"], asset["type"]
+    elif how == "no geometry":
+        item["geometry"] = None
+    elif how == "no version":
+        item.pop("stac_version")
+    elif how == "wrong footprint of the file":
+        for asset in item["assets"].values():
+            asset["proj:transform"] = [10, 0, 0, 0, -10, 0]
+    elif how == "null and foreign assets":
+        item["assets"] |= {"thumb": None, "odd": {"title": "no href"}}
+    return item
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no projection", "epsg null", "one asset without shape", "no geometry", "no version",
+     "wrong footprint of the file", "null and foreign assets"],
+)  # fmt: skip
+@pytest.mark.parametrize("which", ["all", "one"])
+def test_odd_items_give_the_same_pixels(catalog, tessera, tmp_path, how, which):
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    tessera("embed", *catalog.options(plain))
+    chosen = ("S2A_2021-07-01", "S1A_2021-03-05")
+    catalog.edit(lambda items: [odd(i, how) if which == "all" or i["id"] in chosen else i for i in items])
+    code, _, stderr = tessera("embed", *catalog.options(out))
+    assert code == 0, stderr
+    for path in plain.glob("*.tif"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_signer_that_cannot_be_reached(catalog, tessera, tmp_path, monkeypatch):
+    import requests
+
+    import tessera_cli.run as run
+
+    def sign(href):
+        raise requests.ConnectionError("no route to the token service")
+
+    monkeypatch.setattr(run, "signer_of", lambda source: sign)
+    fails(tessera("embed", *catalog.options(tmp_path / "out"), "--allow-missing", "9"), 75, "cannot be reached")
+
+
+def test_a_mask_with_nan(catalog, tessera, tmp_path):
+    import rasterio
+    from affine import Affine
+
+    west, north = catalog.origin
+    values = np.full((40, 40), np.nan, "float32")
+    values[:, 20:] = 1
+    path = tmp_path / "mask.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=40, height=40, count=1, dtype="float32", crs="EPSG:32630",
+        transform=Affine(10, 0, west, 0, -10, north),
+    ) as dst:  # fmt: skip
+        dst.write(values, 1)
+    code, stdout, _ = tessera("plan", *catalog.options(tmp_path / "out"), "--mask", path, "--json")
+    assert code == 0
+    assert json.loads(stdout)["tiles"] == 1
+
+
 # --- the output ------------------------------------------------------------------------------------------------------
 
 
@@ -327,3 +414,4 @@ def test_tracebacks_only_for_debug(catalog, tmp_path):
     debug = subprocess.run([*command, "--debug"], capture_output=True, text=True)
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
+    assert plain.returncode == debug.returncode == 2

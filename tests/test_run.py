@@ -572,19 +572,134 @@ def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
     assert not any(reference() for reference in held)
 
 
-def test_a_refreshed_list_stays_refreshed(catalog, tessera, tmp_path):
-    """What --refresh no longer finds is gone from the frozen list; what lies elsewhere stays in it."""
+def frozen_ids(out):
+    return {json.loads(line)["id"] for line in gzip.decompress((out / "scenes.ndjson.gz").read_bytes()).splitlines()}
+
+
+def test_refresh_redoes_what_was_made_from_other_scenes(catalog, tessera, tmp_path):
     out = tmp_path / "out"
     tessera("embed", *catalog.options(out))
+    before = hashes(out)
+    catalog.edit(lambda items: [i for i in items if i["id"] != "S2A_2021-05-20"])
+    code, stdout, _ = tessera("embed", *catalog.options(out), "--refresh", "--json")
+    assert code == 0
+    assert json.loads(stdout.splitlines()[-1])["tiles"]["done"] == 2
+    assert "S2A_2021-05-20" not in record(out, EAST).scenes
+    refreshed = hashes(out)
+    assert refreshed != before
+    code, stdout, _ = tessera("embed", *catalog.options(out), "--json")  # and it stays refreshed
+    assert json.loads(stdout.splitlines()[-1])["tiles"]["present"] == 2
+    for path in out.glob("*_2021*"):
+        path.unlink()
+    tessera("embed", *catalog.options(out))
+    assert hashes(out) == refreshed
+
+
+def test_each_run_keeps_its_own_scenes(catalog, tessera, tmp_path):
+    """A run that was frozen and killed is resumed with its own scenes, whatever another run searched since."""
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    tessera("embed", *catalog.options(alone))
+    tessera("plan", *catalog.options(out))
+    subset = catalog.folder / "subset.json"
+    collection = json.loads(catalog.items.read_text())
+    kept = [i for i in collection["features"] if i["id"] in ("S2A_2021-07-01", "S1A_2021-03-05")]
+    subset.write_text(json.dumps({**collection, "features": kept}))
+    west, north = catalog.origin
+    small = catalog.folder / "small.geojson"
+    small.write_text(json.dumps(box_geojson(west + 260, north - 200, west + 300, north - 160)))
     options = catalog.options(out)
-    options[2:4] = ["--window", "2021-03/2021-06"]
+    options[1], options[5] = str(small), str(subset)
+    assert tessera("embed", *options)[0] == 0
+    assert len(record(out, EAST).scenes) == 2
+    assert tessera("embed", *catalog.options(out))[0] == 0
+    assert len(record(out, WEST).scenes) == 7
+    assert hashes(out) == hashes(alone)
+
+
+def test_a_list_that_lost_scenes_is_searched_again(catalog, tessera, tmp_path):
+    """Two runs begun in the same moment: the later list replaced the earlier."""
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    tessera("embed", *catalog.options(alone))
+    tessera("plan", *catalog.options(out))
+    path = out / "scenes.ndjson.gz"
+    path.write_bytes(gzip.compress(b"\n".join(gzip.decompress(path.read_bytes()).splitlines()[:2])))
+    code, _, stderr = tessera("embed", *catalog.options(out))
+    assert code == 0
+    assert "searching again" in stderr
+    assert hashes(out) == hashes(alone)
+
+
+@pytest.mark.parametrize("damage", ["short", "inside", "text"])
+def test_a_damaged_list_is_said_and_can_be_refreshed(catalog, tessera, tmp_path, damage):
+    out = tmp_path / "out"
+    tessera("plan", *catalog.options(out))
+    path = out / "scenes.ndjson.gz"
+    content = path.read_bytes()
+    path.write_bytes(
+        {"short": content[:100], "inside": content[:60] + b"xxxx" + content[64:], "text": gzip.compress(b"[]\n1")}[
+            damage
+        ]
+    )
+    code, _, stderr = tessera("embed", *catalog.options(out))
+    assert code == 2
+    assert "--refresh" in stderr
+    assert tessera("embed", *catalog.options(out), "--refresh")[0] == 0
+    assert len(frozen_ids(out)) == 7
+
+
+def test_two_runs_that_share_a_tile_lose_no_pixel(catalog, tessera, tmp_path, monkeypatch):
+    """While one run encodes the tile, another one finishes it for other pixels."""
+    import tessera_cli.run as run
+
+    west, north = catalog.origin
+    out, once = tmp_path / "out", tmp_path / "once"
+    boxes = [(west + 220, north - 200, west + 300, north - 100), (west + 260, north - 300, west + 380, north - 150)]
+    jobs = []
+    for number, box in enumerate(boxes):
+        aoi = catalog.folder / f"{number}.geojson"
+        aoi.write_text(json.dumps(box_geojson(*box)))
+        options = catalog.options(out)
+        options[1] = str(aoi)
+        jobs.append(options)
+    encode, codes = run.encode, []
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(run, "encode", encode)
+        codes.append(tessera("embed", *jobs[1])[0])
+        return encode(*arguments, **options)
+
+    monkeypatch.setattr(run, "encode", interrupted)
+    assert tessera("embed", *jobs[0])[0] == 0
+    assert codes == [0]
+    union = catalog.folder / "union.geojson"
+    geometries = [box_geojson(*box) for box in boxes]
+    union.write_text(json.dumps({"type": "GeometryCollection", "geometries": geometries}))
+    options = catalog.options(once)
+    options[1] = str(union)
     tessera("embed", *options)
-    catalog.edit(lambda items: [i for i in items if i["id"] not in ("S2A_2021-05-20", "S2A_2021-09-15")])
-    assert tessera("embed", *options, "--refresh")[0] == 0
-    lines = gzip.decompress((out / "scenes.ndjson.gz").read_bytes()).splitlines()
-    ids = {json.loads(line)["id"] for line in lines}
-    assert "S2A_2021-05-20" not in ids  # within the window that was searched again
-    assert "S2A_2021-09-15" in ids  # beyond it
+    assert hashes(out) == hashes(once)
+
+
+def test_a_raster_that_changed_on_disk_is_made_again(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    expected = hashes(out)
+    path = out / f"{EAST.id}_2021_emb.tif"
+    content = path.read_bytes()
+    path.write_bytes(content[:-200] + bytes(200))
+    assert tessera("embed", *catalog.options(out))[0] == 0
+    assert hashes(out) == expected
+
+
+def test_a_folder_of_another_format_is_refused(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    run = json.loads((out / "run.json").read_text())
+    run["identity"]["format_version"] = 99
+    (out / "run.json").write_text(json.dumps(run))
+    assert tessera("embed", *catalog.options(out))[0] == 5
+    (out / "run.json").write_text("[]")
+    assert tessera("embed", *catalog.options(out))[0] == 2
 
 
 def test_a_finished_read_only_folder_is_success(catalog, tessera, tmp_path):

@@ -28,7 +28,7 @@ def api_items(
         client = pystac_client.Client.open(url, stac_io=StacApiIO(max_retries=retry(), timeout=TIMEOUT))
         for window in windows:
             for box in boxes:
-                span = f"{window.start}T00:00:00Z/{window.end}T23:59:59Z"
+                span = f"{window.start}T00:00:00Z/{window.end}T23:59:59.999999Z"
                 yield from client.search(collections=list(collections), bbox=box, datetime=span).items_as_dicts()
     except APIError as error:
         raise error_for(error.status_code, url) from error

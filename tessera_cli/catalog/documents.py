@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,10 @@ def _walk(document: Document, seen: set[str]) -> Iterator[Mapping[str, Any]]:
 
 
 def _absolute(item: Any, location: str) -> Mapping[str, Any]:
-    if not isinstance(item, dict) or item.get("type") != "Feature" or "assets" not in item or "id" not in item:
+    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
         raise UsageError(f"--catalog {location} holds features that are not STAC items. {ADVICE}")
-    assets = {key: {**asset, "href": _join(location, str(asset["href"]))} for key, asset in item["assets"].items()}
+    listed = {key: asset for key, asset in item["assets"].items() if isinstance(asset, dict) and "href" in asset}
+    assets = {key: {**asset, "href": _join(location, str(asset["href"]))} for key, asset in listed.items()}
     return {**item, "properties": item.get("properties") or {}, "assets": assets}
 
 
@@ -107,5 +109,5 @@ def _read_text(location: str) -> str:
     try:
         data = get(location) if _is_url(location) else Path(location).read_bytes()
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UsageError(f"--catalog {location} cannot be read: {error}. {ADVICE}") from error

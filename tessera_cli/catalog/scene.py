@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -117,10 +116,6 @@ class Scene:
             return True
         centre = tile.outline.centroid.x
         return bool(shapely.intersects(unwrap(self.footprint, centre), unwrap(tile.outline, centre)))
-
-    @functools.cached_property
-    def stac(self) -> pystac.Item:
-        return pystac.Item.from_dict(dict(self.item), migrate=True)
 
 
 def in_mosaic_order(scenes: Iterable[Scene]) -> list[Scene]:

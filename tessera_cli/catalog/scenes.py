@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import hashlib
 import json
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -38,7 +40,8 @@ class Scenes:
             except Unusable as reason:
                 skipped[str(reason)] += 1
             else:
-                scenes.setdefault((scene.collection, scene.id), scene)
+                key = (scene.collection, scene.id)
+                scenes[key] = max(scene, scenes.get(key, scene), key=_edition)
         return cls(source, tuple(in_mosaic_order(scenes.values())), dict(skipped))
 
     @classmethod
@@ -47,8 +50,8 @@ class Scenes:
         try:
             with gzip.open(path, "rt", encoding="utf-8") as lines:
                 return cls.from_items((json.loads(line) for line in lines if line.strip()), source)
-        except (OSError, EOFError, ValueError, KeyError) as error:
-            raise UsageError(f"{path} is not a frozen scene list: {error}. Remove it, or use --refresh.") from error
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{path} is damaged: {error}. Use --refresh to search again.") from error
 
     def freeze_lines(self) -> Iterator[Mapping[str, Any]]:
         """One pruned STAC item per scene, in mosaic order."""
@@ -56,10 +59,9 @@ class Scenes:
 
     def merged(self, other: Scenes) -> Scenes:
         """Both; of equal ids, ours."""
-        skipped = Counter(self.skipped)
-        skipped.update(other.skipped)
-        items = [scene.item for scene in (*self.scenes, *other.scenes)]
-        return Scenes(self.source, Scenes.from_items(items, self.source).scenes, dict(skipped))
+        ours = {scene.id for scene in self.scenes}
+        both = in_mosaic_order([*self.scenes, *other.without(ours).scenes])
+        return Scenes(self.source, tuple(both), self.skipped)
 
     def on(self, tile: Tile, window: Window) -> Scenes:
         """Those whose footprint touches the tile, within the window."""
@@ -76,14 +78,34 @@ class Scenes:
         return tuple(s for s in self.scenes if s.sensor in sensors)
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of ids and unsigned hrefs, in mosaic order."""
+        digest = hashlib.sha256()
+        for scene in self.scenes:
+            hrefs = [asset["href"] for asset in scene.item["assets"].values()]
+            digest.update(json.dumps([scene.id, *hrefs]).encode() + b"\n")
+        return digest.hexdigest()
+
+    @property
     def has_radar(self) -> bool:
         return any(s.sensor is not Sensor.S2 for s in self.scenes)
 
-    def _where(self, keep: Any) -> Scenes:
+    def named(self, ids: Sequence[str]) -> Scenes | None:
+        """Exactly these; None if one is not here."""
+        wanted = set(ids)
+        found = self._where(lambda s: s.id in wanted)
+        return found if len(found) == len(wanted) else None
+
+    def _where(self, keep: Callable[[Scene], bool]) -> Scenes:
         return Scenes(self.source, tuple(s for s in self.scenes if keep(s)), self.skipped)
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+
+def _edition(scene: Scene) -> tuple[str, str]:
+    """Of an item listed twice with different content, the later edition counts, whatever the order of the file."""
+    return str(scene.item["properties"].get("updated", "")), json.dumps(scene.item, sort_keys=True)
 
 
 def by_date(scenes: Iterable[Scene]) -> list[tuple[dt.date, tuple[Scene, ...]]]:

@@ -46,14 +46,6 @@ def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
     return [piece.bounds for group in groups for piece in split(group)]
 
 
-def beyond(scenes: Scenes, tiles: Sequence[Tile], windows: Sequence[Window]) -> Scenes:
-    """Those scenes that a search for these tiles and windows would not return."""
-    found = {
-        item["id"] for item in matching((s.item for s in scenes.scenes), search_boxes(tiles), windows, scenes.source)
-    }
-    return scenes.without(found)
-
-
 def matching(
     items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], source: Source
 ) -> Iterator[Mapping[str, Any]]:

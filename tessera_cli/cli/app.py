@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -84,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except TesseraError as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted. What is finished stays; run the same command to go on.", INTERRUPTED)

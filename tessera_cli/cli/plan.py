@@ -64,7 +64,7 @@ def plan(
 
         spec = describe_model(model, weights)  # weights are not needed to count
         spec.check_source(source)
-        dims = spec.check_dims(dims or spec.default_dims)
+        dims = spec.check_dims(dims)
         surveyed = survey(ask)
     else:
         from tessera_cli.models import load_model

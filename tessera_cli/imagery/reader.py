@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import odc.stac
+import pystac
 import rasterio
+import requests
+import shapely
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 
 from tessera_cli.catalog import Scene, Signer
-from tessera_cli.catalog.http import error_for
-from tessera_cli.errors import SourceUnavailableError
+from tessera_cli.catalog.http import error_for, unreachable
+from tessera_cli.errors import SourceUnavailableError, TesseraError
 from tessera_cli.grid import Tile
 
 GDAL_OPTIONS: Mapping[str, str | int] = {
@@ -84,14 +86,16 @@ class Reader:
             raise HoleError(incomplete)
         try:
             layers = self._load(scenes, bands, tile)
-        except RasterioError as error:
+        except (TesseraError, MemoryError):
+            raise
+        except Exception as error:  # GDAL, odc-stac and the signer raise many kinds
             raise self._explained(scenes, bands, tile, error) from error
         return (np.stack([layer[i] for layer in layers]) for i in range(len(scenes)))
 
     def _load(self, scenes: Sequence[Scene], bands: BandSet, tile: Tile) -> list[np.ndarray]:
         with rasterio.Env(**self.gdal_options):
             data = odc.stac.load(
-                [scene.stac for scene in scenes],
+                [_odc_item(scene, bands, tile) for scene in scenes],
                 bands=list(bands.assets),
                 geobox=GeoBox(tile.shape, tile.transform, tile.crs),
                 groupby="id",
@@ -110,7 +114,9 @@ class Reader:
             for asset in bands.assets:
                 try:
                     self._load([scene], BandSet((asset,), bands.dtype, bands.resampling), tile)
-                except RasterioError as fault:
+                except (TesseraError, MemoryError):
+                    raise
+                except Exception as fault:
                     holes[scene.id] = f"{asset} {_why(scene.item['assets'][asset]['href'], fault)}"
                     break
         if holes:
@@ -118,9 +124,25 @@ class Reader:
         return SourceUnavailableError(f"A read failed and then worked: {error}. Run the command again.")
 
 
+def _odc_item(scene: Scene, bands: BandSet, tile: Tile) -> pystac.Item:
+    """What odc-stac is told of a scene: the hrefs.
+
+    Footprints and projections of catalogues are at times absent or wrong, and odc-stac would skip or refuse such
+    scenes. Which scenes lie on the tile is decided already, and the files know their own grids.
+    """
+    outline = shapely.geometry.mapping(tile.outline)
+    item = pystac.Item(scene.id, outline, list(tile.outline.bounds), scene.time, {}, collection=scene.collection)
+    for key in bands.assets:
+        href = scene.item["assets"][key]["href"]
+        item.add_asset(key, pystac.Asset(href, media_type="image/tiff", roles=["data"]))
+    return item
+
+
 def _why(href: str, fault: Exception) -> str:
     """`is absent` or `is broken`; raises for anything that is not proven to be one of them."""
-    if "://" in href:
+    if isinstance(fault, requests.RequestException):
+        raise unreachable(href, fault) from fault  # the signer's question, not the file
+    if "://" in href or href.startswith("/vsi"):
         found = _HTTP_STATUS.search(str(fault).replace(href, ""))
         status = int(found[1]) if found else None
         if status in (404, 410):

@@ -102,8 +102,10 @@ class ModelSpec:
     def default_dims(self) -> int:
         return max(self.dims)
 
-    def check_dims(self, dims: int) -> int:
-        """`dims` if the model offers it, else a UsageError."""
+    def check_dims(self, dims: int | None) -> int:
+        """`dims` if the model offers it, the default for None, else a UsageError."""
+        if dims is None:
+            return self.default_dims
         if dims not in self.dims:
             raise UsageError(f"--dims {dims}: {self.name} offers {_listed(map(str, self.dims))}. Choose one of them.")
         return dims

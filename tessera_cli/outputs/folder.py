@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +18,12 @@ from tessera_cli.atomic import write_json, write_ndjson_gz
 from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.grid import Tile, TileRequest
-from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.item import Asset, TileRecord
 from tessera_cli.outputs.layers import tile_name
 from tessera_cli.window import Window
 
-FORMAT_VERSION = 1
+log = logging.getLogger(__name__)
+
 RUN, SCENES, RUNS = "run.json", "scenes.ndjson.gz", "runs"
 
 
@@ -51,7 +54,10 @@ class OutputFolder:
         found = read_json(self.path / RUN)
         if found is None:
             return
-        theirs, ours = found.get("identity", {}), self.identity
+        theirs = found.get("identity") if isinstance(found, dict) else None
+        if not isinstance(theirs, dict):
+            raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
+        ours = self.identity
         differing = [
             f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
             for name in dict.fromkeys([*theirs, *ours])
@@ -64,13 +70,28 @@ class OutputFolder:
 
     # --- what was asked for ---------------------------------------------------------------------------------------
 
-    def frozen_scenes(self, source: Source, run: str | None = None) -> Scenes | None:
-        """All scenes frozen in the folder; with `run`, None unless the run of that digest was begun."""
-        record = read_json(self._run_path(run)) if run else {}
-        if record is None or not (self.path / SCENES).exists():
+    def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
+        """The scenes frozen for the run of that digest; None if it was never begun or some of them are gone."""
+        record = read_json(self._run_path(run))
+        frozen = None if record is None else self.all_frozen(source)
+        if record is None or frozen is None:
             return None
-        scenes = Scenes.thaw(self.path / SCENES, source)
+        scenes = frozen.named(record["scenes"])
+        if scenes is None:  # another run, begun in the same moment, wrote its own list over ours
+            log.warning("%s lacks scenes of this run; searching again", self.path / SCENES)
+            return None
         return Scenes(source, scenes.scenes, record.get("skipped", {}))
+
+    def all_frozen(self, source: Source, *, damaged_ok: bool = False) -> Scenes | None:
+        """The scenes of all runs; None if there are none. A damaged list is an error, or as good as none."""
+        if not (self.path / SCENES).exists():
+            return None
+        try:
+            return Scenes.thaw(self.path / SCENES, source)
+        except UsageError:
+            if damaged_ok:
+                return None
+            raise
 
     def begin(self, run: str, record: Mapping[str, Any], scenes: Scenes) -> None:
         """Freeze scenes and request before the first pixel is read. Raises UsageError if the folder is not writable."""
@@ -80,7 +101,7 @@ class OutputFolder:
         except OSError as error:
             raise UsageError(f"{self.path} cannot be created: {error.strerror}. Choose another --out.") from error
         note = {"note": self.note} if self.note else {}
-        write_json(self.path / RUN, {"format_version": FORMAT_VERSION, "identity": dict(self.identity), **note})
+        write_json(self.path / RUN, {"identity": dict(self.identity), **note})
         write_ndjson_gz(self.path / SCENES, scenes.freeze_lines())
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
@@ -140,12 +161,25 @@ class OutputFolder:
                 return None
         return record
 
-    def finished(self, request: TileRequest, window: Window, *, allow_missing: int) -> TileRecord | None:
-        """The record of the finished tile if it covers the request with no more holes than allowed, else None."""
+    def finished(
+        self, request: TileRequest, window: Window, *, allow_missing: int, inputs: str | None = None
+    ) -> TileRecord | None:
+        """The record of the tile if it is whole, covers the request and has no more holes than allowed, else None.
+
+        `inputs`: also None if it was made from other scenes than those of this digest.
+        """
         record = self.record(tile_name(request.tile, window))
-        if record is None or len(record.holes) > allow_missing:
+        if record is None or len(record.holes) > allow_missing or inputs not in (None, record.input_digest):
             return None
-        return None if (request.pixels & ~record.requested).any() else record
+        if (request.pixels & ~record.requested).any() or not all(map(self._is_whole, record.assets)):
+            return None
+        with suppress(OSError):  # left by a run that died right after it finished the tile
+            self._stale_path(record.name).unlink()
+        return record
+
+    def _is_whole(self, asset: Asset) -> bool:
+        with (self.path / asset.name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == asset.sha256
 
     def asked_before(self, name: str) -> np.ndarray | None:
         """bool (H, W): pixels that earlier runs asked for in the tile, even if its files were never finished."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,14 +42,6 @@ class Asset:
     @classmethod
     def of(cls, role: Role, name: str, data: bytes) -> Asset:
         return cls(role, name, len(data), hashlib.sha256(data).hexdigest())
-
-
-def input_digest(scenes: Iterable[tuple[str, Iterable[str]]]) -> str:
-    """SHA-256 of the scenes' ids and unsigned hrefs, in the order that decides overlaps."""
-    digest = hashlib.sha256()
-    for scene_id, hrefs in scenes:
-        digest.update(json.dumps([scene_id, *hrefs]).encode() + b"\n")
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
