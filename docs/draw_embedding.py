@@ -1,6 +1,6 @@
 """Draw README's picture: the first three principal components of the demo's embeddings beside the parcels' classes.
 
-python tools/readme_picture.py demo/out/utm31n_2023.vrt demo/catalog/labels.tif docs/embedding.png
+python docs/draw_embedding.py demo/out/utm31n_2023.vrt demo/catalog/labels.tif docs/embedding.png
 """
 
 from __future__ import annotations

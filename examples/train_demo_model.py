@@ -1,7 +1,7 @@
 """Train the `demo` model: a v2-nano-shaped encoder on simulated landscapes, with Barlow Twins.
 
-    python tools/train_demo_model.py                 # about 20 minutes on 2 cores
-    python tools/train_demo_model.py --steps 20 --out /tmp/try.safetensors
+    python examples/train_demo_model.py                 # about 5 minutes on 2 cores
+    python examples/train_demo_model.py --steps 20 --out /tmp/try.safetensors
 
 It makes the package's demonstration show structure and not noise; it has never seen the Earth. The landscapes have
 other seeds than the one of `make demo`.
