@@ -154,17 +154,17 @@ def test_signals_stop_cleanly(catalog, tmp_path, number, code):
     arguments = [*TESSERA, "embed", *catalog.options(out)]
     # only the main thread sleeps, in the middle of the run
     patch = (
-        "import time, tessera_cli.run as r; f = r.Run.run_tile; "
+        "import signal, time, tessera_cli.run as r; f = r.Run.run_tile; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # background jobs inherit that it is ignored
         "r.Run.run_tile = lambda *a: (print('BEGUN', flush=True), time.sleep(60), f(*a))[2]; "
         "from tessera_cli.cli.app import main; main()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", patch, *arguments[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "BEGUN\n"
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    command = [sys.executable, "-c", patch, *arguments[3:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "BEGUN\n"
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=90)
     assert process.returncode == code
     assert "run the same command" in stderr
     assert "Traceback" not in stderr
