@@ -44,12 +44,7 @@ def open_document(location: str) -> Document:
             content = json.loads(text)
     except ValueError as error:
         raise UsageError(f"--catalog {location} is not JSON: {error}. {ADVICE}") from error
-    if not isinstance(content, dict) or content.get("type") not in (
-        "FeatureCollection",
-        "Catalog",
-        "Collection",
-        "Feature",
-    ):
+    if not isinstance(content, dict) or content.get("type") not in KINDS:
         raise UsageError(f"--catalog {location} is JSON but not STAC. {ADVICE}")
     return Document(location, content)
 
