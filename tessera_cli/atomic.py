@@ -33,7 +33,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise _explain(path, error) from error
+        raise explain(path, error) from error
     finally:  # an interrupt leaves no part behind either; after the rename there is none
         with suppress(OSError):
             part.unlink()
@@ -67,7 +67,7 @@ def remove_stale_parts(folder: Path, *, older_than: float = 86400.0) -> int:
     return removed
 
 
-def _explain(path: Path, error: OSError) -> TesseraError:
+def explain(path: Path, error: OSError) -> TesseraError:
     """The user's view of a failed write: what happened, why, what to do."""
     if error.errno in _READ_ONLY:
         why = "read-only" if error.errno == errno.EROFS else "no permission to write there"

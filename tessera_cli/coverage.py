@@ -26,12 +26,14 @@ class Coverage:
     frames: int
     first: dt.date | None
     last: dt.date | None
-    longest_gap: int
+    longest_gap: int | None
     """Days: between neighbouring frames, or from a frame to the window's first or last day; the window if no frame."""
 
     @classmethod
-    def of(cls, dates: Sequence[dt.date] | np.ndarray, window: Window) -> Coverage:
-        """Of the frames' dates (T,) in any order, a date for each frame."""
+    def of(cls, dates: Sequence[dt.date] | np.ndarray, window: Window | None) -> Coverage:
+        """Of the frames' dates (T,) in any order, a date for each frame; a window of None leaves only their number."""
+        if window is None:
+            return cls(len(dates), None, None, None)
         days: list[dt.date] = np.sort(np.asarray(dates, "datetime64[D]")).tolist()
         if not days:
             return cls(0, None, None, window.days)
@@ -55,7 +57,7 @@ def gap_warnings(dpixels: DPixels) -> tuple[str, ...]:
     warnings = []
     for name, dates in (("s2-gap", dpixels.s2_dates), ("s1-gap", radar)):
         gap = Coverage.of(dates, dpixels.window).longest_gap
-        if gap > LONG_GAP_DAYS:
+        if gap is not None and gap > LONG_GAP_DAYS:
             warnings.append(f"{name}: {gap} days without a usable observation")
-            log.warning("%s %s: %s", dpixels.tile.id, dpixels.window.name, warnings[-1])
+            log.warning("%s: %s", dpixels.name, warnings[-1])
     return tuple(warnings)

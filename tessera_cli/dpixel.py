@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.grid import RESOLUTION, Tile
+from tessera_cli.grid import AnyTile
 from tessera_cli.window import Window, day_of_year
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ S2_BANDS = ("B04", "B02", "B03", "B08", "B8A", "B05", "B06", "B07", "B11", "B12"
 S1_BANDS = ("VV", "VH")
 
 
+def tile_name(tile: AnyTile, window: Window | None) -> str:
+    """`<tile>_<window>`, or the tile's id alone where the window is not known: the name of everything made of it."""
+    return tile.id if window is None else f"{tile.id}_{window.name}"
+
+
 @dataclass(frozen=True, eq=False)
 class DPixels:
     """The d-pixels of one tile and window.
@@ -28,10 +34,12 @@ class DPixels:
     Frames are in date order, one per UTC date (and orbit). H, W are the tile's size.
     """
 
-    tile: Tile
-    window: Window
+    tile: AnyTile
+    window: Window | None
+    """None: the year is not known, only days of year; the dates are then those of a nominal leap year."""
     s2: np.ndarray
-    """uint16 (T, H, W, 10): DN of S2_BANDS, offset removed; 0 where s2_mask is 0."""
+    """uint16 (T, H, W, 10): DN of S2_BANDS, offset removed. Ours are 0 where s2_mask is 0, official folders keep
+    what is under the masks."""
     s2_mask: np.ndarray
     """uint8 (T, H, W): 1 = clear."""
     s2_dates: np.ndarray
@@ -44,12 +52,15 @@ class DPixels:
     s1_desc_dates: np.ndarray
     requested: np.ndarray
     """bool (H, W): the pixels asked for; the other arrays are only defined there."""
-    source: str
+    source: str | None
+    """None: nobody recorded it."""
     preprocessing: str
     scenes: tuple[str, ...] = ()
     """Ids of the scenes listed on the tile, holes included, in the order that decides overlaps."""
     holes: Mapping[str, str] = field(default_factory=dict)
     """Scene id -> why it could not be read."""
+    inputs: str = ""
+    """Digest of what they were made from: equal inputs need no second reading."""
 
     @property
     def dates(self) -> Mapping[str, np.ndarray]:
@@ -80,30 +91,33 @@ class DPixels:
     @functools.cached_property
     def counts(self) -> np.ndarray:
         """uint16 (3, H, W): valid observations per sensor, in the order of SENSORS."""
-        valid = (self.s2_mask, self.s1_asc_valid, self.s1_desc_valid)
+        valid = (self.s2_mask != 0, self.s1_asc_valid, self.s1_desc_valid)
         return np.stack([v.sum(axis=0, dtype=np.uint16) for v in valid])
 
+    @property
+    def name(self) -> str:
+        """`<tile>_<window>`, or the name of an official folder."""
+        return tile_name(self.tile, self.window)
+
+    def without_ascending(self) -> DPixels:
+        """The same without ascending passes."""
+        return dataclasses.replace(self, s1_asc=self.s1_asc[:0], s1_asc_dates=self.s1_asc_dates[:0])
+
     def embeddable(self, *, min_s2: int, min_s1: int) -> np.ndarray:
-        """bool (H, W): requested pixels with enough observations per sensor, and at least one of any."""
+        """bool (H, W): requested pixels with enough observations per sensor."""
         s2, s1_asc, s1_desc = self.counts.astype(np.int32)
-        s1 = s1_asc + s1_desc
-        return self.requested & (s2 >= min_s2) & (s1 >= min_s1) & (s2 + s1 > 0)
+        return self.requested & (s2 >= min_s2) & (s1_asc + s1_desc >= min_s1)
 
     def to_xarray(self) -> xr.Dataset:
-        """The same arrays with named dimensions, dates and pixel-centre coordinates."""
+        """The same arrays with named dimensions, dates and, if the tile has a place, pixel-centre coordinates."""
         import xarray as xr
 
-        west, _, _, north = self.tile.bounds
-        height, width = self.requested.shape
-        coords: dict[str, Any] = {
-            "s2_time": self.s2_dates.astype("datetime64[ns]"),
-            "s1_asc_time": self.s1_asc_dates.astype("datetime64[ns]"),
-            "s1_desc_time": self.s1_desc_dates.astype("datetime64[ns]"),
-            "y": north - RESOLUTION * (np.arange(height) + 0.5),
-            "x": west + RESOLUTION * (np.arange(width) + 0.5),
-            "band": list(S2_BANDS),
-            "pol": list(S1_BANDS),
-        }
+        coords: dict[str, Any] = {f"{name}_time": dates.astype("datetime64[ns]") for name, dates in self.dates.items()}
+        coords |= {"band": list(S2_BANDS), "pol": list(S1_BANDS)}
+        if (transform := self.tile.transform) is not None:
+            height, width = self.requested.shape
+            coords["x"] = transform.c + transform.a * (np.arange(width) + 0.5)
+            coords["y"] = transform.f + transform.e * (np.arange(height) + 0.5)
         variables = {
             "s2": (("s2_time", "y", "x", "band"), self.s2),
             "s2_mask": (("s2_time", "y", "x"), self.s2_mask),
@@ -114,9 +128,11 @@ class DPixels:
         attrs = {
             "tile": self.tile.id,
             "crs": self.tile.crs,
-            "window": self.window.name,
+            "window": None if self.window is None else self.window.name,
             "source": self.source,
             "preprocessing": self.preprocessing,
             "scenes": list(self.scenes),
+            "holes": dict(self.holes),
+            "inputs": self.inputs,
         }
         return xr.Dataset(variables, coords=coords, attrs=attrs)

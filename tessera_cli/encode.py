@@ -6,22 +6,24 @@ portions, on any number of threads, and tiles in any order.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tessera_cli.models.band_means import band_means, null_embedding
-from tessera_cli.sampling import Observations, Stream, s1_streams, s2_streams
+from tessera_cli.sampling import BANDS, streams
 
 if TYPE_CHECKING:
     from tessera_cli.dpixel import DPixels
     from tessera_cli.models.engine import Advance
     from tessera_cli.models.load import Model
-    from tessera_cli.models.spec import Modality
 
+CHUNK_BYTES = 1 << 27
+"""Of the two sensor vectors that are held at a time."""
 CHUNK = 16384
-"""Pixels whose two sensor vectors are held at a time: 84 MB with the widest student."""
+"""At most so many pixels at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,31 +41,30 @@ def encode(
     model: Model,
     pixels: np.ndarray,
     *,
+    seed: int = 0,
     threads: int = 1,
     progress: Advance | None = None,
 ) -> Embeddings:
-    """Encode the pixels where `pixels`, bool (H, W), is true; each must have a valid observation of some sensor.
+    """Encode the pixels where `pixels`, bool (H, W), is true, which must be such that the model gives an embedding.
 
-    `threads` micro-batches run side by side on a CPU, which does not change the result. `progress` is called with
-    the number of pixels finished since its last call.
+    `seed` decides what v1.0 models draw. `threads` micro-batches run side by side on a CPU, which does not change the
+    result. `progress` is called with the number of pixels finished since its last call.
     """
     if pixels.shape != dpixels.requested.shape or pixels.dtype != bool:
         raise ValueError(f"pixels must be bool {dpixels.requested.shape}, not {pixels.dtype} {pixels.shape}")
-    streams: dict[Modality, tuple[Stream, ...]] = {
-        "s2": s2_streams(dpixels, model.spec.statistics),
-        "s1": s1_streams(dpixels, model.spec.statistics),
-    }
-    numbers = np.flatnonzero(pixels)
-    unseen = ~np.logical_or.reduce([s.valid.any(axis=0) for group in streams.values() for s in group])[numbers]
-    if unseen.any():
-        raise ValueError(f"{unseen.sum()} of the pixels to encode have no valid observation of any sensor")
+    if model.spec.statistics is None:
+        raise ValueError(f"{model.name} must be settled for a source first")
+    rule = model.spec.observations
+    if unseen := int((pixels & ~rule.encodes(dpixels)).sum()):
+        raise ValueError(f"{unseen} of the pixels to encode have nothing that {model.name} could encode")
 
+    numbers = np.flatnonzero(pixels)
     values = np.empty((len(numbers), model.representation), np.float32)
     report = progress or (lambda finished: None)
-    chunks = [slice(start, start + CHUNK) for start in range(0, len(numbers), CHUNK)]
     if model.encoder is None:
-        for chunk in chunks:
-            s2, s1 = (band_means(streams[modality], numbers[chunk]) for modality in ("s2", "s1"))
+        found = streams(dpixels, model.spec.statistics)
+        for chunk in _chunks(len(numbers), CHUNK):
+            s2, s1 = (band_means(found[modality], numbers[chunk]) for modality in BANDS)
             values[chunk] = null_embedding(s2, s1, model.representation)
             report(len(s2))
         return Embeddings(values, 0)
@@ -71,9 +72,22 @@ def encode(
     from tessera_cli.models.engine import Engine
 
     tokens = 0
+    sampler = rule.sampler(dpixels, model.spec.statistics, numbers, seed)
     with Engine(model.encoder, threads) as engine:
-        for chunk in chunks:
-            rule = model.spec.observations
-            seen = {m: Observations.of(streams[m], numbers[chunk], rule) for m in streams}
-            tokens += engine.embed(seen, values[chunk], report)
+        for chunk in _chunks(len(numbers), min(CHUNK, CHUNK_BYTES // (8 * model.encoder.config.width))):
+            total = np.zeros((chunk.stop - chunk.start, model.representation), np.float32)
+            for repeat in range(rule.repeats):
+                seen = {modality: sampler.see(modality, chunk, repeat) for modality in BANDS}
+                tokens += engine.embed(seen, values[chunk], report if repeat == rule.repeats - 1 else _silent)
+                total += values[chunk]
+            values[chunk] = total / np.float32(rule.repeats)
     return Embeddings(values, tokens)
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _silent(finished: int) -> None:
+    pass

@@ -66,9 +66,56 @@ class Tile:
     @functools.cached_property
     def outline(self) -> BaseGeometry:
         """The square in longitude and latitude; near the antimeridian longitudes exceed 180."""
-        square = shapely.segmentize(shapely.box(*self.bounds), TILE_METRES / 21)
-        lonlat = shapely.transform(square, from_utm(self.epsg).transform, interleaved=False)
-        return unwrap(lonlat, around=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
+        return _outline(self.bounds, from_utm(self.epsg))
+
+
+@dataclass(frozen=True)
+class ForeignTile:
+    """A rectangle of pixels that is no cell of the grid: an official tile folder, with or without a georeference."""
+
+    id: str
+    shape: tuple[int, int]
+    crs: str | None = None
+    """`EPSG:32631`, or WKT; None: nobody said where the tile lies."""
+    transform: Affine | None = None
+    """Pixel corner -> metres, north up; None with `crs`."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in the units of `crs`."""
+        assert self.transform is not None
+        (height, width), t = self.shape, self.transform
+        return (t.c, t.f + t.e * height, t.c + t.a * width, t.f)
+
+    @functools.cached_property
+    def outline(self) -> BaseGeometry:
+        """The rectangle in longitude and latitude; near the antimeridian longitudes exceed 180."""
+        return _outline(self.bounds, Transformer.from_crs(self.crs, 4326, always_xy=True))
+
+
+AnyTile = Tile | ForeignTile
+
+
+def pixel_positions(tile: AnyTile, numbers: np.ndarray) -> np.ndarray:
+    """Flat pixel numbers (N,) -> int64 (N, 3): EPSG code, easting and northing of the pixel's centre in metres.
+
+    Where nobody said where the tile lies: 0, column and row.
+    """
+    rows, columns = np.divmod(np.asarray(numbers, np.int64), tile.shape[1])
+    if tile.transform is None:
+        return np.stack([np.zeros_like(rows), columns, rows], axis=-1)
+    east = tile.transform.c + tile.transform.a * (columns + 0.5)
+    north = tile.transform.f + tile.transform.e * (rows + 0.5)
+    code = re.fullmatch(r"EPSG:(\d+)", tile.crs or "")
+    zone = np.full_like(rows, int(code[1]) if code else 0)
+    return np.stack([zone, np.floor(east).astype(np.int64), np.floor(north).astype(np.int64)], axis=-1)
+
+
+def _outline(bounds: tuple[float, float, float, float], to_lonlat: Transformer) -> BaseGeometry:
+    side = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
+    square = shapely.segmentize(shapely.box(*bounds), side / 21)
+    lonlat = shapely.transform(square, to_lonlat.transform, interleaved=False)
+    return unwrap(lonlat, around=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
 
 
 @functools.lru_cache
@@ -140,7 +187,7 @@ class TileRequest:
 
     @property
     def pixels(self) -> np.ndarray:
-        """bool (512, 512)"""
+        """bool (H, W)"""
         return unpack_mask(self.packed, self.tile.shape)
 
 

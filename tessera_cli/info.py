@@ -1,4 +1,4 @@
-"""What a folder, a tile or a raster of ours holds."""
+"""What a folder, a tile, a raster or an array of ours holds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
 from tessera_cli.errors import UsageError
-from tessera_cli.outputs.folder import RUN, OutputFolder, read_json
+from tessera_cli.models.inspect import describe_weights, is_weights
+from tessera_cli.outputs.folder import RUN, OutputFolder, read_json, record_listing
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.window import Window
+from tessera_cli.outputs.layers import grid_place
 
-EXPECTED = "Give an output folder of `tessera embed`, a tile's .json, or one of its rasters."
+EXPECTED = (
+    "Give an output folder of `tessera embed`, a tile's .json, or one of its rasters or arrays, or a weights file."
+)
 
 
 def describe(path: Path) -> Mapping[str, Any]:
@@ -24,8 +28,12 @@ def describe(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     if path.is_dir():
         return _folder(path)
+    if is_weights(path):
+        return describe_weights(path)
     if path.suffix == ".json":
         return _tile(path)
+    if path.suffix == ".npy":
+        return _array(path)
     return _raster(path)
 
 
@@ -44,15 +52,16 @@ def _folder(path: Path) -> Mapping[str, Any]:
             tiles[name] = {"status": "failed", "reason": failures[name], **kept}
         else:
             tiles[name] = {"status": "missing" if record is None else record.status, **kept}
+    places = [place for name in tiles if (place := grid_place(name)) is not None]
     return {
         "folder": str(path),
         "model": identity["model"],
         **({"note": note} if note else {}),
         "identity": identity,
-        "windows": sorted({name.rsplit("_", 1)[1] for name in tiles}, key=Window.from_name),
+        "windows": [window.name for window in sorted({window for _, window in places})],
         "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
         "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
-        "bytes": sum(file.stat().st_size for file in path.glob("*.tif")),
+        "bytes": sum(file.stat().st_size for kind in ("*.tif", "*.npy") for file in path.glob(kind)),
         "mosaics": sorted(file.name for file in path.glob("*.vrt")),
         "by_tile": tiles,
     }
@@ -66,12 +75,9 @@ def _tile(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} is {error} {EXPECTED}") from error
     return {
         "tile": record.tile.id,
-        "window": record.window.name,
+        "window": None if record.window is None else record.window.name,
         "status": record.status,
-        "crs": record.tile.crs,
-        "bounds": list(record.tile.bounds),
-        "model": record.identity["model"],
-        **({"note": record.note} if record.note else {}),
+        **_origin(record),
         "identity": dict(record.identity),
         "pixels": record.pixels,
         "requested": int(record.requested.sum()),
@@ -79,6 +85,34 @@ def _tile(path: Path) -> Mapping[str, Any]:
         "scenes": len(record.scenes),
         **_remarks(record),
         "files": {asset.role: asset.name for asset in record.assets},
+    }
+
+
+def _array(path: Path) -> Mapping[str, Any]:
+    record = record_listing(path)
+    if record is None:  # an array says nothing of itself
+        raise UsageError(f"{path} is not one of ours: no tile's .json beside it lists it. {EXPECTED}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{path} is damaged: {error}. Remove it and run again.") from error
+    return {
+        "array": path.name,
+        "tile": record.name,
+        **_origin(record),
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+    }
+
+
+def _origin(record: TileRecord) -> dict[str, Any]:
+    """Where a tile lies, if anybody said so, and what made its embeddings."""
+    tile = record.tile
+    return {
+        "crs": tile.crs,
+        "bounds": None if tile.transform is None else list(tile.bounds),
+        "model": record.identity["model"],
+        **({"note": record.note} if record.note else {}),
     }
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tessera_cli.catalog import Scene, Sensor
 from tessera_cli.coverage import Coverage
 from tessera_cli.grid import TILE_SIZE
@@ -82,17 +80,16 @@ class Plan:
 
 def plan(survey: Survey, spec: ModelSpec, dims: int, out: Path, *, threads: int = 1) -> Plan:
     """Count and estimate. `out` only tells which disk is meant."""
-    tasks = survey.tasks
-    pixels = sum(int(task.request.pixels.sum()) for task in tasks)
+    pixels = len(survey.ask.windows) * sum(int(request.pixels.sum()) for request in survey.requests)
     read, tokens = 0.0, [0.0, 0.0]
-    for task in tasks:
-        on_tile = survey.scenes.on(task.request.tile, task.window)
+    for request, window in ((r, w) for w in survey.ask.windows for r in survey.requests):
+        on_tile = survey.scenes.on(request.tile, window)
         optical = on_tile.of(Sensor.S2)
         radar = on_tile.of(Sensor.S1_ASC, Sensor.S1_DESC)
         useful = [s for s in optical if (s.cloud_cover or 0) < 99]
         read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
         read += S1_PACKED * len(radar) * S1_TILE_BYTES
-        share = int(task.request.pixels.sum()) / max(pixels, 1)
+        share = int(request.pixels.sum()) / max(pixels, 1)
         tokens[0] += share * _expected_clear(optical)
         tokens[1] += share * len({(s.date, s.sensor) for s in radar})
     return Plan(
@@ -126,8 +123,8 @@ def _expected_clear(scenes: Iterable[Scene]) -> float:
 def _seconds(spec: ModelSpec, tokens: Sequence[float], pixels: int, threads: int) -> float | None:
     if spec.config is None:
         return None
-    bins = spec.observations.bin_of(np.ceil(tokens)).tolist()
-    flop = pixels * spec.config.flop_per_pixel(*bins)
+    rule = spec.observations
+    flop = pixels * rule.repeats * spec.config.flop_per_pixel(*rule.lengths(*tokens))
     return round(flop / (MATMUL_SHARE * threads * _matmul_rate()), 1)
 
 

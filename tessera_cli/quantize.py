@@ -23,16 +23,11 @@ def quantize(values: np.ndarray, rule: Quantiser) -> tuple[np.ndarray, np.ndarra
     `v2`: scale = max(max|x|, 1e-12) / 127, codes in ±127. `v1`: scale = max(max|x| / 127, 1e-8), codes in −128..127.
     For a prefix, slice first: the scale belongs to the values that are saved.
     """
+    check_finite(values)
     codes = np.empty(values.shape, np.int8)
     scales = np.empty(len(values), np.float32)
     for start in range(0, len(values), _ROWS):
         x = values[start : start + _ROWS]
-        if not np.isfinite(x).all():
-            bad = int((~np.isfinite(x)).any(axis=1).sum())
-            raise TileError(
-                f"{bad} embeddings hold NaN or infinite values, so they cannot be stored as int8. "
-                "The weights or the input are damaged: check both with another model or another tile."
-            )
         largest = np.abs(x).max(axis=1, initial=0)
         if rule == "v2":
             scale, lowest = np.maximum(largest, np.float32(1e-12)) / np.float32(127), -127
@@ -41,6 +36,18 @@ def quantize(values: np.ndarray, rule: Quantiser) -> tuple[np.ndarray, np.ndarra
         scales[start : start + _ROWS] = scale
         codes[start : start + _ROWS] = np.clip(np.rint(x / scale[:, None]), lowest, 127)
     return codes, scales
+
+
+def check_finite(values: np.ndarray) -> None:
+    """TileError if an embedding of float32 (N, R) holds NaN or infinite values."""
+    bad = sum(
+        int((~np.isfinite(values[start : start + _ROWS])).any(axis=1).sum()) for start in range(0, len(values), _ROWS)
+    )
+    if bad:
+        raise TileError(
+            f"{bad} embeddings hold NaN or infinite values, so they cannot be stored. "
+            "The weights or the input are damaged: check both with another model or another tile."
+        )
 
 
 def dequantize(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TesseraError
-from tessera_cli.survey import Task
+from tessera_cli.task import Task
 
 Status = Literal["done", "empty", "failed", "present"]
 STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "present")
@@ -22,7 +22,7 @@ class TileResult:
     task: Task
     status: Status
     path: Path | None = None
-    """The raster of codes; None if there is none."""
+    """The raster or array of embeddings; None if there is none."""
     pixels: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -34,8 +34,8 @@ class TileResult:
         return {
             "type": "tile",
             "schema": SCHEMA,
-            "tile": self.task.request.tile.id,
-            "window": self.task.window.name,
+            "tile": self.task.tile.id,
+            "window": None if self.task.window is None else self.task.window.name,
             "status": self.status,
             "path": None if self.path is None else str(self.path),
             "pixels": self.pixels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,23 +14,23 @@ import numpy as np
 
 from tessera_cli import __version__
 from tessera_cli.atomic import remove_stale_parts
-from tessera_cli.catalog import Scenes, signer_of
 from tessera_cli.coverage import Coverage, gap_warnings
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
 from tessera_cli.errors import CredentialsError, DiskFullError, TesseraError, TileError, UsageError
-from tessera_cli.grid import TileRequest, pack_mask
-from tessera_cli.imagery import GDAL_OPTIONS, Reader, read_dpixels
-from tessera_cli.outputs import geotiff
+from tessera_cli.inputs import Inputs
+from tessera_cli.outputs import formats
+from tessera_cli.outputs.asset import Asset
+from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.folder import Failure, OutputFolder
-from tessera_cli.outputs.item import Asset, TileRecord
-from tessera_cli.outputs.layers import EMB, SCALES, raster_name
+from tessera_cli.outputs.formats import Compress
+from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.mosaic import write_mosaics
 from tessera_cli.outputs.tags import model_tags
-from tessera_cli.quantize import quantize
+from tessera_cli.quantize import check_finite, quantize
 from tessera_cli.results import Progress, Silent, Summary, TileResult
 from tessera_cli.settings import Settings
-from tessera_cli.survey import Ask, Task, prepare
+from tessera_cli.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -39,47 +39,53 @@ log = logging.getLogger(__name__)
 class Run:
     """What the tiles of a run share."""
 
+    inputs: Inputs
     settings: Settings
     folder: OutputFolder
-    scenes: Scenes
-    reader: Reader
     progress: Progress
     threads: int = 1
-    allow_missing: int = 0
-    compress: geotiff.Compress = "zstd"
+    compress: Compress = "zstd"
 
     def read(self, task: Task) -> DPixels:
         """The d-pixels of a tile, for the pixels asked for now and those that an earlier run asked for."""
-        request = task.request
         before = self.folder.asked_before(task.name)
-        if before is not None:
-            request = TileRequest(request.tile, pack_mask(request.pixels | before))
-        scenes = self.scenes.on(request.tile, task.window)
-        return read_dpixels(scenes, request, task.window, self.reader, allow_missing=self.allow_missing)
+        dpixels = self.inputs.read(task, task.pixels if before is None else task.pixels | before)
+        return dpixels if self.settings.model.spec.use_ascending else dpixels.without_ascending()
 
     def run_tile(self, task: Task, dpixels: DPixels) -> TileResult:
         """Encode and write one tile. Its record, written last, makes it done."""
         started = time.monotonic()
-        settings, tile = self.settings, task.request.tile
+        settings, model = self.settings, self.settings.model
         pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
+        pixels &= model.spec.observations.encodes(dpixels)
         if not pixels.any():
             self.folder.set_aside(task.name)
-            geotiff.remove_rasters(self.folder.path, tile, task.window)  # of an earlier run
+            formats.remove(self.folder.path, task.name)  # of an earlier run
             self.folder.finish(self._record(dpixels, pixels, ()))
             return TileResult(task, "empty", seconds=time.monotonic() - started)
-        embeddings = encode(dpixels, settings.model, pixels, threads=self.threads, progress=self.progress.advance)
-        codes, scales = quantize(embeddings.values[:, : settings.dims], settings.model.spec.quantiser)
+        embeddings = encode(
+            dpixels, model, pixels, seed=settings.seed, threads=self.threads, progress=self.progress.advance
+        )
+        encoded = self._encoded(dpixels, pixels, embeddings.values[:, : settings.dims])
         if self._outdated(task, dpixels):
             return self.run_tile(task, self.read(task))
         self.folder.set_aside(task.name)
-        assets = geotiff.write_rasters(
-            self.folder.path, tile, task.window,
-            codes=_raster(codes.T, pixels, EMB.nodata), scales=_raster(scales, pixels, SCALES.nodata),
-            counts=dpixels.counts, requested=dpixels.requested, tags=model_tags(settings), compress=self.compress,
-        )  # fmt: skip
+        assets = formats.write(settings.format, self.folder.path, encoded, compress=self.compress)
         self.folder.finish(self._record(dpixels, pixels, assets))
-        path = self.folder.path / raster_name(tile, task.window, "emb")
-        return TileResult(task, "done", path, len(codes), embeddings.tokens, time.monotonic() - started)
+        path = self.folder.path / assets[0].name
+        return TileResult(task, "done", path, int(pixels.sum()), embeddings.tokens, time.monotonic() - started)
+
+    def _encoded(self, dpixels: DPixels, pixels: np.ndarray, values: np.ndarray) -> EncodedTile:
+        scales = None
+        if self.settings.dtype == "float32":
+            check_finite(values)
+        else:
+            assert self.settings.model.spec.quantiser is not None
+            values, scales = quantize(values, self.settings.model.spec.quantiser)
+        return EncodedTile(
+            tile=dpixels.tile, window=dpixels.window, pixels=pixels, values=values, scales=scales,
+            counts=dpixels.counts, requested=dpixels.requested, tags=model_tags(self.settings),
+        )  # fmt: skip
 
     def _outdated(self, task: Task, dpixels: DPixels) -> bool:
         """Whether another run on the folder has finished the tile for other pixels since it was read."""
@@ -90,64 +96,65 @@ class Run:
         window, settings = dpixels.window, self.settings
         return TileRecord(
             tile=dpixels.tile, window=window, status="done" if assets else "empty",
-            identity={**settings.identity(), "source": dpixels.source, "preprocessing": dpixels.preprocessing},
-            note=settings.note, device=settings.model.device, software=__version__,
+            identity=settings.identity(), note=settings.note, device=settings.model.device, software=__version__,
             pixels=int(pixels.sum()), requested=dpixels.requested,
+            counts=dpixels.counts if settings.format == "npy" else None,
             observations={sensor: Coverage.of(dates, window) for sensor, dates in dpixels.dates.items()},
             scenes=dpixels.scenes, holes=dpixels.holes, warnings=gap_warnings(dpixels), assets=assets,
-            input_digest=self.scenes.on(dpixels.tile, window).digest,
+            input_digest=dpixels.inputs,
         )  # fmt: skip
 
 
 def embed(
-    ask: Ask,
+    inputs: Inputs,
     settings: Settings,
-    out: Path,
+    folder: OutputFolder,
     *,
     progress: Progress | None = None,
-    gdal_options: Mapping[str, str | int] = GDAL_OPTIONS,
     threads: int = 1,
     allow_missing: int = 0,
-    compress: geotiff.Compress = "zstd",
+    compress: Compress = "zstd",
     refresh: bool = False,
 ) -> Summary:
-    """The main job: AOI + windows -> embeddings in `out`. Raises before anything is written if it cannot begin.
+    """The main job: d-pixels -> embeddings in the folder. Raises before anything is written if it cannot begin.
 
     A tile that fails does not stop the others, and `Summary.error` tells; a full disk or refused credentials stop
-    the run at once.
+    the run at once. `refresh`: tiles made from other inputs than today's are made again.
     """
     started = time.monotonic()
     progress = progress or Silent()
-    folder = settings.folder(out)
-    surveyed = prepare(ask, folder, refresh=refresh)
-    remove_stale_parts(out)
+    remove_stale_parts(folder.path)
 
     todo, results = [], []
-    for task in surveyed.tasks:
-        inputs = surveyed.scenes.on(task.request.tile, task.window).digest if refresh else None
-        record = folder.finished(task.request, task.window, allow_missing=allow_missing, inputs=inputs)
+    for task in inputs.tasks:
+        digest = inputs.digest(task) if refresh else None
+        record = folder.finished(task.name, task.pixels, allow_missing=allow_missing, inputs=digest)
         if record is None:
             todo.append(task)
         else:
-            path = out / raster_name(record.tile, record.window, "emb") if record.status == "done" else None
+            path = folder.path / record.assets[0].name if record.status == "done" else None
             results.append(TileResult(task, "present", path, record.pixels))
     log.info("%d tiles to do, %d done before", len(todo), len(results))
-    progress.begin(len(todo), sum(int(task.request.pixels.sum()) for task in todo))
+    progress.begin(len(todo), sum(int(task.pixels.sum()) for task in todo))
     for result in results:
         progress.tile(result)
 
-    reader = Reader(signer_of(ask.source), max(8, 4 * threads), gdal_options)
-    run = Run(settings, folder, surveyed.scenes, reader, progress, threads, allow_missing, compress)
+    run = Run(inputs, settings, folder, progress, threads, compress)
     for task, dpixels in read_ahead(todo, run.read):
         result = _finish(task, run, dpixels)
         results.append(result)
         progress.tile(result)
         del dpixels  # or two tiles would stay in memory while the third is read
-    failed = (Failure(r.task.request, r.task.window, str(r.error), allow_missing) for r in results if r.error)
-    folder.end(ask.digest, surveyed.record(), failed)
-    done = {r.task.name for r in results if r.path}
-    mosaics = write_mosaics(folder, ask.windows, dims=settings.dims, tags=model_tags(settings), known=done)
-    return Summary(out, tuple(results), mosaics, time.monotonic() - started)
+    failed = (Failure(r.task.name, r.task.pixels, str(r.error), allow_missing) for r in results if r.error)
+    folder.end(inputs.key, inputs.record(), failed)
+    mosaics: tuple[Path, ...] = ()
+    if settings.format == "geotiff":
+        done = {r.task.name for r in results if r.path}
+        windows = sorted({task.window for task in inputs.tasks if task.window is not None})
+        mosaics = write_mosaics(
+            folder, windows, dims=settings.dims, dtype=settings.dtype, tags=model_tags(settings), known=done
+        )
+    return Summary(folder.path, tuple(results), mosaics, time.monotonic() - started)
 
 
 def read_ahead(tasks: Sequence[Task], read: Callable[[Task], DPixels]) -> Iterator[tuple[Task, Future[DPixels]]]:
@@ -180,10 +187,3 @@ def _finish(task: Task, run: Run, dpixels: Future[DPixels]) -> TileResult:
     except MemoryError as error:
         text = f"out of memory ({error}). Give the job more memory, or fewer --threads."
         return TileResult(task, "failed", error=TileError(text))
-
-
-def _raster(values: np.ndarray, pixels: np.ndarray, nodata: float) -> np.ndarray:
-    """(..., N) values of the true pixels of (H, W) -> (..., H, W), nodata elsewhere."""
-    raster = np.full((*values.shape[:-1], *pixels.shape), nodata, values.dtype)
-    raster[..., pixels] = values
-    return raster

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.outputs.folder import OutputFolder
+from tessera_cli.outputs.layers import Dtype, Format
+from tessera_cli.sampling import Drawn
 
 if TYPE_CHECKING:
     from tessera_cli.models import Model
@@ -24,40 +26,68 @@ class Settings:
     """The identity of an output folder."""
 
     model: Model
-    source: str
+    """With the statistics for `source`."""
+    source: str | None
+    """Of the d-pixels; None: nobody recorded it."""
     dims: int
     min_s2: int = 1
     min_s1: int = 0
     seed: int = 0
     preprocessing: str = "official"
-    precision: str = "fp32"
-    dtype: str = "int8"
-    format: str = "geotiff"
+    dtype: Dtype = "int8"
+    format: Format = "geotiff"
 
     @classmethod
     def checked(
-        cls, model: Model, source: str, *, dims: int | None = None, min_s2: int = 1, min_s1: int = 0
+        cls,
+        model: Model,
+        source: str | None = None,
+        *,
+        recorded: str | None = None,
+        force_source: bool = False,
+        dims: int | None = None,
+        dtype: Dtype = "int8",
+        min_s2: int = 1,
+        min_s1: int = 0,
+        seed: int = 0,
+        legacy_draw: bool = False,
+        **more: Any,
     ) -> Settings:
-        """Raises UsageError when model, source and dims do not belong together."""
+        """UsageError or IdentityError when model, source, dims and dtype do not belong together.
+
+        `source` is the user's word, `recorded` that of the d-pixels. A model that has statistics for several sources
+        takes them for the first that is known of: the user's word, its own configuration, the record.
+        """
         if min_s2 < 0 or min_s1 < 0:
             raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
-        model.spec.check_source(source)
-        return cls(model, source, model.spec.check_dims(dims), min_s2, min_s1)
+        if legacy_draw:
+            model = _drawing_as_officially(model)
+        if source is not None and recorded is not None and source != recorded and not force_source:
+            raise IdentityError(
+                f"--source {source}, but the d-pixels say {recorded}. Correct it, or insist with --force-source."
+            )
+        model = model.settled(source or recorded)
+        for known in {source, recorded} - {None}:
+            model.spec.check_source(known, force=force_source)
+        model.spec.check_dtype(dtype)
+        return cls(
+            model, recorded or source or model.spec.source, model.spec.check_dims(dims), min_s2, min_s1, seed,
+            dtype=dtype, **more,
+        )  # fmt: skip
 
     def identity(self) -> Mapping[str, Any]:
         """What `run.json` and the records of tiles hold: plain JSON."""
-        config = self.model.config
         return {
             "format_version": FORMAT_VERSION,
             "model": self.model.name,
             "weights_sha256": self.model.sha256,
-            "model_config": None if config is None else dataclasses.asdict(config),
+            "model_config": self.model.spec.identity(),
             "source": self.source,
             "preprocessing": self.preprocessing,
             "dims": self.dims,
             "dtype": self.dtype,
             "format": self.format,
-            "precision": self.precision,
+            "precision": self.model.precision,
             "min_s2": self.min_s2,
             "min_s1": self.min_s1,
             "seed": self.seed,
@@ -71,3 +101,11 @@ class Settings:
     def folder(self, path: Path) -> OutputFolder:
         """The output folder at `path`, if it is to hold embeddings of these settings."""
         return OutputFolder(path, self.identity(), self.note)
+
+
+def _drawing_as_officially(model: Model) -> Model:
+    rule = model.spec.observations
+    if not isinstance(rule, Drawn):
+        raise UsageError(f"--legacy-draw: {model.name} draws nothing, only v1.0 models do. Leave it out.")
+    observations = dataclasses.replace(rule, legacy=True)
+    return dataclasses.replace(model, spec=dataclasses.replace(model.spec, observations=observations))

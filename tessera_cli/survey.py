@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -12,11 +13,11 @@ from typing import Any
 
 from tessera_cli.aoi import Aoi
 from tessera_cli.area import areas_by_zone, tile_requests
-from tessera_cli.catalog import Scenes, Source, search
+from tessera_cli.catalog import Scenes, Source, search, source_named
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.grid import TileRequest
 from tessera_cli.outputs.folder import OutputFolder
-from tessera_cli.outputs.layers import tile_name
+from tessera_cli.task import Task
 from tessera_cli.window import Window
 
 log = logging.getLogger(__name__)
@@ -36,23 +37,20 @@ class Ask:
     allow_no_radar: bool = False
 
     @property
+    def name(self) -> str:
+        """`<aoi>_<window>`"""
+        return f"{self.aoi.name}_{'+'.join(window.name for window in self.windows)}"
+
+    def of_source(self, name: str | None) -> Ask:
+        """The same of another source; None: the same."""
+        return self if name is None else dataclasses.replace(self, source=source_named(name))
+
+    @property
     def digest(self) -> str:
         """Names the run: the same question finds its frozen scenes again."""
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
         asked = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog, self.epsg, mask]
         return hashlib.sha256(json.dumps([*asked, self.fill_bbox]).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One tile in one window."""
-
-    request: TileRequest
-    window: Window
-
-    @property
-    def name(self) -> str:
-        return tile_name(self.request.tile, self.window)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +65,7 @@ class Survey:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        return tuple(Task(request, window) for window in self.ask.windows for request in self.requests)
+        return tuple(Task(r.tile, window, r.packed) for window in self.ask.windows for r in self.requests)
 
     def record(self) -> Mapping[str, Any]:
         """What `runs/<hash>.json` says of the request."""
@@ -75,10 +73,9 @@ class Survey:
         return {
             "aoi": self.ask.aoi.name,
             "aoi_bounds": list(self.ask.aoi.bounds),
-            "windows": [w.name for w in self.ask.windows],
+            "names": [task.name for task in self.tasks],
             "catalog": self.ask.catalog or self.ask.source.api,
             "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
-            "tiles": [request.tile.id for request in self.requests],
             "scenes": [scene.id for scene in self.scenes.scenes],
             "skipped": dict(self.scenes.skipped),
         }

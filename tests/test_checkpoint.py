@@ -22,7 +22,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.models import EncoderConfig
 from tessera_cli.models.checkpoint import CARD_KEY, read, save_safetensors
 from tessera_cli.models.encoder import Encoder
-from tests import reference_encoder
+from tests import reference
 from tests.test_models import random_encoder, save_official
 
 TINY = {"latent": 4, "layers": 2, "heads": 2, "feedforward": 16}
@@ -30,8 +30,8 @@ Payload = dict[str, Any]
 
 
 def payload(*, qk: bool = False) -> Payload:
-    args, tensors = reference_encoder.random_student(3, latent=4, layers=2, heads=2, feedforward=16, qk=qk)
-    return {"args": args, "model": {name: torch.from_numpy(value) for name, value in tensors.items()}, "epoch": 3}
+    config, tensors = reference.random_weights("v2_student", 3, **TINY, qk_norm=qk)  # type: ignore[arg-type]
+    return reference.official_payload("v2_student", config, tensors)
 
 
 def saved(tmp_path: Path, content: object) -> Path:
@@ -55,7 +55,7 @@ def test_every_official_tensor_lands_in_the_encoder(tmp_path: Path, qk: bool) ->
 
 
 def test_missing_args_are_those_of_the_small_model(tmp_path: Path) -> None:
-    _, tensors = reference_encoder.random_student(1, latent=64, layers=4, heads=4, feedforward=1024)
+    _, tensors = reference.random_weights("v2_student", 1, latent=64, layers=4, heads=4, feedforward=1024)
     checkpoint = read(save_official(tmp_path / "small.pt", {}, tensors))
     assert checkpoint.config == EncoderConfig(64, 4, 4, 1024)
     assert checkpoint.dims == (128,)

@@ -51,6 +51,8 @@ def test_xarray_has_the_same_values_with_names() -> None:
         "source": "mpc",
         "preprocessing": "official",
         "scenes": [],
+        "holes": {},
+        "inputs": "",
     }
 
 

@@ -15,8 +15,8 @@ from tessera_cli.models import REGISTRY, EncoderConfig, Model, load_model
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.engine import CPU_FUSED, CPU_TOKENS, Engine
 from tessera_cli.models.spec import MEDIUM, NANO, ModelSpec
-from tests import reference_encoder
-from tests.tiles import dpixels, made_up, one_pixel
+from tests import reference
+from tests.tiles import dpixels, made_up
 
 
 def random_model(config: EncoderConfig, seed: int = 0) -> Model:
@@ -27,10 +27,10 @@ def random_model(config: EncoderConfig, seed: int = 0) -> Model:
 
 
 def student(tmp_path: Path, **sizes: object) -> tuple[dict[str, object], dict[str, np.ndarray], Model]:
-    args, tensors = reference_encoder.random_student(7, **sizes)  # type: ignore[arg-type]
+    config, tensors = reference.random_weights("v2_student", 7, **sizes)  # type: ignore[arg-type]
     file = tmp_path / "student.pt"
-    torch.save({"args": args, "model": {name: torch.from_numpy(value) for name, value in tensors.items()}}, file)
-    return args, tensors, load_model(weights=file, device="cpu")
+    torch.save(reference.official_payload("v2_student", config, tensors), file)
+    return config, tensors, load_model(weights=file, device="cpu")
 
 
 def all_of(pixels: DPixels) -> np.ndarray:
@@ -70,19 +70,19 @@ EDGES = np.array(
     "sizes",
     [
         {},
-        {"qk": True},
+        {"qk_norm": True},
         {"latent": 9, "feedforward": 56, "layers": 1},
-        {"latent": 3, "heads": 2, "qk": True, "layers": 3},
-        {"latent": 4, "heads": 1, "repr_dim": 150},
+        {"latent": 3, "heads": 2, "qk_norm": True, "layers": 3},
+        {"latent": 4, "heads": 1, "representation": 150},
     ],
     ids=str,
 )
 def test_edge_cases_agree_with_the_float64_reference(tmp_path: Path, sizes: dict[str, object]) -> None:
-    args, tensors, model = student(tmp_path, **sizes)
+    config, tensors, model = student(tmp_path, **sizes)
     pixels = made_up(EDGES, seed=11, shape=(5, 6))
     values = encode(pixels, model, all_of(pixels), threads=2).values
-    reference = np.stack([reference_encoder.embed(args, tensors, one_pixel(pixels, i)) for i in range(len(EDGES))])
-    assert np.abs(values - reference).max() < 5e-5
+    expected, _ = reference.embed_tile("v2_student", config, tensors, reference.arrays_of(pixels))
+    assert np.abs(values - expected.reshape(values.shape)).max() < 5e-5
 
 
 def test_tokens_are_counted_without_padding(tmp_path: Path) -> None:
@@ -258,19 +258,15 @@ def test_null_gives_band_means() -> None:
     pixels = made_up(np.array([[4, 2, 3], [0, 1, 0], [2, 0, 0]]), seed=9)
     values = encode(pixels, load_model("null"), all_of(pixels)).values
     for i, value in enumerate(values):
-        s2, s1 = reference_encoder_observations(one_pixel(pixels, i))
+        s2, s1 = mean_observations(pixels, i)
         np.testing.assert_allclose(value[:12], np.concatenate([s2, s1]), rtol=0, atol=1e-5)
         np.testing.assert_array_equal(value, np.resize(value[:12], 128))
     assert REGISTRY["null"].hidden
 
 
-def reference_encoder_observations(pixel: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Means of the valid standardised observations, before anything is repeated."""
-    means = []
-    for sequence, n in zip(
-        reference_encoder.tokens(pixel),
-        ((pixel["s2_mask"] != 0).sum(), pixel["asc"].any(axis=1).sum() + pixel["desc"].any(axis=1).sum()),
-        strict=True,
-    ):
-        means.append(sequence[: max(int(n), 1), :-1].mean(axis=0))
-    return means
+def mean_observations(pixels: DPixels, column: int) -> list[np.ndarray]:
+    """Means of the valid standardised observations of a pixel of row 0, before anything is repeated."""
+    sequences = reference.tokens("v2_student", {}, reference.arrays_of(pixels), 0, column)
+    s2, ascending, descending = (int(n) for n in pixels.counts[:, 0, column])
+    counts = (s2, ascending + descending)
+    return [sequence[: max(n, 1), :-1].mean(axis=0) for sequence, n in zip(sequences, counts, strict=True)]

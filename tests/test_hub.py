@@ -16,95 +16,269 @@ from typing import Any
 
 import pytest
 
-CONTENT = b"weights" * 1000
+CONTENT = b"weights" * 30_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+FILE = "ckpt/student_nano.pt"
 
 CLIENT = """
-import json, sys
+import hashlib, json, logging, sys
 from pathlib import Path
+logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 from tessera_cli.errors import TesseraError
-from tessera_cli.models import hub
+from tessera_cli.models import download, hub
 from tessera_cli.models.spec import HubFile
-hub._TIMEOUT = 2.0
+hub._TIMEOUT, download.PAUSE = 2.0, 0.01
 repo, sha256 = sys.argv[1:]
 try:
-    path = hub.fetch(HubFile(repo, "ckpt/student_nano.pt", 7000, sha256))
-    answer = {"content": Path(path).read_bytes().decode()}
+    path = Path(hub.fetch(HubFile(repo, "ckpt/student_nano.pt", None, sha256 or None)))
+    answer = {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 except TesseraError as error:
     answer = {"code": error.exit_code, "message": str(error)}
 print(json.dumps(answer))
 """
 
+REFUSALS = {
+    "absent": (401, {"X-Error-Message": "Invalid username or password."}),  # what the hub says of what is not there
+    "gated": (403, {"X-Error-Code": "GatedRepo"}),
+    "empty": (404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "0" * 40}),
+    "gone": (404, {"X-Error-Code": "RepoNotFound"}),
+    "broken": (503, {}),
+}
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as huggingface.co does for one file; repositories named after their trouble."""
+
+class Hub(http.server.ThreadingHTTPServer):
+    """Answers as huggingface.co does for one file; the owners of its repositories are named after their trouble."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        """Method, path and headers of every request for a file."""
+        self.released = threading.Event()
+        """Lets stalled answers end."""
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def gets(self, header: str = "range") -> list[str | None]:
+        """One header of each download."""
+        return [headers.get(header) for method, _, headers in self.asked if method == "GET"]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Hub
 
     def do_HEAD(self) -> None:
-        self.answer(body=False)
+        self.answer()
 
     def do_GET(self) -> None:
-        self.answer(body=True)
+        self.answer()
 
-    def answer(self, *, body: bool) -> None:
-        if "/stalled/" in self.path:
-            time.sleep(4)
+    def answer(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        owner = self.path.split("/")[1]
+        if owner != "api":  # huggingface_hub's own business
+            self.server.asked.append((self.command, self.path, headers))
+        if owner == "stalled":
+            self.server.released.wait(30)
+        elif owner in REFUSALS or not self.path.endswith(FILE):
+            self.head(*REFUSALS.get(owner, (404, {})), length=0)
+        elif owner == "lfs":
+            location = f"http://localhost:{self.server.server_port}/cdn/{FILE}"
+            linked = {"X-Linked-Etag": f'"{SHA256}"', "X-Linked-Size": str(len(CONTENT)), "Location": location}
+            self.head(302, {**linked, "X-Repo-Commit": "0" * 40}, length=0)
+        else:
+            self.deliver(owner, headers.get("range"))
+
+    def deliver(self, owner: str, asked: str | None) -> None:
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and owner != "forgetful" else 0
+        ranged = {"Content-Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if start else {}
+        etag = {"other": "1" * 64, "plain": "abc123"}.get(owner, SHA256)
+        common = {"ETag": f'"{etag}"', "X-Repo-Commit": "0" * 40, "Accept-Ranges": "bytes"}
+        body = CONTENT[start:].swapcase() if owner == "altered" else CONTENT[start:]
+        self.head(206 if start else 200, {**common, **ranged}, length=len(body))
+        if self.command == "HEAD":
             return
-        found = self.path == "/own/nano/resolve/main/ckpt/student_nano.pt"
-        self.send_response(200 if found else 503 if "/broken/" in self.path else 404)
-        if found:
-            self.send_header("ETag", f'"{SHA256}"')
-            self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("Accept-Ranges", "bytes")
-        elif "/broken/" not in self.path:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", str(len(CONTENT) if found else 0))
+        tries = len(self.server.gets())
+        if owner == "lifeless" or (owner in ("dropping", "forgetful", "hanging") and tries == 1):
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            if owner == "hanging":
+                self.server.released.wait(30)
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
+
+    def head(self, status: int, headers: dict[str, str], length: int) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(length)}.items():
+            self.send_header(name, value)
         self.end_headers()
-        if body and found:
-            self.wfile.write(CONTENT)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server
+        server.released.set()
         server.shutdown()
         thread.join()
 
 
-def ask(home: Path, endpoint: str, repo: str = "own/nano", sha256: str = SHA256, **more: str) -> dict[str, Any]:
+def environment(home: Path, endpoint: str, **more: str) -> dict[str, str]:
+    """Of a process that knows no hub but this one."""
     kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:3] != "HF_"}
-    environment = {**kept, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", **more}
+    return {**kept, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **more}
+
+
+def ask(home: Path, hub: Hub | str, repo: str = "own/nano", sha256: str = SHA256, **more: str) -> dict[str, Any]:
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT, repo, sha256], env=environment, capture_output=True, text=True, timeout=60
-    )
+        [sys.executable, "-c", CLIENT, repo, sha256],
+        env=environment(home, hub if isinstance(hub, str) else hub.endpoint, **more),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     assert time.monotonic() - start < 15
     if "message" in answer:
         assert "\n" not in answer["message"]
-    return answer
+    return {**answer, "log": done.stderr}
 
 
-def test_download_then_cache(tmp_path: Path, endpoint: str) -> None:
-    assert ask(tmp_path, endpoint)["content"].encode() == CONTENT
-    # From now on without a network, and in offline mode.
-    assert ask(tmp_path, "http://127.0.0.1:9")["content"].encode() == CONTENT
-    assert ask(tmp_path, endpoint, HF_HUB_OFFLINE="1")["content"].encode() == CONTENT
-    damaged = ask(tmp_path, endpoint, sha256="0" * 64)
-    assert damaged["code"] == 2
-    assert "not ckpt/student_nano.pt as published" in damaged["message"]
-    assert "Delete it" in damaged["message"]
+NOWHERE = "http://127.0.0.1:9"
+
+
+def test_download_then_cache(tmp_path: Path, hub: Hub) -> None:
+    found = ask(tmp_path, hub)
+    assert found["sha256"] == SHA256
+    assert Path(found["path"]).is_relative_to(tmp_path / "hub")
+    assert "could not be checked" not in found["log"]
+    assert ask(tmp_path, hub)["path"] == found["path"]
+    assert hub.gets() == [None]
+    # Without a network, and in offline mode.
+    assert ask(tmp_path, NOWHERE)["path"] == found["path"]
+    assert ask(tmp_path, hub, HF_HUB_OFFLINE="1")["path"] == found["path"]
+
+
+def test_a_cache_filled_by_others_is_used(tmp_path: Path, hub: Hub) -> None:
+    code = "import huggingface_hub, sys; print(huggingface_hub.hf_hub_download(*sys.argv[1:]))"
+    others = subprocess.run(
+        [sys.executable, "-c", code, "own/nano", FILE], env=environment(tmp_path, hub.endpoint),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ask(tmp_path, NOWHERE)["path"] == others.stdout.strip()
+
+
+def test_a_damaged_file_in_the_cache(tmp_path: Path, hub: Hub) -> None:
+    """It keeps its name, so only its content tells; and deleting the link alone would bring it back."""
+    path = Path(ask(tmp_path, hub)["path"])
+    path.write_bytes(CONTENT[:-1])
+    for sha256 in (SHA256, ""):
+        damaged = ask(tmp_path, hub, sha256=sha256)
+        assert damaged["code"] == 2
+        assert "this is not ckpt/student_nano.pt as published" in damaged["message"]
+        assert f"Delete {path.resolve()} and try again" in damaged["message"]
+    path.resolve().unlink()
+    assert ask(tmp_path, hub)["sha256"] == SHA256
+
+
+@pytest.mark.parametrize("owner", ["dropping", "forgetful"])
+def test_a_broken_connection_is_taken_up_again(tmp_path: Path, hub: Hub, owner: str) -> None:
+    found = ask(tmp_path, hub, f"{owner}/nano")
+    assert found["sha256"] == SHA256
+    first, second = hub.gets()
+    assert first is None
+    assert second is not None
+    assert 0 < int(second.removeprefix("bytes=").rstrip("-")) <= len(CONTENT) // 2
+    assert "Going on" in found["log"]
+
+
+def test_a_killed_download_is_resumed_by_the_next_run(tmp_path: Path, hub: Hub) -> None:
+    killed = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, "hanging/nano", SHA256], env=environment(tmp_path, hub.endpoint),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not any(part.stat().st_size > 30_000 for part in tmp_path.rglob("*.incomplete")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    there = next(tmp_path.rglob("*.incomplete")).stat().st_size
+    assert ask(tmp_path, hub, "hanging/nano")["sha256"] == SHA256
+    assert hub.gets() == [None, f"bytes={there}-"]
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_a_hub_that_never_gets_to_the_end(tmp_path: Path, hub: Hub) -> None:
+    """What arrives after each break is half of the rest: in the end nothing does."""
+    answer = ask(tmp_path, hub, "lifeless/nano")
+    assert answer["code"] == 75
+    assert "what has arrived is kept" in answer["message"]
+    assert next(tmp_path.rglob("*.incomplete")).stat().st_size > len(CONTENT) // 2
+
+
+def test_a_leftover_that_is_too_long(tmp_path: Path, hub: Hub) -> None:
+    blobs = tmp_path / "hub" / "models--own--nano" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{SHA256}.incomplete").write_bytes(CONTENT + b"!")
+    assert ask(tmp_path, hub)["sha256"] == SHA256
+    assert hub.gets() == [None]
+
+
+@pytest.mark.parametrize("there", [1000, len(CONTENT)])
+def test_a_leftover_of_something_else(tmp_path: Path, hub: Hub, there: int) -> None:
+    blobs = tmp_path / "hub" / "models--own--nano" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{SHA256}.incomplete").write_bytes(b"x" * there)
+    answer = ask(tmp_path, hub)
+    assert answer["code"] == 2
+    assert "another file than ckpt/student_nano.pt as published" in answer["message"]
+    assert "It was deleted; try again" in answer["message"]
+    assert ask(tmp_path, hub)["sha256"] == SHA256
+
+
+def test_large_files_lie_elsewhere_and_are_not_told_the_token(tmp_path: Path, hub: Hub) -> None:
+    assert ask(tmp_path, hub, "lfs/nano", HF_TOKEN="hf_mine")["sha256"] == SHA256
+    tokens = {(path.split("/")[1], headers.get("authorization")) for _, path, headers in hub.asked}
+    assert tokens == {("lfs", "Bearer hf_mine"), ("cdn", None)}
+
+
+@pytest.mark.parametrize("owner", ["altered", "other"])
+def test_another_content_is_refused_and_not_kept(tmp_path: Path, hub: Hub, owner: str) -> None:
+    answer = ask(tmp_path, hub, f"{owner}/nano")
+    assert answer["code"] == 2
+    assert "another file than ckpt/student_nano.pt as published" in answer["message"]
+    assert f"expected {SHA256[:12]}…" in answer["message"]
+    assert ask(tmp_path, NOWHERE, f"{owner}/nano")["code"] == 75
+    if owner == "other":  # the hub says so beforehand
+        assert not hub.gets()
+
+
+@pytest.mark.parametrize("owner", ["own", "plain"])
+def test_without_a_known_sha256_a_warning(tmp_path: Path, hub: Hub, owner: str) -> None:
+    for where in (hub, NOWHERE):
+        found = ask(tmp_path, where, f"{owner}/nano", sha256="")
+        assert "could not be checked: no SHA-256 is known of ckpt/student_nano.pt" in found["log"]
+        assert f"That of this file is {SHA256}" in found["log"]
+
+
+def test_without_a_known_sha256_the_hub_s_own_counts(tmp_path: Path, hub: Hub) -> None:
+    answer = ask(tmp_path, hub, "altered/nano", sha256="")
+    assert answer["code"] == 2
+    assert "another file than" in answer["message"]
 
 
 def test_without_a_network(tmp_path: Path) -> None:
-    answer = ask(tmp_path, "http://127.0.0.1:9")
+    answer = ask(tmp_path, NOWHERE)
     assert answer["code"] == 75
     for part in (
         "ckpt/student_nano.pt",
@@ -116,25 +290,38 @@ def test_without_a_network(tmp_path: Path) -> None:
         assert part in answer["message"]
 
 
-def test_in_offline_mode(tmp_path: Path, endpoint: str) -> None:
-    answer = ask(tmp_path, endpoint, HF_HUB_OFFLINE="1")
+def test_in_offline_mode(tmp_path: Path, hub: Hub) -> None:
+    answer = ask(tmp_path, hub, HF_HUB_OFFLINE="1")
     assert answer["code"] == 2
     assert "HF_HUB_OFFLINE forbids" in answer["message"]
     assert "--weights FILE" in answer["message"]
+    assert not hub.asked
 
 
-@pytest.mark.parametrize(("repo", "code"), [("no/such", 69), ("broken/nano", 75), ("stalled/nano", 75)])
-def test_a_hub_that_does_not_deliver(tmp_path: Path, endpoint: str, repo: str, code: int) -> None:
-    answer = ask(tmp_path, endpoint, repo=repo)
-    assert answer["code"] == code, answer
-    assert repo in answer["message"]
+@pytest.mark.parametrize("owner", ["absent", "gated", "empty", "gone"])
+def test_what_the_hub_does_not_give_out_is_fetched_by_hand(tmp_path: Path, hub: Hub, owner: str) -> None:
+    answer = ask(tmp_path, hub, f"{owner}/nano", sha256="")
+    assert answer["code"] == 69, answer
+    for part in (
+        f"HTTP {REFUSALS[owner][0]}",
+        f"Open https://huggingface.co/{owner}/nano in a browser, download student_nano.pt",
+        "`tessera embed --weights FILE ...`",
+    ):
+        assert part in answer["message"]
+
+
+@pytest.mark.parametrize("owner", ["broken", "stalled"])
+def test_a_hub_in_trouble(tmp_path: Path, hub: Hub, owner: str) -> None:
+    answer = ask(tmp_path, hub, f"{owner}/nano")
+    assert answer["code"] == 75, answer
+    assert f"{owner}/nano" in answer["message"]
     assert "--weights FILE" in answer["message"]
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path, endpoint: str) -> None:
+def test_a_cache_that_cannot_be_written(tmp_path: Path, hub: Hub) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
-    answer = ask(file, endpoint)
+    answer = ask(file, hub)
     assert answer["code"] == 2
     for part in ("ckpt/student_nano.pt", "cache cannot be used", str(file), "HF_HOME"):
         assert part in answer["message"]

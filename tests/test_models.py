@@ -28,7 +28,7 @@ from tessera_cli.models.layout import official_names, official_shapes, tensor_sh
 from tessera_cli.models.parts import day_of_year_table
 from tessera_cli.models.spec import LARGE, MEDIUM, NANO, SMALL, HubFile
 from tessera_cli.models.statistics import V2_STUDENT
-from tests import reference_encoder
+from tests import reference
 
 
 def save_official(path: Path, args: dict[str, object], tensors: dict[str, np.ndarray]) -> Path:
@@ -37,13 +37,14 @@ def save_official(path: Path, args: dict[str, object], tensors: dict[str, np.nda
 
 
 def student_file(path: Path, config: EncoderConfig) -> Path:
-    sizes = reference_encoder.random_student(
+    sizes = reference.random_weights(
+        "v2_student",
         1,
         latent=config.latent,
         layers=config.layers,
         heads=config.heads,
         feedforward=config.feedforward,
-        qk=config.qk_norm,
+        qk_norm=config.qk_norm,
     )
     return save_official(path, *sizes)
 

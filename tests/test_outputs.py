@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import errno
-import glob
 import gzip
 import hashlib
-import importlib.util
+import io
 import json
 import os
 import shutil
@@ -16,69 +16,43 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pystac
 import pytest
 import rasterio
-import shapely
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from affine import Affine
 from rasterio.enums import Interleaving
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as Part
 from rio_cogeo import cog_validate
 
 from tessera_cli import __version__, atomic
-from tessera_cli.coverage import Coverage
+from tessera_cli.dpixel import tile_name
 from tessera_cli.errors import DiskFullError, TileError, UsageError
-from tessera_cli.grid import Tile, tiles_touching, to_utm
-from tessera_cli.models import load_model, spec_named
-from tessera_cli.outputs import geotiff, vrt
-from tessera_cli.outputs.item import Asset, TileRecord
-from tessera_cli.outputs.layers import COUNTS, EMB, SCALES, raster_name, tile_name, vrt_name
-from tessera_cli.outputs.tags import model_tags, window_tags
-from tessera_cli.settings import Settings
+from tessera_cli.grid import AnyTile, ForeignTile, Tile
+from tessera_cli.outputs import formats, geotiff, npy
+from tessera_cli.outputs.asset import Asset
+from tessera_cli.outputs.layers import CODES, COUNTS, SCALES, VALUES, file_name, grid_place, owners
+from tessera_cli.outputs.tags import window_tags
 from tessera_cli.window import Window
-
-TILE = Tile(32631, 112, 1098)
-WINDOW = Window.from_name("2023")
-REQUESTED = np.zeros((512, 512), bool)
-REQUESTED[:200, 30:300] = True
-
-
-def arrays(seed: int, dims: int = 16, requested: np.ndarray = REQUESTED) -> dict[str, Any]:
-    """Codes, scales and counts of a tile; some requested pixels have no embedding."""
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(-127, 128, (dims, 512, 512), np.int8)
-    scales = rng.uniform(0.001, 0.2, (512, 512)).astype(np.float32)
-    missing = ~requested | (rng.random((512, 512)) < 0.1)
-    codes[:, missing], scales[missing] = -128, np.nan
-    counts = rng.integers(0, 90, (3, 512, 512), np.uint16)
-    return {"codes": codes, "scales": scales, "counts": counts, "requested": requested}
-
-
-def settings(dims: int = 16, model: str = "v2-medium", **changes: Any) -> Settings:
-    """Settings with a model that has a name and no network."""
-    spec = replace(spec_named("v2-medium"), name=model, config=None, **changes)
-    return Settings(replace(load_model("null"), spec=spec, sha256="ab" * 32), "mpc", dims)
-
-
-def tags(dims: int = 16, **changes: Any) -> dict[str, str]:
-    return model_tags(settings(dims, **changes))
-
-
-def write(folder: Path, tile: Tile = TILE, seed: int = 0, **changes: Any) -> tuple[Asset, ...]:
-    made = arrays(seed) | changes
-    return geotiff.write_rasters(folder, tile, WINDOW, **made, tags=tags(len(made["codes"])), compress="deflate")
-
-
-def values(made: dict[str, Any]) -> np.ndarray:
-    """The embeddings, float32 (R, H, W), NaN where there is none."""
-    return made["codes"].astype(np.float32) * made["scales"]
-
+from tests.outputs import (
+    FORMATS,
+    NAME,
+    NOWHERE,
+    PLACED,
+    REQUESTED,
+    TILE,
+    WINDOW,
+    arrays,
+    encoded,
+    foreign,
+    identity,
+    record,
+    tags,
+    values,
+    write,
+)
 
 # --- whole or not at all ----------------------------------------------------------------------------------------------
 
@@ -214,7 +188,7 @@ def tiff_fields(data: bytes) -> dict[int, tuple[int, ...]]:
 @pytest.mark.parametrize(("compress", "number"), [("zstd", 50000), ("deflate", 8), ("none", 1)])
 def test_layout_of_the_codes(tmp_path: Path, compress: geotiff.Compress, number: int) -> None:
     made = arrays(1)
-    data = geotiff.encode_tif(EMB, made["codes"], TILE, tags(), compress)
+    data = geotiff.encode_tif(CODES, made["codes"], TILE, tags(), compress)
     fields = tiff_fields(data)
     assert fields[259] == (number,)
     assert fields[284] == (2,)  # planes: one band after the other
@@ -250,10 +224,10 @@ def test_all_three_are_cloud_optimised(tmp_path: Path) -> None:
 def test_scales_and_counts(tmp_path: Path) -> None:
     made = arrays(2)
     write(tmp_path, seed=2)
-    with rasterio.open(tmp_path / raster_name(TILE, WINDOW, "scales")) as dataset:
+    with rasterio.open(tmp_path / file_name(NAME, "scales", "geotiff")) as dataset:
         assert (dataset.dtypes, np.isnan(dataset.nodata)) == (("float32",), True)
         np.testing.assert_array_equal(dataset.read(1), made["scales"])
-    with rasterio.open(tmp_path / raster_name(TILE, WINDOW, "counts")) as dataset:
+    with rasterio.open(tmp_path / file_name(NAME, "counts", "geotiff")) as dataset:
         assert dataset.dtypes == ("uint16",) * 3
         assert dataset.descriptions == ("s2", "s1_asc", "s1_desc")
         counts = dataset.read(masked=True)
@@ -263,7 +237,7 @@ def test_scales_and_counts(tmp_path: Path) -> None:
 
 def test_nothing_takes_no_space() -> None:
     codes = np.full((128, 512, 512), -128, np.int8)
-    assert len(geotiff.encode_tif(EMB, codes, TILE, tags(dims=128))) < 20_000  # 33.5 MB of pixels
+    assert len(geotiff.encode_tif(CODES, codes, TILE, tags(dims=128))) < 20_000  # 33.5 MB of pixels
     for layer in (SCALES, COUNTS):
         empty = np.full((len(layer.names), 512, 512), layer.nodata, layer.dtype)
         assert len(geotiff.encode_tif(layer, empty, TILE, tags())) < 4_000
@@ -275,12 +249,12 @@ def test_bytes_depend_on_the_data_alone() -> None:
         "import hashlib, numpy as np; from tessera_cli.grid import Tile;"
         "from tessera_cli.outputs import geotiff, layers;"
         "codes = np.random.default_rng(3).integers(-9, 9, (48, 512, 512), np.int8); codes[:, 256:] = -128;"
-        "data = geotiff.encode_tif(layers.EMB, codes, Tile(32631, 112, 1098), {'A': 'b'});"
+        "data = geotiff.encode_tif(layers.CODES, codes, Tile(32631, 112, 1098), {'A': 'b'});"
         "print(hashlib.sha256(data).hexdigest())"
     )
     codes = np.random.default_rng(3).integers(-9, 9, (48, 512, 512), np.int8)
     codes[:, 256:] = -128
-    here = hashlib.sha256(geotiff.encode_tif(EMB, codes, TILE, {"A": "b"})).hexdigest()
+    here = hashlib.sha256(geotiff.encode_tif(CODES, codes, TILE, {"A": "b"})).hexdigest()
     environment = os.environ | {"GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": "1"}
     there = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == here
@@ -288,7 +262,7 @@ def test_bytes_depend_on_the_data_alone() -> None:
 
 def test_tags(tmp_path: Path) -> None:
     write(tmp_path, **arrays(0, dims=3))
-    with rasterio.open(tmp_path / raster_name(TILE, WINDOW, "emb")) as dataset:
+    with rasterio.open(tmp_path / file_name(NAME, "emb", "geotiff")) as dataset:
         written = dataset.tags()
     assert written == {
         "AREA_OR_POINT": "Area",
@@ -305,16 +279,40 @@ def test_tags(tmp_path: Path) -> None:
         "TESSERA_PREPROCESSING": "official",
         "TESSERA_DEQUANTIZE": "value = code * scale (band 1 of utm31n_c0112_r1098_2023_scales.tif)",
     }
-    assert tags(model="v1.1-mpc")["TESSERA_MODEL"] == "https://geotessera.org/model/1.1"
-    assert tags(model="v1.1-mpc")["TESSERA_DATASET_VERSION"] == "1.1"
-    demo = tags(model="oak", demonstration_only=True)  # the card says so, whatever the name
+    demo = tags(model="oak", note="for demonstration only")  # the card says so, whatever the name
     assert (demo["TESSERA_NOTE"], demo["TESSERA_MODEL"]) == ("for demonstration only", "urn:tessera-embed:model:oak")
     assert not any("/home" in value for value in tags(model="/home/me/runs/oak").values())
 
 
+@pytest.mark.parametrize(
+    ("model", "source", "version", "path", "variant"),
+    [
+        ("v1.0", "mpc", "1.0", "v1.0", "local-mpc"),
+        ("v1.0-qat", "mpc", "1.0-qat", "v1.0", "local-mpc"),
+        ("v1.1-mpc", "mpc", "1.1", "v1.1", "local-mpc"),
+        ("v1.1-aws", "aws", "1.1", "v1.1", "local-aws"),
+        ("v1.1-mpc", "aws", "1.1-mpc", "v1.1", "local-aws"),  # with --force-source
+        ("v1.1-aws", None, "1.1-aws", "v1.1", "local-unknown"),
+        ("v2-teacher", None, "2.0-teacher", "v2", "local-unknown"),
+        ("oak", "mpc", "oak", "oak", "local-mpc"),
+    ],
+)
+def test_what_does_not_belong_together_has_other_tags(
+    model: str, source: str | None, version: str, path: str, variant: str
+) -> None:
+    """geotessera merges what has the same version and variant, and what has none."""
+    found = tags(model=model, source=source)
+    assert found["TESSERA_DATASET_VERSION"] == version
+    assert found["TESSERA_DATASET_VERSION_PATH"] == path
+    assert found["TESSERA_DATASET_VARIANT"] == variant
+    assert found.get("TESSERA_SOURCE") == source
+    if path != "oak":
+        assert found["TESSERA_MODEL"] == f"https://geotessera.org/model/{version[:3]}"
+
+
 def test_wrong_arrays_are_refused() -> None:
     with pytest.raises(ValueError, match="int8"):
-        geotiff.encode_tif(EMB, np.zeros((4, 512, 512), np.int16), TILE, {})
+        geotiff.encode_tif(CODES, np.zeros((4, 512, 512), np.int16), TILE, {})
     with pytest.raises(ValueError, match="512"):
         geotiff.encode_tif(SCALES, np.zeros((1, 512, 256), np.float32), TILE, {})
 
@@ -322,8 +320,19 @@ def test_wrong_arrays_are_refused() -> None:
 # --- reading back -----------------------------------------------------------------------------------------------------
 
 
-def check(folder: Path, assets: tuple[Asset, ...], requested: np.ndarray = REQUESTED) -> None:
-    geotiff.read_back(folder, TILE, WINDOW, dims=16, requested=requested, assets=assets)
+def check(folder: Path, assets: tuple[Asset, ...], made: dict[str, Any] | None = None, **changes: Any) -> None:
+    """Read files back against a record of `made`."""
+    made = made or arrays(0)
+    there = int((~np.isnan(made["scales"])).sum())
+    defaults = {"assets": assets, "requested": made["requested"], "pixels": there}
+    formats.read_back(folder, record(**defaults | changes))
+
+
+def rewritten(folder: Path, assets: tuple[Asset, ...], role: str, data: bytes) -> tuple[Asset, ...]:
+    """The assets after one file was replaced, with its new checksum: what only reading the pixels can tell."""
+    old = next(asset for asset in assets if asset.role == role)
+    (folder / old.name).write_bytes(data)
+    return tuple(Asset.of(a.role, a.name, data) if a is old else a for a in assets)
 
 
 def test_read_back_sees_damaged_files(tmp_path: Path) -> None:
@@ -335,15 +344,29 @@ def test_read_back_sees_damaged_files(tmp_path: Path) -> None:
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(TileError, match=r"_emb\.tif is not sound: its SHA-256 is .*Remove it and run again"):
         check(tmp_path, assets)
-    path.write_bytes(good[:5000])
-    truncated = (Asset.of("emb", path.name, good[:5000]), *assets[1:])
+    truncated = rewritten(tmp_path, assets, "emb", good[:5000])
     with pytest.raises(TileError, match="it cannot be read"):
         check(tmp_path, truncated)
     path.unlink()
     with pytest.raises(TileError, match="it cannot be read"):
         check(tmp_path, assets)
-    with pytest.raises(TileError, match=r"rasters \['counts', 'scales'\] recorded"):
+    with pytest.raises(TileError, match=r"files \[.*_counts\.tif', '.*_scales\.tif'\] recorded, not"):
         check(tmp_path, assets[1:])
+
+
+def test_read_back_sees_a_record_that_says_something_else(tmp_path: Path) -> None:
+    assets = write(tmp_path)
+    for changes, what in (
+        ({"pixels": 3}, r"it holds \d+ embeddings, and 3 are recorded"),
+        ({"identity": identity(dims=8)}, "its bands is"),
+        ({"identity": identity(dtype="float32")}, "recorded, not"),
+        ({"identity": identity(format="npy")}, "recorded, not"),
+        ({"tile": Tile(32631, 113, 1098)}, "recorded, not"),
+        ({"status": "empty"}, "it says that the tile is empty"),
+    ):
+        with pytest.raises(TileError, match=what):
+            check(tmp_path, assets, **changes)
+    formats.read_back(tmp_path, record(status="empty", pixels=0, assets=()))
 
 
 def test_read_back_sees_another_layout(tmp_path: Path) -> None:
@@ -361,298 +384,308 @@ def test_read_back_sees_another_layout(tmp_path: Path) -> None:
         with rasterio.open(path, "w", **profile | change) as dataset:
             dataset.descriptions = names
             dataset.write(data.astype(dataset.dtypes[0]))
-        changed = (Asset.of("emb", path.name, path.read_bytes()), *assets[1:])
         with pytest.raises(TileError, match=f"its {what} is "):
-            check(tmp_path, changed)
+            check(tmp_path, rewritten(tmp_path, assets, "emb", path.read_bytes()))
 
 
-def test_rasters_that_disagree_are_not_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_rasters_that_disagree_are_not_accepted(tmp_path: Path, dtype: str) -> None:
     made = arrays(0)
+    assets = write(tmp_path, dtype=dtype)
     row, column = np.argwhere(~np.isnan(made["scales"]))[0]
-
-    def changed(name: str, where: Any, value: float) -> dict[str, Any]:
-        copy = made[name].copy()
+    emb, layer = (made["codes"], CODES) if dtype == "int8" else (values(made), VALUES)
+    counts = np.where(REQUESTED, made["counts"], np.uint16(65535))
+    scales = made["scales"][None]
+    cases = [
+        ("emb", layer, emb, (3, row, column), layer.nodata, "a part of the bands"),
+        ("emb", layer, emb, np.s_[:, row, column], layer.nodata, "exactly where codes" if dtype == "int8" else "holds"),
+        ("emb", layer, emb, np.s_[:, 500, 500], 1, "outside the requested"),
+        ("counts", COUNTS, counts, (0, row, column), 65535, "counts are not present"),
+        ("counts", COUNTS, counts, (0, 500, 500), 0, "counts are not present"),
+    ]
+    if dtype == "int8":
+        cases += [
+            ("scales", SCALES, scales, (0, row, column), 0, "finite and positive"),
+            ("scales", SCALES, scales, (0, row, column), np.inf, "finite and positive"),
+            ("scales", SCALES, scales, (0, row, column), np.nan, "missing exactly where codes are"),
+            ("scales", SCALES, scales, (0, 500, 500), 1, "missing exactly where codes are"),
+        ]
+    else:
+        cases += [("emb", layer, emb, (3, row, column), -np.inf, "some values are infinite")]
+    for role, kind, array, where, value, what in cases:
+        copy = array.copy()
         copy[where] = value
-        return {name: copy}
-
-    for change, what in (
-        (changed("scales", (row, column), 0), "finite and positive"),
-        (changed("scales", (row, column), np.inf), "finite and positive"),
-        (changed("scales", (row, column), np.nan), "missing exactly where codes are"),
-        (changed("scales", (500, 500), 1), "missing exactly where codes are"),
-        (changed("codes", (3, row, column), -128), "a part of the bands"),
-        (changed("requested", (row, column), False), "outside the requested"),
-        (changed("counts", (0, row, column), 65535), "counts are not present"),
-    ):
+        data = geotiff.encode_tif(kind, copy, TILE, {})
+        good = next(tmp_path / asset.name for asset in assets if asset.role == role).read_bytes()
         with pytest.raises(TileError, match=what):
-            write(tmp_path, **change)
+            check(tmp_path, rewritten(tmp_path, assets, role, data), identity=identity(dtype=dtype))
+        rewritten(tmp_path, assets, role, good)
+
+
+@pytest.mark.parametrize(("format", "dtype"), FORMATS)
+def test_what_cannot_be_stored_leaves_nothing(tmp_path: Path, format: formats.Format, dtype: str) -> None:
+    made = arrays(0)
+    pixels = ~np.isnan(made["scales"])
+    row, column = np.argwhere(pixels)[0]
+    unasked = REQUESTED.copy()
+    unasked[row, column] = False
+    bad = [encoded(made | {"requested": unasked}, dtype=dtype)]
+    good = encoded(made, dtype=dtype)
+    if dtype == "int8":
+        scales = made["scales"][pixels]
+        for value in (0, np.inf, np.nan, -1):
+            bad.append(replace(good, scales=np.where(np.arange(len(scales)) == 5, np.float32(value), scales)))
+    else:
+        for where, value in (((5, 3), np.nan), ((5, 0), np.nan), (5, np.nan), ((5, 3), np.inf)):
+            numbers = good.values.copy()
+            numbers[where] = value
+            bad.append(replace(good, values=numbers))
+    if (format, dtype) == ("geotiff", "int8"):  # -128 means that there is none
+        for where in ((5, 3), 5):
+            codes = good.values.copy()
+            codes[where] = -128
+            bad.append(replace(good, values=codes))
+    for tile in bad:
+        with pytest.raises(TileError, match="is not sound"):
+            formats.write(format, tmp_path, tile)
         assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [DiskFullError, KeyboardInterrupt])
-def test_what_is_not_written_to_the_end_leaves_nothing(tmp_path: Path, monkeypatch: Any, error: type) -> None:
-    def fail_at_counts(path: Path, data: bytes) -> None:
-        if path.name.endswith("_counts.tif"):
+@pytest.mark.parametrize(("format", "last"), [("geotiff", "_counts.tif"), ("npy", "_scales.npy")])
+def test_what_is_not_written_to_the_end_leaves_nothing(
+    tmp_path: Path, monkeypatch: Any, error: type, format: formats.Format, last: str
+) -> None:
+    def fail_at_the_last(path: Path, data: bytes) -> None:
+        if path.name.endswith(last):
             raise error
         atomic.write_bytes(path, data)
 
-    write(tmp_path)  # by an earlier run: without the record, which was set aside, they are worth nothing
-    monkeypatch.setattr(geotiff, "write_bytes", fail_at_counts)
+    formats.write(format, tmp_path, encoded(arrays(0)))  # by an earlier run: without its record it is worth nothing
+    assert (tmp_path / f"{NAME}{last}").exists()
+    for module in (geotiff, npy):
+        monkeypatch.setattr(module, "write_bytes", fail_at_the_last)
     with pytest.raises(error):
-        write(tmp_path, seed=1)
+        formats.write(format, tmp_path, encoded(arrays(1)))
     assert not list(tmp_path.iterdir())
 
 
-# --- the record -------------------------------------------------------------------------------------------------------
-
-
-def record(**changes: Any) -> TileRecord:
-    dates = np.array(["2023-02-01", "2023-05-12", "2023-05-12", "2023-12-30"], "datetime64[D]")
-    made = TileRecord(
-        tile=TILE, window=WINDOW, status="done", identity=settings().identity(), device="cpu", software=__version__,
-        pixels=int(np.int64(7)), requested=REQUESTED, note="for demonstration only",
-        observations={"s2": Coverage.of(dates, WINDOW), "s1_asc": Coverage.of(dates[:0], WINDOW)},
-        scenes=("S2A_1", "S2B_2"), input_digest="ab" * 32,
-        holes={"S2B_2": "B04: 404"}, warnings=("s2: gap of 232 days",),
-        assets=(Asset.of("emb", raster_name(TILE, WINDOW, "emb"), b"1"), Asset.of("scales", "s.tif", b"22")),
-    )  # fmt: skip
-    return replace(made, **changes)
-
-
-def validate(item: dict[str, Any]) -> pystac.Item:
-    """Against the STAC 1.1.0 schema that pystac carries; no network."""
-    JsonSchemaSTACValidator().validate_core(item, pystac.STACObjectType.ITEM, "1.1.0")
-    return pystac.Item.from_dict(item, migrate=False)
-
-
-def test_the_record_is_a_stac_item(tmp_path: Path) -> None:
-    assets = write(tmp_path)
-    path = tmp_path / f"{tile_name(TILE, WINDOW)}.json"
-    atomic.write_json(path, record(assets=assets).to_item())
-    validate(json.loads(path.read_text()))
-    item = pystac.Item.from_file(path)
-    assert item.id == "utm31n_c0112_r1098_2023"
-    assert item.datetime is None
-    assert item.common_metadata.start_datetime == dt.datetime(2023, 1, 1, tzinfo=dt.timezone.utc)
-    assert item.common_metadata.end_datetime == dt.datetime(2023, 12, 31, 23, 59, 59, tzinfo=dt.timezone.utc)
-    assert item.common_metadata.gsd == 10
-    assert item.properties["processing:software"] == {"tessera-embed": __version__}
-    assert item.properties["emb:model"]["sha256"] == "ab" * 32
-    assert item.properties["emb:identity"] == settings().identity()
-    assert list(item.assets) == ["embedding", "scales", "counts"]
-    for key, asset in item.assets.items():
-        file = Path(asset.get_absolute_href() or "")
-        digest = bytes.fromhex(asset.ext.file.checksum or "")
-        assert digest[:2] == bytes([0x12, 32])  # multihash: SHA-256
-        assert digest[2:] == hashlib.sha256(file.read_bytes()).digest()
-        assert asset.ext.file.size == file.stat().st_size
-        with rasterio.open(file) as dataset:
-            assert asset.extra_fields["data_type"] == dataset.dtypes[0]
-            assert str(float(asset.extra_fields["nodata"])) == str(dataset.nodata)
-            assert [band["name"] for band in asset.extra_fields["bands"]] == list(dataset.descriptions)
-            projection = asset.ext.proj
-            assert (projection.code, projection.shape) == (dataset.crs.to_string(), list(dataset.shape))
-            assert (projection.transform, projection.bbox) == (list(dataset.transform)[:6], list(dataset.bounds)), key
-        assert shapely.box(*item.bbox or ()).covers(shapely.geometry.shape(item.geometry))
-
-
-def test_the_record_survives_the_round_trip() -> None:
-    for made in (
-        record(),
-        record(status="empty", pixels=0, assets=(), requested=np.eye(512, dtype=bool), scenes=(), holes={}),
-        record(tile=Tile(32733, 90, 1200), window=Window.from_name("20230701-20240630")),
+def test_a_tile_of_wrong_arrays_is_not_made() -> None:
+    made = encoded(arrays(0))
+    for change, what in (
+        ({"values": made.values[:-1]}, "values"),
+        ({"values": made.values[:, 0]}, "values"),
+        ({"values": made.values.astype(np.int16)}, "values"),
+        ({"scales": None}, "values"),
+        ({"scales": made.scales.astype(np.float64)}, "scales"),
+        ({"counts": made.counts[:2]}, "counts"),
+        ({"requested": made.requested[:, :500]}, "requested"),
+        ({"pixels": made.pixels.astype(np.uint8)}, "pixels"),
     ):
-        item = json.loads(json.dumps(made.to_item()))
-        validate(item)
-        back = TileRecord.from_item(item)
-        assert back.to_item() == made.to_item()
-        np.testing.assert_array_equal(back.requested, made.requested)
-        for field in fields(TileRecord):
-            if field.name != "requested":
-                assert getattr(back, field.name) == getattr(made, field.name)
-    assert "emb:note" not in record(note="").to_item()["properties"]
+        with pytest.raises(ValueError, match=f"{what}: "):
+            replace(made, **change)
 
 
-@pytest.mark.parametrize(("epsg", "lon", "lat"), [(32660, 179.99, -17.0), (32701, -179.99, -17.0), (32660, 179.99, 65)])
-def test_tiles_on_the_antimeridian_are_cut_there(epsg: int, lon: float, lat: float) -> None:
-    epsg = epsg if lat > 0 else 32700 + epsg % 100
-    point = shapely.Point(to_utm(epsg).transform(lon, lat)).buffer(3000)
-    crossing = 0
-    for tile in tiles_touching(point, epsg):
-        item = record(tile=tile).to_item()
-        validate(item)
-        west, south, east, north = item["bbox"]
-        shape = shapely.geometry.shape(item["geometry"])
-        assert shape.is_valid
-        assert -180 <= west <= 180
-        assert -180 <= east <= 180
-        assert south < lat + 0.1 < north + 0.2
-        parts = list(getattr(shape, "geoms", [shape]))
-        assert all(part.exterior.is_ccw and part.bounds[2] - part.bounds[0] < 1 for part in parts)
-        crossing += len(parts) == 2
-        assert (west > east) == (len(parts) == 2)  # RFC 7946 5.2
-        if west > east:
-            assert sorted((part.bounds[0], part.bounds[2]) for part in parts) == [(-180, east), (west, 180)]
-    assert crossing
+# --- float32 and official tiles ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda item: [],
-        lambda item: "{",
-        lambda item: item | {"id": "S2A_MSIL2A_2023"},
-        lambda item: item | {"properties": {}},
-        lambda item: item | {"properties": item["properties"] | {"emb:requested": "eJw="}},
-        lambda item: item | {"properties": item["properties"] | {"emb:identity": None}},
-        lambda item: item | {"assets": {"embedding": {}}},
-    ],
-)
-def test_other_json_is_no_record(damage: Any) -> None:
-    with pytest.raises(UsageError, match="not the record of a tile"):
-        TileRecord.from_item(damage(record().to_item()))
+def test_float32_rasters(tmp_path: Path) -> None:
+    made = arrays(3)
+    assets = formats.write("geotiff", tmp_path, encoded(made, dtype="float32"))
+    assert [asset.name for asset in assets] == [f"{NAME}_emb.tif", f"{NAME}_counts.tif"]
+    assert len(list(tmp_path.iterdir())) == 2
+    for asset in assets:
+        assert cog_validate(tmp_path / asset.name, strict=True) == (True, [], [])
+    with rasterio.open(tmp_path / assets[0].name) as dataset:
+        assert (set(dataset.dtypes), np.isnan(dataset.nodata)) == ({"float32"}, True)
+        assert dataset.interleaving == Interleaving.band
+        assert dataset.descriptions == tuple(f"Tessera_Band_{i}" for i in range(16))
+        assert "TESSERA_DEQUANTIZE" not in dataset.tags()
+        assert dataset.tags()["TESSERA_YEAR"] == "2023"
+        np.testing.assert_array_equal(dataset.read(), values(made))
+        np.testing.assert_array_equal(dataset.read(1, masked=True).mask, np.isnan(made["scales"]))
+    sizes = np.array(tiff_fields((tmp_path / assets[0].name).read_bytes())[325]).reshape(16, 2, 2)
+    assert not sizes[:, 1].any()  # rows 256.. were not requested
+    check(tmp_path, assets, made, identity=identity(dtype="float32"))
 
 
-# --- the virtual raster -----------------------------------------------------------------------------------------------
-
-GAP = [Tile(32631, 112, 1098), Tile(32631, 113, 1098), Tile(32631, 113, 1097)]  # the south-western one is missing
-
-
-def around(tiles: list[Tile]) -> vrt.Bounds:
-    west, south, east, north = zip(*(tile.bounds for tile in tiles), strict=True)
-    return (min(west), min(south), max(east), max(north))
-
-
-def make_vrt(
-    folder: Path, tiles: list[Tile], bounds: vrt.Bounds | None = None, dims: int = 3
-) -> tuple[Path, np.ndarray]:
-    """Files of some tiles and their VRT; its path and what the box around the tiles should hold, (R, H, W)."""
-    west, north = min(tile.column for tile in tiles), max(tile.row for tile in tiles)
-    height = 512 * (north - min(tile.row for tile in tiles) + 1)
-    width = 512 * (max(tile.column for tile in tiles) - west + 1)
-    expected = np.full((dims, height, width), np.nan, np.float32)
-    for seed, tile in enumerate(tiles):
-        requested = np.random.default_rng(seed).random((512, 512)) < 0.8
-        made = arrays(seed, dims, requested)
-        write(folder, tile, **made)
-        row, column = (north - tile.row) * 512, (tile.column - west) * 512
-        expected[:, row : row + 512, column : column + 512] = values(made)
-    path = folder / vrt_name(tiles[0], WINDOW)
-    xml = vrt.embedding_vrt(tiles, WINDOW, dims=dims, tags=tags(dims), bounds=bounds or around(tiles))
-    atomic.write_bytes(path, xml.encode())
-    return path, expected
+def test_rasters_are_those_of_the_arrays(tmp_path: Path) -> None:
+    """Byte for byte what the layers give that are put together here, pixel by pixel."""
+    made = arrays(5)
+    write(tmp_path, **made)
+    own = tags() | window_tags(WINDOW) | {"TESSERA_DEQUANTIZE": f"value = code * scale (band 1 of {NAME}_scales.tif)"}
+    counts = made["counts"].copy()
+    counts[:, ~REQUESTED] = 65535
+    for role, layer, array in (
+        ("emb", CODES, made["codes"]), ("scales", SCALES, made["scales"][None]), ("counts", COUNTS, counts),
+    ):  # fmt: skip
+        data = geotiff.encode_tif(layer, array, TILE, own, "deflate")
+        assert (tmp_path / f"{NAME}_{role}.tif").read_bytes() == data
 
 
-def test_vrt_of_one_tile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    west, _, _, north = TILE.bounds
-    path, expected = make_vrt(
-        tmp_path, [TILE], bounds=(west + 503, north - 4001, west + 2500, north - 100.0000001), dims=128
-    )
-    assert path.name == "utm31n_2023.vrt"
-    with rasterio.open(path) as dataset:
-        assert (dataset.count, set(dataset.dtypes)) == (128, {"float32"})
-        assert all(np.isnan(nodata) for nodata in dataset.nodatavals)
-        assert dataset.descriptions == tuple(f"Tessera_Band_{i}" for i in range(128))
-        assert dataset.crs.to_epsg() == 32631
-        assert tuple(dataset.bounds) == (west + 500, north - 4010, west + 2500, north - 100)
-        assert dataset.tags() == tags(dims=128) | window_tags(WINDOW) | {"AREA_OR_POINT": "Area"}
-        np.testing.assert_array_equal(dataset.read(), expected[:, 10:401, 50:250])
-    assert not caplog.records
+@pytest.mark.parametrize("compress", ["zstd", "deflate", "none"])
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("shape", [(3, 4), (37, 500), (500, 500), (257, 16)])
+def test_rasters_of_official_tiles(
+    tmp_path: Path, shape: tuple[int, int], dtype: str, compress: formats.Compress
+) -> None:
+    tile = replace(PLACED, shape=shape)
+    made = foreign(tile)
+    assets = formats.write("geotiff", tmp_path, encoded(made, tile, dtype), compress=compress)
+    assert assets[0].name == "field_emb.tif"
+    for asset in assets:
+        assert cog_validate(tmp_path / asset.name, strict=True) == (True, [], [])
+        with rasterio.open(tmp_path / asset.name) as dataset:
+            assert (dataset.shape, dataset.crs.to_epsg(), dataset.transform) == (shape, 32733, tile.transform)
+            assert dataset.interleaving == Interleaving.band
+            assert not {"TESSERA_YEAR", "TESSERA_WINDOW"} & dataset.tags().keys()
+    with rasterio.open(tmp_path / assets[0].name) as dataset:
+        np.testing.assert_array_equal(dataset.read(), made["codes"] if dtype == "int8" else values(made))
+    own = record(tile=tile, window=None, identity=identity(5, dtype), assets=assets)
+    check(tmp_path, assets, made, tile=tile, window=None, identity=own.identity)
 
 
-def test_vrt_of_three_tiles_and_a_gap(tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "made").mkdir()
-    path, expected = make_vrt(tmp_path / "made", GAP)
-    path = (tmp_path / "made").rename(tmp_path / 'moved & "quoted"') / path.name
-    monkeypatch.chdir("/")
-    with rasterio.open(path) as dataset:
-        assert dataset.shape == (1024, 1024)
-        np.testing.assert_array_equal(dataset.read(), expected)
-        for part in ((500, 20, 500, 20), (0, 1, 0, 1024), (700, 100, 100, 300), (511, 2, 511, 2)):
-            row, height, column, width = part
-            np.testing.assert_array_equal(
-                dataset.read(window=Part(column, row, width, height)),
-                expected[:, row : row + height, column : column + width],
-            )
-        assert np.isnan(dataset.read(1, window=Part(0, 512, 512, 512))).all()  # between the tiles
-        np.testing.assert_array_equal(dataset.read(2, masked=True).mask, np.isnan(expected[1]))
+def test_a_raster_in_another_projection(tmp_path: Path) -> None:
+    """A CRS without a code comes back from the file in other words, and is still the same."""
+    crs = rasterio.CRS.from_proj4("+proj=laea +lat_0=52 +lon_0=10.5 +x_0=4321000 +y_0=3210000 +ellps=GRS80 +units=m")
+    tile = ForeignTile("laea", (40, 30), crs.to_wkt(), Affine(10.5, 0, 4321000.25, 0, -10.5, 3210000.75))
+    made = foreign(tile)
+    assets = formats.write("geotiff", tmp_path, encoded(made, tile, "float32"))
+    with rasterio.open(tmp_path / assets[0].name) as dataset:
+        assert dataset.crs == crs
+        assert dataset.transform == tile.transform
 
 
-def test_vrt_bounds_beyond_and_within_tiles(tmp_path: Path) -> None:
-    west, _, _, north = TILE.bounds
-    path, expected = make_vrt(tmp_path, GAP[:2], bounds=(west - 1000, north - 200, west + 5200, north + 300))
-    with rasterio.open(path) as dataset:
-        assert dataset.shape == (50, 620)
-        found = dataset.read()
-    assert np.isnan(found[:, :30]).all()
-    assert np.isnan(found[:, :, :100]).all()
-    np.testing.assert_array_equal(found[:, 30:, 100:], expected[:, :20, :520])
+def test_a_thousand_bands(tmp_path: Path) -> None:
+    made = foreign(PLACED, dims=1024)
+    assets = formats.write("geotiff", tmp_path, encoded(made, PLACED, "float32"))
+    assert cog_validate(tmp_path / assets[0].name, strict=True)[0]
+    with rasterio.open(tmp_path / assets[0].name) as dataset:
+        assert (dataset.count, dataset.descriptions[-1]) == (1024, "Tessera_Band_1023")
+        np.testing.assert_array_equal(dataset.read(1024), values(made)[1023])
 
 
-def test_vrt_through_a_warp_and_at_low_resolution(tmp_path: Path) -> None:
-    path, expected = make_vrt(tmp_path, GAP)
-    with rasterio.open(path) as dataset:
-        same = WarpedVRT(dataset, crs=dataset.crs, transform=dataset.transform, width=1024, height=1024)
-        np.testing.assert_allclose(same.read(), expected, rtol=2.0**-23)  # older GDAL warps in another precision
-        with WarpedVRT(dataset, crs="EPSG:3857") as warped:
-            found = warped.read(1)
-        small = dataset.read(1, out_shape=(256, 256))
-    nearest = expected[0][np.isfinite(expected[0])]
-    gaps = [np.abs(nearest - value).min() for value in np.unique(found[np.isfinite(found)])[::997]]
-    assert max(gaps) < 1e-5
-    assert 0.3 < np.isnan(found).mean() < 0.6
-    assert np.isin(small[~np.isnan(small)], expected).all()
-    assert np.isnan(small[128:, :128]).all()
+def test_what_lies_nowhere_is_no_geotiff(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"needs a georeference \(roi\.tiff\)\. Use --format npy"):
+        formats.write("geotiff", tmp_path, encoded(foreign(NOWHERE), NOWHERE))
+    for format in ("geotiff", "npy"):
+        with pytest.raises(UsageError, match=r"run\.json holds"):
+            formats.check_tile(format, replace(PLACED, id="run"))
+    formats.check_tile("npy", NOWHERE)
+    assert not list(tmp_path.iterdir())
 
 
-def test_vrt_of_sixteen_tiles_opens_at_once() -> None:
-    """No file is touched before pixels are read, so none need exist."""
-    tiles = [Tile(32631, 112 + i % 4, 1098 + i // 4) for i in range(16)]
-    xml = vrt.embedding_vrt(tiles, WINDOW, dims=128, tags=tags(dims=128), bounds=around(tiles))
-    assert len(xml) < 2_000_000
-    start = dt.datetime.now()
-    with rasterio.open(xml) as dataset:
-        assert (dataset.count, dataset.shape) == (128, (2048, 2048))
-    assert (dt.datetime.now() - start).total_seconds() < 1
+# --- arrays -----------------------------------------------------------------------------------------------------------
 
 
-def test_vrt_takes_one_zone() -> None:
-    with pytest.raises(ValueError, match="one zone"):
-        vrt.embedding_vrt([TILE, Tile(32632, 112, 1098)], WINDOW, dims=1, tags={}, bounds=TILE.bounds)
-    with pytest.raises(ValueError, match="at least one"):
-        vrt.embedding_vrt([], WINDOW, dims=1, tags={}, bounds=TILE.bounds)
+def npy_header(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Magic string with version, and the header of an .npy file, without numpy."""
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<H", data, 8)
+    assert (10 + length) % 64 == 0
+    return data[:8], ast.literal_eval(data[10 : 10 + length].decode("latin1"))
 
 
-NEWER_GDAL = """
-import ctypes as c, sys
-import numpy as np, pyogrio
-gdal = c.CDLL(sys.argv[1])
-gdal.GDALVersionInfo.restype = c.c_char_p
-if int(gdal.GDALVersionInfo(b"VERSION_NUM")) < 3120000:
-    sys.exit(77)
-gdal.GDALAllRegister()
-gdal.GDALOpen.restype = gdal.GDALGetRasterBand.restype = c.c_void_p
-gdal.GDALGetRasterBand.argtypes = [c.c_void_p, c.c_int]
-gdal.GDALRasterIO.argtypes = [c.c_void_p] + [c.c_int] * 5 + [c.c_void_p] + [c.c_int] * 5
-band = gdal.GDALGetRasterBand(gdal.GDALOpen(sys.argv[2].encode(), 0), 2)
-found = np.zeros((1024, 1024), np.float32)
-assert gdal.GDALRasterIO(band, 0, 0, 0, 1024, 1024, found.ctypes.data, 1024, 1024, 6, 0, 0) == 0
-np.save(sys.argv[3], found)
-"""
+@pytest.mark.parametrize("tile", [NOWHERE, PLACED, TILE], ids=["3x4", "37x500", "grid"])
+def test_arrays_of_codes(tmp_path: Path, tile: AnyTile) -> None:
+    made = arrays(4) if tile is TILE else foreign(tile)
+    name, missing = (NAME if tile is TILE else tile.id), np.isnan(made["scales"])
+    assets = formats.write("npy", tmp_path, encoded(made, tile))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(a.name for a in assets)
+    assert [asset.name for asset in assets] == [f"{name}.npy", f"{name}_scales.npy"]
+    for asset, kind, shape in zip(assets, ("|i1", "<f4"), ((*tile.shape, len(made["codes"])), tile.shape), strict=True):
+        magic, header = npy_header(tmp_path / asset.name)
+        assert magic == b"\x93NUMPY\x01\x00"
+        assert header == {"descr": kind, "fortran_order": False, "shape": shape}
+    codes, scales = (np.load(tmp_path / asset.name, allow_pickle=False) for asset in assets)
+    np.testing.assert_array_equal(scales, made["scales"])
+    np.testing.assert_array_equal(codes[~missing], np.moveaxis(made["codes"], 0, -1)[~missing])
+    assert not codes[missing].any()  # as in the official files
 
 
-def test_vrt_in_newer_gdal(tmp_path: Path) -> None:
-    """GDAL 3.12 leaves nodata factors out of a product unless told otherwise; pyogrio brings such a GDAL along."""
-    spec = importlib.util.find_spec("pyogrio")
-    assert spec
-    assert spec.origin
-    libraries = glob.glob(str(Path(spec.origin).parents[1] / "pyogrio.libs" / "libgdal*"))  # noqa: PTH207
-    if not libraries:
-        pytest.skip("pyogrio has no GDAL of its own here")
-    path, expected = make_vrt(tmp_path, GAP)
-    command = [sys.executable, "-c", NEWER_GDAL, libraries[0], path, tmp_path / "found.npy"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode == 77:
-        pytest.skip("pyogrio's GDAL is older than 3.12")
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), expected[1])
+@pytest.mark.parametrize("tile", [NOWHERE, TILE], ids=["3x4", "grid"])
+def test_arrays_of_float32(tmp_path: Path, tile: AnyTile) -> None:
+    made = arrays(4) if tile is TILE else foreign(tile)
+    (asset,) = formats.write("npy", tmp_path, encoded(made, tile, "float32"))
+    assert [path.name for path in tmp_path.iterdir()] == [asset.name]
+    magic, header = npy_header(tmp_path / asset.name)
+    assert magic == b"\x93NUMPY\x01\x00"
+    assert header == {"descr": "<f4", "fortran_order": False, "shape": (*tile.shape, len(made["codes"]))}
+    np.testing.assert_array_equal(np.load(tmp_path / asset.name), np.moveaxis(values(made), 0, -1))
+    again = tmp_path / "again"
+    again.mkdir()
+    assert formats.write("npy", again, encoded(made, tile, "float32")) == (asset,)
+
+
+def test_arrays_that_disagree_are_not_accepted(tmp_path: Path) -> None:
+    made = arrays(0)
+    there = ~np.isnan(made["scales"])
+    row, column = np.argwhere(there)[0]
+
+    def refused(dtype: str, role: str, change: Any, what: str, **record_changes: Any) -> None:
+        assets = formats.write("npy", tmp_path, encoded(made, dtype=dtype))
+        path = next(tmp_path / asset.name for asset in assets if asset.role == role)
+        data = change(np.load(path))
+        assets = rewritten(tmp_path, assets, role, data if isinstance(data, bytes) else npy.encode_npy(data))
+        own = {"identity": identity(dtype=dtype, format="npy"), "counts": made["counts"]}
+        with pytest.raises(TileError, match=what):
+            check(tmp_path, assets, made, **own | record_changes)
+
+    def put(where: Any, value: float) -> Any:
+        def change(array: np.ndarray) -> np.ndarray:
+            array[where] = value
+            return array
+
+        return change
+
+    def saved(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, array, version)
+        return buffer.getvalue()
+
+    for value in (0, -1, np.inf):
+        refused("int8", "scales", put((row, column), value), "finite and positive")
+    refused("int8", "scales", put((row, column), np.nan), "without an embedding hold values")
+    refused("int8", "scales", put((500, 500), 1), "outside the requested")
+    refused("int8", "emb", put((500, 500, 3), 1), "without an embedding hold values")
+    refused("float32", "emb", put((500, 500, 3), 1), "without an embedding hold values")
+    refused("float32", "emb", put((500, 500), 1), "outside the requested")
+    refused("float32", "emb", put((row, column, 3), np.nan), "some values are not finite")
+    refused("float32", "emb", put((row, column, 3), np.inf), "some values are not finite")
+    refused("float32", "emb", put((row, column), np.nan), "it holds .* embeddings")
+    refused("int8", "emb", lambda array: array[:, :-1], "its shape is")
+    refused("int8", "emb", lambda array: array.astype(np.uint8), "its type is")
+    refused("int8", "emb", lambda array: saved(np.asfortranarray(array)), "its order is Fortran")
+    refused("int8", "emb", lambda array: saved(array, (2, 0)), r"its version is \(2, 0\)")
+    refused("int8", "emb", lambda array: b"no array", "it cannot be read")
+    refused("int8", "emb", lambda array: npy.encode_npy(array)[:-1], "it cannot be read")
+    refused("int8", "emb", lambda array: b"", "it cannot be read")
+    refused("float32", "emb", lambda array: array, "lacks counts", counts=None)
+    counts = np.where(REQUESTED, made["counts"], np.uint16(65535))
+    counts[0, row, column] = 65535
+    refused("float32", "emb", lambda array: array, "lacks counts", counts=counts)
+    check(tmp_path, formats.write("npy", tmp_path, encoded(made)), made,
+          identity=identity(format="npy"), counts=np.where(REQUESTED, made["counts"], np.uint16(65535)))  # fmt: skip
+
+
+def test_remove_takes_all_formats_and_nothing_else(tmp_path: Path) -> None:
+    for format, dtype in FORMATS:
+        formats.write(format, tmp_path, encoded(arrays(0), dtype=dtype))
+    (tmp_path / f"{NAME}.json").write_text("{}")
+    formats.write("npy", tmp_path, encoded(foreign(NOWHERE), NOWHERE))
+    formats.remove(tmp_path, NAME)
+    formats.remove(tmp_path, "none")
+    kept = {f"{NAME}.json", "Somewhere_else.2.npy", "Somewhere_else.2_scales.npy"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_names_of_files_and_tiles() -> None:
+    assert file_name("a", "emb", "npy") == "a.npy"
+    assert owners("a_scales.npy") == ["a_scales", "a"]
+    assert owners("a_counts.tif") == ["a"]
+    assert owners("a.json") == []
+    assert grid_place(NAME) == (TILE, WINDOW)
+    window = Window.from_name("20230701-20240630")
+    assert grid_place(tile_name(TILE, window)) == (TILE, window)
+    for name in ("field", "utm31n_c0112_r1098", "utm31n_c0112_r1098_23", "field_2023", ""):
+        assert grid_place(name) is None

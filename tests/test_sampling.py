@@ -10,8 +10,8 @@ import pytest
 
 from tessera_cli.models.statistics import V2_STUDENT, Statistics
 from tessera_cli.sampling import V2_BINS, Observations, bin_of, fill_pattern, s1_streams, s2_streams
-from tests import reference_encoder
-from tests.tiles import dpixels, made_up, one_pixel
+from tests import reference
+from tests.tiles import dpixels, made_up
 
 
 def test_bins() -> None:
@@ -40,7 +40,7 @@ def test_fillers_of_the_first_bin(n: int, pattern: list[int]) -> None:
 def test_every_pattern_agrees_with_the_reference() -> None:
     for n in range(1, 2001):
         bin = int(bin_of(np.array(n)))
-        assert fill_pattern(n, bin).tolist() == reference_encoder.choose(n), n
+        assert fill_pattern(n, bin).tolist() == reference.choose_v2(n), n
 
 
 def test_float64_floor_above_the_longest_bin() -> None:
@@ -57,14 +57,14 @@ def test_sequences_equal_the_reference_tokens() -> None:
     for sensor, streams in (("s2", s2_streams(pixels, V2_STUDENT)), ("s1", s1_streams(pixels, V2_STUDENT))):
         seen = Observations.of(streams, np.arange(len(counts)), V2_BINS)
         for i in range(len(counts)):
-            reference = reference_encoder.tokens(one_pixel(pixels, i))[sensor == "s1"]
+            expected = reference.tokens("v2_student", {}, reference.arrays_of(pixels), 0, i)[sensor == "s1"]
             if seen.bins[i] == 0:
-                assert len(reference) == 1
+                assert len(expected) == 1
                 continue
             values, doy = seen.sequences(np.array([i]), int(seen.bins[i]))
             assert values.dtype == np.float32
-            np.testing.assert_allclose(values[0], reference[:, :-1], rtol=0, atol=2e-6)
-            np.testing.assert_array_equal(doy[0], reference[:, -1])
+            np.testing.assert_allclose(values[0], expected[:, :-1], rtol=0, atol=2e-6)
+            np.testing.assert_array_equal(doy[0], expected[:, -1])
 
 
 def test_gathering_is_independent_of_company() -> None:

@@ -4,6 +4,6 @@ from tessera_cli.catalog.scene import Scene, Sensor
 from tessera_cli.catalog.scenes import Scenes, by_date
 from tessera_cli.catalog.search import search
 from tessera_cli.catalog.signing import Signer, signer_of
-from tessera_cli.catalog.sources import Source, source_named
+from tessera_cli.catalog.sources import MPC, Source, source_named
 
-__all__ = ["Scene", "Scenes", "Sensor", "Signer", "Source", "by_date", "search", "signer_of", "source_named"]
+__all__ = ["MPC", "Scene", "Scenes", "Sensor", "Signer", "Source", "by_date", "search", "signer_of", "source_named"]

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -18,6 +19,8 @@ from tessera_cli.cli.help import GroupedCommand
 from tessera_cli.cli.info import info
 from tessera_cli.cli.plan import plan
 from tessera_cli.cli.simulate import simulate
+from tessera_cli.cli.verify import verify
+from tessera_cli.cli.weights import weights
 
 UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -28,8 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (embed, plan, info, simulate):
+for verb in (embed, plan, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
+app.add_typer(weights)
 
 
 @app.callback(invoke_without_command=True)
@@ -77,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         debug = debug or config.debug()
         signal.signal(signal.SIGTERM, _terminate)
-        code = app(args=split_bbox(arguments), standalone_mode=False, prog_name="tessera")
+        code = app(args=spread(arguments), standalone_mode=False, prog_name="tessera")
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
@@ -108,18 +112,27 @@ def _usage_text(error: Any) -> str:
     return f"{error.format_message().rstrip('. ')}. See {verb} --help."
 
 
-def split_bbox(arguments: Sequence[str]) -> list[str]:
-    """`--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`."""
-    split: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
+def spread(arguments: Sequence[str]) -> list[str]:
+    """Values as shells and people write them -> as options take them.
+
+    `--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`; `--dpixels a b c` -> `--dpixels a
+    --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`.
+    """
+    spread: list[str] = []
+    rest = deque(arguments)
+    while rest:
+        argument = rest.popleft()
         if argument.startswith("--bbox="):
-            split += ["--bbox", *argument.removeprefix("--bbox=").split(",")]
+            spread += ["--bbox", *argument.removeprefix("--bbox=").split(",")]
         elif argument == "--bbox":
-            split += ["--bbox", *next(rest, "").split(",")]
+            spread += ["--bbox", *(rest.popleft() if rest else "").split(",")]
+        elif argument == "--dpixels" and rest:
+            spread += [argument, rest.popleft()]
+            while rest and not rest[0].startswith("-"):
+                spread += [argument, rest.popleft()]
         else:
-            split.append(argument)
-    return split
+            spread.append(argument)
+    return spread
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

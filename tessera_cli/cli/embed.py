@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out
+from tessera_cli.cli.request import build_ask, default_out, read_model_config, refuse_beside_dpixels
 from tessera_cli.cli.terminal import RunProgress, Terminal
 
 
@@ -16,15 +19,23 @@ def embed(
     crs: o.CrsOption = None,
     year: o.YearOption = None,
     window: o.WindowOption = None,
-    source: o.SourceOption = "mpc",
+    dpixels: o.DPixelsOption = None,
+    source: o.SourceOption = None,
+    force_source: o.ForceSourceOption = False,
     catalog: o.CatalogOption = None,
     allow_no_radar: o.AllowNoRadarOption = False,
     model: o.ModelOption = None,
     weights: o.WeightsOption = None,
+    model_config: o.ModelConfigOption = None,
     dims: o.DimsOption = None,
+    precision: o.PrecisionOption = o.Precision.AUTO,
     min_s2: o.MinS2Option = 1,
     min_s1: o.MinS1Option = 0,
+    seed: o.SeedOption = 0,
+    legacy_draw: o.LegacyDrawOption = False,
     out: o.OutOption = None,
+    format: o.FormatOption = o.Format.GEOTIFF,
+    dtype: o.DtypeOption = o.Dtype.INT8,
     compress: o.CompressOption = o.Compress.ZSTD,
     allow_missing: o.AllowMissingOption = 0,
     refresh: o.RefreshOption = False,
@@ -45,26 +56,54 @@ def embed(
 
       tessera embed --bbox 4.30 51.95 4.40 52.00 --window 2023-07/2024-06 --model v2-large --out delft
 
-      ogr2ogr -f GeoJSON /vsistdout/ fields.gpkg | tessera embed - --year 2023 --json | jq .path
+      tessera embed --dpixels tiles/* --weights v1_1.pt --source mpc --format npy --out vectors
     """
     terminal = Terminal(verbose - quiet, as_json)
-    ask = build_ask(
-        area, aoi, bbox, year, window, source=source, catalog=catalog, crs=crs, mask=mask, fill_bbox=fill_bbox,
-        allow_no_radar=allow_no_radar,
-    )  # fmt: skip
+    if dpixels:
+        refuse_beside_dpixels(
+            aoi=area or aoi, bbox=bbox, mask=mask, crs=crs, year=year, window=window, catalog=catalog,
+            fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
+        )  # fmt: skip
+    else:
+        asked = build_ask(
+            area, aoi, bbox, year, window, source=source, catalog=catalog, crs=crs, mask=mask, fill_bbox=fill_bbox,
+            allow_no_radar=allow_no_radar,
+        )  # fmt: skip
     from tessera_cli import config
-    from tessera_cli.imagery import GDAL_OPTIONS
+    from tessera_cli.catalog import signer_of
+    from tessera_cli.imagery import GDAL_OPTIONS, Reader
+    from tessera_cli.inputs import CatalogInputs, Inputs, StoredInputs
     from tessera_cli.models import load_model
     from tessera_cli.run import embed as run
     from tessera_cli.settings import Settings
+    from tessera_cli.survey import prepare
 
-    loaded = load_model(model, weights=weights, device=device)
-    settings = Settings.checked(loaded, source, dims=dims, min_s2=min_s2, min_s1=min_s1)
-    out = out or default_out(ask, loaded.name)
+    cores = threads or config.threads()
+    loaded = load_model(
+        model, weights=weights, said=read_model_config(model_config), device=device, precision=precision.value
+    )
+    wanted: Mapping[str, Any] = {
+        "force_source": force_source, "dims": dims, "dtype": dtype.value, "format": format.value, "min_s2": min_s2,
+        "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw,
+    }  # fmt: skip
+    inputs: Inputs
+    if dpixels:
+        inputs = StoredInputs.find(dpixels, allow_missing=allow_missing)
+        settings = Settings.checked(
+            loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
+        )
+        folder = settings.folder(out or default_out(dpixels[0].resolve().stem, loaded.name))
+        inputs.prepare(folder, settings.format)
+    else:
+        ask = asked.of_source(source or loaded.spec.source)
+        settings = Settings.checked(loaded, source, recorded=ask.source.name, **wanted)
+        folder = settings.folder(out or default_out(ask.name, loaded.name))
+        reader = Reader(signer_of(ask.source), max(8, 4 * cores), config.gdal_options(GDAL_OPTIONS))
+        inputs = CatalogInputs(prepare(ask, folder, refresh=refresh), reader, allow_missing)
     with RunProgress(terminal) as progress:
         summary = run(
-            ask, settings, out, progress=progress, gdal_options=config.gdal_options(GDAL_OPTIONS),
-            threads=threads or config.threads(), allow_missing=allow_missing, compress=compress.value, refresh=refresh,
+            inputs, settings, folder, progress=progress, threads=cores, allow_missing=allow_missing,
+            compress=compress.value, refresh=refresh,
         )  # fmt: skip
     error = summary.error()
     if as_json:

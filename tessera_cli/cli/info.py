@@ -1,4 +1,4 @@
-"""`tessera info`: what a folder, a tile or a raster holds."""
+"""`tessera info`: what a folder, a tile, a raster or a weights file holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ ModelFlag = Annotated[bool, typer.Option("--model", help="Print only the model."
 
 
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="An output folder, a tile's .json or a raster.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="An output folder, a tile's .json, a raster or a weights file.")
+    ],
     crs: CrsFlag = False,
     bounds: BoundsFlag = False,
     model: ModelFlag = False,
@@ -26,9 +28,10 @@ def info(
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """Describe an output folder, a tile or a raster.
+    """Describe an output folder, a tile, a raster or a weights file.
 
-    Of a folder: its settings, and which tiles are done, empty, failed or missing, and why.
+    Of a folder: its settings, and which tiles are done, empty, failed or missing, and why. Of a weights file: its
+    family, sizes and rules, and whether it is a published one.
 
     Examples:
 
@@ -37,6 +40,8 @@ def info(
       tessera info --json field_2023_v2-medium | jq '.by_tile[] | select(.status == "failed")'
 
       tessera info --crs field_2023_v2-medium/utm31n_c0112_r1098_2023_emb.tif
+
+      tessera info --model student_nano.pt
     """
     terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli.errors import UsageError

@@ -14,6 +14,23 @@ import typer
 AREA, TIME, SOURCE, MODEL, OUTPUT, RUN = "Area", "Time", "Source", "Model", "Output", "Run"
 
 
+class Format(StrEnum):
+    GEOTIFF = "geotiff"
+    NPY = "npy"
+
+
+class Dtype(StrEnum):
+    INT8 = "int8"
+    FLOAT32 = "float32"
+
+
+class Precision(StrEnum):
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
 class Compress(StrEnum):
     ZSTD = "zstd"
     DEFLATE = "deflate"
@@ -64,9 +81,25 @@ WindowOption = Annotated[
         help="Months or days, ends included: 2023-07/2024-06; repeatable.",
     ),
 ]  # fmt: skip
+DPixelsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--dpixels", metavar="PATH...", rich_help_panel=SOURCE,
+        help="Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network.",
+    ),
+]  # fmt: skip
 SourceOption = Annotated[
-    str,
-    typer.Option("--source", metavar="mpc", envvar="TESSERA_SOURCE", rich_help_panel=SOURCE, help="Imagery provider."),
+    str | None,
+    typer.Option(
+        "--source", metavar="mpc", envvar="TESSERA_SOURCE", rich_help_panel=SOURCE,
+        help="Imagery provider.  [default: the model's own, else mpc; with --dpixels what they record]",
+    ),
+]  # fmt: skip
+ForceSourceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force-source", rich_help_panel=SOURCE, help="Encode d-pixels of a source that the model was not trained on."
+    ),
 ]
 CatalogOption = Annotated[
     str | None,
@@ -82,7 +115,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model", metavar="NAME|PATH", envvar="TESSERA_MODEL", rich_help_panel=MODEL,
-        help="v2-nano, v2-small, v2-medium (default), v2-large, demo, or the path of a .safetensors file or folder.",
+        help="A name of `tessera weights list` (default v2-medium), or the path of a .safetensors file or its folder.",
     ),
 ]  # fmt: skip
 WeightsOption = Annotated[
@@ -92,10 +125,37 @@ WeightsOption = Annotated[
         help="An official checkpoint; the model is read from it.",
     ),
 ]  # fmt: skip
+ModelConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-config", metavar="FILE", envvar="TESSERA_MODEL_CONFIG", rich_help_panel=MODEL,
+        help="JSON in the official configuration's words: what v1.x checkpoints do not record.",
+    ),
+]  # fmt: skip
 DimsOption = Annotated[
     int | None,
-    typer.Option("--dims", metavar="N", envvar="TESSERA_DIMS", rich_help_panel=MODEL, help="Bands: 16, 32, 64 or 128."),
-]
+    typer.Option(
+        "--dims", metavar="N", envvar="TESSERA_DIMS", rich_help_panel=MODEL,
+        help="Bands: the first N of the embedding; v2 students offer 16, 32, 64 and 128.",
+    ),
+]  # fmt: skip
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision", envvar="TESSERA_PRECISION", rich_help_panel=MODEL,
+        help="Arithmetic: fp32 is exact, bf16 and int8 (CPU with VNNI) are faster. auto: bf16 on a GPU, else fp32.",
+    ),
+]  # fmt: skip
+SeedOption = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", min=0, envvar="TESSERA_SEED", rich_help_panel=MODEL,
+                 help="What v1.0 models draw."),
+]  # fmt: skip
+LegacyDrawOption = Annotated[
+    bool,
+    typer.Option("--legacy-draw", rich_help_panel=MODEL,
+                 help="v1.0: draw in the official order from numpy's legacy generator, seeded with --seed."),
+]  # fmt: skip
 MinS2Option = Annotated[
     int,
     typer.Option("--min-s2", metavar="N", min=0, envvar="TESSERA_MIN_S2", rich_help_panel=MODEL,
@@ -122,6 +182,17 @@ OutOption = Annotated[
     typer.Option(
         "--out", "-o", metavar="DIR", envvar="TESSERA_OUT", rich_help_panel=OUTPUT,
         help="Output folder.  [default: ./<aoi>_<window>_<model>]",
+    ),
+]  # fmt: skip
+FormatOption = Annotated[
+    Format,
+    typer.Option("--format", envvar="TESSERA_FORMAT", rich_help_panel=OUTPUT, help="GeoTIFF, or bare numpy arrays."),
+]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option(
+        "--dtype", envvar="TESSERA_DTYPE", rich_help_panel=OUTPUT,
+        help="int8 codes with a scale per pixel, or float32 values.",
     ),
 ]  # fmt: skip
 CompressOption = Annotated[

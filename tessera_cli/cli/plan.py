@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out
+from tessera_cli.cli.request import build_ask, default_out, read_model_config
 from tessera_cli.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ def plan(
     crs: o.CrsOption = None,
     year: o.YearOption = None,
     window: o.WindowOption = None,
-    source: o.SourceOption = "mpc",
+    source: o.SourceOption = None,
     catalog: o.CatalogOption = None,
     allow_no_radar: o.AllowNoRadarOption = False,
     model: o.ModelOption = None,
     weights: o.WeightsOption = None,
+    model_config: o.ModelConfigOption = None,
     dims: o.DimsOption = None,
     min_s2: o.MinS2Option = 1,
     min_s1: o.MinS1Option = 0,
@@ -59,22 +60,25 @@ def plan(
     from tessera_cli.plan import plan as make_plan
     from tessera_cli.survey import prepare, survey
 
+    said = read_model_config(model_config)
     if out is None:
         from tessera_cli.models import describe_model
 
-        spec = describe_model(model, weights)  # weights are not needed to count
-        spec.check_source(source)
+        spec = describe_model(model, weights, said)  # weights are not needed to count
+        ask = ask.of_source(source or spec.source)
+        spec.check_source(ask.source.name)
         dims = spec.check_dims(dims)
         surveyed = survey(ask)
     else:
         from tessera_cli.models import load_model
         from tessera_cli.settings import Settings
 
-        loaded = load_model(model, weights=weights, device="cpu")
-        settings = Settings.checked(loaded, source, dims=dims, min_s2=min_s2, min_s1=min_s1)
+        loaded = load_model(model, weights=weights, said=said, device="cpu")
+        ask = ask.of_source(source or loaded.spec.source)
+        settings = Settings.checked(loaded, source, recorded=ask.source.name, dims=dims, min_s2=min_s2, min_s1=min_s1)
         spec, dims = loaded.spec, settings.dims
         surveyed = prepare(ask, settings.folder(out), refresh=refresh)
-    where = out or default_out(ask, spec.name)
+    where = out or default_out(ask.name, spec.name)
     made = make_plan(surveyed, spec, dims, where, threads=threads or config.threads())
     if as_json:
         terminal.result_json(made.to_dict())

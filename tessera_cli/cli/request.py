@@ -12,6 +12,7 @@ from tessera_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from tessera_cli.aoi import Aoi
+    from tessera_cli.models import ModelConfig
     from tessera_cli.survey import Ask
     from tessera_cli.window import Window
 
@@ -45,7 +46,7 @@ def build_ask(
     years: Sequence[int] | None,
     windows: Sequence[str] | None,
     *,
-    source: str,
+    source: str | None,
     catalog: str | None,
     crs: str | None,
     mask: Path | None,
@@ -53,19 +54,30 @@ def build_ask(
     allow_no_radar: bool,
 ) -> Ask:
     read = read_windows(years, windows)  # cheap and most often wrong: before any file is opened
-    from tessera_cli.catalog import source_named
+    from tessera_cli.catalog import MPC, source_named
     from tessera_cli.grid import utm_code
     from tessera_cli.survey import Ask
 
     epsg = utm_code(crs) if crs else None
     if mask is not None and not mask.exists():
         raise UsageError(f"--mask {mask}: no such file. Give a raster with a CRS.")
-    return Ask(
-        read_aoi(argument, aoi, bbox), read, source_named(source), catalog, epsg, mask, fill_bbox, allow_no_radar
-    )
+    provider = source_named(source) if source else MPC
+    return Ask(read_aoi(argument, aoi, bbox), read, provider, catalog, epsg, mask, fill_bbox, allow_no_radar)
 
 
-def default_out(ask: Ask, model: str) -> Path:
-    """`./<aoi>_<window>_<model>`"""
-    windows = "+".join(window.name for window in ask.windows)
-    return Path(re.sub(r"[^\w.+-]+", "-", f"{ask.aoi.name}_{windows}_{model}"))
+def refuse_beside_dpixels(**given: object) -> None:
+    """UsageError for options that ask for what stored d-pixels have settled."""
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if names:
+        raise UsageError(f"--dpixels already say where, when and from what. Leave out {', '.join(names)}.")
+
+
+def read_model_config(path: Path | None) -> ModelConfig:
+    from tessera_cli.models import ModelConfig
+
+    return ModelConfig() if path is None else ModelConfig.from_file(path)
+
+
+def default_out(what: str, model: str) -> Path:
+    """`./<what>_<model>`"""
+    return Path(re.sub(r"[^\w.+-]+", "-", f"{what}_{model}"))

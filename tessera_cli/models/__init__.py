@@ -1,14 +1,19 @@
 """Models: names, weights and encoders. `load_model` is the way in; torch is imported when it is called, not before."""
 
+from tessera_cli.models.architecture import EncoderConfig, Stack
 from tessera_cli.models.load import Model, describe_model, load_model
-from tessera_cli.models.spec import DEFAULT_MODEL, REGISTRY, EncoderConfig, ModelSpec, available, spec_named
+from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, available, spec_named
+from tessera_cli.models.spec import ModelSpec
 
 __all__ = [
     "DEFAULT_MODEL",
     "REGISTRY",
     "EncoderConfig",
     "Model",
+    "ModelConfig",
     "ModelSpec",
+    "Stack",
     "available",
     "describe_model",
     "load_model",

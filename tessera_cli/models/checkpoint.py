@@ -20,14 +20,18 @@ from torch import Tensor
 
 from tessera_cli.atomic import write_bytes
 from tessera_cli.errors import UsageError
+from tessera_cli.models.architecture import FUSIONS, POOLINGS, EncoderConfig, Stack
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import misfit, tensor_shapes
-from tessera_cli.models.official import read_student
-from tessera_cli.models.spec import EncoderConfig
+from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.official import read_official
+from tessera_cli.models.spec import FAMILIES, Family
 
 CARD_KEY = "tessera"
 """The entry of the safetensors header that holds the model card, as JSON."""
 CARD_FORMAT = 1
+ALIGNMENT = 64
+"""Bytes: where torch's own allocations begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +41,21 @@ class Checkpoint:
     path: Path
     sha256: str
     """Of the file: part of the identity of everything made with it."""
+    family: Family
     config: EncoderConfig
-    dims: tuple[int, ...]
-    """Prefixes of the embedding that may stand alone."""
+    dims: tuple[int, ...] | None
+    """Prefixes of the embedding that may stand alone; None: those of the family."""
     encoder: Encoder
     """float32 on the CPU, in evaluation mode, without gradients."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """Empty for official files."""
 
 
-def read(path: Path) -> Checkpoint:
-    """Read an official v2 student checkpoint or a safetensors file of ours."""
+def read(path: Path, said: ModelConfig = ModelConfig()) -> Checkpoint:  # noqa: B008 - frozen
+    """Read an official checkpoint of any family or a safetensors file of ours.
+
+    `said` supplies what official v1.x files do not record; where it contradicts a file, that is a UsageError.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(256)
@@ -55,53 +63,61 @@ def read(path: Path) -> Checkpoint:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageError(f"{path}: the weights file cannot be read ({error.strerror}). Check the path.") from error
-    card: dict[str, Any] = {}
     if start[:2] == b"PK":
-        config, dims, tensors = read_student(path)
-    elif start[8:9] == b"{":
-        config, dims, card, tensors = _read_safetensors(path)
-    else:
-        raise UsageError(f"{path}: not a weights file: {_guess(start)}. Give a .pt or .safetensors file.")
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UsageError(f"{path}: tensor {name} holds NaN or infinite values. The file is damaged; get it again.")
-    return Checkpoint(path, sha256, config, dims, _assemble(config, tensors), card)
+        official = read_official(path, said)
+        encoder = _assemble(path, official.config, official.tensors)
+        return Checkpoint(path, sha256, official.family, official.config, official.dims, encoder)
+    if start[8:9] == b"{":
+        family, config, dims, card, tensors = _read_safetensors(path)
+        return Checkpoint(path, sha256, family, config, dims, _assemble(path, config, tensors), card)
+    raise UsageError(f"{path}: not a weights file: {_guess(start)}. Give a .pt or .safetensors file.")
 
 
 def save_safetensors(path: Path, encoder: Encoder, card: Mapping[str, Any], *, half: bool = True) -> None:
     """Write an encoder with its card; the file appears whole. `half`: float16 on disk, else float32.
 
     The card is free, but `name`, `dims`, `statistics` (see `Statistics.to_card`) and `demonstration_only` are heeded
-    when the file is read; the family and the sizes are added here.
+    when the file is read; the sizes are added here, and the family unless it names one.
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in encoder.state_dict().items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"tensor {name} is not finite as {dtype}")
-    full = {**card, "format": CARD_FORMAT, "family": "v2-student", "config": dataclasses.asdict(encoder.config)}
+    full = {"family": "v2-student", **card, "format": CARD_FORMAT, "config": dataclasses.asdict(encoder.config)}
     write_bytes(path, save(tensors, metadata={CARD_KEY: json.dumps(full, sort_keys=True)}))
 
 
-def _assemble(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> Encoder:
+def _assemble(path: Path, config: EncoderConfig, tensors: dict[str, Tensor]) -> Encoder:
     """The encoder around these tensors: built without storage, so that no weight can stay random."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UsageError(f"{path}: tensor {name} holds NaN or infinite values. The file is damaged; get it again.")
     with torch.device("meta"):
         encoder = Encoder(config)
-    # Copies, because tensors inside a mapped file lie at any address, and a matrix product's bits depend on alignment.
-    encoder.load_state_dict({name: t.detach().clone() for name, t in tensors.items()}, strict=True, assign=True)
+    # Views and mapped tensors lie at any address, and a matrix product's bits depend on alignment.
+    owned = {name: tensors.pop(name).detach() for name in list(tensors)}
+    owned = {name: t if _owns_its_memory(t) else t.clone() for name, t in owned.items()}
+    encoder.load_state_dict(owned, strict=True, assign=True)
     return encoder.eval().requires_grad_(False)
 
 
-def _read_safetensors(path: Path) -> tuple[EncoderConfig, tuple[int, ...], dict[str, Any], dict[str, Tensor]]:
+def _owns_its_memory(tensor: Tensor) -> bool:
+    whole = tensor.untyped_storage().nbytes() == tensor.nbytes and tensor.is_contiguous()
+    return whole and tensor.data_ptr() % ALIGNMENT == 0
+
+
+def _read_safetensors(
+    path: Path,
+) -> tuple[Family, EncoderConfig, tuple[int, ...], dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = _card(path, (file.metadata() or {}).get(CARD_KEY))
-            config, dims = _card_config(path, card)
+            config = _card_config(path, card)
             names = list(file.keys())
-            if config.layers > len(names):
-                raise UsageError(
-                    f"{path}: its card speaks of {config.layers} layers, but it holds {len(names)} tensors."
-                )
+            if max(config.s2.layers, config.s1.layers) > len(names):
+                layers = max(config.s2.layers, config.s1.layers)
+                raise UsageError(f"{path}: its card speaks of {layers} layers, but it holds {len(names)} tensors.")
             slices = {name: file.get_slice(name) for name in names}
             if problem := misfit(tensor_shapes(config), {name: tuple(s.get_shape()) for name, s in slices.items()}):
                 raise UsageError(f"{path}: the tensors do not fit the sizes in its card: {problem}. Export it again.")
@@ -110,7 +126,8 @@ def _read_safetensors(path: Path) -> tuple[EncoderConfig, tuple[int, ...], dict[
                     raise UsageError(
                         f"{path}: tensor {name} is {part.get_dtype()}; F16 or F32 is needed. Export it again."
                     )
-            return config, dims, card, {name: file.get_tensor(name).to(torch.float32) for name in names}
+            tensors = {name: file.get_tensor(name).to(torch.float32) for name in names}
+            return card["family"], config, _card_dims(path, card, config), card, tensors
     except (SafetensorError, OSError) as error:
         raise UsageError(
             f"{path}: truncated or damaged, not a whole safetensors file ({error}). Get it again."
@@ -124,25 +141,38 @@ def _card(path: Path, text: str | None) -> dict[str, Any]:
         card = None
     if not isinstance(card, dict):
         raise UsageError(f"{path}: a safetensors file without a TESSERA model card. Give one written by `tessera`.")
-    if card.get("format") != CARD_FORMAT or card.get("family") != "v2-student":
+    if card.get("format") != CARD_FORMAT or card.get("family") not in FAMILIES:
         raise UsageError(
             f"{path}: its card is of format {str(card.get('format'))[:20]} and family {str(card.get('family'))[:20]}, "
-            f"this release reads format {CARD_FORMAT} and family v2-student. Update `tessera`."
+            f"this release reads format {CARD_FORMAT} and families {', '.join(FAMILIES)}. Update `tessera`."
         )
     return card
 
 
-def _card_config(path: Path, card: Mapping[str, Any]) -> tuple[EncoderConfig, tuple[int, ...]]:
-    kinds = {f.name: bool if f.name == "qk_norm" else int for f in dataclasses.fields(EncoderConfig)}
-    sizes = card.get("config")
-    if (
-        not isinstance(sizes, dict)
-        or {name: type(size) for name, size in sizes.items()} != kinds
-        or min(size for name, size in sizes.items() if name != "qk_norm") < 1
-        or 4 * sizes["latent"] % sizes["heads"]
-    ):
-        raise UsageError(f"{path}: the sizes in its card are not those of an encoder. Export the model again.")
-    config = EncoderConfig(**sizes)
+def _card_config(path: Path, card: Mapping[str, Any]) -> EncoderConfig:
+    try:
+        given: dict[str, Any] = dict(card["config"])
+        stacks = {sensor: Stack(**given.pop(sensor)) for sensor in ("s2", "s1")}
+        config = EncoderConfig(s2=stacks["s2"], s1=stacks["s1"], **given)
+        sizes = [size for stack in stacks.values() for size in dataclasses.astuple(stack)]
+        sizes += [config.latent, config.representation, 1 if config.hidden is None else config.hidden]
+        switches = (config.qk_norm, config.pre_norm, config.final_norm)
+        if (
+            not all(type(size) is int and size > 0 for size in sizes)
+            or not all(type(switch) is bool for switch in switches)
+            or config.pooling not in POOLINGS
+            or config.fusion not in FUSIONS
+            or any(config.width % stack.heads for stack in stacks.values())
+        ):
+            raise ValueError
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: the sizes in its card are not those of an encoder. Export the model again."
+        ) from error
+    return config
+
+
+def _card_dims(path: Path, card: Mapping[str, Any], config: EncoderConfig) -> tuple[int, ...]:
     dims = card.get("dims", [config.representation])
     if (
         not isinstance(dims, list)
@@ -150,7 +180,7 @@ def _card_config(path: Path, card: Mapping[str, Any]) -> tuple[EncoderConfig, tu
         or not all(type(d) is int and 1 <= d <= config.representation for d in dims)
     ):
         raise UsageError(f"{path}: 'dims' in its card is not a list of prefixes up to {config.representation}.")
-    return config, tuple(sorted(set(dims)))
+    return tuple(sorted(set(dims)))
 
 
 def _guess(start: bytes) -> str:

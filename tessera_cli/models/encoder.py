@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
-from tessera_cli.models.parts import AttentionPool, BandEmbedding, Block, Reducer, day_of_year_table
-from tessera_cli.models.spec import BANDS, EncoderConfig, Modality
+from tessera_cli.models.architecture import EncoderConfig, Stack
+from tessera_cli.models.parts import BandEmbedding, Block, Reducer, day_of_year_table
+from tessera_cli.models.pooling import POOLS
+from tessera_cli.sampling import BANDS, Modality
+
+
+def _transformer(stack: Stack, config: EncoderConfig) -> nn.ModuleList:
+    return nn.ModuleList(
+        Block(config.width, stack.heads, stack.feedforward, qk_norm=config.qk_norm, pre_norm=config.pre_norm)
+        for _ in range(stack.layers)
+    )
 
 
 class Backbone(nn.Module):
     """One sensor's observations of a pixel -> one vector."""
 
-    def __init__(self, bands: int, config: EncoderConfig) -> None:
+    def __init__(self, bands: int, stack: Stack, config: EncoderConfig) -> None:
         super().__init__()
         self.embed = BandEmbedding(bands, config.width)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.feedforward, qk_norm=config.qk_norm) for _ in range(config.layers)
-        )
-        self.pool = AttentionPool(config.width)
+        self.blocks = _transformer(stack, config)
+        self.pool = POOLS[config.pooling](config.width)
+        self.products = torch.float32
+        """In what the matrix products of embedding and transformer are computed; the rest is float32."""
 
     def forward(self, x_BTC: Tensor, days_BTD: Tensor) -> Tensor:
-        x_BTD = self.embed(x_BTC) + days_BTD
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
-        pooled_BD: Tensor = self.pool(x_BTD)
+        lower = self.products != torch.float32
+        with torch.autocast(x_BTC.device.type, self.products) if lower else nullcontext():
+            x_BTD = self.embed(x_BTC) + days_BTD
+            for block in self.blocks:
+                x_BTD = block(x_BTD)
+        pooled_BD: Tensor = self.pool(x_BTD.float())
         return pooled_BD
+
+
+class FusionTransformer(nn.Module):
+    """The two sensors' vectors look at each other, each marked by a learned vector; Sentinel-2 first."""
+
+    def __init__(self, stack: Stack, config: EncoderConfig) -> None:
+        super().__init__()
+        self.modality = nn.Parameter(torch.zeros(2, config.width))
+        self.blocks = _transformer(stack, config)
+
+    def forward(self, x_B2D: Tensor) -> Tensor:
+        x_B2D = x_B2D + self.modality
+        for block in self.blocks:
+            x_B2D = block(x_B2D)
+        return x_B2D
 
 
 class Encoder(nn.Module):
@@ -36,9 +64,10 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.s2 = Backbone(BANDS["s2"], config)
-        self.s1 = Backbone(BANDS["s1"], config)
-        self.reducer = Reducer(config.width, config.representation)
+        self.s2 = Backbone(BANDS["s2"], config.s2, config)
+        self.s1 = Backbone(BANDS["s1"], config.s1, config)
+        self.fusion = FusionTransformer(config.fusion_stack, config) if config.fusion_stack else None
+        self.reducer = Reducer(config.fused_width, config.hidden, config.representation, final_norm=config.final_norm)
         self.register_buffer("days", torch.from_numpy(day_of_year_table(config.width)), persistent=False)
 
     @property
@@ -53,7 +82,13 @@ class Encoder(nn.Module):
 
     def fuse(self, s2_BD: Tensor, s1_BD: Tensor) -> Tensor:
         """The sensors' vectors float32 (B, D) -> embeddings float32 (B, R)."""
-        embedding_BR: Tensor = self.reducer(s2_BD, s1_BD)
+        if self.config.fusion == "sum":
+            fused_BF = s2_BD + s1_BD
+        elif self.fusion is not None:
+            fused_BF = self.fusion(torch.stack([s2_BD, s1_BD], dim=1)).flatten(start_dim=1)
+        else:
+            fused_BF = torch.cat([s2_BD, s1_BD], dim=-1)
+        embedding_BR: Tensor = self.reducer(fused_BF)
         return embedding_BR
 
     def forward(self, s2_BTC: Tensor, s2_doy_BT: Tensor, s1_BTC: Tensor, s1_doy_BT: Tensor) -> Tensor:

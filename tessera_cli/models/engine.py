@@ -14,6 +14,7 @@ kernels they do, for every bin (bins, and with them the rows of each product, ar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,15 +25,16 @@ import numpy as np
 import torch
 
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.spec import BANDS, Modality
-from tessera_cli.sampling import Observations
+from tessera_cli.sampling import BANDS, Modality, Observations
+
+logger = logging.getLogger(__name__)
 
 CPU_TOKENS = 1024
 """Tokens per micro-batch: few enough to stay in a core's cache, enough for matrix products to run at speed."""
 CPU_FUSED = 256
 """Pixels per batch of fusion and reduction."""
 GPU_TOKENS = 1 << 18
-GPU_FUSED = 1 << 14
+GPU_FUSED = 1 << 12
 
 Advance = Callable[[int], None]
 """Told how many pixels were finished since its last call."""
@@ -52,7 +54,7 @@ class _Batch:
 
 
 class Engine:
-    """An encoder at work, as a context manager. fp32 throughout: on a GPU TF32 is off."""
+    """An encoder at work, as a context manager. Where it computes in float32, that is exact: TF32 is off."""
 
     def __init__(self, encoder: Encoder, threads: int) -> None:
         self._encoder = encoder
@@ -62,6 +64,7 @@ class Engine:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._missing: dict[Modality, np.ndarray] = {}
+        self._halved = False
 
     def __enter__(self) -> Engine:
         self._outside = torch.get_num_threads(), torch.get_float32_matmul_precision()
@@ -116,14 +119,36 @@ class Engine:
     def _pixels(self, bin: int) -> int:
         return max(1, self._tokens // bin)
 
-    @torch.inference_mode()
     def _vectors(self, batch: _Batch) -> int:
-        count = len(batch.members)
-        members = self._padded(batch.members, self._pixels(batch.bin))
-        bands_BTC, doy_BT = batch.seen.sequences(members, batch.bin)
+        done = 0
+        while done < len(batch.members):
+            members = batch.members[done : done + self._pixels(batch.bin)]
+            try:
+                self._encode(batch, members)
+            except torch.OutOfMemoryError:
+                if len(members) == 1:
+                    raise MemoryError(f"{self._encoder.device} cannot hold one pixel's {batch.bin} tokens") from None
+            else:
+                done += len(members)
+                continue
+            self._halve(len(members) * batch.bin)
+        return len(batch.members) * batch.bin
+
+    @torch.inference_mode()
+    def _encode(self, batch: _Batch, members: np.ndarray) -> None:
+        padded = self._padded(members, self._pixels(batch.bin))
+        bands_BTC, doy_BT = batch.seen.sequences(padded, batch.bin)
         vectors_BD = self._encoder.encode_modality(batch.modality, self._tensor(bands_BTC), self._tensor(doy_BT))
-        batch.out[batch.members] = vectors_BD[:count].cpu().numpy()
-        return count * batch.bin
+        batch.out[members] = vectors_BD[: len(members)].cpu().numpy()
+
+    def _halve(self, tokens: int) -> None:
+        """The device could not hold so many tokens: go on with half of them, and say so once."""
+        if not self._halved:
+            logger.warning("%s is out of memory: encoding goes on in smaller batches", self._encoder.device)
+        self._halved = True
+        self._tokens = tokens // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _fuse(self, vectors: dict[Modality, np.ndarray], start: int) -> np.ndarray:

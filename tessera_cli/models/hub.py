@@ -8,56 +8,129 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-from pathlib import Path
+import re
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError, UsageError
-from tessera_cli.models.spec import HubFile
+from tessera_cli.models.download import download
+from tessera_cli.models.spec import HubFile, PackagedFile
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = 10.0
-"""Seconds for the first answer. Afterwards huggingface_hub's own bounded retries apply."""
+"""Seconds for the first answer: without a network the user should learn it soon."""
+_REFUSALS = {
+    400: "it does not understand the question",
+    401: "there is no such repository, or it is not public (HF_TOKEN gives access to yours)",
+    403: "the repository is not public (HF_TOKEN gives access to yours)",
+    404: "there is no such file or repository",
+    410: "it is gone",
+}
 
 
 def fetch(file: HubFile) -> Path:
-    """The path of the file in the local cache. The network is asked only if the cache lacks it."""
-    path = _cached(file) or _downloaded(file)
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    if sha256 != file.sha256:
+    """The path of the file in the local cache. The network is asked only if the cache lacks it.
+
+    The whole file is hashed every time: nothing else would notice that it was cut or altered.
+    """
+    path = cached(file) or _downloaded(file)
+    expected = file.sha256 or _as_sha256(path.resolve().name)
+    sha256 = _sha256(path)
+    if expected is not None and sha256 != expected:
         raise UsageError(
-            f"{path}: this is not {file.path} as published (SHA-256 {sha256[:12]}…, expected {file.sha256[:12]}…). "
-            "Delete it from the cache and try again."
+            f"{path}: this is not {file.path} as published (SHA-256 {sha256[:12]}…, expected {expected[:12]}…). "
+            f"Delete {path.resolve()} and try again."
         )
+    if file.sha256 is None:
+        logger.warning(
+            "%s could not be checked: no SHA-256 is known of %s of %s. That of this file is %s.",
+            path, file.path, file.url, sha256,
+        )  # fmt: skip
     return path
 
 
-def _cached(file: HubFile) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def cached(file: HubFile) -> Path | None:
+    """Where the file lies in the local cache, unchecked; None if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        return Path(hf_hub_download(file.repo, file.path, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-    except OSError as error:
-        raise _explained(file, error) from error
+    found = try_to_load_from_cache(file.repo, file.path)
+    return Path(found) if isinstance(found, str) else None
+
+
+def packaged(file: PackagedFile) -> Path:
+    """Where a file that comes with the package lies."""
+    path = Path(str(resources.files(__package__) / "data" / file.name))
+    if not path.is_file():
+        raise UsageError(f"This installation lacks its weights {file.name}. Install tessera-embed again.")
+    return path
 
 
 def _downloaded(file: HubFile) -> Path:
+    """Puts the content where huggingface_hub keeps contents, and has it do the rest of its bookkeeping."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    logger.info("Downloading %s of %s (%.0f MB)", file.path, file.url, file.bytes / 1e6)
     try:
+        url = hf_hub_url(file.repo, file.path)
         # One question without retries first: hf_hub_download repeats it for minutes where there is no network.
-        get_hf_file_metadata(hf_hub_url(file.repo, file.path), timeout=_TIMEOUT)
+        _fill(file, url, get_hf_file_metadata(url, timeout=_TIMEOUT))
         return Path(hf_hub_download(file.repo, file.path, etag_timeout=_TIMEOUT))
+    except TesseraError:
+        raise
     except Exception as error:  # its HTTP library, and with it the errors, changed between 0.26 and 2.x
         raise _explained(file, error) from error
 
 
+def _fill(file: HubFile, url: str, offered: HfFileMetadata) -> None:
+    """The blob of the cache, named after the ETag: the SHA-256 of large files. What is incomplete lies beside it."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
+
+    etag = offered.etag or ""
+    if not re.fullmatch(r"[\w-]+", etag):
+        raise ValueError(f"the answer for {url} has no usable ETag")
+    expected = file.sha256 or _as_sha256(etag)
+    if expected != (_as_sha256(etag) or expected):
+        raise UsageError(_not_as_published(file, etag, expected) + _by_hand(file))
+    folder = repo_folder_name(repo_id=file.repo, repo_type="model")
+    blob = Path(HF_HUB_CACHE, folder, "blobs", etag)
+    lock = Path(HF_HUB_CACHE, ".locks", folder, f"{etag}.lock")
+    for parent in (blob.parent, lock.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if blob.exists():
+            return
+        partial = blob.with_name(f"{etag}.incomplete")
+        there = partial.stat().st_size if partial.exists() else 0
+        size = f"{offered.size / 1e6:,.0f} MB" if offered.size else "size unknown"
+        logger.info("Downloading %s of %s (%s, %.0f MB of it are there)", file.path, file.url, size, there / 1e6)
+        download(url, partial, headers=build_hf_headers(), size=offered.size)
+        sha256 = _sha256(partial)
+        if expected is not None and sha256 != expected:
+            partial.unlink()
+            raise UsageError(_not_as_published(file, sha256, expected) + "It was deleted; try again.")
+        partial.replace(blob)
+
+
+def _not_as_published(file: HubFile, sha256: str, expected: str | None) -> str:
+    return (
+        f"The hub gave another file than {file.path} as published (SHA-256 {sha256[:12]}…, expected "
+        f"{(expected or '')[:12]}…). "
+    )
+
+
+def _by_hand(file: HubFile) -> str:
+    name = PurePosixPath(file.path).name
+    return f"Open {file.url} in a browser, download {name} and give it as FILE: `tessera embed --weights FILE ...`."
+
+
 def _explained(file: HubFile, error: Exception) -> TesseraError:
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__:
@@ -65,7 +138,7 @@ def _explained(file: HubFile, error: Exception) -> TesseraError:
     what = f"The weights {file.path} of {file.url} are not in the local cache"
     ways_out = (
         "Download the file by hand and give it with --weights FILE, or set HF_HOME to a cache filled on a machine "
-        "with network by running `tessera` there."
+        "with network by `tessera weights pull`."
     )
     if any(isinstance(c, OfflineModeIsEnabled) for c in causes):
         return UsageError(f"{what}, and HF_HUB_OFFLINE forbids the download. {ways_out}")
@@ -74,13 +147,26 @@ def _explained(file: HubFile, error: Exception) -> TesseraError:
             f"{what}, and the cache cannot be used ({_first_line(error)}). Set HF_HOME to another folder."
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, HfHubHTTPError) and status in (400, 401, 403, 404, 410):
-        return SourceRefusedError(f"{what}, and the hub refused it: {_first_line(error)} {ways_out}")
-    return SourceUnavailableError(f"{what}, and the hub cannot be reached ({_first_line(error)}). {ways_out}")
+    if status in _REFUSALS:
+        return SourceRefusedError(
+            f"{what}, and the hub does not give them out: HTTP {status}, {_REFUSALS[status]}. {_by_hand(file)}"
+        )
+    return SourceUnavailableError(
+        f"{what}, and the hub cannot be reached ({_first_line(error)}). Try again: what has arrived is kept. {ways_out}"
+    )
 
 
 def _is_disk_error(error: OSError) -> bool:
     return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)  # a socket has no file name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _as_sha256(name: str) -> str | None:
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 def _first_line(error: Exception) -> str:

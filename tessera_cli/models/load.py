@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from importlib import resources
@@ -10,24 +11,23 @@ from typing import TYPE_CHECKING
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models import hub
-from tessera_cli.models.spec import (
-    DEFAULT_MODEL,
-    REGISTRY,
-    EncoderConfig,
-    HubFile,
-    ModelSpec,
-    PackagedFile,
-    spec_named,
-)
-from tessera_cli.models.statistics import V2_STUDENT, Statistics
+from tessera_cli.models.architecture import EncoderConfig
+from tessera_cli.models.families import configured, family_spec, settled
+from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, spec_named
+from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
+from tessera_cli.models.statistics import Statistics
 
 if TYPE_CHECKING:
     import torch
 
     from tessera_cli.models.checkpoint import Checkpoint
     from tessera_cli.models.encoder import Encoder
+    from tessera_cli.models.precision import Precision
 
 logger = logging.getLogger(__name__)
+
+NOTHING_SAID = ModelConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,10 @@ class Model:
 
     spec: ModelSpec
     encoder: Encoder | None
-    """float32, evaluation mode, without gradients; None for `null`."""
+    """Evaluation mode, without gradients; None for `null`."""
     sha256: str
     """Of the weights file; empty for `null`."""
+    precision: Precision = "fp32"
 
     @property
     def name(self) -> str:
@@ -59,34 +60,80 @@ class Model:
         """The length of an embedding before a prefix is taken."""
         return self.config.representation if self.config else self.spec.default_dims
 
+    def settled(self, source: str | None) -> Model:
+        """The model with the statistics for d-pixels of this source; UsageError if it must be told and is not."""
+        return dataclasses.replace(self, spec=settled(self.spec, source))
 
-def load_model(model: str | Path | None = None, *, weights: Path | None = None, device: str = "auto") -> Model:
+
+def load_model(
+    model: str | Path | None = None,
+    *,
+    weights: Path | None = None,
+    said: ModelConfig = NOTHING_SAID,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Model:
     """A model by name, by the path of our own .safetensors (or a folder with one), or from an official checkpoint.
 
-    With `weights` the family and the sizes come from that file, and a `model` name only checks them. The device
-    `auto` is the first GPU where there is one, else the CPU.
+    With `weights` the family and the sizes come from that file, and a `model` name only checks them; `said` supplies
+    what the file does not record. The device `auto` is the first GPU where there is one, else the CPU; for
+    `precision` see `models/precision.py`.
     """
-    loaded = _loaded(model, weights)
+    loaded = _loaded(model, weights, said)
     if loaded.spec.demonstration_only:
         logger.warning("Model %s is for demonstration only: %s.", loaded.name, _reservation(loaded.spec))
-    if loaded.encoder is not None:
-        loaded.encoder.to(_device(device))
-    return loaded
+    if loaded.encoder is None:
+        return loaded
+    from tessera_cli.models.precision import resolve, set_precision
+
+    loaded.encoder.to(_device(device))
+    resolved = resolve(precision, loaded.encoder.device)
+    set_precision(loaded.encoder, resolved)
+    return dataclasses.replace(loaded, precision=resolved)
 
 
-def describe_model(model: str | Path | None = None, weights: Path | None = None) -> ModelSpec:
+def describe_model(
+    model: str | Path | None = None, weights: Path | None = None, said: ModelConfig = NOTHING_SAID
+) -> ModelSpec:
     """What `load_model` would load. The weights of a released model are not touched; a file is read."""
     if weights is None and not _is_path(model):
-        return spec_named(str(model or DEFAULT_MODEL))
-    return _loaded(model, weights).spec
+        return configured(spec_named(str(model or DEFAULT_MODEL)), said)
+    return _loaded(model, weights, said).spec
 
 
-def _loaded(model: str | Path | None, weights: Path | None) -> Model:
+def spec_of(checkpoint: Checkpoint, said: ModelConfig = NOTHING_SAID) -> ModelSpec:
+    """What a file is: one of our own says so in its card, an official one is known by its sizes and its SHA-256."""
+    family, config = checkpoint.family, checkpoint.config
+    dims = {} if checkpoint.dims is None else {"dims": checkpoint.dims}
+    if checkpoint.card:
+        spec = family_spec(
+            family, _card_name(checkpoint), config, **dims,
+            statistics=_card_statistics(checkpoint),
+            demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
+        )  # fmt: skip
+        return configured(spec, said)
+    alike = [spec for spec in REGISTRY.values() if isinstance(spec.weights, HubFile) and spec.config == config]
+    for spec in alike:
+        if isinstance(spec.weights, HubFile) and spec.weights.sha256 == checkpoint.sha256:
+            return configured(spec, said)
+    if len(alike) == 1:
+        known = alike[0].weights.sha256 if isinstance(alike[0].weights, HubFile) else None
+        if known is not None:
+            sha256 = checkpoint.sha256[:12]
+            logger.warning(
+                "%s is not the published %s, only of its size (%s…).", checkpoint.path, alike[0].name, sha256
+            )
+        return configured(family_spec(family, alike[0].name, config, **dims), said)
+    name = f"{family}-own" if family in REGISTRY else family
+    return configured(family_spec(family, name, config, **dims), said)
+
+
+def _loaded(model: str | Path | None, weights: Path | None, said: ModelConfig) -> Model:
     if weights is not None:
-        return _from_weights(weights, None if model is None else str(model))
+        return _from_weights(weights, None if model is None else str(model), said)
     if model is not None and _is_path(model):
-        return _own(Path(model))
-    return _released(spec_named(str(model or DEFAULT_MODEL)))
+        return _own(Path(model), said)
+    return _released(spec_named(str(model or DEFAULT_MODEL)), said)
 
 
 def _is_path(model: str | Path | None) -> bool:
@@ -96,65 +143,48 @@ def _is_path(model: str | Path | None) -> bool:
     return Path(model).exists() or Path(model).suffix == ".safetensors"
 
 
-def _released(spec: ModelSpec) -> Model:
+def _released(spec: ModelSpec, said: ModelConfig) -> Model:
     if isinstance(spec.weights, HubFile):
-        checkpoint = _read(hub.fetch(spec.weights))
+        checkpoint = _read(hub.fetch(spec.weights), said)
     elif isinstance(spec.weights, PackagedFile):
         source = resources.files(__package__) / "data" / spec.weights.name
         if not source.is_file():
             raise UsageError(f"--model {spec.name}: this installation lacks its weights. Install tessera-embed again.")
         with resources.as_file(source) as path:
-            checkpoint = _read(path)
+            checkpoint = _read(path, said)
     else:
         return Model(spec, None, "")
-    _check_sizes(checkpoint, spec)
-    return Model(spec, checkpoint.encoder, checkpoint.sha256)
+    _check_kind(checkpoint, spec)
+    return Model(configured(spec, said), checkpoint.encoder, checkpoint.sha256)
 
 
-def _from_weights(path: Path, name: str | None) -> Model:
+def _from_weights(path: Path, name: str | None, said: ModelConfig) -> Model:
     asked = None if name is None else spec_named(name)
     if asked and not isinstance(asked.weights, HubFile):
         raise UsageError(f"--model {name} takes no --weights. Leave one of the two out.")
-    checkpoint = _read(path)
+    checkpoint = _read(path, said)
+    spec = spec_of(checkpoint, said)
     if asked:
-        _check_sizes(checkpoint, asked)
-    return Model(_spec_of(checkpoint), checkpoint.encoder, checkpoint.sha256)
+        _check_kind(checkpoint, asked)
+        if asked.source is not None:  # v1.1-mpc and v1.1-aws differ in nothing that the file shows
+            spec = configured(spec, ModelConfig({"data_source": asked.source}, f"--model {name}"))
+    return Model(spec, checkpoint.encoder, checkpoint.sha256)
 
 
-def _own(path: Path) -> Model:
-    checkpoint = _read(_safetensors_in(path))
+def _own(path: Path, said: ModelConfig) -> Model:
+    checkpoint = _read(_safetensors_in(path), said)
     if not checkpoint.card:
         raise UsageError(f"{checkpoint.path} is an official checkpoint. Give it with --weights instead of --model.")
-    return Model(_spec_of(checkpoint), checkpoint.encoder, checkpoint.sha256)
+    return Model(spec_of(checkpoint, said), checkpoint.encoder, checkpoint.sha256)
 
 
-def _check_sizes(checkpoint: Checkpoint, spec: ModelSpec) -> None:
-    if spec.config != checkpoint.config:
+def _check_kind(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    if spec.config != checkpoint.config or spec.family != checkpoint.family:
         raise UsageError(
-            f"{checkpoint.path} is not a {spec.name}: it holds {_sizes(checkpoint.config)}, {spec.name} has "
-            f"{_sizes(spec.config)}. Give it with --weights and no --model, or give the file that belongs to it."
+            f"{checkpoint.path} is not a {spec.name}: it is a {checkpoint.family} and holds "
+            f"{_sizes(checkpoint.config)}; {spec.name} has {_sizes(spec.config)}. Give it with --weights and no "
+            "--model, or give the file that belongs to it."
         )
-
-
-def _spec_of(checkpoint: Checkpoint) -> ModelSpec:
-    """What a file is: one of our own says so in its card, an official one is known by its sizes and its SHA-256."""
-    if checkpoint.card:
-        return ModelSpec(
-            _card_name(checkpoint),
-            "v2-student",
-            checkpoint.config,
-            statistics=_card_statistics(checkpoint),
-            dims=checkpoint.dims,
-            demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
-        )
-    for spec in REGISTRY.values():
-        if isinstance(spec.weights, HubFile) and spec.config == checkpoint.config:
-            if spec.weights.sha256 == checkpoint.sha256:
-                return spec
-            sha256 = checkpoint.sha256[:12]
-            logger.warning("%s is not the published %s, only of its size (%s…).", checkpoint.path, spec.name, sha256)
-            return ModelSpec(spec.name, "v2-student", checkpoint.config, dims=checkpoint.dims)
-    return ModelSpec("v2-student", "v2-student", checkpoint.config, dims=checkpoint.dims)
 
 
 def _card_name(checkpoint: Checkpoint) -> str:
@@ -164,9 +194,9 @@ def _card_name(checkpoint: Checkpoint) -> str:
     return name
 
 
-def _card_statistics(checkpoint: Checkpoint) -> Statistics:
+def _card_statistics(checkpoint: Checkpoint) -> Statistics | None:
     if "statistics" not in checkpoint.card:
-        return V2_STUDENT
+        return family_spec(checkpoint.family, "", checkpoint.config).statistics
     try:
         return Statistics.from_card(checkpoint.card["statistics"])
     except (ValueError, AttributeError) as error:
@@ -196,13 +226,13 @@ def _sizes(config: EncoderConfig | None) -> str:
     if config is None:
         return "no network"
     qk_norm = ", QK-norm" if config.qk_norm else ""
-    return f"{config.layers} layers of width {config.width} (feed-forward {config.feedforward}{qk_norm})"
+    return f"{config.s2.layers} layers of width {config.width} (feed-forward {config.s2.feedforward}{qk_norm})"
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(path: Path, said: ModelConfig) -> Checkpoint:
     from tessera_cli.models import checkpoint
 
-    return checkpoint.read(path)
+    return checkpoint.read(path, said)
 
 
 def _device(name: str) -> torch.device:

@@ -1,16 +1,20 @@
-"""Official v2 student checkpoints: a zip of tensors and a pickled table of contents, read without running any code.
+"""Official checkpoints of every family: which family a file is of, its sizes, and all its tensors by our names.
 
-Payload: `args` (sizes) and `model` (tensors), see `tessera_infer_v2/student`. Sizes that `args` lacks are those of
-the small model, as in the official loader; unlike there, every size is checked against the tensors first.
+| family | payload | tensors |
+|---|---|---|
+| v1.0 early, v1.0 QAT, v1.1 | `model_state` or `model_state_dict` | training's, at times under `_orig_mod.` |
+| v2 student | `args`, `model` | the encoder |
+| v2 teacher | `arch`, `encoder_state_dict` | the encoder |
+
+Sizes are taken from the tensors wherever they show there, and checked against what the file or the user says.
 """
 
 from __future__ import annotations
 
-import pickle
+import dataclasses
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,119 +22,132 @@ import torch
 from torch import Tensor
 
 from tessera_cli.errors import UsageError
+from tessera_cli.models.architecture import EncoderConfig, Stack
+from tessera_cli.models.families import PARTS
 from tessera_cli.models.layout import misfit, official_names, official_shapes, tensor_shapes
-from tessera_cli.models.spec import SMALL, EncoderConfig
+from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.payload import Payload, check_tensors, load_payload
+from tessera_cli.models.registry import SMALL, V1_1
+from tessera_cli.models.spec import Family
+from tessera_cli.sampling import BANDS
 
-Payload = Mapping[Any, Any]
-_ARGS = {
-    "latent": "latent_dim",
-    "layers": "num_layers",
-    "heads": "nhead",
-    "feedforward": "dim_feedforward",
-    "representation": "repr_dim",
-}
-
-
-def read_student(path: Path) -> tuple[EncoderConfig, tuple[int, ...], dict[str, Tensor]]:
-    """Sizes, prefixes (matryoshka_dims) and float32 tensors by our names; UsageError for anything else."""
-    payload = _load(path)
-    tensors, args = payload.get("model"), payload.get("args", {})
-    if not isinstance(tensors, Mapping) or not isinstance(args, Mapping):
-        raise UsageError(f"{path}: {_whatever_else(payload)}")
-    _check_tensors(path, tensors)
-    config = _config(path, args)
-    dims = _dims(path, args, config.representation)
-    deepest = max(
-        (int(n) for name in tensors for n in re.findall(r"transformer_encoder\D*(\d{1,9})\.", name)), default=-1
-    )
-    if config.layers != deepest + 1:
-        raise UsageError(
-            f"{path}: 'args' speaks of {config.layers} layers, but the file holds the tensors of {deepest + 1}. "
-            "It is damaged or was edited; get it again from where it came."
-        )
-    problem = misfit(official_shapes(config), {name: tuple(t.shape) for name, t in tensors.items()})
-    if problem:
-        raise UsageError(
-            f"{path}: the tensors do not fit a v2 student with latent_dim {config.latent}, {config.layers} layers and "
-            f"{'' if config.qk_norm else 'no '}QK-norm, which is what its 'args' say: {problem}. "
-            "Give a student checkpoint as its authors saved it."
-        )
-    parts = {name: official_names(name, qk_norm=config.qk_norm) for name in tensor_shapes(config)}
-    return config, dims, {ours: torch.cat([tensors[name] for name in names]) for ours, names in parts.items()}
+_COMPILED = "_orig_mod."
+_PROJECTORS = ("projector.", "segmented_matryoshka_projector.")
+"""Training's heads: no part of the encoder."""
+_COMPONENTS = ("s2_backbone.", "s1_backbone.", "dim_reducer.")
+"""All that the official QAT loader keeps."""
+_SIZES = ("latent_dim", "num_layers", "nhead", "dim_feedforward", "repr_dim")
+_V1_0_HEADS: Mapping[str, int] = {"v1.0-early": 8, "v1.0-qat": 4}
 
 
-def _load(path: Path) -> Payload:
-    """What the file holds. Only tensors and plain Python values are ever made from it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        sound = sum(m.file_size for m in members) <= path.stat().st_size  # also: nothing is compressed
-    except Exception as error:  # the directory of a damaged archive can break in many ways
-        raise UsageError(f"{path}: truncated or damaged ({error}). Get the file again.") from error
-    if not sound or not any(m.filename.endswith("/data.pkl") for m in members):
-        raise UsageError(f"{path}: a zip archive, but not a PyTorch checkpoint. Give the .pt file of a v2 student.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on the inside of damaged files
-            payload = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UsageError(
-            f"{path}: refused, because it is damaged or holds more than tensors and plain values. The latter can run "
-            "code when opened, so it was not. Give the checkpoint as published, or its tensors saved anew."
-        ) from error
-    except Exception as error:  # arbitrary bytes reach torch's reader here
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UsageError(f"{path}: damaged, PyTorch cannot read it ({reason}). Get the file again.") from error
-    if not isinstance(payload, Mapping):
-        raise UsageError(
-            f"{path}: holds a {type(payload).__name__}, not a checkpoint. Give the .pt file of a v2 student."
-        )
-    return payload
+@dataclass(frozen=True, eq=False)
+class OfficialFile:
+    """A checkpoint of which every tensor is accounted for."""
+
+    family: Family
+    config: EncoderConfig
+    dims: tuple[int, ...] | None
+    """Prefixes of the embedding that the file names (matryoshka_dims); None: those of its family."""
+    tensors: dict[str, Tensor]
+    """float32, by our names."""
 
 
-def _whatever_else(payload: Payload) -> str:
+def read_official(path: Path, said: ModelConfig) -> OfficialFile:
+    """Read a checkpoint. `said` supplies what v1.x files lack. UsageError for anything that is not whole."""
+    payload = load_payload(path)
+    dims: tuple[int, ...] | None = None
     if "encoder_state_dict" in payload:
-        return "this looks like the v2 teacher, which this release cannot run. Give the .pt file of a v2 student."
-    if "model_state" in payload or "model_state_dict" in payload:
-        return "this looks like a v1.x checkpoint, which this release cannot run. Give the .pt file of a v2 student."
-    return "not a TESSERA checkpoint: it lacks the parts 'args' and 'model'. Give the .pt file of a v2 student."
+        family: Family = "v2-teacher"
+        tensors, arch = _parts(path, payload, "encoder_state_dict", "arch")
+        config = _teacher_config(path, arch, said)
+    elif "model_state" in payload or "model_state_dict" in payload:
+        family, tensors = _v1_tensors(path, payload)
+        config = _v1_config(path, family, tensors, said)
+    elif "model" in payload:
+        family = "v2-student"
+        tensors, args = _parts(path, payload, "model", "args")
+        config = _student_config(path, args, said)
+        dims = _dims(path, args, config.representation)
+    else:
+        raise UsageError(
+            f"{path}: not a TESSERA checkpoint: it has none of the parts that official ones have (model, model_state, "
+            "model_state_dict, encoder_state_dict). Give the .pt file of a TESSERA model."
+        )
+    for modality in BANDS:
+        _check_depth(path, modality, config.stack(modality).layers, tensors)
+    if problem := misfit(official_shapes(config), {name: tuple(t.shape) for name, t in tensors.items()}):
+        raise UsageError(
+            f"{path}: the tensors do not fit a {family} encoder with {describe(config)}, which is what it says it is: "
+            f"{problem}. Give a checkpoint as its authors saved it."
+        )
+    parts = {name: official_names(name, config) for name in tensor_shapes(config)}
+    return OfficialFile(family, config, dims, {ours: _joined(tensors, names) for ours, names in parts.items()})
 
 
-def _check_tensors(path: Path, tensors: Mapping[Any, Any]) -> None:
-    for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UsageError(f"{path}: 'model' holds {str(name)[:80]!r}, which is not a tensor. Get the file again.")
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype != torch.float32:
-            kind = str(tensor.dtype if tensor.dtype != torch.float32 else tensor.layout).removeprefix("torch.")
-            raise UsageError(
-                f"{path}: tensor {name[:80]} is {kind}; official students are float32. Save it as float32."
-            )
-    if sum(t.numel() * t.element_size() for t in tensors.values()) > path.stat().st_size:
-        raise UsageError(f"{path}: its tensors claim to be larger than the file. It is damaged; get it again.")
+def describe(config: EncoderConfig) -> str:
+    """The sizes in words."""
+    qk = "QK-norm" if config.qk_norm else "no QK-norm"
+    layers = f"{config.s2.layers}" if config.s2 == config.s1 else f"{config.s2.layers} and {config.s1.layers}"
+    return f"latent_dim {config.latent}, {layers} layers and {qk}"
 
 
-def _config(path: Path, args: Payload) -> EncoderConfig:
-    sizes = {ours: args.get(theirs, getattr(SMALL, ours)) for ours, theirs in _ARGS.items()}
-    for ours, size in sizes.items():
+def _joined(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    """The tensor of ours; what it was made from is let go, for the largest files fill the memory."""
+    found = [tensors.pop(name) for name in names]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _parts(path: Path, payload: Payload, tensors: str, sizes: str) -> tuple[dict[str, Tensor], Mapping[Any, Any]]:
+    found, arguments = payload[tensors], payload.get(sizes, {})
+    if not isinstance(found, Mapping) or not isinstance(arguments, Mapping):
+        raise UsageError(f"{path}: not a TESSERA checkpoint: its parts {tensors!r} and {sizes!r} are no dictionaries.")
+    return check_tensors(path, tensors, found), arguments
+
+
+# --- v2: the file says everything -------------------------------------------------------------------------------------
+
+
+def _student_config(path: Path, args: Mapping[Any, Any], said: ModelConfig) -> EncoderConfig:
+    """Sizes that `args` lacks are those of the small model, as in the official loader."""
+    small = (SMALL.latent, SMALL.s2.layers, SMALL.s2.heads, SMALL.s2.feedforward, SMALL.representation)
+    latent, layers, heads, feedforward, representation = _sizes(path, "args", args, small, said)
+    qk_norm = _switch(path, "args", args, "enable_qk_norm", False)
+    config = EncoderConfig.of(latent, layers, heads, feedforward, representation=representation, qk_norm=qk_norm)
+    return _with_whole_heads(path, config)
+
+
+def _teacher_config(path: Path, arch: Mapping[Any, Any], said: ModelConfig) -> EncoderConfig:
+    latent, layers, heads, feedforward, representation = _sizes(path, "arch", arch, (None,) * 5, said)
+    final_norm = _switch(path, "arch", arch, "final_layernorm", True)
+    config = EncoderConfig.of(
+        latent, layers, heads, feedforward, representation=representation, final_norm=final_norm, **PARTS["v2-teacher"]
+    )
+    return _with_whole_heads(path, config)
+
+
+def _sizes(
+    path: Path, part: str, given: Mapping[Any, Any], defaults: tuple[int | None, ...], said: ModelConfig
+) -> list[int]:
+    sizes = []
+    for name, default in zip(_SIZES, defaults, strict=True):
+        size = given.get(name, default)
         if type(size) is not int or size < 1:
             raise UsageError(
-                f"{path}: args.{_ARGS[ours]} is {str(size)[:40]!r}, not a positive integer. Get the file again."
+                f"{path}: {part}.{name} is {str(size)[:40]!r}, not a positive integer. Get the file again."
             )
-    qk_norm = args.get("enable_qk_norm", False)
-    if type(qk_norm) is not bool:
-        raise UsageError(
-            f"{path}: args.enable_qk_norm is {str(qk_norm)[:40]!r}, neither true nor false. Get the file again."
-        )
-    config = EncoderConfig(**sizes, qk_norm=qk_norm)
-    if config.width % config.heads:
-        raise UsageError(
-            f"{path}: args.nhead {config.heads} does not divide the width {config.width} (4 x latent_dim). "
-            "Get the file again."
-        )
-    return config
+        said.agree(name, size)
+        sizes.append(size)
+    return sizes
 
 
-def _dims(path: Path, args: Payload, representation: int) -> tuple[int, ...]:
+def _switch(path: Path, part: str, given: Mapping[Any, Any], name: str, default: bool) -> bool:
+    value = given.get(name, default)
+    if type(value) is not bool:
+        raise UsageError(f"{path}: {part}.{name} is {str(value)[:40]!r}, neither true nor false. Get the file again.")
+    return value
+
+
+def _dims(path: Path, args: Mapping[Any, Any], representation: int) -> tuple[int, ...]:
     """`matryoshka_dims` is a string such as "16,32,64,128"; without it only the whole embedding can be stored."""
     text = args.get("matryoshka_dims", str(representation))
     try:
@@ -143,3 +160,122 @@ def _dims(path: Path, args: Payload, representation: int) -> tuple[int, ...]:
             f"({representation}) is needed. Get the file again."
         )
     return dims
+
+
+# --- v1.x: the tensors say what they can, the user the rest -----------------------------------------------------------
+
+
+def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]]:
+    """The family, known by its pooling and its reducer, and the tensors of its encoder by their official names."""
+    part = "model_state" if "model_state" in payload else "model_state_dict"
+    state = payload[part]
+    if not isinstance(state, Mapping):
+        raise UsageError(f"{path}: not a TESSERA checkpoint: its part {part!r} is no dictionary.")
+    named: dict[Any, Any] = {}
+    for name, tensor in state.items():
+        plain = name.replace(_COMPILED, "") if isinstance(name, str) else name
+        if plain in named:
+            raise UsageError(f"{path}: holds the tensor {str(plain)[:80]} twice, with and without {_COMPILED!r}.")
+        if not str(plain).startswith(_PROJECTORS):
+            named[plain] = tensor
+    if any(".gru_cell." in str(name) for name in named):
+        family: Family = "v1.1" if any(str(name).startswith("dim_reducer.4.") for name in named) else "v1.0-qat"
+    elif any(".temporal_context." in str(name) for name in named):
+        family = "v1.0-early"
+    else:
+        raise UsageError(
+            f"{path}: its part {part!r} holds no pooling of a v1.x encoder (attn_pool.temporal_context). "
+            "Give the checkpoint of a TESSERA model."
+        )
+    if family == "v1.0-qat":
+        named = {name: tensor for name, tensor in named.items() if str(name).startswith(_COMPONENTS)}
+    return family, check_tensors(path, part, named)
+
+
+def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], said: ModelConfig) -> EncoderConfig:
+    def rows(name: str) -> int:
+        return _size(path, tensors, name, 0)
+
+    width = rows("s2_backbone.embedding.2.weight")
+    if width % 4 or not width:
+        raise UsageError(f"{path}: the encoder's width is {width}, no multiple of 4. Get the file again.")
+    last = "dim_reducer.4.weight" if family == "v1.1" else "dim_reducer.0.weight"
+    summed = _size(path, tensors, "dim_reducer.0.weight", 1) == width
+    sizes = {
+        modality: (
+            _depth(modality, tensors),
+            rows(f"{modality}_backbone.transformer_encoder.layers.0.linear1.weight"),
+        )
+        for modality in BANDS
+    }
+    known: dict[str, Any] = {
+        **PARTS[family],
+        "fusion": "sum" if summed else "concat",
+        "representation": rows(last),
+        "hidden": rows("dim_reducer.0.weight") if family == "v1.1" else None,
+    }
+    said.agree("latent_dim", width // 4)
+    said.agree("fusion_method", known["fusion"])
+    if family == "v1.1":
+        said.agree("representation_dim", known["representation"])
+    stacks = {}
+    for modality, (layers, feedforward) in sizes.items():
+        prefix = f"{modality}_" if family == "v1.1" else ""
+        said.agree(f"{prefix}num_layers", layers)
+        said.agree(f"{prefix}dim_feedforward", feedforward)
+        if family == "v1.1":
+            heads = said.integer("s2_num_heads" if modality == "s2" else "s1_num_heads", 0, least=0)
+        else:
+            heads = said.integer("nhead", _V1_0_HEADS[family])
+        stacks[modality] = Stack(layers, heads, feedforward)
+    config = EncoderConfig(width // 4, stacks["s2"], stacks["s1"], **known)
+    return _with_whole_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
+
+
+def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
+    """v1.1: heads that nobody gave are those of the released model, if the encoder has its sizes."""
+    released = V1_1.s2.heads
+    s2, s1 = (Stack(stack.layers, stack.heads or released, stack.feedforward) for stack in (config.s2, config.s1))
+    completed = dataclasses.replace(config, s2=s2, s1=s1)
+    if completed != config and completed != V1_1:
+        raise UsageError(
+            f"{path}: a v1.1 encoder of {describe(config)}, a size that was never released, and such files do not "
+            "record the number of attention heads. Give s2_num_heads and s1_num_heads in --model-config FILE.json."
+        )
+    return completed
+
+
+def _with_whole_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
+    for stack in (config.s2, config.s1, config.fusion_stack):
+        if stack is not None and config.width % stack.heads:
+            raise UsageError(
+                f"{path}: {stack.heads} attention heads (nhead) do not divide the width {config.width} "
+                "(4 x latent_dim). Give the sizes that belong to the file."
+            )
+    return config
+
+
+def _size(path: Path, tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
+    if name not in tensors:
+        raise UsageError(f"{path}: it lacks the tensor {name}. Give a checkpoint as its authors saved it.")
+    shape = tensors[name].shape
+    if len(shape) != 2:
+        raise UsageError(f"{path}: its tensor {name} is no matrix. Get the file again.")
+    return int(shape[axis])
+
+
+def _depth(modality: str, tensors: Mapping[str, Any]) -> int:
+    """Layers of one backbone: as many as the highest number in its tensors' names says."""
+    layer = re.compile(rf"{modality}_backbone\.transformer_encoder\.(?:layers\.)?(\d{{1,9}})\.")
+    return 1 + max((int(found[1]) for name in tensors if (found := layer.match(name))), default=-1)
+
+
+def _check_depth(path: Path, modality: str, layers: int, tensors: Mapping[str, Any]) -> None:
+    """Before any list of a claimed length is made."""
+    if any(name.startswith(f"{modality}_backbone.") for name in tensors) and layers != _depth(modality, tensors):
+        raise UsageError(
+            f"{path}: its sizes speak of {layers} layers, but the file holds the tensors of "
+            f"{_depth(modality, tensors)}. It is damaged or was edited; get it again from where it came."
+        )
+    if layers > len(tensors):
+        raise UsageError(f"{path}: its sizes speak of {layers} layers, but it holds {len(tensors)} tensors.")

@@ -1,13 +1,13 @@
 """The parts encoders are made of. Families differ in how these are put together, not in the parts.
 
 Shapes: B pixels, T observations, C bands, D the transformer's width, H heads, R the length of an embedding.
-Formulas: `tessera_infer_v2/student` of ucam-eo/tessera. Dropout is left out: it does nothing in inference.
+Formulas: `tessera_infer`, `tessera_infer_QAT`, `tessera_infer_v2` of ucam-eo/tessera. Dropout is left out: it does
+nothing in inference.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ class BandEmbedding(nn.Module):
     def __init__(self, bands: int, width: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(bands, width)
-        self.out = nn.Linear(width, width)
+        self.out: nn.Module = nn.Linear(width, width)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         tokens: Tensor = self.out(F.relu(self.hidden(x_BTC), inplace=True))
@@ -46,8 +46,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
+        self.in_proj: nn.Module = nn.Linear(width, 3 * width)
+        self.out_proj: nn.Module = nn.Linear(width, width)
         self.q_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
         self.k_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
 
@@ -55,51 +55,52 @@ class Attention(nn.Module):
         B, T, D = x_BTD.shape
         q, k, v = self.in_proj(x_BTD).view(B, T, 3, self.heads, D // self.heads).unbind(dim=2)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
         seen = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(B, T, D))
         return out
 
 
 class Block(nn.Module):
-    """One transformer layer, normalised after each sum: y = N1(x + A(x)), out = N2(y + W2·relu(W1·y))."""
+    """One transformer layer: attention A and feed-forward W2·relu(W1·), each added to what it was given.
 
-    def __init__(self, width: int, heads: int, feedforward: int, *, qk_norm: bool) -> None:
+    Post-norm: y = N1(x + A(x)), out = N2(y + W2·relu(W1·y)). Pre-norm: y = x + A(N1(x)), out = y + W2·relu(W1·N2(y)).
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, *, qk_norm: bool, pre_norm: bool) -> None:
         super().__init__()
+        self.pre_norm = pre_norm
         self.attention = Attention(width, heads, qk_norm=qk_norm)
         self.norm1 = nn.LayerNorm(width)
-        self.up = nn.Linear(width, feedforward)
-        self.down = nn.Linear(feedforward, width)
+        self.up: nn.Module = nn.Linear(width, feedforward)
+        self.down: nn.Module = nn.Linear(feedforward, width)
         self.norm2 = nn.LayerNorm(width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        if self.pre_norm:
+            x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
+            return x_BTD + self._feedforward(self.norm2(x_BTD))
         y_BTD = self.norm1(x_BTD + self.attention(x_BTD))
-        out: Tensor = self.norm2(y_BTD + self.down(F.relu(self.up(y_BTD), inplace=True)))
+        out: Tensor = self.norm2(y_BTD + self._feedforward(y_BTD))
+        return out
+
+    def _feedforward(self, y_BTD: Tensor) -> Tensor:
+        out: Tensor = self.down(F.relu(self.up(y_BTD), inplace=True))
         return out
 
 
-class AttentionPool(nn.Module):
-    """The weighted mean of a pixel's tokens; weights are a softmax over time of one learned score."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(width, 1)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        weights_BT = torch.softmax(self.query(x_BTD).squeeze(-1), dim=1)
-        return torch.bmm(weights_BT.unsqueeze(1), x_BTD).squeeze(1)
-
-
 class Reducer(nn.Module):
-    """Both sensors' vectors side by side -> the embedding, whose R values have mean 0 and standard deviation 1."""
+    """The sensors' fused vector -> the embedding: one linear map, or two with a normalised layer between them."""
 
-    def __init__(self, width: int, representation: int) -> None:
+    def __init__(self, inputs: int, hidden: int | None, representation: int, *, final_norm: bool) -> None:
         super().__init__()
-        self.up = nn.Linear(2 * width, 4 * width)
-        self.norm = nn.LayerNorm(4 * width)
-        self.down = nn.Linear(4 * width, representation)
+        self.up = None if hidden is None else nn.Linear(inputs, hidden)
+        self.norm = None if hidden is None else nn.LayerNorm(hidden)
+        self.down = nn.Linear(inputs if hidden is None else hidden, representation)
+        self.final_norm = final_norm
 
-    def forward(self, s2_BD: Tensor, s1_BD: Tensor) -> Tensor:
-        hidden = F.relu(self.norm(self.up(torch.cat([s2_BD, s1_BD], dim=-1))), inplace=True)
-        out_BR = self.down(hidden)
-        return F.layer_norm(out_BR, out_BR.shape[-1:])
+    def forward(self, fused_BF: Tensor) -> Tensor:
+        if self.up is not None and self.norm is not None:
+            fused_BF = F.relu(self.norm(self.up(fused_BF)), inplace=True)
+        out_BR: Tensor = self.down(fused_BF)
+        return F.layer_norm(out_BR, out_BR.shape[-1:]) if self.final_norm else out_BR

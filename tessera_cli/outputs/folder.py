@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +16,9 @@ import numpy as np
 from tessera_cli.atomic import write_json, write_ndjson_gz
 from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError
-from tessera_cli.grid import Tile, TileRequest
-from tessera_cli.outputs.item import Asset, TileRecord
-from tessera_cli.outputs.layers import tile_name
-from tessera_cli.window import Window
+from tessera_cli.grid import pack_mask, unpack_mask
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import owners
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +29,9 @@ RUN, SCENES, RUNS = "run.json", "scenes.ndjson.gz", "runs"
 class Failure:
     """A tile that a run could not finish."""
 
-    request: TileRequest
-    window: Window
+    name: str
+    requested: np.ndarray
+    """bool (H, W): the pixels asked for."""
     reason: str
     allow_missing: int
 
@@ -57,7 +56,7 @@ class OutputFolder:
         theirs = found.get("identity") if isinstance(found, dict) else None
         if not isinstance(theirs, dict):
             raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
-        ours = self.identity
+        ours = json.loads(json.dumps(self.identity))  # where tuples are lists
         differing = [
             f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
             for name in dict.fromkeys([*theirs, *ours])
@@ -93,8 +92,11 @@ class OutputFolder:
                 return None
             raise
 
-    def begin(self, run: str, record: Mapping[str, Any], scenes: Scenes) -> None:
-        """Freeze scenes and request before the first pixel is read. Raises UsageError if the folder is not writable."""
+    def begin(self, run: str, record: Mapping[str, Any], scenes: Scenes | None) -> None:
+        """Freeze request and scenes, if it is scenes that are encoded, before the first pixel is read.
+
+        Raises UsageError if the folder is not writable.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / RUNS).mkdir(exist_ok=True)
@@ -102,15 +104,17 @@ class OutputFolder:
             raise UsageError(f"{self.path} cannot be created: {error.strerror}. Choose another --out.") from error
         note = {"note": self.note} if self.note else {}
         write_json(self.path / RUN, {"identity": dict(self.identity), **note})
-        write_ndjson_gz(self.path / SCENES, scenes.freeze_lines())
+        if scenes is not None:
+            write_ndjson_gz(self.path / SCENES, scenes.freeze_lines())
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
     def end(self, run: str, record: Mapping[str, Any], failures: Iterable[Failure]) -> None:
         """Note which tiles of the run failed, why, and for which pixels."""
         failed = {
-            tile_name(failure.request.tile, failure.window): {
+            failure.name: {
                 "reason": failure.reason,
-                "requested": base64.b64encode(failure.request.packed).decode(),
+                "shape": list(failure.requested.shape),
+                "requested": base64.b64encode(pack_mask(failure.requested)).decode(),
                 "allow_missing": failure.allow_missing,
             }
             for failure in failures
@@ -126,21 +130,16 @@ class OutputFolder:
 
     def asked(self) -> set[str]:
         """The names of all tiles that runs asked for."""
-        return {
-            tile_name(Tile.from_id(tile_id), Window.from_name(window))
-            for run in self.runs()
-            for window in run.get("windows", [])
-            for tile_id in run.get("tiles", [])
-        }
+        return {name for run in self.runs() for name in run.get("names", [])}
 
     def failures(self) -> Mapping[str, str]:
         """Tile -> why a run failed on it; without those that were finished for what that run asked."""
         reasons = {}
         for run in self.runs():
             for name, failed in run.get("failed", {}).items():
-                tile_id, window = name.rsplit("_", 1)
-                request = TileRequest(Tile.from_id(tile_id), base64.b64decode(failed["requested"]))
-                if not self.finished(request, Window.from_name(window), allow_missing=failed["allow_missing"]):
+                height, width = failed["shape"]
+                requested = unpack_mask(base64.b64decode(failed["requested"]), (height, width))
+                if not self.finished(name, requested, allow_missing=failed["allow_missing"]):
                     reasons[name] = failed["reason"]
         return reasons
 
@@ -152,7 +151,7 @@ class OutputFolder:
 
     def record(self, name: str) -> TileRecord | None:
         """The record of a finished tile; None if there is none or if a file it lists is absent or has another size."""
-        record = self._parse(self.item_path(name))
+        record = self._recorded(self.item_path(name), name)
         if record is None:
             return None
         for asset in record.assets:
@@ -162,32 +161,30 @@ class OutputFolder:
         return record
 
     def finished(
-        self, request: TileRequest, window: Window, *, allow_missing: int, inputs: str | None = None
+        self, name: str, pixels: np.ndarray, *, allow_missing: int, inputs: str | None = None
     ) -> TileRecord | None:
-        """The record of the tile if it is whole, covers the request and has no more holes than allowed, else None.
+        """The record of the tile if it is whole, covers `pixels`, bool (H, W), with no more holes than allowed.
 
-        `inputs`: also None if it was made from other scenes than those of this digest.
+        Else None, also, with `inputs`, if it was made from something else than what has this digest.
         """
-        record = self.record(tile_name(request.tile, window))
+        record = self.record(name)
         if record is None or len(record.holes) > allow_missing or inputs not in (None, record.input_digest):
             return None
-        if (request.pixels & ~record.requested).any() or not all(map(self._is_whole, record.assets)):
+        if record.requested.shape != pixels.shape or (pixels & ~record.requested).any():
+            return None
+        if not all(asset.is_whole(self.path) for asset in record.assets):
             return None
         with suppress(OSError):  # left by a run that died right after it finished the tile
             self._stale_path(record.name).unlink()
         return record
 
-    def _is_whole(self, asset: Asset) -> bool:
-        with (self.path / asset.name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == asset.sha256
-
     def asked_before(self, name: str) -> np.ndarray | None:
         """bool (H, W): pixels that earlier runs asked for in the tile, even if its files were never finished."""
-        record = self._parse(self.item_path(name)) or self._parse(self._stale_path(name))
+        record = self._recorded(self.item_path(name), name) or self._recorded(self._stale_path(name), name)
         return None if record is None else record.requested
 
     def set_aside(self, name: str) -> None:
-        """Before a tile's rasters are replaced: its record must not vouch for files that change."""
+        """Before a tile's files are replaced: its record must not vouch for files that change."""
         with suppress(FileNotFoundError):  # there was none, or another run on the folder was faster
             self.item_path(name).replace(self._stale_path(name))
 
@@ -198,19 +195,34 @@ class OutputFolder:
         self._stale_path(record.name).unlink(missing_ok=True)
         return path
 
+    @staticmethod
+    def _recorded(path: Path, name: str) -> TileRecord | None:
+        record = read_record(path)
+        return record if record is not None and record.name == name else None  # else it was copied from another tile
+
     def _run_path(self, run: str) -> Path:
         return self.path / RUNS / f"{run}.json"
 
     def _stale_path(self, name: str) -> Path:
         return self.path / f"{name}.json.stale"
 
-    @staticmethod
-    def _parse(path: Path) -> TileRecord | None:
-        item = read_json(path)
-        try:
-            return None if item is None else TileRecord.from_item(item)
-        except UsageError:  # not one of ours, or torn by another tool
-            return None
+
+def read_record(path: Path) -> TileRecord | None:
+    """The record in a file; None if it is absent, not one of ours, or torn by another tool."""
+    item = read_json(path)
+    try:
+        return None if item is None else TileRecord.from_item(item)
+    except UsageError:
+        return None
+
+
+def record_listing(path: Path) -> TileRecord | None:
+    """The record, in the same folder, of the tile that lists the file at `path`; None if there is none."""
+    for name in owners(path.name):
+        record = read_record(path.with_name(f"{name}.json"))
+        if record is not None and path.name in {asset.name for asset in record.assets}:
+            return record
+    return None
 
 
 def read_json(path: Path) -> Any:

@@ -1,14 +1,13 @@
-"""Codes, scales and counts of one tile as GeoTIFF, built in memory, written whole, read back.
+"""A tile as GeoTIFF: a raster per layer, built in memory and written whole.
 
 GDAL's COG driver ignores INTERLEAVE=BAND (3.10), so the plain driver writes the same layout: tiled, the directory in
-front (all tags are set before the first block), no overviews (512 px need none), blocks without data left out.
+front (all tags are set before the first block), no overviews (tiles need none), blocks without data left out.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,109 +18,83 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from tessera_cli.atomic import write_bytes
-from tessera_cli.errors import TileError
-from tessera_cli.grid import Tile
-from tessera_cli.outputs.item import Asset
-from tessera_cli.outputs.layers import COUNTS, EMB, FORMULA, LAYERS, SCALES, Layer, Role, raster_name
+from tessera_cli.grid import AnyTile
+from tessera_cli.outputs.asset import Asset, unsound
+from tessera_cli.outputs.encoded import EncodedTile, asked_counts
+from tessera_cli.outputs.item import Expected
+from tessera_cli.outputs.layers import COUNTS, FORMULA, LAYERS, SCALES, Layer, Role, file_name
 from tessera_cli.outputs.tags import window_tags
-from tessera_cli.window import Window
 
 Compress = Literal["zstd", "deflate", "none"]
 BLOCK = 256
 
 
-def write_rasters(
-    folder: Path,
-    tile: Tile,
-    window: Window,
-    *,
-    codes: np.ndarray,
-    scales: np.ndarray,
-    counts: np.ndarray,
-    requested: np.ndarray,
-    tags: Mapping[str, str],
-    compress: Compress = "zstd",
-) -> tuple[Asset, ...]:
-    """Build, write and read back the three rasters of a tile; if that fails, none of them is left.
+def write(folder: Path, encoded: EncodedTile, compress: Compress) -> tuple[Asset, ...]:
+    """Write the rasters of a tile: nodata in every band where there is no embedding, counts where asked for."""
+    tags = {**encoded.tags, **window_tags(encoded.window)}
+    if encoded.scales is not None:
+        tags["TESSERA_DEQUANTIZE"] = f"{FORMULA} (band 1 of {file_name(encoded.name, 'scales', 'geotiff')})"
+    assets = []
+    for layer in LAYERS["geotiff", encoded.dtype]:  # one after the other: in float32 they are large
+        data = encode_tif(layer, _raster(layer, encoded), encoded.tile, tags, compress)
+        assets.append(Asset.of(layer.role, file_name(encoded.name, layer.role, "geotiff"), data))
+        write_bytes(folder / assets[-1].name, data)
+    return tuple(assets)
 
-    Codes int8 (R, H, W), -128 in every band where there is no embedding. Scales float32 (H, W), NaN there. Counts
-    uint16 (3, H, W), of which only those in `requested`, bool (H, W), are written: a nodata value keeps "not asked
-    for" apart from "never seen", which is 0. `tags` are the model's.
+
+def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
+    """bool (H, W): pixels with an embedding in the rasters at `paths`.
+
+    Raises TileError unless each has the layout promised and they agree with each other and with what was asked for.
     """
-    own = {
-        **tags,
-        **window_tags(window),
-        "TESSERA_DEQUANTIZE": f"{FORMULA} (band 1 of {raster_name(tile, window, 'scales')})",
-    }
-    data: Mapping[Role, bytes] = {
-        "emb": encode_tif(EMB, codes, tile, own, compress),
-        "scales": encode_tif(SCALES, scales[None], tile, own, compress),
-        "counts": encode_tif(COUNTS, np.where(requested, counts, np.uint16(COUNTS.nodata)), tile, own, compress),
-    }
-    assets = tuple(Asset.of(role, raster_name(tile, window, role), content) for role, content in data.items())
-    try:
-        for asset in assets:
-            write_bytes(folder / asset.name, data[asset.role])
-        read_back(folder, tile, window, dims=len(codes), requested=requested, assets=assets)
-    except BaseException:
-        remove_rasters(folder, tile, window)
-        raise
-    return assets
+    emb, *_ = LAYERS["geotiff", expected.dtype]
+    with _opened(paths["emb"], emb, expected) as dataset:
+        missing = _gaps(dataset.read(1), emb)
+        for band in dataset.indexes:
+            values = dataset.read(band)
+            if not np.array_equal(_gaps(values, emb), missing):
+                raise unsound(paths["emb"], "some pixels are nodata in a part of the bands only")
+            if not np.isfinite(values[~missing]).all():
+                raise unsound(paths["emb"], "some values are infinite")
+    if (~missing & ~expected.requested).any():
+        raise unsound(paths["emb"], "pixels outside the requested ones hold embeddings")
 
+    if "scales" in paths:
+        with _opened(paths["scales"], SCALES, expected) as dataset:
+            scales = dataset.read(1)
+        if not np.array_equal(_gaps(scales, SCALES), missing):
+            raise unsound(paths["scales"], "scales are not missing exactly where codes are")
+        if not (np.isfinite(scales[~missing]) & (scales[~missing] > 0)).all():
+            raise unsound(paths["scales"], "some scales are not finite and positive")
 
-def remove_rasters(folder: Path, tile: Tile, window: Window) -> None:
-    """Remove those of a tile's rasters that are there and can be removed."""
-    for role in LAYERS:
-        with suppress(OSError):
-            (folder / raster_name(tile, window, role)).unlink()
-
-
-def read_back(
-    folder: Path, tile: Tile, window: Window, *, dims: int, requested: np.ndarray, assets: tuple[Asset, ...]
-) -> None:
-    """Check a tile's three rasters on disk: bytes, layout, and that they agree with each other; TileError if not.
-
-    `requested` bool (H, W) are the pixels asked for; `assets` hold the checksums of what was written.
-    """
-    by_role = {asset.role: asset for asset in assets}
-    if by_role.keys() != LAYERS.keys():
-        raise TileError(f"{tile.id} {window.name}: rasters {sorted(by_role)} recorded, not {sorted(LAYERS)}.")
-    codes, scales, counts = (_read(folder, by_role[role], layer, tile, dims) for role, layer in LAYERS.items())
-
-    missing = (codes == EMB.nodata).all(axis=0)
-    emb, scale, count = (by_role[role].name for role in LAYERS)
-    if ((codes == EMB.nodata) & ~missing).any():
-        raise _unsound(folder / emb, "some pixels are nodata in a part of the bands only")
-    if not np.array_equal(np.isnan(scales[0]), missing):
-        raise _unsound(folder / scale, "scales are not missing exactly where codes are")
-    if not (np.isfinite(scales[0][~missing]) & (scales[0][~missing] > 0)).all():
-        raise _unsound(folder / scale, "some scales are not finite and positive")
-    if (~missing & ~requested).any():
-        raise _unsound(folder / emb, "pixels outside the requested ones hold embeddings")
-    if not ((counts != COUNTS.nodata) == requested).all():
-        raise _unsound(folder / count, "counts are not present exactly in the requested pixels")
+    with _opened(paths["counts"], COUNTS, expected) as dataset:
+        counts = dataset.read()
+    if not ((counts != COUNTS.nodata) == expected.requested).all():
+        raise unsound(paths["counts"], "counts are not present exactly in the requested pixels")
+    return ~missing
 
 
 def encode_tif(
-    layer: Layer, data: np.ndarray, tile: Tile, tags: Mapping[str, str], compress: Compress = "zstd"
+    layer: Layer, data: np.ndarray, tile: AnyTile, tags: Mapping[str, str], compress: Compress = "zstd"
 ) -> bytes:
     """One layer of a tile, (bands, H, W), as the bytes of a GeoTIFF."""
     if data.dtype != layer.dtype or data.shape[1:] != tile.shape:
         raise ValueError(f"{layer.role}: {data.dtype} {data.shape} given, {layer.dtype} (bands, {tile.shape}) due")
+    height, width = tile.shape
     packing: dict[str, Any] = {"zstd": {"zstd_level": 1}, "deflate": {"zlevel": 6}, "none": {}}[compress]
     with MemoryFile() as memory:
         with memory.open(
             driver="GTiff",
             count=len(data),
-            height=tile.shape[0],
-            width=tile.shape[1],
+            height=height,
+            width=width,
             dtype=layer.dtype,
             nodata=layer.nodata,
             crs=tile.crs,
             transform=tile.transform,
             tiled=True,
-            blockxsize=BLOCK,
-            blockysize=BLOCK,
+            blockxsize=_block(width),
+            blockysize=_block(height),
             interleave="band",
             compress=compress,
             sparse_ok=True,
@@ -136,31 +109,43 @@ def encode_tif(
         return bytes(memory.getbuffer())
 
 
-def _read(folder: Path, asset: Asset, layer: Layer, tile: Tile, dims: int) -> np.ndarray:
-    """The raster (bands, H, W), after comparing its bytes and its layout."""
-    path = folder / asset.name
+def _raster(layer: Layer, encoded: EncodedTile) -> np.ndarray:
+    """(bands, H, W)"""
+    if layer is COUNTS:
+        return asked_counts(encoded.counts, encoded.requested)
+    values = encoded.scales[:, None] if layer is SCALES and encoded.scales is not None else encoded.values
+    raster = np.full((values.shape[1], *encoded.tile.shape), layer.nodata, layer.dtype)
+    raster[:, encoded.pixels] = values.T
+    return raster
+
+
+def _block(size: int) -> int:
+    """Of a raster this long: TIFF wants multiples of 16, and blocks beyond the edge would be empty weight."""
+    return min(BLOCK, -(-size // 16) * 16)
+
+
+@contextmanager
+def _opened(path: Path, layer: Layer, expected: Expected) -> Iterator[rasterio.DatasetReader]:
+    """The raster at `path`, after comparing its layout; TileError if it or its pixels are not as promised."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != asset.sha256:
-            raise _unsound(path, f"its SHA-256 is {digest[:12]}..., not {asset.sha256[:12]}...")
         with rasterio.open(path) as dataset:
             layout = {
-                "bands": (dataset.descriptions, layer.bands(dims)),
-                "size": (dataset.shape, tile.shape),
+                "bands": (dataset.descriptions, layer.bands(expected.dims)),
+                "size": (dataset.shape, expected.tile.shape),
                 "type": (set(dataset.dtypes), {layer.dtype}),
-                "nodata": (str(dataset.nodata), str(float(layer.nodata))),
+                "nodata": (str(dataset.nodata), str(float(layer.nodata or 0))),
                 "interleave": (dataset.interleaving, Interleaving.band),
-                "CRS": (dataset.crs, rasterio.CRS.from_epsg(tile.epsg)),
-                "position": (dataset.transform, tile.transform),
+                "CRS": (dataset.crs, rasterio.CRS.from_user_input(expected.tile.crs)),
+                "position": (dataset.transform, expected.tile.transform),
             }
             for what, (found, due) in layout.items():
                 if found != due:
-                    raise _unsound(path, f"its {what} is {found}, not {due}")
-            return dataset.read()
+                    raise unsound(path, f"its {what} is {found}, not {due}")
+            yield dataset
     except (OSError, RasterioError) as error:
-        raise _unsound(path, f"it cannot be read: {error}") from error
+        raise unsound(path, f"it cannot be read: {error}") from error
 
 
-def _unsound(path: Path, why: str) -> TileError:
-    return TileError(f"{path} is not sound: {why}. Remove it and run again.")
+def _gaps(values: np.ndarray, layer: Layer) -> np.ndarray:
+    """bool (H, W): where a band holds its layer's nodata value."""
+    return np.isnan(values) if values.dtype.kind == "f" else values == layer.nodata

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import math
 import zlib
 from collections.abc import Mapping
@@ -12,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import shapely
 
 from tessera_cli.coverage import Coverage
+from tessera_cli.dpixel import SENSORS, tile_name
 from tessera_cli.errors import UsageError
-from tessera_cli.grid import RESOLUTION, Tile, pack_mask, unpack_mask
-from tessera_cli.lonlat import split
-from tessera_cli.outputs.layers import FORMULA, LAYERS, Role, tile_name
+from tessera_cli.grid import AnyTile, pack_mask, unpack_mask
+from tessera_cli.outputs.asset import Asset
+from tessera_cli.outputs.encoded import EncodedTile, asked_counts
+from tessera_cli.outputs.layers import FORMULA, LAYERS, Dtype, Format, Layer
+from tessera_cli.outputs.place import footprint, place_of, projection, resolution
 from tessera_cli.outputs.tags import SOFTWARE, model_url
 from tessera_cli.window import Window
 
@@ -28,30 +28,22 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
 )
-
-
-@dataclass(frozen=True)
-class Asset:
-    """One written raster."""
-
-    role: Role
-    name: str
-    size: int
-    sha256: str
-
-    @classmethod
-    def of(cls, role: Role, name: str, data: bytes) -> Asset:
-        return cls(role, name, len(data), hashlib.sha256(data).hexdigest())
+MEDIA_TYPES: Mapping[Format, str] = {
+    "geotiff": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "npy": "application/octet-stream",  # nobody has registered one for it
+}
 
 
 @dataclass(frozen=True, eq=False)
 class TileRecord:
     """Everything that is known about one finished tile."""
 
-    tile: Tile
-    window: Window
+    tile: AnyTile
+    window: Window | None
+    """None: the year of the d-pixels is not known. The item then has no time, which STAC demands: it is valid but for
+    that. Any time that could be written would be a guess."""
     status: Literal["done", "empty"]
-    """`empty`: no pixel could be embedded, so there are no rasters."""
+    """`empty`: no pixel could be embedded, so there are no files."""
     identity: Mapping[str, Any]
     """What the embeddings depend on besides the pixels: as in the folder's `run.json`."""
     device: str
@@ -73,58 +65,68 @@ class TileRecord:
     assets: tuple[Asset, ...] = ()
     note: str = ""
     """What a user must know of the model, such as that it is for demonstration only."""
+    counts: np.ndarray | None = None
+    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (npy). Only
+    those of requested pixels are kept; the others come back as NOT_ASKED."""
 
     @property
     def name(self) -> str:
         return tile_name(self.tile, self.window)
 
+    @property
+    def format(self) -> Format:
+        return self.identity["format"]
+
+    @property
+    def dtype(self) -> Dtype:
+        return self.identity["dtype"]
+
+    @property
+    def dims(self) -> int:
+        return self.identity["dims"]
+
     def to_item(self) -> dict[str, Any]:
-        """The record as a STAC 1.1.0 item."""
-        geometry, bbox = _footprint(self.tile)
-        identity = self.identity
+        """The record as a STAC 1.1.0 item; its geometry is null where nobody said where the tile lies."""
+        identity, place = self.identity, footprint(self.tile)
         properties: dict[str, Any] = {
             "datetime": None,
-            "start_datetime": f"{self.window.start}T00:00:00Z",
-            "end_datetime": f"{self.window.end}T23:59:59Z",
-            "gsd": RESOLUTION,
-            **_projection(self.tile),
+            **_time(self.window),
+            **_known("gsd", resolution(self.tile)),
+            **projection(self.tile),
             "processing:software": {SOFTWARE: self.software},
             "emb:type": "pixel",
-            "emb:dimensions": identity["dims"],
+            "emb:dimensions": self.dims,
             "emb:model": {
                 "name": identity["model"],
                 "url": model_url(identity["model"]),
                 "sha256": identity["weights_sha256"],
             },
-            "emb:quantization": {
-                "method": "per_pixel_scale",
-                "original_dtype": "float32",
-                "quantized_dtype": identity["dtype"],
-                "formula": FORMULA,
-            },
+            **_known("emb:quantization", _quantization(self.dtype)),
             "emb:source_data": identity["source"],
             "emb:runtime_parameters": {"device": self.device},
             "emb:identity": dict(identity),
-            **({"emb:note": self.note} if self.note else {}),
+            **_known("emb:note", self.note or None),
             "emb:status": self.status,
             "emb:pixels": int(self.pixels),
             "emb:requested": base64.b64encode(pack_mask(self.requested)).decode(),
+            **_known("emb:counts", None if self.counts is None else _pack_counts(self.counts, self.requested)),
             "emb:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
             "emb:warnings": list(self.warnings),
             "emb:scenes": list(self.scenes),
             "emb:holes": dict(self.holes),
             "emb:input_digest": self.input_digest,
         }
+        layers = {layer.role: layer for layer in LAYERS[self.format, self.dtype]}
         return {
             "type": "Feature",
             "stac_version": "1.1.0",
             "stac_extensions": list(EXTENSIONS),
             "id": self.name,
-            "geometry": geometry,
-            "bbox": bbox,
+            "geometry": place[0] if place else None,
+            **_known("bbox", place[1] if place else None),
             "properties": properties,
             "links": [],
-            "assets": {LAYERS[asset.role].key: self._asset(asset) for asset in self.assets},
+            "assets": {layers[asset.role].key: self._asset(asset, layers[asset.role]) for asset in self.assets},
         }
 
     @classmethod
@@ -132,13 +134,13 @@ class TileRecord:
         """The inverse of `to_item`; UsageError for any other JSON."""
         try:
             p = item["properties"]
-            tile_id, window_name = item["id"].rsplit("_", 1)
-            tile = Tile.from_id(tile_id)
+            tile, window = place_of(item)
+            identity, counts = dict(p["emb:identity"]), p.get("emb:counts")
             return cls(
                 tile=tile,
-                window=Window.from_name(window_name),
+                window=window,
                 status=p["emb:status"],
-                identity=dict(p["emb:identity"]),
+                identity=identity,
                 device=p["emb:runtime_parameters"]["device"],
                 software=p["processing:software"][SOFTWARE],
                 pixels=p["emb:pixels"],
@@ -148,51 +150,68 @@ class TileRecord:
                 input_digest=p["emb:input_digest"],
                 holes=dict(p["emb:holes"]),
                 warnings=tuple(p["emb:warnings"]),
-                assets=_assets_of(item["assets"]),
+                assets=_assets_of(item["assets"], LAYERS[identity["format"], identity["dtype"]]),
                 note=p.get("emb:note", ""),
+                counts=None if counts is None else _unpack_counts(counts, tile.shape),
             )
         except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
             raise UsageError(f"not the record of a tile: {type(error).__name__}: {error}.") from error
 
-    def _asset(self, asset: Asset) -> dict[str, Any]:
-        layer = LAYERS[asset.role]
+    def _asset(self, asset: Asset, layer: Layer) -> dict[str, Any]:
+        nodata = layer.nodata
         return {
             "href": f"./{asset.name}",
-            "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+            "type": MEDIA_TYPES[self.format],
             "title": layer.title,
             "roles": list(layer.stac_roles),
             "data_type": layer.dtype,
-            "nodata": "nan" if math.isnan(layer.nodata) else layer.nodata,
-            "raster:spatial_resolution": RESOLUTION,
+            **_known("nodata", "nan" if nodata is not None and math.isnan(nodata) else nodata),
+            **_known("raster:spatial_resolution", resolution(self.tile)),
             "file:size": asset.size,
             "file:checksum": f"1220{asset.sha256}",  # multihash: SHA-256, 32 bytes
-            **_projection(self.tile),
-            "bands": [{"name": name} for name in layer.bands(self.identity["dims"])],
+            **projection(self.tile),
+            "bands": [{"name": name} for name in layer.bands(self.dims)],
         }
 
 
-def _assets_of(assets: Mapping[str, Any]) -> tuple[Asset, ...]:
-    found = [(role, assets[layer.key]) for role, layer in LAYERS.items() if layer.key in assets]
+Expected = EncodedTile | TileRecord
+"""What the files of a tile are held against: what was to be written, or what is recorded."""
+
+
+def _known(key: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {key: value}
+
+
+def _time(window: Window | None) -> dict[str, str]:
+    if window is None:
+        return {}
+    return {"start_datetime": f"{window.start}T00:00:00Z", "end_datetime": f"{window.end}T23:59:59Z"}
+
+
+def _quantization(dtype: Dtype) -> dict[str, str] | None:
+    if dtype == "float32":
+        return None
+    return {
+        "method": "per_pixel_scale",
+        "original_dtype": "float32",
+        "quantized_dtype": dtype,
+        "formula": FORMULA,
+    }
+
+
+def _assets_of(assets: Mapping[str, Any], layers: tuple[Layer, ...]) -> tuple[Asset, ...]:
+    found = [(layer.role, assets[layer.key]) for layer in layers if layer.key in assets]
     return tuple(
         Asset(role, a["href"].removeprefix("./"), a["file:size"], a["file:checksum"].removeprefix("1220"))
         for role, a in found
     )
 
 
-def _projection(tile: Tile) -> dict[str, Any]:
-    transform = [int(value) for value in tile.transform[:6]]
-    return {
-        "proj:code": tile.crs,
-        "proj:shape": list(tile.shape),
-        "proj:transform": transform,
-        "proj:bbox": list(tile.bounds),
-    }
+def _pack_counts(counts: np.ndarray, requested: np.ndarray) -> str:
+    """uint16 (3, H, W) -> base64 of zlib of little-endian numbers."""
+    return base64.b64encode(zlib.compress(asked_counts(counts, requested).astype("<u2").tobytes(), 6)).decode()
 
 
-def _footprint(tile: Tile) -> tuple[dict[str, Any], list[float]]:
-    """Geometry and bbox in longitude and latitude; cut and wrapped at the antimeridian (RFC 7946, 3.1.9 and 5.2)."""
-    rounded = (shapely.transform(part, lambda lonlat: lonlat.round(7)) for part in split(tile.outline))
-    parts = [shapely.geometry.polygon.orient(part) for part in rounded if part.area]  # no sliver for float noise
-    south, north = min(p.bounds[1] for p in parts), max(p.bounds[3] for p in parts)
-    geometry = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-    return json.loads(shapely.to_geojson(geometry)), [parts[0].bounds[0], south, parts[-1].bounds[2], north]
+def _unpack_counts(packed: str, shape: tuple[int, int]) -> np.ndarray:
+    counts = np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2")
+    return counts.astype(np.uint16).reshape(len(SENSORS), *shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,20 +12,23 @@ from tessera_cli.window import Window
 
 FORMULA = "value = code * scale"
 
+Format = Literal["geotiff", "npy"]
+Dtype = Literal["int8", "float32"]
+"""Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
 Role = Literal["emb", "scales", "counts"]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One raster of a tile."""
+    """One file of a tile."""
 
     role: Role
-    """The last part of the file's name."""
     key: str
     """Its key among the assets of the tile's STAC item."""
     title: str
     dtype: str
-    nodata: float
+    nodata: float | None
+    """None: every value means something, another layer says where there is data."""
     stac_roles: tuple[str, ...]
     names: tuple[str, ...] = ()
     """Band descriptions; none given: one band per dimension of the embedding."""
@@ -36,21 +38,54 @@ class Layer:
         return self.names or tuple(f"Tessera_Band_{i}" for i in range(dims))
 
 
-EMB = Layer("emb", "embedding", "Embedding codes", "int8", -128, ("data",))
+CODES = Layer("emb", "embedding", "Embedding codes", "int8", -128, ("data",))
+NPY_CODES = Layer("emb", "embedding", "Embedding codes", "int8", None, ("data",))
+"""0 where there is no embedding, as in the official files."""
+VALUES = Layer("emb", "embedding", "Embedding", "float32", math.nan, ("data",))
 SCALES = Layer("scales", "scales", "Scale of the codes, per pixel", "float32", math.nan, ("data", "scale"), ("scale",))
+NOT_ASKED = 65535
+"""The nodata value of counts: "not asked for" is not "never seen", which is 0."""
 COUNTS = Layer(
-    "counts", "counts", "Observations used, per sensor", "uint16", 65535, ("metadata", "observation-count"), SENSORS
+    "counts", "counts", "Observations used, per sensor", "uint16", NOT_ASKED, ("metadata", "observation-count"), SENSORS
 )
-LAYERS: Mapping[Role, Layer] = {layer.role: layer for layer in (EMB, SCALES, COUNTS)}
+
+LAYERS: dict[tuple[Format, Dtype], tuple[Layer, ...]] = {
+    ("geotiff", "int8"): (CODES, SCALES, COUNTS),
+    ("geotiff", "float32"): (VALUES, COUNTS),
+    ("npy", "int8"): (NPY_CODES, SCALES),
+    ("npy", "float32"): (VALUES,),
+}
+"""Format and type of a folder -> the layers of each of its tiles."""
+
+_ENDINGS: dict[Format, dict[Role, str]] = {
+    "geotiff": {"emb": "_emb.tif", "scales": "_scales.tif", "counts": "_counts.tif"},
+    "npy": {"emb": ".npy", "scales": "_scales.npy"},
+}
 
 
-def tile_name(tile: Tile, window: Window) -> str:
-    """`<tile>_<window>`: the name of a tile's record and the start of the names of its rasters."""
-    return f"{tile.id}_{window.name}"
+def file_name(name: str, role: Role, format: Format) -> str:
+    """`name` as `tile_name` gives it."""
+    return name + _ENDINGS[format][role]
 
 
-def raster_name(tile: Tile, window: Window, role: Role) -> str:
-    return f"{tile_name(tile, window)}_{role}.tif"
+def file_names(name: str) -> list[str]:
+    """The files that a tile can have, of all formats."""
+    return [name + ending for endings in _ENDINGS.values() for ending in endings.values()]
+
+
+def owners(file: str) -> list[str]:
+    """The names of the tiles that a file of this name can belong to: `a_scales.npy` is of `a`, or all of `a_scales`."""
+    endings = [ending for endings in _ENDINGS.values() for ending in endings.values()]
+    return [file.removesuffix(ending) for ending in endings if file.endswith(ending)]
+
+
+def grid_place(name: str) -> tuple[Tile, Window] | None:
+    """`<tile>_<window>` -> the tile of the grid and the window; None for the name of anything else."""
+    tile_id, _, window = name.rpartition("_")
+    try:
+        return Tile.from_id(tile_id), Window.from_name(window)
+    except ValueError:
+        return None
 
 
 def vrt_name(tile: Tile, window: Window) -> str:

@@ -20,28 +20,31 @@ PUBLISHED: Mapping[str, str] = {"v1.0": "1.0", "v1.1": "1.1", "v2": "2.0"}
 def model_tags(settings: Settings) -> dict[str, str]:
     """What all rasters of a folder say.
 
-    The dataset version holds the model's size and the variant our source, so that geotessera refuses to merge
-    what does not belong together.
+    The dataset version holds the model's size or kind and the variant our source, so that geotessera refuses to merge
+    what does not belong together; it would merge rasters without a variant with anything.
     """
     name, source = PurePath(settings.model.name).name, settings.source  # rasters hold no paths
-    family, _, size = name.partition("-")
+    family, _, kind = name.partition("-")
     version = PUBLISHED.get(family)
-    dataset = name if version is None else "-".join([version] + ([size] if size and size != source else []))
+    dataset = name if version is None else "-".join([version] + ([kind] if kind and kind != source else []))
     return {
         "TESSERA_MODEL": model_url(name),
         "TESSERA_MODEL_NAME": name,
-        "TESSERA_SOURCE": source,
+        **({"TESSERA_SOURCE": source} if source else {}),
         "TESSERA_BANDS": ",".join(map(str, range(settings.dims))),
         "TESSERA_BUILD_VERSION": __version__,
         "TESSERA_DATASET_VERSION": dataset,
         "TESSERA_DATASET_VERSION_PATH": family if version else name,
-        "TESSERA_DATASET_VARIANT": f"local-{source}",
+        "TESSERA_DATASET_VARIANT": f"local-{source or 'unknown'}",
         "TESSERA_PREPROCESSING": settings.preprocessing,
         **({"TESSERA_NOTE": settings.note} if settings.note else {}),
     }
 
 
-def window_tags(window: Window) -> dict[str, str]:
+def window_tags(window: Window | None) -> dict[str, str]:
+    """None if the window is not known."""
+    if window is None:
+        return {}
     return {"TESSERA_YEAR": window.name, "TESSERA_WINDOW": f"{window.start}/{window.end}"}
 
 

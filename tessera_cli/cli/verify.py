@@ -1,0 +1,51 @@
+"""`tessera verify`: is an output folder, a tile or a weights file whole and sound?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tessera_cli.cli import options as o
+from tessera_cli.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from tessera_cli.verify import Check
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An output folder, a tile's file or a weights file.")],
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """Check that an output folder, a tile or a weights file is whole and sound.
+
+    Every file of every tile is read in full: its checksum, its layout, and that the files of a tile agree. Prints what
+    is damaged, failed or missing, and with -v also what is sound. Exit code 0 if all is well, 4 if not, 2 if PATH is
+    not ours.
+
+    Examples:
+
+      tessera verify field_2023_v2-medium
+
+      tessera verify field_2023_v2-medium/utm31n_c0112_r1098_2023.json
+
+      tessera verify --json field_2023_v2-medium | jq '.by_name[] | select(.status == "damaged")'
+    """
+    terminal = Terminal(verbose - quiet, as_json)
+    from tessera_cli.verify import verify as run
+
+    def report(check: Check) -> None:
+        if not as_json and (verbose or not check.is_sound):
+            terminal.result(f"{check.name}  {check.status}{f'  {check.reason}' if check.reason else ''}")
+
+    found = run(path, report=report)
+    if as_json:
+        terminal.result_json(found.to_dict())
+    else:
+        terminal.result(", ".join(f"{count} {status}" for status, count in found.counts.items()) or "nothing to check")
+    if error := found.error():
+        raise error

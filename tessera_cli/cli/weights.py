@@ -1,0 +1,113 @@
+"""`tessera weights`: which models are released, and their weights on this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from tessera_cli.cli import options as o
+from tessera_cli.cli.help import GroupedCommand
+from tessera_cli.cli.terminal import Terminal
+
+USAGE = 2
+
+weights = typer.Typer(name="weights", add_completion=False, rich_markup_mode=None)
+
+
+@weights.callback(invoke_without_command=True)
+def group(context: typer.Context) -> None:
+    """List the released models, or fetch the weights of one.
+
+    They lie in the cache of Hugging Face; HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN are heeded.
+
+    Examples:
+
+      tessera weights list
+
+      tessera weights pull v2-medium
+
+      tessera info $(tessera weights pull demo)
+    """
+    if context.invoked_subcommand is None:
+        sys.stderr.write(context.get_help() + "\n")
+        raise typer.Exit(USAGE)
+
+
+@weights.command("list", cls=GroupedCommand)
+def list_models(
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """List the released models and where their weights lie.
+
+    Name, family, size and place of each. Nothing is downloaded or checked.
+
+    Examples:
+
+      tessera weights list
+
+      tessera weights list --json | jq -r '.models[] | select(.cached) | .path'
+
+      HF_HOME=/data/hf tessera weights list
+    """
+    terminal = Terminal(verbose - quiet, as_json)
+    from tessera_cli.models.inspect import released
+
+    models = released()
+    if as_json:
+        terminal.result_json({"models": models})
+        return
+    for line in table(models):
+        terminal.result(line)
+
+
+@weights.command(cls=GroupedCommand)
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A released model, such as v2-medium.")],
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """Fetch and check the weights of a model; print their path.
+
+    An interrupted download is resumed by the same command. What is in the cache is checked again, without network.
+
+    Examples:
+
+      tessera weights pull v2-medium
+
+      HF_HOME=/data/hf tessera weights pull v1.1-mpc
+
+      tessera weights pull v2-large --json | jq -r .path
+    """
+    terminal = Terminal(verbose - quiet, as_json)
+    from tessera_cli.models.inspect import pull as fetch
+
+    path = fetch(name)
+    if as_json:
+        terminal.result_json({"name": name, "path": str(path), "bytes": path.stat().st_size})
+    else:
+        terminal.result(str(path))
+
+
+def table(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """One aligned line per model."""
+    rows = [("name", "family", "size", "weights")]
+    for model in models:
+        size = "-" if model["bytes"] is None else f"{model['bytes'] / 1e6:,.1f} MB"
+        rows.append((model["name"], model["family"], size, _where(model)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, family, size, where in rows:
+        yield f"{name:{widths[0]}s}  {family:{widths[1]}s}  {size:>{widths[2]}s}  {where}"
+
+
+def _where(model: Mapping[str, Any]) -> str:
+    if model["path"] is None:
+        return "not here" if model["url"] else "absent from this installation"
+    return f"comes with the package: {model['path']}" if model["packaged"] else str(model["path"])

@@ -1,0 +1,167 @@
+"""Where a run's d-pixels come from: scenes of a catalogue, or stores on disk. The run itself sees no difference."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tessera_cli.dpixel import DPixels
+from tessera_cli.errors import IdentityError, TileError
+from tessera_cli.grid import Tile, TileRequest, pack_mask
+from tessera_cli.imagery import Reader, read_dpixels
+from tessera_cli.outputs.folder import OutputFolder
+from tessera_cli.outputs.formats import check_tile
+from tessera_cli.outputs.layers import Format
+from tessera_cli.stores import Stored, find_stores
+from tessera_cli.survey import Survey
+from tessera_cli.task import Task
+
+
+class Inputs(Protocol):
+    """What a run reads."""
+
+    @property
+    def key(self) -> str:
+        """Names the run: the same question has the same key."""
+
+    @property
+    def tasks(self) -> Sequence[Task]: ...
+
+    def record(self) -> Mapping[str, Any]:
+        """What `runs/<key>.json` says of the request."""
+
+    def digest(self, task: Task) -> str:
+        """Of what the task's d-pixels are made from."""
+
+    def read(self, task: Task, pixels: np.ndarray) -> DPixels:
+        """The d-pixels of a tile for these pixels, bool (H, W), at least those of the task."""
+
+
+@dataclass(frozen=True, eq=False)
+class CatalogInputs:
+    """Scenes, read as they are needed."""
+
+    survey: Survey
+    reader: Reader
+    allow_missing: int = 0
+
+    @property
+    def key(self) -> str:
+        return self.survey.ask.digest
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        return self.survey.tasks
+
+    def record(self) -> Mapping[str, Any]:
+        return self.survey.record()
+
+    def digest(self, task: Task) -> str:
+        tile, window = _on_the_grid(task)
+        return self.survey.scenes.on(tile, window).digest
+
+    def read(self, task: Task, pixels: np.ndarray) -> DPixels:
+        tile, window = _on_the_grid(task)
+        request = TileRequest(tile, pack_mask(pixels))
+        scenes = self.survey.scenes.on(tile, window)
+        return read_dpixels(scenes, request, window, self.reader, allow_missing=self.allow_missing)
+
+
+def _on_the_grid(task: Task) -> tuple[Tile, Any]:
+    if not isinstance(task.tile, Tile) or task.window is None:
+        raise ValueError(f"{task.name} is no tile of the grid")
+    return task.tile, task.window
+
+
+@dataclass(frozen=True, eq=False)
+class StoredInputs:
+    """d-pixels on disk: our Zarr stores and official tile folders."""
+
+    stores: Mapping[str, Stored]
+    """By name."""
+    source: str | None
+    """That of all stores; None: none of them says."""
+    preprocessing: str
+    allow_missing: int = 0
+
+    @classmethod
+    def find(cls, paths: Sequence[Path], *, allow_missing: int = 0) -> StoredInputs:
+        """All stores that the paths are or hold; IdentityError if they are of different kinds."""
+        stores = {stored.name: stored for stored in find_stores(paths)}
+        source = _one("source", {name: stored.source for name, stored in stores.items() if stored.source is not None})
+        preprocessing = _one("preprocessing", {name: stored.preprocessing for name, stored in stores.items()})
+        return cls(stores, source, preprocessing or "official", allow_missing)
+
+    def prepare(self, folder: OutputFolder, format: Format) -> None:
+        """Begin a run on `folder`: whose it is and whether the tiles can be written is checked first."""
+        for stored in self.stores.values():
+            check_tile(format, stored.tile)
+        folder.check_identity()
+        folder.begin(self.key, self.record(), None)
+
+    @property
+    def key(self) -> str:
+        asked = [[name, hashlib.sha256(stored.packed).hexdigest()] for name, stored in self.stores.items()]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        return [Task(stored.tile, stored.window, stored.packed) for stored in self.stores.values()]
+
+    def record(self) -> Mapping[str, Any]:
+        paths = {name: stored.path.name for name, stored in self.stores.items()}
+        return {"names": list(self.stores), "areas": _areas(self.tasks), "dpixels": paths}
+
+    def digest(self, task: Task) -> str:
+        return self.stores[task.name].inputs
+
+    def read(self, task: Task, pixels: np.ndarray) -> DPixels:
+        dpixels = self.stores[task.name].read()
+        if (pixels & ~dpixels.requested).any():
+            raise TileError(
+                f"{task.name}: the output folder holds pixels that {self.stores[task.name].path} lacks. "
+                "Choose another --out, or fetch the whole area again."
+            )
+        if len(dpixels.holes) > self.allow_missing:
+            why = "; ".join(f"{scene}: {reason}" for scene, reason in sorted(dpixels.holes.items()))
+            raise TileError(
+                f"{len(dpixels.holes)} scene(s) were missing when the d-pixels were fetched: {why}. Fetch them again, "
+                f"or accept them as holes with --allow-missing {len(dpixels.holes)}."
+            )
+        return dpixels
+
+
+def _one(what: str, found: Mapping[str, str]) -> str | None:
+    """The one value that all have."""
+    values = {value: name for name, value in found.items()}
+    if len(values) > 1:
+        (first, at), (second, other) = list(values.items())[:2]
+        raise IdentityError(
+            f"--dpixels: {what} is {first} in {at} and {second} in {other}; such embeddings do not belong together. "
+            "Embed them apart, each with an --out of its own."
+        )
+    return next(iter(values), None)
+
+
+def _areas(tasks: Sequence[Task]) -> dict[str, list[float]]:
+    """EPSG code -> the box around the pixels asked for in that zone, in metres."""
+    areas: dict[str, list[float]] = {}
+    for task in tasks:
+        if not isinstance(task.tile, Tile):
+            continue
+        rows, columns = np.nonzero(task.pixels)
+        if not len(rows):
+            continue
+        t = task.tile.transform
+        west, east = t.c + t.a * columns.min(), t.c + t.a * (columns.max() + 1)
+        south, north = t.f + t.e * (rows.max() + 1), t.f + t.e * rows.min()
+        w, s, e, n = areas.get(str(task.tile.epsg), (west, south, east, north))
+        box = (min(w, west), min(s, south), max(e, east), max(n, north))
+        areas[str(task.tile.epsg)] = [float(edge) for edge in box]
+    return areas

@@ -1,0 +1,159 @@
+"""What a weights file holds, and which weights are released, as plain JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera_cli.errors import UsageError
+from tessera_cli.models import hub
+from tessera_cli.models.load import spec_of
+from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.registry import REGISTRY, available
+from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
+from tessera_cli.models.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER, Statistics
+
+if TYPE_CHECKING:
+    from tessera_cli.models.checkpoint import Checkpoint
+
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+_HEADS = ("s2_num_heads", "s1_num_heads")
+_STATISTICS: Mapping[str, Statistics] = {
+    "v1.0": V1_0,
+    **{f"v1.1 {source}": statistics for source, statistics in V1_1.items()},
+    "v2 student": V2_STUDENT,
+    "v2 teacher": V2_TEACHER,
+}
+_BINS = ("num_obs_checkpoints", "save_embedding_dim", "disable_s1_ascending", "data_source")
+_DRAWS = ("sample_size_s2", "sample_size_s1", "repeat_times", "min_valid_timesteps")
+_UNRECORDED: Mapping[str, tuple[str, ...]] = {
+    "v1.0-early": ("nhead", *_DRAWS),
+    "v1.0-qat": ("nhead", *_DRAWS),
+    "v1.1": (*_HEADS, *_BINS),
+}
+"""What official files of a family do not say, by its official key."""
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a file is for `describe_weights`: by its name, else by its first bytes."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False
+    header = int.from_bytes(start[:8], "little")  # of safetensors; in any text this is an astronomic number
+    return start[:4] == b"PK\x03\x04" or (start[8:9] == b"{" and header < path.stat().st_size)
+
+
+def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dict[str, Any]:
+    """A weights file: every tensor is read and accounted for. UsageError for anything that is not whole.
+
+    `sizes` hold null for the heads of a v1.1 file that nobody knows; `not_recorded` lists by their official keys what
+    the file cannot say: `model_config` can, else the values of the released models apply where there are any.
+    """
+    said = model_config or ModelConfig()
+    checkpoint, unknown = _read(path, said)
+    spec = spec_of(checkpoint, said)
+    sizes = dataclasses.asdict(checkpoint.config)
+    for key in unknown:
+        sizes[key[:2]]["heads"] = None
+    published = _published(checkpoint.sha256)
+    note = "for demonstration only" if spec.demonstration_only else None
+    return {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": checkpoint.sha256,
+        "model": spec.name,
+        "family": checkpoint.family,
+        "name": published,
+        "published": published is not None,
+        "card": {"name": spec.name, "note": note} if checkpoint.card else None,
+        "sizes": sizes,
+        **_counts(checkpoint),
+        "statistics": _statistics(spec),
+        "dims": list(spec.dims),
+        "source": spec.source,
+        "quantiser": spec.quantiser,
+        "observations": spec.observations.to_dict(),
+        "use_ascending": spec.use_ascending,
+        "not_recorded": [key for key in _UNRECORDED.get(spec.family, ()) if not checkpoint.card or "head" not in key],
+    }
+
+
+def released() -> list[dict[str, Any]]:
+    """The released models, whether their weights are here, and where; no file is opened."""
+    return [_released(REGISTRY[name]) for name in available()]
+
+
+def pull(name: str) -> Path:
+    """Where the checked weights of a released model lie; they are downloaded if need be."""
+    spec = REGISTRY.get(name)
+    if spec is None:
+        near = difflib.get_close_matches(name.lower(), available(), n=3)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise UsageError(f"{name}: there is no such model. {hint}Choose one of {', '.join(available())}.")
+    if spec.weights is None:
+        raise UsageError(f"{name} has no weights. Choose one of {', '.join(available())}.")
+    return hub.fetch(spec.weights) if isinstance(spec.weights, HubFile) else hub.packaged(spec.weights)
+
+
+def _released(spec: ModelSpec) -> dict[str, Any]:
+    weights = spec.weights
+    assert weights is not None  # of every model that is offered
+    path: Path | None = None
+    if isinstance(weights, HubFile):
+        path, origin = hub.cached(weights), {"url": weights.url, "file": weights.path, "sha256": weights.sha256}
+    else:
+        origin = {"url": None, "file": weights.name, "sha256": None}
+        with suppress(UsageError):
+            path = hub.packaged(weights)
+    size = weights.bytes if isinstance(weights, HubFile) else None
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        **origin,
+        "bytes": path.stat().st_size if path else size,
+        "cached": path is not None and isinstance(weights, HubFile),
+        "packaged": path is not None and isinstance(weights, PackagedFile),
+        "path": None if path is None else str(path),
+    }
+
+
+def _read(path: Path, said: ModelConfig) -> tuple[Checkpoint, list[str]]:
+    """The file, and the keys of heads that nobody knows: every tensor of a v1.1 file can be checked without them."""
+    from tessera_cli.models import checkpoint
+
+    try:
+        return checkpoint.read(path, said), []
+    except UsageError as error:
+        unknown = [key for key in _HEADS if key not in said]
+        if not unknown or unknown[0] not in str(error):
+            raise
+        return checkpoint.read(path, ModelConfig({**said.values, **dict.fromkeys(unknown, 1)}, said.origin)), unknown
+
+
+def _counts(checkpoint: Checkpoint) -> dict[str, int]:
+    from tessera_cli.models.layout import official_shapes
+
+    tensors = checkpoint.encoder.state_dict() if checkpoint.card else official_shapes(checkpoint.config)
+    return {"tensors": len(tensors), "parameters": sum(p.numel() for p in checkpoint.encoder.parameters())}
+
+
+def _statistics(spec: ModelSpec) -> str | None:
+    """Whose they are; None: those of the source, which must be given."""
+    if spec.statistics is None:
+        return None
+    return next((name for name, known in _STATISTICS.items() if known == spec.statistics), "its own")
+
+
+def _published(sha256: str) -> str | None:
+    for spec in REGISTRY.values():
+        if isinstance(spec.weights, HubFile) and spec.weights.sha256 == sha256:
+            return spec.name
+    return None

@@ -1,0 +1,81 @@
+"""`--precision`: in what arithmetic the backbones compute. Fusion, reducer and days of year are always float32.
+
+- `fp32`: the official float32 outputs within 5e-5; TF32 is off.
+- `bf16`: matrix products and attention in bfloat16; sums, norms, pooling and sinusoids in float32.
+- `int8`: on a CPU with VNNI. The large linear maps take int8 weights (one scale per output) and int8 inputs (one scale
+  per token, so that a pixel's embedding still depends on the pixel alone), and sum exactly in int32.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from tessera_cli.errors import UsageError
+from tessera_cli.models.encoder import Backbone, Encoder
+from tessera_cli.models.parts import Block
+
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
+
+
+def resolve(asked: str, device: torch.device) -> Precision:
+    """`auto` is bf16 on CUDA devices that have it, else fp32. UsageError for what the device cannot do."""
+    if asked == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if asked == "int8" and (device.type != "cpu" or not torch.cpu._is_vnni_supported()):
+        raise UsageError(
+            "--precision int8 needs a CPU with VNNI (AVX-512 VNNI). Choose --precision fp32, or bf16 on a GPU."
+        )
+    if asked not in PRECISIONS:
+        raise UsageError(f"--precision {asked}: choose one of {', '.join(PRECISIONS)}.")
+    return cast(Precision, asked)
+
+
+def set_precision(encoder: Encoder, precision: Precision) -> None:
+    """Make the encoder's backbones compute so, from now on."""
+    for backbone in (encoder.s2, encoder.s1):
+        if precision == "bf16":
+            backbone.products = torch.bfloat16
+        elif precision == "int8":
+            _quantise(backbone)
+
+
+def _quantise(backbone: Backbone) -> None:
+    backbone.embed.out = Int8Linear(backbone.embed.out)
+    for block in backbone.blocks:
+        assert isinstance(block, Block)
+        block.attention.in_proj = Int8Linear(block.attention.in_proj)
+        block.attention.out_proj = Int8Linear(block.attention.out_proj)
+        block.up = Int8Linear(block.up)
+        block.down = Int8Linear(block.down)
+
+
+class Int8Linear(nn.Module):
+    """A linear map in int8: y = (x_q · w_q) · s_token · s_output + b, products summed exactly in int32."""
+
+    codes: Tensor
+    scales: Tensor
+    bias: Tensor
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(linear, nn.Linear)
+        codes, scales = _symmetric(linear.weight.detach())
+        self.register_buffer("codes", codes.t())
+        self.register_buffer("scales", scales.squeeze(-1))
+        self.register_buffer("bias", linear.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes, scales = _symmetric(x.reshape(-1, x.shape[-1]))
+        sums = torch._int_mm(codes, self.codes)
+        out = torch.addcmul(self.bias, sums.float().mul_(scales), self.scales)
+        return out.view(*x.shape[:-1], -1)
+
+
+def _symmetric(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 (N, K) -> int8 (N, K) and the scale of each row, float32 (N, 1)."""
+    scales = rows.abs().amax(dim=-1, keepdim=True).clamp_min(1e-12) / 127
+    return (rows / scales).round_().to(torch.int8), scales

@@ -1,0 +1,98 @@
+"""The released models, by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from tessera_cli.errors import UsageError
+from tessera_cli.models.architecture import EncoderConfig
+from tessera_cli.models.families import PARTS, family_spec
+from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
+
+DEFAULT_MODEL = "v2-medium"
+
+NANO = EncoderConfig.of(latent=36, layers=2, heads=4, feedforward=384)
+SMALL = EncoderConfig.of(latent=64, layers=4, heads=4, feedforward=1024)
+MEDIUM = EncoderConfig.of(latent=110, layers=4, heads=4, feedforward=1792)
+LARGE = EncoderConfig.of(latent=160, layers=4, heads=4, feedforward=2560)
+V1_0 = EncoderConfig.of(latent=128, layers=8, heads=8, feedforward=4096, **PARTS["v1.0-early"])
+V1_0_QAT = EncoderConfig.of(latent=128, layers=4, heads=4, feedforward=4096, **PARTS["v1.0-qat"])
+V1_1 = EncoderConfig.of(latent=192, layers=4, heads=4, feedforward=2048, representation=192, **PARTS["v1.1"])
+TEACHER = EncoderConfig.of(
+    latent=1024, layers=4, heads=4, feedforward=16384, representation=1024, **PARTS["v2-teacher"]
+)
+
+
+def _student(name: str, letter: str, file: str, size: int, sha256: str, config: EncoderConfig) -> ModelSpec:
+    weights = HubFile(f"geotessera/TESSERA-V-2.0-2B-{letter}", f"ckpt/{file}", size, sha256)
+    return family_spec("v2-student", name, config, weights=weights, dims=(16, 32, 64, 128))
+
+
+_SPECS = (
+    family_spec(
+        "v1.0-early", "v1.0", V1_0,
+        weights=HubFile("geotessera/TESSERA-V-1.0", "best_model_fsdp_20250427_084307.pt"),
+    ),
+    family_spec(
+        "v1.0-qat", "v1.0-qat", V1_0_QAT,
+        weights=HubFile("geotessera/TESSERA-V-1.0", "tessera-v1.0-QAT-best.pt"),
+    ),
+    family_spec(
+        "v1.1", "v1.1-mpc", V1_1, source="mpc",
+        weights=HubFile(
+            "geotessera/TESSERA-V-1.1", "tessera_v1_1_mpc_encoder.pt", 230_891_229,
+            "5dab0f070d5711034f7c241e841eaeedb49fef90b9355f68c8f20b9507839ec3",
+        ),
+    ),
+    family_spec(
+        "v1.1", "v1.1-aws", V1_1, source="aws",
+        weights=HubFile("geotessera/TESSERA-V-1.1", "tessera_v1_1_aws_encoder.pt"),
+    ),
+    _student(
+        "v2-nano", "N", "student_nano.pt", 4_288_221,
+        "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691", NANO,
+    ),
+    _student(
+        "v2-small", "S", "student_small.pt", 28_488_531,
+        "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95", SMALL,
+    ),
+    _student(
+        "v2-medium", "M", "student_medium.pt", 84_163_403,
+        "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e", MEDIUM,
+    ),
+    _student(
+        "v2-large", "L", "student_large.pt", 175_363_923,
+        "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1", LARGE,
+    ),
+    family_spec(
+        "v2-teacher", "v2-teacher", TEACHER,
+        weights=HubFile(
+            "geotessera/TESSERA-V-2.0-2B-Teacher", "ckpt/tessera_v2_2B_teacher.pt", 8_257_134_395,
+            "bfca890a9956485edf9d6be61375fde4cd0b4cb4b47db79596f0523a289aa555",
+        ),
+    ),
+    family_spec(
+        "v2-student", "demo", NANO, weights=PackagedFile("demo.safetensors"), dims=(16, 32, 64, 128),
+        demonstration_only=True,
+    ),
+    ModelSpec("null", "band-means", None, hidden=True),
+)  # fmt: skip
+
+REGISTRY: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
+
+
+def available() -> list[str]:
+    """The names to offer to a user."""
+    return [name for name, spec in REGISTRY.items() if not spec.hidden]
+
+
+def spec_named(name: str) -> ModelSpec:
+    """The released model of this name, or a UsageError with the nearest names."""
+    if name in REGISTRY:
+        return REGISTRY[name]
+    near = difflib.get_close_matches(name.lower(), available(), n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise UsageError(
+        f"--model {name}: there is no such model or file. {hint}"
+        f"Choose one of {', '.join(available())}, or give the path of a .safetensors file or its folder."
+    )

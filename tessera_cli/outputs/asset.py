@@ -1,0 +1,49 @@
+"""One written file, and whether it still is what was written."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tessera_cli.errors import TileError
+from tessera_cli.outputs.layers import Role
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One written file of a tile."""
+
+    role: Role
+    name: str
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, role: Role, name: str, data: bytes) -> Asset:
+        return cls(role, name, len(data), hashlib.sha256(data).hexdigest())
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the file in `folder` has the recorded bytes; OSError if it cannot be read."""
+        return _digest(folder / self.name) == self.sha256
+
+    def checked(self, folder: Path) -> Path:
+        """Its path in `folder`, after comparing its bytes; TileError if they differ."""
+        path = folder / self.name
+        try:
+            digest = _digest(path)
+        except OSError as error:
+            raise unsound(path, f"it cannot be read: {error.strerror or error}") from error
+        if digest != self.sha256:
+            raise unsound(path, f"its SHA-256 is {digest[:12]}..., not {self.sha256[:12]}...")
+        return path
+
+
+def unsound(path: Path, why: str) -> TileError:
+    """The error for a file that is not what its tile's record promises."""
+    return TileError(f"{path} is not sound: {why}. Remove it and run again.")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

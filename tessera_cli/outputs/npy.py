@@ -1,0 +1,89 @@
+"""A tile as the official code writes it: `<name>.npy` and, with codes, `<name>_scales.npy`; no georeference.
+
+The counts of observations, which the official code keeps to itself, stand in the tile's record.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tessera_cli.atomic import write_bytes
+from tessera_cli.outputs.asset import Asset, unsound
+from tessera_cli.outputs.encoded import EncodedTile
+from tessera_cli.outputs.item import Expected
+from tessera_cli.outputs.layers import LAYERS, Role, file_name
+
+VERSION = (1, 0)
+"""Of the npy format: the one that every reader knows."""
+
+
+def write(folder: Path, encoded: EncodedTile) -> tuple[Asset, ...]:
+    """Write the arrays of a tile: (H, W, R) and, with codes, float32 (H, W) of scales.
+
+    Without an embedding, values and scales are NaN and codes 0: a zero code can be an embedding's, a NaN scale cannot.
+    """
+    assets = []
+    for layer in LAYERS["npy", encoded.dtype]:  # one after the other: in float32 they are large
+        values = encoded.scales if layer.role == "scales" and encoded.scales is not None else encoded.values
+        array = np.full((*encoded.tile.shape, *values.shape[1:]), layer.nodata or 0, layer.dtype)
+        array[encoded.pixels] = values
+        data = encode_npy(array)
+        assets.append(Asset.of(layer.role, file_name(encoded.name, layer.role, "npy"), data))
+        write_bytes(folder / assets[-1].name, data)
+    return tuple(assets)
+
+
+def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
+    """bool (H, W): pixels with an embedding in the arrays at `paths`.
+
+    Raises TileError unless each has the layout promised and they agree with each other and with what was asked for.
+    """
+    emb = _opened(paths["emb"], expected.dtype, (*expected.tile.shape, expected.dims))
+    if "scales" in paths:
+        scales = _opened(paths["scales"], "float32", expected.tile.shape)
+        missing = np.isnan(scales)
+        if not (np.isfinite(scales[~missing]) & (scales[~missing] > 0)).all():
+            raise unsound(paths["scales"], "some scales are not finite and positive")
+    else:
+        missing = np.isnan(emb[..., 0])
+    for values, gone in zip(emb, missing, strict=True):  # row by row: in float32 they are large
+        empty = np.isnan(values) if expected.dtype == "float32" else values == 0
+        if not empty[gone].all():
+            raise unsound(paths["emb"], "some pixels without an embedding hold values")
+        if not np.isfinite(values[~gone]).all():
+            raise unsound(paths["emb"], "some values are not finite")
+    if (~missing & ~expected.requested).any():
+        raise unsound(paths["emb"], "pixels outside the requested ones hold embeddings")
+    return ~missing
+
+
+def encode_npy(array: np.ndarray) -> bytes:
+    """The bytes of an .npy file: little-endian, C order, equal for equal arrays."""
+    buffer = io.BytesIO()
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    np.lib.format.write_array(buffer, array, VERSION, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _opened(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The array at `path`, mapped, after comparing its layout; TileError if it is not as promised."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise unsound(path, f"it cannot be read: {error}") from error
+    layout = {
+        "version": (version, VERSION),
+        "type": (array.dtype, np.dtype(dtype)),
+        "shape": (array.shape, shape),
+        "order": ("C" if array.flags.c_contiguous else "Fortran", "C"),
+    }
+    for what, (found, due) in layout.items():
+        if found != due:
+            raise unsound(path, f"its {what} is {found}, not {due}")
+    return array

@@ -1,0 +1,166 @@
+"""v1.0: a fixed number of each pixel's observations, drawn at random.
+
+The official code draws from one unseeded generator, pixel after pixel, so its embeddings can never be made again. Ours
+come from a generator of (seed, zone, easting, northing): the same in whatever tile, batch or order. The official order
+of draws is kept as an option, for those who seed the official code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tessera_cli.errors import UsageError
+from tessera_cli.grid import pixel_positions
+from tessera_cli.sampling.observations import Observations
+from tessera_cli.sampling.streams import BANDS, Modality, Stream, Streams, streams
+
+if TYPE_CHECKING:
+    from tessera_cli.dpixel import DPixels
+    from tessera_cli.models.statistics import Statistics
+
+DUMMY_DOY = 180
+"""Of the empty frame that the official QAT code puts in the place of an orbit without frames."""
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`s2` and `s1` observations of each pixel, sorted by frame; with replacement where there are fewer."""
+
+    s2: int = 40
+    """sample_size_s2"""
+    s1: int = 40
+    """sample_size_s1"""
+    repeats: int = 1
+    """repeat_times"""
+    minimum: int = 0
+    """min_valid_timesteps: pixels with fewer clear Sentinel-2 or fewer Sentinel-1 observations are left out."""
+    dummies: bool = False
+    """An orbit without frames has one empty frame of day 180 (v1.0-qat)."""
+    legacy: bool = False
+    """Draw in the official order, from numpy's legacy generator."""
+    batch: int = 1024
+    """batch_size: pixels per batch of the official loop, which the official order of draws depends on."""
+
+    def encodes(self, dpixels: DPixels) -> np.ndarray:
+        """Pixels of which some frame holds a Sentinel-2 value, be it under a mask, and with enough observations."""
+        seen = np.zeros(dpixels.requested.shape, bool)
+        for frame in dpixels.s2:
+            seen |= frame.any(axis=-1)
+        s2, asc, desc = dpixels.counts.astype(np.int64)
+        no_radar = not len(dpixels.s1_asc) and not len(dpixels.s1_desc)
+        if no_radar:  # the early code has nothing to draw from and crashes
+            return seen & (s2 >= self.minimum) & self.dummies
+        return seen & (s2 >= self.minimum) & (asc + desc >= self.minimum)
+
+    def lengths(self, s2: float, s1: float) -> tuple[int, int]:
+        return self.s2, self.s1
+
+    def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> DrawnSampler:
+        found = streams(dpixels, statistics)
+        if self.dummies:
+            found["s1"] = tuple(_with_dummy(stream) for stream in found["s1"])
+        if self.legacy:
+            return DrawnSampler(self, found, pixels, legacy=self._legacy_draws(found, pixels, seed))
+        return DrawnSampler(self, found, pixels, keys=pixel_keys(seed, pixel_positions(dpixels.tile, pixels)))
+
+    def size(self, modality: Modality) -> int:
+        return self.s2 if modality == "s2" else self.s1
+
+    def _legacy_draws(self, found: Streams, pixels: np.ndarray, seed: int) -> dict[Modality, np.ndarray]:
+        """Frame numbers int16 (repeats, N, size) per sensor: batch by batch, repeat by repeat, Sentinel-2 first."""
+        if not 0 <= seed < 2**32:
+            raise UsageError(f"--seed {seed}: the official generator takes 0 to {2**32 - 1}. Choose another seed.")
+        generator = np.random.RandomState(seed)
+        drawn = {m: np.empty((self.repeats, len(pixels), self.size(m)), np.int16) for m in BANDS}
+        valid = {m: _candidates(found[m], pixels) for m in BANDS}
+        for start in range(0, len(pixels), self.batch):
+            for repeat in range(self.repeats):
+                for modality in BANDS:
+                    size = self.size(modality)
+                    for i in range(start, min(start + self.batch, len(pixels))):
+                        frames = np.flatnonzero(valid[modality][:, i])
+                        picks = generator.choice(frames, size=size, replace=len(frames) < size)
+                        drawn[modality][repeat, i] = np.sort(picks)
+        return drawn
+
+    def to_dict(self) -> dict[str, Any]:
+        found = dataclasses.asdict(self)
+        return found if self.legacy else {name: value for name, value in found.items() if name != "batch"}
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnSampler:
+    rule: Drawn
+    streams: Streams
+    pixels: np.ndarray
+    keys: np.ndarray | None = None
+    """uint64 (N,)"""
+    legacy: dict[Modality, np.ndarray] | None = None
+
+    def see(self, modality: Modality, part: slice, repeat: int) -> Observations:
+        found, pixels = self.streams[modality], self.pixels[part]
+        if self.legacy is not None:
+            return Observations.drawn(found, pixels, self.legacy[modality][repeat, part].astype(np.int64))
+        assert self.keys is not None
+        keys = mix(self.keys[part] ^ mix(np.uint64(2 * repeat + (modality == "s1")) + _GAMMA))
+        valid = _candidates(found, pixels)
+        counts = valid.sum(axis=0, dtype=np.int64)
+        frames = np.nonzero(np.ascontiguousarray(valid.T))[1]
+        starts = np.cumsum(counts) - counts
+        ranks = draw(keys, counts, self.rule.size(modality))
+        return Observations.drawn(found, pixels, frames[starts[:, None] + ranks])
+
+
+def draw(keys: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
+    """`size` of the numbers 0..n−1 for each pixel, int64 (N, size), rising: keys uint64 (N,), counts n int64 (N,).
+
+    Numbered hashes of the key decide: without replacement the `size` smallest of n hashes, with replacement (n < size)
+    each hash scaled to 0..n−1.
+    """
+    longest = max(int(counts.max(initial=0)), size)
+    with np.errstate(over="ignore"):
+        hashes = mix(keys[:, None] + np.arange(1, longest + 1, dtype=np.uint64) * _GAMMA)
+    few = counts < size
+    ranks = np.empty((len(keys), size), np.int64)
+    ranks[few] = ((hashes[few, :size] >> np.uint64(32)) * counts[few, None].astype(np.uint64)) >> np.uint64(32)
+    many = hashes[~few]
+    many[np.arange(longest) >= counts[~few, None]] = np.iinfo(np.uint64).max
+    ranks[~few] = many.argsort(axis=1, kind="stable")[:, :size]
+    return np.sort(ranks, axis=1)
+
+
+def pixel_keys(seed: int, positions: np.ndarray) -> np.ndarray:
+    """uint64 (N,) from the seed and int64 (N, 3): zone, easting, northing."""
+    key = np.full(len(positions), seed % 2**64, np.uint64)
+    for column in positions.T:
+        with np.errstate(over="ignore"):
+            key = mix(key + _GAMMA) ^ column.astype(np.uint64)
+    return mix(key + _GAMMA)
+
+
+def mix(x: np.ndarray | np.uint64) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): uint64 -> uint64."""
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def _candidates(found: tuple[Stream, ...], pixels: np.ndarray) -> np.ndarray:
+    """bool (T, N): the valid frames of each pixel, or all of them where none is."""
+    valid = np.concatenate([stream.valid[:, pixels] for stream in found])
+    valid[:, ~valid.any(axis=0)] = True
+    return valid
+
+
+def _with_dummy(stream: Stream) -> Stream:
+    if len(stream.frames):
+        return stream
+    _, pixels, bands = stream.frames.shape
+    frames, valid = np.zeros((1, pixels, bands), stream.frames.dtype), np.zeros((1, pixels), bool)
+    return dataclasses.replace(stream, frames=frames, valid=valid, doy=np.array([DUMMY_DOY], np.uint16))
