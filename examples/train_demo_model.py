@@ -27,9 +27,9 @@ from tessera_cli.dpixel import DPixels
 from tessera_cli.imagery import Reader, read_dpixels
 from tessera_cli.models.checkpoint import save_safetensors
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.spec import NANO
+from tessera_cli.models.registry import NANO
 from tessera_cli.models.statistics import V2_STUDENT
-from tessera_cli.sampling import V2_BINS, Observations, s1_streams, s2_streams
+from tessera_cli.sampling import BANDS, V2_RULE
 from tessera_cli.simulate import simulate
 from tessera_cli.window import Window
 
@@ -45,10 +45,8 @@ class Pixels:
 
     def __init__(self, dpixels: DPixels) -> None:
         numbers = np.flatnonzero(dpixels.embeddable(min_s2=MIN_OBSERVATIONS, min_s1=MIN_OBSERVATIONS))
-        self.seen = {
-            "s2": Observations.of(s2_streams(dpixels, V2_STUDENT), numbers, V2_BINS),
-            "s1": Observations.of(s1_streams(dpixels, V2_STUDENT), numbers, V2_BINS),
-        }
+        sampler = V2_RULE.sampler(dpixels, V2_STUDENT, numbers, seed=0)
+        self.seen = {modality: sampler.see(modality, slice(None)) for modality in BANDS}
         self.count = len(numbers)
 
     def view(self, members: np.ndarray, length: int, rng: np.random.Generator) -> list[Tensor]:

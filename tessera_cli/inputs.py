@@ -116,7 +116,7 @@ class StoredInputs:
 
     def record(self) -> Mapping[str, Any]:
         paths = {name: stored.path.name for name, stored in self.stores.items()}
-        return {"names": list(self.stores), "areas": _areas(self.tasks), "dpixels": paths}
+        return {"names": sorted(self.stores), "areas": _areas(self.tasks), "dpixels": paths}
 
     def digest(self, task: Task) -> str:
         return self.stores[task.name].inputs

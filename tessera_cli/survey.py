@@ -73,7 +73,7 @@ class Survey:
         return {
             "aoi": self.ask.aoi.name,
             "aoi_bounds": list(self.ask.aoi.bounds),
-            "names": [task.name for task in self.tasks],
+            "names": sorted(task.name for task in self.tasks),
             "catalog": self.ask.catalog or self.ask.source.api,
             "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
             "scenes": [scene.id for scene in self.scenes.scenes],

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tessera_cli.catalog import source_named
 from tessera_cli.errors import PartialFailureError, TileError, UsageError
+from tessera_cli.models.inspect import SUFFIXES, describe_weights, is_weights
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.folder import RUN, RUNS, SCENES, OutputFolder, read_json, read_record, record_listing
 from tessera_cli.outputs.item import TileRecord
@@ -17,7 +18,6 @@ from tessera_cli.outputs.layers import owners
 
 Status = Literal["sound", "empty", "damaged", "failed", "missing"]
 SOUND: tuple[Status, ...] = ("sound", "empty")
-WEIGHTS = (".pt", ".pth", ".safetensors")
 EXPECTED = "Give an output folder of `tessera embed`, a tile's .json, one of its files, or a weights file."
 
 
@@ -51,7 +51,9 @@ class Verification:
         if all(check.is_sound for check in self.checks):
             return None
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if status not in SOUND)
-        again = "Get it again" if self.path.suffix in WEIGHTS else "Run the same command again to make what is lacking"
+        again = "Run the same command again to make what is lacking"
+        if _named_as_weights(self.path):
+            again = "Get it again"
         return PartialFailureError(f"{self.path} is not whole and sound: {counts}. {again}.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def verify(path: Path, *, report: Callable[[Check], None] = lambda check: None) 
 def _checks(path: Path) -> Iterator[Check]:
     if path.is_dir():
         return _folder(path)
-    if path.suffix in WEIGHTS:
+    if is_weights(path):
         return iter([_weights(path)])
     return iter([_tile_of(path)])
 
@@ -100,7 +102,7 @@ def _folder(path: Path) -> Iterator[Check]:
             yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
     yield from _scene_list(folder)
     failures = folder.failures()
-    recorded = {record.name for file in path.glob("*.json") if (record := read_record(file)) is not None}
+    recorded = {file.stem for file in path.glob("*.json") if read_record(file) is not None}
     for name in sorted(folder.asked() | recorded):
         yield _tile(folder, name, failures.get(name))
 
@@ -176,13 +178,15 @@ def _tile_of(path: Path) -> Check:
 
 
 def _weights(path: Path) -> Check:
-    """Of a file that cannot be read, nobody can tell whether it is damaged or never held weights."""
-    from tessera_cli.models import checkpoint
-    from tessera_cli.models.inspect import describe_weights
-
+    """Of a file that is called weights and cannot be read, nobody can tell whether it is damaged or never held any."""
     try:
-        describe_weights(path)
-        checkpoint.read(path)
+        found = describe_weights(path)  # reads every tensor
     except UsageError as error:
+        if not _named_as_weights(path):
+            raise
         return Check(path.name, "damaged", str(error))
-    return Check(path.name, "sound")
+    return Check(path.name, "sound", f"the published {found['name']}" if found["published"] else "not a published file")
+
+
+def _named_as_weights(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in SUFFIXES

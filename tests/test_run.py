@@ -238,11 +238,11 @@ def test_thread_counts_and_tile_order_give_identical_bytes(catalog, tessera, tmp
 
     from tessera_cli.models.checkpoint import save_safetensors
     from tessera_cli.models.encoder import Encoder
-    from tessera_cli.models.spec import EncoderConfig
+    from tessera_cli.models import EncoderConfig
 
     torch.manual_seed(0)
     weights = tmp_path / "tiny.safetensors"
-    save_safetensors(weights, Encoder(EncoderConfig(latent=8, layers=2, heads=4, feedforward=64)), {"name": "tiny"})
+    save_safetensors(weights, Encoder(EncoderConfig.of(latent=8, layers=2, heads=4, feedforward=64)), {"name": "tiny"})
     results = []
     for threads, order in ((1, 1), (3, 1), (2, -1)):
         out = tmp_path / f"out{threads}{order}"
@@ -416,11 +416,11 @@ def test_rasters_without_a_record_are_in_no_mosaic(catalog, tessera, tmp_path):
     tessera("embed", *catalog.options(out))
     folder, windows = OutputFolder(out, {}), [Window.from_name("2021")]
     (out / f"{EAST.id}_2021.json").unlink()
-    (path,) = write_mosaics(folder, windows, dims=128, tags={})
+    (path,) = write_mosaics(folder, windows, dims=128, dtype="int8", tags={})
     assert EAST.id not in path.read_text()
     assert WEST.id in path.read_text()
     (out / f"{WEST.id}_2021.json").unlink()
-    assert write_mosaics(folder, windows, dims=128, tags={}) == ()
+    assert write_mosaics(folder, windows, dims=128, dtype="int8", tags={}) == ()
     assert not path.exists()
 
 
@@ -455,10 +455,10 @@ def test_the_note_on_a_card_reaches_folder_records_and_rasters(catalog, tessera,
     """Whatever the model's name is."""
     from tessera_cli.models.checkpoint import save_safetensors
     from tessera_cli.models.encoder import Encoder
-    from tessera_cli.models.spec import EncoderConfig
+    from tessera_cli.models import EncoderConfig
 
     weights, out = tmp_path / "oak.safetensors", tmp_path / "out"
-    encoder = Encoder(EncoderConfig(latent=8, layers=1, heads=4, feedforward=16))
+    encoder = Encoder(EncoderConfig.of(latent=8, layers=1, heads=4, feedforward=16))
     save_safetensors(weights, encoder, {"name": "oak", "demonstration_only": True})
     options = [str(weights) if o == "null" else o for o in catalog.options(out)]
     assert tessera("plan", *options)[0] == 0  # the folder is begun by either verb
@@ -485,15 +485,19 @@ def test_records_hold_the_identity_of_the_folder(catalog, tessera, tmp_path):
 def summary_of(catalog, out):
     """A run through the library."""
     from tessera_cli.aoi import Aoi
-    from tessera_cli.catalog import source_named
+    from tessera_cli.catalog import signer_of, source_named
+    from tessera_cli.imagery import Reader
+    from tessera_cli.inputs import CatalogInputs
     from tessera_cli.models import load_model
     from tessera_cli.run import embed
     from tessera_cli.settings import Settings
-    from tessera_cli.survey import Ask
+    from tessera_cli.survey import Ask, prepare
     from tessera_cli.window import Window
 
     ask = Ask(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), source_named("mpc"), str(catalog.items))
-    return embed(ask, Settings.checked(load_model("null"), "mpc"), out)
+    settings = Settings.checked(load_model("null"), "mpc")
+    folder = settings.folder(out)
+    return embed(CatalogInputs(prepare(ask, folder), Reader(signer_of(ask.source))), settings, folder)
 
 
 def test_results_as_json(catalog, tmp_path):
@@ -546,11 +550,11 @@ def test_only_two_tiles_are_held_at_a_time():
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
     """Not even in the tracebacks of tiles that failed."""
-    from tessera_cli import run
+    from tessera_cli import inputs, run
     from tessera_cli.errors import TileError
 
     held = []
-    read_dpixels = run.read_dpixels
+    read_dpixels = inputs.read_dpixels
 
     def reading(*arguments, **options):
         dpixels = read_dpixels(*arguments, **options)
@@ -563,7 +567,7 @@ def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
         except ValueError as error:
             raise TileError("broken") from error
 
-    monkeypatch.setattr(run, "read_dpixels", reading)
+    monkeypatch.setattr(inputs, "read_dpixels", reading)
     if fails:
         monkeypatch.setattr(run, "encode", failing)
     summary = summary_of(catalog, tmp_path / "out")

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -335,7 +334,7 @@ def test_a_file_in_the_way_is_kept(tmp_path: Path) -> None:
     assert tree(tmp_path) == {f"{NAME}.zarr": b"mine"}
 
 
-@pytest.mark.parametrize("moment", ["os.fsync", "zarr.Group.update_attributes", "zarr.Array.__setitem__"])
+@pytest.mark.parametrize("moment", ["os.fsync", "zarr.core.attributes.Attributes.update", "zarr.Array.__setitem__"])
 def test_a_killed_run_leaves_no_store(tmp_path: Path, moment: str) -> None:
     code = f"""
 import os, signal, sys, zarr
@@ -351,8 +350,6 @@ def kill(*args, **kwargs):
 {moment} = kill
 write_store(Path(sys.argv[1]), sample(1, 1, 0))
 """
-    if "attributes" in moment:
-        code = code.replace(f"{moment} = kill", "zarr.core.attributes.Attributes.update = kill")
     done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=Path(__file__).parents[1], capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [name.startswith(f"{NAME}.zarr.") and name.endswith(".part") for name in names_in(tmp_path)] == [True]
@@ -365,16 +362,17 @@ write_store(Path(sys.argv[1]), sample(1, 1, 0))
 def test_writers_of_one_store_never_mix(tmp_path: Path) -> None:
     candidates = [sample(1, 0, 0, seed=seed) for seed in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda dpixels: [write_store(tmp_path, dpixels) for _ in range(4)], candidates))
+        list(pool.map(lambda dpixels: [write_store(tmp_path, dpixels) for _ in range(2)], candidates))
     assert names_in(tmp_path) == [f"{NAME}.zarr"]
     found = read_store(tmp_path / f"{NAME}.zarr")
     assert any(np.array_equal(found.s2, candidate.s2) for candidate in candidates)
 
 
+@pytest.mark.parametrize("seed", [0, 5])
 def test_a_store_that_is_replaced_while_it_is_read_is_not_returned(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    read, other = zarr_store._read_frames, sample(3, 2, 1, seed=5)
+    read, other = zarr_store._read_frames, sample(3, 2, 1, seed=seed)
 
     def replace(array: Any) -> np.ndarray:
         if array.name == "/s2_mask":
@@ -388,10 +386,9 @@ def test_a_store_that_is_replaced_while_it_is_read_is_not_returned(
 
 
 def test_stores_are_read_in_threads(written: Path, dpixels: DPixels) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(read_store, [written] * 4):
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(read_store, [written] * 3):
             assert_same(found, dpixels)
-    assert threading.active_count() < 100
 
 
 # Damaged stores ------------------------------------------------------------------------------------------------------
@@ -854,6 +851,12 @@ def test_descriptions_alone_are_read(written: Path, folder: Path, monkeypatch: p
     monkeypatch.setattr(zarr_store, "_read_frames", fail)
     monkeypatch.setattr("tessera_cli.stores.upstream._load", fail)
     assert len(find_stores([written, folder])) == 2
+
+
+@pytest.mark.parametrize("name", ["shard gone", "shard cut", "bit flipped, index", "array gone", "dates gone", "mask"])
+def test_damaged_observations_do_not_hide_the_other_tiles(store: Path, folder: Path, name: str) -> None:
+    DAMAGES[name][0](store)
+    assert [stored.path for stored in find_stores([store.parent])] == [store, folder]
 
 
 def test_the_same_name_twice(tmp_path: Path, written: Path) -> None:

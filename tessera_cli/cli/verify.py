@@ -39,7 +39,7 @@ def verify(
     from tessera_cli.verify import verify as run
 
     def report(check: Check) -> None:
-        if not as_json and (verbose or not check.is_sound):
+        if not as_json and (verbose or not check.is_sound or path.is_file()):
             terminal.result(f"{check.name}  {check.status}{f'  {check.reason}' if check.reason else ''}")
 
     found = run(path, report=report)

@@ -89,11 +89,11 @@ def pull(
     terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli.models.inspect import pull as fetch
 
-    path = fetch(name)
+    found = fetch(name)
     if as_json:
-        terminal.result_json({"name": name, "path": str(path), "bytes": path.stat().st_size})
+        terminal.result_json(found)
     else:
-        terminal.result(str(path))
+        terminal.result(found["path"])
 
 
 def table(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:

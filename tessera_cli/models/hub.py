@@ -89,38 +89,46 @@ def _fill(file: HubFile, url: str, offered: HfFileMetadata) -> None:
     """The blob of the cache, named after the ETag: the SHA-256 of large files. What is incomplete lies beside it."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     etag = offered.etag or ""
     if not re.fullmatch(r"[\w-]+", etag):
         raise ValueError(f"the answer for {url} has no usable ETag")
-    expected = file.sha256 or _as_sha256(etag)
-    if expected != (_as_sha256(etag) or expected):
+    promised = _as_sha256(etag)
+    expected = file.sha256 or promised
+    if promised is not None and expected is not None and promised != expected:
         raise UsageError(_not_as_published(file, etag, expected) + _by_hand(file))
     folder = repo_folder_name(repo_id=file.repo, repo_type="model")
     blob = Path(HF_HUB_CACHE, folder, "blobs", etag)
     lock = Path(HF_HUB_CACHE, ".locks", folder, f"{etag}.lock")
     for parent in (blob.parent, lock.parent):
         parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(lock):
-        if blob.exists():
-            return
-        partial = blob.with_name(f"{etag}.incomplete")
-        there = partial.stat().st_size if partial.exists() else 0
-        size = f"{offered.size / 1e6:,.0f} MB" if offered.size else "size unknown"
-        logger.info("Downloading %s of %s (%s, %.0f MB of it are there)", file.path, file.url, size, there / 1e6)
-        download(url, partial, headers=build_hf_headers(), size=offered.size)
-        sha256 = _sha256(partial)
-        if expected is not None and sha256 != expected:
-            partial.unlink()
-            raise UsageError(_not_as_published(file, sha256, expected) + "It was deleted; try again.")
-        partial.replace(blob)
+    with WeakFileLock(lock) as held:
+        try:
+            if not blob.exists():
+                _complete(file, url, blob.with_name(f"{etag}.incomplete"), offered.size, expected)
+                blob.with_name(f"{etag}.incomplete").replace(blob)
+        finally:
+            held.release()  # old releases forget it after an error
 
 
-def _not_as_published(file: HubFile, sha256: str, expected: str | None) -> str:
+def _complete(file: HubFile, url: str, partial: Path, size: int | None, expected: str | None) -> None:
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    there = partial.stat().st_size if partial.exists() else 0
+    whole = "size unknown" if size is None else f"{size / 1e6:,.0f} MB"
+    kept = f", {there / 1e6:,.0f} MB of it are there" if there else ""
+    logger.info("Downloading %s of %s (%s%s)", file.path, file.url, whole, kept)
+    download(url, partial, headers=build_hf_headers(), size=size)
+    sha256 = _sha256(partial)
+    if expected is not None and sha256 != expected:
+        partial.unlink()
+        raise UsageError(_not_as_published(file, sha256, expected) + "It was deleted; try again.")
+
+
+def _not_as_published(file: HubFile, sha256: str, expected: str) -> str:
     return (
-        f"The hub gave another file than {file.path} as published (SHA-256 {sha256[:12]}…, expected "
-        f"{(expected or '')[:12]}…). "
+        f"The hub gave another file than {file.path} as published (SHA-256 {sha256[:12]}…, expected {expected[:12]}…). "
     )
 
 

@@ -91,8 +91,8 @@ def released() -> list[dict[str, Any]]:
     return [_released(REGISTRY[name]) for name in available()]
 
 
-def pull(name: str) -> Path:
-    """Where the checked weights of a released model lie; they are downloaded if need be."""
+def pull(name: str) -> dict[str, Any]:
+    """The weights of a released model, downloaded if need be, and the SHA-256 that they were checked against."""
     spec = REGISTRY.get(name)
     if spec is None:
         near = difflib.get_close_matches(name.lower(), available(), n=3)
@@ -100,7 +100,11 @@ def pull(name: str) -> Path:
         raise UsageError(f"{name}: there is no such model. {hint}Choose one of {', '.join(available())}.")
     if spec.weights is None:
         raise UsageError(f"{name} has no weights. Choose one of {', '.join(available())}.")
-    return hub.fetch(spec.weights) if isinstance(spec.weights, HubFile) else hub.packaged(spec.weights)
+    if isinstance(spec.weights, HubFile):
+        path, sha256 = hub.fetch(spec.weights), spec.weights.sha256
+    else:
+        path, sha256 = hub.packaged(spec.weights), None
+    return {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": sha256}
 
 
 def _released(spec: ModelSpec) -> dict[str, Any]:

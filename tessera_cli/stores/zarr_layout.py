@@ -96,10 +96,21 @@ def window_named(name: str) -> Window:
     return window
 
 
-def sizes(store: Path) -> dict[str, int]:
-    """Array files -> bytes. An array of zeros has none."""
-    files = {
-        file.relative_to(store).as_posix(): file.stat().st_size for name in ARRAYS for file in (store / name).rglob("*")
-        if file.is_file() and file.name != "zarr.json"
-    }  # fmt: skip
-    return dict(sorted(files.items()))
+def sizes(store: Path, names: Sequence[str]) -> dict[str, int]:
+    """Files of these arrays -> bytes. An array of zeros has none."""
+    files = [
+        file for name in names for file in (store / name).rglob("*") if file.is_file() and file.name != "zarr.json"
+    ]
+    return {file.relative_to(store).as_posix(): file.stat().st_size for file in sorted(files)}
+
+
+def check_files(store: Path, names: Sequence[str], recorded: Mapping[str, int]) -> None:
+    """ValueError unless the files of these arrays are there with the sizes that were recorded of all arrays."""
+    for name in names:
+        if not (store / name / "zarr.json").is_file():
+            raise ValueError(f"the array {name} is missing")
+    due = {file: size for file, size in recorded.items() if file.partition("/")[0] in names}
+    found = sizes(store, names)
+    for file in sorted({*due, *found}):  # Zarr takes a file that is not there for zeros
+        if due.get(file) != found.get(file):
+            raise ValueError(f"{file} has {found.get(file, 'no')} bytes, not {due.get(file, 'none')}")

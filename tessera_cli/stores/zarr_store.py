@@ -72,7 +72,7 @@ def write_store(folder: Path, dpixels: DPixels) -> Path:
                 "scenes": list(dpixels.scenes),
                 "holes": dict(dpixels.holes),
                 "inputs": dpixels.inputs,
-                "sizes": layout.sizes(part),
+                "sizes": layout.sizes(part, layout.ARRAYS),
             }
         )
     return path
@@ -94,11 +94,13 @@ def read_store(path: Path) -> DPixels:
     UsageError where there is no store, or one in another version of the format; TileError where it is damaged.
     """
     attributes = _attributes(path)
+    stamp = _stamp(path)
     stored = _describe(path, attributes)
     tile, window = stored.tile, stored.window
     assert isinstance(tile, Tile)
     assert window is not None
     with _reading(path):
+        layout.check_files(path, layout.ARRAYS, _of(attributes, "sizes", dict))
         group = _open(path)
         for axis, metres in layout.centres(tile).items():
             if not np.array_equal(_get(group, axis, "float64", metres.shape)[...], metres):
@@ -112,7 +114,7 @@ def read_store(path: Path) -> DPixels:
         values = {name: _read_frames(array) for name, array in arrays.items()}
         if values["s2_mask"].max(initial=0) > 1:
             raise ValueError("s2_mask holds other values than 0 and 1")
-        if _attributes(path) != attributes:  # what was read may be of both
+        if _stamp(path) != stamp:  # what was read may be of both, or of neither
             raise TileError(f"{path} was replaced while it was read: another run has written it. Run again.")
         return DPixels(
             tile=tile, window=window, **values,
@@ -123,7 +125,7 @@ def read_store(path: Path) -> DPixels:
 
 
 def _attributes(path: Path) -> dict[str, Any]:
-    """The attributes of a store in this version of the format, whose files are there with their sizes."""
+    """The attributes of a store in this version of the format."""
     if not (path / "zarr.json").is_file():
         why = "it has no zarr.json" if path.is_dir() else "there is no such folder"
         raise UsageError(f"{path} is not a store of d-pixels: {why}. Give one that `tessera fetch` wrote.")
@@ -142,14 +144,6 @@ def _attributes(path: Path) -> dict[str, Any]:
             f"{path} cannot be read: it has version {version} of the format, and this program knows "
             f"version {layout.VERSION} only. Use the release that wrote it, or fetch the tile again."
         )
-    with _reading(path):
-        for name in layout.ARRAYS:
-            if not (path / name / "zarr.json").is_file():
-                raise ValueError(f"the array {name} is missing")
-        recorded, found = _of(attributes, "sizes", dict), layout.sizes(path)
-        for file in sorted({*recorded, *found}):  # Zarr takes a file that is not there for zeros
-            if recorded.get(file) != found.get(file):
-                raise ValueError(f"{file} has {found.get(file, 'no')} bytes, not {recorded.get(file, 'none')}")
     return attributes
 
 
@@ -159,6 +153,7 @@ def _describe(path: Path, attributes: Mapping[str, Any]) -> Stored:
         if not layout.georeference(tile).items() <= attributes.items():
             raise ValueError(f"its georeference is not that of {tile.id}")
         _of(attributes, "scenes", list), _of(attributes, "holes", dict)
+        layout.check_files(path, ["roi"], _of(attributes, "sizes", dict))
         return Stored(
             path=path, tile=tile, window=window,
             source=None if attributes.get("source") is None else _of(attributes, "source", str),
@@ -166,6 +161,11 @@ def _describe(path: Path, attributes: Mapping[str, Any]) -> Stored:
             packed=pack_mask(np.asarray(_get(_open(path), "roi", "uint8", tile.shape)[...]) != 0),
             inputs=_of(attributes, "inputs", str), load=read_store,
         )  # fmt: skip
+
+
+def _stamp(path: Path) -> int:
+    with _reading(path):
+        return (path / "zarr.json").stat().st_mtime_ns
 
 
 @contextmanager
