@@ -17,9 +17,7 @@ from tessera_cli.outputs.folder import RUN, OutputFolder, read_json, record_list
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import grid_place
 
-EXPECTED = (
-    "Give an output folder of `tessera embed`, a tile's .json, or one of its rasters or arrays, or a weights file."
-)
+EXPECTED = "Give an output folder of `tessera embed`, a tile's .json, one of its rasters or arrays, or a weights file."
 
 
 def describe(path: Path) -> Mapping[str, Any]:

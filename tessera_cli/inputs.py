@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from tessera_cli.dpixel import DPixels
-from tessera_cli.errors import IdentityError, TileError
+from tessera_cli.errors import IdentityError, TileError, UsageError
 from tessera_cli.grid import Tile, TileRequest, pack_mask
 from tessera_cli.imagery import Reader, read_dpixels
 from tessera_cli.outputs.folder import OutputFolder
 from tessera_cli.outputs.formats import check_tile
-from tessera_cli.outputs.layers import Format
+from tessera_cli.outputs.layers import Format, file_names
 from tessera_cli.stores import Stored, find_stores
 from tessera_cli.survey import Survey
 from tessera_cli.task import Task
@@ -100,8 +101,11 @@ class StoredInputs:
 
     def prepare(self, folder: OutputFolder, format: Format) -> None:
         """Begin a run on `folder`: whose it is and whether the tiles can be written is checked first."""
+        files = Counter(file for name in self.stores for file in file_names(name))
         for stored in self.stores.values():
             check_tile(format, stored.tile)
+            if shared := [file for file in file_names(stored.name) if files[file] > 1]:
+                raise UsageError(f"--dpixels: two tiles would share the file {shared[0]}. Rename {stored.path}.")
         folder.check_identity()
         folder.begin(self.key, self.record(), None)
 

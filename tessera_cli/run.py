@@ -48,9 +48,14 @@ class Run:
 
     def read(self, task: Task) -> DPixels:
         """The d-pixels of a tile, for the pixels asked for now and those that an earlier run asked for."""
-        before = self.folder.asked_before(task.name)
+        before = self._before(task)
         dpixels = self.inputs.read(task, task.pixels if before is None else task.pixels | before)
         return dpixels if self.settings.model.spec.use_ascending else dpixels.without_ascending()
+
+    def _before(self, task: Task) -> np.ndarray | None:
+        """What earlier runs asked for in the tile; None if nothing, or if an official folder had another size then."""
+        before = self.folder.asked_before(task.name)
+        return before if before is not None and before.shape == task.tile.shape else None
 
     def run_tile(self, task: Task, dpixels: DPixels) -> TileResult:
         """Encode and write one tile. Its record, written last, makes it done."""
@@ -89,7 +94,7 @@ class Run:
 
     def _outdated(self, task: Task, dpixels: DPixels) -> bool:
         """Whether another run on the folder has finished the tile for other pixels since it was read."""
-        before = self.folder.asked_before(task.name)
+        before = self._before(task)
         return before is not None and bool((before & ~dpixels.requested).any())
 
     def _record(self, dpixels: DPixels, pixels: np.ndarray, assets: tuple[Asset, ...]) -> TileRecord:

@@ -1,141 +1,39 @@
-"""Weights files: what is read, and everything that is refused."""
+"""Weights files: what they are, damage, code in them, and our own format. Official layouts: test_official.py."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import pickle
 import random
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tessera_cli.errors import UsageError
-from tessera_cli.models import EncoderConfig
-from tessera_cli.models.checkpoint import CARD_KEY, read, save_safetensors
+from tessera_cli.models import EncoderConfig, load_model
+from tessera_cli.models.checkpoint import CARD_KEY, Checkpoint, read, save_safetensors
 from tessera_cli.models.encoder import Encoder
-from tests import reference
-from tests.test_models import random_encoder, save_official
+from tessera_cli.models.layout import official_names
+from tests.checkpoints import QUERY, VARIANTS, Variant, saved
 
-TINY = {"latent": 4, "layers": 2, "heads": 2, "feedforward": 16}
-Payload = dict[str, Any]
-
-
-def payload(*, qk: bool = False) -> Payload:
-    config, tensors = reference.random_weights("v2_student", 3, **TINY, qk_norm=qk)  # type: ignore[arg-type]
-    return reference.official_payload("v2_student", config, tensors)
+TINY = EncoderConfig.of(latent=4, layers=2, heads=2, feedforward=16)
 
 
-def saved(tmp_path: Path, content: object) -> Path:
-    path = tmp_path / "weights.pt"
-    torch.save(content, path)
-    return path
-
-
-@pytest.mark.parametrize("qk", [False, True])
-def test_every_official_tensor_lands_in_the_encoder(tmp_path: Path, qk: bool) -> None:
-    content = payload(qk=qk)
-    path = saved(tmp_path, content)
-    checkpoint = read(path)
-    assert checkpoint.config == EncoderConfig(**TINY, qk_norm=qk)
-    assert checkpoint.dims == (16, 32, 64, 128)
-    assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    ours = np.sort(np.concatenate([t.numpy().ravel() for t in checkpoint.encoder.state_dict().values()]))
-    official = np.sort(np.concatenate([t.numpy().ravel() for t in content["model"].values()]))
-    np.testing.assert_array_equal(ours, official)
-    assert all(t.data_ptr() % 64 == 0 for t in checkpoint.encoder.state_dict().values())
-
-
-def test_missing_args_are_those_of_the_small_model(tmp_path: Path) -> None:
-    _, tensors = reference.random_weights("v2_student", 1, latent=64, layers=4, heads=4, feedforward=1024)
-    checkpoint = read(save_official(tmp_path / "small.pt", {}, tensors))
-    assert checkpoint.config == EncoderConfig(64, 4, 4, 1024)
-    assert checkpoint.dims == (128,)
-    content = payload()
-    del content["args"]["latent_dim"]
-    with pytest.raises(UsageError, match=r"latent_dim 64.*embedding\.0\.weight is 16 x 10, where 256 x 10 is needed"):
-        read(saved(tmp_path, content))
-
-
-def drop(name: str) -> Callable[[Payload], object]:
-    return lambda p: p["model"].pop(name)
-
-
-def put(name: str, change: Callable[[torch.Tensor], object]) -> Callable[[Payload], object]:
-    return lambda p: p["model"].update({name: change(p["model"][name])})
-
-
-def args(**changes: object) -> Callable[[Payload], object]:
-    return lambda p: p["args"].update(changes)
-
-
-QUERY = "s1_backbone.attn_pool.query.weight"
-MISFITS: dict[str, tuple[Callable[[Payload], object], str]] = {
-    "missing tensor": (drop(QUERY), f"lacks the tensor {QUERY}"),
-    "missing backbone": (
-        lambda p: [p["model"].pop(n) for n in list(p["model"]) if n.startswith("s1_")],
-        "lacks 30 tensors: s1_backbone",
-    ),
-    "unexpected tensor": (
-        lambda p: p["model"].update({"projector.0.weight": torch.zeros(3)}),
-        r"holds the tensor projector\.0\.weight, which such an encoder does not have",
-    ),
-    "shape": (put(QUERY, lambda t: t[:, :7].clone()), f"{QUERY} is 1 x 7, where 1 x 16 is needed"),
-    "other QK-norm": (args(enable_qk_norm=True), "and QK-norm, which is what its 'args' say: it lacks"),
-    "fewer layers": (args(num_layers=1), "speaks of 1 layers, but the file holds the tensors of 2"),
-    "absurdly many layers": (args(num_layers=10**12), "speaks of 1000000000000 layers"),
-    "absurd width": (args(latent_dim=10**15), "is 16 x 10, where 4000000000000000 x 10 is needed"),
-    "absurd feed-forward": (args(dim_feedforward=10**18), r"linear1\.weight is 16 x 16, where"),
-    "heads": (args(nhead=3), "nhead 3 does not divide the width 16"),
-    "no heads": (args(nhead=0), "args.nhead is '0', not a positive integer"),
-    "text for a number": (args(num_layers="2"), "args.num_layers is '2', not a positive integer"),
-    "bool for a number": (args(num_layers=True), "not a positive integer"),
-    "fraction": (args(latent_dim=4.0), "args.latent_dim is '4.0'"),
-    "number for a switch": (args(enable_qk_norm=1), "neither true nor false"),
-    "prefixes": (args(matryoshka_dims="16,x"), "matryoshka_dims is '16,x'"),
-    "long prefix": (args(matryoshka_dims="16,512"), "up to repr_dim"),
-    "float64": (put(QUERY, torch.Tensor.double), f"{QUERY} is float64; official students are float32"),
-    "float16": (put(QUERY, torch.Tensor.half), "is float16"),
-    "int": (put(QUERY, torch.Tensor.int), "is int32"),
-    "sparse": (put(QUERY, torch.Tensor.to_sparse), "is sparse_coo"),
-    "NaN": (put(QUERY, lambda t: t * torch.nan), r"s1\.pool\.query\.weight holds NaN or infinite values"),
-    "infinite": (put(QUERY, lambda t: t / 0), "NaN or infinite"),
-    "no tensor": (put(QUERY, lambda t: 3.5), "which is not a tensor"),
-    "tensor larger than the file": (
-        put(QUERY, lambda t: torch.zeros(1).expand(10**9, 10**6)),
-        "claim to be larger than the file",
-    ),
-    "no model": (lambda p: p.pop("model"), "not a TESSERA checkpoint: it lacks the parts"),
-    "model is a list": (lambda p: p.update(model=[1]), "not a TESSERA checkpoint"),
-    "args are a list": (lambda p: p.update(args=[1]), "not a TESSERA checkpoint"),
-    "teacher": (lambda p: p.update(arch={}, encoder_state_dict=p.pop("model")), "looks like the v2 teacher"),
-    "v1": (lambda p: p.update(model_state=p.pop("model")), r"looks like a v1\.x checkpoint"),
-}
-
-
-@pytest.mark.parametrize("damage", MISFITS)
-def test_checkpoints_that_do_not_fit(tmp_path: Path, damage: str) -> None:
-    change, message = MISFITS[damage]
-    content = payload()
-    change(content)
-    path = saved(tmp_path, content)
-    with pytest.raises(UsageError, match=message) as caught:
-        read(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_checkpoint_that_is_no_dictionary(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds a list, not a checkpoint"):
-        read(saved(tmp_path, [1, 2]))
+def random_encoder(config: EncoderConfig = TINY) -> Encoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return Encoder(config)
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:
@@ -182,72 +80,232 @@ class Trap:
         return os.mkdir, (str(self.marker),)
 
 
-@pytest.mark.parametrize("place", ["top", "args", "model", "tensor", "key"])
-def test_code_in_a_checkpoint_is_never_executed(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["top", "sizes", "tensors", "tensor", "key"])
+@pytest.mark.parametrize("name", ["v1.0-early", "v1.0-qat", "v1.1", "v2-student", "v2-teacher"])
+def test_code_in_a_checkpoint_is_never_executed(tmp_path: Path, name: str, place: str) -> None:
+    variant = VARIANTS[name]
     trap = Trap(tmp_path / "executed")
-    content: Any = payload()
+    content: Any = variant.payload(prefix="")
     if place == "top":
         content = trap
-    elif place == "args":
-        content["args"]["note"] = trap
-    elif place == "model":
-        content["model"] = trap
+    elif place == "sizes":
+        content.setdefault("config" if variant.is_v1 else variant.sizes, {})["note"] = trap
+    elif place == "tensors":
+        content[variant.container] = trap
     elif place == "tensor":
-        content["model"][QUERY] = trap
+        content[variant.container][QUERY] = trap
     else:
         content["extra"] = {"deep": [trap]}
     path = saved(tmp_path, content)
     with pytest.raises(UsageError, match="refused, because it is damaged or holds more than"):
-        read(path)
+        read(path, variant.said)
     assert not trap.marker.exists()
     for protocol in (0, 2, 4):
         path.write_bytes(pickle.dumps(content if place == "top" else trap, protocol=protocol))
         with pytest.raises(UsageError):
-            read(path)
+            read(path, variant.said)
     assert not trap.marker.exists()
 
 
-def whole_files(tmp_path: Path) -> list[Path]:
-    own = tmp_path / "own.safetensors"
-    save_safetensors(own, random_encoder(EncoderConfig(**TINY)), {"name": "tiny"})
-    return [saved(tmp_path, payload()), own]
+# --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_truncated_files(tmp_path: Path) -> None:
-    for path in whole_files(tmp_path):
+def test_a_flipped_bit_among_the_weights_is_noticed(tmp_path: Path) -> None:
+    """torch itself compares no checksums."""
+    variant = VARIANTS["v1.1"]
+    content = variant.payload()
+    values = content[variant.container]["_orig_mod.dim_reducer.4.weight"].numpy().tobytes()
+    path = saved(tmp_path, content)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.find(values) + 1] ^= 0x40
+    path.write_bytes(damaged)
+    torch.load(path, weights_only=True)
+    with pytest.raises(UsageError, match=r"damaged one: the checksum of its part 'weights/data/[0-9]+' is wrong"):
+        read(path, variant.said)
+
+
+def test_files_without_checksums(tmp_path: Path) -> None:
+    """As torch.save writes them on request: all are 0."""
+    variant = VARIANTS["v2-student"]
+    path = saved(tmp_path, variant.payload())
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            checksum = struct.pack("<I", member.CRC)
+            while (place := content.find(checksum)) >= 0:
+                content[place : place + 4] = bytes(4)
+    path.write_bytes(content)
+    assert read(path).config == variant.config
+
+
+def own_card(variant: Variant) -> dict[str, Any]:
+    return {"name": "own", "family": variant.family}
+
+
+def whole_file(folder: Path, variant: Variant, *, own: bool) -> Path:
+    if own:
+        path = folder / "own.safetensors"
+        save_safetensors(path, random_encoder(variant.config), own_card(variant))
+        return path
+    return saved(folder, variant.payload())
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["official", "own"])
+def test_truncated_files(tmp_path: Path, own: bool) -> None:
+    for variant in VARIANTS.values():
+        path = whole_file(tmp_path, variant, own=own)
         content = path.read_bytes()
         for length in (0, 1, 7, 9, 40, 200, 1000, len(content) // 2, len(content) - 1):
             path.write_bytes(content[:length])
             with pytest.raises(UsageError):
-                read(path)
+                read(path, variant.said)
 
 
-def test_random_damage_never_does_worse_than_an_error(tmp_path: Path) -> None:
-    """Flipped and shuffled bytes: either a clear error or an encoder whose every tensor came from the file."""
-    rng = random.Random(4)
-    marker = set(tmp_path.iterdir())
-    for path in whole_files(tmp_path):
-        marker.add(path)
+def bytes_changed(content: bytes, rng: random.Random, reach: int) -> bytes:
+    damaged = bytearray(content)
+    for _ in range(rng.choice((1, 2, 8, 64))):
+        damaged[rng.randrange(min(reach, len(damaged)))] = rng.randrange(256)
+    return bytes(damaged)
+
+
+def members_changed(path: Path, rng: random.Random) -> None:
+    """Damage that no checksum tells of: the archive is packed anew, with one member altered."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    (contents,) = (name for name in members if name.endswith("/data.pkl"))
+    values = sorted(name for name in members if "/data/" in name)
+    kind = rng.choice(("contents", "contents", "type", "values", "values", "cut", "gone", "swapped", "NaN", "size"))
+    one, other = rng.sample(values, 2)
+    if kind == "contents":
+        members[contents] = bytes_changed(members[contents], rng, 10**9)
+    elif kind == "type":
+        storage = rng.choice((b"HalfStorage", b"DoubleStorage", b"IntStorage", b"BFloat16Storage", b"os\nsystem"))
+        members[contents] = members[contents].replace(b"FloatStorage", storage)
+    elif kind == "values":
+        members[one] = bytes_changed(members[one], rng, 10**9)
+    elif kind == "cut":
+        members[one] = members[one][: rng.randrange(len(members[one]))]
+    elif kind == "gone":
+        del members[one]
+    elif kind == "swapped":
+        members[one], members[other] = members[other], members[one]
+    elif kind == "NaN":
+        place = 4 * rng.randrange(len(members[one]) // 4)
+        nan = struct.pack("<f", rng.choice((float("nan"), float("inf"))))
+        members[one] = members[one][:place] + nan + members[one][place + 4 :]
+    else:  # numbers of one byte: sizes, strides, counts of elements
+        numbers = [i for i in range(len(members[contents]) - 1) if members[contents][i : i + 1] == b"K"]
+        damaged = bytearray(members[contents])
+        for place in rng.sample(numbers, 3):
+            damaged[place + 1] = rng.randrange(256)
+        members[contents] = bytes(damaged)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def assert_whole(checkpoint: Checkpoint, variant: Variant) -> None:
+    """Every tensor is finite and equal to what another reader finds in the same bytes."""
+    ours = checkpoint.encoder.state_dict()
+    if checkpoint.card:
+        named = load_file(checkpoint.path)
+        found = {name: named[name].float() for name in ours}
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            payload = torch.load(checkpoint.path, weights_only=True)
+        key = next(k for k in ("encoder_state_dict", "model_state", "model_state_dict", "model") if k in payload)
+        official = {str(name).replace("_orig_mod.", ""): tensor for name, tensor in payload[key].items()}
+        parts = {name: official_names(name, checkpoint.config) for name in ours}
+        found = {name: torch.cat([official[part] for part in names]) for name, names in parts.items()}
+        training = ("projector.", "segmented_matryoshka_projector.")
+        needed = {part for names in parts.values() for part in names}
+        assert needed == {name for name in official if not name.startswith(training)}
+    for name, tensor in ours.items():
+        assert not tensor.is_meta
+        assert bool(torch.isfinite(tensor).all())
+        assert torch.equal(tensor, found[name]), name
+    assert {name for name, _ in checkpoint.encoder.named_parameters()} == ours.keys()
+
+
+@pytest.mark.parametrize("how", ["bytes of the file", "members of the archive", "bytes of our own file"])
+def test_damage_never_does_worse_than_an_error(tmp_path: Path, how: str) -> None:
+    """Either a clear error, or an encoder of which every number stands in the file."""
+    rng = random.Random(how)
+    survivors = 0
+    for variant in VARIANTS.values():
+        own = how == "bytes of our own file"
+        path = whole_file(tmp_path, variant, own=own)
         content = path.read_bytes()
-        header = 3000  # where the names, sizes and pickle opcodes stand
-        for attempt in range(150):
-            damaged = bytearray(content)
-            reach = header if attempt % 3 else len(content)
-            for _ in range(rng.choice((1, 2, 8, 64))):
-                damaged[rng.randrange(reach)] = rng.randrange(256)
-            path.write_bytes(damaged)
+        header = 8 + int.from_bytes(content[:8], "little") if own else 3000  # names, sizes, opcodes
+        for attempt in range(24):
+            path.write_bytes(content)
+            if how == "members of the archive":
+                members_changed(path, rng)
+            else:
+                path.write_bytes(bytes_changed(content, rng, header if attempt % 3 else len(content)))
             try:
-                encoder = read(path).encoder
-            except UsageError:
+                checkpoint = read(path, variant.said)
+            except UsageError as error:
+                assert "\n" not in str(error)
                 continue
-            assert not any(t.is_meta for t in encoder.state_dict().values())
-            assert all(bool(torch.isfinite(t).all()) for t in encoder.state_dict().values())
-    assert set(tmp_path.iterdir()) == marker
+            survivors += 1
+            assert_whole(checkpoint, variant)
+        path.unlink()
+    assert not list(tmp_path.iterdir())
+    assert survivors > (0 if how == "bytes of the file" else 10)
+
+
+def test_random_bytes(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    path = tmp_path / "weights.pt"
+    for attempt in range(120):
+        start = (b"", b"PK\x03\x04", b"PK\x05\x06", struct.pack("<Q", rng.randrange(4000)) + b"{", b"\x80\x02")[
+            attempt % 5
+        ]
+        path.write_bytes(start + rng.randbytes(rng.randrange(4000)))
+        with pytest.raises(UsageError):
+            read(path)
+
+
+# --- our own files ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_own_files_round_trip_in_every_family(tmp_path: Path, name: str, half: bool) -> None:
+    variant = VARIANTS[name]
+    encoder = random_encoder(variant.config)
+    path = tmp_path / "own.safetensors"
+    save_safetensors(path, encoder, {**own_card(variant), "dims": [4]}, half=half)
+    checkpoint = read(path)
+    assert (checkpoint.family, checkpoint.config, checkpoint.dims) == (variant.family, variant.config, (4,))
+    found = checkpoint.encoder.state_dict()
+    assert found.keys() == encoder.state_dict().keys()
+    for key, original in encoder.state_dict().items():
+        assert torch.equal(found[key], original.half().float() if half else original), key
+    with safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()[CARD_KEY])
+    assert card["config"] == dataclasses.asdict(variant.config)
+    assert card["config"]["s1"] == dataclasses.asdict(variant.config.s1)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_own_files_without_more_are_as_their_family(tmp_path: Path, name: str) -> None:
+    variant = VARIANTS[name]
+    path = whole_file(tmp_path, variant, own=True)
+    assert read(path).dims is None
+    own = load_model(path, device="cpu").spec
+    official = load_model(weights=saved(tmp_path, variant.payload()), said=variant.said, device="cpu").spec
+    assert own.statistics == official.statistics
+    assert own.quantiser == official.quantiser
+    assert own.default_dims == official.default_dims
+    assert type(own.observations) is type(official.observations)
 
 
 @pytest.mark.parametrize("half", [True, False])
 def test_own_files_round_trip(tmp_path: Path, half: bool) -> None:
-    encoder = random_encoder(EncoderConfig(**TINY, qk_norm=True))
+    encoder = random_encoder(dataclasses.replace(TINY, qk_norm=True))
     path = tmp_path / "own.safetensors"
     state = torch.get_rng_state()
     save_safetensors(path, encoder, {"name": "tiny", "dims": [16, 128], "trained_on": "nothing"}, half=half)
@@ -267,7 +325,7 @@ def test_own_files_round_trip(tmp_path: Path, half: bool) -> None:
 
 
 def test_weights_beyond_float16_are_not_saved_as_such(tmp_path: Path) -> None:
-    encoder = random_encoder(EncoderConfig(**TINY))
+    encoder = random_encoder(TINY)
     with torch.no_grad():
         encoder.s2.pool.query.weight[0, 0] = 1e6
     with pytest.raises(ValueError, match=r"s2\.pool\.query\.weight is not finite"):
@@ -278,28 +336,60 @@ def test_weights_beyond_float16_are_not_saved_as_such(tmp_path: Path) -> None:
 def own_file(
     path: Path, card: object, change: Callable[[dict[str, torch.Tensor]], object] = lambda tensors: None
 ) -> Path:
-    tensors = {name: t.clone() for name, t in Encoder(EncoderConfig(**TINY)).state_dict().items()}
+    tensors = {name: t.clone() for name, t in Encoder(TINY).state_dict().items()}
     change(tensors)
     save_file(tensors, path, metadata=None if card is None else {CARD_KEY: json.dumps(card)})
     return path
 
 
-CARD = {"format": 1, "family": "v2-student", "config": {**TINY, "representation": 128, "qk_norm": False}}
+CONFIG = dataclasses.asdict(TINY)
+CARD = {"format": 1, "family": "v2-student", "config": CONFIG}
+
+
+def with_config(**changes: object) -> dict[str, object]:
+    return {**CARD, "config": {**CONFIG, **changes}}
+
+
+def with_stack(**changes: object) -> dict[str, object]:
+    return with_config(s1={**CONFIG["s1"], **changes})
+
+
+SIZES = "the sizes in its card"
 BAD_CARDS: dict[str, tuple[object, str]] = {
     "none": (None, "without a TESSERA model card"),
     "list": ([], "without a TESSERA model card"),
     "newer": ({**CARD, "format": 2}, "format 2 and family v2-student, this release reads format 1"),
     "other family": ({**CARD, "family": "v1"}, "family v1"),
-    "no config": ({"format": 1, "family": "v2-student"}, "the sizes in its card"),
-    "missing size": ({**CARD, "config": TINY}, "the sizes in its card"),
-    "extra size": ({**CARD, "config": {**CARD["config"], "x": 1}}, "the sizes in its card"),  # type: ignore[dict-item]
-    "text": ({**CARD, "config": {**CARD["config"], "layers": "2"}}, "the sizes in its card"),  # type: ignore[dict-item]
-    "heads": ({**CARD, "config": {**CARD["config"], "heads": 3}}, "the sizes in its card"),  # type: ignore[dict-item]
-    "zero": ({**CARD, "config": {**CARD["config"], "heads": 0}}, "the sizes in its card"),  # type: ignore[dict-item]
-    "layers": ({**CARD, "config": {**CARD["config"], "layers": 10**9}}, "speaks of 1000000000 layers"),  # type: ignore[dict-item]
-    "width": ({**CARD, "config": {**CARD["config"], "latent": 10**15}}, "do not fit the sizes"),  # type: ignore[dict-item]
+    "no family": ({"format": 1, "config": CONFIG}, "family None"),
+    "no network": ({**CARD, "family": "band-means"}, "family band-means"),
+    "family in a list": ({**CARD, "family": ["v1.1"]}, r"this release reads format 1 and families v1\.0-early, "),
+    "no config": ({"format": 1, "family": "v2-student"}, SIZES),
+    "config is a list": ({**CARD, "config": [1, 2]}, SIZES),
+    "missing size": ({**CARD, "config": {"latent": 4, "hidden": 64}}, SIZES),
+    "missing stack": ({**CARD, "config": {k: v for k, v in CONFIG.items() if k != "s1"}}, SIZES),
+    "missing in a stack": (with_config(s1={"layers": 2, "heads": 2}), SIZES),
+    "stack is a number": (with_config(s1=2), SIZES),
+    "flat": (with_config(layers=2), SIZES),
+    "extra in a stack": (with_stack(x=1), SIZES),
+    "text": (with_stack(layers="2"), SIZES),
+    "fraction": (with_stack(layers=2.0), SIZES),
+    "negative": (with_config(latent=-4), SIZES),
+    "heads": (with_stack(heads=3), SIZES),
+    "zero": (with_stack(heads=0), SIZES),
+    "switch": (with_config(qk_norm=1), SIZES),
+    "pooling": (with_config(pooling="mean"), SIZES),
+    "fusion": (with_config(fusion=["concat"]), SIZES),
+    "hidden": (with_config(hidden=0), SIZES),
+    "layers": (with_stack(layers=10**9), "speaks of 1000000000 layers"),
+    "width": (with_config(latent=10**15), "do not fit the sizes"),
+    "other pooling": (with_config(pooling="custom-gru"), r"lacks \d+ tensors"),
+    "no hidden layer": (with_config(hidden=None), r"holds \d tensors: reducer\.norm\.bias"),
+    "other embedding": (with_config(representation=64), r"reducer\.down\.weight is 128 x 64, where 64 x 64"),
+    "fusion transformer": (with_config(fusion="transformer"), "lacks 25 tensors: fusion"),
     "dims": ({**CARD, "dims": [16, 256]}, "'dims' in its card"),
     "no dims": ({**CARD, "dims": []}, "'dims' in its card"),
+    "dims of nothing": ({**CARD, "dims": [0, 16]}, "'dims' in its card"),
+    "dims null": ({**CARD, "dims": None}, "'dims' in its card"),
 }
 
 

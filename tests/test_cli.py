@@ -21,7 +21,7 @@ def shell(*arguments, **options):
     return subprocess.run([*TESSERA, *map(str, arguments)], capture_output=True, text=True, **options)
 
 
-@pytest.mark.parametrize("verb", ["embed", "plan", "info", "simulate"])
+@pytest.mark.parametrize("verb", ["embed", "plan", "info", "verify", "simulate"])
 def test_every_verb_has_help_with_examples(tessera, verb):
     code, stdout, _ = tessera(verb, "--help")
     assert code == 0

@@ -190,7 +190,7 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path, dpixels: DPixels, written
 
 def test_layout(written: Path) -> None:
     root = json.loads((written / "zarr.json").read_text())
-    assert "consolidated_metadata" not in root
+    assert root.get("consolidated_metadata") is None  # zarr 3.0 writes the key
     assert root["attributes"]["format_version"] == 1
     assert root["attributes"]["transform"] == [10.0, 0.0, 573440.0, 0.0, -10.0, 5626880.0]
     arrays = {path.parent.name: json.loads(path.read_text()) for path in written.glob("*/zarr.json")}
@@ -743,7 +743,7 @@ MISFITS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: write_roi(folder, ROI.T, crs="EPSG:32631", transform=NORTH_UP), "it has 9 x 6 pixels",
     ),
     "roi rotated": (
-        lambda folder: write_roi(folder, ROI, crs="EPSG:32631", transform=NORTH_UP @ Affine.rotation(10)),
+        lambda folder: write_roi(folder, ROI, crs="EPSG:32631", transform=Affine(9.8, 1.7, 5, 1.7, -9.8, 5)),
         "it is not north up",
     ),
     "roi south up": (

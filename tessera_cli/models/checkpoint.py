@@ -54,7 +54,7 @@ class Checkpoint:
 def read(path: Path, said: ModelConfig = ModelConfig()) -> Checkpoint:  # noqa: B008 - frozen
     """Read an official checkpoint of any family or a safetensors file of ours.
 
-    `said` supplies what official v1.x files do not record; where it contradicts a file, that is a UsageError.
+    `said` supplies what official v1.x files do not record; where it contradicts an official file, that is a UsageError.
     """
     try:
         with path.open("rb") as file:
@@ -109,7 +109,7 @@ def _owns_its_memory(tensor: Tensor) -> bool:
 
 def _read_safetensors(
     path: Path,
-) -> tuple[Family, EncoderConfig, tuple[int, ...], dict[str, Any], dict[str, Tensor]]:
+) -> tuple[Family, EncoderConfig, tuple[int, ...] | None, dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = _card(path, (file.metadata() or {}).get(CARD_KEY))
@@ -172,8 +172,10 @@ def _card_config(path: Path, card: Mapping[str, Any]) -> EncoderConfig:
     return config
 
 
-def _card_dims(path: Path, card: Mapping[str, Any], config: EncoderConfig) -> tuple[int, ...]:
-    dims = card.get("dims", [config.representation])
+def _card_dims(path: Path, card: Mapping[str, Any], config: EncoderConfig) -> tuple[int, ...] | None:
+    if "dims" not in card:
+        return None
+    dims = card["dims"]
     if (
         not isinstance(dims, list)
         or not dims

@@ -29,12 +29,12 @@ class Backbone(nn.Module):
         self.blocks = _transformer(stack, config)
         self.pool = POOLS[config.pooling](config.width)
         self.products = torch.float32
-        """In what the matrix products of embedding and transformer are computed; the rest is float32."""
+        """In what the matrix products of the transformer are computed; the rest is float32."""
 
     def forward(self, x_BTC: Tensor, days_BTD: Tensor) -> Tensor:
+        x_BTD = self.embed(x_BTC) + days_BTD
         lower = self.products != torch.float32
         with torch.autocast(x_BTC.device.type, self.products) if lower else nullcontext():
-            x_BTD = self.embed(x_BTC) + days_BTD
             for block in self.blocks:
                 x_BTD = block(x_BTD)
         pooled_BD: Tensor = self.pool(x_BTD.float())

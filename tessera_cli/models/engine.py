@@ -4,12 +4,14 @@ A matrix product's bits change with its shape, with its number of threads and wi
 On a CPU all three follow from the pixel's own number of observations:
 
 - each sensor's backbone runs on pixels of one bin (sequence length) of that sensor; the other sensor has no say;
-- a micro-batch of bin T has 1024 // T pixels, always: the last one is padded by repeating a pixel;
+- a micro-batch of bin T has about 1024 / T pixels, always: the last one is padded by repeating a pixel;
 - a micro-batch runs on one intra-op thread; several threads run several micro-batches side by side;
 - operands lie in memory that torch allocated, hence equally aligned.
 
-What remains is that a pixel's rows must come out the same at every position in the micro-batch. With torch's CPU
-kernels they do, for every bin (bins, and with them the rows of each product, are multiples of 8); a test checks it.
+What remains is that a pixel's rows must come out the same at every position in the micro-batch. Torch's CPU kernels
+treat the last rows of a product in another way unless their number is a multiple of 8. In the transformer a pixel has
+as many rows as its bin, which may be any number; in a GRU it has one. So the pixels themselves come in multiples of 8,
+for every bin and family; tests check that this is enough.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 CPU_TOKENS = 1024
 """Tokens per micro-batch: few enough to stay in a core's cache, enough for matrix products to run at speed."""
+CPU_PIXELS = 8
+"""Micro-batches hold a multiple of so many pixels."""
 CPU_FUSED = 256
 """Pixels per batch of fusion and reduction."""
 GPU_TOKENS = 1 << 18
@@ -117,6 +121,9 @@ class Engine:
                 yield _Batch(modality, seen, bin, members[start : start + size], out)
 
     def _pixels(self, bin: int) -> int:
+        """How many of a bin make a micro-batch."""
+        if self._on_cpu:
+            return CPU_PIXELS * max(1, round(self._tokens / (bin * CPU_PIXELS)))
         return max(1, self._tokens // bin)
 
     def _vectors(self, batch: _Batch) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models import hub
-from tessera_cli.models.architecture import EncoderConfig
+from tessera_cli.models.architecture import EncoderConfig, Stack
 from tessera_cli.models.families import configured, family_spec, settled
 from tessera_cli.models.model_config import ModelConfig
 from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, spec_named
@@ -112,18 +112,19 @@ def spec_of(checkpoint: Checkpoint, said: ModelConfig = NOTHING_SAID) -> ModelSp
             demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
         )  # fmt: skip
         return configured(spec, said)
-    alike = [spec for spec in REGISTRY.values() if isinstance(spec.weights, HubFile) and spec.config == config]
-    for spec in alike:
-        if isinstance(spec.weights, HubFile) and spec.weights.sha256 == checkpoint.sha256:
-            return configured(spec, said)
+    published = {spec.name: spec.weights.sha256 for spec in REGISTRY.values() if isinstance(spec.weights, HubFile)}
+    for name, sha256 in published.items():
+        if sha256 == checkpoint.sha256:
+            if REGISTRY[name].config != config:
+                raise UsageError(
+                    f"{said.origin}: {checkpoint.path} is the published {name}, which holds "
+                    f"{_sizes(REGISTRY[name].config)}. Leave out sizes that differ."
+                )
+            return configured(REGISTRY[name], said)
+    alike = [name for name in published if REGISTRY[name].config == config]
     if len(alike) == 1:
-        known = alike[0].weights.sha256 if isinstance(alike[0].weights, HubFile) else None
-        if known is not None:
-            sha256 = checkpoint.sha256[:12]
-            logger.warning(
-                "%s is not the published %s, only of its size (%s…).", checkpoint.path, alike[0].name, sha256
-            )
-        return configured(family_spec(family, alike[0].name, config, **dims), said)
+        _warn_if_unpublished(checkpoint, REGISTRY[alike[0]])
+        return configured(family_spec(family, alike[0], config, **dims), said)
     name = f"{family}-own" if family in REGISTRY else family
     return configured(family_spec(family, name, config, **dims), said)
 
@@ -167,6 +168,7 @@ def _from_weights(path: Path, name: str | None, said: ModelConfig) -> Model:
     if asked:
         _check_kind(checkpoint, asked)
         if asked.source is not None:  # v1.1-mpc and v1.1-aws differ in nothing that the file shows
+            _warn_if_unpublished(checkpoint, asked)
             spec = configured(spec, ModelConfig({"data_source": asked.source}, f"--model {name}"))
     return Model(spec, checkpoint.encoder, checkpoint.sha256)
 
@@ -185,6 +187,13 @@ def _check_kind(checkpoint: Checkpoint, spec: ModelSpec) -> None:
             f"{_sizes(checkpoint.config)}; {spec.name} has {_sizes(spec.config)}. Give it with --weights and no "
             "--model, or give the file that belongs to it."
         )
+
+
+def _warn_if_unpublished(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    known = spec.weights.sha256 if isinstance(spec.weights, HubFile) else None
+    if known not in (None, checkpoint.sha256):
+        sha256 = checkpoint.sha256[:12]
+        logger.warning("%s is not the published %s, only of its size (%s…).", checkpoint.path, spec.name, sha256)
 
 
 def _card_name(checkpoint: Checkpoint) -> str:
@@ -225,8 +234,14 @@ def _safetensors_in(path: Path) -> Path:
 def _sizes(config: EncoderConfig | None) -> str:
     if config is None:
         return "no network"
+
+    def stack(stack: Stack) -> str:
+        return f"{stack.layers} layers of width {config.width}, {stack.heads} heads, feed-forward {stack.feedforward}"
+
+    both = stack(config.s2) if config.s2 == config.s1 else f"{stack(config.s2)} and {stack(config.s1)}"
     qk_norm = ", QK-norm" if config.qk_norm else ""
-    return f"{config.s2.layers} layers of width {config.width} (feed-forward {config.s2.feedforward}{qk_norm})"
+    final_norm = "" if config.final_norm else ", no final norm"
+    return f"{both}{qk_norm}{final_norm}, fusion {config.fusion}, {config.representation} values"
 
 
 def _read(path: Path, said: ModelConfig) -> Checkpoint:

@@ -25,7 +25,7 @@ class ModelConfig:
     def from_file(cls, path: Path) -> ModelConfig:
         """A JSON object; UsageError for anything else."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         except OSError as error:
             raise UsageError(f"--model-config {path}: cannot be read ({error.strerror}). Check the path.") from error
         except (ValueError, RecursionError) as error:
@@ -80,6 +80,10 @@ class ModelConfig:
 
     def _wrong(self, key: str, due: str) -> UsageError:
         return UsageError(f"{self.origin}: {key} is {_shown(self.values.get(key))}; {due} is needed.")
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
 
 
 def _shown(value: object) -> str:

@@ -36,6 +36,8 @@ _PROJECTORS = ("projector.", "segmented_matryoshka_projector.")
 """Training's heads: no part of the encoder."""
 _COMPONENTS = ("s2_backbone.", "s1_backbone.", "dim_reducer.")
 """All that the official QAT loader keeps."""
+_LONG_REDUCER = ("dim_reducer.1.", "dim_reducer.4.")
+"""Only that of v1.1 is more than one linear map."""
 _SIZES = ("latent_dim", "num_layers", "nhead", "dim_feedforward", "repr_dim")
 _V1_0_HEADS: Mapping[str, int] = {"v1.0-early": 8, "v1.0-qat": 4}
 
@@ -74,7 +76,7 @@ def read_official(path: Path, said: ModelConfig) -> OfficialFile:
             "model_state_dict, encoder_state_dict). Give the .pt file of a TESSERA model."
         )
     for modality in BANDS:
-        _check_depth(path, modality, config.stack(modality).layers, tensors)
+        _check_depth(path, modality, config.stack(modality).layers, tensors, told=family.startswith("v2"))
     if problem := misfit(official_shapes(config), {name: tuple(t.shape) for name, t in tensors.items()}):
         raise UsageError(
             f"{path}: the tensors do not fit a {family} encoder with {describe(config)}, which is what it says it is: "
@@ -111,14 +113,14 @@ def _student_config(path: Path, args: Mapping[Any, Any], said: ModelConfig) -> E
     """Sizes that `args` lacks are those of the small model, as in the official loader."""
     small = (SMALL.latent, SMALL.s2.layers, SMALL.s2.heads, SMALL.s2.feedforward, SMALL.representation)
     latent, layers, heads, feedforward, representation = _sizes(path, "args", args, small, said)
-    qk_norm = _switch(path, "args", args, "enable_qk_norm", False)
+    qk_norm = _switch(path, "args", args, "enable_qk_norm", False, said)
     config = EncoderConfig.of(latent, layers, heads, feedforward, representation=representation, qk_norm=qk_norm)
     return _with_whole_heads(path, config)
 
 
 def _teacher_config(path: Path, arch: Mapping[Any, Any], said: ModelConfig) -> EncoderConfig:
     latent, layers, heads, feedforward, representation = _sizes(path, "arch", arch, (None,) * 5, said)
-    final_norm = _switch(path, "arch", arch, "final_layernorm", True)
+    final_norm = _switch(path, "arch", arch, "final_layernorm", True, said)
     config = EncoderConfig.of(
         latent, layers, heads, feedforward, representation=representation, final_norm=final_norm, **PARTS["v2-teacher"]
     )
@@ -140,10 +142,11 @@ def _sizes(
     return sizes
 
 
-def _switch(path: Path, part: str, given: Mapping[Any, Any], name: str, default: bool) -> bool:
+def _switch(path: Path, part: str, given: Mapping[Any, Any], name: str, default: bool, said: ModelConfig) -> bool:
     value = given.get(name, default)
     if type(value) is not bool:
         raise UsageError(f"{path}: {part}.{name} is {str(value)[:40]!r}, neither true nor false. Get the file again.")
+    said.agree(name, value)
     return value
 
 
@@ -179,7 +182,7 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
         if not str(plain).startswith(_PROJECTORS):
             named[plain] = tensor
     if any(".gru_cell." in str(name) for name in named):
-        family: Family = "v1.1" if any(str(name).startswith("dim_reducer.4.") for name in named) else "v1.0-qat"
+        family: Family = "v1.1" if any(str(name).startswith(_LONG_REDUCER) for name in named) else "v1.0-qat"
     elif any(".temporal_context." in str(name) for name in named):
         family = "v1.0-early"
     else:
@@ -208,6 +211,10 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], said: 
         )
         for modality in BANDS
     }
+    if sizes["s2"][0] != sizes["s1"][0]:
+        _check_unequal_depths(path, family, sizes["s2"][0], sizes["s1"][0], said)
+    if family != "v1.1":  # both transformers are of one size
+        sizes["s1"] = sizes["s2"]
     known: dict[str, Any] = {
         **PARTS[family],
         "fusion": "sum" if summed else "concat",
@@ -224,12 +231,25 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], said: 
         said.agree(f"{prefix}num_layers", layers)
         said.agree(f"{prefix}dim_feedforward", feedforward)
         if family == "v1.1":
-            heads = said.integer("s2_num_heads" if modality == "s2" else "s1_num_heads", 0, least=0)
+            heads = said.integer(f"{prefix}num_heads", 1) if f"{prefix}num_heads" in said else 0
         else:
             heads = said.integer("nhead", _V1_0_HEADS[family])
         stacks[modality] = Stack(layers, heads, feedforward)
     config = EncoderConfig(width // 4, stacks["s2"], stacks["s1"], **known)
     return _with_whole_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
+
+
+def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, said: ModelConfig) -> None:
+    """One sensor's last layers may be lost. Only v1.1 encoders can be meant so, and then the configuration says it."""
+    if family == "v1.1" and "s2_num_layers" in said and "s1_num_layers" in said:
+        return
+    shorter = "s1" if s1 < s2 else "s2"
+    lost = f"{shorter}_backbone.transformer_encoder.layers.{min(s2, s1)}"
+    meant = " If it is meant so, say it with s2_num_layers and s1_num_layers in --model-config FILE.json."
+    raise UsageError(
+        f"{path}: it holds {s2} layers for Sentinel-2 and {s1} for Sentinel-1, so it lacks the tensors {lost}.*. "
+        f"Give a checkpoint as its authors saved it.{meant if family == 'v1.1' else ''}"
+    )
 
 
 def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
@@ -270,12 +290,16 @@ def _depth(modality: str, tensors: Mapping[str, Any]) -> int:
     return 1 + max((int(found[1]) for name in tensors if (found := layer.match(name))), default=-1)
 
 
-def _check_depth(path: Path, modality: str, layers: int, tensors: Mapping[str, Any]) -> None:
-    """Before any list of a claimed length is made."""
-    if any(name.startswith(f"{modality}_backbone.") for name in tensors) and layers != _depth(modality, tensors):
+def _check_depth(path: Path, modality: str, layers: int, tensors: Mapping[str, Any], *, told: bool) -> None:
+    """Before any list of a claimed length is made. `told`: by something else than the tensors."""
+    found = _depth(modality, tensors)
+    if told and any(name.startswith(f"{modality}_backbone.") for name in tensors) and layers != found:
         raise UsageError(
-            f"{path}: its sizes speak of {layers} layers, but the file holds the tensors of "
-            f"{_depth(modality, tensors)}. It is damaged or was edited; get it again from where it came."
+            f"{path}: its sizes speak of {layers} layers, but the file holds the tensors of {found}. "
+            "It is damaged or was edited; get it again from where it came."
         )
     if layers > len(tensors):
-        raise UsageError(f"{path}: its sizes speak of {layers} layers, but it holds {len(tensors)} tensors.")
+        raise UsageError(
+            f"{path}: its {'sizes' if told else 'tensors'} speak of {layers} layers, but it holds {len(tensors)} "
+            "tensors. Get the file again."
+        )

@@ -15,18 +15,13 @@ from torch import Tensor
 from tessera_cli.errors import UsageError
 
 Payload = Mapping[Any, Any]
+_ENCRYPTED = 0x2041
+"""Flags of a zip's parts."""
 
 
 def load_payload(path: Path) -> Payload:
     """What the file holds, a mapping. Only tensors and plain Python values are ever made from it; else a UsageError."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        sound = sum(m.file_size for m in members) <= path.stat().st_size  # also: nothing is compressed
-    except Exception as error:  # the directory of a damaged archive can break in many ways
-        raise UsageError(f"{path}: truncated or damaged ({error}). Get the file again.") from error
-    if not sound or not any(m.filename.endswith("/data.pkl") for m in members):
-        raise UsageError(f"{path}: a zip archive, but not a PyTorch checkpoint. Give the .pt file of a TESSERA model.")
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on the inside of damaged files
@@ -46,13 +41,50 @@ def load_payload(path: Path) -> Payload:
     return payload
 
 
+def _check_archive(path: Path) -> None:
+    """UsageError unless every part of the zip is there as it was written.
+
+    torch compares no checksums, and where the directory calls a part a folder, or empty, it hands out memory that
+    nobody wrote to.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            problem = _misshapen(members, path.stat().st_size)
+            if problem is None and any(m.CRC for m in members):  # all 0: torch.save was told to leave them out
+                altered = archive.testzip()
+                problem = None if altered is None else f"the checksum of its part {altered[:80]!r} is wrong"
+    except Exception as error:  # the directory of a damaged archive can break in many ways
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UsageError(f"{path}: truncated or damaged ({reason}). Get the file again.") from error
+    if not any(m.filename.endswith("/data.pkl") for m in members):
+        raise UsageError(f"{path}: a zip archive, but not a PyTorch checkpoint. Give the .pt file of a TESSERA model.")
+    if problem is not None:
+        raise UsageError(f"{path}: not a PyTorch checkpoint, or a damaged one: {problem}. Get the file again.")
+
+
+def _misshapen(members: list[zipfile.ZipInfo], size: int) -> str | None:
+    """What no file written by torch has."""
+    if len({m.filename.lower() for m in members}) != len(members):
+        return "it holds two parts of one name"
+    if sum(m.file_size for m in members) > size:
+        return "its parts are larger than the file"
+    for m in members:
+        compressed = m.compress_type != zipfile.ZIP_STORED or m.compress_size != m.file_size
+        if compressed or m.is_dir() or m.external_attr or m.flag_bits & _ENCRYPTED:
+            return f"its part {m.filename[:80]!r} is not stored as plain bytes"
+    return None
+
+
 def check_tensors(path: Path, part: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
     """`tensors` if every one is a dense float32 tensor with a name and they fit into the file, else a UsageError."""
     checked: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise UsageError(f"{path}: {part!r} holds {str(name)[:80]!r}, which is not a tensor. Get the file again.")
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype != torch.float32:
+        if tensor.device.type != "cpu":
+            raise UsageError(f"{path}: tensor {name[:80]} has a shape but no values. Get the file again.")
+        if tensor.layout != torch.strided or tensor.dtype != torch.float32:
             kind = str(tensor.dtype if tensor.dtype != torch.float32 else tensor.layout).removeprefix("torch.")
             raise UsageError(
                 f"{path}: tensor {name[:80]} is {kind}; official encoders are float32. Save it as float32."

@@ -1,7 +1,8 @@
 """`--precision`: in what arithmetic the backbones compute. Fusion, reducer and days of year are always float32.
 
 - `fp32`: the official float32 outputs within 5e-5; TF32 is off.
-- `bf16`: matrix products and attention in bfloat16; sums, norms, pooling and sinusoids in float32.
+- `bf16`: the transformers' matrix products and attention in bfloat16; sums, norms, pooling, sinusoids and the embedding
+  of bands in float32 (a fiftieth of the products, in bfloat16 half of the whole error).
 - `int8`: on a CPU with VNNI. The large linear maps take int8 weights (one scale per output) and int8 inputs (one scale
   per token, so that a pixel's embedding still depends on the pixel alone), and sum exactly in int32.
 """

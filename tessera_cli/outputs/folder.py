@@ -126,7 +126,8 @@ class OutputFolder:
     def runs(self) -> Iterator[Mapping[str, Any]]:
         """The records of all runs."""
         for path in sorted((self.path / RUNS).glob("*.json")):
-            yield read_json(path) or {}
+            record = read_json(path)
+            yield record if isinstance(record, dict) else {}
 
     def asked(self) -> set[str]:
         """The names of all tiles that runs asked for."""

@@ -1,4 +1,4 @@
-"""d-pixels as a Zarr v3 directory, one file per array, which xarray, GDAL and zarrs open as well.
+"""d-pixels as a Zarr v3 directory, one file per array, which xarray, zarrs and GDAL (from 3.13) open as well.
 
 Observations lie in inner chunks of all frames of 32 x 32 px: a pixel's whole year costs about a megabyte to decode, and
 clouds, stored as 0, next to nothing. Of the codecs in the specification of Zarr v3, blosc (zstd after a byte shuffle)
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,8 +93,8 @@ def read_store(path: Path) -> DPixels:
 
     UsageError where there is no store, or one in another version of the format; TileError where it is damaged.
     """
-    attributes = _attributes(path)
     stamp = _stamp(path)
+    attributes = _attributes(path)
     stored = _describe(path, attributes)
     tile, window = stored.tile, stored.window
     assert isinstance(tile, Tile)
@@ -163,9 +163,11 @@ def _describe(path: Path, attributes: Mapping[str, Any]) -> Stored:
         )  # fmt: skip
 
 
-def _stamp(path: Path) -> int:
-    with _reading(path):
+def _stamp(path: Path) -> int | None:
+    """Changes when a store is replaced, even by an equal one; None where there is none."""
+    with suppress(OSError):
         return (path / "zarr.json").stat().st_mtime_ns
+    return None
 
 
 @contextmanager
@@ -232,11 +234,8 @@ def _get(group: zarr.Group, name: str, dtype: str, shape: tuple[int, ...] | None
 def _read_days(group: zarr.Group, sensor: str, window: Window) -> np.ndarray:
     """Days since 1970-01-01 of the frames, int64 (T,)."""
     array = _get(group, layout.TIMES[sensor], "int64", None)
-    if (
-        array.ndim != 1
-        or array.shape[0] > window.days
-        or not layout.TIME_ATTRIBUTES.items() <= dict(array.attrs).items()
-    ):
+    in_days = layout.TIME_ATTRIBUTES.items() <= dict(array.attrs).items()
+    if array.ndim != 1 or array.shape[0] > window.days or not in_days:
         raise ValueError(f"{layout.TIMES[sensor]} does not hold dates of {window}")
     days = np.asarray(array[...])
     layout.check_days(sensor, days, window)
