@@ -54,6 +54,8 @@ def encode(
         raise ValueError(f"pixels must be bool {dpixels.requested.shape}, not {pixels.dtype} {pixels.shape}")
     if model.spec.statistics is None:
         raise ValueError(f"{model.name} must be settled for a source first")
+    if not model.spec.use_ascending:
+        dpixels = dpixels.without_ascending()
     rule = model.spec.observations
     if unseen := int((pixels & ~rule.encodes(dpixels)).sum()):
         raise ValueError(f"{unseen} of the pixels to encode have nothing that {model.name} could encode")

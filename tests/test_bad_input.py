@@ -164,19 +164,19 @@ def test_checkpoints_that_are_none(embed, tmp_path, kind):
 
 
 def test_checkpoint_whose_tensors_do_not_fit(embed, tmp_path):
+    from tessera_cli.models import EncoderConfig
     from tessera_cli.models.encoder import Encoder
     from tessera_cli.models.layout import official_names
-    from tessera_cli.models.spec import EncoderConfig
 
-    config = EncoderConfig(latent=8, layers=1, heads=4, feedforward=16)
-    state = {official_names(name, qk_norm=False)[0]: t for name, t in Encoder(config).state_dict().items()}
+    config = EncoderConfig.of(latent=8, layers=1, heads=4, feedforward=16)
+    state = {official_names(name, config)[0]: t for name, t in Encoder(config).state_dict().items()}
     args = {
         "repr_dim": 128, "latent_dim": 8, "num_layers": 1, "nhead": 4, "dim_feedforward": 32, "max_seq_len": 256,
         "matryoshka_dims": "16,32,64,128",
     }  # fmt: skip
     path = tmp_path / "student.pt"
     torch.save({"args": args, "model": state}, path)
-    embed(2, "student.pt", model=None, weights=path)
+    embed(2, "student.pt", "linear1.weight is 16 x 32, where 32 x 32 is needed", model=None, weights=path)
 
 
 def test_published_weights_without_network(embed, monkeypatch, tmp_path):
@@ -307,12 +307,10 @@ def test_odd_items_give_the_same_pixels(catalog, tessera, tmp_path, how, which):
 def test_a_signer_that_cannot_be_reached(catalog, tessera, tmp_path, monkeypatch):
     import requests
 
-    import tessera_cli.run as run
-
     def sign(href):
         raise requests.ConnectionError("no route to the token service")
 
-    monkeypatch.setattr(run, "signer_of", lambda source: sign)
+    monkeypatch.setattr("tessera_cli.catalog.signer_of", lambda source: sign)
     fails(tessera("embed", *catalog.options(tmp_path / "out"), "--allow-missing", "9"), 75, "cannot be reached")
 
 

@@ -15,7 +15,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.models import EncoderConfig, ModelConfig
 from tessera_cli.models.checkpoint import read
 from tests import reference
-from tests.checkpoints import QUERY, TINY, V1, V2, VARIANTS, Variant, saved
+from tests.checkpoints import QUERY, V1, V2, VARIANTS, Variant, saved
 from tests.reference.network import encode
 
 Payload = dict[str, Any]
@@ -371,7 +371,3 @@ def test_an_encoder_of_one_family_in_the_file_of_another(tmp_path: Path, variant
     for name in V2 if variant.is_v1 else V1:
         other = VARIANTS[name]
         refused(saved(tmp_path, other.payload(prefix="") | {other.container: tensors}), other.said)
-
-
-def test_sequence_of_tiny_sizes_is_what_the_tests_claim() -> None:
-    assert all(v.config.latent == TINY["latent"] and v.config.width == 16 for v in VARIANTS.values())

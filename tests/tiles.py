@@ -1,4 +1,4 @@
-"""Small d-pixels for tests: from official tile folders, and made up."""
+"""Small d-pixels for tests."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli.dpixel import DPixels
-from tessera_cli.grid import Tile
+from tessera_cli.grid import AnyTile, Tile
 from tessera_cli.window import Window
 
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = SHARED / "golden"
+TILE = Tile(32631, 112, 1098)
 
 
 def dates_of(doys: np.ndarray) -> np.ndarray:
@@ -27,10 +28,12 @@ def dpixels(
     s1_asc_doy: np.ndarray,
     s1_desc: np.ndarray,
     s1_desc_doy: np.ndarray,
+    *,
+    tile: AnyTile = TILE,
 ) -> DPixels:
     """d-pixels of any size, in place of a tile's 512 x 512."""
     return DPixels(
-        tile=Tile(32631, 112, 1098),
+        tile=tile,
         window=Window.from_name("2024"),
         s2=s2,
         s2_mask=s2_mask,
@@ -43,12 +46,6 @@ def dpixels(
         source="mpc",
         preprocessing="official",
     )
-
-
-def official_tile(folder: Path) -> DPixels:
-    """A tile folder in the layout of spec/encoders.md section 6."""
-    names = ("bands", "masks", "doys", "sar_ascending", "sar_ascending_doy", "sar_descending", "sar_descending_doy")
-    return dpixels(*(np.load(folder / f"{name}.npy") for name in names))
 
 
 def made_up(counts: np.ndarray, seed: int, shape: tuple[int, int] | None = None) -> DPixels:
@@ -69,17 +66,3 @@ def made_up(counts: np.ndarray, seed: int, shape: tuple[int, int] | None = None)
     doys = (rng.integers(1, 367, len(valid)) for valid in streams)
     s2_doy, asc_doy, desc_doy = doys
     return dpixels(s2, s2_valid.astype(np.uint8), s2_doy, asc, asc_doy, desc, desc_doy)
-
-
-def one_pixel(pixels: DPixels, i: int) -> dict[str, np.ndarray]:
-    """All that was recorded of the pixel with this flat number, as `reference_encoder` wants it."""
-    row, column = divmod(i, pixels.requested.shape[1])
-    return {
-        "s2": pixels.s2[:, row, column],
-        "s2_mask": pixels.s2_mask[:, row, column],
-        "s2_doy": pixels.s2_doy,
-        "asc": pixels.s1_asc[:, row, column],
-        "asc_doy": pixels.s1_asc_doy,
-        "desc": pixels.s1_desc[:, row, column],
-        "desc_doy": pixels.s1_desc_doy,
-    }

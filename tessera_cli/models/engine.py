@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -57,18 +58,34 @@ class _Batch:
     """float32 (N, D): the sensor's vectors of the whole chunk."""
 
 
+@dataclass
+class _Sizes:
+    """Of batches, at most."""
+
+    tokens: int
+    pixels: int
+    """Of fusion and reduction."""
+    reduced: bool = False
+    """The device could not hold what it was first given."""
+
+
+_ON_DEVICE: WeakKeyDictionary[Encoder, _Sizes] = WeakKeyDictionary()
+"""What was learned of an encoder's device holds from one tile to the next."""
+
+
 class Engine:
     """An encoder at work, as a context manager. Where it computes in float32, that is exact: TF32 is off."""
 
     def __init__(self, encoder: Encoder, threads: int) -> None:
         self._encoder = encoder
         self._on_cpu = encoder.device.type == "cpu"
-        self._tokens = CPU_TOKENS if self._on_cpu else GPU_TOKENS
-        self._fused = CPU_FUSED if self._on_cpu else GPU_FUSED
+        if self._on_cpu:
+            self._sizes = _Sizes(CPU_TOKENS, CPU_FUSED)
+        else:
+            self._sizes = _ON_DEVICE.setdefault(encoder, _Sizes(GPU_TOKENS, GPU_FUSED))
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._missing: dict[Modality, np.ndarray] = {}
-        self._halved = False
 
     def __enter__(self) -> Engine:
         self._outside = torch.get_num_threads(), torch.get_float32_matmul_precision()
@@ -100,9 +117,10 @@ class Engine:
             now = len(out) * done // (total + 1)  # the last pixel is finished after fusion
             advance(now - reported)
             reported = now
-        starts = range(0, len(out), self._fused)
-        for start, embeddings in zip(starts, self._map(lambda at: self._fuse(vectors, at), starts), strict=True):
-            out[start : start + self._fused] = embeddings
+        size = self._sizes.pixels
+        parts = [range(len(out))[start : start + size] for start in range(0, len(out), size)]
+        for part, embeddings in zip(parts, self._map(lambda part: self._fuse(vectors, part), parts), strict=True):
+            out[part.start : part.stop] = embeddings
         advance(len(out) - reported)
         return total + sum(int((o.bins == 0).sum()) for o in seen.values())
 
@@ -123,8 +141,8 @@ class Engine:
     def _pixels(self, bin: int) -> int:
         """How many of a bin make a micro-batch."""
         if self._on_cpu:
-            return CPU_PIXELS * max(1, round(self._tokens / (bin * CPU_PIXELS)))
-        return max(1, self._tokens // bin)
+            return CPU_PIXELS * max(1, round(self._sizes.tokens / (bin * CPU_PIXELS)))
+        return max(1, self._sizes.tokens // bin)
 
     def _vectors(self, batch: _Batch) -> int:
         done = 0
@@ -138,7 +156,8 @@ class Engine:
             else:
                 done += len(members)
                 continue
-            self._halve(len(members) * batch.bin)
+            self._sizes.tokens = len(members) * batch.bin // 2
+            self._make_room()
         return len(batch.members) * batch.bin
 
     @torch.inference_mode()
@@ -148,29 +167,37 @@ class Engine:
         vectors_BD = self._encoder.encode_modality(batch.modality, self._tensor(bands_BTC), self._tensor(doy_BT))
         batch.out[members] = vectors_BD[: len(members)].cpu().numpy()
 
-    def _halve(self, tokens: int) -> None:
-        """The device could not hold so many tokens: go on with half of them, and say so once."""
-        if not self._halved:
+    def _fuse(self, vectors: dict[Modality, np.ndarray], part: range) -> np.ndarray:
+        """Embeddings of some pixels of the chunk, float32 (B, R)."""
+        try:
+            return self._reduce(vectors, part)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise MemoryError(f"{self._encoder.device} cannot hold one pixel") from None
+        self._sizes.pixels = half = len(part) // 2
+        self._make_room()
+        return np.concatenate([self._fuse(vectors, part[:half]), self._fuse(vectors, part[half:])])
+
+    @torch.inference_mode()
+    def _reduce(self, vectors: dict[Modality, np.ndarray], part: range) -> np.ndarray:
+        padded = self._padded(np.arange(part.start, part.stop), CPU_FUSED)
+        fused_BR = self._encoder.fuse(self._tensor(vectors["s2"][padded]), self._tensor(vectors["s1"][padded]))
+        embeddings: np.ndarray = fused_BR[: len(part)].cpu().numpy()
+        return embeddings
+
+    def _make_room(self) -> None:
+        """The device could not hold a batch: say so once, and let go of what torch keeps for later."""
+        if not self._sizes.reduced:
             logger.warning("%s is out of memory: encoding goes on in smaller batches", self._encoder.device)
-        self._halved = True
-        self._tokens = tokens // 2
+        self._sizes.reduced = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _fuse(self, vectors: dict[Modality, np.ndarray], start: int) -> np.ndarray:
-        rows = np.arange(start, min(start + self._fused, len(vectors["s2"])))
-        padded = self._padded(rows, self._fused)
-        fused_BR = self._encoder.fuse(self._tensor(vectors["s2"][padded]), self._tensor(vectors["s1"][padded]))
-        embeddings: np.ndarray = fused_BR[: len(rows)].cpu().numpy()
-        return embeddings
-
-    @torch.inference_mode()
     def _missing_vector(self, modality: Modality) -> np.ndarray:
         """What the backbone makes of a sensor that never saw the pixel: float32 (1, D), a constant of the model."""
-        bands_BTC, doy_BT = torch.zeros(1, 1, BANDS[modality]), torch.zeros(1, 1, dtype=torch.int64)
-        device = self._encoder.device
-        vector_1D = self._encoder.encode_modality(modality, bands_BTC.to(device), doy_BT.to(device))
+        bands_BTC, doy_BT = np.zeros((1, 1, BANDS[modality]), np.float32), np.zeros((1, 1), np.int64)
+        vector_1D = self._encoder.encode_modality(modality, self._tensor(bands_BTC), self._tensor(doy_BT))
         vector: np.ndarray = vector_1D.cpu().numpy()
         return vector
 

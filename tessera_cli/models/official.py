@@ -89,7 +89,8 @@ def read_official(path: Path, said: ModelConfig) -> OfficialFile:
 def describe(config: EncoderConfig) -> str:
     """The sizes in words."""
     qk = "QK-norm" if config.qk_norm else "no QK-norm"
-    layers = f"{config.s2.layers}" if config.s2 == config.s1 else f"{config.s2.layers} and {config.s1.layers}"
+    s2, s1 = config.s2.layers, config.s1.layers
+    layers = f"{s2}" if s2 == s1 else f"{s2} and {s1}"
     return f"latent_dim {config.latent}, {layers} layers and {qk}"
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from tessera_cli.errors import UsageError
 
 Payload = Mapping[Any, Any]
-_ENCRYPTED = 0x2041
-"""Flags of a zip's parts."""
+_ENCRYPTED, _FOLDER = 0x2041, 0x10
+"""Flags and attributes of a zip's parts."""
 
 
 def load_payload(path: Path) -> Payload:
@@ -71,7 +71,7 @@ def _misshapen(members: list[zipfile.ZipInfo], size: int) -> str | None:
         return "its parts are larger than the file"
     for m in members:
         compressed = m.compress_type != zipfile.ZIP_STORED or m.compress_size != m.file_size
-        if compressed or m.is_dir() or m.external_attr or m.flag_bits & _ENCRYPTED:
+        if compressed or m.is_dir() or m.external_attr & _FOLDER or m.flag_bits & _ENCRYPTED:
             return f"its part {m.filename[:80]!r} is not stored as plain bytes"
     return None
 
