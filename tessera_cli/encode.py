@@ -54,7 +54,7 @@ def encode(
         raise ValueError(f"pixels must be bool {dpixels.requested.shape}, not {pixels.dtype} {pixels.shape}")
     if model.spec.statistics is None:
         raise ValueError(f"{model.name} must be settled for a source first")
-    if not model.spec.use_ascending:
+    if not model.spec.use_ascending and len(dpixels.s1_asc):
         dpixels = dpixels.without_ascending()
     rule = model.spec.observations
     if unseen := int((pixels & ~rule.encodes(dpixels)).sum()):

@@ -12,7 +12,7 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from tessera_cli.errors import UsageError
-from tessera_cli.models.inspect import describe_weights, is_weights
+from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.folder import RUN, OutputFolder, read_json, record_listing
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import grid_place

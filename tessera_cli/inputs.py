@@ -37,8 +37,8 @@ class Inputs(Protocol):
     def record(self) -> Mapping[str, Any]:
         """What `runs/<key>.json` says of the request."""
 
-    def digest(self, task: Task) -> str:
-        """Of what the task's d-pixels are made from."""
+    def digest(self, task: Task) -> str | None:
+        """Of what a finished tile must have been made from to count as done; None: of anything."""
 
     def read(self, task: Task, pixels: np.ndarray) -> DPixels:
         """The d-pixels of a tile for these pixels, bool (H, W), at least those of the task."""
@@ -51,6 +51,8 @@ class CatalogInputs:
     survey: Survey
     reader: Reader
     allow_missing: int = 0
+    refresh: bool = False
+    """Tiles that were made from other scenes than those found now are made again."""
 
     @property
     def key(self) -> str:
@@ -63,9 +65,9 @@ class CatalogInputs:
     def record(self) -> Mapping[str, Any]:
         return self.survey.record()
 
-    def digest(self, task: Task) -> str:
+    def digest(self, task: Task) -> str | None:
         tile, window = _on_the_grid(task)
-        return self.survey.scenes.on(tile, window).digest
+        return self.survey.scenes.on(tile, window).digest if self.refresh else None
 
     def read(self, task: Task, pixels: np.ndarray) -> DPixels:
         tile, window = _on_the_grid(task)
@@ -92,21 +94,31 @@ class StoredInputs:
     allow_missing: int = 0
 
     @classmethod
-    def find(cls, paths: Sequence[Path], *, allow_missing: int = 0) -> StoredInputs:
-        """All stores that the paths are or hold; IdentityError if they are of different kinds."""
+    def find(cls, paths: Sequence[Path], source: str | None = None, *, allow_missing: int = 0) -> StoredInputs:
+        """All stores that the paths are or hold; IdentityError if they are of different kinds.
+
+        `source` is what the user says of those that record none.
+        """
         stores = {stored.name: stored for stored in find_stores(paths)}
-        source = _one("source", {name: stored.source for name, stored in stores.items() if stored.source is not None})
+        recorded = {name: stored.source for name, stored in stores.items() if stored.source is not None}
+        unrecorded = sorted(stores.keys() - recorded.keys())
+        if recorded and unrecorded and source is None:
+            raise UsageError(
+                f"--dpixels: {unrecorded[0]} does not record its source, others do. Say it with --source, or embed "
+                "them apart."
+            )
         preprocessing = _one("preprocessing", {name: stored.preprocessing for name, stored in stores.items()})
-        return cls(stores, source, preprocessing or "official", allow_missing)
+        assert preprocessing is not None  # of every store
+        return cls(stores, _one("source", recorded), preprocessing, allow_missing)
 
     def prepare(self, folder: OutputFolder, format: Format) -> None:
         """Begin a run on `folder`: whose it is and whether the tiles can be written is checked first."""
-        files = Counter(file for name in self.stores for file in file_names(name))
+        folder.check_identity()
+        files = Counter(file for name in folder.asked() | self.stores.keys() for file in file_names(name))
         for stored in self.stores.values():
             check_tile(format, stored.tile)
             if shared := [file for file in file_names(stored.name) if files[file] > 1]:
                 raise UsageError(f"--dpixels: two tiles would share the file {shared[0]}. Rename {stored.path}.")
-        folder.check_identity()
         folder.begin(self.key, self.record(), None)
 
     @property

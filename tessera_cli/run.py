@@ -18,6 +18,7 @@ from tessera_cli.coverage import Coverage, gap_warnings
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
 from tessera_cli.errors import CredentialsError, DiskFullError, TesseraError, TileError, UsageError
+from tessera_cli.grid import Tile
 from tessera_cli.inputs import Inputs
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.asset import Asset
@@ -119,12 +120,11 @@ def embed(
     threads: int = 1,
     allow_missing: int = 0,
     compress: Compress = "zstd",
-    refresh: bool = False,
 ) -> Summary:
     """The main job: d-pixels -> embeddings in the folder. Raises before anything is written if it cannot begin.
 
     A tile that fails does not stop the others, and `Summary.error` tells; a full disk or refused credentials stop
-    the run at once. `refresh`: tiles made from other inputs than today's are made again.
+    the run at once.
     """
     started = time.monotonic()
     progress = progress or Silent()
@@ -132,8 +132,7 @@ def embed(
 
     todo, results = [], []
     for task in inputs.tasks:
-        digest = inputs.digest(task) if refresh else None
-        record = folder.finished(task.name, task.pixels, allow_missing=allow_missing, inputs=digest)
+        record = folder.finished(task.name, task.pixels, allow_missing=allow_missing, inputs=inputs.digest(task))
         if record is None:
             todo.append(task)
         else:
@@ -154,7 +153,7 @@ def embed(
     folder.end(inputs.key, inputs.record(), failed)
     mosaics: tuple[Path, ...] = ()
     if settings.format == "geotiff":
-        done = {r.task.name for r in results if r.path}
+        done = {r.task.name for r in results if r.path and isinstance(r.task.tile, Tile)}
         windows = sorted({task.window for task in inputs.tasks if task.window is not None})
         mosaics = write_mosaics(
             folder, windows, dims=settings.dims, dtype=settings.dtype, tags=model_tags(settings), known=done

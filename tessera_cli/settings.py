@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.models.statistics import V1_1
 from tessera_cli.outputs.folder import OutputFolder
 from tessera_cli.outputs.layers import Dtype, Format
-from tessera_cli.sampling import Drawn
+from tessera_cli.sampling import LARGEST_LEGACY_SEED, Drawn
 
 if TYPE_CHECKING:
     from tessera_cli.models import Model
@@ -60,8 +61,10 @@ class Settings:
         """
         if min_s2 < 0 or min_s1 < 0:
             raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
+        if source is not None and source not in V1_1:
+            raise UsageError(f"--source {source} is not known. Choose one of: {', '.join(V1_1)}.")
         if legacy_draw:
-            model = _drawing_as_officially(model)
+            model = _drawing_as_officially(model, seed)
         if source is not None and recorded is not None and source != recorded and not force_source:
             raise IdentityError(
                 f"--source {source}, but the d-pixels say {recorded}. Correct it, or insist with --force-source."
@@ -103,8 +106,12 @@ class Settings:
         return OutputFolder(path, self.identity(), self.note)
 
 
-def _drawing_as_officially(model: Model) -> Model:
+def _drawing_as_officially(model: Model, seed: int) -> Model:
     rule = model.spec.observations
+    if seed > LARGEST_LEGACY_SEED:
+        raise UsageError(
+            f"--seed {seed}: the official generator takes 0 to {LARGEST_LEGACY_SEED}. Choose another seed."
+        )
     if not isinstance(rule, Drawn):
         raise UsageError(f"--legacy-draw: {model.name} draws nothing, only v1.0 models do. Leave it out.")
     observations = dataclasses.replace(rule, legacy=True)

@@ -82,11 +82,17 @@ class Survey:
 
 
 def prepare(ask: Ask, folder: OutputFolder, *, refresh: bool = False) -> Survey:
-    """The survey of a run on `folder`: whose it is checked first, the scene list frozen before a pixel is read."""
-    folder.check_identity()
+    """The survey of a run on `folder`, with the scene list frozen before a pixel is read.
+
+    Whose the folder is is checked first, unless the run is a plan: its folder has an empty identity.
+    """
+    if folder.identity:
+        folder.check_identity()
     surveyed = survey(ask, folder, refresh=refresh)
     if surveyed.to_freeze is not None:
         folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
+    elif folder.identity and not folder.is_claimed:  # the scenes were frozen by a plan
+        folder.begin(ask.digest, surveyed.record(), None)
     return surveyed
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tessera_cli.catalog import source_named
 from tessera_cli.errors import PartialFailureError, TileError, UsageError
-from tessera_cli.models.inspect import SUFFIXES, describe_weights, is_weights
+from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.folder import RUN, RUNS, SCENES, OutputFolder, read_json, read_record, record_listing
 from tessera_cli.outputs.item import TileRecord
@@ -52,7 +52,7 @@ class Verification:
             return None
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if status not in SOUND)
         again = "Run the same command again to make what is lacking"
-        if _named_as_weights(self.path):
+        if is_weights(self.path):
             again = "Get it again"
         return PartialFailureError(f"{self.path} is not whole and sound: {counts}. {again}.")
 
@@ -178,15 +178,8 @@ def _tile_of(path: Path) -> Check:
 
 
 def _weights(path: Path) -> Check:
-    """Of a file that is called weights and cannot be read, nobody can tell whether it is damaged or never held any."""
     try:
         found = describe_weights(path)  # reads every tensor
     except UsageError as error:
-        if not _named_as_weights(path):
-            raise
         return Check(path.name, "damaged", str(error))
     return Check(path.name, "sound", f"the published {found['name']}" if found["published"] else "not a published file")
-
-
-def _named_as_weights(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in SUFFIXES

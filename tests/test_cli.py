@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import rasterio
+import typer
+
+from tessera_cli.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 TESSERA = [sys.executable, "-m", "tessera_cli"]
@@ -21,12 +24,35 @@ def shell(*arguments, **options):
     return subprocess.run([*TESSERA, *map(str, arguments)], capture_output=True, text=True, **options)
 
 
-@pytest.mark.parametrize("verb", ["embed", "plan", "info", "verify", "simulate"])
+def verbs(command, path=()):
+    """`embed`, ..., `weights`, `weights list`, ... of the command and its groups."""
+    for name, verb in getattr(command, "commands", {}).items():
+        yield " ".join([*path, name])
+        yield from verbs(verb, (*path, name))
+
+
+@pytest.mark.parametrize("verb", [*verbs(typer.main.get_command(app))])
 def test_every_verb_has_help_with_examples(tessera, verb):
-    code, stdout, _ = tessera(verb, "--help")
+    code, stdout, _ = tessera(*verb.split(), "--help")
     assert code == 0
-    assert "Examples:" in stdout
-    assert stdout.count(f"tessera {verb}") >= 3 or verb in ("info", "simulate")
+    examples = " ".join(stdout.partition("Examples:")[2].split())
+    assert examples.count(f"tessera {verb}") >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("format", "GEOTIFF"), ("dtype", "x"), ("precision", "x"), ("compress", "x")]
+)
+def test_a_wrong_choice_is_one_line_that_names_the_right_ones(tessera, name, wrong):
+    code, stdout, stderr = tessera("embed", f"--{name}", wrong)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert f"'--{name}'" in stderr
+    assert f"'{wrong}' is not one of '" in stderr
+
+
+def test_a_command_in_this_process_leaves_its_signals_alone(tessera):
+    before = signal.getsignal(signal.SIGTERM)
+    tessera("--version")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_help_without_arguments_and_version(tessera):

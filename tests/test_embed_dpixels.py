@@ -170,10 +170,46 @@ def test_two_tiles_never_share_a_file(tessera, tmp_path):
     case = reference.load_case("v2_student")
     one = official(tmp_path, case)
     shutil.copytree(one, tmp_path / "a_tile_scales")
-    code, _, stderr = tessera("embed", "--dpixels", one, tmp_path / "a_tile_scales", "--model", "null", "--format", "npy",
-                              "--out", tmp_path / "out")  # fmt: skip
+    options = ["--model", "null", "--format", "npy", "--out", tmp_path / "out"]
+    code, _, stderr = tessera("embed", "--dpixels", one, tmp_path / "a_tile_scales", *options)
     assert code == 2
     assert "two tiles would share the file a_tile_scales.npy" in stderr
+    assert tessera("embed", "--dpixels", one, *options)[0] == 0
+    code, _, stderr = tessera("embed", "--dpixels", tmp_path / "a_tile_scales", *options)  # nor two runs
+    assert (code, "two tiles would share" in stderr) == (2, True)
+
+
+def test_a_tile_is_made_anew_from_other_dpixels(tessera, tmp_path):
+    """Official folders of many places and years have one name."""
+    case = reference.load_case("v2_student")
+    tile = official(tmp_path, case)
+    options = ["embed", "--dpixels", tile, "--model", "null", "--format", "npy", "--out", tmp_path / "out", "--json"]
+    assert tessera(*options)[0] == 0
+    before = np.load(tmp_path / "out" / "a_tile.npy")
+    assert json.loads(tessera(*options)[1].splitlines()[-1])["tiles"]["present"] == 1
+    np.save(tile / "bands.npy", case.arrays["bands"][:, ::-1])
+    assert json.loads(tessera(*options)[1].splitlines()[-1])["tiles"]["done"] == 1
+    assert not np.array_equal(np.load(tmp_path / "out" / "a_tile.npy"), before, equal_nan=True)
+
+
+def test_the_official_draws_do_not_depend_on_what_is_asked_for(tessera, tmp_path):
+    case = reference.load_case("v1_0_qat_seeded_repeat3")
+    tile = official(tmp_path, case)
+    torch.save(case.payload, tmp_path / "weights.pt")
+    (tmp_path / "config.json").write_text(json.dumps(case.config))
+    options = ["--weights", tmp_path / "weights.pt", "--model-config", tmp_path / "config.json", "--format", "npy",
+               "--dtype", "float32", "--legacy-draw", "--seed", case.seed, "--min-s2", 0]  # fmt: skip
+    assert tessera("embed", "--dpixels", tile, *options, "--out", tmp_path / "whole")[0] == 0
+    roi = np.ones(case.defined.shape, np.uint8)
+    roi[0, ::2] = 0
+    profile = {"driver": "GTiff", "height": roi.shape[0], "width": roi.shape[1], "count": 1, "dtype": "uint8"}
+    grid = {"crs": "EPSG:32631", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 5800000)}
+    with rasterio.open(tile / "roi.tiff", "w", **profile, **grid) as file:
+        file.write(roi, 1)
+    assert tessera("embed", "--dpixels", tile, *options, "--out", tmp_path / "part")[0] == 0
+    whole, part = (np.load(tmp_path / out / "a_tile.npy") for out in ("whole", "part"))
+    np.testing.assert_array_equal(part[roi == 1], whole[roi == 1])
+    assert np.isnan(part[roi == 0]).all()
 
 
 def test_a_folder_whose_tile_has_changed_its_size_is_made_anew(tessera, tmp_path):
@@ -252,9 +288,7 @@ def test_whose_statistics_a_v1_1_model_takes(catalog, tessera, tmp_path, recorde
         assert not out.exists()
         return
     identity = json.loads((out / "run.json").read_text())["identity"]
-    assert (identity["model"], identity["source"], identity["model_config"]["source"]) == (
-        f"v1.1-{source}", source, source,
-    )  # fmt: skip
+    assert (identity["model"], identity["source"], identity["model_config"]["source"]) == ("v1.1-own", source, source)
 
 
 def test_stores_of_two_sources_do_not_mix(catalog, tessera, tmp_path):
@@ -265,6 +299,30 @@ def test_stores_of_two_sources_do_not_mix(catalog, tessera, tmp_path):
     assert code == 5
     assert "source is mpc in" in stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_record_does_not_take_its_neighbours_source(catalog, tessera, tmp_path):
+    one, other = fetched(catalog)
+    write_store(tmp_path / "d", one)
+    write_folder(tmp_path / "d", other)
+    options = ["embed", "--dpixels", tmp_path / "d", "--model", "null", "--out", tmp_path / "out"]
+    code, _, stderr = tessera(*options)
+    assert code == 2
+    assert "does not record its source, others do" in stderr
+    assert not (tmp_path / "out").exists()
+    assert tessera(*options, "--source", "mpc")[0] == 0
+
+
+def test_options_that_cannot_be_are_refused_before_anything_is_written(stores, tessera, tmp_path):
+    weights = weights_of(tmp_path, "v1_0_qat", latent=4, layers=1)
+    for options, said in (
+        (["--source", "foo"], "--source foo is not known"),
+        (["--legacy-draw", "--seed", 5 * 10**9], "the official generator takes 0 to 4294967295"),
+        (["--device", "meta"], "only cpu and cuda can encode"),
+    ):
+        code, _, stderr = tessera("embed", "--dpixels", stores, *weights, *options, "--out", tmp_path / "out")
+        assert (code, said in stderr) == (2, True), stderr
+        assert not (tmp_path / "out").exists()
 
 
 def test_holes_of_a_store_count(catalog, tessera, tmp_path):

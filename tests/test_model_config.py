@@ -381,7 +381,7 @@ def test_the_source_settles_the_statistics(tmp_path: Path, v1_1: Model, source: 
         Settings.checked(configured, recorded=source),
     ):
         spec = settings.model.spec
-        assert (spec.statistics, spec.source, spec.name) == (V1_1[source], source, f"v1.1-{source}")
+        assert (spec.statistics, spec.source, spec.name) == (V1_1[source], source, "v1.1-own")
         assert settings.source == source
         assert settings.dims == 128
         identity = settings.identity()

@@ -290,7 +290,7 @@ def test_weights_alone_name_the_size(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert not model.encoder.training
     assert not any(p.requires_grad for p in model.encoder.parameters())
     other = load_model(weights=student_file(tmp_path / "b.pt", EncoderConfig.of(8, 2, 4, 48, qk_norm=True)))
-    assert other.name == "v2-student"
+    assert other.name == "v2-student-own"
 
 
 def test_a_model_name_only_checks_the_weights(tmp_path: Path) -> None:
@@ -358,8 +358,8 @@ def test_own_files_and_folders(tmp_path: Path) -> None:
 
 def test_the_packaged_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Any nano written by `save_safetensors` into the package's data folder is the demo model."""
-    monkeypatch.setattr(load.resources, "files", lambda package: tmp_path)
-    with pytest.raises(UsageError, match="this installation lacks its weights"):
+    monkeypatch.setattr(hub.resources, "files", lambda package: tmp_path)
+    with pytest.raises(UsageError, match="This installation lacks its weights"):
         load_model("demo")
     (tmp_path / "data").mkdir()
     encoder = random_encoder()

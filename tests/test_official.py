@@ -134,17 +134,23 @@ def test_heads_of_training_are_dropped(tmp_path: Path, v1: Variant) -> None:
     assert all(torch.equal(with_heads[name], without[name]) for name in without)
 
 
-def test_qat_files_are_read_for_their_three_components(tmp_path: Path) -> None:
-    for name in ("v1.0-qat", "v1.0-qat-sum"):
-        variant = VARIANTS[name]
-        content = variant.payload()
-        content["model_state_dict"] |= {
-            "_orig_mod.quantiser.scale": torch.tensor(0.5),
-            "fake_quant.zero_point": torch.zeros(1, dtype=torch.int32),
-            "s3_backbone.embedding.0.weight": torch.full((3, 3), torch.nan),
-            "ema._orig_mod.s2_backbone.embedding.0.bias": torch.zeros(9),
-        }
-        assert read(saved(tmp_path, content), variant.said).config == variant.config
+def test_what_else_training_saves_is_left_out_and_named(
+    tmp_path: Path, v1: Variant, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = v1.payload()
+    content[v1.container] |= {
+        "_orig_mod.quantiser.scale": torch.tensor(0.5),
+        "fake_quant.zero_point": torch.zeros(1, dtype=torch.int32),
+        "ema._orig_mod.s2_backbone.embedding.0.bias": torch.zeros(9),
+    }
+    assert read(saved(tmp_path, content), v1.said).config == v1.config
+    assert "3 tensors are no part of an encoder and are left out: ema.s2_backbone.embedding.0.bias, " in caplog.text
+
+
+def test_another_backbone_is_another_model(tmp_path: Path, v1: Variant) -> None:
+    content = v1.payload()
+    content[v1.container]["landsat_backbone.embedding.0.weight"] = torch.zeros(3, 3)
+    refused(saved(tmp_path, content), v1.said, "holds the tensor landsat_backbone.embedding.0.weight")
 
 
 def test_a_student_of_the_small_size_need_not_say_so(tmp_path: Path) -> None:

@@ -236,9 +236,9 @@ def test_what_was_asked_before_survives_a_crash_while_replacing(catalog, tessera
 def test_thread_counts_and_tile_order_give_identical_bytes(catalog, tessera, tmp_path, monkeypatch):
     import torch
 
+    from tessera_cli.models import EncoderConfig
     from tessera_cli.models.checkpoint import save_safetensors
     from tessera_cli.models.encoder import Encoder
-    from tessera_cli.models import EncoderConfig
 
     torch.manual_seed(0)
     weights = tmp_path / "tiny.safetensors"
@@ -453,17 +453,16 @@ def test_info_tells_a_failure_until_the_tile_is_done_as_it_was_asked(catalog, te
 
 def test_the_note_on_a_card_reaches_folder_records_and_rasters(catalog, tessera, tmp_path):
     """Whatever the model's name is."""
+    from tessera_cli.models import EncoderConfig
     from tessera_cli.models.checkpoint import save_safetensors
     from tessera_cli.models.encoder import Encoder
-    from tessera_cli.models import EncoderConfig
 
     weights, out = tmp_path / "oak.safetensors", tmp_path / "out"
     encoder = Encoder(EncoderConfig.of(latent=8, layers=1, heads=4, feedforward=16))
     save_safetensors(weights, encoder, {"name": "oak", "demonstration_only": True})
     options = [str(weights) if o == "null" else o for o in catalog.options(out)]
-    assert tessera("plan", *options)[0] == 0  # the folder is begun by either verb
-    assert json.loads((out / "run.json").read_text())["note"] == "for demonstration only"
     assert tessera("embed", *options)[0] == 0
+    assert json.loads((out / "run.json").read_text())["note"] == "for demonstration only"
     assert record(out, EAST).note == "for demonstration only"
     for path in (out, out / f"{EAST.id}_2021.json", out / f"{EAST.id}_2021_emb.tif", out / "utm30n_2021.vrt"):
         assert json.loads(tessera("info", path, "--json")[1])["note"] == "for demonstration only"
@@ -472,6 +471,21 @@ def test_the_note_on_a_card_reaches_folder_records_and_rasters(catalog, tessera,
     tessera("embed", *catalog.options(plain))
     for path in (plain, plain / f"{EAST.id}_2021.json", plain / f"{EAST.id}_2021_emb.tif"):
         assert "note" not in json.loads(tessera("info", path, "--json")[1])
+
+
+def test_a_plan_freezes_scenes_and_chooses_nothing(catalog, tessera, tmp_path):
+    """Neither model nor precision nor type: those are the business of the run that follows."""
+    out = tmp_path / "out"
+    assert tessera("plan", *catalog.options(out))[0] == 0
+    frozen = (out / "scenes.ndjson.gz").read_bytes()
+    assert not (out / "run.json").exists()
+    catalog.edit(lambda items: [])  # nothing is searched again
+    options = ["--dtype", "float32", "--min-s2", "2"]
+    assert tessera("embed", *catalog.options(out), *options)[0] == 0
+    assert json.loads((out / "run.json").read_text())["identity"]["dtype"] == "float32"
+    assert (out / "scenes.ndjson.gz").read_bytes() == frozen
+    assert tessera("plan", *catalog.options(out))[0] == 0  # nor does it ask whose the folder is
+    assert tessera("embed", *catalog.options(out))[0] == 5
 
 
 def test_records_hold_the_identity_of_the_folder(catalog, tessera, tmp_path):

@@ -204,7 +204,7 @@ def test_what_is_not_ours(tmp_path: Path) -> None:
         (tmp_path / "a.tif", "is not ours"),
         (tmp_path / "a.npy", "is not ours"),
         (tmp_path / "a.txt", "is not ours"),
-        (tmp_path / "a", "damaged"),
+        (tmp_path / "a", "is not ours"),
     ):
         with pytest.raises(UsageError, match=what):
             verify(path)

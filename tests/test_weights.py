@@ -19,8 +19,8 @@ from tessera_cli.models import REGISTRY, EncoderConfig, ModelConfig, available
 from tessera_cli.models.checkpoint import save_safetensors
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
-from tessera_cli.models.inspect import describe_weights, is_weights, released
 from tessera_cli.models.spec import HubFile
+from tessera_cli.models.weights import describe_weights, released
 from tests import reference
 from tests.fake_hub import CONTENT, SHA256, Hub, environment, serving
 
@@ -134,9 +134,13 @@ def test_pull_of_packaged_weights(tessera: Tessera) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("v2-smal", "Did you mean v2-small?"), ("V1.1-MPC", "Did you mean v1.1-mpc"), ("zzz", "no such model. Choose"),
-     ("null", "null has no weights")],
-)  # fmt: skip
+    [
+        ("v2-smal", "Did you mean v2-small?"),
+        ("V1.1-MPC", "Did you mean v1.1-mpc"),
+        ("zzz", "no such model or file. Choose"),
+        ("null", "null has no weights"),
+    ],
+)
 def test_pull_of_something_else(tessera: Tessera, name: str, said: str) -> None:
     code, stdout, stderr = tessera("weights", "pull", name)
     assert (code, stdout) == (2, "")
@@ -220,19 +224,6 @@ def test_info_of_files_of_our_own(tmp_path: Path, tessera: Tessera) -> None:
     assert tessera("info", path, "--model")[1] == "alps\n"
     save_safetensors(path, encoder, {"name": "alps", "demonstration_only": True})
     assert "for demonstration only" in tessera("info", path)[1]
-
-
-def test_weights_are_known_by_their_first_bytes(tmp_path: Path, tessera: Tessera) -> None:
-    path, _, _ = official(tmp_path / "weights.pt", "v2_student")
-    plain = path.rename(tmp_path / "download")
-    assert tessera("info", plain, "--model")[0] == 0
-    encoder = Encoder(EncoderConfig.of(latent=8, layers=1, heads=4, feedforward=16))
-    save_safetensors(tmp_path / "own", encoder, {"name": "own"})
-    assert tessera("info", tmp_path / "own", "--model")[1] == "own\n"
-    (tmp_path / "notes").write_text('{"a": {"{": 1}}')
-    (tmp_path / "empty").touch()
-    assert not is_weights(tmp_path / "notes")
-    assert not is_weights(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", b"\x80\x02}q\x00.", b"<html>not found</html>"])

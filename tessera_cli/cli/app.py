@@ -69,6 +69,7 @@ class Terminated(BaseException):
 
 
 def main() -> NoReturn:
+    signal.signal(signal.SIGTERM, _terminate)  # not in `run`, which leaves the signals of its process alone
     sys.exit(run(sys.argv[1:]))
 
 
@@ -80,7 +81,6 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
         debug = debug or config.debug()
-        signal.signal(signal.SIGTERM, _terminate)
         code = app(args=spread(arguments), standalone_mode=False, prog_name="tessera")
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             raise KeyboardInterrupt

@@ -28,15 +28,15 @@ def embed(
     weights: o.WeightsOption = None,
     model_config: o.ModelConfigOption = None,
     dims: o.DimsOption = None,
-    precision: o.PrecisionOption = o.Precision.AUTO,
+    precision: o.PrecisionOption = "auto",
     min_s2: o.MinS2Option = 1,
     min_s1: o.MinS1Option = 0,
     seed: o.SeedOption = 0,
     legacy_draw: o.LegacyDrawOption = False,
     out: o.OutOption = None,
-    format: o.FormatOption = o.Format.GEOTIFF,
-    dtype: o.DtypeOption = o.Dtype.INT8,
-    compress: o.CompressOption = o.Compress.ZSTD,
+    format: o.FormatOption = "geotiff",
+    dtype: o.DtypeOption = "int8",
+    compress: o.CompressOption = "zstd",
     allow_missing: o.AllowMissingOption = 0,
     refresh: o.RefreshOption = False,
     device: o.DeviceOption = "auto",
@@ -80,15 +80,15 @@ def embed(
 
     cores = threads or config.threads()
     loaded = load_model(
-        model, weights=weights, said=read_model_config(model_config), device=device, precision=precision.value
+        model, weights=weights, said=read_model_config(model_config), device=device, precision=precision
     )
     wanted: Mapping[str, Any] = {
-        "force_source": force_source, "dims": dims, "dtype": dtype.value, "format": format.value, "min_s2": min_s2,
+        "force_source": force_source, "dims": dims, "dtype": dtype, "format": format, "min_s2": min_s2,
         "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw,
     }  # fmt: skip
     inputs: Inputs
     if dpixels:
-        inputs = StoredInputs.find(dpixels, allow_missing=allow_missing)
+        inputs = StoredInputs.find(dpixels, source, allow_missing=allow_missing)
         settings = Settings.checked(
             loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
         )
@@ -99,11 +99,11 @@ def embed(
         settings = Settings.checked(loaded, source, recorded=ask.source.name, **wanted)
         folder = settings.folder(out or default_out(ask.name, loaded.name))
         reader = Reader(signer_of(ask.source), max(8, 4 * cores), config.gdal_options(GDAL_OPTIONS))
-        inputs = CatalogInputs(prepare(ask, folder, refresh=refresh), reader, allow_missing)
+        inputs = CatalogInputs(prepare(ask, folder, refresh=refresh), reader, allow_missing, refresh)
     with RunProgress(terminal) as progress:
         summary = run(
             inputs, settings, folder, progress=progress, threads=cores, allow_missing=allow_missing,
-            compress=compress.value, refresh=refresh,
+            compress=compress,
         )  # fmt: skip
     error = summary.error()
     if as_json:

@@ -11,9 +11,9 @@ import typer
 from tessera_cli.cli import options as o
 from tessera_cli.cli.terminal import Terminal
 
-CrsFlag = Annotated[bool, typer.Option("--crs", help="Print only the CRS.", rich_help_panel=o.OUTPUT)]
-BoundsFlag = Annotated[bool, typer.Option("--bounds", help="Print only the bounds.", rich_help_panel=o.OUTPUT)]
-ModelFlag = Annotated[bool, typer.Option("--model", help="Print only the model.", rich_help_panel=o.OUTPUT)]
+CrsFlag = Annotated[bool, o.switch("--crs", o.OUTPUT, "Print only the CRS.")]
+BoundsFlag = Annotated[bool, o.switch("--bounds", o.OUTPUT, "Print only the bounds.")]
+ModelFlag = Annotated[bool, o.switch("--model", o.OUTPUT, "Print only the model.")]
 
 
 def info(

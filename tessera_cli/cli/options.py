@@ -5,241 +5,117 @@ Each can also be set by the environment variable shown in the help.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 AREA, TIME, SOURCE, MODEL, OUTPUT, RUN = "Area", "Time", "Source", "Model", "Output", "Run"
 
 
-class Format(StrEnum):
-    GEOTIFF = "geotiff"
-    NPY = "npy"
+def option(flag: str, group: str, help: str, *short: str, env: bool = True, **more: Any) -> Any:
+    """An option that takes a value. With `env`, --min-s2 can also be set by TESSERA_MIN_S2."""
+    envvar = "TESSERA_" + flag.removeprefix("--").replace("-", "_").upper() if env else None
+    return typer.Option(flag, *short, help=help, rich_help_panel=group, envvar=envvar, **more)
 
 
-class Dtype(StrEnum):
-    INT8 = "int8"
-    FLOAT32 = "float32"
-
-
-class Precision(StrEnum):
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    INT8 = "int8"
-
-
-class Compress(StrEnum):
-    ZSTD = "zstd"
-    DEFLATE = "deflate"
-    NONE = "none"
+def switch(flag: str, group: str, help: str, *short: str, **more: Any) -> Any:
+    """An option that takes none, on the command line alone."""
+    return option(flag, group, help, *short, env=False, **more)
 
 
 AoiArgument = Annotated[
     str | None, typer.Argument(metavar="AOI", help="The area of interest: the same as --aoi.", show_default=False)
 ]
-AoiOption = Annotated[
-    str | None,
-    typer.Option(
-        "--aoi", metavar="FILE|-", rich_help_panel=AREA,
-        help="Polygons: GeoJSON, GeoPackage or Shapefile; - reads GeoJSON from standard input.",
-    ),
-]  # fmt: skip
+AoiOption = Annotated[str | None, option(
+    "--aoi", AREA, "Polygons: GeoJSON, GeoPackage or Shapefile; - reads GeoJSON from standard input.",
+    metavar="FILE|-", env=False,
+)]  # fmt: skip
 BboxOption = Annotated[
     tuple[float, float, float, float] | None,
-    typer.Option("--bbox", metavar="W S E N", rich_help_panel=AREA, help="A box in degrees, in place of --aoi."),
+    option("--bbox", AREA, "A box in degrees, in place of --aoi.", metavar="W S E N", env=False),
 ]
 MaskOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--mask", metavar="RASTER", envvar="TESSERA_MASK", rich_help_panel=AREA,
-        help="Embed only pixels whose value in this raster is not 0.",
-    ),
-]  # fmt: skip
-FillBboxOption = Annotated[
-    bool, typer.Option("--fill-bbox", rich_help_panel=AREA, help="Embed the whole bounding box of the area (in UTM).")
+    Path | None, option("--mask", AREA, "Embed only pixels whose value in this raster is not 0.", metavar="RASTER")
 ]
-CrsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--crs", metavar="EPSG", envvar="TESSERA_CRS", rich_help_panel=AREA,
-        help="Force one UTM zone, such as EPSG:32631.",
-    ),
-]  # fmt: skip
-YearOption = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--year", metavar="YEAR", envvar="TESSERA_YEAR", rich_help_panel=TIME, help="Calendar year; repeatable."
-    ),
-]
-WindowOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--window", metavar="FROM/TO", envvar="TESSERA_WINDOW", rich_help_panel=TIME,
-        help="Months or days, ends included: 2023-07/2024-06; repeatable.",
-    ),
-]  # fmt: skip
-DPixelsOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--dpixels", metavar="PATH...", rich_help_panel=SOURCE,
-        help="Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network.",
-    ),
-]  # fmt: skip
-SourceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--source", metavar="mpc", envvar="TESSERA_SOURCE", rich_help_panel=SOURCE,
-        help="Imagery provider.  [default: the model's own, else mpc; with --dpixels what they record]",
-    ),
-]  # fmt: skip
+FillBboxOption = Annotated[bool, switch("--fill-bbox", AREA, "Embed the whole bounding box of the area (in UTM).")]
+CrsOption = Annotated[str | None, option("--crs", AREA, "Force one UTM zone, such as EPSG:32631.", metavar="EPSG")]
+YearOption = Annotated[list[int] | None, option("--year", TIME, "Calendar year; repeatable.", metavar="YEAR")]
+WindowOption = Annotated[list[str] | None, option(
+    "--window", TIME, "Months or days, ends included: 2023-07/2024-06; repeatable.", metavar="FROM/TO"
+)]  # fmt: skip
+DPixelsOption = Annotated[list[Path] | None, option(
+    "--dpixels", SOURCE,
+    "Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network.",
+    metavar="PATH...", env=False,
+)]  # fmt: skip
+SourceOption = Annotated[str | None, option(
+    "--source", SOURCE, "Imagery provider.  [default: the model's own, else mpc; with --dpixels what they record]",
+    metavar="mpc",
+)]  # fmt: skip
 ForceSourceOption = Annotated[
-    bool,
-    typer.Option(
-        "--force-source", rich_help_panel=SOURCE, help="Encode d-pixels of a source that the model was not trained on."
-    ),
+    bool, switch("--force-source", SOURCE, "Encode d-pixels of a source that the model was not trained on.")
 ]
-CatalogOption = Annotated[
-    str | None,
-    typer.Option(
-        "--catalog", metavar="URL|FILE", envvar="TESSERA_CATALOG", rich_help_panel=SOURCE,
-        help="Another STAC API, a static catalogue or an ItemCollection (.json, .ndjson, .ndjson.gz).",
-    ),
-]  # fmt: skip
-AllowNoRadarOption = Annotated[
-    bool, typer.Option("--allow-no-radar", rich_help_panel=SOURCE, help="Go on when the catalogue has no Sentinel-1.")
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model", metavar="NAME|PATH", envvar="TESSERA_MODEL", rich_help_panel=MODEL,
-        help="A name of `tessera weights list` (default v2-medium), or the path of a .safetensors file or its folder.",
-    ),
-]  # fmt: skip
+CatalogOption = Annotated[str | None, option(
+    "--catalog", SOURCE, "Another STAC API, a static catalogue or an ItemCollection (.json, .ndjson, .ndjson.gz).",
+    metavar="URL|FILE",
+)]  # fmt: skip
+AllowNoRadarOption = Annotated[bool, switch("--allow-no-radar", SOURCE, "Go on when the catalogue has no Sentinel-1.")]
+ModelOption = Annotated[str | None, option(
+    "--model", MODEL,
+    "A name of `tessera weights list` (default v2-medium), or the path of a .safetensors file or its folder.",
+    metavar="NAME|PATH",
+)]  # fmt: skip
 WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights", metavar="FILE", envvar="TESSERA_WEIGHTS", rich_help_panel=MODEL,
-        help="An official checkpoint; the model is read from it.",
-    ),
-]  # fmt: skip
-ModelConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--model-config", metavar="FILE", envvar="TESSERA_MODEL_CONFIG", rich_help_panel=MODEL,
-        help="JSON in the official configuration's words: what v1.x checkpoints do not record.",
-    ),
-]  # fmt: skip
-DimsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--dims", metavar="N", envvar="TESSERA_DIMS", rich_help_panel=MODEL,
-        help="Bands: the first N of the embedding; v2 students offer 16, 32, 64 and 128.",
-    ),
-]  # fmt: skip
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
-        "--precision", envvar="TESSERA_PRECISION", rich_help_panel=MODEL,
-        help="Arithmetic: fp32 is exact, bf16 and int8 (CPU with VNNI) are faster. auto: bf16 on a GPU, else fp32.",
-    ),
-]  # fmt: skip
-SeedOption = Annotated[
-    int,
-    typer.Option("--seed", metavar="N", min=0, envvar="TESSERA_SEED", rich_help_panel=MODEL,
-                 help="What v1.0 models draw."),
-]  # fmt: skip
-LegacyDrawOption = Annotated[
-    bool,
-    typer.Option("--legacy-draw", rich_help_panel=MODEL,
-                 help="v1.0: draw in the official order from numpy's legacy generator, seeded with --seed."),
-]  # fmt: skip
-MinS2Option = Annotated[
-    int,
-    typer.Option("--min-s2", metavar="N", min=0, envvar="TESSERA_MIN_S2", rich_help_panel=MODEL,
-                 help="Pixels with fewer clear Sentinel-2 observations get no embedding."),
-]  # fmt: skip
-MinS1Option = Annotated[
-    int,
-    typer.Option("--min-s1", metavar="N", min=0, envvar="TESSERA_MIN_S1", rich_help_panel=MODEL,
-                 help="Pixels with fewer Sentinel-1 observations get no embedding."),
-]  # fmt: skip
-PlanOutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        envvar="TESSERA_OUT",
-        rich_help_panel=OUTPUT,
-        help="Freeze the scene list in this output folder, for embed to use.",
-    ),
+    Path | None, option("--weights", MODEL, "An official checkpoint; the model is read from it.", metavar="FILE")
 ]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", metavar="DIR", envvar="TESSERA_OUT", rich_help_panel=OUTPUT,
-        help="Output folder.  [default: ./<aoi>_<window>_<model>]",
-    ),
-]  # fmt: skip
-FormatOption = Annotated[
-    Format,
-    typer.Option("--format", envvar="TESSERA_FORMAT", rich_help_panel=OUTPUT, help="GeoTIFF, or bare numpy arrays."),
-]
+ModelConfigOption = Annotated[Path | None, option(
+    "--model-config", MODEL, "JSON in the official configuration's words: what v1.x checkpoints do not record.",
+    metavar="FILE",
+)]  # fmt: skip
+DimsOption = Annotated[int | None, option(
+    "--dims", MODEL, "Bands: the first N of the embedding; v2 students offer 16, 32, 64 and 128.", metavar="N"
+)]  # fmt: skip
+PrecisionOption = Annotated[Literal["auto", "fp32", "bf16", "int8"], option(
+    "--precision", MODEL,
+    "Arithmetic: fp32 is exact, bf16 and int8 (CPU with VNNI) are faster. auto: bf16 on a GPU, else fp32.",
+)]  # fmt: skip
+SeedOption = Annotated[int, option("--seed", MODEL, "What v1.0 models draw.", metavar="N", min=0)]
+LegacyDrawOption = Annotated[bool, switch(
+    "--legacy-draw", MODEL, "v1.0: draw in the official order from numpy's legacy generator, seeded with --seed."
+)]  # fmt: skip
+MinS2Option = Annotated[int, option(
+    "--min-s2", MODEL, "Pixels with fewer clear Sentinel-2 observations get no embedding.", metavar="N", min=0
+)]  # fmt: skip
+MinS1Option = Annotated[int, option(
+    "--min-s1", MODEL, "Pixels with fewer Sentinel-1 observations get no embedding.", metavar="N", min=0
+)]  # fmt: skip
+PlanOutOption = Annotated[Path | None, option(
+    "--out", OUTPUT, "Freeze the scene list in this output folder, for embed to use.", "-o", metavar="DIR"
+)]  # fmt: skip
+OutOption = Annotated[Path | None, option(
+    "--out", OUTPUT, "Output folder.  [default: ./<aoi>_<window>_<model>]", "-o", metavar="DIR"
+)]  # fmt: skip
+FormatOption = Annotated[Literal["geotiff", "npy"], option("--format", OUTPUT, "GeoTIFF, or bare numpy arrays.")]
 DtypeOption = Annotated[
-    Dtype,
-    typer.Option(
-        "--dtype", envvar="TESSERA_DTYPE", rich_help_panel=OUTPUT,
-        help="int8 codes with a scale per pixel, or float32 values.",
-    ),
-]  # fmt: skip
+    Literal["int8", "float32"], option("--dtype", OUTPUT, "int8 codes with a scale per pixel, or float32 values.")
+]
 CompressOption = Annotated[
-    Compress,
-    typer.Option("--compress", envvar="TESSERA_COMPRESS", rich_help_panel=OUTPUT, help="Compression of the rasters."),
+    Literal["zstd", "deflate", "none"], option("--compress", OUTPUT, "Compression of the rasters.")
 ]
-AllowMissingOption = Annotated[
-    int,
-    typer.Option(
-        "--allow-missing", metavar="N", min=0, envvar="TESSERA_ALLOW_MISSING", rich_help_panel=RUN,
-        help="Scenes per tile that may be absent or broken before the tile fails.",
-    ),
-]  # fmt: skip
-RefreshOption = Annotated[
-    bool, typer.Option("--refresh", rich_help_panel=RUN, help="Search again instead of using the frozen scene list.")
-]
-DeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device", metavar="auto|cpu|cuda", envvar="TESSERA_DEVICE", rich_help_panel=RUN, help="Where to encode."
-    ),
-]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option("--threads", metavar="N", min=1, envvar="TESSERA_THREADS", rich_help_panel=RUN,
-                 help="Cores to encode with.  [default: those this process may use]"),
-]  # fmt: skip
-JsonOption = Annotated[
-    bool, typer.Option("--json", rich_help_panel=RUN, help="Machine-readable results on standard output.")
-]
+AllowMissingOption = Annotated[int, option(
+    "--allow-missing", RUN, "Scenes per tile that may be absent or broken before the tile fails.", metavar="N", min=0
+)]  # fmt: skip
+RefreshOption = Annotated[bool, switch("--refresh", RUN, "Search again instead of using the frozen scene list.")]
+DeviceOption = Annotated[str, option("--device", RUN, "Where to encode.", metavar="auto|cpu|cuda")]
+ThreadsOption = Annotated[int | None, option(
+    "--threads", RUN, "Cores to encode with.  [default: those this process may use]", metavar="N", min=1
+)]  # fmt: skip
+JsonOption = Annotated[bool, switch("--json", RUN, "Machine-readable results on standard output.")]
 VerboseOption = Annotated[
-    int,
-    typer.Option(
-        "--verbose",
-        "-v",
-        count=True,
-        show_default=False,
-        rich_help_panel=RUN,
-        help="Say more; -vv also what libraries say.",
-    ),
+    int, switch("--verbose", RUN, "Say more; -vv also what libraries say.", "-v", count=True, show_default=False)
 ]
 QuietOption = Annotated[
-    int,
-    typer.Option(
-        "--quiet", "-q", count=True, show_default=False, rich_help_panel=RUN, help="Say less: no bar, only warnings."
-    ),
+    int, switch("--quiet", RUN, "Say less: no bar, only warnings.", "-q", count=True, show_default=False)
 ]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", rich_help_panel=RUN, help="Show tracebacks (or set TESSERA_DEBUG=1).")
-]
+DebugOption = Annotated[bool, switch("--debug", RUN, "Show tracebacks (or set TESSERA_DEBUG=1).")]

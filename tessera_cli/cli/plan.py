@@ -29,8 +29,6 @@ def plan(
     weights: o.WeightsOption = None,
     model_config: o.ModelConfigOption = None,
     dims: o.DimsOption = None,
-    min_s2: o.MinS2Option = 1,
-    min_s1: o.MinS1Option = 0,
     out: o.PlanOutOption = None,
     refresh: o.RefreshOption = False,
     threads: o.ThreadsOption = None,
@@ -57,27 +55,16 @@ def plan(
         allow_no_radar=allow_no_radar,
     )  # fmt: skip
     from tessera_cli import config
+    from tessera_cli.models import describe_model
+    from tessera_cli.outputs.folder import OutputFolder
     from tessera_cli.plan import plan as make_plan
     from tessera_cli.survey import prepare, survey
 
-    said = read_model_config(model_config)
-    if out is None:
-        from tessera_cli.models import describe_model
-
-        spec = describe_model(model, weights, said)  # weights are not needed to count
-        ask = ask.of_source(source or spec.source)
-        spec.check_source(ask.source.name)
-        dims = spec.check_dims(dims)
-        surveyed = survey(ask)
-    else:
-        from tessera_cli.models import load_model
-        from tessera_cli.settings import Settings
-
-        loaded = load_model(model, weights=weights, said=said, device="cpu")
-        ask = ask.of_source(source or loaded.spec.source)
-        settings = Settings.checked(loaded, source, recorded=ask.source.name, dims=dims, min_s2=min_s2, min_s1=min_s1)
-        spec, dims = loaded.spec, settings.dims
-        surveyed = prepare(ask, settings.folder(out), refresh=refresh)
+    spec = describe_model(model, weights, read_model_config(model_config))  # weights are not needed to count
+    ask = ask.of_source(source or spec.source)
+    spec.check_source(ask.source.name)
+    dims = spec.check_dims(dims)
+    surveyed = survey(ask) if out is None else prepare(ask, OutputFolder(out, {}), refresh=refresh)
     where = out or default_out(ask.name, spec.name)
     made = make_plan(surveyed, spec, dims, where, threads=threads or config.threads())
     if as_json:

@@ -56,7 +56,7 @@ def list_models(
       HF_HOME=/data/hf tessera weights list
     """
     terminal = Terminal(verbose - quiet, as_json)
-    from tessera_cli.models.inspect import released
+    from tessera_cli.models.weights import released
 
     models = released()
     if as_json:
@@ -87,7 +87,7 @@ def pull(
       tessera weights pull v2-large --json | jq -r .path
     """
     terminal = Terminal(verbose - quiet, as_json)
-    from tessera_cli.models.inspect import pull as fetch
+    from tessera_cli.models.weights import pull as fetch
 
     found = fetch(name)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.models.architecture import EncoderConfig
-from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.model_config import LONGEST, ModelConfig
 from tessera_cli.models.spec import Family, ModelSpec
 from tessera_cli.models.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER
 from tessera_cli.sampling import V1_1_RULE, V2_RULE, Binned, Drawn
@@ -72,9 +72,9 @@ def configured(spec: ModelSpec, said: ModelConfig) -> ModelSpec:
     if isinstance(rule, Drawn):
         rule = dataclasses.replace(
             rule,
-            s2=said.integer("sample_size_s2", rule.s2),
-            s1=said.integer("sample_size_s1", rule.s1),
-            repeats=said.integer("repeat_times", rule.repeats),
+            s2=said.integer("sample_size_s2", rule.s2, most=LONGEST),
+            s1=said.integer("sample_size_s1", rule.s1, most=LONGEST),
+            repeats=said.integer("repeat_times", rule.repeats, most=LONGEST),
             minimum=said.integer("min_valid_timesteps", rule.minimum, least=0),
             batch=said.integer("batch_size", rule.batch),
         )
@@ -110,7 +110,8 @@ def settled(spec: ModelSpec, source: str | None) -> ModelSpec:
             f"{spec.name}: neither the weights nor the d-pixels say which data the model was trained on. "
             "Say it with --source mpc or --source aws (or data_source in --model-config)."
         )
-    return dataclasses.replace(spec, name=f"{spec.name}-{source}", source=source, statistics=V1_1[source])
+    name = f"{spec.name}-{source}" if spec.name == spec.family else spec.name  # of the released size: v1.1-mpc
+    return dataclasses.replace(spec, name=name, source=source, statistics=V1_1[source])
 
 
 def _of_source(spec: ModelSpec, source: str | None, origin: str) -> ModelSpec:

@@ -33,11 +33,15 @@ _REFUSALS = {
 }
 
 
-def fetch(file: HubFile) -> Path:
-    """The path of the file in the local cache. The network is asked only if the cache lacks it.
+def fetch(file: HubFile | PackagedFile) -> Path:
+    """The path of the file in the package, or in the local cache. The network is asked only if the cache lacks it.
 
     The whole file is hashed every time: nothing else would notice that it was cut or altered.
     """
+    if isinstance(file, PackagedFile):
+        if (path := cached(file)) is None:
+            raise UsageError(f"This installation lacks its weights {file.name}. Install tessera-embed again.")
+        return path
     path = cached(file) or _downloaded(file)
     expected = file.sha256 or _as_sha256(path.resolve().name)
     sha256 = _sha256(path)
@@ -54,20 +58,19 @@ def fetch(file: HubFile) -> Path:
     return path
 
 
-def cached(file: HubFile) -> Path | None:
-    """Where the file lies in the local cache, unchecked; None if it is not there."""
+def cached(file: HubFile | PackagedFile) -> Path | None:
+    """Where the file lies in the package or the local cache, unchecked; None if it is not there."""
+    if isinstance(file, PackagedFile):
+        path = _packaged(file)
+        return path if path.is_file() else None
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(file.repo, file.path)
     return Path(found) if isinstance(found, str) else None
 
 
-def packaged(file: PackagedFile) -> Path:
-    """Where a file that comes with the package lies."""
-    path = Path(str(resources.files(__package__) / "data" / file.name))
-    if not path.is_file():
-        raise UsageError(f"This installation lacks its weights {file.name}. Install tessera-embed again.")
-    return path
+def _packaged(file: PackagedFile) -> Path:
+    return Path(str(resources.files(__package__) / "data" / file.name))
 
 
 def _downloaded(file: HubFile) -> Path:

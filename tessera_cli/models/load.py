@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,8 @@ from tessera_cli.models import hub
 from tessera_cli.models.architecture import EncoderConfig, Stack
 from tessera_cli.models.families import configured, family_spec, settled
 from tessera_cli.models.model_config import ModelConfig
-from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, spec_named
-from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
+from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, published, spec_named
+from tessera_cli.models.spec import HubFile, ModelSpec
 from tessera_cli.models.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -62,7 +61,10 @@ class Model:
 
     def settled(self, source: str | None) -> Model:
         """The model with the statistics for d-pixels of this source; UsageError if it must be told and is not."""
-        return dataclasses.replace(self, spec=settled(self.spec, source))
+        spec = settled(self.spec, source)
+        if spec is not self.spec and spec.name in REGISTRY:
+            _warn_if_unpublished("The weights file", self.sha256, REGISTRY[spec.name])
+        return dataclasses.replace(self, spec=spec)
 
 
 def load_model(
@@ -112,20 +114,18 @@ def spec_of(checkpoint: Checkpoint, said: ModelConfig = NOTHING_SAID) -> ModelSp
             demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
         )  # fmt: skip
         return configured(spec, said)
-    published = {spec.name: spec.weights.sha256 for spec in REGISTRY.values() if isinstance(spec.weights, HubFile)}
-    for name, sha256 in published.items():
-        if sha256 == checkpoint.sha256:
-            if REGISTRY[name].config != config:
-                raise UsageError(
-                    f"{said.origin}: {checkpoint.path} is the published {name}, which holds "
-                    f"{_sizes(REGISTRY[name].config)}. Leave out sizes that differ."
-                )
-            return configured(REGISTRY[name], said)
-    alike = [name for name in published if REGISTRY[name].config == config]
+    if (known := published(checkpoint.sha256)) is not None:
+        if known.config != config:
+            raise UsageError(
+                f"{said.origin}: {checkpoint.path} is the published {known.name}, which holds "
+                f"{_sizes(known.config)}. Leave out sizes that differ."
+            )
+        return configured(known, said)
+    alike = [spec for spec in REGISTRY.values() if isinstance(spec.weights, HubFile) and spec.config == config]
     if len(alike) == 1:
-        _warn_if_unpublished(checkpoint, REGISTRY[alike[0]])
-        return configured(family_spec(family, alike[0], config, **dims), said)
-    name = f"{family}-own" if family in REGISTRY else family
+        _warn_if_unpublished(checkpoint.path, checkpoint.sha256, alike[0])
+        return configured(family_spec(family, alike[0].name, config, **dims), said)
+    name = family if alike else f"{family}-own"  # the size of both v1.1 models: whose it is has yet to be said
     return configured(family_spec(family, name, config, **dims), said)
 
 
@@ -145,16 +145,9 @@ def _is_path(model: str | Path | None) -> bool:
 
 
 def _released(spec: ModelSpec, said: ModelConfig) -> Model:
-    if isinstance(spec.weights, HubFile):
-        checkpoint = _read(hub.fetch(spec.weights), said)
-    elif isinstance(spec.weights, PackagedFile):
-        source = resources.files(__package__) / "data" / spec.weights.name
-        if not source.is_file():
-            raise UsageError(f"--model {spec.name}: this installation lacks its weights. Install tessera-embed again.")
-        with resources.as_file(source) as path:
-            checkpoint = _read(path, said)
-    else:
+    if spec.weights is None:
         return Model(spec, None, "")
+    checkpoint = _read(hub.fetch(spec.weights), said)
     _check_kind(checkpoint, spec)
     return Model(configured(spec, said), checkpoint.encoder, checkpoint.sha256)
 
@@ -168,7 +161,7 @@ def _from_weights(path: Path, name: str | None, said: ModelConfig) -> Model:
     if asked:
         _check_kind(checkpoint, asked)
         if asked.source is not None:  # v1.1-mpc and v1.1-aws differ in nothing that the file shows
-            _warn_if_unpublished(checkpoint, asked)
+            _warn_if_unpublished(checkpoint.path, checkpoint.sha256, asked)
             spec = configured(spec, ModelConfig({"data_source": asked.source}, f"--model {name}"))
     return Model(spec, checkpoint.encoder, checkpoint.sha256)
 
@@ -189,11 +182,10 @@ def _check_kind(checkpoint: Checkpoint, spec: ModelSpec) -> None:
         )
 
 
-def _warn_if_unpublished(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+def _warn_if_unpublished(what: object, sha256: str, spec: ModelSpec) -> None:
     known = spec.weights.sha256 if isinstance(spec.weights, HubFile) else None
-    if known not in (None, checkpoint.sha256):
-        sha256 = checkpoint.sha256[:12]
-        logger.warning("%s is not the published %s, only of its size (%s…).", checkpoint.path, spec.name, sha256)
+    if known not in (None, sha256):
+        logger.warning("%s is not the published %s, only of its size (%s…).", what, spec.name, sha256[:12])
 
 
 def _card_name(checkpoint: Checkpoint) -> str:
@@ -257,6 +249,8 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("only cpu and cuda can encode")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

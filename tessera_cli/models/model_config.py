@@ -11,6 +11,8 @@ from typing import Any
 from tessera_cli.errors import UsageError
 
 LARGEST = 2**31 - 1
+LONGEST = 4096
+"""Of sequences: more observations than any pixel has."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,19 @@ class ModelConfig:
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
-    def integer(self, key: str, default: int, *, least: int = 1) -> int:
-        return self._checked(key, default, least)
+    def integer(self, key: str, default: int, *, least: int = 1, most: int = LARGEST) -> int:
+        value = self.values.get(key, default)
+        if type(value) is not int or not least <= value <= most:
+            raise self._wrong(key, f"an integer from {least}" + (f" to {most}" if most < LARGEST else ""))
+        return value
 
     def integers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """The positive ones of a list, sorted, each once."""
         if key not in self.values:
             return default
         numbers = self.values[key]
-        if not isinstance(numbers, list) or not all(type(n) is int and n <= LARGEST for n in numbers):
-            raise self._wrong(key, "a list of integers")
+        if not isinstance(numbers, list) or not all(type(n) is int and n <= LONGEST for n in numbers):
+            raise self._wrong(key, f"a list of integers up to {LONGEST}")
         positive = tuple(sorted({n for n in numbers if n > 0}))
         if not positive:
             raise self._wrong(key, "a list with a positive number")
@@ -71,12 +76,6 @@ class ModelConfig:
                 f"{self.origin}: {key} is {_shown(self.values[key])}, but the weights say {_shown(found)}. "
                 "Give the configuration that belongs to the file."
             )
-
-    def _checked(self, key: str, default: int, least: int) -> int:
-        value = self.values.get(key, default)
-        if type(value) is not int or not least <= value <= LARGEST:
-            raise self._wrong(key, f"an integer from {least}")
-        return value
 
     def _wrong(self, key: str, due: str) -> UsageError:
         return UsageError(f"{self.origin}: {key} is {_shown(self.values.get(key))}; {due} is needed.")

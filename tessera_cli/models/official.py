@@ -12,6 +12,7 @@ Sizes are taken from the tensors wherever they show there, and checked against w
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,15 +32,21 @@ from tessera_cli.models.registry import SMALL, V1_1
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import BANDS
 
+logger = logging.getLogger(__name__)
+
 _COMPILED = "_orig_mod."
 _PROJECTORS = ("projector.", "segmented_matryoshka_projector.")
 """Training's heads: no part of the encoder."""
-_COMPONENTS = ("s2_backbone.", "s1_backbone.", "dim_reducer.")
-"""All that the official QAT loader keeps."""
+_ENCODER = re.compile(r"\w*_backbone\.|dim_reducer\.|fusion_")
+"""How the tensors of encoders begin; what else a training checkpoint holds is left out, as by official loaders."""
 _LONG_REDUCER = ("dim_reducer.1.", "dim_reducer.4.")
 """Only that of v1.1 is more than one linear map."""
 _SIZES = ("latent_dim", "num_layers", "nhead", "dim_feedforward", "repr_dim")
 _V1_0_HEADS: Mapping[str, int] = {"v1.0-early": 8, "v1.0-qat": 4}
+
+
+class UnknownHeadsError(UsageError):
+    """A v1.1 checkpoint of a size that was never released, and nobody said how many attention heads it has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +187,8 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
         plain = name.replace(_COMPILED, "") if isinstance(name, str) else name
         if plain in named:
             raise UsageError(f"{path}: holds the tensor {str(plain)[:80]} twice, with and without {_COMPILED!r}.")
-        if not str(plain).startswith(_PROJECTORS):
-            named[plain] = tensor
+        named[plain] = tensor
+    named = _without_trainings_own(path, named)
     if any(".gru_cell." in str(name) for name in named):
         family: Family = "v1.1" if any(str(name).startswith(_LONG_REDUCER) for name in named) else "v1.0-qat"
     elif any(".temporal_context." in str(name) for name in named):
@@ -191,9 +198,17 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
             f"{path}: its part {part!r} holds no pooling of a v1.x encoder (attn_pool.temporal_context). "
             "Give the checkpoint of a TESSERA model."
         )
-    if family == "v1.0-qat":
-        named = {name: tensor for name, tensor in named.items() if str(name).startswith(_COMPONENTS)}
     return family, check_tensors(path, part, named)
+
+
+def _without_trainings_own(path: Path, named: Mapping[Any, Any]) -> dict[Any, Any]:
+    """What is left without projectors and the like; a warning names what no official file is known to hold."""
+    encoder = {name: t for name, t in named.items() if not isinstance(name, str) or _ENCODER.match(name)}
+    unknown = sorted(name for name in named.keys() - encoder.keys() if not name.startswith(_PROJECTORS))
+    if unknown:
+        shown = ", ".join(name[:80] for name in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        logger.warning("%s: %d tensors are no part of an encoder and are left out: %s", path, len(unknown), shown)
+    return encoder
 
 
 def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], said: ModelConfig) -> EncoderConfig:
@@ -259,7 +274,7 @@ def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
     s2, s1 = (Stack(stack.layers, stack.heads or released, stack.feedforward) for stack in (config.s2, config.s1))
     completed = dataclasses.replace(config, s2=s2, s1=s1)
     if completed != config and completed != V1_1:
-        raise UsageError(
+        raise UnknownHeadsError(
             f"{path}: a v1.1 encoder of {describe(config)}, a size that was never released, and such files do not "
             "record the number of attention heads. Give s2_num_heads and s1_num_heads in --model-config FILE.json."
         )

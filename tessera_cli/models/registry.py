@@ -86,6 +86,12 @@ def available() -> list[str]:
     return [name for name, spec in REGISTRY.items() if not spec.hidden]
 
 
+def published(sha256: str) -> ModelSpec | None:
+    """The released model whose weights have this checksum."""
+    files = ((spec, spec.weights) for spec in REGISTRY.values() if isinstance(spec.weights, HubFile))
+    return next((spec for spec, file in files if file.sha256 == sha256), None)
+
+
 def spec_named(name: str) -> ModelSpec:
     """The released model of this name, or a UsageError with the nearest names."""
     if name in REGISTRY:
@@ -93,6 +99,6 @@ def spec_named(name: str) -> ModelSpec:
     near = difflib.get_close_matches(name.lower(), available(), n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(
-        f"--model {name}: there is no such model or file. {hint}"
+        f"{name}: there is no such model or file. {hint}"
         f"Choose one of {', '.join(available())}, or give the path of a .safetensors file or its folder."
     )

@@ -92,18 +92,24 @@ class OutputFolder:
                 return None
             raise
 
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it says whose it is: plans freeze scenes without choosing a model."""
+        return (self.path / RUN).exists()
+
     def begin(self, run: str, record: Mapping[str, Any], scenes: Scenes | None) -> None:
         """Freeze request and scenes, if it is scenes that are encoded, before the first pixel is read.
 
-        Raises UsageError if the folder is not writable.
+        An identity that is not empty claims the folder. Raises UsageError if the folder is not writable.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / RUNS).mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be created: {error.strerror}. Choose another --out.") from error
-        note = {"note": self.note} if self.note else {}
-        write_json(self.path / RUN, {"identity": dict(self.identity), **note})
+        if self.identity:
+            note = {"note": self.note} if self.note else {}
+            write_json(self.path / RUN, {"identity": dict(self.identity), **note})
         if scenes is not None:
             write_ndjson_gz(self.path / SCENES, scenes.freeze_lines())
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen

@@ -7,14 +7,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from tessera_cli import __version__
+from tessera_cli.models import REGISTRY
 from tessera_cli.window import Window
 
 if TYPE_CHECKING:
     from tessera_cli.settings import Settings
 
 SOFTWARE = "tessera-embed"
-PUBLISHED: Mapping[str, str] = {"v1.0": "1.0", "v1.1": "1.1", "v2": "2.0"}
-"""Model family -> the version that geotessera's tags and pages use."""
+VERSIONS: Mapping[str, str] = {"v1.0": "1.0", "v1.1": "1.1", "v2": "2.0"}
+"""How the names of released models begin -> the version that geotessera's tags and pages use."""
 
 
 def model_tags(settings: Settings) -> dict[str, str]:
@@ -25,7 +26,7 @@ def model_tags(settings: Settings) -> dict[str, str]:
     """
     name, source = PurePath(settings.model.name).name, settings.source  # rasters hold no paths
     family, _, kind = name.partition("-")
-    version = PUBLISHED.get(family)
+    version = _version(name)
     dataset = name if version is None else "-".join([version] + ([kind] if kind and kind != source else []))
     return {
         "TESSERA_MODEL": model_url(name),
@@ -50,5 +51,10 @@ def window_tags(window: Window | None) -> dict[str, str]:
 
 def model_url(model: str) -> str:
     """Where a published model is described; a name of our own for any other."""
-    version = PUBLISHED.get(model.partition("-")[0])
+    version = _version(model)
     return f"https://geotessera.org/model/{version}" if version else f"urn:{SOFTWARE}:model:{model}"
+
+
+def _version(model: str) -> str | None:
+    """Of a released model; None for any other, whatever it is called."""
+    return VERSIONS.get(model.partition("-")[0]) if model in REGISTRY else None

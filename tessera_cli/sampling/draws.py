@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.errors import UsageError
 from tessera_cli.grid import pixel_positions
 from tessera_cli.sampling.observations import Observations
 from tessera_cli.sampling.streams import BANDS, Modality, Stream, Streams, streams
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from tessera_cli.dpixel import DPixels
     from tessera_cli.models.statistics import Statistics
 
+LARGEST_LEGACY_SEED = 2**32 - 1
 DUMMY_DOY = 180
 """Of the empty frame that the official QAT code puts in the place of an orbit without frames."""
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -64,8 +64,11 @@ class Drawn:
         found = streams(dpixels, statistics)
         if self.dummies:
             found["s1"] = tuple(_with_dummy(stream) for stream in found["s1"])
-        if self.legacy:
-            return DrawnSampler(self, found, pixels, legacy=self._legacy_draws(found, pixels, seed))
+        if self.legacy:  # the official code draws for the whole tile, whatever is asked for
+            every = np.flatnonzero(self.encodes(dpixels))
+            drawn = self._legacy_draws(found, every, seed)
+            asked = np.searchsorted(every, pixels)
+            return DrawnSampler(self, found, pixels, legacy={m: frames[:, asked] for m, frames in drawn.items()})
         return DrawnSampler(self, found, pixels, keys=pixel_keys(seed, pixel_positions(dpixels.tile, pixels)))
 
     def size(self, modality: Modality) -> int:
@@ -73,8 +76,6 @@ class Drawn:
 
     def _legacy_draws(self, found: Streams, pixels: np.ndarray, seed: int) -> dict[Modality, np.ndarray]:
         """Frame numbers int16 (repeats, N, size) per sensor: batch by batch, repeat by repeat, Sentinel-2 first."""
-        if not 0 <= seed < 2**32:
-            raise UsageError(f"--seed {seed}: the official generator takes 0 to {2**32 - 1}. Choose another seed.")
         generator = np.random.RandomState(seed)
         drawn = {m: np.empty((self.repeats, len(pixels), self.size(m)), np.int16) for m in BANDS}
         valid = {m: _candidates(found[m], pixels) for m in BANDS}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +11,14 @@ from tessera_cli.errors import UsageError
 from tessera_cli.models import hub
 from tessera_cli.models.load import spec_of
 from tessera_cli.models.model_config import ModelConfig
-from tessera_cli.models.registry import REGISTRY, available
+from tessera_cli.models.registry import REGISTRY, available, published, spec_named
 from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
 from tessera_cli.models.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER, Statistics
 
 if TYPE_CHECKING:
     from tessera_cli.models.checkpoint import Checkpoint
 
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+SUFFIXES = (".pt", ".pth", ".safetensors")
 _HEADS = ("s2_num_heads", "s1_num_heads")
 _STATISTICS: Mapping[str, Statistics] = {
     "v1.0": V1_0,
@@ -39,16 +37,8 @@ _UNRECORDED: Mapping[str, tuple[str, ...]] = {
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a file is for `describe_weights`: by its name, else by its first bytes."""
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError:
-        return False
-    header = int.from_bytes(start[:8], "little")  # of safetensors; in any text this is an astronomic number
-    return start[:4] == b"PK\x03\x04" or (start[8:9] == b"{" and header < path.stat().st_size)
+    """Whether a file is for `describe_weights`, by its name."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dict[str, Any]:
@@ -63,7 +53,7 @@ def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dic
     sizes = dataclasses.asdict(checkpoint.config)
     for key in unknown:
         sizes[key[:2]]["heads"] = None
-    published = _published(checkpoint.sha256)
+    known = published(checkpoint.sha256)
     note = "for demonstration only" if spec.demonstration_only else None
     return {
         "path": str(path),
@@ -71,8 +61,8 @@ def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dic
         "sha256": checkpoint.sha256,
         "model": spec.name,
         "family": checkpoint.family,
-        "name": published,
-        "published": published is not None,
+        "name": None if known is None else known.name,
+        "published": known is not None,
         "card": {"name": spec.name, "note": note} if checkpoint.card else None,
         "sizes": sizes,
         **_counts(checkpoint),
@@ -93,38 +83,29 @@ def released() -> list[dict[str, Any]]:
 
 def pull(name: str) -> dict[str, Any]:
     """The weights of a released model, downloaded if need be, and the SHA-256 that they were checked against."""
-    spec = REGISTRY.get(name)
-    if spec is None:
-        near = difflib.get_close_matches(name.lower(), available(), n=3)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise UsageError(f"{name}: there is no such model. {hint}Choose one of {', '.join(available())}.")
+    spec = spec_named(name)
     if spec.weights is None:
         raise UsageError(f"{name} has no weights. Choose one of {', '.join(available())}.")
-    if isinstance(spec.weights, HubFile):
-        path, sha256 = hub.fetch(spec.weights), spec.weights.sha256
-    else:
-        path, sha256 = hub.packaged(spec.weights), None
+    path = hub.fetch(spec.weights)
+    sha256 = spec.weights.sha256 if isinstance(spec.weights, HubFile) else None
     return {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": sha256}
 
 
 def _released(spec: ModelSpec) -> dict[str, Any]:
     weights = spec.weights
     assert weights is not None  # of every model that is offered
-    path: Path | None = None
+    path = hub.cached(weights)
+    origin: dict[str, Any] = {"url": None, "file": None, "sha256": None, "bytes": None}
     if isinstance(weights, HubFile):
-        path, origin = hub.cached(weights), {"url": weights.url, "file": weights.path, "sha256": weights.sha256}
-    else:
-        origin = {"url": None, "file": weights.name, "sha256": None}
-        with suppress(UsageError):
-            path = hub.packaged(weights)
-    size = weights.bytes if isinstance(weights, HubFile) else None
+        origin = {"url": weights.url, "file": weights.path, "sha256": weights.sha256, "bytes": weights.bytes}
+    if path is not None:
+        origin["bytes"] = path.stat().st_size
     return {
         "name": spec.name,
         "family": spec.family,
         **origin,
-        "bytes": path.stat().st_size if path else size,
         "cached": path is not None and isinstance(weights, HubFile),
-        "packaged": path is not None and isinstance(weights, PackagedFile),
+        "packaged": isinstance(weights, PackagedFile),
         "path": None if path is None else str(path),
     }
 
@@ -132,13 +113,12 @@ def _released(spec: ModelSpec) -> dict[str, Any]:
 def _read(path: Path, said: ModelConfig) -> tuple[Checkpoint, list[str]]:
     """The file, and the keys of heads that nobody knows: every tensor of a v1.1 file can be checked without them."""
     from tessera_cli.models import checkpoint
+    from tessera_cli.models.official import UnknownHeadsError
 
     try:
         return checkpoint.read(path, said), []
-    except UsageError as error:
+    except UnknownHeadsError:
         unknown = [key for key in _HEADS if key not in said]
-        if not unknown or unknown[0] not in str(error):
-            raise
         return checkpoint.read(path, ModelConfig({**said.values, **dict.fromkeys(unknown, 1)}, said.origin)), unknown
 
 
@@ -154,10 +134,3 @@ def _statistics(spec: ModelSpec) -> str | None:
     if spec.statistics is None:
         return None
     return next((name for name, known in _STATISTICS.items() if known == spec.statistics), "its own")
-
-
-def _published(sha256: str) -> str | None:
-    for spec in REGISTRY.values():
-        if isinstance(spec.weights, HubFile) and spec.weights.sha256 == sha256:
-            return spec.name
-    return None
