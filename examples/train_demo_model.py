@@ -46,7 +46,7 @@ class Pixels:
     def __init__(self, dpixels: DPixels) -> None:
         numbers = np.flatnonzero(dpixels.embeddable(min_s2=MIN_OBSERVATIONS, min_s1=MIN_OBSERVATIONS))
         sampler = V2_RULE.sampler(dpixels, V2_STUDENT, numbers, seed=0)
-        self.seen = {modality: sampler.see(modality, slice(None)) for modality in BANDS}
+        self.seen = {modality: sampler(modality, slice(None), 0) for modality in BANDS}
         self.count = len(numbers)
 
     def view(self, members: np.ndarray, length: int, rng: np.random.Generator) -> list[Tensor]:

@@ -59,7 +59,7 @@ class DPixels:
     """Ids of the scenes listed on the tile, holes included, in the order that decides overlaps."""
     holes: Mapping[str, str] = field(default_factory=dict)
     """Scene id -> why it could not be read."""
-    inputs: str = ""
+    input_digest: str = ""
     """Digest of what they were made from: equal inputs need no second reading."""
 
     @property
@@ -133,6 +133,6 @@ class DPixels:
             "preprocessing": self.preprocessing,
             "scenes": list(self.scenes),
             "holes": dict(self.holes),
-            "inputs": self.inputs,
+            "input_digest": self.input_digest,
         }
         return xr.Dataset(variables, coords=coords, attrs=attrs)

@@ -79,7 +79,7 @@ def encode(
         for chunk in _chunks(len(numbers), min(CHUNK, CHUNK_BYTES // (8 * model.encoder.config.width))):
             total = np.zeros((chunk.stop - chunk.start, model.representation), np.float32)
             for repeat in range(rule.repeats):
-                seen = {modality: sampler.see(modality, chunk, repeat) for modality in BANDS}
+                seen = {modality: sampler(modality, chunk, repeat) for modality in BANDS}
                 tokens += engine.embed(seen, values[chunk], report if repeat == rule.repeats - 1 else _silent)
                 total += values[chunk]
             values[chunk] = total / np.float32(rule.repeats)

@@ -135,7 +135,7 @@ class StoredInputs:
         return {"names": sorted(self.stores), "areas": _areas(self.tasks), "dpixels": paths}
 
     def digest(self, task: Task) -> str:
-        return self.stores[task.name].inputs
+        return self.stores[task.name].input_digest
 
     def read(self, task: Task, pixels: np.ndarray) -> DPixels:
         dpixels = self.stores[task.name].read()

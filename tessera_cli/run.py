@@ -107,7 +107,7 @@ class Run:
             counts=dpixels.counts if settings.format == "npy" else None,
             observations={sensor: Coverage.of(dates, window) for sensor, dates in dpixels.dates.items()},
             scenes=dpixels.scenes, holes=dpixels.holes, warnings=gap_warnings(dpixels), assets=assets,
-            input_digest=dpixels.inputs,
+            input_digest=dpixels.input_digest,
         )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def published(
     config |= options or {}
     file = folder / "checkpoint.pt"
     torch.save(reference.official_payload(family, config, tensors), file)
-    model = load_model(weights=file, said=ModelConfig(config), device="cpu").settled(source)
+    model = load_model(weights=file, model_config=ModelConfig(config), device="cpu").settled(source)
     return config, tensors, drawing_officially(model) if legacy else model
 
 

@@ -363,7 +363,7 @@ def test_own_files_without_more_are_as_their_family(tmp_path: Path, name: str) -
     path = whole_file(tmp_path, variant, own=True)
     assert read(path).dims is None
     own = load_model(path, device="cpu").spec
-    official = load_model(weights=saved(tmp_path, variant.payload()), said=variant.said, device="cpu").spec
+    official = load_model(weights=saved(tmp_path, variant.payload()), model_config=variant.said, device="cpu").spec
     assert own.statistics == official.statistics
     assert own.quantiser == official.quantiser
     assert own.default_dims == official.default_dims

@@ -52,7 +52,7 @@ def test_xarray_has_the_same_values_with_names() -> None:
         "preprocessing": "official",
         "scenes": [],
         "holes": {},
-        "inputs": "",
+        "input_digest": "",
     }
 
 

@@ -68,7 +68,7 @@ def cloudy(seed: int, shape: tuple[int, int], most: tuple[int, int, int] = (50, 
 def frames_drawn(pixels: DPixels, rule: Drawn, modality: Modality = "s2", repeat: int = 0, seed: int = 0) -> np.ndarray:
     """Frame numbers of all pixels, int64 (N, size)."""
     numbers = np.arange(pixels.requested.size)
-    seen = rule.sampler(pixels, V1_0, numbers, seed).see(modality, slice(0, len(numbers)), repeat)
+    seen = rule.sampler(pixels, V1_0, numbers, seed)(modality, slice(0, len(numbers)), repeat)
     return seen.frames.reshape(len(numbers), -1)
 
 
@@ -276,7 +276,7 @@ def test_repeats_are_averaged() -> None:
     for repeat in range(3):
         arguments: list[Any] = []
         for modality in BANDS:
-            seen = sampler.see(modality, slice(0, int(processed.sum())), repeat)
+            seen = sampler(modality, slice(0, int(processed.sum())), repeat)
             arguments += seen.sequences(np.arange(int(processed.sum())), rule.size(modality))
         each.append(model.encoder(*map(torch.from_numpy, arguments)).numpy())
     values = encode(pixels, model, processed, seed=8).values
@@ -321,7 +321,7 @@ def test_pixels_that_are_left_out() -> None:
     )  # fmt: skip
     assert not Drawn().encodes(none).any()
     assert Drawn(minimum=2, dummies=True).encodes(none).tolist() == [[True, False, True, False, False]]
-    seen = Drawn(4, 4, dummies=True).sampler(none, V1_0, np.array([0, 2]), 0).see("s1", slice(0, 2), 0)
+    seen = Drawn(4, 4, dummies=True).sampler(none, V1_0, np.array([0, 2]), 0)("s1", slice(0, 2), 0)
     values, days = seen.sequences(np.array([0, 1]), 4)
     assert (days == DUMMY_DOY).all()
     mean, std = np.array(V1_0.s1_asc_mean, np.float32), np.array(V1_0.s1_asc_std, np.float32)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -70,15 +72,26 @@ class Case:
         return found
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """The checkpoint of a full-size case, made from its recipe once."""
+    folder = tmp_path_factory.mktemp("fullsize")
+
+    @functools.cache
+    def make(case: Path) -> Path:
+        weights = folder / f"{case.parent.name}-{case.name}.pt"
+        golden_tools().make_checkpoint(str(case), str(weights))
+        return weights
+
+    return make
+
+
 @pytest.fixture(params=OUTPUTS, ids=lambda path: f"{path.parent.parent}-{path.stem}")
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+def case(request: pytest.FixtureRequest, made: Callable[[Path], Path]) -> Case:
     output = GOLDEN / request.param
     folder = output.parent.parent
     weights = folder / "checkpoint.pt"
-    if not weights.exists():
-        weights = tmp_path / "checkpoint.pt"
-        golden_tools().make_checkpoint(str(folder), str(weights))
-    return Case(folder, output, weights)
+    return Case(folder, output, weights if weights.exists() else made(folder))
 
 
 def golden_tools() -> ModuleType:
@@ -92,7 +105,9 @@ def golden_tools() -> ModuleType:
 
 def model_of(case: Case) -> Model:
     config = case.manifest["config"]
-    model = load_model(weights=case.weights, said=ModelConfig(config), device="cpu").settled(config.get("data_source"))
+    model = load_model(weights=case.weights, model_config=ModelConfig(config), device="cpu").settled(
+        config.get("data_source")
+    )
     if case.seed is None:
         return model
     assert isinstance(model.spec.observations, Drawn)

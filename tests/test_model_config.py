@@ -34,7 +34,7 @@ def file_of(folder: Path, variant: Variant) -> Path:
 def loaded(folder: Path, variant: Variant, **said: Any) -> Model:
     """The model of a file whose configuration is changed so."""
     values = {**variant.said.values, **said}
-    return load_model(weights=file_of(folder, variant), said=ModelConfig(values), device="cpu")
+    return load_model(weights=file_of(folder, variant), model_config=ModelConfig(values), device="cpu")
 
 
 def refused(folder: Path, variant: Variant, *words: str, **said: Any) -> None:
@@ -186,7 +186,7 @@ def test_bins(tmp_path: Path) -> None:
     assert bins(tmp_path, [16, 8, 32, 0, 24, 16]) == (8, 16, 24, 32)
     assert bins(tmp_path, [-8, 5, 5]) == (5,)
     path = file_of(tmp_path, NEW)
-    rule = load_model(weights=path, said=ModelConfig({"s2_num_heads": 2, "s1_num_heads": 2})).spec.observations
+    rule = load_model(weights=path, model_config=ModelConfig({"s2_num_heads": 2, "s1_num_heads": 2})).spec.observations
     assert isinstance(rule, Binned)
     assert rule.bins == tuple(range(8, 257, 8))
     for given in ([], [0], [-8, 0], "8,16", 8, None, {"8": 1}, [8, "16"], [8.0], [True], [None], [10**10]):
@@ -196,9 +196,11 @@ def test_bins(tmp_path: Path) -> None:
 def test_saved_values(tmp_path: Path) -> None:
     unequal = VARIANTS["v1.1-unequal"]  # gives 40 values
     heads = {"s2_num_heads": 2, "s1_num_heads": 4, "s2_num_layers": 2, "s1_num_layers": 1}
-    spec = load_model(weights=file_of(tmp_path, unequal), said=ModelConfig(heads)).spec
+    spec = load_model(weights=file_of(tmp_path, unequal), model_config=ModelConfig(heads)).spec
     assert (spec.dims, spec.default_dims) == ((40,), 40)
-    spec = load_model(weights=file_of(tmp_path, NEW), said=ModelConfig({"s2_num_heads": 2, "s1_num_heads": 2})).spec
+    spec = load_model(
+        weights=file_of(tmp_path, NEW), model_config=ModelConfig({"s2_num_heads": 2, "s1_num_heads": 2})
+    ).spec
     assert (spec.dims, spec.default_dims) == ((128,), 128)
     for saved_dims in (1, 28, 192):
         assert loaded(tmp_path, NEW, save_embedding_dim=saved_dims).spec.dims == (saved_dims,)
@@ -241,13 +243,13 @@ def test_draws(tmp_path: Path, variant: Variant) -> None:
 def test_the_configuration_of_a_released_model(small_v1_1: EncoderConfig) -> None:
     """Its weights are not needed to describe it."""
     said = ModelConfig({"save_embedding_dim": 64, "num_obs_checkpoints": [32], "data_source": "mpc"})
-    spec = describe_model("v1.1-mpc", said=said)
+    spec = describe_model("v1.1-mpc", model_config=said)
     assert (spec.dims, spec.name, spec.config) == ((64,), "v1.1-mpc", small_v1_1)
     rule = REGISTRY["v1.1-mpc"].observations
     assert isinstance(rule, Binned)
     assert spec.observations == dataclasses.replace(rule, bins=(32,))
     with pytest.raises(IdentityError, match=r"data_source is aws, but v1\.1-mpc was trained on mpc"):
-        describe_model("v1.1-mpc", said=ModelConfig({"data_source": "aws"}))
+        describe_model("v1.1-mpc", model_config=ModelConfig({"data_source": "aws"}))
 
 
 # --- the model's name -------------------------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ def test_a_model_name_checks_the_file(tmp_path: Path, name: str) -> None:
     for variant in (EARLY, QAT, NEW, STUDENT, TEACHER):
         path = file_of(tmp_path, variant)
         with pytest.raises(UsageError) as caught:
-            load_model(name, weights=path, said=variant.said)
+            load_model(name, weights=path, model_config=variant.said)
         assert caught.value.exit_code == 2
         message = str(caught.value)
         assert f"{path} is not a {name}: it is a {variant.family} and holds 2 layers of width 16, 2 heads" in message
@@ -276,7 +278,7 @@ def test_a_model_name_checks_the_file(tmp_path: Path, name: str) -> None:
 def test_a_model_name_checks_the_heads(tmp_path: Path, small_v1_1: EncoderConfig) -> None:
     said = ModelConfig({"s2_num_heads": 4, "s1_num_heads": 4})
     with pytest.raises(UsageError, match=r"holds 2 layers of width 16, 4 heads.* v1\.1-mpc has .* 16, 2 heads"):
-        load_model("v1.1-mpc", weights=file_of(tmp_path, NEW), said=said)
+        load_model("v1.1-mpc", weights=file_of(tmp_path, NEW), model_config=said)
 
 
 def test_v1_1_of_the_released_size(tmp_path: Path, small_v1_1: EncoderConfig, caplog: pytest.LogCaptureFixture) -> None:
@@ -293,16 +295,16 @@ def test_v1_1_of_the_released_size(tmp_path: Path, small_v1_1: EncoderConfig, ca
     assert (named.name, named.source, named.statistics) == ("v1.1-mpc", "mpc", V1_1["mpc"])
     for source in ("mpc", "aws"):
         said = ModelConfig({"data_source": source})
-        assert load_model(weights=path, said=said).spec == dataclasses.replace(
+        assert load_model(weights=path, model_config=said).spec == dataclasses.replace(
             named, name=f"v1.1-{source}", source=source, statistics=V1_1[source]
         )
-        assert load_model(f"v1.1-{source}", weights=path, said=said).spec.source == source
+        assert load_model(f"v1.1-{source}", weights=path, model_config=said).spec.source == source
         other = {"mpc": "aws", "aws": "mpc"}[source]
         with pytest.raises(IdentityError, match="data_source is") as caught:
-            load_model(f"v1.1-{other}", weights=path, said=said)
+            load_model(f"v1.1-{other}", weights=path, model_config=said)
         assert caught.value.exit_code == 5
     with pytest.raises(UsageError, match=r"data_source is .sentinelhub.*one of mpc, aws"):
-        load_model(weights=path, said=ModelConfig({"data_source": "sentinelhub"}))
+        load_model(weights=path, model_config=ModelConfig({"data_source": "sentinelhub"}))
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> ModelSpec:
@@ -321,7 +323,7 @@ def test_the_published_v1_1_knows_its_source(
     known = publish(monkeypatch, "v1.1-mpc", path)
     for name in (None, "v1.1-mpc"):
         for said in (ModelConfig(), ModelConfig({"data_source": "mpc"})):
-            model = load_model(name, weights=path, said=said)
+            model = load_model(name, weights=path, model_config=said)
             assert model.spec == known
             assert model.spec.weights == known.weights
     assert not caplog.messages
@@ -332,15 +334,15 @@ def test_the_published_v1_1_knows_its_source(
         with pytest.raises(IdentityError):
             Settings.checked(model, source, recorded=recorded)
     with pytest.raises(IdentityError, match=r"data_source is aws, but v1\.1-mpc was trained on mpc"):
-        load_model(weights=path, said=ModelConfig({"data_source": "aws"}))
+        load_model(weights=path, model_config=ModelConfig({"data_source": "aws"}))
     with pytest.raises(IdentityError, match=r"--model v1\.1-aws: data_source is aws, but v1\.1-mpc"):
         load_model("v1.1-aws", weights=path)
     with pytest.raises(UsageError, match=r"is the published v1\.1-mpc, which holds 2 layers of width 16, 2 heads"):
-        load_model(weights=path, said=ModelConfig({"s2_num_heads": 4, "s1_num_heads": 4}))
+        load_model(weights=path, model_config=ModelConfig({"s2_num_heads": 4, "s1_num_heads": 4}))
     monkeypatch.setattr(hub, "fetch", lambda file: path)
     assert load_model("v1.1-mpc").spec == known
     with pytest.raises(IdentityError):
-        load_model("v1.1-mpc", said=ModelConfig({"data_source": "aws"}))
+        load_model("v1.1-mpc", model_config=ModelConfig({"data_source": "aws"}))
 
 
 def test_the_released_v1_1_is_of_the_sizes_that_are_filled_in() -> None:
@@ -385,7 +387,7 @@ def test_the_source_settles_the_statistics(tmp_path: Path, v1_1: Model, source: 
         assert settings.source == source
         assert settings.dims == 128
         identity = settings.identity()
-        assert (identity["source"], identity["model"]) == (source, f"v1.1-{source}")
+        assert (identity["source"], identity["model"]) == (source, "v1.1-own")
         assert identity["model_config"]["source"] == source
     assert v1_1.spec.statistics is None
 

@@ -41,7 +41,7 @@ def tile(case: reference.Case, tmp_path: Path) -> Path:
 
 
 def test_through_the_library(case: reference.Case, weights: Path, tile: Path) -> None:
-    model = load_model(weights=weights, said=ModelConfig(case.config), device="cpu").settled(case.source)
+    model = load_model(weights=weights, model_config=ModelConfig(case.config), device="cpu").settled(case.source)
     if case.seed is not None:
         model = drawing_officially(model)
     dpixels = read_folder(tile)

@@ -108,7 +108,7 @@ def test_sequences_equal_the_reference_tokens(name: str) -> None:
     pixels = made_up(counts, seed=3)
     sampler = rule.sampler(pixels, statistics, np.arange(len(counts)), seed=0)
     for place, modality in enumerate(BANDS):
-        seen = sampler.see(modality, slice(0, len(counts)), 0)
+        seen = sampler(modality, slice(0, len(counts)), 0)
         for i in range(len(counts)):
             expected = reference.tokens(family, config, reference.arrays_of(pixels), 0, i, source)[place]
             if seen.bins[i] == 0:
@@ -131,7 +131,7 @@ def test_a_sampler_sees_any_part_of_its_pixels() -> None:
     numbers = np.array([3, 7, 8, 20, 21, 39])
     sampler = V2_RULE.sampler(pixels, V2_STUDENT, numbers, seed=0)
     for modality in BANDS:
-        whole, part = sampler.see(modality, slice(0, 6), 0), sampler.see(modality, slice(2, 5), 0)
+        whole, part = sampler(modality, slice(0, 6), 0), sampler(modality, slice(2, 5), 0)
         np.testing.assert_array_equal(part.pixels, numbers[2:5])
         np.testing.assert_array_equal(part.bins, whole.bins[2:5])
         np.testing.assert_array_equal(part.counts, whole.counts[2:5])

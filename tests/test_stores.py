@@ -69,7 +69,7 @@ def sample(
         preprocessing="official",
         scenes=("S2A_b", "S2A_a", "S1A_ö"),
         holes={"S2A_a": "B04 is absent (404)"},
-        inputs="0123abcd",
+        input_digest="0123abcd",
     )
     return dataclasses.replace(plain, **changes)
 
@@ -158,7 +158,7 @@ def test_a_store_gives_back_what_was_written(tmp_path: Path, frames: tuple[int, 
         {"requested": np.ones(TILE.shape, bool)},
         {"window": Window.from_name("20221201-20230430")},
         {"tile": Tile(32733, 100, -3)},
-        {"source": None, "scenes": (), "holes": {}, "inputs": ""},
+        {"source": None, "scenes": (), "holes": {}, "input_digest": ""},
     ],
 )
 def test_descriptions_come_back(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -493,7 +493,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "preprocessing": (attributes(preprocessing=None), "the attribute preprocessing is missing"),
     "scenes": (attributes(scenes="all"), "the attribute scenes is not a list"),
     "holes": (attributes(holes=["a"]), "the attribute holes is not a dict"),
-    "inputs": (attributes(inputs=None), "the attribute inputs is missing"),
+    "input digest": (attributes(input_digest=None), "the attribute input_digest is missing"),
     "sizes": (attributes(sizes=None), "the attribute sizes is missing"),
     "date before": (valued("s2_time", 0, 0), "s2 has frames outside"),
     "date after": (valued("s1_desc_time", 0, 40000), "s1_desc has frames outside"),
@@ -572,7 +572,7 @@ def test_golden_folders_are_read_as_they_are(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.s1_desc, raw["sar_descending"])
         np.testing.assert_array_equal(found.s1_desc_doy, raw["sar_descending_doy"])
         copy = write_folder(tmp_path / folder.parents[2].name / folder.parents[1].name, found)
-        assert_same(read_folder(copy), dataclasses.replace(found, tile=read_folder(copy).tile), but=("inputs",))
+        assert_same(read_folder(copy), dataclasses.replace(found, tile=read_folder(copy).tile), but=("input_digest",))
         for name, due in raw.items():
             again = np.load(copy / f"{name}.npy")
             assert again.dtype == {"bands": "u2", "masks": "u1", "doys": "u2"}.get(name, "i2")
@@ -592,7 +592,7 @@ def test_a_folder_of_one_of_our_tiles(tmp_path: Path, frames: tuple[int, int, in
     for name in kept:
         np.testing.assert_array_equal(getattr(found, name), getattr(due, name), err_msg=name)
     again = read_folder(write_folder(tmp_path / "again", found))
-    assert_same(again, found, but=("inputs",))
+    assert_same(again, found, but=("input_digest",))
     assert {name: data for name, data in tree(path).items() if name != "roi.tiff"} == {
         name: data for name, data in tree(tmp_path / "again" / NAME).items() if name != "roi.tiff"
     }
@@ -678,7 +678,7 @@ def test_roi_without_a_place(folder: Path, options: dict[str, Any]) -> None:
     assert (found.tile.crs, found.tile.transform) == (None, None)
     assert found.requested.sum() == 6
     again = read_folder(write_folder(folder / "again", found))
-    assert_same(again, found, but=("inputs",))
+    assert_same(again, found, but=("input_digest",))
 
 
 def test_no_roi_means_all_pixels(folder: Path) -> None:
@@ -689,12 +689,12 @@ def test_no_roi_means_all_pixels(folder: Path) -> None:
 
 
 def test_inputs_tell_whether_a_folder_was_changed(folder: Path) -> None:
-    first = read_folder(folder).inputs
-    assert find_stores([folder])[0].inputs == first
+    first = read_folder(folder).input_digest
+    assert find_stores([folder])[0].input_digest == first
     os.utime(folder / "doys.npy", ns=(1, 1))
-    second = read_folder(folder).inputs
+    second = read_folder(folder).input_digest
     (folder / "roi.tiff").unlink()
-    assert len({first, second, read_folder(folder).inputs}) == 3
+    assert len({first, second, read_folder(folder).input_digest}) == 3
 
 
 def saved(name: str, array: np.ndarray) -> Callable[[Path], None]:
@@ -825,11 +825,11 @@ def test_a_mixed_folder(tmp_path: Path, dpixels: DPixels, official: DPixels, wri
     assert [stored.name for stored in found] == ["utm31n_c0111_r1098_2023", NAME, "x0_y0_x9_y6"]
     one = found[1]
     assert (one.path, one.tile, one.window, one.source) == (tmp_path / f"{NAME}.zarr", TILE, dpixels.window, "mpc")
-    assert (one.preprocessing, one.inputs) == ("official", dpixels.inputs)
+    assert (one.preprocessing, one.input_digest) == ("official", dpixels.input_digest)
     for stored, due in zip(found, (west, dpixels, official), strict=True):
         np.testing.assert_array_equal(stored.pixels, due.requested)
         assert stored.pixels.dtype == bool
-        assert_same(pickle.loads(pickle.dumps(stored)).read(), due, but=("inputs",) if due is official else ())
+        assert_same(pickle.loads(pickle.dumps(stored)).read(), due, but=("input_digest",) if due is official else ())
     foreign = found[2]
     assert (foreign.tile, foreign.window, foreign.source) == (official.tile, None, None)
 

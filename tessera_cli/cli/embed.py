@@ -80,7 +80,7 @@ def embed(
 
     cores = threads or config.threads()
     loaded = load_model(
-        model, weights=weights, said=read_model_config(model_config), device=device, precision=precision
+        model, weights=weights, model_config=read_model_config(model_config), device=device, precision=precision
     )
     wanted: Mapping[str, Any] = {
         "force_source": force_source, "dims": dims, "dtype": dtype, "format": format, "min_s2": min_s2,

@@ -55,7 +55,7 @@ def read_dpixels(
         s1_asc=ascending[0], s1_asc_dates=ascending[1],
         s1_desc=descending[0], s1_desc_dates=descending[1],
         requested=pixels, source=scenes.source.name, preprocessing=PREPROCESSING,
-        scenes=tuple(scene.id for scene in scenes.scenes), holes=holes, inputs=scenes.digest,
+        scenes=tuple(scene.id for scene in scenes.scenes), holes=holes, input_digest=scenes.digest,
     )  # fmt: skip
 
 

@@ -51,10 +51,10 @@ class Checkpoint:
     """Empty for official files."""
 
 
-def read(path: Path, said: ModelConfig = ModelConfig()) -> Checkpoint:  # noqa: B008 - frozen
+def read(path: Path, model_config: ModelConfig = ModelConfig()) -> Checkpoint:  # noqa: B008 - frozen
     """Read an official checkpoint of any family or a safetensors file of ours.
 
-    `said` supplies what official v1.x files do not record; where it contradicts an official file, that is a UsageError.
+    `model_config` supplies what official v1.x files do not record; a contradiction to such a file is a UsageError.
     """
     try:
         with path.open("rb") as file:
@@ -64,7 +64,7 @@ def read(path: Path, said: ModelConfig = ModelConfig()) -> Checkpoint:  # noqa: 
     except OSError as error:
         raise UsageError(f"{path}: the weights file cannot be read ({error.strerror}). Check the path.") from error
     if start[:2] == b"PK":
-        official = read_official(path, said)
+        official = read_official(path, model_config)
         encoder = _assemble(path, official.config, official.tensors)
         return Checkpoint(path, sha256, official.family, official.config, official.dims, encoder)
     if start[8:9] == b"{":

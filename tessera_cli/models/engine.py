@@ -125,7 +125,12 @@ class Engine:
         return total + sum(int((o.bins == 0).sum()) for o in seen.values())
 
     def _map(self, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-        return self._pool.map(function, items) if self._pool else map(function, items)
+        try:
+            yield from self._pool.map(function, items) if self._pool else map(function, items)
+        except RuntimeError as error:  # what torch says when the machine's own memory is used up
+            if "DefaultCPUAllocator" in str(error):
+                raise MemoryError("the encoder needs more") from error
+            raise
 
     def _batches(self, modality: Modality, seen: Observations, out: np.ndarray) -> Iterator[_Batch]:
         """Longest sequences first, so that the last batches to finish are small ones."""

@@ -66,38 +66,38 @@ def _dims(family: Family, config: EncoderConfig) -> tuple[int, ...]:
     return (min(V1_1_SAVED, config.representation),) if family == "v1.1" else (config.representation,)
 
 
-def configured(spec: ModelSpec, said: ModelConfig) -> ModelSpec:
+def configured(spec: ModelSpec, model_config: ModelConfig) -> ModelSpec:
     """The model as a user's configuration has it: what was observed, what is stored, whose d-pixels."""
     rule = spec.observations
     if isinstance(rule, Drawn):
         rule = dataclasses.replace(
             rule,
-            s2=said.integer("sample_size_s2", rule.s2, most=LONGEST),
-            s1=said.integer("sample_size_s1", rule.s1, most=LONGEST),
-            repeats=said.integer("repeat_times", rule.repeats, most=LONGEST),
-            minimum=said.integer("min_valid_timesteps", rule.minimum, least=0),
-            batch=said.integer("batch_size", rule.batch),
+            s2=model_config.integer("sample_size_s2", rule.s2, most=LONGEST),
+            s1=model_config.integer("sample_size_s1", rule.s1, most=LONGEST),
+            repeats=model_config.integer("repeat_times", rule.repeats, most=LONGEST),
+            minimum=model_config.integer("min_valid_timesteps", rule.minimum, least=0),
+            batch=model_config.integer("batch_size", rule.batch),
         )
         return dataclasses.replace(spec, observations=rule)
     if spec.family != "v1.1" or not isinstance(rule, Binned) or spec.config is None:
         return spec
     for key, only in (("use_s2", True), ("use_s1", True), ("split_s1_modalities", False)):
-        if said.switch(key, only) is not only:
-            raise UsageError(f"{said.origin}: {key} must be {str(only).lower()}, as in all released models.")
-    saved = said.integer("save_embedding_dim", spec.default_dims)
+        if model_config.switch(key, only) is not only:
+            raise UsageError(f"{model_config.origin}: {key} must be {str(only).lower()}, as in all released models.")
+    saved = model_config.integer("save_embedding_dim", spec.default_dims)
     if saved > spec.config.representation:
         raise UsageError(
-            f"{said.origin}: save_embedding_dim is {saved}, but the model gives {spec.config.representation} values."
+            f"{model_config.origin}: save_embedding_dim is {saved}, but there are {spec.config.representation} values."
         )
     return _of_source(
         dataclasses.replace(
             spec,
             dims=(saved,),
-            observations=dataclasses.replace(rule, bins=said.integers("num_obs_checkpoints", rule.bins)),
-            use_ascending=not said.switch("disable_s1_ascending", not spec.use_ascending),
+            observations=dataclasses.replace(rule, bins=model_config.integers("num_obs_checkpoints", rule.bins)),
+            use_ascending=not model_config.switch("disable_s1_ascending", not spec.use_ascending),
         ),
-        said.choice("data_source", None, tuple(V1_1)),
-        said.origin,
+        model_config.choice("data_source", None, tuple(V1_1)),
+        model_config.origin,
     )
 
 

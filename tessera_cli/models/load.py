@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NOTHING_SAID = ModelConfig()
+NO_CONFIG = ModelConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,17 +71,17 @@ def load_model(
     model: str | Path | None = None,
     *,
     weights: Path | None = None,
-    said: ModelConfig = NOTHING_SAID,
+    model_config: ModelConfig = NO_CONFIG,
     device: str = "auto",
     precision: str = "auto",
 ) -> Model:
     """A model by name, by the path of our own .safetensors (or a folder with one), or from an official checkpoint.
 
-    With `weights` the family and the sizes come from that file, and a `model` name only checks them; `said` supplies
-    what the file does not record. The device `auto` is the first GPU where there is one, else the CPU; for
+    With `weights` the family and the sizes come from that file, and a `model` name only checks them; `model_config`
+    supplies what the file does not record. The device `auto` is the first GPU where there is one, else the CPU; for
     `precision` see `models/precision.py`.
     """
-    loaded = _loaded(model, weights, said)
+    loaded = _loaded(model, weights, model_config)
     if loaded.spec.demonstration_only:
         logger.warning("Model %s is for demonstration only: %s.", loaded.name, _reservation(loaded.spec))
     if loaded.encoder is None:
@@ -95,15 +95,15 @@ def load_model(
 
 
 def describe_model(
-    model: str | Path | None = None, weights: Path | None = None, said: ModelConfig = NOTHING_SAID
+    model: str | Path | None = None, weights: Path | None = None, model_config: ModelConfig = NO_CONFIG
 ) -> ModelSpec:
     """What `load_model` would load. The weights of a released model are not touched; a file is read."""
     if weights is None and not _is_path(model):
-        return configured(spec_named(str(model or DEFAULT_MODEL)), said)
-    return _loaded(model, weights, said).spec
+        return configured(spec_named(str(model or DEFAULT_MODEL)), model_config)
+    return _loaded(model, weights, model_config).spec
 
 
-def spec_of(checkpoint: Checkpoint, said: ModelConfig = NOTHING_SAID) -> ModelSpec:
+def spec_of(checkpoint: Checkpoint, model_config: ModelConfig = NO_CONFIG) -> ModelSpec:
     """What a file is: one of our own says so in its card, an official one is known by its sizes and its SHA-256."""
     family, config = checkpoint.family, checkpoint.config
     dims = {} if checkpoint.dims is None else {"dims": checkpoint.dims}
@@ -113,28 +113,28 @@ def spec_of(checkpoint: Checkpoint, said: ModelConfig = NOTHING_SAID) -> ModelSp
             statistics=_card_statistics(checkpoint),
             demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
         )  # fmt: skip
-        return configured(spec, said)
+        return configured(spec, model_config)
     if (known := published(checkpoint.sha256)) is not None:
         if known.config != config:
             raise UsageError(
-                f"{said.origin}: {checkpoint.path} is the published {known.name}, which holds "
+                f"{model_config.origin}: {checkpoint.path} is the published {known.name}, which holds "
                 f"{_sizes(known.config)}. Leave out sizes that differ."
             )
-        return configured(known, said)
+        return configured(known, model_config)
     alike = [spec for spec in REGISTRY.values() if isinstance(spec.weights, HubFile) and spec.config == config]
     if len(alike) == 1:
         _warn_if_unpublished(checkpoint.path, checkpoint.sha256, alike[0])
-        return configured(family_spec(family, alike[0].name, config, **dims), said)
+        return configured(family_spec(family, alike[0].name, config, **dims), model_config)
     name = family if alike else f"{family}-own"  # the size of both v1.1 models: whose it is has yet to be said
-    return configured(family_spec(family, name, config, **dims), said)
+    return configured(family_spec(family, name, config, **dims), model_config)
 
 
-def _loaded(model: str | Path | None, weights: Path | None, said: ModelConfig) -> Model:
+def _loaded(model: str | Path | None, weights: Path | None, model_config: ModelConfig) -> Model:
     if weights is not None:
-        return _from_weights(weights, None if model is None else str(model), said)
+        return _from_weights(weights, None if model is None else str(model), model_config)
     if model is not None and _is_path(model):
-        return _own(Path(model), said)
-    return _released(spec_named(str(model or DEFAULT_MODEL)), said)
+        return _own(Path(model), model_config)
+    return _released(spec_named(str(model or DEFAULT_MODEL)), model_config)
 
 
 def _is_path(model: str | Path | None) -> bool:
@@ -144,20 +144,20 @@ def _is_path(model: str | Path | None) -> bool:
     return Path(model).exists() or Path(model).suffix == ".safetensors"
 
 
-def _released(spec: ModelSpec, said: ModelConfig) -> Model:
+def _released(spec: ModelSpec, model_config: ModelConfig) -> Model:
     if spec.weights is None:
         return Model(spec, None, "")
-    checkpoint = _read(hub.fetch(spec.weights), said)
+    checkpoint = _read(hub.fetch(spec.weights), model_config)
     _check_kind(checkpoint, spec)
-    return Model(configured(spec, said), checkpoint.encoder, checkpoint.sha256)
+    return Model(configured(spec, model_config), checkpoint.encoder, checkpoint.sha256)
 
 
-def _from_weights(path: Path, name: str | None, said: ModelConfig) -> Model:
+def _from_weights(path: Path, name: str | None, model_config: ModelConfig) -> Model:
     asked = None if name is None else spec_named(name)
     if asked and not isinstance(asked.weights, HubFile):
         raise UsageError(f"--model {name} takes no --weights. Leave one of the two out.")
-    checkpoint = _read(path, said)
-    spec = spec_of(checkpoint, said)
+    checkpoint = _read(path, model_config)
+    spec = spec_of(checkpoint, model_config)
     if asked:
         _check_kind(checkpoint, asked)
         if asked.source is not None:  # v1.1-mpc and v1.1-aws differ in nothing that the file shows
@@ -166,11 +166,11 @@ def _from_weights(path: Path, name: str | None, said: ModelConfig) -> Model:
     return Model(spec, checkpoint.encoder, checkpoint.sha256)
 
 
-def _own(path: Path, said: ModelConfig) -> Model:
-    checkpoint = _read(_safetensors_in(path), said)
+def _own(path: Path, model_config: ModelConfig) -> Model:
+    checkpoint = _read(_safetensors_in(path), model_config)
     if not checkpoint.card:
         raise UsageError(f"{checkpoint.path} is an official checkpoint. Give it with --weights instead of --model.")
-    return Model(spec_of(checkpoint, said), checkpoint.encoder, checkpoint.sha256)
+    return Model(spec_of(checkpoint, model_config), checkpoint.encoder, checkpoint.sha256)
 
 
 def _check_kind(checkpoint: Checkpoint, spec: ModelSpec) -> None:
@@ -236,10 +236,10 @@ def _sizes(config: EncoderConfig | None) -> str:
     return f"{both}{qk_norm}{final_norm}, fusion {config.fusion}, {config.representation} values"
 
 
-def _read(path: Path, said: ModelConfig) -> Checkpoint:
+def _read(path: Path, model_config: ModelConfig) -> Checkpoint:
     from tessera_cli.models import checkpoint
 
-    return checkpoint.read(path, said)
+    return checkpoint.read(path, model_config)
 
 
 def _device(name: str) -> torch.device:

@@ -61,21 +61,21 @@ class OfficialFile:
     """float32, by our names."""
 
 
-def read_official(path: Path, said: ModelConfig) -> OfficialFile:
-    """Read a checkpoint. `said` supplies what v1.x files lack. UsageError for anything that is not whole."""
+def read_official(path: Path, model_config: ModelConfig) -> OfficialFile:
+    """Read a checkpoint. `model_config` supplies what v1.x files lack. UsageError for anything that is not whole."""
     payload = load_payload(path)
     dims: tuple[int, ...] | None = None
     if "encoder_state_dict" in payload:
         family: Family = "v2-teacher"
         tensors, arch = _parts(path, payload, "encoder_state_dict", "arch")
-        config = _teacher_config(path, arch, said)
+        config = _teacher_config(path, arch, model_config)
     elif "model_state" in payload or "model_state_dict" in payload:
         family, tensors = _v1_tensors(path, payload)
-        config = _v1_config(path, family, tensors, said)
+        config = _v1_config(path, family, tensors, model_config)
     elif "model" in payload:
         family = "v2-student"
         tensors, args = _parts(path, payload, "model", "args")
-        config = _student_config(path, args, said)
+        config = _student_config(path, args, model_config)
         dims = _dims(path, args, config.representation)
     else:
         raise UsageError(
@@ -117,18 +117,18 @@ def _parts(path: Path, payload: Payload, tensors: str, sizes: str) -> tuple[dict
 # --- v2: the file says everything -------------------------------------------------------------------------------------
 
 
-def _student_config(path: Path, args: Mapping[Any, Any], said: ModelConfig) -> EncoderConfig:
+def _student_config(path: Path, args: Mapping[Any, Any], model_config: ModelConfig) -> EncoderConfig:
     """Sizes that `args` lacks are those of the small model, as in the official loader."""
     small = (SMALL.latent, SMALL.s2.layers, SMALL.s2.heads, SMALL.s2.feedforward, SMALL.representation)
-    latent, layers, heads, feedforward, representation = _sizes(path, "args", args, small, said)
-    qk_norm = _switch(path, "args", args, "enable_qk_norm", False, said)
+    latent, layers, heads, feedforward, representation = _sizes(path, "args", args, small, model_config)
+    qk_norm = _switch(path, "args", args, "enable_qk_norm", False, model_config)
     config = EncoderConfig.of(latent, layers, heads, feedforward, representation=representation, qk_norm=qk_norm)
     return _with_whole_heads(path, config)
 
 
-def _teacher_config(path: Path, arch: Mapping[Any, Any], said: ModelConfig) -> EncoderConfig:
-    latent, layers, heads, feedforward, representation = _sizes(path, "arch", arch, (None,) * 5, said)
-    final_norm = _switch(path, "arch", arch, "final_layernorm", True, said)
+def _teacher_config(path: Path, arch: Mapping[Any, Any], model_config: ModelConfig) -> EncoderConfig:
+    latent, layers, heads, feedforward, representation = _sizes(path, "arch", arch, (None,) * 5, model_config)
+    final_norm = _switch(path, "arch", arch, "final_layernorm", True, model_config)
     config = EncoderConfig.of(
         latent, layers, heads, feedforward, representation=representation, final_norm=final_norm, **PARTS["v2-teacher"]
     )
@@ -136,7 +136,7 @@ def _teacher_config(path: Path, arch: Mapping[Any, Any], said: ModelConfig) -> E
 
 
 def _sizes(
-    path: Path, part: str, given: Mapping[Any, Any], defaults: tuple[int | None, ...], said: ModelConfig
+    path: Path, part: str, given: Mapping[Any, Any], defaults: tuple[int | None, ...], model_config: ModelConfig
 ) -> list[int]:
     sizes = []
     for name, default in zip(_SIZES, defaults, strict=True):
@@ -145,16 +145,18 @@ def _sizes(
             raise UsageError(
                 f"{path}: {part}.{name} is {str(size)[:40]!r}, not a positive integer. Get the file again."
             )
-        said.agree(name, size)
+        model_config.agree(name, size)
         sizes.append(size)
     return sizes
 
 
-def _switch(path: Path, part: str, given: Mapping[Any, Any], name: str, default: bool, said: ModelConfig) -> bool:
+def _switch(
+    path: Path, part: str, given: Mapping[Any, Any], name: str, default: bool, model_config: ModelConfig
+) -> bool:
     value = given.get(name, default)
     if type(value) is not bool:
         raise UsageError(f"{path}: {part}.{name} is {str(value)[:40]!r}, neither true nor false. Get the file again.")
-    said.agree(name, value)
+    model_config.agree(name, value)
     return value
 
 
@@ -211,7 +213,7 @@ def _without_trainings_own(path: Path, named: Mapping[Any, Any]) -> dict[Any, An
     return encoder
 
 
-def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], said: ModelConfig) -> EncoderConfig:
+def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_config: ModelConfig) -> EncoderConfig:
     def rows(name: str) -> int:
         return _size(path, tensors, name, 0)
 
@@ -228,7 +230,7 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], said: 
         for modality in BANDS
     }
     if sizes["s2"][0] != sizes["s1"][0]:
-        _check_unequal_depths(path, family, sizes["s2"][0], sizes["s1"][0], said)
+        _check_unequal_depths(path, family, sizes["s2"][0], sizes["s1"][0], model_config)
     if family != "v1.1":  # both transformers are of one size
         sizes["s1"] = sizes["s2"]
     known: dict[str, Any] = {
@@ -237,27 +239,27 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], said: 
         "representation": rows(last),
         "hidden": rows("dim_reducer.0.weight") if family == "v1.1" else None,
     }
-    said.agree("latent_dim", width // 4)
-    said.agree("fusion_method", known["fusion"])
+    model_config.agree("latent_dim", width // 4)
+    model_config.agree("fusion_method", known["fusion"])
     if family == "v1.1":
-        said.agree("representation_dim", known["representation"])
+        model_config.agree("representation_dim", known["representation"])
     stacks = {}
     for modality, (layers, feedforward) in sizes.items():
         prefix = f"{modality}_" if family == "v1.1" else ""
-        said.agree(f"{prefix}num_layers", layers)
-        said.agree(f"{prefix}dim_feedforward", feedforward)
+        model_config.agree(f"{prefix}num_layers", layers)
+        model_config.agree(f"{prefix}dim_feedforward", feedforward)
         if family == "v1.1":
-            heads = said.integer(f"{prefix}num_heads", 1) if f"{prefix}num_heads" in said else 0
+            heads = model_config.integer(f"{prefix}num_heads", 1) if f"{prefix}num_heads" in model_config else 0
         else:
-            heads = said.integer("nhead", _V1_0_HEADS[family])
+            heads = model_config.integer("nhead", _V1_0_HEADS[family])
         stacks[modality] = Stack(layers, heads, feedforward)
     config = EncoderConfig(width // 4, stacks["s2"], stacks["s1"], **known)
     return _with_whole_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
 
 
-def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, said: ModelConfig) -> None:
+def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_config: ModelConfig) -> None:
     """One sensor's last layers may be lost. Only v1.1 encoders can be meant so, and then the configuration says it."""
-    if family == "v1.1" and "s2_num_layers" in said and "s1_num_layers" in said:
+    if family == "v1.1" and "s2_num_layers" in model_config and "s1_num_layers" in model_config:
         return
     shorter = "s1" if s1 < s2 else "s2"
     lost = f"{shorter}_backbone.transformer_encoder.layers.{min(s2, s1)}"

@@ -55,7 +55,7 @@ class ModelSpec:
     weights: HubFile | PackagedFile | None = None
     """None: there are none, or the user brought a file of their own."""
     statistics: Statistics | None = V2_STUDENT
-    """None: they depend on the source, and nobody has said it yet (`families.settled`)."""
+    """None: they depend on the source, and nobody has model_config it yet (`families.settled`)."""
     observations: ObservationRule = V2_RULE
     quantiser: Quantiser | None = "v2"
     """None: the embeddings are float32 only."""

@@ -47,9 +47,9 @@ def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dic
     `sizes` hold null for the heads of a v1.1 file that nobody knows; `not_recorded` lists by their official keys what
     the file cannot say: `model_config` can, else the values of the released models apply where there are any.
     """
-    said = model_config or ModelConfig()
-    checkpoint, unknown = _read(path, said)
-    spec = spec_of(checkpoint, said)
+    model_config = model_config or ModelConfig()
+    checkpoint, unknown = _read(path, model_config)
+    spec = spec_of(checkpoint, model_config)
     sizes = dataclasses.asdict(checkpoint.config)
     for key in unknown:
         sizes[key[:2]]["heads"] = None
@@ -110,16 +110,18 @@ def _released(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, said: ModelConfig) -> tuple[Checkpoint, list[str]]:
+def _read(path: Path, model_config: ModelConfig) -> tuple[Checkpoint, list[str]]:
     """The file, and the keys of heads that nobody knows: every tensor of a v1.1 file can be checked without them."""
     from tessera_cli.models import checkpoint
     from tessera_cli.models.official import UnknownHeadsError
 
     try:
-        return checkpoint.read(path, said), []
+        return checkpoint.read(path, model_config), []
     except UnknownHeadsError:
-        unknown = [key for key in _HEADS if key not in said]
-        return checkpoint.read(path, ModelConfig({**said.values, **dict.fromkeys(unknown, 1)}, said.origin)), unknown
+        unknown = [key for key in _HEADS if key not in model_config]
+        return checkpoint.read(
+            path, ModelConfig({**model_config.values, **dict.fromkeys(unknown, 1)}, model_config.origin)
+        ), unknown
 
 
 def _counts(checkpoint: Checkpoint) -> dict[str, int]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tessera_cli.sampling.observations import Observations
-from tessera_cli.sampling.streams import Modality, Streams, streams
+from tessera_cli.sampling.observations import Observations, Sampler
+from tessera_cli.sampling.streams import Modality, streams
 
 if TYPE_CHECKING:
     from tessera_cli.dpixel import DPixels
@@ -103,22 +103,16 @@ class Binned:
         t_s2, t_s1 = self.bin_of(np.ceil([s2, s1])).tolist()
         return t_s2, t_s1
 
-    def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> BinnedSampler:
-        return BinnedSampler(self, streams(dpixels, statistics), pixels)
+    def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> Sampler:
+        found, pattern = streams(dpixels, statistics), _PATTERNS[self.fillers]
+
+        def see(modality: Modality, part: slice, repeat: int) -> Observations:
+            return Observations.valid(found[modality], pixels[part], self.bin_of, pattern)
+
+        return see
 
     def to_dict(self) -> dict[str, Any]:
         return {"fillers": self.fillers, "bins": list(self.bins)}
-
-
-@dataclass(frozen=True, eq=False)
-class BinnedSampler:
-    rule: Binned
-    streams: Streams
-    pixels: np.ndarray
-
-    def see(self, modality: Modality, part: slice, repeat: int = 0) -> Observations:
-        pattern = _PATTERNS[self.rule.fillers]
-        return Observations.valid(self.streams[modality], self.pixels[part], self.rule.bin_of, pattern)
 
 
 V2_RULE = Binned("v2")

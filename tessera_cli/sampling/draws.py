@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tessera_cli.grid import pixel_positions
-from tessera_cli.sampling.observations import Observations
+from tessera_cli.sampling.observations import Observations, Sampler, listed
 from tessera_cli.sampling.streams import BANDS, Modality, Stream, Streams, streams
 
 if TYPE_CHECKING:
@@ -60,16 +60,32 @@ class Drawn:
     def lengths(self, s2: float, s1: float) -> tuple[int, int]:
         return self.s2, self.s1
 
-    def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> DrawnSampler:
+    def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> Sampler:
         found = streams(dpixels, statistics)
         if self.dummies:
             found["s1"] = tuple(_with_dummy(stream) for stream in found["s1"])
-        if self.legacy:  # the official code draws for the whole tile, whatever is asked for
-            every = np.flatnonzero(self.encodes(dpixels))
-            drawn = self._legacy_draws(found, every, seed)
-            asked = np.searchsorted(every, pixels)
-            return DrawnSampler(self, found, pixels, legacy={m: frames[:, asked] for m, frames in drawn.items()})
-        return DrawnSampler(self, found, pixels, keys=pixel_keys(seed, pixel_positions(dpixels.tile, pixels)))
+        return (self._legacy if self.legacy else self._own)(dpixels, found, pixels, seed)
+
+    def _own(self, dpixels: DPixels, found: Streams, pixels: np.ndarray, seed: int) -> Sampler:
+        every = pixel_keys(seed, pixel_positions(dpixels.tile, pixels))
+
+        def see(modality: Modality, part: slice, repeat: int) -> Observations:
+            keys = mix(every[part] ^ mix(np.uint64(2 * repeat + (modality == "s1")) + _GAMMA))
+            frames, starts, counts = listed(_candidates(found[modality], pixels[part]))
+            ranks = draw(keys, counts, self.size(modality))
+            return Observations.drawn(found[modality], pixels[part], frames[starts[:, None] + ranks])
+
+        return see
+
+    def _legacy(self, dpixels: DPixels, found: Streams, pixels: np.ndarray, seed: int) -> Sampler:
+        every = np.flatnonzero(self.encodes(dpixels))  # the official code draws for the whole tile, whatever is asked
+        drawn, asked = self._legacy_draws(found, every, seed), np.searchsorted(every, pixels)
+
+        def see(modality: Modality, part: slice, repeat: int) -> Observations:
+            frames = drawn[modality][repeat, asked[part]].astype(np.int64)
+            return Observations.drawn(found[modality], pixels[part], frames)
+
+        return see
 
     def size(self, modality: Modality) -> int:
         return self.s2 if modality == "s2" else self.s1
@@ -92,29 +108,6 @@ class Drawn:
     def to_dict(self) -> dict[str, Any]:
         found = dataclasses.asdict(self)
         return found if self.legacy else {name: value for name, value in found.items() if name != "batch"}
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnSampler:
-    rule: Drawn
-    streams: Streams
-    pixels: np.ndarray
-    keys: np.ndarray | None = None
-    """uint64 (N,)"""
-    legacy: dict[Modality, np.ndarray] | None = None
-
-    def see(self, modality: Modality, part: slice, repeat: int) -> Observations:
-        found, pixels = self.streams[modality], self.pixels[part]
-        if self.legacy is not None:
-            return Observations.drawn(found, pixels, self.legacy[modality][repeat, part].astype(np.int64))
-        assert self.keys is not None
-        keys = mix(self.keys[part] ^ mix(np.uint64(2 * repeat + (modality == "s1")) + _GAMMA))
-        valid = _candidates(found, pixels)
-        counts = valid.sum(axis=0, dtype=np.int64)
-        frames = np.nonzero(np.ascontiguousarray(valid.T))[1]
-        starts = np.cumsum(counts) - counts
-        ranks = draw(keys, counts, self.rule.size(modality))
-        return Observations.drawn(found, pixels, frames[starts[:, None] + ranks])
 
 
 def draw(keys: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:

@@ -29,17 +29,10 @@ class ObservationRule(Protocol):
         """The lengths of the two sequences that so many observations become; 0 for a sensor that saw nothing."""
 
     def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> Sampler:
-        """Ready to choose for the pixels with these flat numbers, int64 (N,), all of them in `encodes`."""
+        """What chooses for the pixels with these flat numbers, int64 (N,), all of them in `encodes`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that the choice depends on, as plain JSON."""
-
-
-class Sampler(Protocol):
-    """The observations of one tile's pixels, as a rule chooses them."""
-
-    def see(self, modality: Modality, part: slice, repeat: int) -> Observations:
-        """Those of the pixels in a part of the list that the sampler was made for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +65,8 @@ class Observations:
 
         `bin_of` maps counts to the lengths of sequences.
         """
-        valid = np.concatenate([stream.valid[:, pixels] for stream in streams])
-        counts = valid.sum(axis=0, dtype=np.int64)
-        frames = np.nonzero(np.ascontiguousarray(valid.T))[1]
-        return cls(streams, pixels, frames, np.cumsum(counts) - counts, counts, bin_of(counts), pattern)
+        frames, starts, counts = listed(np.concatenate([stream.valid[:, pixels] for stream in streams]))
+        return cls(streams, pixels, frames, starts, counts, bin_of(counts), pattern)
 
     @classmethod
     def drawn(cls, streams: tuple[Stream, ...], pixels: np.ndarray, frames: np.ndarray) -> Observations:
@@ -111,5 +102,15 @@ class Observations:
         return values_BTC, doy_BT
 
 
+def listed(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """bool (T, N) -> the true frames' numbers, pixel after pixel; where each pixel begins; how many it has. int64."""
+    counts = valid.sum(axis=0, dtype=np.int64)
+    return np.nonzero(np.ascontiguousarray(valid.T))[1], np.cumsum(counts) - counts, counts
+
+
 def _as_they_are(count: int, bin: int) -> np.ndarray:
     return np.arange(bin)
+
+
+Sampler = Callable[[Modality, slice, int], Observations]
+"""One sensor's observations of a part of the pixels, as they are chosen for the n-th repeat."""

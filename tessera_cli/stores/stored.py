@@ -25,7 +25,7 @@ class Stored:
     preprocessing: str
     packed: bytes
     """The pixels asked for, as `pack_mask` makes it: a run may keep thousands of these."""
-    inputs: str
+    input_digest: str
     """Digest of what they were made from."""
     load: Callable[[Path], DPixels] = field(repr=False)
     """Reads a path of this kind."""

@@ -70,7 +70,7 @@ def describe_folder(path: Path) -> Stored:
     roi = _roi(path, (height, width))
     return Stored(
         path=path, tile=ForeignTile(path.absolute().name, (height, width), roi.crs, roi.transform), window=None,
-        source=None, preprocessing=PREPROCESSING, packed=pack_mask(roi.requested), inputs=_digest(path),
+        source=None, preprocessing=PREPROCESSING, packed=pack_mask(roi.requested), input_digest=_digest(path),
         load=read_folder,
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def read_folder(path: Path) -> DPixels:
         s2=_load(path / _S2.frames), s2_mask=(masks != 0).astype(np.uint8), s2_dates=_dates(path / _S2.days),
         s1_asc=_load(path / _ASC.frames), s1_asc_dates=_dates(path / _ASC.days),
         s1_desc=_load(path / _DESC.frames), s1_desc_dates=_dates(path / _DESC.days),
-        requested=stored.pixels, source=None, preprocessing=PREPROCESSING, inputs=stored.inputs,
+        requested=stored.pixels, source=None, preprocessing=PREPROCESSING, input_digest=stored.input_digest,
     )  # fmt: skip
 
 

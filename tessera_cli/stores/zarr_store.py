@@ -71,7 +71,7 @@ def write_store(folder: Path, dpixels: DPixels) -> Path:
                 "preprocessing": dpixels.preprocessing,
                 "scenes": list(dpixels.scenes),
                 "holes": dict(dpixels.holes),
-                "inputs": dpixels.inputs,
+                "input_digest": dpixels.input_digest,
                 "sizes": layout.sizes(part, layout.ARRAYS),
             }
         )
@@ -120,7 +120,8 @@ def read_store(path: Path) -> DPixels:
             tile=tile, window=window, **values,
             **{f"{sensor}_dates": numbers.astype("datetime64[D]") for sensor, numbers in days.items()},
             requested=stored.pixels, source=stored.source, preprocessing=stored.preprocessing,
-            scenes=tuple(_of(attributes, "scenes", list)), holes=_of(attributes, "holes", dict), inputs=stored.inputs,
+            scenes=tuple(_of(attributes, "scenes", list)), holes=_of(attributes, "holes", dict),
+            input_digest=stored.input_digest,
         )  # fmt: skip
 
 
@@ -159,7 +160,7 @@ def _describe(path: Path, attributes: Mapping[str, Any]) -> Stored:
             source=None if attributes.get("source") is None else _of(attributes, "source", str),
             preprocessing=_of(attributes, "preprocessing", str),
             packed=pack_mask(np.asarray(_get(_open(path), "roi", "uint8", tile.shape)[...]) != 0),
-            inputs=_of(attributes, "inputs", str), load=read_store,
+            input_digest=_of(attributes, "input_digest", str), load=read_store,
         )  # fmt: skip
 
 
