@@ -38,7 +38,7 @@ def describe(path: Path) -> Mapping[str, Any]:
 def _folder(path: Path) -> Mapping[str, Any]:
     run = read_json(path / RUN)
     if not isinstance(run, dict) or "identity" not in run:
-        raise UsageError(f"{path} is no output folder: it has no {RUN}. {EXPECTED}")
+        raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
     identity, note = run["identity"], run.get("note")
     folder = OutputFolder(path, identity)
     failures = folder.failures()

@@ -93,7 +93,7 @@ def _checks(path: Path) -> Iterator[Check]:
 def _folder(path: Path) -> Iterator[Check]:
     """Its lists, and every tile that a run asked for or that has a record."""
     if not (path / RUN).exists():
-        raise UsageError(f"{path} is no output folder: it has no {RUN}. {EXPECTED}")
+        raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
     folder = _opened(path)
     if not folder.identity:
         yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")

@@ -491,6 +491,19 @@ def test_out_of_memory_elsewhere_is_not_hidden(gpu: pytest.MonkeyPatch) -> None:
         encode(pixels, small("student"), all_of(pixels))
 
 
+def test_a_machine_without_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch raises a bare RuntimeError there, which would end the whole run as a bug."""
+    pixels = made_up(mixed(4, 50), seed=1)
+    _, _, model = student(tmp_path)
+
+    def broken(self: Encoder, *arguments: object) -> torch.Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr(Encoder, "encode_modality", broken)
+    with pytest.raises(MemoryError, match="the encoder needs more"):
+        encode(pixels, model, all_of(pixels), threads=2)
+
+
 def test_null_gives_band_means() -> None:
     pixels = made_up(np.array([[4, 2, 3], [0, 1, 0], [2, 0, 0]]), seed=9)
     values = encode(pixels, load_model("null"), all_of(pixels)).values

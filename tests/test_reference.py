@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,15 +21,6 @@ UNITS = GOLDEN / "units"
 TOLERANCE = 5e-5
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is absent")
-
-
-def golden_tools() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_tools", GOLDEN / "tools.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def encoder_tensors(payload: dict[str, Any]) -> dict[str, np.ndarray]:
