@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -53,6 +54,12 @@ def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             file.write(line.encode() + b"\n")
     write_bytes(path, buffer.getvalue())
+
+
+def sha256_of(path: Path) -> str:
+    """Of the file's bytes; OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_stale_parts(folder: Path, *, older_than: float = 86400.0) -> int:

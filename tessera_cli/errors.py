@@ -61,3 +61,9 @@ class TileError(TesseraError):
     """One tile cannot be finished; the others go on."""
 
     exit_code = 4
+
+
+def reason(error: BaseException) -> str:
+    """What another library's error says, as a part of one line of ours; its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(". ") if lines else type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tessera_cli.errors import CredentialsError, SourceRefusedError, SourceUnavailableError, TesseraError
+from tessera_cli.errors import CredentialsError, SourceRefusedError, SourceUnavailableError, TesseraError, reason
 
 if TYPE_CHECKING:
     from urllib3 import Retry
@@ -50,7 +50,6 @@ def error_for(status: int | None, url: str) -> TesseraError:
 
 def unreachable(url: str, error: Exception) -> TesseraError:
     """No answer at all."""
-    reason = str(error).splitlines()[0][:200]
     return SourceUnavailableError(
-        f"{url} cannot be reached: {reason}. Check the network and try again later, or give --catalog FILE."
+        f"{url} cannot be reached: {reason(error)}. Check the network and try again later, or give --catalog FILE."
     )

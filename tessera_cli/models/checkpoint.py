@@ -6,7 +6,6 @@ Anything else is a UsageError of one line. Nothing in a file is ever executed.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,13 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tessera_cli.atomic import write_bytes
+from tessera_cli.atomic import sha256_of, write_bytes
 from tessera_cli.errors import UsageError
 from tessera_cli.models.architecture import FUSIONS, POOLINGS, EncoderConfig, Stack
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import misfit, tensor_shapes
 from tessera_cli.models.model_config import ModelConfig
-from tessera_cli.models.official import read_official
+from tessera_cli.models.official import Contents, read_official
 from tessera_cli.models.spec import FAMILIES, Family
 
 CARD_KEY = "tessera"
@@ -59,18 +58,17 @@ def read(path: Path, model_config: ModelConfig = ModelConfig()) -> Checkpoint:  
     try:
         with path.open("rb") as file:
             start = file.read(256)
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
     except OSError as error:
         raise UsageError(f"{path}: the weights file cannot be read ({error.strerror}). Check the path.") from error
     if start[:2] == b"PK":
-        official = read_official(path, model_config)
-        encoder = _assemble(path, official.config, official.tensors)
-        return Checkpoint(path, sha256, official.family, official.config, official.dims, encoder)
-    if start[8:9] == b"{":
-        family, config, dims, card, tensors = _read_safetensors(path)
-        return Checkpoint(path, sha256, family, config, dims, _assemble(path, config, tensors), card)
-    raise UsageError(f"{path}: not a weights file: {_guess(start)}. Give a .pt or .safetensors file.")
+        found = read_official(path, model_config)
+    elif start[8:9] == b"{":
+        found = _read_safetensors(path)
+    else:
+        raise UsageError(f"{path}: not a weights file: {_guess(start)}. Give a .pt or .safetensors file.")
+    encoder = _assemble(path, found.config, found.tensors)
+    return Checkpoint(path, sha256, found.family, found.config, found.dims, encoder, found.card)
 
 
 def save_safetensors(path: Path, encoder: Encoder, card: Mapping[str, Any], *, half: bool = True) -> None:
@@ -107,9 +105,7 @@ def _owns_its_memory(tensor: Tensor) -> bool:
     return whole and tensor.data_ptr() % ALIGNMENT == 0
 
 
-def _read_safetensors(
-    path: Path,
-) -> tuple[Family, EncoderConfig, tuple[int, ...] | None, dict[str, Any], dict[str, Tensor]]:
+def _read_safetensors(path: Path) -> Contents:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = _card(path, (file.metadata() or {}).get(CARD_KEY))
@@ -127,7 +123,7 @@ def _read_safetensors(
                         f"{path}: tensor {name} is {part.get_dtype()}; F16 or F32 is needed. Export it again."
                     )
             tensors = {name: file.get_tensor(name).to(torch.float32) for name in names}
-            return card["family"], config, _card_dims(path, card, config), card, tensors
+            return Contents(card["family"], config, _card_dims(path, card, config), tensors, card)
     except (SafetensorError, OSError) as error:
         raise UsageError(
             f"{path}: truncated or damaged, not a whole safetensors file ({error}). Get it again."

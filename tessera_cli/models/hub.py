@@ -6,14 +6,14 @@ HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN mean what they mean to hugging
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import re
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError, UsageError
+from tessera_cli.atomic import sha256_of
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError, UsageError, reason
 from tessera_cli.models.download import download
 from tessera_cli.models.spec import HubFile, PackagedFile
 
@@ -44,7 +44,7 @@ def fetch(file: HubFile | PackagedFile) -> Path:
         return path
     path = cached(file) or _downloaded(file)
     expected = file.sha256 or _as_sha256(path.resolve().name)
-    sha256 = _sha256(path)
+    sha256 = sha256_of(path)
     if expected is not None and sha256 != expected:
         raise UsageError(
             f"{path}: this is not {file.path} as published (SHA-256 {sha256[:12]}…, expected {expected[:12]}…). "
@@ -123,7 +123,7 @@ def _complete(file: HubFile, url: str, partial: Path, size: int | None, expected
     kept = f", {there / 1e6:,.0f} MB of it are there" if there else ""
     logger.info("Downloading %s of %s (%s%s)", file.path, file.url, whole, kept)
     download(url, partial, headers=build_hf_headers(), size=size)
-    sha256 = _sha256(partial)
+    sha256 = sha256_of(partial)
     if expected is not None and sha256 != expected:
         partial.unlink()
         raise UsageError(_not_as_published(file, sha256, expected) + "It was deleted; try again.")
@@ -154,16 +154,14 @@ def _explained(file: HubFile, error: Exception) -> TesseraError:
     if any(isinstance(c, OfflineModeIsEnabled) for c in causes):
         return UsageError(f"{what}, and HF_HUB_OFFLINE forbids the download. {ways_out}")
     if any(isinstance(c, OSError) and _is_disk_error(c) for c in causes):
-        return UsageError(
-            f"{what}, and the cache cannot be used ({_first_line(error)}). Set HF_HOME to another folder."
-        )
+        return UsageError(f"{what}, and the cache cannot be used ({reason(error)}). Set HF_HOME to another folder.")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in _REFUSALS:
         return SourceRefusedError(
             f"{what}, and the hub does not give them out: HTTP {status}, {_REFUSALS[status]}. {_by_hand(file)}"
         )
     return SourceUnavailableError(
-        f"{what}, and the hub cannot be reached ({_first_line(error)}). Try again: what has arrived is kept. {ways_out}"
+        f"{what}, and the hub cannot be reached ({reason(error)}). Try again: what has arrived is kept. {ways_out}"
     )
 
 
@@ -171,15 +169,5 @@ def _is_disk_error(error: OSError) -> bool:
     return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)  # a socket has no file name
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _as_sha256(name: str) -> str | None:
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, reason
 from tessera_cli.models import hub
 from tessera_cli.models.architecture import EncoderConfig, Stack
 from tessera_cli.models.families import configured, family_spec, settled
@@ -253,6 +253,5 @@ def _device(name: str) -> torch.device:
             raise RuntimeError("only cpu and cuda can encode")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name} cannot be used here ({reason}). Try --device cpu.") from error
+        raise UsageError(f"--device {name} cannot be used here ({reason(error)}). Try --device cpu.") from error
     return device

@@ -15,7 +15,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class UnknownHeadsError(UsageError):
 
 
 @dataclass(frozen=True, eq=False)
-class OfficialFile:
+class Contents:
     """A checkpoint of which every tensor is accounted for."""
 
     family: Family
@@ -59,9 +59,11 @@ class OfficialFile:
     """Prefixes of the embedding that the file names (matryoshka_dims); None: those of its family."""
     tensors: dict[str, Tensor]
     """float32, by our names."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """Empty for official files."""
 
 
-def read_official(path: Path, model_config: ModelConfig) -> OfficialFile:
+def read_official(path: Path, model_config: ModelConfig) -> Contents:
     """Read a checkpoint. `model_config` supplies what v1.x files lack. UsageError for anything that is not whole."""
     payload = load_payload(path)
     dims: tuple[int, ...] | None = None
@@ -90,7 +92,7 @@ def read_official(path: Path, model_config: ModelConfig) -> OfficialFile:
             f"{problem}. Give a checkpoint as its authors saved it."
         )
     parts = {name: official_names(name, config) for name in tensor_shapes(config)}
-    return OfficialFile(family, config, dims, {ours: _joined(tensors, names) for ours, names in parts.items()})
+    return Contents(family, config, dims, {ours: _joined(tensors, names) for ours, names in parts.items()})
 
 
 def describe(config: EncoderConfig) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, reason
 
 Payload = Mapping[Any, Any]
 _ENCRYPTED, _FOLDER = 0x2041, 0x10
@@ -32,8 +32,7 @@ def load_payload(path: Path) -> Payload:
             "code when opened, so it was not. Give the checkpoint as published, or its tensors saved anew."
         ) from error
     except Exception as error:  # arbitrary bytes reach torch's reader here
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UsageError(f"{path}: damaged, PyTorch cannot read it ({reason}). Get the file again.") from error
+        raise UsageError(f"{path}: damaged, PyTorch cannot read it ({reason(error)}). Get the file again.") from error
     if not isinstance(payload, Mapping):
         raise UsageError(
             f"{path}: holds a {type(payload).__name__}, not a checkpoint. Give the .pt file of a TESSERA model."
@@ -55,8 +54,7 @@ def _check_archive(path: Path) -> None:
                 altered = archive.testzip()
                 problem = None if altered is None else f"the checksum of its part {altered[:80]!r} is wrong"
     except Exception as error:  # the directory of a damaged archive can break in many ways
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UsageError(f"{path}: truncated or damaged ({reason}). Get the file again.") from error
+        raise UsageError(f"{path}: truncated or damaged ({reason(error)}). Get the file again.") from error
     if not any(m.filename.endswith("/data.pkl") for m in members):
         raise UsageError(f"{path}: a zip archive, but not a PyTorch checkpoint. Give the .pt file of a TESSERA model.")
     if problem is not None:

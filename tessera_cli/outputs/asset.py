@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from tessera_cli.atomic import sha256_of
 from tessera_cli.errors import TileError
 from tessera_cli.outputs.layers import Role
 
@@ -25,13 +26,13 @@ class Asset:
 
     def is_whole(self, folder: Path) -> bool:
         """Whether the file in `folder` has the recorded bytes; OSError if it cannot be read."""
-        return _digest(folder / self.name) == self.sha256
+        return sha256_of(folder / self.name) == self.sha256
 
     def checked(self, folder: Path) -> Path:
         """Its path in `folder`, after comparing its bytes; TileError if they differ."""
         path = folder / self.name
         try:
-            digest = _digest(path)
+            digest = sha256_of(path)
         except OSError as error:
             raise unsound(path, f"it cannot be read: {error.strerror or error}") from error
         if digest != self.sha256:
@@ -42,8 +43,3 @@ class Asset:
 def unsound(path: Path, why: str) -> TileError:
     """The error for a file that is not what its tile's record promises."""
     return TileError(f"{path} is not sound: {why}. Remove it and run again.")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from tessera_cli.dpixel import S1_BANDS, S2_BANDS, DPixels
-from tessera_cli.errors import TileError, UsageError
+from tessera_cli.errors import TileError, UsageError, reason
 from tessera_cli.grid import ForeignTile, pack_mask
 from tessera_cli.stores.stored import Stored
 from tessera_cli.stores.whole import whole_folder
@@ -237,5 +237,4 @@ def _unfit(file: Path, why: str) -> TileError:
 
 
 def _unreadable(file: Path, error: Exception) -> TileError:
-    why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return TileError(f"{file} cannot be read as a NumPy array: {why}. Make the folder again.")
+    return TileError(f"{file} cannot be read as a NumPy array: {reason(error)}. Make the folder again.")

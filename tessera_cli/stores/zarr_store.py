@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tessera_cli.dpixel import DPixels
-from tessera_cli.errors import TesseraError, TileError, UsageError
+from tessera_cli.errors import TesseraError, TileError, UsageError, reason
 from tessera_cli.grid import Tile, pack_mask
 from tessera_cli.stores import zarr_layout as layout
 from tessera_cli.stores.stored import Stored
@@ -181,8 +181,7 @@ def _reading(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise TileError(f"{path} cannot be read: no permission. Ask its owner, then run again.") from error
     except Exception as error:
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise TileError(f"{path} is damaged: {why}. Fetch the tile again.") from error
+        raise TileError(f"{path} is damaged: {reason(error)}. Fetch the tile again.") from error
 
 
 def _of(attributes: Mapping[str, Any], key: str, kind: type[T]) -> T:
