@@ -12,6 +12,7 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from tessera_cli.errors import UsageError
+from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.folder import RUN, OutputFolder, read_json, record_listing
 from tessera_cli.outputs.item import TileRecord
@@ -20,14 +21,17 @@ from tessera_cli.outputs.layers import grid_place
 EXPECTED = "Give an output folder of `tessera embed`, a tile's .json, one of its rasters or arrays, or a weights file."
 
 
-def describe(path: Path) -> Mapping[str, Any]:
-    """A JSON-ready description. Raises UsageError for anything that is not ours."""
+def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str, Any]:
+    """A JSON-ready description. Raises UsageError for anything that is not ours.
+
+    `model_config` says of a weights file what it does not record.
+    """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     if path.is_dir():
         return _folder(path)
     if is_weights(path):
-        return describe_weights(path)
+        return describe_weights(path, model_config)
     if path.suffix == ".json":
         return _tile(path)
     if path.suffix == ".npy":

@@ -136,6 +136,7 @@ def test_pull_of_packaged_weights(tessera: Tessera) -> None:
     ("name", "said"),
     [
         ("v2-smal", "Did you mean v2-small?"),
+        ("v1.1", "Did you mean v1.1-mpc or v1.1-aws?"),
         ("V1.1-MPC", "Did you mean v1.1-mpc"),
         ("zzz", "no such model or file. Choose"),
         ("null", "null has no weights"),
@@ -234,6 +235,16 @@ def test_info_of_files_that_hold_no_weights(tmp_path: Path, tessera: Tessera, co
     assert (code, stdout) == (2, "")
     assert len(stderr.splitlines()) == 1
     assert str(path) in stderr
+
+
+def test_info_takes_what_a_file_does_not_record(tmp_path: Path, tessera: Tessera) -> None:
+    path, _, _ = official(tmp_path / "weights.pt", "v1_1", latent=8, heads=2)
+    (tmp_path / "config.json").write_text('{"s2_num_heads": 2, "s1_num_heads": 2, "data_source": "aws"}')
+    told = [
+        json.loads(tessera("info", path, "--json", *more)[1])
+        for more in ([], ["--model-config", tmp_path / "config.json"])
+    ]
+    assert [(found["sizes"]["s2"]["heads"], found["source"]) for found in told] == [(None, None), (2, "aws")]
 
 
 def test_info_of_a_file_that_lacks_a_tensor(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tessera_cli.cli import options as o
+from tessera_cli.cli.request import read_model_config
 from tessera_cli.cli.terminal import Terminal
 
 CrsFlag = Annotated[bool, o.switch("--crs", o.OUTPUT, "Print only the CRS.")]
@@ -23,6 +24,7 @@ def info(
     crs: CrsFlag = False,
     bounds: BoundsFlag = False,
     model: ModelFlag = False,
+    model_config: o.ModelConfigOption = None,
     as_json: o.JsonOption = False,
     verbose: o.VerboseOption = 0,
     quiet: o.QuietOption = 0,
@@ -47,7 +49,7 @@ def info(
     from tessera_cli.errors import UsageError
     from tessera_cli.info import describe
 
-    found = describe(path)
+    found = describe(path, read_model_config(model_config))
     bare = [name for name, wanted in (("crs", crs), ("bounds", bounds), ("model", model)) if wanted]
     for name in bare:
         if found.get(name) is None:

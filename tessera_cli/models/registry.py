@@ -96,8 +96,9 @@ def spec_named(name: str) -> ModelSpec:
     """The released model of this name, or a UsageError with the nearest names."""
     if name in REGISTRY:
         return REGISTRY[name]
-    near = difflib.get_close_matches(name.lower(), available(), n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
+    near = [known for known in available() if known.startswith(f"{name.lower()}-")]
+    near = near or difflib.get_close_matches(name.lower(), available(), n=1)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise UsageError(
         f"{name}: there is no such model or file. {hint}"
         f"Choose one of {', '.join(available())}, or give the path of a .safetensors file or its folder."
