@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/tessera info demo/out
 
 test: $(VENV)/tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

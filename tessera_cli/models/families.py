@@ -87,7 +87,8 @@ def configured(spec: ModelSpec, model_config: ModelConfig) -> ModelSpec:
     saved = model_config.integer("save_embedding_dim", spec.default_dims)
     if saved > spec.config.representation:
         raise UsageError(
-            f"{model_config.origin}: save_embedding_dim is {saved}, but there are {spec.config.representation} values."
+            f"{model_config.origin}: save_embedding_dim is {saved}, but the model gives "
+            f"{spec.config.representation} values. Give fewer."
         )
     return _of_source(
         dataclasses.replace(
