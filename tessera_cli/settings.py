@@ -108,7 +108,7 @@ class Settings:
 
 def _drawing_as_officially(model: Model, seed: int) -> Model:
     rule = model.spec.observations
-    if seed > LARGEST_LEGACY_SEED:
+    if not 0 <= seed <= LARGEST_LEGACY_SEED:
         raise UsageError(
             f"--seed {seed}: the official generator takes 0 to {LARGEST_LEGACY_SEED}. Choose another seed."
         )

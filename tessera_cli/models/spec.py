@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,7 +54,7 @@ class ModelSpec:
     weights: HubFile | PackagedFile | None = None
     """None: there are none, or the user brought a file of their own."""
     statistics: Statistics | None = V2_STUDENT
-    """None: they depend on the source, and nobody has model_config it yet (`families.settled`)."""
+    """None: they depend on the source, and nobody has said it yet (`families.settled`)."""
     observations: ObservationRule = V2_RULE
     quantiser: Quantiser | None = "v2"
     """None: the embeddings are float32 only."""
@@ -81,7 +80,7 @@ class ModelSpec:
         if dims is None:
             return self.default_dims
         if dims not in self.dims:
-            raise UsageError(f"--dims {dims}: {self.name} offers {_listed(map(str, self.dims))}. Choose one of them.")
+            raise UsageError(f"--dims {dims}: {self.name} offers {', '.join(map(str, self.dims))}. Choose one of them.")
         return dims
 
     def check_dtype(self, dtype: str) -> None:
@@ -113,7 +112,3 @@ class ModelSpec:
             "observations": self.observations.to_dict(),
             "use_ascending": self.use_ascending,
         }
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)
