@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test integration lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/tessera simulate demo/catalog
@@ -12,7 +12,12 @@ demo: $(VENV)/installed
 	$(BIN)/tessera info demo/out
 
 test: $(VENV)/tested
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not integration" --numprocesses 2 --dist worksteal
+
+# With a real STAC API, PostgreSQL and nginx; setup.sh installs them on Debian and Ubuntu.
+integration: $(VENV)/tested
+	tests/integration/setup.sh
+	TESSERA_INTEGRATION=required $(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .
@@ -31,4 +36,4 @@ $(VENV)/tested: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-servers demo

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -62,14 +63,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_stale_parts(folder: Path, *, older_than: float = 86400.0) -> int:
-    """Remove the `.part` files that killed runs left behind, `older_than` seconds after their last byte; how many."""
+def remove_stale_parts(folder: Path, *, older_than: float = 3600.0) -> int:
+    """Remove the `.part` files and folders that killed runs left behind; how many.
+
+    A part belongs to a live run, here or on another machine, until nothing has happened in it for `older_than` seconds.
+    """
     removed = 0
     oldest = time.time() - older_than
     for part in folder.glob("*.part"):
         with suppress(OSError):
-            if part.stat().st_mtime < oldest:
-                part.unlink()
+            if max(path.stat().st_mtime for path in (part, *part.rglob("*"))) < oldest:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
                 removed += 1
     return removed
 

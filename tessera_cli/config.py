@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import CredentialsError, UsageError
+
+if TYPE_CHECKING:
+    from tessera_cli.catalog import Credentials
+
+EARTHDATA_HOST = "urs.earthdata.nasa.gov"
 
 
 def threads(environ: Mapping[str, str] = os.environ) -> int:
@@ -23,6 +30,32 @@ def threads(environ: Mapping[str, str] = os.environ) -> int:
 def gdal_options(defaults: Mapping[str, str | int], environ: Mapping[str, str] = os.environ) -> dict[str, str | int]:
     """Our GDAL options without those that the environment sets: the user's choice wins."""
     return {name: value for name, value in defaults.items() if name not in environ}
+
+
+def earthdata(environ: Mapping[str, str] = os.environ) -> Credentials:
+    """Of Earthdata Login: EARTHDATA_TOKEN, else EARTHDATA_USERNAME and EARTHDATA_PASSWORD, else ~/.netrc or NETRC."""
+    import netrc
+
+    from tessera_cli.catalog import Credentials
+
+    if token := environ.get("EARTHDATA_TOKEN", "").strip():
+        return Credentials(token, origin="EARTHDATA_TOKEN")
+    pair = ("EARTHDATA_USERNAME", "EARTHDATA_PASSWORD")
+    given = [name for name in pair if environ.get(name)]
+    if len(given) == 1:
+        raise CredentialsError(f"{given[0]} is set without its companion. Set both {' and '.join(pair)}, or neither.")
+    if given:
+        return Credentials(user=environ[pair[0]], password=environ[pair[1]], origin=" and ".join(pair))
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME") or Path.home(), ".netrc")
+    if not path.is_file():
+        return Credentials()
+    try:
+        entry = netrc.netrc(str(path)).hosts.get(EARTHDATA_HOST)
+    except netrc.NetrcParseError as error:  # whose text may quote a password
+        raise CredentialsError(f"{path}, line {error.lineno}, cannot be understood. Correct it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CredentialsError(f"{path} cannot be read: {type(error).__name__}. Correct it.") from None
+    return Credentials(user=entry[0], password=entry[2], origin=str(path)) if entry else Credentials()
 
 
 def debug(environ: Mapping[str, str] = os.environ) -> bool:

@@ -9,6 +9,8 @@ class TesseraError(Exception):
     """Base of all errors with a message meant for the user."""
 
     exit_code = 1
+    status: int | None = None
+    """The HTTP status behind it, if there is one."""
 
 
 class UsageError(TesseraError):
@@ -45,10 +47,18 @@ class SourceRefusedError(TesseraError):
     exit_code = 69
 
 
+class AbsentError(SourceRefusedError):
+    """The server does not have it (404, 410)."""
+
+
 class SourceUnavailableError(TesseraError):
     """The catalogue or the storage cannot be reached at the moment; try again later."""
 
     exit_code = 75
+
+
+class SourceBusyError(SourceUnavailableError):
+    """The server still asks for patience after all retries (429)."""
 
 
 class CredentialsError(TesseraError):

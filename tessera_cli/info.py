@@ -1,4 +1,4 @@
-"""What a folder, a tile, a raster or an array of ours holds."""
+"""What a folder, a tile, stored d-pixels, a raster or an array of ours hold."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from tessera_cli.errors import UsageError
+from tessera_cli.coverage import Coverage
+from tessera_cli.errors import TileError, UsageError
+from tessera_cli.grid import AnyTile
 from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
-from tessera_cli.outputs.folder import RUN, OutputFolder, read_json, record_listing
+from tessera_cli.outputs.dpixels import CONTENT, DPixelFolder, StoreRecord, opened, record_beside
+from tessera_cli.outputs.folder import RUN, Record, read_json, record_listing
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import grid_place
+from tessera_cli.stores import Stored, members
+from tessera_cli.stores import describe as describe_store
 
-EXPECTED = "Give an output folder of `tessera embed`, a tile's .json, one of its rasters or arrays, or a weights file."
+EXPECTED = (
+    "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its rasters or arrays, stored "
+    "d-pixels, or a weights file."
+)
+
+KINDS = ("*.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
+"""What tiles consist of, in folders of any content."""
 
 
 def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str, Any]:
@@ -29,7 +40,7 @@ def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     if path.is_dir():
-        return _folder(path)
+        return _store(path) if path in members(path) else _folder(path)
     if is_weights(path):
         return describe_weights(path, model_config)
     if path.suffix == ".json":
@@ -44,7 +55,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
     if not isinstance(run, dict) or "identity" not in run:
         raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
     identity, note = run["identity"], run.get("note")
-    folder = OutputFolder(path, identity)
+    folder = opened(path)
     failures = folder.failures()
     tiles: dict[str, Any] = {}
     for name in sorted(folder.asked()):
@@ -53,28 +64,34 @@ def _folder(path: Path) -> Mapping[str, Any]:
         if name in failures:  # what is kept is of a run that asked for less or allowed more holes
             tiles[name] = {"status": "failed", "reason": failures[name], **kept}
         else:
-            tiles[name] = {"status": "missing" if record is None else record.status, **kept}
+            tiles[name] = {"status": "missing" if record is None else _status(record), **kept}
     places = [place for name in tiles if (place := grid_place(name)) is not None]
     return {
         "folder": str(path),
-        "model": identity["model"],
+        **({"content": CONTENT} if isinstance(folder, DPixelFolder) else {"model": identity["model"]}),
         **({"note": note} if note else {}),
         "identity": identity,
         "windows": [window.name for window in sorted({window for _, window in places})],
         "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
         "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
-        "bytes": sum(file.stat().st_size for kind in ("*.tif", "*.npy") for file in path.glob(kind)),
-        "mosaics": sorted(file.name for file in path.glob("*.vrt")),
+        "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
+        **({} if isinstance(folder, DPixelFolder) else {"mosaics": sorted(file.name for file in path.glob("*.vrt"))}),
         "by_tile": tiles,
     }
+
+
+def _status(record: Record) -> str:
+    return record.status if isinstance(record, TileRecord) else "done"
 
 
 def _tile(path: Path) -> Mapping[str, Any]:
     item = read_json(path)
     try:
-        record = TileRecord.from_item(item)
+        record = opened(path.parent, path).parse(item)
     except UsageError as error:
         raise UsageError(f"{path} is {error} {EXPECTED}") from error
+    if isinstance(record, StoreRecord):
+        return _recorded_store(record)
     return {
         "tile": record.tile.id,
         "window": None if record.window is None else record.window.name,
@@ -88,6 +105,46 @@ def _tile(path: Path) -> Mapping[str, Any]:
         **_remarks(record),
         "files": {asset.role: asset.name for asset in record.assets},
     }
+
+
+def _store(path: Path) -> Mapping[str, Any]:
+    """Stored d-pixels: what they say themselves; official folders say little, so the record beside one is asked."""
+    record = record_beside(path)
+    if record is not None and record.identity["format"] == "npy":
+        return _recorded_store(record)
+    try:
+        stored = describe_store(path)
+        seen = {sensor: Coverage.of(dates, stored.window) for sensor, dates in stored.dates.items()}
+    except TileError as error:
+        raise UsageError(str(error)) from error
+    return {
+        **_head(stored),
+        "store": path.name,
+        "source": stored.source,
+        "preprocessing": stored.preprocessing,
+        "pixels": int(stored.pixels.sum()),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "observations": {sensor: found.to_dict() for sensor, found in seen.items()},
+        "holes": dict(stored.holes),
+    }
+
+
+def _recorded_store(record: StoreRecord) -> Mapping[str, Any]:
+    return {
+        **_head(record),
+        "store": record.store,
+        "source": record.identity["source"],
+        "preprocessing": record.identity["preprocessing"],
+        "pixels": record.pixels,
+        "bytes": sum(file.size for file in record.assets),
+        "observations": {sensor: found.to_dict() for sensor, found in record.observations.items()},
+        "holes": dict(record.holes),
+    }
+
+
+def _head(of: Stored | StoreRecord) -> dict[str, Any]:
+    window = None if of.window is None else of.window.name
+    return {"content": CONTENT, "tile": of.tile.id, "window": window, **_place(of.tile)}
 
 
 def _array(path: Path) -> Mapping[str, Any]:
@@ -109,13 +166,15 @@ def _array(path: Path) -> Mapping[str, Any]:
 
 def _origin(record: TileRecord) -> dict[str, Any]:
     """Where a tile lies, if anybody said so, and what made its embeddings."""
-    tile = record.tile
     return {
-        "crs": tile.crs,
-        "bounds": None if tile.transform is None else list(tile.bounds),
+        **_place(record.tile),
         "model": record.identity["model"],
         **({"note": record.note} if record.note else {}),
     }
+
+
+def _place(tile: AnyTile) -> dict[str, Any]:
+    return {"crs": tile.crs, "bounds": None if tile.transform is None else list(tile.bounds)}
 
 
 def _raster(path: Path) -> Mapping[str, Any]:
@@ -141,6 +200,6 @@ def _raster(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} is neither a raster nor a record of ours: {error}. {EXPECTED}") from error
 
 
-def _remarks(record: TileRecord) -> dict[str, Any]:
+def _remarks(record: Record) -> dict[str, Any]:
     remarks = {"holes": dict(record.holes), "warnings": list(record.warnings)}
     return {key: value for key, value in remarks.items() if value}

@@ -12,10 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tessera_cli.catalog import check_access
 from tessera_cli.dpixel import DPixels
 from tessera_cli.errors import IdentityError, TileError, UsageError
 from tessera_cli.grid import Tile, TileRequest, pack_mask
-from tessera_cli.imagery import Reader, read_dpixels
+from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader, read_dpixels
+from tessera_cli.net import Tally
 from tessera_cli.outputs.folder import OutputFolder
 from tessera_cli.outputs.formats import check_tile
 from tessera_cli.outputs.layers import Format, file_names
@@ -37,6 +39,15 @@ class Inputs(Protocol):
     def record(self) -> Mapping[str, Any]:
         """What `runs/<key>.json` says of the request."""
 
+    def check(self) -> None:
+        """Raises CredentialsError if reading cannot work: asked once, before the first tile."""
+
+    def stop(self) -> None:
+        """The run is given up: reads that are under way end soon."""
+
+    def network(self) -> Mapping[str, Any]:
+        """What was asked of servers so far, and what came of every planned read: as `Tally` says it."""
+
     def digest(self, task: Task) -> str | None:
         """Of what a finished tile must have been made from to count as done; None: of anything."""
 
@@ -50,9 +61,12 @@ class CatalogInputs:
 
     survey: Survey
     reader: Reader
+    preprocessing: Preprocessing = OFFICIAL
     allow_missing: int = 0
     refresh: bool = False
     """Tiles that were made from other scenes than those found now are made again."""
+    ascending: bool = True
+    """Whether ascending passes are read: one model takes none."""
 
     @property
     def key(self) -> str:
@@ -65,6 +79,15 @@ class CatalogInputs:
     def record(self) -> Mapping[str, Any]:
         return self.survey.record()
 
+    def check(self) -> None:
+        check_access(self.survey.scenes, self.reader.client)
+
+    def stop(self) -> None:
+        self.reader.stop()
+
+    def network(self) -> Mapping[str, Any]:
+        return self.reader.client.tally.to_dict()
+
     def digest(self, task: Task) -> str | None:
         tile, window = _on_the_grid(task)
         return self.survey.scenes.on(tile, window).digest if self.refresh else None
@@ -73,7 +96,10 @@ class CatalogInputs:
         tile, window = _on_the_grid(task)
         request = TileRequest(tile, pack_mask(pixels))
         scenes = self.survey.scenes.on(tile, window)
-        return read_dpixels(scenes, request, window, self.reader, allow_missing=self.allow_missing)
+        return read_dpixels(
+            scenes, request, window, self.reader, preprocessing=self.preprocessing, allow_missing=self.allow_missing,
+            ascending=self.ascending,
+        )  # fmt: skip
 
 
 def _on_the_grid(task: Task) -> tuple[Tile, Any]:
@@ -133,6 +159,13 @@ class StoredInputs:
     def record(self) -> Mapping[str, Any]:
         paths = {name: stored.path.name for name, stored in self.stores.items()}
         return {"names": sorted(self.stores), "areas": _areas(self.tasks), "dpixels": paths}
+
+    def check(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def network(self) -> Mapping[str, Any]:
+        return Tally().to_dict()
 
     def digest(self, task: Task) -> str:
         return self.stores[task.name].input_digest

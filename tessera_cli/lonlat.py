@@ -21,6 +21,24 @@ def unwrap(geometry: BaseGeometry, around: float) -> BaseGeometry:
     )
 
 
+def joined(geometry: BaseGeometry) -> BaseGeometry:
+    """The same places with longitudes that run on (179 to 181) where the antimeridian divides them.
+
+    A geometry more than half way round the globe is taken at its word.
+    """
+    west, _, east, _ = geometry.bounds
+    if east - west < 180:
+        return geometry
+    crossing = unwrap(geometry, around=180)
+    west, _, east, _ = crossing.bounds
+    return crossing if 0 < east - west < 180 else geometry
+
+
+def turns(geometry: BaseGeometry) -> list[BaseGeometry]:
+    """The same places with every longitude by which others may call them: a turn to the west, none, one to the east."""
+    return [affinity.translate(geometry, xoff=turn) if turn else geometry for turn in (-360, 0, 360)]
+
+
 def unroll(polygon: BaseGeometry) -> BaseGeometry:
     """A polygon whose edges jump across the antimeridian (179 to -179), with longitudes that run on (179 to 181).
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tessera_cli.catalog import Scene, Sensor
+from tessera_cli.catalog import Scene, Sensor, Source
 from tessera_cli.coverage import Coverage
 from tessera_cli.grid import TILE_SIZE
 from tessera_cli.models.spec import ModelSpec
@@ -78,17 +78,25 @@ class Plan:
         return {**dataclasses.asdict(self), "windows": windows}
 
 
-def plan(survey: Survey, spec: ModelSpec, dims: int, out: Path, *, threads: int = 1) -> Plan:
+def plan(
+    survey: Survey,
+    spec: ModelSpec,
+    dims: int,
+    out: Path,
+    *,
+    threads: int = 1,
+    missing_credentials: tuple[str, ...] = (),
+) -> Plan:
     """Count and estimate. `out` only tells which disk is meant."""
     pixels = len(survey.ask.windows) * sum(int(request.pixels.sum()) for request in survey.requests)
     read, tokens = 0.0, [0.0, 0.0]
     for request, window in ((r, w) for w in survey.ask.windows for r in survey.requests):
         on_tile = survey.scenes.on(request.tile, window)
         optical = on_tile.of(Sensor.S2)
-        radar = on_tile.of(Sensor.S1_ASC, Sensor.S1_DESC)
+        radar = on_tile.of(*_radar(survey.ask.source))
         useful = [s for s in optical if (s.cloud_cover or 0) < 99]
         read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
-        read += S1_PACKED * len(radar) * S1_TILE_BYTES
+        read += S1_PACKED * len(radar) * S1_TILE_BYTES / (9 if survey.ask.source.granules else 1)  # 30 m
         share = int(request.pixels.sum()) / max(pixels, 1)
         tokens[0] += share * _expected_clear(optical)
         tokens[1] += share * len({(s.date, s.sensor) for s in radar})
@@ -104,12 +112,19 @@ def plan(survey: Survey, spec: ModelSpec, dims: int, out: Path, *, threads: int 
         free_bytes=shutil.disk_usage(_existing(out)).free,
         encode_seconds=_seconds(spec, tokens, pixels, threads),
         tokens_per_pixel=round(sum(tokens), 1),
+        missing_credentials=missing_credentials,
     )
 
 
 def _by_sensor(survey: Survey, window: Window) -> dict[str, SensorPlan]:
     scenes = survey.scenes.within(window)
-    return {sensor.value: SensorPlan.of(scenes.of(sensor), window) for sensor in Sensor}
+    sensors = (Sensor.S2, *_radar(survey.ask.source))
+    return {sensor.value: SensorPlan.of(scenes.of(sensor), window) for sensor in sensors}
+
+
+def _radar(source: Source) -> tuple[Sensor, ...]:
+    """By orbit direction, unless only the files tell it."""
+    return (Sensor.S1,) if source.granules else (Sensor.S1_ASC, Sensor.S1_DESC)
 
 
 def _expected_clear(scenes: Iterable[Scene]) -> float:

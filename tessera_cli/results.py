@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -53,6 +54,8 @@ class Summary:
     results: tuple[TileResult, ...]
     mosaics: tuple[Path, ...]
     seconds: float
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked of servers, and what came of every planned read."""
 
     def count(self, status: Status) -> int:
         return sum(r.status == status for r in self.results)
@@ -65,8 +68,8 @@ class Summary:
     def tokens(self) -> int:
         return sum(r.tokens for r in self.results)
 
-    def error(self) -> TesseraError | None:
-        """The error the run ends with; None if every tile is present and at least one pixel has an embedding."""
+    def failure(self) -> TesseraError | None:
+        """The error that failed tiles make; None if every tile is present."""
         failed = [r for r in self.results if r.error is not None]
         if failed:
             names = ", ".join(r.task.name for r in failed[:3]) + (", ..." if len(failed) > 3 else "")
@@ -75,6 +78,12 @@ class Summary:
             if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
                 return type(failed[0].error)(text)
             return PartialFailureError(text)
+        return None
+
+    def error(self) -> TesseraError | None:
+        """The error the run ends with; None if every tile is present and at least one pixel has an embedding."""
+        if failure := self.failure():
+            return failure
         if all(r.path is None for r in self.results):
             return NothingToEmbedError(
                 "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
@@ -92,6 +101,7 @@ class Summary:
             "pixels": self.pixels,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
+            "network": dict(self.network),
             "mosaics": [str(path) for path in self.mosaics],
             "exit_code": error.exit_code if error else 0,
         }

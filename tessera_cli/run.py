@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from tessera_cli import __version__
-from tessera_cli.atomic import remove_stale_parts
 from tessera_cli.coverage import Coverage, gap_warnings
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
-from tessera_cli.errors import CredentialsError, DiskFullError, TesseraError, TileError, UsageError
 from tessera_cli.grid import Tile
 from tessera_cli.inputs import Inputs
+from tessera_cli.loop import run_tiles
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.encoded import EncodedTile
-from tessera_cli.outputs.folder import Failure, OutputFolder
+from tessera_cli.outputs.folder import OutputFolder
 from tessera_cli.outputs.formats import Compress
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.mosaic import write_mosaics
@@ -32,8 +27,6 @@ from tessera_cli.quantize import check_finite, quantize
 from tessera_cli.results import Progress, Silent, Summary, TileResult
 from tessera_cli.settings import Settings
 from tessera_cli.task import Task
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +50,11 @@ class Run:
         """What earlier runs asked for in the tile; None if nothing, or if an official folder had another size then."""
         before = self.folder.asked_before(task.name)
         return before if before is not None and before.shape == task.tile.shape else None
+
+    def kept(self, task: Task, record: TileRecord) -> TileResult:
+        """A tile that an earlier run did."""
+        path = self.folder.path / record.assets[0].name if record.status == "done" else None
+        return TileResult(task, "present", path, record.pixels)
 
     def run_tile(self, task: Task, dpixels: DPixels) -> TileResult:
         """Encode and write one tile. Its record, written last, makes it done."""
@@ -123,34 +121,15 @@ def embed(
 ) -> Summary:
     """The main job: d-pixels -> embeddings in the folder. Raises before anything is written if it cannot begin.
 
-    A tile that fails does not stop the others, and `Summary.error` tells; a full disk or refused credentials stop
-    the run at once.
+    A tile that fails does not stop the others, and `Summary.error` tells; a full disk stops the run at once, and so does a
+    source of which nothing can be read for two tiles in a row.
     """
     started = time.monotonic()
-    progress = progress or Silent()
-    remove_stale_parts(folder.path)
-
-    todo, results = [], []
-    for task in inputs.tasks:
-        record = folder.finished(task.name, task.pixels, allow_missing=allow_missing, inputs=inputs.digest(task))
-        if record is None:
-            todo.append(task)
-        else:
-            path = folder.path / record.assets[0].name if record.status == "done" else None
-            results.append(TileResult(task, "present", path, record.pixels))
-    log.info("%d tiles to do, %d done before", len(todo), len(results))
-    progress.begin(len(todo), sum(int(task.pixels.sum()) for task in todo))
-    for result in results:
-        progress.tile(result)
-
-    run = Run(inputs, settings, folder, progress, threads, compress)
-    for task, dpixels in read_ahead(todo, run.read):
-        result = _finish(task, run, dpixels)
-        results.append(result)
-        progress.tile(result)
-        del dpixels  # or two tiles would stay in memory while the third is read
-    failed = (Failure(r.task.name, r.task.pixels, str(r.error), allow_missing) for r in results if r.error)
-    folder.end(inputs.key, inputs.record(), failed)
+    run = Run(inputs, settings, folder, progress or Silent(), threads, compress)
+    results = run_tiles(
+        inputs, folder, kept=run.kept, read=run.read, finish=run.run_tile, progress=run.progress,
+        allow_missing=allow_missing,
+    )  # fmt: skip
     mosaics: tuple[Path, ...] = ()
     if settings.format == "geotiff":
         done = {r.task.name for r in results if r.path and isinstance(r.task.tile, Tile)}
@@ -158,36 +137,4 @@ def embed(
         mosaics = write_mosaics(
             folder, windows, dims=settings.dims, dtype=settings.dtype, tags=model_tags(settings), known=done
         )
-    return Summary(folder.path, tuple(results), mosaics, time.monotonic() - started)
-
-
-def read_ahead(tasks: Sequence[Task], read: Callable[[Task], DPixels]) -> Iterator[tuple[Task, Future[DPixels]]]:
-    """Each task with its finished read; while the caller works on it, the next one is read."""
-    if not tasks:
-        return
-    with ThreadPoolExecutor(1, "ahead") as executor:
-        try:
-            upcoming = executor.submit(read, tasks[0])
-            for task, following in zip_longest(tasks, tasks[1:]):
-                current = upcoming
-                wait([current])
-                if following is not None:
-                    upcoming = executor.submit(read, following)
-                yield task, current
-                del current
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def _finish(task: Task, run: Run, dpixels: Future[DPixels]) -> TileResult:
-    try:
-        return run.run_tile(task, dpixels.result())
-    except (DiskFullError, CredentialsError, UsageError):
-        raise
-    except TesseraError as error:
-        log.error("%s failed: %s", task.name, error)
-        error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the tile's arrays
-        return TileResult(task, "failed", error=error)
-    except MemoryError as error:
-        text = f"out of memory ({error}). Give the job more memory, or fewer --threads."
-        return TileResult(task, "failed", error=TileError(text))
+    return Summary(folder.path, results, mosaics, time.monotonic() - started, inputs.network())

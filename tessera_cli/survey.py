@@ -16,7 +16,8 @@ from tessera_cli.area import areas_by_zone, tile_requests
 from tessera_cli.catalog import Scenes, Source, search, source_named
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.grid import TileRequest
-from tessera_cli.outputs.folder import OutputFolder
+from tessera_cli.net import Client
+from tessera_cli.outputs.folder import Folder
 from tessera_cli.task import Task
 from tessera_cli.window import Window
 
@@ -31,6 +32,7 @@ class Ask:
     windows: tuple[Window, ...]
     source: Source
     catalog: str | None = None
+    radar_catalog: str | None = None
     epsg: int | None = None
     mask: Path | None = None
     fill_bbox: bool = False
@@ -49,7 +51,8 @@ class Ask:
     def digest(self) -> str:
         """Names the run: the same question finds its frozen scenes again."""
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
-        asked = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog, self.epsg, mask]
+        asked: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog]
+        asked += [self.radar_catalog, self.epsg, mask]
         return hashlib.sha256(json.dumps([*asked, self.fill_bbox]).encode()).hexdigest()[:16]
 
 
@@ -75,20 +78,21 @@ class Survey:
             "aoi_bounds": list(self.ask.aoi.bounds),
             "names": sorted(task.name for task in self.tasks),
             "catalog": self.ask.catalog or self.ask.source.api,
+            **({"radar_catalog": self.ask.radar_catalog} if self.ask.radar_catalog else {}),
             "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
             "scenes": [scene.id for scene in self.scenes.scenes],
             "skipped": dict(self.scenes.skipped),
         }
 
 
-def prepare(ask: Ask, folder: OutputFolder, *, refresh: bool = False) -> Survey:
+def prepare(ask: Ask, folder: Folder[Any], client: Client, *, refresh: bool = False) -> Survey:
     """The survey of a run on `folder`, with the scene list frozen before a pixel is read.
 
     Whose the folder is is checked first, unless the run is a plan: its folder has an empty identity.
     """
     if folder.identity:
         folder.check_identity()
-    surveyed = survey(ask, folder, refresh=refresh)
+    surveyed = survey(ask, client, folder, refresh=refresh)
     if surveyed.to_freeze is not None:
         folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
     elif folder.identity and not folder.is_claimed:  # the scenes were frozen by a plan
@@ -96,7 +100,7 @@ def prepare(ask: Ask, folder: OutputFolder, *, refresh: bool = False) -> Survey:
     return surveyed
 
 
-def survey(ask: Ask, folder: OutputFolder | None = None, *, refresh: bool = False) -> Survey:
+def survey(ask: Ask, client: Client, folder: Folder[Any] | None = None, *, refresh: bool = False) -> Survey:
     """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this question, else a new search.
 
     Raises NothingToEmbedError when no pixel, no Sentinel-2 scene or (unless allowed) no radar scene is left.
@@ -106,7 +110,9 @@ def survey(ask: Ask, folder: OutputFolder | None = None, *, refresh: bool = Fals
     to_freeze = None
     if scenes is None:
         tiles = [request.tile for request in requests]
-        to_freeze = scenes = search(tiles, ask.windows, ask.source, catalog=ask.catalog)
+        to_freeze = scenes = search(
+            tiles, ask.windows, ask.source, client=client, catalog=ask.catalog, radar_catalog=ask.radar_catalog
+        )
         log.info("%d scenes found in %s", len(scenes), ask.catalog or ask.source.api)
         others = folder.all_frozen(ask.source, damaged_ok=refresh) if folder else None
         if others is not None:  # other runs on the folder go by them

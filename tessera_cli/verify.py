@@ -1,4 +1,4 @@
-"""Is it whole and sound? An output folder, a tile or a weights file, read in full and held against what is recorded."""
+"""Is it whole and sound? A folder, a tile, a store or a weights file, read in full and held against its record."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from typing import Any, Literal
 
 from tessera_cli.catalog import source_named
 from tessera_cli.errors import PartialFailureError, TileError, UsageError
+from tessera_cli.grid import Tile
 from tessera_cli.models.weights import describe_weights, is_weights
-from tessera_cli.outputs import formats
-from tessera_cli.outputs.folder import RUN, RUNS, SCENES, OutputFolder, read_json, read_record, record_listing
+from tessera_cli.outputs import dpixels, formats
+from tessera_cli.outputs.folder import RUN, RUNS, SCENES, Folder, Record, read_json, record_listing
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import owners
+from tessera_cli.stores import describe, members
 
 Status = Literal["sound", "empty", "damaged", "failed", "missing"]
 SOUND: tuple[Status, ...] = ("sound", "empty")
-EXPECTED = "Give an output folder of `tessera embed`, a tile's .json, one of its files, or a weights file."
+EXPECTED = (
+    "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
+    "weights file."
+)
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,19 @@ def verify(path: Path, *, report: Callable[[Check], None] = lambda check: None) 
     return Verification(path, tuple(checks))
 
 
+def is_folder(path: Path) -> bool:
+    """Whether `path` is the folder of a run."""
+    return (path / RUN).exists()
+
+
 def _checks(path: Path) -> Iterator[Check]:
-    if path.is_dir():
+    if is_folder(path):
         return _folder(path)
+    if path.is_dir():
+        stores = list(members(path))
+        if not stores:
+            raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
+        return map(_store, stores)
     if is_weights(path):
         return iter([_weights(path)])
     return iter([_tile_of(path)])
@@ -92,9 +107,7 @@ def _checks(path: Path) -> Iterator[Check]:
 
 def _folder(path: Path) -> Iterator[Check]:
     """Its lists, and every tile that a run asked for or that has a record."""
-    if not (path / RUN).exists():
-        raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
-    folder = _opened(path)
+    folder = dpixels.opened(path)
     if not folder.identity:
         yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")
     for file in sorted((path / RUNS).glob("*.json")):
@@ -102,18 +115,12 @@ def _folder(path: Path) -> Iterator[Check]:
             yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
     yield from _scene_list(folder)
     failures = folder.failures()
-    recorded = {file.stem for file in path.glob("*.json") if read_record(file) is not None}
+    recorded = {file.stem for file in path.glob("*.json") if folder.read(file) is not None}
     for name in sorted(folder.asked() | recorded):
         yield _tile(folder, name, failures.get(name))
 
 
-def _opened(path: Path) -> OutputFolder:
-    run = read_json(path / RUN)
-    identity = run.get("identity") if isinstance(run, dict) else None
-    return OutputFolder(path, identity if isinstance(identity, dict) else {})
-
-
-def _scene_list(folder: OutputFolder) -> Iterator[Check]:
+def _scene_list(folder: Folder[Any]) -> Iterator[Check]:
     """Resuming goes by it: it must hold the scenes of every run."""
     wanted = {scene for run in folder.runs() for scene in run.get("scenes", [])}
     source = folder.identity.get("source")
@@ -130,10 +137,10 @@ def _scene_list(folder: OutputFolder) -> Iterator[Check]:
         yield Check(SCENES, "damaged", "scenes of some runs are not in it")
 
 
-def _tile(folder: OutputFolder, name: str, failure: str | None) -> Check:
+def _tile(folder: Folder[Any], name: str, failure: str | None) -> Check:
     """A tile's record and files; `failure` is why a run could not make all that it was asked for."""
     file = folder.item_path(name)
-    record = read_record(file)
+    record = folder.read(file)
     if record is None:
         if failure is not None:
             return Check(name, "failed", failure)
@@ -142,15 +149,18 @@ def _tile(folder: OutputFolder, name: str, failure: str | None) -> Check:
         return Check(name, "missing", "no run has finished it")
     try:
         _compare(folder, name, record)
-        formats.read_back(folder.path, record)
+        if isinstance(record, TileRecord):
+            formats.read_back(folder.path, record)
+        else:
+            dpixels.read_back(folder.path, record)
     except TileError as error:
         return Check(name, "damaged", str(error))
     if failure is not None:  # what is there is of a run that asked for less, or allowed more holes
         return Check(name, "failed", failure)
-    return Check(name, "sound" if record.status == "done" else "empty")
+    return Check(name, "empty" if isinstance(record, TileRecord) and record.status == "empty" else "sound")
 
 
-def _compare(folder: OutputFolder, name: str, record: TileRecord) -> None:
+def _compare(folder: Folder[Any], name: str, record: Record) -> None:
     """The record's name and settings with those that it stands under."""
     where = folder.item_path(name)
     if record.name != name:
@@ -163,9 +173,9 @@ def _compare(folder: OutputFolder, name: str, record: TileRecord) -> None:
 
 def _tile_of(path: Path) -> Check:
     """The tile that a record or one of its files belongs to: files are sound only together."""
-    folder = _opened(path.parent)
+    folder = dpixels.opened(path.parent, path if path.suffix == ".json" else None)
     if path.suffix == ".json":
-        known = [path.stem] if read_record(path) is not None else []
+        known = [path.stem] if folder.read(path) is not None else []
         names = [path.stem]
     else:
         record = record_listing(path)
@@ -175,6 +185,23 @@ def _tile_of(path: Path) -> Check:
     if not known:
         raise UsageError(f"{path} is not ours, or no tile's .json beside it lists it. {EXPECTED}")
     return _tile(folder, known[0], folder.failures().get(known[0]))
+
+
+def _store(path: Path) -> Check:
+    """Stored d-pixels, wherever they lie. What says nothing of their bytes leaves some damage unseen."""
+    record = dpixels.record_beside(path)
+    if record is not None:
+        parent = path.absolute().parent
+        folder = dpixels.opened(parent, parent / f"{record.name}.json")
+        return _tile(folder, record.name, folder.failures().get(record.name))
+    try:
+        stored = describe(path)
+        stored.read()
+    except TileError as error:
+        return Check(path.name, "damaged", str(error))
+    ours = isinstance(stored.tile, Tile)
+    checked = "its chunks have checksums of their own" if ours else "only the layout could be checked"
+    return Check(path.name, "sound", f"no record lies beside it: {checked}")
 
 
 def _weights(path: Path) -> Check:

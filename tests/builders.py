@@ -14,11 +14,11 @@ from affine import Affine
 from pyproj import Transformer
 
 from tessera_cli.catalog import Scenes
-from tessera_cli.catalog.signing import unsigned
-from tessera_cli.catalog.sources import MPC
+from tessera_cli.catalog.sources import AWS, MPC, Source
 from tessera_cli.dpixel import S2_BANDS, DPixels
 from tessera_cli.grid import TILE_METRES, Tile, TileRequest, pack_mask
-from tessera_cli.imagery import Reader, read_dpixels
+from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader, read_dpixels
+from tessera_cli.net import Client
 from tessera_cli.window import Window
 
 FINE = ("B02", "B03", "B04", "B08")
@@ -136,6 +136,34 @@ def s1_item(
     )
 
 
+def on_aws(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A Sentinel-2 item with the asset keys of Earth Search."""
+    return {**item, "assets": {AWS.s2_assets[key]: asset for key, asset in item["assets"].items()}}
+
+
+def opera_item(
+    folder: Path,
+    item_id: str,
+    when: str,
+    pols: Mapping[str, Any],
+    orbit: str | None = "ASCENDING",
+    *,
+    size: int = 4,
+    origin: tuple[float, float] = ORIGIN,
+    nodata: float | None = np.nan,
+) -> dict[str, Any]:
+    """A burst of OPERA RTC-S1: 30 m, `size` pixels, its orbit direction a tag of its files."""
+    assets = {}
+    for key, value in pols.items():
+        values = np.broadcast_to(np.asarray(value, np.float32), (size, size)).copy()
+        path = write_tif(folder / item_id / f"{key}.tif", values, origin=origin, step=30, epsg=EPSG, nodata=nodata)
+        if orbit is not None:
+            with rasterio.open(path, "r+") as dst:
+                dst.update_tags(ORBIT_PASS_DIRECTION=orbit)
+        assets[key] = (path, 30.0)
+    return make_item(item_id, AWS.s1_collection, when, assets, {}, origin=origin, size=size * 30, epsg=EPSG)
+
+
 def tile_at(origin: tuple[float, float] = ORIGIN, epsg: int = EPSG) -> tuple[Tile, int, int]:
     """The tile that holds the pixel at `origin`, and that pixel's row and column."""
     west, north = origin
@@ -154,15 +182,18 @@ def read(
     tile: Tile | None = None,
     request: TileRequest | None = None,
     allow_missing: int = 0,
+    source: Source = MPC,
+    preprocessing: Preprocessing = OFFICIAL,
 ) -> DPixels:
     """The d-pixels that the package makes of the items, through the same calls as `embed`."""
-    scenes = Scenes.from_items(items, MPC)
+    scenes = Scenes.from_items(items, source)
     tile = request.tile if request else tile or tile_at()[0]
     year = year or scenes.scenes[0].date.year
     window = Window(dt.date(year, 1, 1), dt.date(year, 12, 31))
     return read_dpixels(
-        scenes.on(tile, window), request or whole(tile), window, Reader(unsigned), allow_missing=allow_missing
-    )
+        scenes.on(tile, window), request or whole(tile), window, Reader(Client()), preprocessing=preprocessing,
+        allow_missing=allow_missing,
+    )  # fmt: skip
 
 
 def block(dpixels: DPixels, band: str, size: int = 4, frame: int = 0) -> np.ndarray:

@@ -304,16 +304,6 @@ def test_odd_items_give_the_same_pixels(catalog, tessera, tmp_path, how, which):
         assert (out / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_signer_that_cannot_be_reached(catalog, tessera, tmp_path, monkeypatch):
-    import requests
-
-    def sign(href):
-        raise requests.ConnectionError("no route to the token service")
-
-    monkeypatch.setattr("tessera_cli.catalog.signer_of", lambda source: sign)
-    fails(tessera("embed", *catalog.options(tmp_path / "out"), "--allow-missing", "9"), 75, "cannot be reached")
-
-
 def test_a_mask_with_nan(catalog, tessera, tmp_path):
     import rasterio
     from affine import Affine

@@ -1,26 +1,41 @@
 """Catalogues: what counts as a scene, in which order, from which kind of document."""
 
+import dataclasses
 import datetime as dt
 import gzip
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import shapely
 
-from tessera_cli.catalog import Scenes, search, source_named
+from tessera_cli.catalog import AWS, MPC, Scenes, search, source_named
+from tessera_cli.catalog.api import search_link
+from tessera_cli.catalog.documents import Document
 from tessera_cli.catalog.scene import Scene, Sensor, Unusable
 from tessera_cli.catalog.search import matching, search_boxes
-from tessera_cli.catalog.signing import planetary_computer_signer, signer_of
-from tessera_cli.catalog.sources import MPC
-from tessera_cli.errors import CredentialsError, SourceRefusedError, SourceUnavailableError, UsageError
+from tessera_cli.errors import (
+    CredentialsError,
+    SourceBusyError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    UsageError,
+)
 from tessera_cli.grid import Tile
+from tessera_cli.net import Client, Tally
 from tessera_cli.window import Window
 from tests.conftest import SHARED, make_catalog
+from tests.fake_catalogs import PAGE, Api, Reply, always, first
 
 YEAR = Window(dt.date(2021, 1, 1), dt.date(2021, 12, 31))
 TILE = Tile(32631, 112, 1098)
+
+
+@pytest.fixture(autouse=True)
+def _in_haste(monkeypatch):
+    """Pauses shrink; answers may take as long as on a busy machine."""
+    monkeypatch.setattr("tessera_cli.net.retries.PACE", 0.01)
+    monkeypatch.setattr("tessera_cli.net.retries.SILENCE", 3000.0)
+    monkeypatch.setattr("tessera_cli.net.retries.WHOLE", 3000.0)
 
 
 def item(
@@ -174,7 +189,7 @@ def test_local_items_are_filtered_as_an_api_would():
         item("other", "landsat-c2-l2"),
         item("span", when=None, start_datetime="2020-12-31T23:00:00Z", end_datetime="2021-01-01T01:00:00Z"),
     ]
-    found = matching(items, search_boxes([TILE]), [YEAR], MPC)
+    found = matching(items, search_boxes([TILE]), [YEAR], MPC.collections)
     assert [i["id"] for i in found] == ["in", "first", "last", "span"]
 
 
@@ -184,7 +199,7 @@ def test_local_items_are_filtered_as_an_api_would():
 def found_in(catalog, tmp_path, *, windows=(YEAR,)):
     small = make_catalog(tmp_path / "c") if catalog is None else catalog
     tiles = [Tile(32630, 116, 1132), Tile(32630, 117, 1132)]
-    return search(tiles, windows, MPC, catalog=str(small))
+    return search(tiles, windows, MPC, client=Client(), catalog=str(small))
 
 
 def as_static_catalog(folder, items):
@@ -251,95 +266,90 @@ def test_an_absent_document(tmp_path):
 # --- a live API -------------------------------------------------------------------------------------------------------
 
 
-class Api(ThreadingHTTPServer):
-    """A STAC API on loopback with paging; `fail` decides the status of each search."""
-
-    def __init__(self, items, fail=lambda number: 200, page=2, landing=200):
-        self.items, self.fail, self.page, self.landing, self.searches = items, fail, page, landing, []
-        super().__init__(("127.0.0.1", 0), _Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def __exit__(self, *exc):
-        self.shutdown()
-        super().__exit__(*exc)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Api
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        core = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
-        link = {"rel": "search", "href": f"{self.server.url}/search", "method": "POST", "type": "application/geo+json"}
-        root = {"type": "Catalog", "id": "api", "stac_version": "1.0.0", "description": "x", "conformsTo": core}
-        self.answer(self.server.landing, {**root, "links": [link]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.searches.append(body)
-        status = self.server.fail(len(self.server.searches))
-        if status != 200:
-            return self.answer(status, {"detail": "no"})
-        start = int(body.get("token", 0))
-        area = shapely.box(*body["bbox"])
-        hits = [
-            i for i in self.server.items
-            if i["collection"] in body["collections"] and shapely.geometry.shape(i["geometry"]).intersects(area)
-        ]  # fmt: skip
-        page = hits[start : start + self.server.page]
-        links = []
-        if start + len(page) < len(hits):
-            links = [{
-                "rel": "next", "method": "POST", "href": f"{self.server.url}/search",
-                "body": {**body, "token": start + len(page)},
-            }]  # fmt: skip
-        return self.answer(200, {"type": "FeatureCollection", "features": page, "links": links})
-
-    def answer(self, status, content):
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
 def absolute_items(catalog):
     return [dict(scene.item) for scene in found_in(catalog.items, None).scenes]
+
+
+def api_item(number):
+    """One of many: all of different times."""
+    return item(f"S2A_{number:03}", when=f"2021-{1 + number % 12:02}-{1 + number // 12:02}T10:56:31Z")
+
+
+def found_by(api, source=MPC, tally=None):
+    return search([TILE], [YEAR], source, client=Client(tally=tally), catalog=api.url)
 
 
 def test_a_live_api_gives_the_same_scenes_as_the_file(catalog, tmp_path):
     items = absolute_items(catalog)
     with Api(items[::-1]) as api:
         assert [dict(s.item) for s in found_in(api.url, tmp_path).scenes] == items
-        assert len(api.searches) == 4  # pages of two
-        assert api.searches[0]["datetime"] == "2021-01-01T00:00:00Z/2021-12-31T23:59:59.999999Z"
+    assert len(api.asked) == 4  # pages of two
+    assert api.asked[0].fields["datetime"] == "2021-01-01T00:00:00Z/2021-12-31T23:59:59.999999Z"
+    assert {asked.fields["limit"] for asked in api.asked} == {250}
 
 
-def test_an_api_that_fails_for_a_moment_is_asked_again(catalog, tmp_path):
+def test_an_api_that_takes_no_post(catalog, tmp_path):
     items = absolute_items(catalog)
-    with Api(items, fail=lambda number: 503 if number == 2 else 200) as api:
-        assert len(found_in(api.url, tmp_path)) == len(items)
+    with Api(items, method="GET") as api:
+        assert [dict(s.item) for s in found_in(api.url, tmp_path).scenes] == items
+    assert {asked.method for asked in api.asked} == {"GET"}
+
+
+def test_the_landing_page_decides_how_to_search():
+    root = {"conformsTo": ["https://api.stacspec.org/v1.0.0/item-search"], "links": []}
+    assert search_link(Document("https://x.test/v1/", root)) == ("https://x.test/v1/search", "POST")
+    get, post = {"rel": "search", "href": "./look"}, {"rel": "search", "href": "./look", "method": "POST"}
+    assert search_link(Document("https://x.test/v1/", {"links": [get]})) == ("https://x.test/v1/look", "GET")
+    assert search_link(Document("https://x.test/v1/", {"links": [get, post]})) == ("https://x.test/v1/look", "POST")
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(400, SourceRefusedError), (401, CredentialsError), (403, CredentialsError)]
+    ("reply", "cause"),
+    [
+        (Reply(503), "server error"),
+        (Reply(502), "too long"),
+        (Reply(429, headers={"Retry-After": "0"}), "busy"),
+        (Reply(200, PAGE, {"Content-Type": "text/html"}), "error page"),
+        (Reply(200, b""), "error page"),
+        (Reply(200, b'{"type": "FeatureCollection", "features": []}', cut=True), "truncated"),
+    ],
+    ids=["503", "502", "429", "html", "empty", "truncated"],
 )
-def test_an_api_that_refuses(catalog, tmp_path, status, error):
-    with Api([], fail=lambda number: status) as api, pytest.raises(error):
-        found_in(api.url, tmp_path)
+def test_a_page_that_fails_once_is_asked_for_again(reply, cause):
+    items, tally = [api_item(n) for n in range(7)], Tally()
+    with Api(items, lambda nth, asked: reply if nth == 2 else None) as api:
+        assert len(found_by(api, tally=tally)) == 7
+    assert len(api.asked) == 5
+    assert api.asked[1].fields == api.asked[2].fields
+    assert tally.to_dict()["retries"] == {cause: 1}
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "requests"),
+    [
+        (Reply(400), SourceRefusedError, 1),
+        (Reply(401), CredentialsError, 1),
+        (Reply(403), CredentialsError, 1),
+        (Reply(404), SourceRefusedError, 1),
+        (Reply(429), SourceBusyError, 7),
+        (Reply(500), SourceUnavailableError, 6),
+        (Reply(200, PAGE), SourceUnavailableError, 3),
+        (Reply(200, b'{"message": "Internal error"}'), SourceUnavailableError, 1),
+        (Reply(200, b'{"type": "FeatureCollection", "features": null}'), SourceUnavailableError, 1),
+        (Reply(200, b"[1, 2]"), SourceUnavailableError, 1),
+    ],
+    ids=["400", "401", "403", "404", "429", "500", "html", "message", "null", "list"],
+)
+def test_an_api_that_stays_so(reply, error, requests):
+    with Api([], always(reply)) as api, pytest.raises(error):
+        found_by(api)
+    assert len(api.asked) == requests
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, CredentialsError), (404, SourceRefusedError)])
-def test_a_landing_page_that_refuses(catalog, tmp_path, status, error):
-    with Api([], landing=status) as api, pytest.raises(error, match=str(status)):
-        found_in(api.url, tmp_path)
+def test_a_landing_page_that_refuses(status, error):
+    with Api([], landing=Reply(status)) as api, pytest.raises(error, match=str(status)):
+        found_by(api)
 
 
 def test_an_api_that_is_not_there(tmp_path):
@@ -347,13 +357,127 @@ def test_an_api_that_is_not_there(tmp_path):
         found_in("http://127.0.0.1:9/stac", tmp_path)
 
 
-# --- signing, sources -------------------------------------------------------------------------------------------------
+def test_what_stands_in_a_query_is_told_to_nobody():
+    with Api([], always(Reply(500)), landing=Reply(500)) as api:
+        for place in (api.url, "http://127.0.0.1:9"):
+            with pytest.raises(SourceUnavailableError) as caught:
+                found_in(f"{place}/?token=SECRET", None)
+            assert "SECRET" not in str(caught.value)
+    assert "SECRET" not in caught.getrepr().reprcrash.message
 
 
-def test_only_azure_blobs_are_signed():
-    assert signer_of(MPC) is planetary_computer_signer
-    for href in ("/data/B04.tif", "https://example.test/B04.tif"):
-        assert planetary_computer_signer(href) == href
+# pages that are too long, and calls that come too often: Earth Search
+
+
+@pytest.mark.parametrize("status", [502, 504, 413])
+def test_pages_that_are_too_long_are_halved(status):
+    items = [api_item(n) for n in range(60)] + [item("L", "landsat-c2-l2"), item("C", **{"eo:cloud_cover": 100.0})]
+    with Api(items, page=250, longest=30, too_long=status) as api:
+        found = found_by(api)
+    assert {scene.id for scene in found.scenes} == {f"S2A_{n:03}" for n in range(60)}
+    assert [asked.fields["limit"] for asked in api.asked] == [250, 250, 125, 125, 62, 62, 31, 31, 15, 15, 15, 15, 15]
+    assert found.skipped == {"cloud cover": 1}
+
+
+def test_a_search_that_starts_over_counts_nothing_twice():
+    """The second page holds the long items, as they lie in the collection of Earth Search."""
+    items = [api_item(n) for n in range(12)] + [
+        item(f"C{n}", when=f"2021-12-30T00:00:0{n}Z", **{"eo:cloud_cover": 100.0}) for n in range(3)
+    ]
+    late = Reply(502)
+    with Api(items, lambda nth, asked: late if asked.fields["limit"] > 15 and "token" in asked.fields else None) as api:
+        found = found_by(api)
+    assert (len(found), found.skipped) == (12, {"cloud cover": 3})
+
+
+def test_a_short_page_is_not_the_reason_for_502():
+    with Api([], always(Reply(502))) as api, pytest.raises(SourceUnavailableError, match="502"):
+        found_by(api)
+    assert [asked.fields["limit"] for asked in api.asked] == [250] * 2 + [125] * 2 + [62] * 2 + [31] * 2 + [15] * 2 + [
+        10
+    ] * 6
+
+
+def test_403_of_earth_search_asks_for_patience():
+    items, tally = [api_item(n) for n in range(3)], Tally()
+    aws = dataclasses.replace(AWS, granules=None)
+    named = [{**entry, "assets": {key: {"href": "x"} for key in AWS.s2_assets.values()}} for entry in items]
+    with Api(named, first(3, Reply(403))) as api:
+        assert len(found_by(api, aws, tally)) == 3
+    assert tally.to_dict()["retries"] == {"busy": 3}
+    with Api([], always(Reply(403))) as api, pytest.raises(SourceBusyError, match=r"too many requests\. Try again"):
+        found_by(api, aws)
+    assert len(api.asked) == 7
+
+
+# circles
+
+
+def same_page(api, onwards):
+    """An API whose every page is the first, and leads on by `onwards(nth)`."""
+    page = {"type": "FeatureCollection", "features": api.items[:2]}
+
+    def mischief(nth, asked):
+        link = {"rel": "next", "method": "POST", "href": f"{api.url}/search", "body": {**asked.fields, **onwards(nth)}}
+        return Reply(200, json.dumps({**page, "links": [link]}).encode())
+
+    return mischief
+
+
+@pytest.mark.parametrize(
+    "onwards",
+    [lambda nth: {"token": "same"}, lambda nth: {"token": nth}, lambda nth: {}],
+    ids=["token", "page", "none"],
+)
+def test_pages_that_lead_in_circles(onwards):
+    with Api([api_item(n) for n in range(4)]) as api:
+        api.mischief = same_page(api, onwards)
+        with pytest.raises(SourceRefusedError, match="circles"):
+            found_by(api)
+    assert len(api.asked) == 2
+
+
+def test_a_link_that_returns_to_an_earlier_page():
+    """Page 1 -> 2 -> 3 -> 2, with new items each time: the link tells."""
+    with Api([]) as api:
+
+        def mischief(nth, asked):
+            link = {"rel": "next", "method": "POST", "href": f"{api.url}/search", "body": {"token": 1 + nth % 2}}
+            page = {"type": "FeatureCollection", "features": [api_item(nth)], "links": [link]}
+            return Reply(200, json.dumps(page).encode())
+
+        api.mischief = mischief
+        with pytest.raises(SourceRefusedError, match="circles"):
+            found_by(api)
+    assert len(api.asked) == 3
+
+
+def test_items_that_pages_repeat_are_one_scene():
+    """Pages shift when items are added between two questions: a page that brings something new is no circle."""
+    items = [api_item(n) for n in range(5)]
+    with Api([]) as api:
+
+        def mischief(nth, asked):
+            link = {"rel": "next", "method": "POST", "href": f"{api.url}/search", "body": {"token": nth}}
+            page = {
+                "type": "FeatureCollection",
+                "features": items[nth - 1 : nth + 1],
+                "links": [link] if nth < 4 else [],
+            }
+            return Reply(200, json.dumps(page).encode())
+
+        api.mischief = mischief
+        assert len(found_by(api)) == 5
+
+
+def test_an_item_with_a_span_in_place_of_a_datetime():
+    span = item("span", when=None, start_datetime="2021-06-30T23:59:58Z", end_datetime="2021-07-01T00:00:02Z")
+    with Api([span]) as api:
+        (scene,) = found_by(api).scenes
+    assert scene.date == dt.date(2021, 6, 30)
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_source():

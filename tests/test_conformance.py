@@ -260,9 +260,9 @@ def smooth(rng: np.random.Generator, size: int, step: float) -> np.ndarray:
     return np.round(4000 + 600 * waves / waves.std()).astype(np.uint16)
 
 
-@pytest.mark.parametrize(("epsg", "limit"), [(32630, 0), (32631, 12)])
+@pytest.mark.parametrize(("epsg", "limit"), [(32630, 0), (32631, 0)])
 def test_p2_reader_against_warped_vrt(tmp_path, epsg, limit):
-    """Home zone: no difference. Neighbour zone: the approximate warp may differ by a few DN on the same window."""
+    """No difference on the same window, in the neighbour zone either, where the warp is approximate."""
     tile = tile_at()[0]
     rng = np.random.default_rng(3)
     west, south, east, north = tile.bounds

@@ -16,10 +16,11 @@ import rasterio
 import torch
 
 from tessera_cli.aoi import Aoi
-from tessera_cli.catalog import signer_of, source_named
+from tessera_cli.catalog import source_named
 from tessera_cli.dpixel import DPixels
 from tessera_cli.imagery import Reader
 from tessera_cli.inputs import CatalogInputs
+from tessera_cli.net import Client
 from tessera_cli.stores import write_folder, write_store
 from tessera_cli.survey import Ask, survey
 from tessera_cli.window import Window
@@ -29,7 +30,7 @@ from tests import reference
 def fetched(catalog) -> list[DPixels]:
     """The d-pixels of the small catalogue's two tiles."""
     ask = Ask(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), source_named("mpc"), str(catalog.items))
-    inputs = CatalogInputs(survey(ask), Reader(signer_of(ask.source)))
+    inputs = CatalogInputs(survey(ask, Client()), Reader(Client()))
     return [inputs.read(task, task.pixels) for task in inputs.tasks]
 
 

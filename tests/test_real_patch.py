@@ -25,9 +25,10 @@ from pyproj import Transformer
 
 from tessera_cli.aoi import Aoi
 from tessera_cli.area import tile_requests
-from tessera_cli.catalog import Sensor, search, signer_of, source_named
+from tessera_cli.catalog import Sensor, search, source_named
 from tessera_cli.grid import Tile
 from tessera_cli.imagery import Reader, read_dpixels
+from tessera_cli.net import Client
 from tessera_cli.window import Window
 from tests.conftest import SHARED
 
@@ -295,7 +296,7 @@ def compare(patch: Patch) -> Iterator[Comparison]:
     requests = tile_requests(Aoi.from_file(patch.catalog / "aoi.geojson"))
     for year in patch.years:
         window = Window.of_year(year)
-        scenes = search([r.tile for r in requests], [window], source, catalog=str(patch.catalog / "items.json"))
+        scenes = search([r.tile for r in requests], [window], source, client=Client(), catalog=str(patch.catalog / "items.json"))
         for sensor, days in (
             (Sensor.S2, optical_days(patch.layers[S2_FINE], year)),
             (Sensor.S1_ASC, radar_days(patch.layers[S1], year)),
@@ -303,7 +304,7 @@ def compare(patch: Patch) -> Iterator[Comparison]:
             assert len(scenes.of(sensor)) == sum(map(len, days.values()))
         for request in requests:
             tile, pixels = request.tile, request.pixels
-            dpixels = read_dpixels(scenes.on(tile, window), request, window, Reader(signer_of(source)))
+            dpixels = read_dpixels(scenes.on(tile, window), request, window, Reader(Client()))
             assert not dpixels.s1_desc.size
             got = Record(
                 np.datetime_as_string(dpixels.s2_dates, unit="D").tolist(),

@@ -499,10 +499,11 @@ def test_records_hold_the_identity_of_the_folder(catalog, tessera, tmp_path):
 def summary_of(catalog, out):
     """A run through the library."""
     from tessera_cli.aoi import Aoi
-    from tessera_cli.catalog import signer_of, source_named
+    from tessera_cli.catalog import source_named
     from tessera_cli.imagery import Reader
     from tessera_cli.inputs import CatalogInputs
     from tessera_cli.models import load_model
+    from tessera_cli.net import Client
     from tessera_cli.run import embed
     from tessera_cli.settings import Settings
     from tessera_cli.survey import Ask, prepare
@@ -511,7 +512,7 @@ def summary_of(catalog, out):
     ask = Ask(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), source_named("mpc"), str(catalog.items))
     settings = Settings.checked(load_model("null"), "mpc")
     folder = settings.folder(out)
-    return embed(CatalogInputs(prepare(ask, folder), Reader(signer_of(ask.source))), settings, folder)
+    return embed(CatalogInputs(prepare(ask, folder, Client()), Reader(Client())), settings, folder)
 
 
 def test_results_as_json(catalog, tmp_path):
@@ -527,6 +528,12 @@ def test_results_as_json(catalog, tmp_path):
         "pixels": sum(result.pixels for result in summary.results),
         "tokens": 0,
         "seconds": round(summary.seconds, 3),
+        "network": {  # on both tiles 4 times SCL and 10 bands, 3 times VV and VH
+            "reads": {"read": 2 * (4 * 11 + 3 * 2), "absent": 0, "broken": 0, "refused": 0, "unknown": 0},
+            "retries": {},
+            "requests": 0,
+            "bytes": 0,
+        },
         "mosaics": [str(tmp_path / "out" / "utm30n_2021.vrt")],
         "exit_code": 0,
     }
@@ -536,7 +543,7 @@ def test_results_as_json(catalog, tmp_path):
 
 
 def test_only_two_tiles_are_held_at_a_time():
-    from tessera_cli.run import read_ahead
+    from tessera_cli.loop import read_ahead
 
     alive, most, lock = 0, 0, threading.Lock()
 

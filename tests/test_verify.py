@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -17,14 +18,18 @@ from typer.testing import CliRunner
 
 from tessera_cli.catalog import Scenes, source_named
 from tessera_cli.cli.verify import verify as verb
+from tessera_cli.dpixel import DPixels
 from tessera_cli.errors import PartialFailureError, UsageError
-from tessera_cli.grid import AnyTile, Tile
+from tessera_cli.grid import AnyTile, Tile, pack_mask
 from tessera_cli.info import describe
 from tessera_cli.outputs import formats
+from tessera_cli.outputs.dpixels import DPixelFolder, StoreRecord
 from tessera_cli.outputs.folder import Failure, OutputFolder
+from tessera_cli.stores import write_folder, write_store
 from tessera_cli.verify import Check, verify
 from tests.builders import s2_item
 from tests.outputs import NAME, NOWHERE, PLACED, REQUESTED, TILE, arrays, encoded, foreign, identity, record
+from tests.test_stores import sample
 
 OTHER = Tile(32631, 113, 1098)
 
@@ -289,3 +294,163 @@ def test_info_of_an_official_tile_and_its_arrays(tmp_path: Path, tile: AnyTile) 
     (tmp_path / f"{name}.json").unlink()
     with pytest.raises(UsageError, match=r"no tile's \.json beside it"):
         describe(tmp_path / f"{name}.npy")
+
+
+# --- d-pixels ---------------------------------------------------------------------------------------------------------
+
+STORED = "utm31n_c0112_r1098_2023"
+
+
+@pytest.fixture(params=["zarr", "npy"])
+def fetched(request: Any, tmp_path: Path, dpixels: DPixels) -> DPixelFolder:
+    """A folder of d-pixels with one tile, which lies at `<folder>/<name>` or `<folder>/<name>.zarr`."""
+    folder = DPixelFolder.of(tmp_path / "d", source="mpc", preprocessing="official", format=request.param)
+    folder.begin("a", {"names": [STORED]}, None)
+    folder.write(dpixels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dpixels() -> DPixels:
+    return sample(2, 1, 1)
+
+
+def store_of(folder: DPixelFolder) -> Path:
+    return folder.path / (STORED + {"zarr": ".zarr", "npy": ""}[folder.identity["format"]])
+
+
+def test_a_whole_folder_of_dpixels_is_sound(fetched: DPixelFolder) -> None:
+    store = store_of(fetched)
+    for path in (fetched.path, fetched.path / f"{STORED}.json", store):
+        assert verify(path).to_dict() == {
+            "path": str(path), "sound": True, "checked": {"sound": 1}, "by_name": {STORED: {"status": "sound"}}
+        }  # fmt: skip
+    moved = Path(shutil.move(fetched.path, fetched.path.with_name("moved")))
+    assert verify(moved).error() is None
+    assert call(moved / store.name).stdout == f"{STORED}  sound\n1 sound\n"
+
+
+def test_every_byte_of_stored_dpixels_counts(fetched: DPixelFolder) -> None:
+    """Anywhere in any file, and files that are lost, cut or too many."""
+    store, rng = store_of(fetched), np.random.default_rng(0)
+    files = [path for path in store.rglob("*") if path.is_file()]
+    assert len(files) == {"zarr": 1 + 10 * 2, "npy": 8}[fetched.identity["format"]]
+    for path in files:
+        size = path.stat().st_size
+        for position in {0, size - 1, *rng.integers(0, size, 2).tolist()}:
+            with path.open("r+b") as file:
+                file.seek(position)
+                byte = file.read(1)[0]
+                file.seek(position)
+                file.write(bytes([byte ^ (1 << int(rng.integers(8)))]))
+            assert told(fetched.path) == {STORED: "damaged"}, (path, position)
+            assert told(store) == {STORED: "damaged"}
+            with path.open("r+b") as file:
+                file.seek(position)
+                file.write(bytes([byte]))
+        aside = path.rename(fetched.path / "aside")
+        (bad,) = verify(fetched.path).checks
+        assert (bad.status, path.name in bad.reason) == ("damaged", True)
+        aside.rename(path)
+    assert verify(fetched.path).error() is None
+    (store / "more").write_bytes(b"")
+    (bad,) = verify(fetched.path).checks
+    assert (bad.status, "the record does not list it" in bad.reason) == ("damaged", True)
+    (store / "more").unlink()
+    shutil.rmtree(store)
+    assert told(fetched.path) == {STORED: "damaged"}
+
+
+def test_a_record_that_is_not_of_its_store(fetched: DPixelFolder) -> None:
+    """Its files have the checksums that it lists, and hold something else than it says."""
+    file = fetched.path / f"{STORED}.json"
+    good = json.loads(file.read_text())
+    packed = base64.b64encode(pack_mask(np.ones((512, 512), bool))).decode()
+    frames = {**good["observations"], "s2": {**good["observations"]["s2"], "frames": 9}}
+    wrong: dict[str, Any] = {"pixels": {"requested": packed}, "frames": {"observations": frames}}
+    if fetched.identity["format"] == "zarr":  # arrays know no more
+        wrong |= {"input digest": {"input_digest": "another"}, "scenes": {"scenes": ["another"]}}
+        wrong |= {"identity": {"identity": {**good["identity"], "source": "aws"}}}
+        (fetched.path / "run.json").unlink()
+    for what, change in wrong.items():
+        file.write_text(json.dumps(good | change))
+        (bad,) = verify(file).checks
+        assert (bad.status, f"its {what} are not those of its record" in bad.reason) == ("damaged", True), what
+    for change in ({"window": "2022"}, {"store": "elsewhere"}, {"files": {}}, {"content": "bread"}):
+        with pytest.raises(UsageError, match="not the record of stored d-pixels"):
+            StoreRecord.from_item(good | change)
+    file.write_text(json.dumps(good | {"identity": {**good["identity"], "source": "aws"}}))
+    (fetched.path / "run.json").write_text(json.dumps({"identity": dict(fetched.identity)}))
+    (bad,) = verify(fetched.path).checks
+    assert (bad.status, "other settings: source" in bad.reason) == ("damaged", True)
+
+
+def test_dpixels_that_failed_or_are_missing(fetched: DPixelFolder) -> None:
+    names = [STORED, f"{OTHER.id}_2023", "utm31n_c0114_r1098_2023"]
+    failed = [Failure(names[1], REQUESTED, "B05 is absent", 0)]
+    fetched.end("a", {"names": names}, failed)
+    assert told(fetched.path) == dict(zip(names, ["sound", "failed", "missing"], strict=True))
+    found = describe(fetched.path)
+    assert found["tiles"] == {"done": 1, "failed": 1, "missing": 1}
+    assert found["by_tile"][names[1]] == {"status": "failed", "reason": "B05 is absent"}
+    text = str(verify(fetched.path).error())
+    assert "1 failed, 1 missing. Run the same command again" in text
+    (fetched.path / f"{STORED}.json").unlink()  # the store is there, and nothing says that it is whole
+    assert told(fetched.path)[STORED] == "missing"
+
+
+def test_stored_dpixels_without_a_record(tmp_path: Path, dpixels: DPixels) -> None:
+    """Chunks of Zarr stores have checksums; of official folders only the layout can be checked."""
+    store, folder = write_store(tmp_path, dpixels), write_folder(tmp_path / "n", dpixels)
+    (check,) = verify(store).checks
+    assert (check.status, "checksums of their own" in check.reason) == ("sound", True)
+    (check,) = verify(folder).checks
+    assert (check.status, "only the layout" in check.reason) == ("sound", True)
+    shutil.move(folder, tmp_path / "official")
+    assert told(tmp_path) == {"official": "sound", store.name: "sound"}
+    rng = np.random.default_rng(1)
+    data = [path for path in store.rglob("*") if path.is_file() and path.name != "zarr.json"]
+    assert len(data) == 10
+    for path in data:
+        good = path.read_bytes()
+        for position in {len(good) - 1, *rng.integers(0, len(good), 1).tolist()}:
+            path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+            assert told(store) == {store.name: "damaged"}, (path, position)
+        path.write_bytes(good)
+    assert told(store) == {store.name: "sound"}
+    cut(tmp_path / "official" / "bands.npy")
+    assert told(tmp_path)["official"] == "damaged"
+
+
+def test_info_of_stored_dpixels(fetched: DPixelFolder, dpixels: DPixels) -> None:
+    store = store_of(fetched)
+    due = {
+        "content": "d-pixels",
+        "tile": TILE.id,
+        "window": "2023",
+        "crs": "EPSG:32631",
+        "bounds": [573440, 5621760, 578560, 5626880],
+        "store": store.name,
+        "source": "mpc",
+        "preprocessing": "official",
+        "pixels": int(dpixels.requested.sum()),
+        "bytes": sum(path.stat().st_size for path in store.rglob("*") if path.is_file()),
+        "observations": {
+            "s2": {"frames": 2, "first": "2023-01-03", "last": "2023-01-08", "longest_gap_days": 357},
+            "s1_asc": {"frames": 1, "first": "2023-01-03", "last": "2023-01-03", "longest_gap_days": 362},
+            "s1_desc": {"frames": 1, "first": "2023-01-03", "last": "2023-01-03", "longest_gap_days": 362},
+        },
+        "holes": {"S2A_a": "B04 is absent (404)"},
+    }
+    assert describe(store) == describe(fetched.path / f"{STORED}.json") == due
+    found = describe(fetched.path)
+    assert (found["content"], found["windows"], found["tiles"]) == ("d-pixels", ["2023"], {"done": 1})
+    assert (found["pixels"], found["bytes"], found["identity"]) == (due["pixels"], due["bytes"], fetched.identity)
+    assert found["by_tile"][STORED]["holes"] == due["holes"]
+    assert not {"model", "mosaics"} & found.keys()
+    (fetched.path / f"{STORED}.json").unlink()
+    if fetched.identity["format"] == "npy":  # arrays say neither year nor source, and no reason for holes
+        nothing = {"first": None, "last": None, "longest_gap_days": None}
+        frames = {name: {**nothing, "frames": seen["frames"]} for name, seen in due["observations"].items()}
+        due |= {"tile": STORED, "window": None, "source": None, "observations": frames, "holes": {}}
+    assert describe(store) == due

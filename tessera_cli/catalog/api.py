@@ -2,35 +2,142 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
+from urllib.parse import urljoin
 
-from tessera_cli.catalog.http import TIMEOUT, error_for, retry, unreachable
+from tessera_cli.catalog.documents import Document
+from tessera_cli.catalog.paging import Pages
+from tessera_cli.catalog.sources import Source
+from tessera_cli.errors import CredentialsError, SourceBusyError, SourceUnavailableError, TesseraError
+from tessera_cli.net import Client
+from tessera_cli.net.answers import plain
+from tessera_cli.net.retries import Cause
 from tessera_cli.window import Window
+
+SHORTEST = 10
+"""Items per page below which the length of a page is no longer taken for the reason why it cannot be sent."""
+
+_PERHAPS_TOO_LONG = {413: Cause.TOO_LONG, 502: Cause.TOO_LONG, 504: Cause.TOO_LONG}
 
 Box = tuple[float, float, float, float]
 
+log = logging.getLogger(__name__)
+
+
+def search_link(landing: Document) -> tuple[str, str]:
+    """URL and method of item search, by the landing page of an API; POST where there is a choice."""
+    links = [link for link in landing.content.get("links") or [] if link.get("rel") == "search" and link.get("href")]
+    for link in sorted(links, key=lambda link: link.get("method") != "POST"):
+        return urljoin(landing.location, str(link["href"])), str(link.get("method") or "GET")
+    return f"{landing.location.rstrip('/')}/search", "POST"
+
 
 def api_items(
-    url: str, collections: Sequence[str], boxes: Sequence[Box], windows: Sequence[Window]
+    url: str,
+    source: Source,
+    collections: Sequence[str],
+    boxes: Sequence[Box],
+    windows: Sequence[Window],
+    *,
+    client: Client,
+    method: str = "POST",
 ) -> Iterator[Mapping[str, Any]]:
-    """Every item of the collections that touches one of the boxes (degrees) within one of the windows, as JSON.
+    """Every item of the collections that touches one of the boxes (degrees) within one of the windows, once, as JSON.
 
     Items stay the dictionaries that the API sent: parsing would respell their datetimes, and the order of overlaps
-    goes by the spelling. The server's default order and page size are left alone.
+    goes by the spelling. The server's default order is left alone.
+
+    A page may be too long for the server to send: Earth Search answers 502 above 6 MB, each time anew, and footprints
+    of up to 98 KB make that depend on the place. Such a page is asked for once more, since a 502 may also pass, and
+    then the search starts over with pages of half the length, down to SHORTEST, where the table of retries holds.
     """
-    import pystac_client
-    import requests
-    from pystac_client.exceptions import APIError
+    page, seen = source.page, set()
+    for window, box in product(windows, boxes):
+        query = {
+            "collections": list(collections),
+            "bbox": box,
+            "datetime": f"{window.start}T00:00:00Z/{window.end}T23:59:59.999999Z",
+        }
+        while True:
+            try:
+                for item in _items(url, method, {**query, "limit": page}, source, client):
+                    key = (item.get("collection"), item["id"])
+                    if key not in seen:
+                        seen.add(key)
+                        yield item
+                break
+            except TesseraError as error:
+                if error.status not in _PERHAPS_TOO_LONG or page <= SHORTEST:
+                    raise
+                page = max(page // 2, SHORTEST)
+                log.info("HTTP %s from %s: going on with pages of %d items", error.status, plain(url), page)
+
+
+def _items(
+    url: str, method: str, query: Mapping[str, Any], source: Source, client: Client
+) -> Iterator[Mapping[str, Any]]:
+    """One search, page by page."""
+    from pystac_client import ItemSearch
     from pystac_client.stac_api_io import StacApiIO
 
+    causes: dict[int, Cause | None] = {403: Cause.BUSY} if source.forbids_when_busy else {}
+    if query["limit"] > SHORTEST:
+        causes |= _PERHAPS_TOO_LONG
+
+    class Io(StacApiIO):
+        """Asks through our client: one table of retries, and every question is counted."""
+
+        def request(
+            self,
+            href: str,
+            method: str | None = None,
+            headers: dict[str, str] | None = None,
+            parameters: dict[str, Any] | None = None,
+        ) -> str:
+            return _ask(href, method or "GET", headers or {}, parameters or {}, causes, client)
+
+    pages = Pages(url)
     try:
-        client = pystac_client.Client.open(url, stac_io=StacApiIO(max_retries=retry(), timeout=TIMEOUT))
-        for window in windows:
-            for box in boxes:
-                span = f"{window.start}T00:00:00Z/{window.end}T23:59:59.999999Z"
-                yield from client.search(collections=list(collections), bbox=box, datetime=span).items_as_dicts()
-    except APIError as error:
-        raise error_for(error.status_code, url) from error
-    except requests.RequestException as error:
-        raise unreachable(url, error) from error
+        for page in ItemSearch(url, method=method, stac_io=Io(max_retries=None), **query).pages_as_dicts():
+            onwards = next((link for link in page.get("links") or [] if link.get("rel") == "next"), None)
+            pages.check(
+                (f"{item.get('collection')}/{item['id']}" for item in page["features"]),
+                None if onwards is None else json.dumps(onwards, sort_keys=True),
+            )
+            yield from page["features"]
+    except CredentialsError as error:
+        if error.status in causes:
+            raise SourceBusyError(
+                f"{plain(url)} still refuses (HTTP {error.status}), as it does after too many requests. "
+                "Try again later."
+            ) from error
+        raise
+
+
+def _ask(
+    href: str,
+    method: str,
+    headers: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    causes: Mapping[int, Cause | None],
+    client: Client,
+) -> str:
+    """The text of one page: proven to be items, as pystac-client takes anything else for the end of the search."""
+    if method.upper() == "POST":
+        posted = json.dumps(parameters).encode()
+        answer = client.json(
+            href, posted=posted, headers={**headers, "Content-Type": "application/json"}, causes=causes
+        )
+    else:
+        from requests import Request
+
+        asked = Request("GET", href, params=dict(parameters)).prepare().url or href
+        answer = client.json(asked, headers=headers, causes=causes)
+    items = answer.json.get("features") if isinstance(answer.json, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) and "id" in item for item in items):
+        raise SourceUnavailableError(f"{plain(href)} answers a search with something else than items. Try again later.")
+    return answer.body.decode("utf-8")

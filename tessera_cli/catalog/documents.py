@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from tessera_cli.catalog.http import get
+from tessera_cli.catalog.tables import SUFFIXES, Table
 from tessera_cli.errors import UsageError
+from tessera_cli.net import Client
+from tessera_cli.net.answers import plain
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
-ADVICE = "Give a STAC API, a catalog.json, an ItemCollection (.json) or one item per line (.ndjson, .ndjson.gz)."
+LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")
+ADVICE = (
+    "Give a STAC API, a catalog.json, an ItemCollection (.json), one item per line (.ndjson, .ndjson.gz) or "
+    "STAC-GeoParquet (.parquet)."
+)
 
 
 @dataclass(frozen=True)
@@ -26,26 +32,29 @@ class Document:
     content: Any
 
 
-def open_document(location: str) -> Document:
+def open_document(location: str, client: Client) -> Document:
     """Read a file or URL; a folder means the catalog.json within."""
     if not _is_url(location):
         path = Path(location).expanduser()
         if path.is_dir():
             path = path / "catalog.json"
         if not path.exists():
-            raise UsageError(f"--catalog {location}: no such file. {ADVICE}")
+            raise UsageError(f"The catalogue {_shown(location)} does not exist: no such file. {ADVICE}")
         location = str(path.resolve())
-    text = _read_text(location)
+    if _path(location).endswith(SUFFIXES):
+        table = Table(_shown(location), client.get(location).body if _is_url(location) else Path(location))
+        return Document(location, {"type": "FeatureCollection", "features": table})
+    text = _read_text(location, client)
     try:
-        if location.endswith((".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")):
+        if _path(location).endswith(LINES):
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             content: Any = {"type": "FeatureCollection", "features": lines}
         else:
             content = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"--catalog {location} is not JSON: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {_shown(location)} is not JSON: {error}. {ADVICE}") from error
     if not isinstance(content, dict) or content.get("type") not in KINDS:
-        raise UsageError(f"--catalog {location} is JSON but not STAC. {ADVICE}")
+        raise UsageError(f"The catalogue {_shown(location)} is JSON but not STAC. {ADVICE}")
     return Document(location, content)
 
 
@@ -57,7 +66,7 @@ def is_api(content: Mapping[str, Any]) -> bool:
     )
 
 
-def static_items(document: Document) -> Iterator[Mapping[str, Any]]:
+def static_items(document: Document, client: Client) -> Iterator[Mapping[str, Any]]:
     """Every item of the document with absolute asset hrefs."""
     kind = document.content["type"]
     if kind == "FeatureCollection":
@@ -66,23 +75,26 @@ def static_items(document: Document) -> Iterator[Mapping[str, Any]]:
     elif kind == "Feature":
         yield _absolute(document.content, document.location)
     else:
-        yield from _walk(document, seen=set())
+        yield from _walk(document, client, seen=set())
 
 
-def _walk(document: Document, seen: set[str]) -> Iterator[Mapping[str, Any]]:
+def _walk(document: Document, client: Client, seen: set[str]) -> Iterator[Mapping[str, Any]]:
     seen.add(document.location)
     for link in document.content.get("links") or []:
         if link.get("rel") not in ("child", "item"):
             continue
         location = _join(document.location, str(link["href"]))
         if location not in seen:
-            child = open_document(location)
-            yield from static_items(child) if child.content["type"] == "Feature" else _walk(child, seen)
+            child = open_document(location, client)
+            if child.content["type"] == "Feature":
+                yield from static_items(child, client)
+            else:
+                yield from _walk(child, client, seen)
 
 
 def _absolute(item: Any, location: str) -> Mapping[str, Any]:
     if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
-        raise UsageError(f"--catalog {location} holds features that are not STAC items. {ADVICE}")
+        raise UsageError(f"The catalogue {_shown(location)} holds features that are not STAC items. {ADVICE}")
     listed = {key: asset for key, asset in item["assets"].items() if isinstance(asset, dict) and "href" in asset}
     assets = {key: {**asset, "href": _join(location, str(asset["href"]))} for key, asset in listed.items()}
     return {**item, "properties": item.get("properties") or {}, "assets": assets}
@@ -100,9 +112,22 @@ def _is_url(location: str) -> bool:
     return urlsplit(location).scheme in ("http", "https")
 
 
-def _read_text(location: str) -> str:
+def _path(location: str) -> str:
+    return urlsplit(location).path if _is_url(location) else location
+
+
+def _shown(location: str) -> str:
+    return plain(location) if _is_url(location) else location
+
+
+def _read_text(location: str, client: Client) -> str:
     try:
-        data = get(location) if _is_url(location) else Path(location).read_bytes()
+        if not _is_url(location):
+            data = Path(location).read_bytes()
+        elif _path(location).endswith((".gz", *LINES)):
+            data = client.get(location).body
+        else:  # an excuse in HTML is asked again
+            data = client.json(location).body
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"--catalog {location} cannot be read: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {_shown(location)} cannot be read: {error}. {ADVICE}") from error

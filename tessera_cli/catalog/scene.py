@@ -8,23 +8,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.catalog.sources import Source
 from tessera_cli.grid import Tile
-from tessera_cli.lonlat import unwrap
+from tessera_cli.lonlat import joined, turns
 
+OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
+"""Buckets that anybody may read, with their region."""
+CLOSED_BUCKETS = ("sentinel-s2-l2a",)
+"""Buckets whose readers pay: ESA's JPEG 2000 files."""
 KEPT_ASSET_FIELDS = ("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size")
 
 
 class Sensor(StrEnum):
-    """What a scene contributes: Sentinel-2, or one orbit direction of Sentinel-1."""
+    """What a scene contributes: Sentinel-2, or Sentinel-1 in an orbit direction, which at times only the file tells."""
 
     S2 = "s2"
     S1_ASC = "s1_asc"
     S1_DESC = "s1_desc"
+    S1 = "s1"
 
 
 class Unusable(Exception):  # noqa: N818 - not an error: normal input that is skipped and counted
@@ -39,12 +45,13 @@ class Scene:
     """The pruned item; hrefs are absolute and unsigned."""
     sensor: Sensor
     missing: tuple[str, ...]
-    """Asset keys that every scene of the collection has and this one lacks."""
+    """Asset keys that every scene of the collection has and that are not listed here, or lie where we cannot read."""
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any], source: Source) -> Scene:
         """Raises Unusable with the reason for items that are normal, yet hold nothing for us."""
         collection, properties = item.get("collection"), item.get("properties") or {}
+        assets = _named(item.get("assets") or {}, (*source.s2_assets.values(), *source.s1_assets.values()))
         if collection == source.s2_collection:
             sensor, wanted = Sensor.S2, tuple(source.s2_assets.values())
             cover = properties.get("eo:cloud_cover")
@@ -52,18 +59,21 @@ class Scene:
                 raise Unusable("cloud cover")
         elif collection == source.s1_collection:
             wanted = tuple(source.s1_assets.values())
-            if not all(key in item["assets"] for key in wanted):
+            if not all(key in assets for key in wanted):
                 raise Unusable("without both VV and VH")
             orbit = str(properties.get("sat:orbit_state", "")).lower()
-            if orbit not in ("ascending", "descending"):
+            if source.granules:
+                sensor = Sensor.S1
+            elif orbit not in ("ascending", "descending"):
                 raise Unusable("without orbit direction")
-            sensor = Sensor.S1_ASC if orbit == "ascending" else Sensor.S1_DESC
+            else:
+                sensor = Sensor.S1_ASC if orbit == "ascending" else Sensor.S1_DESC
         else:
             raise Unusable("other collection")
         if utc_time(_timestamp(properties)) is None:
             raise Unusable("without a readable datetime")
-        missing = tuple(key for key in wanted if key not in item["assets"])
-        return cls(_prune(item, wanted), sensor, missing)
+        missing = tuple(key for key in wanted if key not in assets or closed_bucket(assets[key]["href"]))
+        return cls(_prune({**item, "assets": assets}, wanted), sensor, missing)
 
     @property
     def id(self) -> str:
@@ -72,6 +82,17 @@ class Scene:
     @property
     def collection(self) -> str:
         return str(self.item["collection"])
+
+    @property
+    def flaw(self) -> str | None:
+        """What keeps the scene from being read, as far as its item tells."""
+        unlisted = [key for key in self.missing if key not in self.item["assets"]]
+        closed = [key for key in self.missing if key in self.item["assets"]]
+        told = [f"asset {', '.join(unlisted)} is not listed"] if unlisted else []
+        if closed:
+            bucket = closed_bucket(self.item["assets"][closed[0]]["href"])
+            told.append(f"asset {', '.join(closed)} lies in the bucket {bucket}, which is not open")
+        return "; ".join(told) or None
 
     @property
     def timestamp(self) -> str:
@@ -112,21 +133,20 @@ class Scene:
 
     def lies_on(self, tile: Tile) -> bool:
         """Whether the footprint touches the tile, on a globe where longitude has no end."""
-        if self.footprint is None:
-            return True
-        centre = tile.outline.centroid.x
-        return bool(shapely.intersects(unwrap(self.footprint, centre), unwrap(tile.outline, centre)))
+        return self.footprint is None or bool(shapely.intersects(joined(self.footprint), turns(tile.outline)).any())
 
 
-def in_mosaic_order(scenes: Iterable[Scene]) -> list[Scene]:
+def in_mosaic_order(scenes: Iterable[Scene], source: Source) -> list[Scene]:
     """The one order that decides overlaps (the first scene wins), whatever the order of the catalogue.
 
-    Sentinel-2: date, datetime string ascending, id descending. Sentinel-1: date, orbit, datetime descending, id
-    descending. (spec: the order the official preprocessing gets from the APIs.)
+    Sentinel-2: date, datetime string ascending, id descending. Sentinel-1: date, orbit, then datetime and id, both
+    descending or both ascending. (spec: the order the official preprocessing gets from the APIs.)
     """
     by_id = sorted(scenes, key=lambda s: s.id, reverse=True)
     optical = sorted((s for s in by_id if s.sensor is Sensor.S2), key=lambda s: s.timestamp)
-    radar = sorted((s for s in by_id if s.sensor is not Sensor.S2), key=lambda s: s.time, reverse=True)
+    radar = sorted(
+        (s for s in by_id if s.sensor is not Sensor.S2), key=lambda s: (s.time, s.id), reverse=source.s1_newest_first
+    )
     optical.sort(key=lambda s: s.date)
     radar.sort(key=lambda s: (s.date, s.sensor))
     return optical + radar
@@ -148,6 +168,30 @@ def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
         return shape if shape.is_valid else shapely.make_valid(shape)
     bbox = item.get("bbox")
     return shapely.box(bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]) if bbox else None
+
+
+def closed_bucket(href: str) -> str | None:
+    """The bucket that an href points into, if it is not open to all."""
+    parts = urlsplit(href)
+    if parts.scheme == "s3":
+        return parts.netloc
+    label = parts.netloc.partition(".")[0]
+    return label if label in CLOSED_BUCKETS and parts.netloc.endswith(".amazonaws.com") else None
+
+
+def _named(assets: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The assets that have an href, under our spelling of their keys; open buckets by their web address."""
+    listed = {key: asset for key, asset in assets.items() if isinstance(asset, Mapping) and asset.get("href")}
+    folded = {key.lower(): asset for key, asset in sorted(listed.items(), reverse=True)}
+    known = {key: listed.get(key) or folded[key.lower()] for key in keys if key.lower() in folded}
+    return {key: {**asset, "href": _web_address(str(asset["href"]))} for key, asset in known.items()}
+
+
+def _web_address(href: str) -> str:
+    parts = urlsplit(href)
+    if parts.scheme == "s3" and parts.netloc in OPEN_BUCKETS:
+        return f"https://{parts.netloc}.s3.{OPEN_BUCKETS[parts.netloc]}.amazonaws.com{parts.path}"
+    return href
 
 
 def _timestamp(properties: Mapping[str, Any]) -> str:

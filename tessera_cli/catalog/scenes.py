@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import gzip
 import hashlib
 import json
@@ -14,10 +15,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import shapely
+
 from tessera_cli.catalog.scene import Scene, Sensor, Unusable, in_mosaic_order
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
 from tessera_cli.grid import Tile
+from tessera_cli.lonlat import joined, turns
 from tessera_cli.window import Window
 
 
@@ -42,7 +47,7 @@ class Scenes:
             else:
                 key = (scene.collection, scene.id)
                 scenes[key] = max(scene, scenes.get(key, scene), key=_edition)
-        return cls(source, tuple(in_mosaic_order(scenes.values())), dict(skipped))
+        return cls(source, tuple(in_mosaic_order(scenes.values(), source)), dict(skipped))
 
     @classmethod
     def thaw(cls, path: Path, source: Source) -> Scenes:
@@ -60,12 +65,14 @@ class Scenes:
     def merged(self, other: Scenes) -> Scenes:
         """Both; of equal ids, ours."""
         ours = {scene.id for scene in self.scenes}
-        both = in_mosaic_order([*self.scenes, *other.without(ours).scenes])
+        both = in_mosaic_order([*self.scenes, *other.without(ours).scenes], self.source)
         return Scenes(self.source, tuple(both), self.skipped)
 
     def on(self, tile: Tile, window: Window) -> Scenes:
-        """Those whose footprint touches the tile, within the window."""
-        return self._where(lambda s: s.date in window and s.lies_on(tile))
+        """Those whose footprint touches the tile, within the window: `Scene.lies_on`, looked up."""
+        touching = self._footprints.touching(tile)
+        found = (self.scenes[index] for index in touching)
+        return Scenes(self.source, tuple(s for s in found if s.date in window), self.skipped)
 
     def within(self, window: Window) -> Scenes:
         return self._where(lambda s: s.date in window)
@@ -76,6 +83,10 @@ class Scenes:
 
     def of(self, *sensors: Sensor) -> tuple[Scene, ...]:
         return tuple(s for s in self.scenes if s.sensor in sensors)
+
+    @functools.cached_property
+    def _footprints(self) -> Footprints:
+        return Footprints(self.scenes)
 
     @property
     def digest(self) -> str:
@@ -101,6 +112,21 @@ class Scenes:
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+
+class Footprints:
+    """Where scenes lie, to look up."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        known = [(index, scene.footprint) for index, scene in enumerate(scenes) if scene.footprint is not None]
+        self._anywhere = np.array([index for index, scene in enumerate(scenes) if scene.footprint is None], int)
+        self._indices = np.array([index for index, _ in known], int)
+        self._tree = shapely.STRtree([joined(footprint) for _, footprint in known])
+
+    def touching(self, tile: Tile) -> list[int]:
+        """Indices of the scenes that lie on the tile, ascending; those without a footprint lie everywhere."""
+        _, found = self._tree.query(turns(tile.outline), predicate="intersects")
+        return np.union1d(self._anywhere, self._indices[found]).tolist()
 
 
 def _edition(scene: Scene) -> tuple[str, str]:

@@ -1,43 +1,74 @@
-"""Tiles + window + source -> Scenes, from a live STAC API, an ItemCollection or a static catalogue."""
+"""Tiles + window + source -> Scenes, from live catalogues, ItemCollections or static catalogues."""
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import shapely
 
-from tessera_cli.catalog.api import Box, api_items
+from tessera_cli.catalog.api import Box, api_items, search_link
+from tessera_cli.catalog.cmr import granule_items, granule_search
 from tessera_cli.catalog.documents import is_api, open_document, static_items
 from tessera_cli.catalog.scene import footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
+from tessera_cli.errors import UsageError
 from tessera_cli.grid import Tile
-from tessera_cli.lonlat import split
+from tessera_cli.lonlat import joined, split, turns
+from tessera_cli.net import Client
 from tessera_cli.window import Window
 
 log = logging.getLogger(__name__)
 
 
-def search(tiles: Sequence[Tile], windows: Sequence[Window], source: Source, *, catalog: str | None = None) -> Scenes:
+def search(
+    tiles: Sequence[Tile],
+    windows: Sequence[Window],
+    source: Source,
+    *,
+    client: Client,
+    catalog: str | None = None,
+    radar_catalog: str | None = None,
+) -> Scenes:
     """All scenes of the source that touch the whole tiles (not just the AOI) within the windows.
 
+    `catalog`: another STAC API, or a document, in place of the source's API. `radar_catalog`: another CMR granule
+    search, or a document, for a source with granules; without it, their place is a document given as `catalog`.
     Whole tiles, because the scenes of a tile must not depend on which of its pixels are asked for. Cloud cover and
     polarisation are filtered here and not by the server, so that what is dropped can be counted.
     """
+    if radar_catalog and not source.granules:
+        raise UsageError(f"--radar-catalog is not for --source {source.name}: its radar lies in --catalog. Omit it.")
     boxes = search_boxes(tiles)
-    document = open_document(catalog) if catalog else None
-    if document is None or is_api(document.content):
-        url = document.location if document else source.api
-        items = api_items(url, source.collections, boxes, windows)
+    document = open_document(catalog, client) if catalog else None
+    live = document is None or is_api(document.content)
+    radar = radar_catalog or (source.granules if live else None)
+    collections = [source.s2_collection] if radar else source.collections
+    if document is not None and not live:
+        items = matching(static_items(document, client), boxes, windows, collections)
     else:
-        items = matching(static_items(document), boxes, windows, source)
+        url, method = search_link(document) if document else (f"{source.api}/search", "POST")
+        items = api_items(url, source, collections, boxes, windows, client=client, method=method)
+    if radar:
+        items = chain(items, _radar_items(radar, source, boxes, windows, client))
     found = Scenes.from_items(items, source)
     for reason, count in found.skipped.items():
         log.info("%d items skipped: %s", count, reason)
     return found
+
+
+def _radar_items(
+    location: str, source: Source, boxes: Sequence[Box], windows: Sequence[Window], client: Client
+) -> Iterator[Mapping[str, Any]]:
+    url = granule_search(location)
+    if url:
+        return granule_items(url, source, boxes, windows, client=client)
+    listed = static_items(open_document(location, client), client)
+    return matching(listed, boxes, windows, [source.s1_collection])
 
 
 def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
@@ -47,13 +78,13 @@ def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
 
 
 def matching(
-    items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], source: Source
+    items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], collections: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
     """The items a STAC API would return: by collection, geometry and time."""
-    area = shapely.union_all([shapely.box(*box) for box in boxes])
-    shapely.prepare(area)
+    areas = turns(shapely.union_all([shapely.box(*box) for box in boxes]))
+    shapely.prepare(areas)
     for item in items:
-        if item.get("collection") not in source.collections:
+        if item.get("collection") not in collections:
             continue
         properties = item["properties"]
         start = utc_time(properties.get("datetime") or properties.get("start_datetime"))
@@ -61,7 +92,7 @@ def matching(
         if start and end and not any(start < _midnight(w.end, 1) and end >= _midnight(w.start) for w in windows):
             continue
         footprint = footprint_of(item)
-        if footprint is None or footprint.intersects(area):
+        if footprint is None or any(area.intersects(joined(footprint)) for area in areas):
             yield item
 
 

@@ -15,6 +15,7 @@ import typer
 
 from tessera_cli._version import __version__
 from tessera_cli.cli.embed import embed
+from tessera_cli.cli.fetch import fetch
 from tessera_cli.cli.help import GroupedCommand
 from tessera_cli.cli.info import info
 from tessera_cli.cli.plan import plan
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (embed, plan, info, verify, simulate):
+for verb in (embed, fetch, plan, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
 

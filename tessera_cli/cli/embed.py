@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out, read_model_config, refuse_beside_dpixels
+from tessera_cli.cli.request import build_ask, default_out, open_client, read_model_config, refuse_beside_dpixels
 from tessera_cli.cli.terminal import RunProgress, Terminal
 
 
@@ -23,6 +23,8 @@ def embed(
     source: o.SourceOption = None,
     force_source: o.ForceSourceOption = False,
     catalog: o.CatalogOption = None,
+    radar_catalog: o.RadarCatalogOption = None,
+    preprocessing: o.PreprocessingOption = "official",
     allow_no_radar: o.AllowNoRadarOption = False,
     model: o.ModelOption = None,
     weights: o.WeightsOption = None,
@@ -62,16 +64,15 @@ def embed(
     if dpixels:
         refuse_beside_dpixels(
             aoi=area or aoi, bbox=bbox, mask=mask, crs=crs, year=year, window=window, catalog=catalog,
-            fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
+            radar_catalog=radar_catalog, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
         )  # fmt: skip
     else:
         asked = build_ask(
-            area, aoi, bbox, year, window, source=source, catalog=catalog, crs=crs, mask=mask, fill_bbox=fill_bbox,
-            allow_no_radar=allow_no_radar,
+            area, aoi, bbox, year, window, source=source, catalog=catalog, radar_catalog=radar_catalog, crs=crs,
+            mask=mask, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
         )  # fmt: skip
     from tessera_cli import config
-    from tessera_cli.catalog import signer_of
-    from tessera_cli.imagery import GDAL_OPTIONS, Reader
+    from tessera_cli.imagery import GDAL_OPTIONS, Reader, preprocessing_named
     from tessera_cli.inputs import CatalogInputs, Inputs, StoredInputs
     from tessera_cli.models import load_model
     from tessera_cli.run import embed as run
@@ -96,10 +97,15 @@ def embed(
         inputs.prepare(folder, settings.format)
     else:
         ask = asked.of_source(source or loaded.spec.source)
-        settings = Settings.checked(loaded, source, recorded=ask.source.name, **wanted)
+        settings = Settings.checked(
+            loaded, source, recorded=ask.source.name, preprocessing=preprocessing, **wanted
+        )
         folder = settings.folder(out or default_out(ask.name, loaded.name))
-        reader = Reader(signer_of(ask.source), max(8, 4 * cores), config.gdal_options(GDAL_OPTIONS))
-        inputs = CatalogInputs(prepare(ask, folder, refresh=refresh), reader, allow_missing, refresh)
+        reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
+        inputs = CatalogInputs(
+            prepare(ask, folder, reader.client, refresh=refresh), reader, preprocessing_named(preprocessing),
+            allow_missing, refresh, loaded.spec.use_ascending,
+        )  # fmt: skip
     with RunProgress(terminal) as progress:
         summary = run(
             inputs, settings, folder, progress=progress, threads=cores, allow_missing=allow_missing,

@@ -1,4 +1,4 @@
-"""`tessera info`: what a folder, a tile, a raster or a weights file holds."""
+"""`tessera info`: what a folder, a tile, stored d-pixels, a raster or a weights file hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ ModelFlag = Annotated[bool, o.switch("--model", o.OUTPUT, "Print only the model.
 
 def info(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="An output folder, a tile's .json, a raster or a weights file.")
+        Path,
+        typer.Argument(metavar="PATH", help="A folder, a tile's .json, stored d-pixels, a raster or a weights file."),
     ],
     crs: CrsFlag = False,
     bounds: BoundsFlag = False,
@@ -30,10 +31,11 @@ def info(
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """Describe an output folder, a tile, a raster or a weights file.
+    """Describe a folder of embeddings or d-pixels, a tile, a raster or a weights file.
 
-    Of a folder: its settings, and which tiles are done, empty, failed or missing, and why. Of a weights file: its
-    family, sizes and rules, and whether it is a published one.
+    Of a folder: its settings, and which tiles are done, empty, failed or missing, and why. Of stored d-pixels: tile,
+    window, source, the dates of each sensor, and holes. Of a weights file: its family, sizes and rules, and whether it
+    is a published one.
 
     Examples:
 
@@ -42,6 +44,8 @@ def info(
       tessera info --json field_2023_v2-medium | jq '.by_tile[] | select(.status == "failed")'
 
       tessera info --crs field_2023_v2-medium/utm31n_c0112_r1098_2023_emb.tif
+
+      tessera info --json field_2023_dpixels/utm31n_c0112_r1098_2023.zarr | jq .observations
 
       tessera info --model student_nano.pt
     """
@@ -67,9 +71,9 @@ def info(
 
 def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Nested names and values for people."""
-    width = max([len(name) for name, value in found.items() if not isinstance(value, Mapping)], default=0)
+    width = max([len(name) for name, value in found.items() if not isinstance(value, Mapping) or not value], default=0)
     for name, value in found.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield f"{indent}{name}"
             yield from lines(value, indent + "  ")
         else:
@@ -81,6 +85,6 @@ def _text(value: Any) -> str:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, list):
+    if isinstance(value, list | Mapping):
         return ", ".join(map(str, value)) or "-"
     return str(value)

@@ -51,7 +51,7 @@ DPixelsOption = Annotated[list[Path] | None, option(
 )]  # fmt: skip
 SourceOption = Annotated[str | None, option(
     "--source", SOURCE, "Imagery provider.  [default: the model's own, else mpc; with --dpixels what they record]",
-    metavar="mpc",
+    metavar="mpc|aws",
 )]  # fmt: skip
 ForceSourceOption = Annotated[
     bool, switch("--force-source", SOURCE, "Encode d-pixels of a source that the model was not trained on.")
@@ -59,6 +59,15 @@ ForceSourceOption = Annotated[
 CatalogOption = Annotated[str | None, option(
     "--catalog", SOURCE, "Another STAC API, a static catalogue or an ItemCollection (.json, .ndjson, .ndjson.gz).",
     metavar="URL|FILE",
+)]  # fmt: skip
+RadarCatalogOption = Annotated[str | None, option(
+    "--radar-catalog", SOURCE, "aws: another CMR granule search, or an ItemCollection of OPERA RTC-S1.",
+    metavar="URL|FILE",
+)]  # fmt: skip
+PreprocessingOption = Annotated[Literal["official", "corrected"], option(
+    "--preprocessing", SOURCE,
+    "official: what the released models were trained on; corrected: offsets by processing baseline, one copy of each "
+    "acquisition.",
 )]  # fmt: skip
 AllowNoRadarOption = Annotated[bool, switch("--allow-no-radar", SOURCE, "Go on when the catalogue has no Sentinel-1.")]
 ModelOption = Annotated[str | None, option(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out, read_model_config
+from tessera_cli.cli.request import build_ask, default_out, open_client, read_model_config
 from tessera_cli.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def plan(
     window: o.WindowOption = None,
     source: o.SourceOption = None,
     catalog: o.CatalogOption = None,
+    radar_catalog: o.RadarCatalogOption = None,
     allow_no_radar: o.AllowNoRadarOption = False,
     model: o.ModelOption = None,
     weights: o.WeightsOption = None,
@@ -51,10 +52,11 @@ def plan(
     """
     terminal = Terminal(verbose - quiet, as_json)
     ask = build_ask(
-        area, aoi, bbox, year, window, source=source, catalog=catalog, crs=crs, mask=mask, fill_bbox=fill_bbox,
-        allow_no_radar=allow_no_radar,
+        area, aoi, bbox, year, window, source=source, catalog=catalog, radar_catalog=radar_catalog, crs=crs,
+        mask=mask, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
     )  # fmt: skip
     from tessera_cli import config
+    from tessera_cli.catalog import missing_credentials
     from tessera_cli.models import describe_model
     from tessera_cli.outputs.folder import OutputFolder
     from tessera_cli.plan import plan as make_plan
@@ -64,9 +66,13 @@ def plan(
     ask = ask.of_source(source or spec.source)
     spec.check_source(ask.source.name)
     dims = spec.check_dims(dims)
-    surveyed = survey(ask) if out is None else prepare(ask, OutputFolder(out, {}), refresh=refresh)
+    client = open_client(ask)
+    surveyed = survey(ask, client) if out is None else prepare(ask, OutputFolder(out, {}), client, refresh=refresh)
     where = out or default_out(ask.name, spec.name)
-    made = make_plan(surveyed, spec, dims, where, threads=threads or config.threads())
+    made = make_plan(
+        surveyed, spec, dims, where, threads=threads or config.threads(),
+        missing_credentials=missing_credentials(surveyed.scenes, client),
+    )  # fmt: skip
     if as_json:
         terminal.result_json(made.to_dict())
     else:

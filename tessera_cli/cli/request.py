@@ -13,6 +13,7 @@ from tessera_cli.errors import UsageError
 if TYPE_CHECKING:
     from tessera_cli.aoi import Aoi
     from tessera_cli.models import ModelConfig
+    from tessera_cli.net import Client
     from tessera_cli.survey import Ask
     from tessera_cli.window import Window
 
@@ -48,6 +49,7 @@ def build_ask(
     *,
     source: str | None,
     catalog: str | None,
+    radar_catalog: str | None,
     crs: str | None,
     mask: Path | None,
     fill_bbox: bool,
@@ -62,7 +64,19 @@ def build_ask(
     if mask is not None and not mask.exists():
         raise UsageError(f"--mask {mask}: no such file. Give a raster with a CRS.")
     provider = source_named(source) if source else MPC
-    return Ask(read_aoi(argument, aoi, bbox), read, provider, catalog, epsg, mask, fill_bbox, allow_no_radar)
+    area = read_aoi(argument, aoi, bbox)
+    return Ask(area, read, provider, catalog, radar_catalog, epsg, mask, fill_bbox, allow_no_radar)
+
+
+def open_client(ask: Ask) -> Client:
+    """Asks the servers of a source with the right that it takes."""
+    from tessera_cli import config
+    from tessera_cli.catalog import access_of
+    from tessera_cli.net import Client, Tally
+
+    tally = Tally()
+    credentials = config.earthdata() if ask.source.access == "earthdata" else None
+    return Client(access_of(ask.source, credentials, radar_catalog=ask.radar_catalog, tally=tally), tally=tally)
 
 
 def refuse_beside_dpixels(**given: object) -> None:

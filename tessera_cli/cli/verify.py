@@ -1,4 +1,4 @@
-"""`tessera verify`: is an output folder, a tile or a weights file whole and sound?"""
+"""`tessera verify`: is a folder, a tile, a store or a weights file whole and sound?"""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="An output folder, a tile's file or a weights file.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A folder, a tile's file, stored d-pixels or a weights file.")
+    ],
     as_json: o.JsonOption = False,
     verbose: o.VerboseOption = 0,
     quiet: o.QuietOption = 0,
     debug: o.DebugOption = False,
 ) -> None:
-    """Check that an output folder, a tile or a weights file is whole and sound.
+    """Check that a folder of embeddings or d-pixels, a tile or a weights file is whole and sound.
 
     Every file of every tile is read in full: its checksum, its layout, and that the files of a tile agree. Prints what
     is damaged, failed or missing, and with -v also what is sound. Exit code 0 if all is well, 4 if not, 2 if PATH is
@@ -33,13 +35,18 @@ def verify(
 
       tessera verify field_2023_v2-medium/utm31n_c0112_r1098_2023.json
 
+      tessera verify field_2023_dpixels
+
       tessera verify --json field_2023_v2-medium | jq '.by_name[] | select(.status == "damaged")'
     """
     terminal = Terminal(verbose - quiet, as_json)
+    from tessera_cli.verify import is_folder
     from tessera_cli.verify import verify as run
 
+    few = not is_folder(path)
+
     def report(check: Check) -> None:
-        if not as_json and (verbose or not check.is_sound or path.is_file()):
+        if not as_json and (verbose or few or not check.is_sound):
             terminal.result(f"{check.name}  {check.status}{f'  {check.reason}' if check.reason else ''}")
 
     found = run(path, report=report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 import numpy as np
@@ -14,10 +14,12 @@ from tessera_cli.dpixel import S2_BANDS, DPixels
 from tessera_cli.errors import TileError
 from tessera_cli.grid import Tile, TileRequest
 from tessera_cli.imagery import sentinel1, sentinel2
-from tessera_cli.imagery.reader import BandSet, HoleError, Reader
+from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
+from tessera_cli.imagery.reader import Hole, Raster, Reader
 from tessera_cli.window import Window
 
-PREPROCESSING = "official"
+ORBIT_TAG = "ORBIT_PASS_DIRECTION"
+SCL, DN = Raster("nearest", "uint8"), Raster("bilinear", "uint16")
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +27,27 @@ Frames = tuple[np.ndarray, np.ndarray]
 
 
 def read_dpixels(
-    scenes: Scenes, request: TileRequest, window: Window, reader: Reader, *, allow_missing: int = 0
+    scenes: Scenes,
+    request: TileRequest,
+    window: Window,
+    reader: Reader,
+    *,
+    preprocessing: Preprocessing = OFFICIAL,
+    allow_missing: int = 0,
+    ascending: bool = True,
 ) -> DPixels:
-    """The d-pixels of one tile (`official` preprocessing), defined where pixels were requested.
+    """The d-pixels of one tile, defined where pixels were requested.
 
     `scenes` are those of the tile. Whole tiles are read whatever is requested, since GDAL's warp from a neighbour
-    zone depends on the read window. Raises TileError when more than `allow_missing` scenes are absent or broken.
+    zone depends on the read window. `ascending`: False leaves out ascending passes. Raises TileError when more than
+    `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not certain.
     """
     holes: dict[str, str] = {}
-    while True:
-        usable, pixels = scenes.without(holes), request.pixels
+    while True:  # without a hole the next scene of the date takes over: start again
         try:
-            optical, optical_mask, optical_dates = _optical(usable, request.tile, pixels, reader)
-            ascending = _radar(usable, Sensor.S1_ASC, request.tile, pixels, reader)
-            descending = _radar(usable, Sensor.S1_DESC, request.tile, pixels, reader)
+            frames = _Tile(preprocessing.select(scenes.without(holes)), request, reader, preprocessing).read(ascending)
             break
-        except HoleError as found:  # the next scene of the date takes over, so start again without
+        except HoleError as found:
             holes |= found.holes
             if len(holes) > allow_missing:
                 why = "; ".join(f"{scene}: {reason}" for scene, reason in sorted(holes.items()))
@@ -49,55 +56,117 @@ def read_dpixels(
                     f"holes with --allow-missing {len(holes)}."
                 ) from found
             log.warning("%s: going on without %s", request.tile.id, found)
+    (s2, s2_mask, s2_dates), (s1_asc, s1_asc_dates), (s1_desc, s1_desc_dates) = frames
     return DPixels(
-        tile=request.tile, window=window,
-        s2=optical, s2_mask=optical_mask, s2_dates=optical_dates,
-        s1_asc=ascending[0], s1_asc_dates=ascending[1],
-        s1_desc=descending[0], s1_desc_dates=descending[1],
-        requested=pixels, source=scenes.source.name, preprocessing=PREPROCESSING,
+        tile=request.tile, window=window, s2=s2, s2_mask=s2_mask, s2_dates=s2_dates, s1_asc=s1_asc,
+        s1_asc_dates=s1_asc_dates, s1_desc=s1_desc, s1_desc_dates=s1_desc_dates, requested=request.pixels,
+        source=scenes.source.name, preprocessing=preprocessing.name,
         scenes=tuple(scene.id for scene in scenes.scenes), holes=holes, input_digest=scenes.digest,
     )  # fmt: skip
 
 
-def _optical(
-    scenes: Scenes, tile: Tile, pixels: np.ndarray, reader: Reader
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    source, listed = scenes.source, scenes.of(Sensor.S2)
-    frames: list[tuple[dt.date, tuple[Scene, ...], np.ndarray]] = []
-    classes = reader.read(listed, BandSet((source.scl_asset,), "uint8", "nearest"), tile)
-    for date, group in by_date(listed):
-        winner = sentinel2.winners([layer[0] for layer in islice(classes, len(group))], pixels)
-        if (winner != sentinel2.NO_SCENE).any():
-            frames.append((date, group, winner))
+class HoleError(Exception):
+    """Scenes of a tile whose data is absent, broken or beyond interpretation: id -> reason."""
 
-    shape = (len(frames), *tile.shape)
-    bands, mask = np.zeros((*shape, len(S2_BANDS)), np.uint16), np.zeros(shape, np.uint8)
-    won = [
-        (t, scene, winner == index)
-        for t, (_, group, winner) in enumerate(frames)
-        for index, scene in enumerate(group)
-        if (winner == index).any()
-    ]
-    layers = reader.read([scene for _, scene, _ in won], BandSet(source.s2_band_assets, "uint16", "bilinear"), tile)
-    for (t, scene, here), layer in zip(won, layers, strict=True):
-        dn = sentinel2.remove_offset(layer, scene.date, source.offset_after)
-        bands[t][here] = dn[:, here].T
-        mask[t][here] = 1
-    return bands, mask, _dates(date for date, _, _ in frames)
+    def __init__(self, holes: Mapping[str, str]) -> None:
+        super().__init__(", ".join(f"{scene}: {why}" for scene, why in sorted(holes.items())))
+        self.holes = dict(holes)
 
 
-def _radar(scenes: Scenes, orbit: Sensor, tile: Tile, pixels: np.ndarray, reader: Reader) -> Frames:
-    listed = scenes.of(orbit)
-    layers = reader.read(listed, BandSet(tuple(scenes.source.s1_assets.values()), "float32", "nearest"), tile)
-    frames, dates = [], []
-    for date, group in by_date(listed):
-        scaled = (np.moveaxis(sentinel1.scale(layer), 0, -1) for layer in islice(layers, len(group)))
-        frame = sentinel1.mosaic(scaled, pixels)
-        if frame.any():
-            frames.append(frame)
-            dates.append(date)
-    stacked = np.stack(frames) if frames else np.zeros((0, *tile.shape, 2), np.int16)
-    return stacked, _dates(dates)
+class _Tile:
+    """The reading of one tile. All reads of a step are tried before its holes are raised together."""
+
+    def __init__(self, scenes: Scenes, request: TileRequest, reader: Reader, preprocessing: Preprocessing) -> None:
+        self.scenes, self.reader, self.preprocessing = scenes, reader, preprocessing
+        self.tile: Tile = request.tile
+        self.pixels = request.pixels
+        self.holes: dict[str, str] = {}
+
+    def read(self, ascending: bool) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Frames, Frames]:
+        for scene in self.scenes.scenes:
+            if scene.missing:
+                self.holes[scene.id] = f"asset {', '.join(scene.missing)} is not listed"
+            elif why := self.preprocessing.unusable(scene, self.scenes.source):
+                self.holes[scene.id] = why
+        self._raise_holes()
+        optical, orbits = self._optical(), self._orbits()
+        nothing = orbits[Sensor.S1_ASC][:0]
+        upwards = self._radar(orbits[Sensor.S1_ASC] if ascending else nothing)
+        return optical, upwards, self._radar(orbits[Sensor.S1_DESC])
+
+    def _optical(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        source, listed = self.scenes.source, self.scenes.of(Sensor.S2)
+        frames: list[tuple[dt.date, tuple[Scene, ...], np.ndarray]] = []
+        classes = self._layers([(scene, source.scl_asset) for scene in listed], SCL)
+        for date, group in by_date(listed):
+            winner = sentinel2.winners(list(islice(classes, len(group))), self.pixels)
+            if (winner != sentinel2.NO_SCENE).any():
+                frames.append((date, group, winner))
+        self._raise_holes()
+
+        shape = (len(frames), *self.tile.shape)
+        bands, mask = np.zeros((*shape, len(S2_BANDS)), np.uint16), np.zeros(shape, np.uint8)
+        won = [
+            (t, scene, winner == index)
+            for t, (_, group, winner) in enumerate(frames)
+            for index, scene in enumerate(group)
+            if (winner == index).any()
+        ]
+        layers = self._layers([(scene, asset) for _, scene, _ in won for asset in source.s2_band_assets], DN)
+        for t, scene, here in won:
+            mask[t][here] = 1
+            for band, asset in enumerate(source.s2_band_assets):
+                bands[t, ..., band][here] = self.preprocessing.correct(next(layers)[here], scene, asset, source)
+        self._raise_holes()
+        return bands, mask, _dates(date for date, _, _ in frames)
+
+    def _orbits(self) -> Mapping[Sensor, tuple[Scene, ...]]:
+        """Radar scenes by orbit direction, which for some only the file tells."""
+        orbits = {sensor: self.scenes.of(sensor) for sensor in (Sensor.S1_ASC, Sensor.S1_DESC)}
+        unknown = self.scenes.of(Sensor.S1)
+        told = self.reader.tags([(scene, self.scenes.source.s1_assets["VV"]) for scene in unknown])
+        known = {"ascending": Sensor.S1_ASC, "descending": Sensor.S1_DESC}
+        for scene, tags in zip(unknown, told, strict=True):
+            if isinstance(tags, Hole):
+                self.holes[tags.scene] = tags.why
+            elif (direction := tags.get(ORBIT_TAG, "").strip().lower()) in known:
+                orbits[known[direction]] += (scene,)
+            else:
+                self.holes[scene.id] = f"does not say its orbit direction ({ORBIT_TAG})"
+        self._raise_holes()
+        return orbits
+
+    def _radar(self, listed: tuple[Scene, ...]) -> Frames:
+        source = self.scenes.source
+        assets = (source.s1_assets["VV"], source.s1_assets["VH"])
+        layers = self._layers(
+            [(scene, asset) for scene in listed for asset in assets], Raster(source.s1_resampling, "float32")
+        )
+        frames, dates = [], []
+        for date, group in by_date(listed):
+            scaled = (
+                np.stack([sentinel1.scale(next(layers), source.s1_arithmetic) for _ in assets], axis=-1) for _ in group
+            )
+            frame = sentinel1.mosaic(scaled, self.pixels)
+            if frame.any():
+                frames.append(frame)
+                dates.append(date)
+        self._raise_holes()
+        stacked = np.stack(frames) if frames else np.zeros((0, *self.tile.shape, 2), np.int16)
+        return stacked, _dates(dates)
+
+    def _layers(self, wanted: list[tuple[Scene, str]], raster: Raster) -> Iterator[np.ndarray]:
+        """(H, W) per scene and asset; of holes, which are noted, zeros."""
+        for layer in self.reader.layers(wanted, raster, self.tile):
+            if isinstance(layer, Hole):
+                self.holes.setdefault(layer.scene, layer.why)
+                yield np.zeros(self.tile.shape, raster.dtype)
+            else:
+                yield layer
+
+    def _raise_holes(self) -> None:
+        if self.holes:
+            raise HoleError(self.holes)
 
 
 def _dates(dates: Iterable[dt.date]) -> np.ndarray:

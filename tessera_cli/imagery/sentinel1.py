@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 
 SCALED_MAX = 32767
 
 
-def scale(power: np.ndarray) -> np.ndarray:
+def scale(power: np.ndarray, arithmetic: Literal["float64", "float32"] = "float64") -> np.ndarray:
     """Linear gamma0 power, float32 -> int16: trunc(clip((20 log10(x) + 50) * 200, 0, 32767)); 0 = missing.
 
-    Computed in float64, as the official code does for Planetary Computer. Values that are not finite or not positive
-    are missing, and so is everything below about -25 dB, which the formula clips to 0. The factor 20 is applied to
+    The official code computes in float64 for Planetary Computer and in float32 for OPERA; every three hundredth value
+    differs by 1. Values that are not finite or not positive are missing, and so is everything below about -25 dB, which
+    the formula clips to 0. The factor 20 is applied to
     power although it belongs to amplitudes; the models were trained on it.
     """
     usable = np.isfinite(power) & (power > 0)
-    decibel = 20.0 * np.log10(np.where(usable, power, 1.0).astype(np.float64))
+    decibel = 20.0 * np.log10(np.where(usable, power, 1.0).astype(arithmetic))
     scaled = np.clip((decibel + 50.0) * 200.0, 0, SCALED_MAX)
     return np.where(usable, scaled, 0).astype(np.int16)
 

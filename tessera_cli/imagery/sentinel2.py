@@ -39,3 +39,12 @@ def remove_offset(dn: np.ndarray, date: dt.date, offset_after: dt.date | None) -
     if offset_after is None or date <= offset_after:
         return dn
     return np.where(dn >= OFFSET, dn - np.uint16(OFFSET), dn)
+
+
+def subtract_offset(dn: np.ndarray) -> np.ndarray:
+    """uint16 DN with ESA's offset -> DN without: max(DN - 1000, 1); 0 means no data and stays 0.
+
+    1 is the floor because 0 would turn the darkest water into missing data; the provider of the harmonised files does
+    the same.
+    """
+    return np.where(dn == 0, dn, np.maximum(dn, np.uint16(OFFSET + 1)) - np.uint16(OFFSET))

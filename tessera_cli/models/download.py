@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera_cli.catalog.http import TIMEOUT, retry
+from tessera_cli.net import retries
 
 if TYPE_CHECKING:
     import requests
@@ -41,7 +41,7 @@ def download(url: str, partial: Path, *, headers: Mapping[str, str] | None = Non
     with requests.Session() as session:
         session.headers.update({"Accept-Encoding": "identity", **(headers or {})})
         for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retry()))
+            session.mount(scheme, HTTPAdapter(max_retries=retries.adapter()))
         while True:
             before = _held(partial, size)
             failure: Exception | None = None
@@ -61,7 +61,7 @@ def download(url: str, partial: Path, *, headers: Mapping[str, str] | None = Non
 def _append(session: requests.Session, url: str, partial: Path, start: int, size: int | None) -> bool:
     """One request for what is missing; whether nothing is missing any more."""
     ranged = {"Range": f"bytes={start}-"} if start else {}
-    with session.get(url, headers=ranged, stream=True, timeout=TIMEOUT) as answer:
+    with session.get(url, headers=ranged, stream=True, timeout=(retries.CONNECT, retries.SILENCE)) as answer:
         if answer.status_code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             if answer.headers.get("Content-Range") == f"bytes */{start}":
                 return True

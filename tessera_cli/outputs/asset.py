@@ -12,17 +12,13 @@ from tessera_cli.outputs.layers import Role
 
 
 @dataclass(frozen=True)
-class Asset:
+class File:
     """One written file of a tile."""
 
-    role: Role
     name: str
+    """Its path in the folder."""
     size: int
     sha256: str
-
-    @classmethod
-    def of(cls, role: Role, name: str, data: bytes) -> Asset:
-        return cls(role, name, len(data), hashlib.sha256(data).hexdigest())
 
     def is_whole(self, folder: Path) -> bool:
         """Whether the file in `folder` has the recorded bytes; OSError if it cannot be read."""
@@ -38,6 +34,17 @@ class Asset:
         if digest != self.sha256:
             raise unsound(path, f"its SHA-256 is {digest[:12]}..., not {self.sha256[:12]}...")
         return path
+
+
+@dataclass(frozen=True)
+class Asset(File):
+    """A file that holds a layer of a tile."""
+
+    role: Role
+
+    @classmethod
+    def of(cls, role: Role, name: str, data: bytes) -> Asset:
+        return cls(name, len(data), hashlib.sha256(data).hexdigest(), role)
 
 
 def unsound(path: Path, why: str) -> TileError:

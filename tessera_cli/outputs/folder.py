@@ -1,15 +1,16 @@
-"""The output folder: whose it is, what it was asked for, what is done."""
+"""The folder of a run: whose it is, what it was asked for, what is done."""
 
 from __future__ import annotations
 
 import base64
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from tessera_cli.atomic import write_json, write_ndjson_gz
 from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.grid import pack_mask, unpack_mask
+from tessera_cli.outputs.asset import File
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import owners
 
@@ -36,9 +38,34 @@ class Failure:
     allow_missing: int
 
 
+class Record(Protocol):
+    """What is known about one finished tile: provenance, manifest and done-marker."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+    @property
+    def pixels(self) -> int: ...
+    @property
+    def requested(self) -> np.ndarray: ...
+    @property
+    def holes(self) -> Mapping[str, str]: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def input_digest(self) -> str: ...
+    @property
+    def assets(self) -> tuple[File, ...]: ...
+    def to_item(self) -> dict[str, Any]: ...
+
+
+R = TypeVar("R", bound=Record)
+
+
 @dataclass(frozen=True)
-class OutputFolder:
-    """A folder of embeddings that all have one identity: model, weights, source, settings.
+class Folder(ABC, Generic[R]):
+    """A folder of tiles that all have one identity.
 
     Window, zone and AOI are part of a tile's name, so years and areas share a folder.
     """
@@ -46,7 +73,12 @@ class OutputFolder:
     path: Path
     identity: Mapping[str, Any]
     note: str = ""
-    """What a user must know of the model, such as that it is for demonstration only."""
+    """What a user must know of the contents, such as that a model is for demonstration only."""
+
+    @staticmethod
+    @abstractmethod
+    def parse(item: Mapping[str, Any]) -> R:
+        """The record in parsed JSON; UsageError for any other JSON."""
 
     def check_identity(self) -> None:
         """Raises IdentityError naming the differing fields when the folder belongs to other settings."""
@@ -98,7 +130,7 @@ class OutputFolder:
         return (self.path / RUN).exists()
 
     def begin(self, run: str, record: Mapping[str, Any], scenes: Scenes | None) -> None:
-        """Freeze request and scenes, if it is scenes that are encoded, before the first pixel is read.
+        """Freeze request and scenes, if it is scenes that are read, before the first pixel is read.
 
         An identity that is not empty claims the folder. Raises UsageError if the folder is not writable.
         """
@@ -156,7 +188,15 @@ class OutputFolder:
         """`name` as `tile_name` gives it."""
         return self.path / f"{name}.json"
 
-    def record(self, name: str) -> TileRecord | None:
+    def read(self, path: Path) -> R | None:
+        """The record in a file; None if it is absent, not one of ours, or torn by another tool."""
+        item = read_json(path)
+        try:
+            return None if item is None else self.parse(item)
+        except UsageError:
+            return None
+
+    def record(self, name: str) -> R | None:
         """The record of a finished tile; None if there is none or if a file it lists is absent or has another size."""
         record = self._recorded(self.item_path(name), name)
         if record is None:
@@ -167,9 +207,7 @@ class OutputFolder:
                 return None
         return record
 
-    def finished(
-        self, name: str, pixels: np.ndarray, *, allow_missing: int, inputs: str | None = None
-    ) -> TileRecord | None:
+    def finished(self, name: str, pixels: np.ndarray, *, allow_missing: int, inputs: str | None = None) -> R | None:
         """The record of the tile if it is whole, covers `pixels`, bool (H, W), with no more holes than allowed.
 
         Else None, also, with `inputs`, if it was made from something else than what has this digest.
@@ -195,16 +233,15 @@ class OutputFolder:
         with suppress(FileNotFoundError):  # there was none, or another run on the folder was faster
             self.item_path(name).replace(self._stale_path(name))
 
-    def finish(self, record: TileRecord) -> Path:
+    def finish(self, record: R) -> Path:
         """Write the tile's record: the done-marker."""
         path = self.item_path(record.name)
         write_json(path, record.to_item())
         self._stale_path(record.name).unlink(missing_ok=True)
         return path
 
-    @staticmethod
-    def _recorded(path: Path, name: str) -> TileRecord | None:
-        record = read_record(path)
+    def _recorded(self, path: Path, name: str) -> R | None:
+        record = self.read(path)
         return record if record is not None and record.name == name else None  # else it was copied from another tile
 
     def _run_path(self, run: str) -> Path:
@@ -214,19 +251,19 @@ class OutputFolder:
         return self.path / f"{name}.json.stale"
 
 
-def read_record(path: Path) -> TileRecord | None:
-    """The record in a file; None if it is absent, not one of ours, or torn by another tool."""
-    item = read_json(path)
-    try:
-        return None if item is None else TileRecord.from_item(item)
-    except UsageError:
-        return None
+class OutputFolder(Folder[TileRecord]):
+    """Embeddings of one model, its weights, their source and settings."""
+
+    @staticmethod
+    def parse(item: Mapping[str, Any]) -> TileRecord:
+        return TileRecord.from_item(item)
 
 
 def record_listing(path: Path) -> TileRecord | None:
     """The record, in the same folder, of the tile that lists the file at `path`; None if there is none."""
+    folder = OutputFolder(path.parent, {})
     for name in owners(path.name):
-        record = read_record(path.with_name(f"{name}.json"))
+        record = folder.read(folder.item_path(name))
         if record is not None and path.name in {asset.name for asset in record.assets}:
             return record
     return None

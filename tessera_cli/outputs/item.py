@@ -202,7 +202,7 @@ def _quantization(dtype: Dtype) -> dict[str, str] | None:
 def _assets_of(assets: Mapping[str, Any], layers: tuple[Layer, ...]) -> tuple[Asset, ...]:
     found = [(layer.role, assets[layer.key]) for layer in layers if layer.key in assets]
     return tuple(
-        Asset(role, a["href"].removeprefix("./"), a["file:size"], a["file:checksum"].removeprefix("1220"))
+        Asset(a["href"].removeprefix("./"), a["file:size"], a["file:checksum"].removeprefix("1220"), role)
         for role, a in found
     )
 

@@ -1,8 +1,17 @@
 """d-pixels on disk: our Zarr stores and the tile folders of the official code, written and read back."""
 
-from tessera_cli.stores.find import find_stores
+from tessera_cli.stores.find import describe, find_stores, members
 from tessera_cli.stores.stored import Stored
 from tessera_cli.stores.upstream import read_folder, write_folder
 from tessera_cli.stores.zarr_store import read_store, write_store
 
-__all__ = ["Stored", "find_stores", "read_folder", "read_store", "write_folder", "write_store"]
+__all__ = [
+    "Stored",
+    "describe",
+    "find_stores",
+    "members",
+    "read_folder",
+    "read_store",
+    "write_folder",
+    "write_store",
+]

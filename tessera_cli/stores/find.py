@@ -18,16 +18,19 @@ def find_stores(paths: Sequence[Path]) -> tuple[Stored, ...]:
     Only descriptions are read. UsageError where nothing is found, where one cannot be described, and where two have
     the same name; a path given twice counts once.
     """
-    members: dict[Path, Path] = {}
+    places: dict[Path, Path] = {}
     for path in paths:
-        found = list(_members(path))
+        found = list(members(path))
         if not found:
             why = "it holds no Zarr stores and no official tile folders" if path.is_dir() else "there is no such folder"
             raise UsageError(f"{path} has no d-pixels: {why}. Give what `tessera fetch` wrote.")
-        members |= {member.resolve(): member for member in found}
+        places |= {member.resolve(): member for member in found}
     stores: dict[str, Stored] = {}
-    for member in members.values():
-        stored = _describe(member)
+    for member in places.values():
+        try:
+            stored = describe(member)
+        except TileError as error:  # its name and its pixels are not known, so it cannot fail as a tile
+            raise UsageError(f"{error} Or leave {member.name} out.") from error
         if (other := stores.setdefault(stored.name, stored)) is not stored:
             raise UsageError(
                 f"{other.path} and {member} are both {stored.name}: results would overwrite each other. Give one."
@@ -35,7 +38,8 @@ def find_stores(paths: Sequence[Path]) -> tuple[Stored, ...]:
     return tuple(stores[name] for name in sorted(stores))
 
 
-def _members(path: Path) -> Iterator[Path]:
+def members(path: Path) -> Iterator[Path]:
+    """The stores and official tile folders that a path is or directly holds."""
     if is_store(path) or is_folder(path):
         yield path
     elif path.is_dir():
@@ -44,8 +48,6 @@ def _members(path: Path) -> Iterator[Path]:
                 yield inner
 
 
-def _describe(path: Path) -> Stored:
-    try:
-        return describe_store(path) if is_store(path) else describe_folder(path)
-    except TileError as error:  # its name and its pixels are not known, so it cannot fail as a tile
-        raise UsageError(f"{error} Or leave {path.name} out.") from error
+def describe(path: Path) -> Stored:
+    """A Zarr store or an official tile folder, without its observations; TileError where it is damaged."""
+    return describe_store(path) if is_store(path) else describe_folder(path)

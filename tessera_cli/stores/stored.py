@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,10 @@ class Stored:
     """Digest of what they were made from."""
     load: Callable[[Path], DPixels] = field(repr=False)
     """Reads a path of this kind."""
+    load_dates: Callable[[Path], Mapping[str, np.ndarray]] = field(repr=False)
+    """Reads nothing but the dates, as those of DPixels."""
+    holes: Mapping[str, str] = field(default_factory=dict)
+    """Scene id -> why it could not be read; official folders do not say."""
 
     @property
     def name(self) -> str:
@@ -43,3 +47,8 @@ class Stored:
     def read(self) -> DPixels:
         """The observations as well; TileError where they are damaged."""
         return self.load(self.path)
+
+    @property
+    def dates(self) -> Mapping[str, np.ndarray]:
+        """Sensor -> dates of its frames; TileError where they are damaged."""
+        return self.load_dates(self.path)

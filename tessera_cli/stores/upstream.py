@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
-from tessera_cli.dpixel import S1_BANDS, S2_BANDS, DPixels
+from tessera_cli.dpixel import S1_BANDS, S2_BANDS, SENSORS, DPixels
 from tessera_cli.errors import TileError, UsageError, reason
 from tessera_cli.grid import ForeignTile, pack_mask
 from tessera_cli.stores.stored import Stored
@@ -71,7 +71,7 @@ def describe_folder(path: Path) -> Stored:
     return Stored(
         path=path, tile=ForeignTile(path.absolute().name, (height, width), roi.crs, roi.transform), window=None,
         source=None, preprocessing=PREPROCESSING, packed=pack_mask(roi.requested), input_digest=_digest(path),
-        load=read_folder,
+        load=read_folder, load_dates=_read_dates,
     )  # fmt: skip
 
 
@@ -94,9 +94,10 @@ def read_folder(path: Path) -> DPixels:
     )  # fmt: skip
 
 
-def write_folder(folder: Path, dpixels: DPixels) -> Path:
+def write_folder(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None] = lambda part: None) -> Path:
     """Write `<folder>/<name>`, whole or not at all, and return it; an older one is replaced, other files never.
 
+    `look` is told of the finished folder before it takes its place, where others might replace it at once.
     ValueError for arrays of other types. UsageError where files that are none of ours are in the way; UsageError,
     DiskFullError or TileError where the disk does not take them.
     """
@@ -122,6 +123,7 @@ def write_folder(folder: Path, dpixels: DPixels) -> Path:
                 npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(np.ascontiguousarray(array)))
                 file.write(np.ascontiguousarray(array).data)  # npy.write_array hides why the disk does not take them
         (part / ROI).write_bytes(_encode_roi(dpixels))
+        look(part)
     return path
 
 
@@ -176,6 +178,10 @@ def _load(path: Path) -> np.ndarray:
             return np.ascontiguousarray(npy.read_array(file, allow_pickle=False))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
+
+
+def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
+    return {name: _dates(path / sensor.days) for name, sensor in zip(SENSORS, _SENSORS, strict=True)}
 
 
 def _dates(path: Path) -> np.ndarray:

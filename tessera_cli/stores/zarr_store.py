@@ -8,7 +8,7 @@ makes these integers smallest; crc32c tells of flipped bits, which blosc alone d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def write_store(folder: Path, dpixels: DPixels) -> Path:
+def write_store(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None] = lambda part: None) -> Path:
     """Write `<folder>/<tile>_<window>.zarr`, whole or not at all, and return it; an older one is replaced.
 
+    `look` is told of the finished store before it takes its place, where others might replace it at once.
     What lies under masks is stored as 0. ValueError for d-pixels that are not of a tile of the grid and a window, or
     whose arrays do not fit together. UsageError, DiskFullError or TileError where the disk does not take them.
     """
@@ -75,6 +76,7 @@ def write_store(folder: Path, dpixels: DPixels) -> Path:
                 "sizes": layout.sizes(part, layout.ARRAYS),
             }
         )
+        look(part)
     return path
 
 
@@ -120,8 +122,7 @@ def read_store(path: Path) -> DPixels:
             tile=tile, window=window, **values,
             **{f"{sensor}_dates": numbers.astype("datetime64[D]") for sensor, numbers in days.items()},
             requested=stored.pixels, source=stored.source, preprocessing=stored.preprocessing,
-            scenes=tuple(_of(attributes, "scenes", list)), holes=_of(attributes, "holes", dict),
-            input_digest=stored.input_digest,
+            scenes=tuple(_of(attributes, "scenes", list)), holes=stored.holes, input_digest=stored.input_digest,
         )  # fmt: skip
 
 
@@ -153,14 +154,15 @@ def _describe(path: Path, attributes: Mapping[str, Any]) -> Stored:
         tile, window = Tile.from_id(_of(attributes, "tile", str)), layout.window_named(_of(attributes, "window", str))
         if not layout.georeference(tile).items() <= attributes.items():
             raise ValueError(f"its georeference is not that of {tile.id}")
-        _of(attributes, "scenes", list), _of(attributes, "holes", dict)
+        _of(attributes, "scenes", list)
         layout.check_files(path, ["roi"], _of(attributes, "sizes", dict))
         return Stored(
             path=path, tile=tile, window=window,
             source=None if attributes.get("source") is None else _of(attributes, "source", str),
             preprocessing=_of(attributes, "preprocessing", str),
             packed=pack_mask(np.asarray(_get(_open(path), "roi", "uint8", tile.shape)[...]) != 0),
-            input_digest=_of(attributes, "input_digest", str), load=read_store,
+            input_digest=_of(attributes, "input_digest", str), load=read_store, load_dates=_read_dates,
+            holes=_of(attributes, "holes", dict),
         )  # fmt: skip
 
 
@@ -229,6 +231,16 @@ def _get(group: zarr.Group, name: str, dtype: str, shape: tuple[int, ...] | None
         raise ValueError(f"{name} is not an array")
     layout.check_array(name, array, dtype, array.shape if shape is None else shape)
     return array
+
+
+def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
+    attributes = _attributes(path)
+    window = _describe(path, attributes).window
+    assert window is not None
+    with _reading(path):
+        layout.check_files(path, [*layout.TIMES.values()], _of(attributes, "sizes", dict))
+        group = _open(path)
+        return {sensor: _read_days(group, sensor, window).astype("datetime64[D]") for sensor in layout.TIMES}
 
 
 def _read_days(group: zarr.Group, sensor: str, window: Window) -> np.ndarray:

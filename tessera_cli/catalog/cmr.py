@@ -1,0 +1,150 @@
+"""Search of OPERA RTC-S1 in NASA's Common Metadata Repository. One granule is one Sentinel-1 burst."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import shapely
+
+from tessera_cli.catalog.api import Box
+from tessera_cli.catalog.paging import Pages
+from tessera_cli.catalog.sources import Source
+from tessera_cli.errors import SourceUnavailableError
+from tessera_cli.lonlat import split, unroll
+from tessera_cli.net import Answer, Client
+from tessera_cli.net.answers import plain
+from tessera_cli.window import Window
+
+CONCEPT = "C2777436413-ASF"
+"""CMR's name for the collection OPERA_L2_RTC-S1_V1."""
+PAGE = 2000
+"""Granules per page: the most that CMR sends."""
+STOREHOUSE = "cumulus.asf.earthdatacloud.nasa.gov"
+"""Where a granule has several links, this host's is taken: it takes tokens."""
+MARGIN = 0.01
+"""Degrees around a footprint: edges of CMR's polygons are arcs of great circles, not straight lines on a map."""
+DOCUMENTS = (".json", ".ndjson", ".jsonl", ".geojson", ".geojsonl", ".gz", ".parquet")
+_NEXT, _HITS = "CMR-Search-After", "CMR-Hits"
+
+
+def granule_search(location: str) -> str | None:
+    """The address of the granule search that a --radar-catalog names; None if it is a document of items."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("http", "https"):
+        return None
+    if parts.path.endswith("/granules.json"):
+        return location
+    if parts.path.endswith(DOCUMENTS):
+        return None
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/granules.json"))
+
+
+def granule_items(
+    url: str, source: Source, boxes: Sequence[Box], windows: Sequence[Window], *, client: Client
+) -> Iterator[Mapping[str, Any]]:
+    """A STAC item for every granule that touches one of the boxes (degrees) within one of the windows, once.
+
+    CMR lists what overlaps a window: granules that began on the day before come along, with the date they began on.
+    """
+    seen: set[str] = set()
+    for window, box in product(windows, boxes):
+        query = {
+            "collection_concept_id": CONCEPT,
+            "bounding_box": ",".join(f"{degrees:.7f}" for degrees in box),
+            "temporal": f"{window.start}T00:00:00Z,{window.end}T23:59:59.999Z",
+            "page_size": PAGE,
+        }
+        for granule in _granules(f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(query)}", client):
+            item = item_of(granule, source)
+            if item["id"] not in seen:
+                seen.add(item["id"])
+                yield item
+
+
+def item_of(granule: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """The granule as a STAC item. Its assets are what it links to, never what a name would suggest."""
+    geometry = footprint_of(granule)
+    start, end = granule.get("time_start"), granule.get("time_end")
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": str(granule.get("title") or granule.get("producer_granule_id") or granule["id"]),
+        "collection": source.s1_collection,
+        "geometry": None if geometry is None else json.loads(shapely.to_geojson(geometry)),
+        "bbox": None if geometry is None else list(geometry.bounds),
+        "properties": {
+            "datetime": start, "start_datetime": start, "end_datetime": end, "updated": granule.get("updated"),
+        },
+        "links": [],
+        "assets": {
+            key: {"href": href} for key in source.s1_assets.values() if (href := _link(granule, f"_{key}.tif"))
+        },
+    }  # fmt: skip
+
+
+def footprint_of(granule: Mapping[str, Any]) -> shapely.Geometry | None:
+    """In longitude and latitude, cut at the antimeridian; None where it cannot be told, as around a pole."""
+    try:
+        shapes = [
+            unroll(shapely.Polygon(_ring(rings[0]), [_ring(hole) for hole in rings[1:]]))
+            for rings in granule.get("polygons") or []
+        ]
+        for box in granule.get("boxes") or [] if not shapes else []:
+            south, west, north, east = map(float, box.split())
+            shapes.append(shapely.box(west, south, east if east >= west else east + 360, north))
+    except ValueError:
+        return None
+    if not shapes:
+        return None
+    return shapely.union_all([piece for shape in shapes for piece in split(shapely.make_valid(shape).buffer(MARGIN))])
+
+
+def _ring(text: str) -> list[tuple[float, float]]:
+    """`lat lon lat lon ...` as points of longitude and latitude."""
+    numbers = [float(number) for number in text.split()]
+    return list(zip(numbers[1::2], numbers[0::2], strict=True))
+
+
+def _link(granule: Mapping[str, Any], ending: str) -> str | None:
+    """The link to the file with this ending, of several the one that tokens open."""
+    hrefs = [str(link.get("href")) for link in granule.get("links") or [] if not link.get("inherited")]
+    fit = [href for href in hrefs if href.endswith(ending) and urlsplit(href).scheme in ("https", "http")]
+    fit.sort(key=lambda href: (urlsplit(href).hostname != STOREHOUSE, urlsplit(href).scheme != "https"))
+    return fit[0] if fit else None
+
+
+def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:
+    """All that a query finds. CMR leads from page to page by a header, which the last page lacks."""
+    pages, onwards, count, hits = Pages(url), None, 0, None
+    while True:
+        answer = client.json(url, headers={_NEXT: onwards} if onwards else {})
+        entries = _entries(answer, url)
+        count += len(entries)
+        if hits is None:
+            hits = answer.headers.get(_HITS, "")
+        onwards = answer.headers.get(_NEXT) if entries else None
+        pages.check((str(entry["id"]) for entry in entries), onwards)
+        yield from entries
+        if onwards is None:
+            break
+    if count < int(hits) if hits.isdigit() else len(entries) >= PAGE:
+        raise SourceUnavailableError(
+            f"{plain(url)} broke off its list after {count} of {hits or 'more'} granules. Try again later."
+        )
+
+
+def _entries(answer: Answer, url: str) -> list[Mapping[str, Any]]:
+    try:
+        entries = answer.json["feed"]["entry"]
+        if all("id" in entry for entry in entries):
+            return list(entries)
+    except (TypeError, KeyError):
+        pass
+    raise SourceUnavailableError(
+        f"{plain(url)} answers a granule search with something else than granules. Check --radar-catalog, or try again "
+        "later."
+    )

@@ -1,0 +1,120 @@
+"""Earthdata Login: NASA's files are open to all who say who they are."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import json
+import math
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from tessera_cli.catalog.tokens import SharedToken, Token
+from tessera_cli.errors import CredentialsError, SourceUnavailableError
+from tessera_cli.net import Client, Tally, Ticket
+
+LOGIN = "https://urs.earthdata.nasa.gov/api/users/find_or_create_token"
+DOMAINS = (".earthdatacloud.nasa.gov", ".earthdata.nasa.gov", ".asf.alaska.edu")
+"""Whose servers ask for a token."""
+OPEN_HOSTS = ("cmr.earthdata.nasa.gov", "urs.earthdata.nasa.gov")
+"""Among them, those that answer without: a token that has expired would only make them refuse."""
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+WAYS = (
+    "Set EARTHDATA_TOKEN (make one at https://urs.earthdata.nasa.gov/profile), or EARTHDATA_USERNAME and "
+    "EARTHDATA_PASSWORD, or add an entry for urs.earthdata.nasa.gov to ~/.netrc."
+)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the user gave to log in with: a token, or a name and a password, or nothing."""
+
+    token: str | None = field(default=None, repr=False)
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    origin: str = ""
+    """Where they were found, for messages."""
+
+    def __post_init__(self) -> None:
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
+            raise CredentialsError(f"{self.origin or 'The token'} holds what no token has (spaces, lines). {WAYS}")
+
+    @property
+    def given(self) -> bool:
+        return self.token is not None or (self.user is not None and self.password is not None)
+
+    @property
+    def lacking(self) -> str | None:
+        """Why they cannot work, as far as can be told without asking; None if they may."""
+        if self.token is not None:
+            end = expiry(self.token)
+            if end <= time.time():
+                day = dt.datetime.fromtimestamp(end, dt.timezone.utc).date()
+                return f"Earthdata Login: the token in {self.origin or 'use'} expired on {day}"
+        return None if self.given else "Earthdata Login: no credentials"
+
+
+class EarthdataAccess:
+    """Adds a token to requests for files of NASA, and for files on hosts that the user named; never to others."""
+
+    def __init__(
+        self, credentials: Credentials, *, hosts: Collection[str] = (), tally: Tally | None = None, login: str = LOGIN
+    ) -> None:
+        """`hosts`: names of further servers that may see the token."""
+        self.credentials = credentials
+        self._hosts = frozenset(hosts)
+        self._login = login
+        self._client = Client(tally=tally, connections=1)
+        self._token = SharedToken(self._log_in)
+
+    def ticket(self, href: str) -> Ticket:
+        return Ticket(href, {"Authorization": f"Bearer {self._text()}"}) if self.wants(href) else Ticket(href)
+
+    def renew(self, href: str) -> bool:
+        if self.credentials.token is not None or not self.wants(href):
+            return False
+        self._token.drop()
+        return True
+
+    def wants(self, href: str) -> bool:
+        """Whether the token goes with a request: to NASA always, to this machine and named hosts if there is one."""
+        parts = urlsplit(href)
+        host = parts.hostname or ""
+        if host in OPEN_HOSTS or parts.scheme not in ("http", "https"):
+            return False
+        if parts.scheme == "https" and host.endswith(DOMAINS):
+            return True
+        return self.credentials.given and (host in LOOPBACK or host in self._hosts)
+
+    def _text(self) -> str:
+        why = self.credentials.lacking
+        if why:
+            raise CredentialsError(f"{why}. {WAYS}")
+        return self.credentials.token or self._token.get()
+
+    def _log_in(self) -> Token:
+        user = f"{self.credentials.user}:{self.credentials.password}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(user).decode('ascii')}"}
+        try:
+            answer = self._client.json(self._login, posted=b"", headers=headers)
+        except CredentialsError as error:
+            raise CredentialsError(
+                f"Earthdata Login refused the name and password in {self.credentials.origin or 'use'} "
+                f"(HTTP {error.status}). {WAYS}"
+            ) from None
+        text = answer.json.get("access_token") if isinstance(answer.json, dict) else None
+        if not isinstance(text, str):
+            raise SourceUnavailableError("Earthdata Login answered without a token. Try again later.")
+        return Token(text, expiry(text))
+
+
+def expiry(token: str) -> float:
+    """POSIX time from which a token is void, as a JSON Web Token says; infinity for one that does not."""
+    try:
+        payload = token.split(".")[1]
+        return float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
+    except (IndexError, binascii.Error, ValueError, KeyError, TypeError):
+        return math.inf

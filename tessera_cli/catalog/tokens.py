@@ -1,0 +1,68 @@
+"""Tokens that many threads use and one asks for."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tessera_cli.errors import AbsentError, SourceRefusedError, TesseraError
+
+RESERVE = 60.0
+"""Seconds before its end from which a token is not used."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A secret that opens files for a while."""
+
+    text: str = field(repr=False)
+    expires: float = math.inf
+    """POSIX time."""
+
+
+class SharedToken:
+    """One token, asked for when it is first needed, and again before it expires or once it was refused."""
+
+    def __init__(self, ask: Callable[[], Token]) -> None:
+        """`ask` may fail with a TesseraError."""
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+        self._asked = -math.inf
+        self._failure: TesseraError | None = None
+        self._handed = threading.local()
+
+    def get(self) -> str:
+        """The text. Threads that wait while another one asks share its answer, be it a token or an error."""
+        came = time.monotonic()
+        with self._lock:
+            fresh = self._asked >= came
+            if fresh and self._failure is not None:
+                raise type(self._failure)(str(self._failure)) from self._failure
+            if self._token is None or not (fresh or self._token.expires - time.time() > RESERVE):
+                self._renew()
+            assert self._token is not None
+            self._handed.token = self._token
+            return self._token.text
+
+    def drop(self) -> None:
+        """The token that this thread had last was refused: it is not given again."""
+        with self._lock:
+            if self._token is getattr(self._handed, "token", None):  # else another thread was faster
+                self._token = None
+
+    def _renew(self) -> None:
+        self._token = self._failure = None
+        try:
+            self._token = self._ask()
+        except AbsentError as error:  # of the token: that says nothing of a file
+            self._failure = SourceRefusedError(str(error))
+            raise self._failure from error
+        except TesseraError as error:
+            self._failure = error
+            raise
+        finally:
+            self._asked = time.monotonic()

@@ -1,0 +1,106 @@
+"""The two ways to make d-pixels of scenes: as the official code does, or corrected. They differ in what stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from tessera_cli.catalog import Scene, Scenes, Sensor, Source
+from tessera_cli.catalog.editions import baseline, newest
+from tessera_cli.errors import UsageError
+from tessera_cli.imagery import sentinel2
+
+OFFSET_SINCE = (4, 0)
+"""From this processing baseline on, ESA adds 1000 to every DN."""
+HARMONISED_BUCKETS = frozenset({"sentinel-cogs"})
+"""Element 84 has taken the offset off."""
+ESA_BUCKETS = frozenset({"sentinel-s2-l2a"})
+"""ESA's own files, offset and all."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to scenes before their pixels meet."""
+
+    name: str
+    select: Callable[[Scenes], Scenes]
+    """Which of the scenes on a tile are used; all are accounted for."""
+    unusable: Callable[[Scene, Source], str | None]
+    """Why a scene's values cannot be interpreted (it becomes a hole); None if they can."""
+    correct: Callable[[np.ndarray, Scene, str, Source], np.ndarray]
+    """DN of a band of a Sentinel-2 scene on the tile's grid, by asset key, uint16 -> DN without offset, uint16."""
+
+
+class UndecidableError(Exception):
+    """Nobody knows whether an asset's DN carry the offset; the reason."""
+
+
+def owes_offset(scene: Scene, asset: str, source: Source) -> bool:
+    """Whether the DN of an asset of a Sentinel-2 scene carry ESA's offset of 1000. Raises UndecidableError.
+
+    Decided by producer and baseline alone: what items say of offsets already applied is missing or wrong on just the
+    files in doubt.
+    """
+    harmonised = source.harmonised
+    if harmonised is None:
+        harmonised = _harmonised_bucket(str(scene.item["assets"][asset]["href"]))
+    if harmonised:
+        return False
+    since = baseline(scene)
+    if since is None:
+        raise UndecidableError(f"processing baseline {scene.baseline!r} does not tell whether {asset} has an offset")
+    if since < OFFSET_SINCE:
+        return False
+    if harmonised is None:
+        raise UndecidableError(f"its bucket is unknown and does not tell whether {asset} has an offset")
+    return True
+
+
+def preprocessing_named(name: str) -> Preprocessing:
+    try:
+        return PREPROCESSINGS[name]
+    except KeyError:
+        known = ", ".join(PREPROCESSINGS)
+        raise UsageError(f"--preprocessing {name} is not known. Choose one of: {known}.") from None
+
+
+def _harmonised_bucket(href: str) -> bool | None:
+    """By the bucket in a URL's host or a path's folders; None if it is not the one or the other."""
+    parts = urlsplit(href)
+    names = {*(parts.hostname or "").split("."), *parts.path.split("/")}
+    harmonised, raw = bool(names & HARMONISED_BUCKETS), bool(names & ESA_BUCKETS)
+    return harmonised if harmonised != raw else None
+
+
+def _by_date(dn: np.ndarray, scene: Scene, asset: str, source: Source) -> np.ndarray:
+    return sentinel2.remove_offset(dn, scene.date, source.offset_after)
+
+
+def _by_producer(dn: np.ndarray, scene: Scene, asset: str, source: Source) -> np.ndarray:
+    return sentinel2.subtract_offset(dn) if owes_offset(scene, asset, source) else dn
+
+
+def _undecidable(scene: Scene, source: Source) -> str | None:
+    if scene.sensor is not Sensor.S2:
+        return None
+    try:
+        for asset in source.s2_band_assets:
+            if asset not in scene.missing:
+                owes_offset(scene, asset, source)
+    except UndecidableError as error:
+        return str(error)
+    return None
+
+
+OFFICIAL = Preprocessing(
+    "official", select=lambda scenes: scenes, unusable=lambda scene, source: None, correct=_by_date
+)
+"""The rules of the official code, on which the released models were trained."""
+
+CORRECTED = Preprocessing("corrected", select=newest, unusable=_undecidable, correct=_by_producer)
+"""Offset by producer and processing baseline, before scenes meet; one copy of each acquisition."""
+
+PREPROCESSINGS = {preprocessing.name: preprocessing for preprocessing in (OFFICIAL, CORRECTED)}

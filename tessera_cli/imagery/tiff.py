@@ -1,0 +1,101 @@
+"""Where the pieces of a GeoTIFF lie: enough of the TIFF 6.0 and BigTIFF formats to fetch what a reading takes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Fetch = Callable[[int, int], bytes]
+"""(start, length) -> exactly those bytes of the file; EOFError where it ends before."""
+
+_WIDTH, _HEIGHT, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 256, 257, 273, 277, 278, 279, 284
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""TIFF type -> bytes per value."""
+_INTEGERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8", 13: "u4", 18: "u8"}
+_MOST_ENTRIES = 4096
+_MOST_BLOCKS = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The compressed blocks of the first band at full resolution: tiles, or strips of whole rows."""
+
+    width: int
+    height: int
+    block_width: int
+    block_height: int
+    starts: np.ndarray
+    """Integer (rows * columns,): first byte in the file, row by row; 0 where the block was never written."""
+    lengths: np.ndarray
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.block_width)
+
+    def under(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[int]:
+        """Numbers of the blocks that hold pixels of these half-open ranges."""
+        first, last = rows[0] // self.block_height, -(-rows[1] // self.block_height)
+        left, right = columns[0] // self.block_width, -(-columns[1] // self.block_width)
+        return [row * self.columns + column for row in range(first, last) for column in range(left, right)]
+
+
+def find_blocks(fetch: Fetch) -> Blocks:
+    """Read the first image directory with all its values. ValueError or EOFError where the bytes are no TIFF.
+
+    Afterwards `fetch` has seen every byte that a TIFF library needs to describe the image.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(fetch(0, 2))
+    if order is None:
+        raise ValueError("it is not a TIFF file")
+    (version,) = struct.unpack(order + "H", fetch(2, 2))
+    if version not in (42, 43):
+        raise ValueError(f"it is not a TIFF file (version {version})")
+    big = version == 43
+    where, number, count_size, entry_size, inline = ("Q", 8, 8, 20, 8) if big else ("I", 4, 2, 12, 4)
+    (directory,) = struct.unpack(order + where, fetch(8 if big else 4, number))
+    (entries,) = struct.unpack(order + ("Q" if big else "H"), fetch(directory, count_size))
+    if not 0 < entries <= _MOST_ENTRIES:
+        raise ValueError(f"its first directory claims {entries} entries")
+    table = fetch(directory, count_size + entries * entry_size + number)[count_size:]
+    values: dict[int, np.ndarray] = {}
+    for index in range(entries):
+        entry = table[index * entry_size : (index + 1) * entry_size]
+        tag, kind, count = struct.unpack(order + "HH" + where, entry[: 4 + number])
+        size = _SIZES.get(kind, 1) * count
+        if size > 16 * _MOST_BLOCKS:
+            raise ValueError(f"tag {tag} claims {size} bytes")
+        data = entry[4 + number : 4 + number + size]
+        if size > inline:
+            data = fetch(struct.unpack(order + where, entry[4 + number :])[0], size)
+        if kind in _INTEGERS:
+            values[tag] = np.frombuffer(data, order + _INTEGERS[kind], count)
+    return _blocks(values)
+
+
+def _blocks(values: dict[int, np.ndarray]) -> Blocks:
+    def one(tag: int, default: int | None = None) -> int:
+        if tag in values and len(values[tag]):
+            return int(values[tag][0])
+        if default is None:
+            raise ValueError(f"tag {tag} is missing")
+        return default
+
+    width, height = one(_WIDTH), one(_HEIGHT)
+    if _TILE_OFFSETS in values:
+        starts, lengths = values[_TILE_OFFSETS], values.get(_TILE_BYTES)
+        block = one(_TILE_WIDTH), one(_TILE_HEIGHT)
+    else:
+        starts, lengths = values.get(_STRIP_OFFSETS), values.get(_STRIP_BYTES)  # type: ignore[assignment]
+        block = width, min(one(_ROWS_PER_STRIP, height), height)
+    if starts is None or lengths is None or 0 in (width, height, *block):
+        raise ValueError("it does not say where its pixels are")
+    found = Blocks(width, height, *block, starts, lengths)
+    planes = one(_SAMPLES, 1) if one(_PLANAR, 1) == 2 else 1
+    expected = found.columns * -(-height // block[1])
+    if len(starts) < expected * planes or len(lengths) != len(starts):
+        raise ValueError(f"it lists {len(starts)} blocks where {expected * planes} are needed")
+    return found
