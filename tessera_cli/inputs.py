@@ -120,10 +120,18 @@ class StoredInputs:
     allow_missing: int = 0
 
     @classmethod
-    def find(cls, paths: Sequence[Path], source: str | None = None, *, allow_missing: int = 0) -> StoredInputs:
+    def find(
+        cls,
+        paths: Sequence[Path],
+        source: str | None = None,
+        preprocessing: str | None = None,
+        *,
+        allow_missing: int = 0,
+    ) -> StoredInputs:
         """All stores that the paths are or hold; IdentityError if they are of different kinds.
 
-        `source` is what the user says of those that record none.
+        `source` and `preprocessing` are what the user says of official folders, which record neither; those are taken
+        for the work of the official code, unless he says otherwise.
         """
         stores = {stored.name: stored for stored in find_stores(paths)}
         recorded = {name: stored.source for name, stored in stores.items() if stored.source is not None}
@@ -133,9 +141,15 @@ class StoredInputs:
                 f"--dpixels: {unrecorded[0]} does not record its source, others do. Say it with --source, or embed "
                 "them apart."
             )
-        preprocessing = _one("preprocessing", {name: stored.preprocessing for name, stored in stores.items()})
-        assert preprocessing is not None  # of every store
-        return cls(stores, _one("source", recorded), preprocessing, allow_missing)
+        made = {
+            name: (preprocessing or OFFICIAL.name) if name in unrecorded else stored.preprocessing
+            for name, stored in stores.items()
+        }
+        found = _one("preprocessing", made)
+        assert found is not None  # of every store
+        if preprocessing not in (None, found):
+            raise IdentityError(f"--preprocessing {preprocessing}, but the d-pixels say {found}. Leave it out.")
+        return cls(stores, _one("source", recorded), found, allow_missing)
 
     def prepare(self, folder: OutputFolder, format: Format) -> None:
         """Begin a run on `folder`: whose it is and whether the tiles can be written is checked first."""

@@ -60,7 +60,7 @@ class Plan:
     """Window -> sensor -> what is listed"""
     skipped: dict[str, int]
     incomplete: dict[str, str]
-    """Scenes that lack a wanted asset: they are holes before anything is read."""
+    """Scenes that cannot be read, as their items tell, and why: they are holes before anything is read."""
     read_bytes: int
     """At most this much, if every listed scene is needed."""
     write_bytes: int
@@ -106,7 +106,7 @@ def plan(
         zones=dict(Counter(request.tile.crs for request in survey.requests)),
         windows={w.name: _by_sensor(survey, w) for w in survey.ask.windows},
         skipped=dict(survey.scenes.skipped),
-        incomplete={s.id: ", ".join(s.missing) for s in survey.scenes.scenes if s.missing},
+        incomplete={s.id: flaw for s in survey.scenes.scenes if (flaw := s.flaw)},
         read_bytes=round(read),
         write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
         free_bytes=shutil.disk_usage(_existing(out)).free,

@@ -121,8 +121,8 @@ def embed(
 ) -> Summary:
     """The main job: d-pixels -> embeddings in the folder. Raises before anything is written if it cannot begin.
 
-    A tile that fails does not stop the others, and `Summary.error` tells; a full disk stops the run at once, and so does a
-    source of which nothing can be read for two tiles in a row.
+    A tile that fails does not stop the others, and `Summary.error` tells. A full disk stops the run at once, and so
+    does a source of which nothing can be read for two tiles in a row.
     """
     started = time.monotonic()
     run = Run(inputs, settings, folder, progress or Silent(), threads, compress)

@@ -17,6 +17,7 @@ from tessera_cli.catalog import Scenes, Source, search, source_named
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.grid import TileRequest
 from tessera_cli.net import Client
+from tessera_cli.net.answers import plain
 from tessera_cli.outputs.folder import Folder
 from tessera_cli.task import Task
 from tessera_cli.window import Window
@@ -77,8 +78,8 @@ class Survey:
             "aoi": self.ask.aoi.name,
             "aoi_bounds": list(self.ask.aoi.bounds),
             "names": sorted(task.name for task in self.tasks),
-            "catalog": self.ask.catalog or self.ask.source.api,
-            **({"radar_catalog": self.ask.radar_catalog} if self.ask.radar_catalog else {}),
+            "catalog": plain(self.ask.catalog or self.ask.source.api),
+            **({"radar_catalog": plain(self.ask.radar_catalog)} if self.ask.radar_catalog else {}),
             "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
             "scenes": [scene.id for scene in self.scenes.scenes],
             "skipped": dict(self.scenes.skipped),
@@ -113,7 +114,7 @@ def survey(ask: Ask, client: Client, folder: Folder[Any] | None = None, *, refre
         to_freeze = scenes = search(
             tiles, ask.windows, ask.source, client=client, catalog=ask.catalog, radar_catalog=ask.radar_catalog
         )
-        log.info("%d scenes found in %s", len(scenes), ask.catalog or ask.source.api)
+        log.info("%d scenes found in %s", len(scenes), plain(ask.catalog or ask.source.api))
         others = folder.all_frozen(ask.source, damaged_ok=refresh) if folder else None
         if others is not None:  # other runs on the folder go by them
             to_freeze = scenes.merged(others)

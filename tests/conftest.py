@@ -17,11 +17,15 @@ from tests.builders import EPSG, s1_item, s2_item
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+SETTINGS = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+
+
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch):
     for name in os.environ:
-        if name.startswith("TESSERA_") or name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        if name.startswith(("TESSERA_", "EARTHDATA_", "PC_SDK_")) or name in SETTINGS:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", os.devnull)
 
 
 @dataclass(frozen=True)

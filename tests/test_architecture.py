@@ -52,7 +52,8 @@ def test_torch_is_imported_only_where_tensors_live(path):
 
 ORDER = ["errors", "atomic", "lonlat", "window", "grid", "aoi", "area", "dpixel", "task", "coverage", "stores",
          "catalog", "imagery", "quantize", "sampling", "models", "encode", "outputs", "settings", "survey",
-         "inputs", "results", "loop", "run", "fetch", "plan", "info", "verify", "simulate", "config", "cli"]  # fmt: skip
+         "inputs", "results", "loop", "run", "fetch", "plan", "info", "verify", "simulate", "config",
+         "cli"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", MODULES, ids=names)

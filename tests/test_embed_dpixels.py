@@ -377,3 +377,20 @@ def test_the_teacher_gives_float32_only(stores, tessera, tmp_path):
     assert "Add --dtype float32" in stderr
     assert not out.exists()
     assert tessera("embed", "--dpixels", stores, *weights, "--out", out, "--dtype", "float32")[0] == 0
+
+
+def test_what_official_folders_do_not_say_the_user_may(catalog, tessera, tmp_path):
+    dpixels = fetched(catalog)[0]
+    write_folder(tmp_path / "npy", dpixels)
+    write_store(tmp_path / "zarr", dpixels)
+    common = ("--model", "null", "--source", "mpc", "--format", "npy")
+    for given, made in (((), "official"), (("--preprocessing", "corrected"), "corrected")):
+        out = tmp_path / made
+        code, _, stderr = tessera("embed", "--dpixels", tmp_path / "npy", *common, *given, "--out", out)
+        assert code == 0, stderr
+        assert json.loads((out / "run.json").read_text())["identity"]["preprocessing"] == made
+    code, _, stderr = tessera(
+        "embed", "--dpixels", tmp_path / "zarr", *common, "--preprocessing", "corrected", "--out", tmp_path / "o"
+    )
+    assert (code, "the d-pixels say official" in stderr) == (5, True)
+    assert not (tmp_path / "o").exists()

@@ -296,7 +296,9 @@ def compare(patch: Patch) -> Iterator[Comparison]:
     requests = tile_requests(Aoi.from_file(patch.catalog / "aoi.geojson"))
     for year in patch.years:
         window = Window.of_year(year)
-        scenes = search([r.tile for r in requests], [window], source, client=Client(), catalog=str(patch.catalog / "items.json"))
+        scenes = search(
+            [r.tile for r in requests], [window], source, client=Client(), catalog=str(patch.catalog / "items.json")
+        )
         for sensor, days in (
             (Sensor.S2, optical_days(patch.layers[S2_FINE], year)),
             (Sensor.S1_ASC, radar_days(patch.layers[S1], year)),

@@ -104,6 +104,7 @@ def check_access(scenes: Scenes, client: Client) -> None:
     first = next((href for href in _radar(scenes) if urlsplit(href).scheme in ("http", "https")), None)
     if first is None or not isinstance(client.access, EarthdataAccess):
         return
+    client.access.ticket(first)  # a login that fails says so itself
     try:
         client.get_range(first, 0, 1)
     except CredentialsError as error:

@@ -24,7 +24,7 @@ def embed(
     force_source: o.ForceSourceOption = False,
     catalog: o.CatalogOption = None,
     radar_catalog: o.RadarCatalogOption = None,
-    preprocessing: o.PreprocessingOption = "official",
+    preprocessing: o.PreprocessingOption = None,
     allow_no_radar: o.AllowNoRadarOption = False,
     model: o.ModelOption = None,
     weights: o.WeightsOption = None,
@@ -72,7 +72,7 @@ def embed(
             mask=mask, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
         )  # fmt: skip
     from tessera_cli import config
-    from tessera_cli.imagery import GDAL_OPTIONS, Reader, preprocessing_named
+    from tessera_cli.imagery import GDAL_OPTIONS, OFFICIAL, Reader, preprocessing_named
     from tessera_cli.inputs import CatalogInputs, Inputs, StoredInputs
     from tessera_cli.models import load_model
     from tessera_cli.run import embed as run
@@ -89,7 +89,7 @@ def embed(
     }  # fmt: skip
     inputs: Inputs
     if dpixels:
-        inputs = StoredInputs.find(dpixels, source, allow_missing=allow_missing)
+        inputs = StoredInputs.find(dpixels, source, preprocessing, allow_missing=allow_missing)
         settings = Settings.checked(
             loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
         )
@@ -97,13 +97,12 @@ def embed(
         inputs.prepare(folder, settings.format)
     else:
         ask = asked.of_source(source or loaded.spec.source)
-        settings = Settings.checked(
-            loaded, source, recorded=ask.source.name, preprocessing=preprocessing, **wanted
-        )
+        policy = preprocessing_named(preprocessing or OFFICIAL.name)
+        settings = Settings.checked(loaded, source, recorded=ask.source.name, preprocessing=policy.name, **wanted)
         folder = settings.folder(out or default_out(ask.name, loaded.name))
         reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
         inputs = CatalogInputs(
-            prepare(ask, folder, reader.client, refresh=refresh), reader, preprocessing_named(preprocessing),
+            prepare(ask, folder, reader.client, refresh=refresh), reader, policy,
             allow_missing, refresh, loaded.spec.use_ascending,
         )  # fmt: skip
     with RunProgress(terminal) as progress:

@@ -38,7 +38,7 @@ def fetch(
     force_source: o.ForceSourceOption = False,
     catalog: o.CatalogOption = None,
     radar_catalog: o.RadarCatalogOption = None,
-    preprocessing: o.PreprocessingOption = "official",
+    preprocessing: o.PreprocessingOption = None,
     allow_no_radar: o.AllowNoRadarOption = False,
     model: o.ModelOption = None,
     weights: o.WeightsOption = None,
@@ -72,7 +72,7 @@ def fetch(
     )  # fmt: skip
     from tessera_cli import config
     from tessera_cli.fetch import fetch as run
-    from tessera_cli.imagery import GDAL_OPTIONS, Reader, preprocessing_named
+    from tessera_cli.imagery import GDAL_OPTIONS, OFFICIAL, Reader, preprocessing_named
     from tessera_cli.inputs import CatalogInputs
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
@@ -82,13 +82,14 @@ def fetch(
     spec = describe_model(model, weights, read_model_config(model_config))
     ask = asked.of_source(source or spec.source)
     spec.check_source(ask.source.name, force=force_source)
+    policy = preprocessing_named(preprocessing or OFFICIAL.name)
     stores = out or default_out(ask.name, "dpixels")
-    folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=preprocessing, format=format)
+    folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=policy.name, format=format)
     folder.check_identity()
     reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
     weights_error = None if weights else pull_weights(model)
     inputs = CatalogInputs(
-        prepare(ask, folder, reader.client, refresh=refresh), reader, preprocessing_named(preprocessing),
+        prepare(ask, folder, reader.client, refresh=refresh), reader, policy,
         allow_missing, refresh,
     )  # fmt: skip
     with RunProgress(terminal) as progress:
@@ -97,7 +98,7 @@ def fetch(
         command = embed_command(
             dpixels=stores, model=model or (None if weights else DEFAULT_MODEL), weights=weights,
             model_config=model_config, source=ask.source.name if format == "npy" else None, force_source=force_source,
-            preprocessing=preprocessing if format == "npy" and preprocessing != "official" else None,
+            preprocessing=policy.name if format == "npy" and policy is not OFFICIAL else None,
             allow_missing=allow_missing or None, out=default_out(ask.name, spec.name),
         )  # fmt: skip
         summary = dataclasses.replace(summary, embed_command=command)

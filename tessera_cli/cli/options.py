@@ -64,10 +64,10 @@ RadarCatalogOption = Annotated[str | None, option(
     "--radar-catalog", SOURCE, "aws: another CMR granule search, or an ItemCollection of OPERA RTC-S1.",
     metavar="URL|FILE",
 )]  # fmt: skip
-PreprocessingOption = Annotated[Literal["official", "corrected"], option(
+PreprocessingOption = Annotated[Literal["official", "corrected"] | None, option(
     "--preprocessing", SOURCE,
     "official: what the released models were trained on; corrected: offsets by processing baseline, one copy of each "
-    "acquisition.",
+    "acquisition.  [default: official; with --dpixels what they record]",
 )]  # fmt: skip
 AllowNoRadarOption = Annotated[bool, switch("--allow-no-radar", SOURCE, "Go on when the catalogue has no Sentinel-1.")]
 ModelOption = Annotated[str | None, option(

@@ -94,7 +94,7 @@ def lines(made: Plan, out: Path | None) -> list[str]:
             if sensor.by_month:
                 text.append(" " * 13 + " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))
     text += [f"skipped      {count} items: {reason}" for reason, count in made.skipped.items()]
-    text += [f"incomplete   {scene} lacks {assets}" for scene, assets in made.incomplete.items()]
+    text += [f"incomplete   {scene}: {flaw}" for scene, flaw in made.incomplete.items()]
     text.append(f"to read      about {_size(made.read_bytes)}")
     text.append(f"to write     about {_size(made.write_bytes)}, {_size(made.free_bytes)} free")
     if made.encode_seconds is not None:

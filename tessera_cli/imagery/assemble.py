@@ -84,9 +84,7 @@ class _Tile:
 
     def read(self, ascending: bool) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Frames, Frames]:
         for scene in self.scenes.scenes:
-            if scene.missing:
-                self.holes[scene.id] = f"asset {', '.join(scene.missing)} is not listed"
-            elif why := self.preprocessing.unusable(scene, self.scenes.source):
+            if why := scene.flaw or self.preprocessing.unusable(scene, self.scenes.source):
                 self.holes[scene.id] = why
         self._raise_holes()
         optical, orbits = self._optical(), self._orbits()
