@@ -483,3 +483,13 @@ def test_a_refusal_is_known_before_the_run(files, fault, refused):
             assert "s3cret" not in str(caught.value)
         else:
             check_access(scenes, client)
+
+
+def test_a_login_that_fails_before_the_run_says_so_itself(files):
+    with Issuer(lambda nth, asked: Reply(401)) as issuer, FileServer(files) as server:
+        client = Client(logging_in(issuer))
+        with pytest.raises(CredentialsError) as caught:
+            check_access(radar_at(f"{server.url}/B_VV.tif"), client)
+    assert str(caught.value).startswith("Earthdata Login refused the name and password in here")
+    assert "Is the account allowed" not in str(caught.value)
+    assert not server.log
