@@ -25,7 +25,7 @@ from tessera_cli.aoi import Aoi
 from tessera_cli.area import tile_requests
 from tessera_cli.catalog import MPC, Scenes, Sensor
 from tessera_cli.imagery import Reader
-from tessera_cli.imagery.reader import Raster
+from tessera_cli.imagery.reader import Raster, Read
 from tessera_cli.net import Client
 from tessera_cli.window import Window
 from tests.servers import Exchange, FileServer, served
@@ -62,7 +62,7 @@ def every_band(catalog: Path, year: int) -> None:
     scenes = Scenes.from_items(json.loads((catalog / "items.json").read_text())["features"], MPC)
     for request in tile_requests(Aoi.from_file(catalog / "aoi.geojson")):
         optical = scenes.on(request.tile, window).of(Sensor.S2)
-        wanted = [(scene, asset) for scene in optical for asset in MPC.s2_assets.values()]
+        wanted = [Read(scene, asset) for scene in optical for asset in MPC.s2_assets.values()]
         for _ in reader.layers(wanted, Raster("nearest", "uint16"), request.tile):
             pass
 

@@ -18,7 +18,8 @@ from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError
 from tessera_cli.grid import Tile
 from tessera_cli.imagery.cache import Cache
 from tessera_cli.imagery.files import BrokenError, Files, LocalFile
-from tessera_cli.imagery.reader import Hole, Raster, Reader
+from tessera_cli.imagery.needed import parts
+from tessera_cli.imagery.reader import Hole, Raster, Read, Reader
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
 from tessera_cli.net import Client
@@ -309,7 +310,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     scene, reader = scenes_of(tmp_path, server), Reader(Client())
     (tmp_path / "S" / "B03.tif").unlink()
     (tmp_path / "S" / "B04.tif").write_bytes(b"damaged")
-    wanted = [(scene, asset) for asset in ("B02", "B03", "B04")]
+    wanted = [Read(scene, asset) for asset in ("B02", "B03", "B04")]
     layers = list(reader.layers(wanted, Raster("bilinear", "uint16"), TILE))
     assert (layers[0][ROW : ROW + 4, COLUMN : COLUMN + 4] == 2000).all()
     assert layers[1] == Hole("S", "B03 is absent")
@@ -318,7 +319,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1}
     server.faults = always(status(403), "*B05*")
     with pytest.raises(CredentialsError):
-        list(reader.layers([(scene, "B05")], Raster("bilinear", "uint16"), TILE))
+        list(reader.layers([Read(scene, "B05")], Raster("bilinear", "uint16"), TILE))
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1, "refused": 1}
 
 
@@ -328,14 +329,14 @@ def test_a_file_that_is_repaired_meanwhile_is_no_hole(tmp_path, server):
     good = path.read_bytes()
     server.faults = lambda request: path.write_bytes(good) and None if request.nth else None
     path.write_bytes(b"half of an upload")
-    (layer,) = reader.layers([(scene, "B02")], Raster("bilinear", "uint16"), TILE)
+    (layer,) = reader.layers([Read(scene, "B02")], Raster("bilinear", "uint16"), TILE)
     assert (layer[ROW : ROW + 4, COLUMN : COLUMN + 4] == 2000).all()
     assert reader.client.tally.to_dict()["retries"] == {"does not decode": 1}
 
 
 def test_layers_come_in_the_order_of_the_question(tmp_path):
     scene, reader = scenes_of(tmp_path), Reader(Client(), threads=3)
-    wanted = [(scene, asset) for asset in MPC.s2_band_assets] * 5
+    wanted = [Read(scene, asset) for asset in MPC.s2_band_assets] * 5
     levels = [int(layer.max()) for layer in reader.layers(wanted, Raster("bilinear", "uint16"), TILE)]
     assert levels == [4000, 2000, 3000, 8000, 8500, 5000, 6000, 7000, 9000, 9500] * 5
 
@@ -357,9 +358,11 @@ def test_damaged_headers_never_give_other_pixels_unnoticed(data, tmp_path_factor
 
             return Part(bytes(content[start : start + length]), len(content))
 
-    window = Window(10, 5, 60, 70)
     try:
-        found = Files(Direct()).open("http://example.test/a.tif").pixels(window)
+        file = Files(Direct()).open("http://example.test/a.tif")
+        height, width = file.header().shape
+        window = Window(width // 8, height // 16, max(1, width // 2), max(1, height // 2))
+        found = file.pixels(window)
     except BrokenError:
         return
     with rasterio.open(path) as src:
@@ -383,6 +386,91 @@ def test_the_same_pixels_as_odc_stac(tmp_path):
             [pystac.Item.from_dict(item)], bands=[asset], geobox=GeoBox(TILE.shape, TILE.transform, TILE.crs),
             groupby="id", dtype=dtype, resampling=resampling,
         )  # fmt: skip
-        (ours,) = reader.layers([(scene, asset)], Raster(resampling, dtype), TILE)
+        (ours,) = reader.layers([Read(scene, asset)], Raster(resampling, dtype), TILE)
         assert ours.any()
         assert np.array_equal(ours, theirs[asset].values[0])
+
+
+# --- only what wanted pixels need -------------------------------------------------------------------------------------
+
+
+def spots(rng):
+    """bool (512, 512): a few patches, or a scatter of single pixels."""
+    wanted = np.zeros(TILE.shape, bool)
+    for _ in range(rng.integers(1, 5)):
+        row, column = rng.integers(0, 512, 2)
+        height, width = rng.integers(1, rng.choice([2, 40, 200]), 2)
+        wanted[row : row + height, column : column + width] = True
+    return wanted
+
+
+@pytest.mark.parametrize("zone", ["home", "neighbour"])
+@pytest.mark.parametrize("layout", ["cog", "tiled", "tiled without compression", "strips", "one strip"])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_wanted_pixels_do_not_depend_on_what_else_is_wanted(tmp_path, server, zone, layout, nodata):
+    x, y, crs = *TILE.transform * (256, 256), TILE.crs
+    if zone == "neighbour":
+        crs = f"EPSG:{EPSG + 1}"
+        (x,), (y,) = rasterio.warp.transform(TILE.crs, crs, [x], [y])
+    rng = np.random.default_rng(11)
+    for step, resampling in ((10, "bilinear"), (20, "bilinear"), (20, "nearest"), (30, "bilinear"), (60, "nearest")):
+        size = 7000 // step
+        place = Affine(step, 0, round(x / 60) * 60 - size // 2 * step, 0, -step, round(y / 60) * 60 + size // 2 * step)
+        path = write(
+            tmp_path / "a.tif", noise((size, size)), transform=place, crs=crs, nodata=nodata, **LAYOUTS[layout]
+        )
+        full = on_tile(LocalFile(path), TILE, resampling, "uint16")
+        assert full.any()
+        for _ in range(3):
+            wanted = spots(rng)
+            for file in (LocalFile(path), remote(server)):
+                found = on_tile(file, TILE, resampling, "uint16", wanted=wanted)
+                assert np.array_equal(found[wanted], full[wanted])
+
+
+def test_a_small_area_takes_few_blocks(tmp_path, server):
+    west = Affine(10, 0, TILE.bounds[0], 0, -10, TILE.bounds[3])
+    write(tmp_path / "a.tif", noise((512, 512)), transform=west, tiled=True, blockxsize=128, blockysize=128)
+    wanted = np.zeros(TILE.shape, bool)
+    wanted[140:150, 140:150] = True
+    file = remote(server)
+    asked = len(server.log)
+    on_tile(file, TILE, "bilinear", "uint16", wanted=wanted)
+    assert sum(exchange.sent for exchange in server.log[asked:]) <= 128 * 128 * 2 + 8
+    wanted[383:385] = True  # where two rows of blocks meet
+    on_tile(file, TILE, "bilinear", "uint16", wanted=wanted)
+    assert sum(exchange.sent for exchange in server.log[asked:]) <= 9 * (128 * 128 * 2 + 8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    block=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    window=st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(1, 60)] * 2),
+    rectangles=st.lists(
+        st.tuples(*[st.integers(-20, 120)] * 2, *[st.integers(1, 30)] * 2), max_size=6
+    ),
+)  # fmt: skip
+def test_parts_are_the_blocks_that_hold_a_wanted_pixel(block, window, rectangles):
+    row, column, height, width = window
+    near = np.array([(r, r + h, c, c + w) for r, c, h, w in rectangles], np.int64).reshape(-1, 4)
+    taken = np.zeros((200, 200), int)
+    for part in parts(near, Window(column, row, width, height), block):
+        taken[part.row_off : part.row_off + part.height, part.col_off : part.col_off + part.width] += 1
+    wanted = np.zeros((200, 200), bool)
+    for r, end, c, stop in near:
+        wanted[max(r, row) : max(min(end, row + height), 0), max(c, column) : max(min(stop, column + width), 0)] = True
+    expected = np.zeros((200, 200), int)
+    for r in range(row, row + height):
+        for c in range(column, column + width):
+            top, left = r // block[0] * block[0], c // block[1] * block[1]
+            expected[r, c] = wanted[top : top + block[0], left : left + block[1]].any()
+    assert np.array_equal(taken, expected)
+
+
+def test_small_files_are_asked_for_once(tmp_path, server):
+    write(tmp_path / "a.tif", noise((80, 80)), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
+    assert np.array_equal(remote(server).pixels(Window(0, 0, 80, 80)), noise((80, 80)))
+    assert len(server.log) == 1
+    write(tmp_path / "b.tif", noise((100, 100)), blockysize=100)  # a block that begins in the header's answer
+    assert np.array_equal(remote(server, "b.tif").pixels(Window(0, 0, 100, 100)), noise((100, 100)))
+    assert [exchange.range[0] for exchange in server.log[1:]] == [0, 1 << 14]

@@ -15,7 +15,7 @@ from tessera_cli.errors import TileError
 from tessera_cli.grid import Tile, TileRequest
 from tessera_cli.imagery import sentinel1, sentinel2
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
-from tessera_cli.imagery.reader import Hole, Raster, Reader
+from tessera_cli.imagery.reader import Hole, Raster, Read, Reader
 from tessera_cli.window import Window
 
 ORBIT_TAG = "ORBIT_PASS_DIRECTION"
@@ -95,7 +95,7 @@ class _Tile:
     def _optical(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         source, listed = self.scenes.source, self.scenes.of(Sensor.S2)
         frames: list[tuple[dt.date, tuple[Scene, ...], np.ndarray]] = []
-        classes = self._layers([(scene, source.scl_asset) for scene in listed], SCL)
+        classes = self._layers([Read(scene, source.scl_asset, self.pixels) for scene in listed], SCL)
         for date, group in by_date(listed):
             winner = sentinel2.winners(list(islice(classes, len(group))), self.pixels)
             if (winner != sentinel2.NO_SCENE).any():
@@ -110,7 +110,8 @@ class _Tile:
             for index, scene in enumerate(group)
             if (winner == index).any()
         ]
-        layers = self._layers([(scene, asset) for _, scene, _ in won for asset in source.s2_band_assets], DN)
+        reads = [Read(scene, asset, here) for _, scene, here in won for asset in source.s2_band_assets]
+        layers = self._layers(reads, DN)
         for t, scene, here in won:
             mask[t][here] = 1
             for band, asset in enumerate(source.s2_band_assets):
@@ -122,7 +123,7 @@ class _Tile:
         """Radar scenes by orbit direction, which for some only the file tells."""
         orbits = {sensor: self.scenes.of(sensor) for sensor in (Sensor.S1_ASC, Sensor.S1_DESC)}
         unknown = self.scenes.of(Sensor.S1)
-        told = self.reader.tags([(scene, self.scenes.source.s1_assets["VV"]) for scene in unknown])
+        told = self.reader.tags([Read(scene, self.scenes.source.s1_assets["VV"]) for scene in unknown])
         known = {"ascending": Sensor.S1_ASC, "descending": Sensor.S1_DESC}
         for scene, tags in zip(unknown, told, strict=True):
             if isinstance(tags, Hole):
@@ -138,7 +139,8 @@ class _Tile:
         source = self.scenes.source
         assets = (source.s1_assets["VV"], source.s1_assets["VH"])
         layers = self._layers(
-            [(scene, asset) for scene in listed for asset in assets], Raster(source.s1_resampling, "float32")
+            [Read(scene, asset, self.pixels) for scene in listed for asset in assets],
+            Raster(source.s1_resampling, "float32"),
         )
         frames, dates = [], []
         for date, group in by_date(listed):
@@ -153,9 +155,9 @@ class _Tile:
         stacked = np.stack(frames) if frames else np.zeros((0, *self.tile.shape, 2), np.int16)
         return stacked, _dates(dates)
 
-    def _layers(self, wanted: list[tuple[Scene, str]], raster: Raster) -> Iterator[np.ndarray]:
+    def _layers(self, reads: list[Read], raster: Raster) -> Iterator[np.ndarray]:
         """(H, W) per scene and asset; of holes, which are noted, zeros."""
-        for layer in self.reader.layers(wanted, raster, self.tile):
+        for layer in self.reader.layers(reads, raster, self.tile):
             if isinstance(layer, Hole):
                 self.holes.setdefault(layer.scene, layer.why)
                 yield np.zeros(self.tile.shape, raster.dtype)

@@ -23,6 +23,7 @@ from rasterio.windows import Window
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
 from tessera_cli.imagery.cache import Cache
+from tessera_cli.imagery.needed import parts
 from tessera_cli.imagery.tiff import Blocks, find_blocks
 from tessera_cli.net import Client
 
@@ -64,8 +65,12 @@ class File(Protocol):
 
     def header(self) -> Header: ...
 
-    def pixels(self, window: Window) -> np.ndarray:
-        """(H, W) of the first band, of a window within the image."""
+    def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
+        """(H, W) of the first band, of a window within the image.
+
+        `near`: int (N, 4), the only pixels that matter, as rectangles: first row, end row, first column, end column.
+        Blocks that hold none of them are not read, and 0 in the answer; None: all matter.
+        """
 
 
 class Files:
@@ -100,9 +105,10 @@ class LocalFile:
         with self._opened() as dataset:
             return Header.of(dataset)
 
-    def pixels(self, window: Window) -> np.ndarray:
+    def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
         with self._opened() as dataset:
-            return np.asarray(dataset.read(1, window=window))
+            wanted = [window] if near is None else list(parts(near, window, dataset.block_shapes[0]))
+            return _read(dataset, window, wanted)
 
     @contextmanager
     def _opened(self) -> Iterator[DatasetReader]:
@@ -164,6 +170,8 @@ class RemoteFile:
             raise BrokenError(reason(error)) from error
         with _sparse(first.total, pieces) as dataset:
             described = Header.of(dataset)
+        if described.shape != (blocks.height, blocks.width):
+            raise BrokenError(f"it has {blocks.height} x {blocks.width} pixels, or {described.shape}")
         return cls(href, client, first.total, pieces, blocks, described, cache)
 
     @property
@@ -173,14 +181,15 @@ class RemoteFile:
     def header(self) -> Header:
         return self.described
 
-    def pixels(self, window: Window) -> np.ndarray:
-        rows, columns = window.toranges()
-        numbers = [n for n in self.blocks.under(rows, columns) if self.blocks.lengths[n]]
+    def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
+        block = (self.blocks.block_height, self.blocks.block_width)
+        wanted = [window] if near is None else list(parts(near, window, block))
+        numbers = [n for part in wanted for n in self.blocks.under(*part.toranges()) if self.blocks.lengths[n]]
         held = {n: None if self.cache is None else self.cache.get((self.href, n)) for n in numbers}
         held |= self._fetched([n for n in numbers if held[n] is None])
-        parts = [(self._start(n), block) for n, block in held.items() if block is not None]
-        with _sparse(self.size, [*self.pieces, *parts]) as dataset:
-            return np.asarray(dataset.read(1, window=window))
+        known = [(self._start(n), data) for n, data in held.items() if data is not None]
+        with _sparse(self.size, [*self.pieces, *known]) as dataset:
+            return _read(dataset, window, wanted)
 
     def _fetched(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """Blocks by number; neighbours in the file come in one answer."""
@@ -195,12 +204,19 @@ class RemoteFile:
         blocks = {}
         for span in spans:
             start = self._start(span[0])
-            data = self.client.get_range(self.href, start, max(map(self._end, span)) - start).data
+            data = self._bytes(start, max(map(self._end, span)))
             for n in span:
                 blocks[n] = data[self._start(n) - start : self._end(n) - start]
                 if self.cache is not None:
                     self.cache.put((self.href, n), blocks[n], len(blocks[n]))
         return blocks
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        """Those of the file, without asking again for what came with the header."""
+        known = self.pieces[0][1][start:end]
+        if len(known) == end - start:
+            return known
+        return known + self.client.get_range(self.href, start + len(known), end - start - len(known)).data
 
     def _start(self, number: int) -> int:
         return max(0, int(self.blocks.starts[number]) - GUARD)
@@ -208,6 +224,16 @@ class RemoteFile:
     def _end(self, number: int) -> int:
         end = int(self.blocks.starts[number]) + int(self.blocks.lengths[number])
         return end if end > self.size else min(end + GUARD, self.size)
+
+
+def _read(dataset: DatasetReader, window: Window, wanted: Sequence[Window]) -> np.ndarray:
+    """The window's pixels in the wanted parts of it, 0 elsewhere."""
+    (top, bottom), (left, right) = window.toranges()
+    pixels = np.zeros((bottom - top, right - left), dataset.dtypes[0])
+    for part in wanted:
+        (first, last), (begin, end) = part.toranges()
+        dataset.read(1, window=part, out=pixels[first - top : last - top, begin - left : end - left])
+    return pixels
 
 
 @contextmanager

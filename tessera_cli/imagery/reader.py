@@ -51,6 +51,17 @@ class Raster:
     dtype: str
 
 
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One asset of a scene that is to be read."""
+
+    scene: Scene
+    asset: str
+    """Its key."""
+    pixels: np.ndarray | None = None
+    """bool (H, W) of the tile: those that matter, the others may come out as anything; None: all."""
+
+
 @dataclass(frozen=True)
 class Hole:
     """A scene whose data is absent or broken."""
@@ -77,32 +88,34 @@ class Reader:
         self._stopped.set()
         self.client.stop()
 
-    def layers(self, wanted: Sequence[tuple[Scene, str]], raster: Raster, tile: Tile) -> Iterator[np.ndarray | Hole]:
-        """Per scene and asset key, in the order given: (H, W) on the tile's grid, or why there is none.
+    def layers(self, reads: Sequence[Read], raster: Raster, tile: Tile) -> Iterator[np.ndarray | Hole]:
+        """In the order given: (H, W) on the tile's grid, or why there is none.
 
         Raises CredentialsError, SourceBusyError, SourceRefusedError or SourceUnavailableError where it is not certain
         that the data is absent or broken.
         """
-        return self._each(wanted, lambda file: on_tile(file, tile, raster.resampling, raster.dtype))
+        return self._each(
+            reads, lambda file, read: on_tile(file, tile, raster.resampling, raster.dtype, wanted=read.pixels)
+        )
 
-    def tags(self, wanted: Sequence[tuple[Scene, str]]) -> Iterator[Mapping[str, str] | Hole]:
-        """Per scene and asset key, in the order given: the tags of the file."""
-        return self._each(wanted, lambda file: file.header().tags)
+    def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | Hole]:
+        """In the order given: the tags of the file."""
+        return self._each(reads, lambda file, read: file.header().tags)
 
-    def _each(self, wanted: Sequence[tuple[Scene, str]], use: Callable[[File], T]) -> Iterator[T | Hole]:
-        def read(scene: Scene, asset: str) -> T | Hole:
+    def _each(self, reads: Sequence[Read], use: Callable[[File, Read], T]) -> Iterator[T | Hole]:
+        def carry_out(read: Read) -> T | Hole:
             if self._stopped.is_set():
                 raise SourceUnavailableError("The run has been stopped.")
             with rasterio.Env(**self._options):
                 try:
-                    value = self._read(str(scene.item["assets"][asset]["href"]), use)
+                    value = self._read(read, use)
                 except BrokenError as error:
                     self.client.tally.read("broken")
-                    return Hole(scene.id, f"{asset} is broken ({error})")
+                    return Hole(read.scene.id, f"{read.asset} is broken ({error})")
                 except TesseraError as error:
                     self.client.tally.read(outcome := outcome_of(error))
                     if outcome == "absent":
-                        return Hole(scene.id, f"{asset} is absent")
+                        return Hole(read.scene.id, f"{read.asset} is absent")
                     raise
                 except BaseException:
                     self.client.tally.read("unknown")
@@ -110,15 +123,16 @@ class Reader:
             self.client.tally.read("read")
             return value
 
-        return _side_by_side(self.threads, (partial(read, scene, asset) for scene, asset in wanted))
+        return _side_by_side(self.threads, (partial(carry_out, read) for read in reads))
 
-    def _read(self, href: str, use: Callable[[File], T]) -> T:
+    def _read(self, read: Read, use: Callable[[File, Read], T]) -> T:
+        href = str(read.scene.item["assets"][read.asset]["href"])
         try:
-            return use(self._files.open(href))
+            return use(self._files.open(href), read)
         except BrokenError as error:
             log.info("%s: %s; reading it once more", href, error)
             self.client.tally.retry("does not decode")
-            return use(self._files.open(href, anew=True))
+            return use(self._files.open(href, anew=True), read)
 
 
 def outcome_of(error: TesseraError) -> Outcome:

@@ -14,18 +14,27 @@ from rasterio.windows import Window
 
 from tessera_cli.grid import Tile
 from tessera_cli.imagery.files import File, Header
+from tessera_cli.imagery.needed import near
 
 MARGIN, MARGIN_OTHER_ZONE = 4, 48
 """Pixels of the file around the tile. Bilinear needs 1; across zones GDAL's approximate transform gives the values that
 it gives with the whole file from 32 on (measured with GDAL 3.10)."""
 
 
-def on_tile(file: File, tile: Tile, resampling: Literal["nearest", "bilinear"], dtype: str) -> np.ndarray:
+def on_tile(
+    file: File,
+    tile: Tile,
+    resampling: Literal["nearest", "bilinear"],
+    dtype: str,
+    wanted: np.ndarray | None = None,
+) -> np.ndarray:
     """(H, W) of the tile; 0 (integers) or the file's nodata (floats) where the file has no data.
 
+    `wanted`: bool (H, W), the pixels that matter; the others may hold anything. None: all.
+
     A WarpedVRT like the official one: in the file's own type, bilinear rounded half up. The file's nodata tag decides
-    what no data is; zeros of integers without a tag are ordinary values, floats without one have NaN. The part of the
-    file that is read follows from the tile alone, so that local and remote files give the same values.
+    what no data is; zeros of integers without a tag are ordinary values, floats without one have NaN. What is warped
+    follows from the tile alone: a pixel depends neither on which others are wanted nor on where the file lies.
     """
     header = file.header()
     integers = np.dtype(header.dtype).kind != "f"
@@ -33,12 +42,13 @@ def on_tile(file: File, tile: Tile, resampling: Literal["nearest", "bilinear"], 
     window = window_under(tile, header)
     if window is None:
         return np.full(tile.shape, 0 if integers else nodata, dtype)
+    around = None if wanted is None or wanted.all() else near(wanted, tile, header.transform, header.crs)
     height, width = tile.shape
     part = {"height": int(window.height), "width": int(window.width), "count": 1, "dtype": header.dtype}
     place = {"crs": header.crs, "transform": rasterio.windows.transform(window, header.transform), "nodata": nodata}
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", **part, **place) as dataset:
-            dataset.write(file.pixels(window), 1)
+            dataset.write(file.pixels(window, around), 1)
         with memory.open() as dataset, WarpedVRT(
             dataset, crs=tile.crs, transform=tile.transform, height=height, width=width,
             resampling=Resampling[resampling], add_alpha=nodata is None,
