@@ -4,13 +4,15 @@
     python -m benchmarks.network /tmp/cloudy --json benchmarks/results/$(date +%F)-network.json
 
 The catalogue's files are served over HTTP on loopback. Bytes: those of Sentinel-2 files that a run received, against
-those that reading every band of every scene over the same tiles costs, with the same reader. Time: a whole run, with
+those that reading every band of every scene over the same tiles costs, with the same reader and with GDAL's own HTTP
+client (a WarpedVRT per file and tile, the way of stackstac and odc-stac). Time: a whole run, with
 a wait before each answer, against the same run with one read at a time, and against the waits in a row.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -19,11 +21,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import rasterio
+from rasterio.vrt import WarpedVRT
 
 from tessera_cli.aoi import Aoi
 from tessera_cli.area import tile_requests
 from tessera_cli.catalog import MPC, Scenes, Sensor
+from tessera_cli.grid import Tile
 from tessera_cli.imagery import Reader
 from tessera_cli.imagery.reader import Raster, Read
 from tessera_cli.net import Client
@@ -67,6 +74,30 @@ def every_band(catalog: Path, year: int) -> None:
             pass
 
 
+def every_band_by_gdal(catalog: Path, year: int) -> None:
+    """The same by GDAL alone, without listing folders, as those do who know it."""
+    window, source = Window.of_year(year), MPC
+    scenes = Scenes.from_items(json.loads((catalog / "items.json").read_text())["features"], source)
+
+    def read(href: str, tile: Tile) -> None:
+        with (
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", CPL_VSIL_CURL_USE_HEAD="NO"),
+            rasterio.open(href) as src,
+            WarpedVRT(src, crs=tile.crs, transform=tile.transform, width=tile.shape[1], height=tile.shape[0]) as vrt,
+        ):
+            vrt.read(1)
+
+    for request in tile_requests(Aoi.from_file(catalog / "aoi.geojson")):
+        hrefs = [
+            scene.item["assets"][asset]["href"]
+            for scene in scenes.on(request.tile, window).of(Sensor.S2)
+            for asset in source.s2_assets.values()
+        ]
+        with ThreadPoolExecutor(MANY) as threads:
+            for _ in threads.map(functools.partial(read, tile=request.tile), hrefs):
+                pass
+
+
 def received(log: list[Exchange]) -> dict[str, int]:
     """Requests for files of Sentinel-2, and the bytes of their answers."""
     optical = [exchange for exchange in log if exchange.path.split("/")[1].startswith("S2")]
@@ -84,13 +115,22 @@ def measure(folder: Path, year: int, latency: float) -> dict:
             server.forget()
             every_band(catalog, year)
             everything = received(server.log)
+            server.forget()
+            every_band_by_gdal(catalog, year)
+            by_gdal = received(server.log)
             server.latency = latency
             (seconds, waiting), (sequential, _) = (embed(catalog, year, threads) for threads in (MANY, ONE))
     requests = waiting["network"]["requests"]
     return {
         "pixels": summary["pixels"],
         "reads": summary["network"]["reads"],
-        "sentinel2": {"run": ours, "every band": everything, "share": round(ours["bytes"] / everything["bytes"], 3)},
+        "sentinel2": {
+            "run": ours,
+            "every band": everything,
+            "share": round(ours["bytes"] / everything["bytes"], 3),
+            "every band by GDAL": by_gdal,
+            "share of GDAL": round(ours["bytes"] / by_gdal["bytes"], 3),
+        },
         "time": {
             "latency_ms": latency * 1000,
             "requests": requests,
@@ -114,7 +154,9 @@ def main() -> None:
     table = [
         ("Sentinel-2", "requests", "MB", "share", "bar"),
         ("every band of every scene", *_figures(optical["every band"]), "", ""),
+        ("the same by GDAL's client", *_figures(optical["every band by GDAL"]), "", ""),
         ("a run", *_figures(optical["run"]), f"{optical['share']:.0%}", f"<= {BARS['bytes']:.0%}"),
+        ("", "", "", f"{optical['share of GDAL']:.0%}", "of GDAL's"),
         ("", "", "", "", ""),
         (f"whole run, {args.latency:g} ms each", "requests", "s", "share", "bar"),
         ("one read at a time", waited["requests"], waited["one_at_a_time_s"], "", ""),

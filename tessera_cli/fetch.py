@@ -101,6 +101,6 @@ def fetch(
     job = _Fetch(inputs, folder, progress or Silent())
     results = run_tiles(
         inputs, folder, kept=job.kept, read=job.read, finish=job.finish, progress=job.progress,
-        allow_missing=allow_missing,
+        allow_missing=allow_missing, kind=FetchedTile,
     )  # fmt: skip
     return FetchSummary(folder.path, results, (), time.monotonic() - started, inputs.network())

@@ -12,7 +12,7 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from tessera_cli.coverage import Coverage
-from tessera_cli.errors import TileError, UsageError
+from tessera_cli.errors import TileError, UsageError, reason
 from tessera_cli.grid import AnyTile
 from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
@@ -197,7 +197,7 @@ def _raster(path: Path) -> Mapping[str, Any]:
                 "tags": tags,
             }
     except RasterioIOError as error:
-        raise UsageError(f"{path} is neither a raster nor a record of ours: {error}. {EXPECTED}") from error
+        raise UsageError(f"{path} is neither a raster nor a record of ours: {reason(error)}. {EXPECTED}") from error
 
 
 def _remarks(record: Record) -> dict[str, Any]:

@@ -37,10 +37,11 @@ def run_tiles(
     finish: Callable[[Task, T], TileResult],
     progress: Progress,
     allow_missing: int,
+    kind: type[TileResult] = TileResult,
 ) -> tuple[TileResult, ...]:
     """What became of each task: `kept` if its record says that it is done, else `read` and then `finish`.
 
-    A tile that fails does not stop the others and is noted in the folder. A full disk stops the run at once, and so
+    A tile that fails does not stop the others and is noted in the folder; `kind` makes its result. A full disk stops the run at once, and so
     does a source of which nothing can be read for two tiles in a row.
     """
     remove_stale_parts(folder.path)
@@ -60,7 +61,7 @@ def run_tiles(
         inputs.check()
     read_before: int | None = None  # planned reads that had worked when the last tile was refused
     for task, upcoming in read_ahead(todo, read, inputs.stop):
-        result = _finished(task, upcoming, finish)
+        result = _finished(task, upcoming, finish, kind)
         results.append(result)
         progress.tile(result)
         del upcoming  # or two tiles would stay in memory while the third is read
@@ -103,7 +104,9 @@ def read_ahead(
             executor.shutdown(cancel_futures=True)
 
 
-def _finished(task: Task, read: Future[T], finish: Callable[[Task, T], TileResult]) -> TileResult:
+def _finished(
+    task: Task, read: Future[T], finish: Callable[[Task, T], TileResult], kind: type[TileResult]
+) -> TileResult:
     try:
         return finish(task, read.result())
     except (DiskFullError, UsageError):
@@ -111,7 +114,7 @@ def _finished(task: Task, read: Future[T], finish: Callable[[Task, T], TileResul
     except TesseraError as error:
         log.error("%s failed: %s", task.name, error)
         error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the tile's arrays
-        return TileResult(task, "failed", error=error)
+        return kind(task, "failed", error=error)
     except MemoryError as error:
         text = f"out of memory ({error}). Give the job more memory, or fewer --threads."
-        return TileResult(task, "failed", error=TileError(text))
+        return kind(task, "failed", error=TileError(text))

@@ -78,6 +78,7 @@ class Survey:
             "aoi": self.ask.aoi.name,
             "aoi_bounds": list(self.ask.aoi.bounds),
             "names": sorted(task.name for task in self.tasks),
+            "source": self.ask.source.name,
             "catalog": plain(self.ask.catalog or self.ask.source.api),
             **({"radar_catalog": plain(self.ask.radar_catalog)} if self.ask.radar_catalog else {}),
             "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
@@ -89,10 +90,11 @@ class Survey:
 def prepare(ask: Ask, folder: Folder[Any], client: Client, *, refresh: bool = False) -> Survey:
     """The survey of a run on `folder`, with the scene list frozen before a pixel is read.
 
-    Whose the folder is is checked first, unless the run is a plan: its folder has an empty identity.
+    Whose the folder is is checked first; of a plan, whose folder has an empty identity, only the source.
     """
     if folder.identity:
         folder.check_identity()
+    folder.check_source(ask.source.name)
     surveyed = survey(ask, client, folder, refresh=refresh)
     if surveyed.to_freeze is not None:
         folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)

@@ -56,7 +56,7 @@ class Verification:
         if all(check.is_sound for check in self.checks):
             return None
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if status not in SOUND)
-        again = "Run the same command again to make what is lacking"
+        again = "Run the command that made it again"
         if is_weights(self.path):
             again = "Get it again"
         return PartialFailureError(f"{self.path} is not whole and sound: {counts}. {again}.")

@@ -46,8 +46,9 @@ def href(server):
 def clock(monkeypatch):
     """The client's time passes only while it pauses; the list holds these pauses, in seconds."""
     pauses = []
-    made = SimpleNamespace(sleep=pauses.append, monotonic=lambda: sum(pauses), time=time.time)
+    made = SimpleNamespace(monotonic=lambda: sum(pauses), time=time.time)
     monkeypatch.setattr("tessera_cli.net.client.time", made)
+    monkeypatch.setattr(Client, "_pause", lambda client, seconds: pauses.append(seconds))
     return pauses
 
 
@@ -274,6 +275,18 @@ def test_a_question_has_a_budget(server, href, clock, monkeypatch):
     with pytest.raises(SourceUnavailableError, match="503"):
         Client().get(href)
     assert 5 < sum(clock) <= 10
+
+
+def test_a_run_that_is_over_waits_for_no_retry(server, href):
+    server.faults = always(status(429, {"Retry-After": "60"}))
+    client = Client()
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(client.get_range, href, 0, 10)
+        while not client.tally.to_dict()["retries"]:
+            time.sleep(0.01)
+        client.stop()
+        with pytest.raises(SourceUnavailableError, match="stopped"):
+            asking.result(timeout=10)
 
 
 def test_pauses_double_up_to_the_longest_and_vary():

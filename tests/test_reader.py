@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from tessera_cli.catalog import MPC, Scenes
-from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError
+from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.grid import Tile
 from tessera_cli.imagery.cache import Cache
 from tessera_cli.imagery.files import BrokenError, Files, LocalFile
@@ -24,7 +24,8 @@ from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
 from tessera_cli.net import Client
 from tests.builders import EPSG, ORIGIN, s2_item, tile_at
-from tests.servers import FileServer, always, status
+from tests import servers
+from tests.servers import FileServer, Reply, always, never, status
 
 TILE, ROW, COLUMN = tile_at()
 PLACE = Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1])
@@ -66,6 +67,11 @@ LAYOUTS = {
 def server(tmp_path):
     with FileServer(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def hurry(monkeypatch):
+    servers.hurry(monkeypatch)
 
 
 def remote(server, name="a.tif", **more):
@@ -334,6 +340,35 @@ def test_a_file_that_is_repaired_meanwhile_is_no_hole(tmp_path, server):
     assert reader.client.tally.to_dict()["retries"] == {"does not decode": 1}
 
 
+ERRORS = {
+    "text": Reply(200, {"Content-Type": "text/plain"}, b"Service unavailable"),
+    "data": Reply(200, {"Content-Type": "image/tiff"}, bytes(100)),
+    "JSON": Reply(200, {"Content-Type": "application/json"}, b'{"message": "busy"}'),
+}
+
+
+@pytest.mark.parametrize("compress", [None, "deflate"])
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+def test_an_error_with_status_200_is_neither_pixels_nor_proof_of_damage(tmp_path, server, hurry, error, compress):
+    values = noise((300, 300)) + np.uint16(1)
+    write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64, compress=compress)
+    file = remote(server)
+    server.faults = always(lambda handler, reply: handler.send(error))
+    with pytest.raises(SourceUnavailableError):
+        file.pixels(Window(200, 200, 64, 64))
+    server.faults = never
+    assert np.array_equal(file.pixels(Window(200, 200, 64, 64)), values[200:264, 200:264])
+
+
+def test_a_file_that_is_replaced_while_it_is_read(tmp_path, server, hurry):
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    write(tmp_path / "a.tif", noise((300, 300)), **options)
+    file = remote(server)
+    write(tmp_path / "a.tif", noise((400, 400)), **options)
+    with pytest.raises(SourceUnavailableError, match="bytes now"):
+        file.pixels(Window(200, 200, 64, 64))
+
+
 def test_layers_come_in_the_order_of_the_question(tmp_path):
     scene, reader = scenes_of(tmp_path), Reader(Client(), threads=3)
     wanted = [Read(scene, asset) for asset in MPC.s2_band_assets] * 5
@@ -353,7 +388,7 @@ def test_damaged_headers_never_give_other_pixels_unnoticed(data, tmp_path_factor
     path.write_bytes(content)
 
     class Direct:
-        def get_range(self, url, start, length):
+        def get_range(self, url, start, length, *, total=None):
             from tessera_cli.net import Part
 
             return Part(bytes(content[start : start + length]), len(content))

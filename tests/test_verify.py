@@ -112,7 +112,7 @@ def test_every_file_counts(folder: OutputFolder) -> None:
             error = found.error()
             assert isinstance(error, PartialFailureError)
             assert str(error) == (
-                f"{folder.path} is not whole and sound: 1 damaged. Run the same command again to make what is lacking."
+                f"{folder.path} is not whole and sound: 1 damaged. Run the command that made it again."
             )
             path.write_bytes(good)
     assert verify(folder.path).error() is None

@@ -90,7 +90,7 @@ def missing_credentials(scenes: Scenes, client: Client) -> tuple[str, ...]:
     access = client.access
     if not isinstance(access, EarthdataAccess) or not any(access.wants(href) for href in _radar(scenes)):
         return ()
-    return (access.credentials.lacking,) if access.credentials.lacking else ()
+    return (f"{access.credentials.lacking}. {WAYS}",) if access.credentials.lacking else ()
 
 
 def check_access(scenes: Scenes, client: Client) -> None:
@@ -100,7 +100,7 @@ def check_access(scenes: Scenes, client: Client) -> None:
     """
     missing = missing_credentials(scenes, client)
     if missing:
-        raise CredentialsError(f"{missing[0]}, and the radar files want them. {WAYS}")
+        raise CredentialsError(missing[0])
     first = next((href for href in _radar(scenes) if urlsplit(href).scheme in ("http", "https")), None)
     if first is None or not isinstance(client.access, EarthdataAccess):
         return

@@ -39,7 +39,7 @@ def open_document(location: str, client: Client) -> Document:
         if path.is_dir():
             path = path / "catalog.json"
         if not path.exists():
-            raise UsageError(f"The catalogue {_shown(location)} does not exist: no such file. {ADVICE}")
+            raise UsageError(f"The catalogue {path} does not exist: no such file. {ADVICE}")
         location = str(path.resolve())
     if _path(location).endswith(SUFFIXES):
         table = Table(_shown(location), client.get(location).body if _is_url(location) else Path(location))

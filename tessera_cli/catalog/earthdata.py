@@ -54,7 +54,7 @@ class Credentials:
             if end <= time.time():
                 day = dt.datetime.fromtimestamp(end, dt.timezone.utc).date()
                 return f"Earthdata Login: the token in {self.origin or 'use'} expired on {day}"
-        return None if self.given else "Earthdata Login: no credentials"
+        return None if self.given else "Earthdata Login: no credentials, which the radar files want"
 
 
 class EarthdataAccess:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tessera_cli.errors import TesseraError
 
 StoreFormatOption = Annotated[Literal["zarr", "npy"], o.option(
-    "--format", o.OUTPUT, "Zarr stores, or folders of arrays in the official layout: larger, and they record less."
+    "--format", o.OUTPUT,
+    "Zarr stores, or folders of arrays in the official layout: many times larger, and they record less.", env=False,
 )]  # fmt: skip
 StoresOutOption = Annotated[Path | None, o.option(
     "--out", o.OUTPUT, "Folder for the d-pixels.  [default: ./<aoi>_<window>_dpixels]", "-o", metavar="DIR"
@@ -54,8 +55,8 @@ def fetch(
 ) -> None:
     """Store an area's d-pixels, and the weights of a model, for a machine without network.
 
-    Prints the path of each tile's store, and last the command that embeds them: there it gives the same rasters as a
-    direct run here. Run it again to fetch what is missing.
+    Prints the path of each tile's store, and last the command that embeds the folder: there it gives the same rasters
+    as a direct run here. Run it again to fetch what is missing.
 
     Examples:
 
@@ -87,11 +88,9 @@ def fetch(
     folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=policy.name, format=format)
     folder.check_identity()
     reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
-    weights_error = None if weights else pull_weights(model)
-    inputs = CatalogInputs(
-        prepare(ask, folder, reader.client, refresh=refresh), reader, policy,
-        allow_missing, refresh,
-    )  # fmt: skip
+    surveyed = prepare(ask, folder, reader.client, refresh=refresh)
+    weights_error = None if weights else pull_weights(model)  # a large download: after all that fails quickly
+    inputs = CatalogInputs(surveyed, reader, policy, allow_missing, refresh)
     with RunProgress(terminal) as progress:
         summary = run(inputs, folder, progress=progress, allow_missing=allow_missing)
     if summary.stored:
@@ -127,7 +126,7 @@ def pull_weights(model: str | None) -> TesseraError | None:
     try:
         log.info("weights of %s: %s", spec.name, pull(spec.name)["path"])
     except (SourceRefusedError, SourceUnavailableError) as error:
-        log.warning("%s", error)
+        log.warning("the weights of %s cannot be downloaded now; going on with the d-pixels", spec.name)
         return type(error)(f"{error} Of what was asked for only this is missing: `tessera weights pull {spec.name}`.")
     return None
 

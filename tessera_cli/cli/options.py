@@ -46,18 +46,19 @@ WindowOption = Annotated[list[str] | None, option(
 )]  # fmt: skip
 DPixelsOption = Annotated[list[Path] | None, option(
     "--dpixels", SOURCE,
-    "Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network.",
+    "Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network. Source and "
+    "preprocessing are what they record.",
     metavar="PATH...", env=False,
 )]  # fmt: skip
 SourceOption = Annotated[str | None, option(
-    "--source", SOURCE, "Imagery provider.  [default: the model's own, else mpc; with --dpixels what they record]",
-    metavar="mpc|aws",
+    "--source", SOURCE, "Imagery provider.  [default: the model's own, else mpc]", metavar="mpc|aws"
 )]  # fmt: skip
 ForceSourceOption = Annotated[
     bool, switch("--force-source", SOURCE, "Encode d-pixels of a source that the model was not trained on.")
 ]
 CatalogOption = Annotated[str | None, option(
-    "--catalog", SOURCE, "Another STAC API, a static catalogue or an ItemCollection (.json, .ndjson, .ndjson.gz).",
+    "--catalog", SOURCE,
+    "Another STAC API, a static catalogue or an ItemCollection (.json, .ndjson, .ndjson.gz, .parquet).",
     metavar="URL|FILE",
 )]  # fmt: skip
 RadarCatalogOption = Annotated[str | None, option(
@@ -67,7 +68,7 @@ RadarCatalogOption = Annotated[str | None, option(
 PreprocessingOption = Annotated[Literal["official", "corrected"] | None, option(
     "--preprocessing", SOURCE,
     "official: what the released models were trained on; corrected: offsets by processing baseline, one copy of each "
-    "acquisition.  [default: official; with --dpixels what they record]",
+    "acquisition.  [default: official]",
 )]  # fmt: skip
 AllowNoRadarOption = Annotated[bool, switch("--allow-no-radar", SOURCE, "Go on when the catalogue has no Sentinel-1.")]
 ModelOption = Annotated[str | None, option(

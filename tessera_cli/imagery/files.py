@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
 from tessera_cli.imagery.cache import Cache
 from tessera_cli.imagery.needed import parts
-from tessera_cli.imagery.tiff import Blocks, find_blocks
+from tessera_cli.imagery.tiff import Blocks, find_blocks, is_whole
 from tessera_cli.net import Client
 
 HEADER_BYTES, BLOCK_BYTES = 128 * 2**20, 256 * 2**20
@@ -161,7 +161,7 @@ class RemoteFile:
                 if begin <= start and start + length <= begin + len(piece):
                     return piece[start - begin : start - begin + length]
             more = max(length, min(FIRST, first.total - start))
-            pieces.append((start, client.get_range(href, start, more).data))
+            pieces.append((start, client.get_range(href, start, more, total=first.total).data))
             return pieces[-1][1][:length]
 
         try:
@@ -207,6 +207,9 @@ class RemoteFile:
             data = self._bytes(start, max(map(self._end, span)))
             for n in span:
                 blocks[n] = data[self._start(n) - start : self._end(n) - start]
+                begin = int(self.blocks.starts[n]) - start
+                if self.blocks.deflated and not is_whole(data[begin : begin + int(self.blocks.lengths[n])]):
+                    raise BrokenError(f"its bytes do not decode: block {n} is damaged")
                 if self.cache is not None:
                     self.cache.put((self.href, n), blocks[n], len(blocks[n]))
         return blocks
@@ -216,7 +219,8 @@ class RemoteFile:
         known = self.pieces[0][1][start:end]
         if len(known) == end - start:
             return known
-        return known + self.client.get_range(self.href, start + len(known), end - start - len(known)).data
+        first = start + len(known)
+        return known + self.client.get_range(self.href, first, end - first, total=self.size).data
 
     def _start(self, number: int) -> int:
         return max(0, int(self.blocks.starts[number]) - GUARD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ Fetch = Callable[[int, int], bytes]
 """(start, length) -> exactly those bytes of the file; EOFError where it ends before."""
 
 _WIDTH, _HEIGHT, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 256, 257, 273, 277, 278, 279, 284
+_COMPRESSION, _DEFLATE = 259, (8, 32946)
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """TIFF type -> bytes per value."""
@@ -31,6 +33,8 @@ class Blocks:
     starts: np.ndarray
     """Integer (rows * columns,): first byte in the file, row by row; 0 where the block was never written."""
     lengths: np.ndarray
+    deflated: bool = False
+    """Whether the blocks are zlib streams, which end with a checksum."""
 
     @property
     def columns(self) -> int:
@@ -41,6 +45,16 @@ class Blocks:
         first, last = rows[0] // self.block_height, -(-rows[1] // self.block_height)
         left, right = columns[0] // self.block_width, -(-columns[1] // self.block_width)
         return [row * self.columns + column for row in range(first, last) for column in range(left, right)]
+
+
+def is_whole(block: bytes) -> bool:
+    """Whether a zlib stream has its checksum. TIFF libraries stop before it, and make pixels of damaged streams."""
+    stream = zlib.decompressobj()
+    try:
+        stream.decompress(block)
+    except zlib.error:
+        return False
+    return stream.eof
 
 
 def find_blocks(fetch: Fetch) -> Blocks:
@@ -93,7 +107,7 @@ def _blocks(values: dict[int, np.ndarray]) -> Blocks:
         block = width, min(one(_ROWS_PER_STRIP, height), height)
     if starts is None or lengths is None or 0 in (width, height, *block):
         raise ValueError("it does not say where its pixels are")
-    found = Blocks(width, height, *block, starts, lengths)
+    found = Blocks(width, height, *block, starts, lengths, one(_COMPRESSION, 1) in _DEFLATE)
     planes = one(_SAMPLES, 1) if one(_PLANAR, 1) == 2 else 1
     expected = found.columns * -(-height // block[1])
     if len(starts) < expected * planes or len(lengths) != len(starts):

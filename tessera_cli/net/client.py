@@ -27,7 +27,7 @@ from tessera_cli.net.tally import Tally
 
 _CHUNK = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_PAGES = (b"<!doctype html", b"<html", b"<?xml")
+_PAGES = (b"<!doctype html", b"<html", b"<?xml", b"{")
 _NO_ADDRESS = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
@@ -66,6 +66,8 @@ class _Question:
     headers: Mapping[str, str] = field(repr=False)
     wanted: tuple[int, int] | None = None
     """Start and length of a range."""
+    total: int | None = None
+    """Size of the file that the range is of, if known."""
     posted: bytes | None = None
     """The body of a POST; None: a GET."""
     json: bool = False
@@ -119,13 +121,14 @@ class Client:
         """
         return self._ask(_Question(url, headers or {}, posted=posted, json=True, causes=causes or {}))[0]
 
-    def get_range(self, url: str, start: int, length: int) -> Part:
+    def get_range(self, url: str, start: int, length: int, *, total: int | None = None) -> Part:
         """`length` bytes from `start`, fewer where the file ends before.
 
-        A server that ignores ranges and sends the whole file is understood.
+        A server that ignores ranges and sends the whole file is understood. `total`: the size that the file had
+        before; bytes of a file of another size are no part of it, and asked for again.
         """
         headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-        answer, status = self._ask(_Question(url, headers, wanted=(start, length)))
+        answer, status = self._ask(_Question(url, headers, wanted=(start, length), total=total))
         if status == http.HTTPStatus.PARTIAL_CONTENT:
             found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             assert found is not None  # _ask has seen to it
@@ -149,7 +152,11 @@ class Client:
                 if failed[cause] > TABLE[cause].retries or time.monotonic() + seconds > deadline:
                     raise setback.final from None
                 self.tally.retry(cause)
-                time.sleep(seconds)
+                self._pause(seconds)
+
+    def _pause(self, seconds: float) -> None:
+        """Until then, or until the run is over."""
+        self._stopped.wait(seconds)
 
     def _try(self, question: _Question) -> tuple[Answer, int]:
         url, wanted = question.url, question.wanted
@@ -180,7 +187,7 @@ class Client:
         finally:
             self.tally.request(received)
         if wanted is not None:
-            _check_range(response, url, body, wanted)
+            _check_range(response, url, body, wanted, question.total)
         answer = Answer(body, response.headers)
         if question.json:
             try:
@@ -237,22 +244,26 @@ def _body(response: requests.Response, url: str) -> bytes:
     return bytes(body)
 
 
-def _check_range(response: requests.Response, url: str, body: bytes, wanted: tuple[int, int]) -> None:
-    """That the answer holds data, and the bytes that were asked for."""
+def _check_range(
+    response: requests.Response, url: str, body: bytes, wanted: tuple[int, int], known: int | None
+) -> None:
+    """That the answer holds data, and the bytes that were asked for, of a file as long as `known`."""
     partial, received = response.status_code == http.HTTPStatus.PARTIAL_CONTENT, len(body)
-    page = response.headers.get("Content-Type", "").startswith("text/html")
+    kind = response.headers.get("Content-Type", "")
+    page = kind.startswith("text/html" if partial else "text/")
     if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
         raise _Setback(Cause.ERROR_PAGE, page_instead(url))
-    if not partial:
-        return
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    start, length = wanted
-    if found is not None:
-        first, last, total = map(int, found.groups())
-        if first == start and last == min(start + length, total) - 1 and received == last - first + 1:
-            return
-    early = EOFError(f"the answer is not the range that was asked for ({received} of {length} bytes)")
-    raise _Setback(Cause.TRUNCATED, unreachable(url, early))
+    total = received
+    if partial:
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        first, last, total = map(int, found.groups()) if found is not None else (-1, -1, -1)
+        start, length = wanted
+        if first != start or last != min(start + length, total) - 1 or received != last - first + 1:
+            early = EOFError(f"the answer is not the range that was asked for ({received} of {length} bytes)")
+            raise _Setback(Cause.TRUNCATED, unreachable(url, early))
+    if known not in (None, total):
+        other = EOFError(f"it has {total} bytes now, {known} when it was opened")
+        raise _Setback(Cause.TRUNCATED, unreachable(url, other))
 
 
 def _seconds(retry_after: str | None) -> float | None:

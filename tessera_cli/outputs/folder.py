@@ -89,6 +89,9 @@ class Folder(ABC, Generic[R]):
         if not isinstance(theirs, dict):
             raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
         ours = json.loads(json.dumps(self.identity))  # where tuples are lists
+        there, here = (identity.get("content", "embeddings") for identity in (theirs, ours))
+        if there != here:  # then nearly all else differs as well
+            raise IdentityError(f"{self.path} holds {there}, not {here}. Choose another --out.")
         differing = [
             f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
             for name in dict.fromkeys([*theirs, *ours])
@@ -97,6 +100,15 @@ class Folder(ABC, Generic[R]):
         if differing:
             raise IdentityError(
                 f"{self.path} was made with other settings: {'; '.join(differing)}. Choose another --out."
+            )
+
+    def check_source(self, source: str) -> None:
+        """Raises IdentityError when runs or plans have frozen scenes of another source: no list can hold both."""
+        others = {run["source"] for run in self.runs() if run.get("source", source) != source}
+        if others:
+            raise IdentityError(
+                f"{self.path} holds a scene list of source {', '.join(sorted(others))}, not {source}. "
+                "Choose another --out."
             )
 
     # --- what was asked for ---------------------------------------------------------------------------------------
