@@ -27,6 +27,12 @@ def tile_name(tile: AnyTile, window: Window | None) -> str:
     return tile.id if window is None else f"{tile.id}_{window.name}"
 
 
+def holes_text(holes: Mapping[str, str]) -> str:
+    """Holes, scene id -> reason, as a part of one line: a catalogue that has moved may make hundreds."""
+    told = [f"{scene}: {why}" for scene, why in sorted(holes.items())]
+    return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
+
+
 @dataclass(frozen=True, eq=False)
 class DPixels:
     """The d-pixels of one tile and window.

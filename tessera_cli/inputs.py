@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from tessera_cli.catalog import check_access
-from tessera_cli.dpixel import DPixels
+from tessera_cli.dpixel import DPixels, holes_text
 from tessera_cli.errors import IdentityError, TileError, UsageError
 from tessera_cli.grid import Tile, TileRequest, pack_mask
 from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import Tally
+from tessera_cli.outputs.dpixels import DPixelFolder, opened
 from tessera_cli.outputs.folder import OutputFolder
 from tessera_cli.outputs.formats import check_tile
 from tessera_cli.outputs.layers import Format, file_names
 from tessera_cli.stores import Stored, find_stores
 from tessera_cli.survey import Survey
 from tessera_cli.task import Task
+
+log = logging.getLogger(__name__)
 
 
 class Inputs(Protocol):
@@ -134,6 +138,8 @@ class StoredInputs:
         for the work of the official code, unless he says otherwise.
         """
         stores = {stored.name: stored for stored in find_stores(paths)}
+        for path in paths:
+            _warn_of_missing(path, stores)
         recorded = {name: stored.source for name, stored in stores.items() if stored.source is not None}
         unrecorded = sorted(stores.keys() - recorded.keys())
         if recorded and unrecorded and source is None:
@@ -191,13 +197,21 @@ class StoredInputs:
                 f"{task.name}: the output folder holds pixels that {self.stores[task.name].path} lacks. "
                 "Choose another --out, or fetch the whole area again."
             )
-        if len(dpixels.holes) > self.allow_missing:
-            why = "; ".join(f"{scene}: {reason}" for scene, reason in sorted(dpixels.holes.items()))
+        if (count := len(dpixels.holes)) > self.allow_missing:
             raise TileError(
-                f"{len(dpixels.holes)} scene(s) were missing when the d-pixels were fetched: {why}. Fetch them again, "
-                f"or accept them as holes with --allow-missing {len(dpixels.holes)}."
+                f"{count} scene(s) were missing when the d-pixels were fetched: {holes_text(dpixels.holes)}. Fetch them "
+                f"again, or accept them as holes with --allow-missing {count}."
             )
         return dpixels
+
+
+def _warn_of_missing(path: Path, stores: Mapping[str, Stored]) -> None:
+    """A fetch that failed on some tiles has said so, perhaps to nobody: its folder knows what was asked for."""
+    folder = opened(path)
+    missing = sorted(folder.asked() - stores.keys()) if isinstance(folder, DPixelFolder) else []
+    if missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        log.warning("%s lacks %d tile(s) that were to be fetched (%s); fetch again", path, len(missing), names)
 
 
 def _one(what: str, found: Mapping[str, str]) -> str | None:

@@ -41,8 +41,8 @@ def run_tiles(
 ) -> tuple[TileResult, ...]:
     """What became of each task: `kept` if its record says that it is done, else `read` and then `finish`.
 
-    A tile that fails does not stop the others and is noted in the folder; `kind` makes its result. A full disk stops the run at once, and so
-    does a source of which nothing can be read for two tiles in a row.
+    A tile that fails does not stop the others and is noted in the folder; its result is a `kind`. A full disk stops
+    the run at once, and so does a source of which nothing can be read for two tiles in a row.
     """
     remove_stale_parts(folder.path)
     todo, results = [], []

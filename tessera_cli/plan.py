@@ -14,6 +14,7 @@ from typing import Any
 from tessera_cli.catalog import Scene, Sensor, Source
 from tessera_cli.coverage import Coverage
 from tessera_cli.grid import TILE_SIZE
+from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
 from tessera_cli.survey import Survey
 from tessera_cli.window import Window
@@ -60,7 +61,7 @@ class Plan:
     """Window -> sensor -> what is listed"""
     skipped: dict[str, int]
     incomplete: dict[str, str]
-    """Scenes that cannot be read, as their items tell, and why: they are holes before anything is read."""
+    """Scenes that cannot be used, as their items tell, and why: they are holes before anything is read."""
     read_bytes: int
     """At most this much, if every listed scene is needed."""
     write_bytes: int
@@ -84,10 +85,12 @@ def plan(
     dims: int,
     out: Path,
     *,
+    preprocessing: Preprocessing = OFFICIAL,
     threads: int = 1,
     missing_credentials: tuple[str, ...] = (),
 ) -> Plan:
     """Count and estimate. `out` only tells which disk is meant."""
+    survey = dataclasses.replace(survey, scenes=preprocessing.select(survey.scenes))
     pixels = len(survey.ask.windows) * sum(int(request.pixels.sum()) for request in survey.requests)
     read, tokens = 0.0, [0.0, 0.0]
     for request, window in ((r, w) for w in survey.ask.windows for r in survey.requests):
@@ -106,7 +109,11 @@ def plan(
         zones=dict(Counter(request.tile.crs for request in survey.requests)),
         windows={w.name: _by_sensor(survey, w) for w in survey.ask.windows},
         skipped=dict(survey.scenes.skipped),
-        incomplete={s.id: flaw for s in survey.scenes.scenes if (flaw := s.flaw)},
+        incomplete={
+            scene.id: why
+            for scene in survey.scenes.scenes
+            if (why := scene.flaw or preprocessing.unusable(scene, survey.ask.source))
+        },
         read_bytes=round(read),
         write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
         free_bytes=shutil.disk_usage(_existing(out)).free,

@@ -224,6 +224,8 @@ class Tokens:
                 self._issue()
             return self.renewable
 
+    def stop(self) -> None: ...
+
 
 # --- the server -------------------------------------------------------------------------------------------------------
 

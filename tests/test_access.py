@@ -375,6 +375,22 @@ def test_a_token_service_that_is_not_there(settings):
         PlanetaryComputerAccess().ticket(BLOB)
 
 
+@pytest.mark.parametrize("kind", ["signature", "login"])
+def test_a_run_that_is_over_waits_for_no_token(settings, monkeypatch, kind):
+    monkeypatch.setattr("tessera_cli.net.retries.PACE", 1.0)
+    with Issuer(lambda nth, asked: Reply(429, headers={"Retry-After": "60"})) as server:
+        settings(server)
+        access, href = (PlanetaryComputerAccess(), BLOB) if kind == "signature" else (logging_in(server), ASF)
+        client = Client(access)
+        stopping = threading.Timer(0.3, client.stop)
+        stopping.start()
+        started = time.monotonic()
+        with pytest.raises(SourceUnavailableError, match="stopped"):
+            client.get_range(href, 0, 10)
+        stopping.join()
+    assert time.monotonic() - started < 20
+
+
 # many threads, one token
 
 

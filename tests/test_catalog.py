@@ -142,6 +142,16 @@ def test_a_frozen_list_thaws_to_the_same_scenes(tmp_path):
         Scenes.thaw(path, MPC)
 
 
+def test_signatures_that_items_bring_along_are_left_out():
+    """They expire within the hour, and a frozen list is no place for them."""
+    address = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/31/U/B04.tif"
+    signed = item()
+    signed["assets"]["B04"]["href"] = f"{address}?st=2023-01-01&se=2023-01-02&sp=rl&sig=s3cret"
+    scenes = Scenes.from_items([signed], MPC)
+    assert scenes.scenes[0].item["assets"]["B04"]["href"] == address
+    assert "s3cret" not in json.dumps(list(scenes.freeze_lines()))
+
+
 # --- where scenes lie -------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +160,24 @@ def test_footprints_decide_which_tile_a_scene_lies_on():
     scenes = Scenes.from_items([item("A"), far], MPC)
     assert [s.id for s in scenes.on(TILE, YEAR).scenes] == ["A"]
     assert not len(scenes.on(TILE, Window(dt.date(2020, 1, 1), dt.date(2020, 12, 31))))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "Polygon", "coordinates": []},
+        {"type": "MultiPolygon", "coordinates": []},
+        {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]},
+        {"type": "Polygon", "coordinates": [[[None, 0], [1, 1], [1, 0], [None, 0]]]},
+        {"type": "Polygon"},
+        "POLYGON EMPTY",
+    ],
+)
+def test_a_footprint_that_is_none_drops_no_scene(geometry):
+    where = list(TILE.outline.bounds)
+    assert Scene.from_item(item(geometry=geometry) | {"bbox": where}, MPC).lies_on(TILE)
+    assert not Scene.from_item(item(geometry=geometry) | {"bbox": [50, 0, 51, 1]}, MPC).lies_on(TILE)
+    assert Scene.from_item(item(geometry=geometry), MPC).lies_on(TILE)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +287,8 @@ def test_documents_that_are_not_stac(tmp_path, name, content, words):
 
 
 def test_an_absent_document(tmp_path):
+    with pytest.raises(UsageError, match=f"{tmp_path}/catalog.json does not exist: no such file"):
+        found_in(tmp_path, tmp_path)
     with pytest.raises(UsageError, match="no such file"):
         found_in(tmp_path / "none.json", tmp_path)
 
@@ -435,6 +465,19 @@ def test_pages_that_lead_in_circles(onwards):
         with pytest.raises(SourceRefusedError, match="circles"):
             found_by(api)
     assert len(api.asked) == 2
+
+
+def test_an_empty_page_with_more_to_come_is_not_the_end():
+    with Api([api_item(n) for n in range(6)]) as api:
+
+        def mischief(nth, asked):
+            link = {"rel": "next", "method": "POST", "href": f"{api.url}/search", "body": dict(asked.fields)}
+            page = {"type": "FeatureCollection", "features": [], "links": [link]}
+            return Reply(200, json.dumps(page).encode()) if nth == 2 else None
+
+        api.mischief = mischief
+        with pytest.raises(SourceUnavailableError, match="empty page"):
+            found_by(api)
 
 
 def test_a_link_that_returns_to_an_earlier_page():

@@ -464,6 +464,9 @@ class Bearer:
     def renew(self, href):
         return False
 
+    def stop(self):
+        pass
+
 
 def received(server, number=-1):
     return server.log[number].request.headers.get("Authorization")

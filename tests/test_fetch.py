@@ -393,6 +393,8 @@ def test_a_tile_that_fails_does_not_stop_the_others(tessera, tmp_path):
     out, whole = tmp_path / "out", tmp_path / "whole"
     code, stdout, stderr = tessera("fetch", *options(catalog, out, "--json"))
     assert (code, sorted(statuses(stdout))) == (4, ["done", "failed"])
+    made, failed = (set(json.loads(line)) for line in stdout.splitlines()[:-1])
+    assert made ^ failed == {"error"}
     assert "S2A_2021-07-01: B05 is absent" in stderr
     assert json.loads(stdout.splitlines()[-1])["exit_code"] == 4
     assert not (out / f"{WEST}.zarr").exists()
@@ -400,11 +402,15 @@ def test_a_tile_that_fails_does_not_stop_the_others(tessera, tmp_path):
     assert found["tiles"] == {"failed": 1, "done": 1}
     assert "B05 is absent" in found["by_tile"][WEST]["reason"]
     assert tessera("verify", out)[0] == 4
+    code, _, stderr = tessera("embed", "--dpixels", out, "--model", "null", "--out", tmp_path / "embedded")
+    assert code == 0
+    assert f"{out} lacks 1 tile(s) that were to be fetched ({WEST}); fetch again" in stderr
     path.write_bytes(content)
     assert tessera("fetch", *options(catalog, out))[0] == 0
     assert tessera("fetch", *options(catalog, whole))[0] == 0
     assert stored(out) == stored(whole)
     assert tessera("verify", out)[0] == 0
+    assert "lacks" not in tessera("embed", "--dpixels", out, "--model", "null", "--out", tmp_path / "embedded")[2]
 
 
 def test_allowed_holes_are_recorded_passed_on_and_filled_later(catalog, tessera, tmp_path, monkeypatch):
@@ -432,8 +438,9 @@ def test_allowed_holes_are_recorded_passed_on_and_filled_later(catalog, tessera,
     [
         (["fetch"], ["fetch", "--format", "npy"], "format is 'zarr'"),
         (["fetch"], ["fetch", "--preprocessing", "corrected"], "preprocessing is 'official'"),
-        (["fetch"], ["embed"], "content is 'd-pixels'"),
-        (["embed"], ["fetch"], "model is 'null'"),
+        (["fetch"], ["embed"], "holds d-pixels, not embeddings"),
+        (["embed"], ["fetch"], "holds embeddings, not d-pixels"),
+        (["fetch"], ["plan", "--source", "aws", "--allow-no-radar"], "holds a scene list of source mpc, not aws"),
     ],
 )
 def test_another_identity_is_refused(catalog, tessera, tmp_path, first, second, field):
@@ -443,6 +450,7 @@ def test_another_identity_is_refused(catalog, tessera, tmp_path, first, second, 
     code, _, stderr = tessera(second[0], *options(catalog, out, *second[1:]))
     assert code == 5
     assert field in stderr
+    assert len(stderr.splitlines()) == 1
     assert tree(out) == before
 
 
@@ -463,11 +471,12 @@ def test_a_wrong_model_fails_at_once(catalog, tessera, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_come_first(catalog, tessera, tmp_path, monkeypatch):
+def test_weights_come_before_pixels_and_after_what_fails_quickly(catalog, tessera, tmp_path, monkeypatch):
     pulled = []
 
     def fetch(file):
-        assert not (tmp_path / "out").exists()
+        assert (tmp_path / "out" / "scenes.ndjson.gz").exists()
+        assert not list((tmp_path / "out").glob("*.zarr"))
         pulled.append(file.path)
         return catalog.aoi
 
@@ -476,6 +485,9 @@ def test_weights_come_first(catalog, tessera, tmp_path, monkeypatch):
     assert code == 0
     assert pulled == ["ckpt/student_nano.pt"]
     assert "--model v2-nano" in stdout.splitlines()[-1]
+    catalog.items.unlink()
+    assert tessera("fetch", *options(catalog, tmp_path / "other", model="v2-nano"))[0] == 2
+    assert len(pulled) == 1
 
 
 @pytest.mark.parametrize(("kind", "expected"), [(SourceUnavailableError, 75), (SourceRefusedError, 69)])
@@ -489,6 +501,7 @@ def test_without_the_hub_the_fetch_goes_on(catalog, tessera, tmp_path, monkeypat
     assert code == expected
     assert len(stdout.splitlines()) == 3
     assert "--model v2-nano" in stdout.splitlines()[-1]
+    assert stderr.count("No way to the hub.") == 1
     assert stderr.splitlines()[-1] == (
         "tessera: error: No way to the hub. Of what was asked for only this is missing: `tessera weights pull v2-nano`."
     )

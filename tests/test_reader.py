@@ -23,8 +23,8 @@ from tessera_cli.imagery.reader import Hole, Raster, Read, Reader
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
 from tessera_cli.net import Client
-from tests.builders import EPSG, ORIGIN, s2_item, tile_at
 from tests import servers
+from tests.builders import EPSG, ORIGIN, s2_item, tile_at
 from tests.servers import FileServer, Reply, always, never, status
 
 TILE, ROW, COLUMN = tile_at()
@@ -292,6 +292,32 @@ def test_a_broken_block_matters_where_it_is_needed(tmp_path, server):
     assert np.array_equal(remote(server).pixels(Window(64, 64, 190, 200)), values[64:264, 64:254])
     with pytest.raises(BrokenError, match="do not decode"):
         remote(server).pixels(Window(60, 60, 10, 10))
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_damage_that_a_tiff_library_decodes_is_noticed(tmp_path, server, predictor):
+    """GDAL stops before the checksum of a deflated block: most of these give other pixels and no error."""
+    values = np.add.outer(np.arange(128) * 7, np.arange(128) * 3).astype("uint16") + noise((128, 128))
+    path = write(
+        tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64, compress="deflate", predictor=predictor
+    )
+    whole, rng, unnoticed = path.read_bytes(), np.random.default_rng(5), 0
+    blocks = find_blocks(lambda start, length: whole[start : start + length])
+    for _ in range(20):
+        data, n = bytearray(whole), rng.integers(4)
+        start, end = int(blocks.starts[n]), int(blocks.starts[n] + blocks.lengths[n])
+        cut = int(rng.integers(start + 200, end - 4))
+        data[cut:end] = bytes(end - cut)  # as copies that were broken off leave them
+        path.write_bytes(data)
+        for file in (LocalFile(path), remote(server)):
+            with pytest.raises(BrokenError, match=f"block {n} is damaged"):
+                file.pixels(Window(0, 0, 128, 128))
+        try:
+            with rasterio.open(path) as src:
+                unnoticed += not np.array_equal(src.read(1), values)
+        except rasterio.errors.RasterioIOError:
+            pass
+    assert unnoticed
 
 
 def test_a_file_without_georeference_is_broken(tmp_path, server):

@@ -488,6 +488,31 @@ def test_a_plan_freezes_scenes_and_chooses_nothing(catalog, tessera, tmp_path):
     assert tessera("embed", *catalog.options(out))[0] == 5
 
 
+def test_a_plan_goes_by_the_preprocessing(catalog, tessera, tmp_path):
+    """Which scenes it would use, and which it could not: copies of one acquisition, and unknown baselines."""
+    copy = "S2A_MSIL2A_20210701T105031_N{}_R051_T30UXC_{}T000000"
+
+    def reprocessed(items):
+        (scene,) = (item for item in items if item["id"] == "S2A_2021-07-01")
+        for item in items:
+            item["properties"]["s2:processing_baseline"] = "03.01" if "07-01" in item["id"] else None
+        newer = json.loads(json.dumps(scene))
+        newer["properties"]["s2:processing_baseline"] = "05.00"
+        scene["id"], newer["id"] = copy.format("0301", "20210701"), copy.format("0500", "20230101")
+        return [*items, newer]
+
+    catalog.edit(reprocessed)
+    words = catalog.options(tmp_path / "out")
+    official, corrected = (
+        json.loads(tessera("plan", *words, "--preprocessing", name, "--json")[1]) for name in ("official", "corrected")
+    )
+    scenes = [made["windows"]["2021"]["s2"]["scenes"] for made in (official, corrected)]
+    assert scenes[1] == scenes[0] - 1
+    assert official["incomplete"] == {}
+    assert len(corrected["incomplete"]) == scenes[1] - 1
+    assert not [scene for scene in corrected["incomplete"] if "20210701" in scene]
+
+
 def test_records_hold_the_identity_of_the_folder(catalog, tessera, tmp_path):
     out = tmp_path / "out"
     tessera("embed", *catalog.options(out), "--min-s2", "2")

@@ -394,7 +394,7 @@ def test_dpixels_that_failed_or_are_missing(fetched: DPixelFolder) -> None:
     assert found["tiles"] == {"done": 1, "failed": 1, "missing": 1}
     assert found["by_tile"][names[1]] == {"status": "failed", "reason": "B05 is absent"}
     text = str(verify(fetched.path).error())
-    assert "1 failed, 1 missing. Run the same command again" in text
+    assert "1 failed, 1 missing. Run the command that made it again" in text
     (fetched.path / f"{STORED}.json").unlink()  # the store is there, and nothing says that it is whole
     assert told(fetched.path)[STORED] == "missing"
 

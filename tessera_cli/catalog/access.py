@@ -6,7 +6,7 @@ import threading
 from urllib.parse import parse_qs, urlsplit
 
 from tessera_cli.catalog.earthdata import WAYS, Credentials, EarthdataAccess
-from tessera_cli.catalog.scene import Sensor
+from tessera_cli.catalog.scene import BLOBS, Sensor
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.catalog.tokens import SharedToken, Token
@@ -14,7 +14,6 @@ from tessera_cli.errors import CredentialsError, SourceUnavailableError, Tessera
 from tessera_cli.net import Access, Client, Tally, Ticket
 from tessera_cli.net.answers import plain
 
-BLOBS = ".blob.core.windows.net"
 SIGNED = {"st", "se", "sp"}
 """Fields of a query that is a signature already."""
 
@@ -44,6 +43,9 @@ class PlanetaryComputerAccess:
             return False
         token.drop()
         return True
+
+    def stop(self) -> None:
+        self._client.stop()
 
     def _token(self, href: str) -> SharedToken | None:
         """Of the container that the href points into; None if it needs no signature."""

@@ -140,4 +140,6 @@ def _ask(
     items = answer.json.get("features") if isinstance(answer.json, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) and "id" in item for item in items):
         raise SourceUnavailableError(f"{plain(href)} answers a search with something else than items. Try again later.")
+    if not items and any(link.get("rel") == "next" for link in answer.json.get("links") or []):
+        raise SourceUnavailableError(f"{plain(href)} sends an empty page before the last one. Try again later.")
     return answer.body.decode("utf-8")

@@ -79,6 +79,9 @@ class EarthdataAccess:
         self._token.drop()
         return True
 
+    def stop(self) -> None:
+        self._client.stop()
+
     def wants(self, href: str) -> bool:
         """Whether the token goes with a request: to NASA always, to this machine and named hosts if there is one."""
         parts = urlsplit(href)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -21,6 +23,8 @@ OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
 """Buckets that anybody may read, with their region."""
 CLOSED_BUCKETS = ("sentinel-s2-l2a",)
 """Buckets whose readers pay: ESA's JPEG 2000 files."""
+BLOBS = ".blob.core.windows.net"
+"""Hosts whose files take a signature in the query."""
 KEPT_ASSET_FIELDS = ("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size")
 
 
@@ -164,8 +168,11 @@ def utc_time(text: str | None) -> dt.datetime | None:
 def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
     """The geometry of an item, else its bbox, in longitude and latitude."""
     if item.get("geometry"):
-        shape = shapely.geometry.shape(item["geometry"])
-        return shape if shape.is_valid else shapely.make_valid(shape)
+        with suppress(ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError):  # no polygon
+            shape = shapely.geometry.shape(item["geometry"])
+            shape = shape if shape.is_valid else shapely.make_valid(shape)
+            if np.isfinite(shape.bounds).all():  # else it is empty
+                return shape
     bbox = item.get("bbox")
     return shapely.box(bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]) if bbox else None
 
@@ -188,9 +195,12 @@ def _named(assets: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _web_address(href: str) -> str:
+    """As anybody may know it: signatures of blob storage expire, and are put on anew when a file is read."""
     parts = urlsplit(href)
     if parts.scheme == "s3" and parts.netloc in OPEN_BUCKETS:
         return f"https://{parts.netloc}.s3.{OPEN_BUCKETS[parts.netloc]}.amazonaws.com{parts.path}"
+    if parts.netloc.endswith(BLOBS) and "sig" in parse_qs(parts.query):
+        return urlunsplit(parts._replace(query=""))
     return href
 
 

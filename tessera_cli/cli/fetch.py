@@ -86,7 +86,6 @@ def fetch(
     policy = preprocessing_named(preprocessing or OFFICIAL.name)
     stores = out or default_out(ask.name, "dpixels")
     folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=policy.name, format=format)
-    folder.check_identity()
     reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
     surveyed = prepare(ask, folder, reader.client, refresh=refresh)
     weights_error = None if weights else pull_weights(model)  # a large download: after all that fails quickly

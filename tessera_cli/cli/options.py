@@ -46,8 +46,8 @@ WindowOption = Annotated[list[str] | None, option(
 )]  # fmt: skip
 DPixelsOption = Annotated[list[Path] | None, option(
     "--dpixels", SOURCE,
-    "Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network. Source and "
-    "preprocessing are what they record.",
+    "Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network. Zarr stores "
+    "record their source and preprocessing, official folders do not.",
     metavar="PATH...", env=False,
 )]  # fmt: skip
 SourceOption = Annotated[str | None, option(

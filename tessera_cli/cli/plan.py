@@ -25,6 +25,7 @@ def plan(
     source: o.SourceOption = None,
     catalog: o.CatalogOption = None,
     radar_catalog: o.RadarCatalogOption = None,
+    preprocessing: o.PreprocessingOption = None,
     allow_no_radar: o.AllowNoRadarOption = False,
     model: o.ModelOption = None,
     weights: o.WeightsOption = None,
@@ -57,6 +58,7 @@ def plan(
     )  # fmt: skip
     from tessera_cli import config
     from tessera_cli.catalog import missing_credentials
+    from tessera_cli.imagery import OFFICIAL, preprocessing_named
     from tessera_cli.models import describe_model
     from tessera_cli.outputs.folder import OutputFolder
     from tessera_cli.plan import plan as make_plan
@@ -70,8 +72,8 @@ def plan(
     surveyed = survey(ask, client) if out is None else prepare(ask, OutputFolder(out, {}), client, refresh=refresh)
     where = out or default_out(ask.name, spec.name)
     made = make_plan(
-        surveyed, spec, dims, where, threads=threads or config.threads(),
-        missing_credentials=missing_credentials(surveyed.scenes, client),
+        surveyed, spec, dims, where, preprocessing=preprocessing_named(preprocessing or OFFICIAL.name),
+        threads=threads or config.threads(), missing_credentials=missing_credentials(surveyed.scenes, client),
     )  # fmt: skip
     if as_json:
         terminal.result_json(made.to_dict())

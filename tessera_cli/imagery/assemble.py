@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from tessera_cli.catalog import Scene, Scenes, Sensor, by_date
-from tessera_cli.dpixel import S2_BANDS, DPixels
+from tessera_cli.dpixel import S2_BANDS, DPixels, holes_text
 from tessera_cli.errors import TileError
 from tessera_cli.grid import Tile, TileRequest
 from tessera_cli.imagery import sentinel1, sentinel2
@@ -49,10 +49,11 @@ def read_dpixels(
             break
         except HoleError as found:
             holes |= found.holes
+            for scene, why in sorted(found.holes.items()):
+                log.debug("%s: hole %s: %s", request.tile.id, scene, why)
             if len(holes) > allow_missing:
-                why = "; ".join(f"{scene}: {reason}" for scene, reason in sorted(holes.items()))
                 raise TileError(
-                    f"{len(holes)} scene(s) cannot be read: {why}. Repair them, or accept them as "
+                    f"{len(holes)} scene(s) cannot be read: {holes_text(holes)}. Repair them, or accept them as "
                     f"holes with --allow-missing {len(holes)}."
                 ) from found
             log.warning("%s: going on without %s", request.tile.id, found)
@@ -69,7 +70,7 @@ class HoleError(Exception):
     """Scenes of a tile whose data is absent, broken or beyond interpretation: id -> reason."""
 
     def __init__(self, holes: Mapping[str, str]) -> None:
-        super().__init__(", ".join(f"{scene}: {why}" for scene, why in sorted(holes.items())))
+        super().__init__(holes_text(holes))
         self.holes = dict(holes)
 
 

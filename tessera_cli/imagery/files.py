@@ -108,14 +108,34 @@ class LocalFile:
     def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
         with self._opened() as dataset:
             wanted = [window] if near is None else list(parts(near, window, dataset.block_shapes[0]))
+            self._check(wanted)
             return _read(dataset, window, wanted)
+
+    def _check(self, wanted: Sequence[Window]) -> None:
+        """BrokenError if a block that will be read is damaged, as far as it has a checksum."""
+        size = self.path.stat().st_size
+        with self.path.open("rb") as file:
+
+            def at(start: int, length: int) -> bytes:
+                if start + length > size:
+                    raise EOFError(f"it ends after {size} bytes")
+                file.seek(start)
+                return file.read(length)
+
+            try:
+                blocks = find_blocks(at)
+                for n in _numbers(blocks, wanted) if blocks.deflated else []:
+                    if not is_whole(at(int(blocks.starts[n]), int(blocks.lengths[n]))):
+                        raise BrokenError(f"its bytes do not decode: block {n} is damaged")
+            except (ValueError, EOFError):  # another format, or what GDAL will stumble over
+                return
 
     @contextmanager
     def _opened(self) -> Iterator[DatasetReader]:
         try:
             with rasterio.open(self.path, sharing=False) as dataset:
                 yield dataset
-        except RasterioError as error:
+        except (RasterioError, OSError) as error:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> Exception:
@@ -184,7 +204,7 @@ class RemoteFile:
     def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
         block = (self.blocks.block_height, self.blocks.block_width)
         wanted = [window] if near is None else list(parts(near, window, block))
-        numbers = [n for part in wanted for n in self.blocks.under(*part.toranges()) if self.blocks.lengths[n]]
+        numbers = _numbers(self.blocks, wanted)
         held = {n: None if self.cache is None else self.cache.get((self.href, n)) for n in numbers}
         held |= self._fetched([n for n in numbers if held[n] is None])
         known = [(self._start(n), data) for n, data in held.items() if data is not None]
@@ -228,6 +248,11 @@ class RemoteFile:
     def _end(self, number: int) -> int:
         end = int(self.blocks.starts[number]) + int(self.blocks.lengths[number])
         return end if end > self.size else min(end + GUARD, self.size)
+
+
+def _numbers(blocks: Blocks, wanted: Sequence[Window]) -> list[int]:
+    """Of the blocks under the wanted parts of an image that were ever written."""
+    return [n for part in wanted for n in blocks.under(*part.toranges()) if blocks.lengths[n]]
 
 
 def _read(dataset: DatasetReader, window: Window, wanted: Sequence[Window]) -> np.ndarray:

@@ -25,6 +25,9 @@ class Access(Protocol):
     def renew(self, href: str) -> bool:
         """The server refused the last ticket: forget it. False if the next one would be the same."""
 
+    def stop(self) -> None:
+        """The run is over: who waits for a ticket gives up."""
+
 
 class Open:
     """Files that anybody may read."""
@@ -34,6 +37,8 @@ class Open:
 
     def renew(self, href: str) -> bool:
         return False
+
+    def stop(self) -> None: ...
 
 
 OPEN = Open()

@@ -102,6 +102,7 @@ class Client:
     def stop(self) -> None:
         """The run is over, well or not: nothing more is asked, and what waits for a retry gives up."""
         self._stopped.set()
+        self.access.stop()
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """The whole body at `url`; compressed transfers are unpacked, files are not."""

@@ -115,6 +115,8 @@ class TokenAccess:
                 self._issue()
         return True
 
+    def stop(self) -> None: ...
+
     def expire(self) -> None:
         """Wait until the storage refuses the token."""
         time.sleep(max(0.0, self._expires + 1.05 - time.time()))
