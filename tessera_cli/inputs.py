@@ -199,8 +199,8 @@ class StoredInputs:
             )
         if (count := len(dpixels.holes)) > self.allow_missing:
             raise TileError(
-                f"{count} scene(s) were missing when the d-pixels were fetched: {holes_text(dpixels.holes)}. Fetch them "
-                f"again, or accept them as holes with --allow-missing {count}."
+                f"{count} scene(s) were missing when the d-pixels were fetched: {holes_text(dpixels.holes)}. Fetch "
+                f"them again, or accept them as holes with --allow-missing {count}."
             )
         return dpixels
 

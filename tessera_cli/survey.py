@@ -106,7 +106,7 @@ def prepare(ask: Ask, folder: Folder[Any], client: Client, *, refresh: bool = Fa
 def survey(ask: Ask, client: Client, folder: Folder[Any] | None = None, *, refresh: bool = False) -> Survey:
     """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this question, else a new search.
 
-    Raises NothingToEmbedError when no pixel, no Sentinel-2 scene or (unless allowed) no radar scene is left.
+    Raises NothingToEmbedError when no pixel, no scene or (unless allowed) no radar scene is left.
     """
     requests = tuple(tile_requests(ask.aoi, epsg=ask.epsg, mask=ask.mask, fill_bbox=ask.fill_bbox))
     scenes = None if refresh or folder is None else folder.frozen_scenes(ask.digest, ask.source)

@@ -572,3 +572,8 @@ def test_real_planetary_computer_items():
     by_rule = Scenes.from_items(items, MPC).of(Sensor.S2)
     keys = [(s.date, s.timestamp) for s in by_rule]
     assert keys == sorted(keys)
+
+
+def test_a_cloud_cover_that_is_no_number_is_none():
+    scenes = Scenes.from_items([item("x") | {"properties": {**item("x")["properties"], "eo:cloud_cover": "n/a"}}], MPC)
+    assert (len(scenes), scenes.skipped) == (0, {"cloud cover": 1})

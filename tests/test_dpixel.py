@@ -9,7 +9,7 @@ import numpy as np
 
 from tessera_cli.catalog import Sensor
 from tessera_cli.coverage import Coverage, gap_warnings
-from tessera_cli.dpixel import S1_BANDS, S2_BANDS, SENSORS
+from tessera_cli.dpixel import S1_BANDS, S2_BANDS, SENSORS, holes_text
 from tessera_cli.window import Window
 from tests.tiles import made_up
 
@@ -21,10 +21,16 @@ def days(*dates: str) -> np.ndarray:
 
 
 def test_sensors_have_one_name_each() -> None:
-    assert tuple(sensor.value for sensor in Sensor) == SENSORS
+    assert tuple(sensor.value for sensor in Sensor if sensor is not Sensor.S1) == SENSORS
     dpixels = made_up(np.array([[5, 3, 2]]), seed=0)
     assert {sensor: len(dates) for sensor, dates in dpixels.dates.items()} == {"s2": 5, "s1_asc": 3, "s1_desc": 2}
     assert dpixels.counts[:, 0, 0].tolist() == [5, 3, 2]
+
+
+def test_many_holes_make_one_line_that_can_be_read() -> None:
+    assert holes_text({"b": "VV is absent", "a": "SCL is broken"}) == "a: SCL is broken; b: VV is absent"
+    assert holes_text({str(n): "gone" for n in range(3)}) == "0: gone; 1: gone; 2: gone"
+    assert holes_text({str(n): "gone" for n in range(9)}) == "0: gone; 1: gone; 2: gone; and 6 more"
 
 
 def test_xarray_has_the_same_values_with_names() -> None:

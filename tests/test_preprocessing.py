@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 
 from tessera_cli.catalog import AWS, MPC, Scenes
 from tessera_cli.catalog.editions import acquisition, baseline, newest
@@ -407,3 +408,13 @@ def test_against_an_independent_computation(tmp_path, policy, seed):
                     owes = winner is not None and winner.endswith("20230101T000000")
                     expected = max(raw - 1000, 1) if owes and raw else raw
                 assert block(dpixels, band, size, frame)[y, x] == expected
+
+
+def test_ground_that_only_an_older_edition_covers_is_kept():
+    def over(item, west, east):
+        return {**item, "geometry": shapely.geometry.mapping(shapely.box(west, 52, east, 53))}
+
+    whole = over(copy("old", "03.01"), 0, 1)
+    assert kept(whole, over(copy("new", "05.00"), 0, 0.5)) == {"new", "old"}
+    assert kept(whole, over(copy("new", "05.00"), 0.01, 1)) == {"new"}
+    assert kept(whole, copy("new", "05.00")) == {"new"}

@@ -7,11 +7,16 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable
 
+import shapely
+
 from tessera_cli.catalog.scene import Scene, Sensor, utc_time
 from tessera_cli.catalog.scenes import Scenes
+from tessera_cli.lonlat import joined, unwrap
 
 Baseline = tuple[int, int]
 
+SLIVER = 0.05
+"""Share of a footprint that editions may differ by."""
 _BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})")
 _OUTSIDE_ESA = (99, 99)
 """What Sen2Cor writes when somebody else runs it: no baseline."""
@@ -57,7 +62,8 @@ def baseline(scene: Scene) -> Baseline | None:
 
 
 def _best(copies: list[Scene]) -> list[Scene]:
-    """The best copy. Where the ground segment cut a tile's datatake in two datastrips, both halves of that edition."""
+    """The best copy. Where the ground segment cut a tile's datatake in two datastrips, both halves of that edition, and
+    of others what that edition does not cover."""
     if len(copies) == 1:
         return copies
     if copies[0].sensor is not Sensor.S2:
@@ -67,7 +73,20 @@ def _best(copies: list[Scene]) -> list[Scene]:
     for scene in copies:
         if baseline(scene) == baseline(best):
             halves[_datastrip(scene) or _datastrip(best)].append(scene)
-    return [max(half, key=_optical_rank) for half in halves.values()]
+    kept = [max(half, key=_optical_rank) for half in halves.values()]
+    for scene in sorted(copies, key=_optical_rank, reverse=True):
+        if baseline(scene) != baseline(best) and not _covered(scene, kept):
+            kept.append(scene)
+    return kept
+
+
+def _covered(scene: Scene, kept: list[Scene]) -> bool:
+    """Whether the scene adds no ground worth mentioning; those that do not say where they lie add none."""
+    if scene.footprint is None or any(other.footprint is None for other in kept):
+        return True
+    ours = joined(scene.footprint)
+    theirs = shapely.union_all([unwrap(joined(other.footprint), ours.centroid.x) for other in kept if other.footprint])
+    return bool(ours.difference(theirs).area <= SLIVER * ours.area)
 
 
 def _optical_rank(scene: Scene) -> tuple[bool, Baseline, dt.datetime, str]:

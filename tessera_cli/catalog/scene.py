@@ -58,8 +58,8 @@ class Scene:
         assets = _named(item.get("assets") or {}, (*source.s2_assets.values(), *source.s1_assets.values()))
         if collection == source.s2_collection:
             sensor, wanted = Sensor.S2, tuple(source.s2_assets.values())
-            cover = properties.get("eo:cloud_cover")
-            if cover is None or not float(cover) < source.max_cloud:
+            cover = _number(properties.get("eo:cloud_cover"))
+            if cover is None or not cover < source.max_cloud:
                 raise Unusable("cloud cover")
         elif collection == source.s1_collection:
             wanted = tuple(source.s1_assets.values())
@@ -116,8 +116,7 @@ class Scene:
 
     @property
     def cloud_cover(self) -> float | None:
-        cover = self.item["properties"].get("eo:cloud_cover")
-        return None if cover is None else float(cover)
+        return _number(self.item["properties"].get("eo:cloud_cover"))
 
     @property
     def baseline(self) -> str | None:
@@ -217,3 +216,10 @@ def _prune(item: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
         if key in item["assets"]
     }
     return {**kept, "links": [], "assets": assets}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,6 +1,6 @@
 """The one table of retries: what may go wrong between us and a server, how often and after which pause we ask again.
 
-Every question goes by it: our own client, pystac-client, the token service of Planetary Computer, downloads of weights.
+Every question goes by it: searches, tokens and reads through our own client, downloads of weights through `adapter`.
 """
 
 from __future__ import annotations

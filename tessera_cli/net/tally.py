@@ -35,11 +35,6 @@ class Tally:
             self._requests += 1
             self._bytes += received
 
-    @property
-    def reads(self) -> int:
-        """Planned reads that worked."""
-        return self._reads["read"]
-
     def to_dict(self) -> dict[str, Any]:
         """`reads` by outcome, `retries` by cause, `requests`, `bytes`."""
         with self._lock:
