@@ -478,3 +478,18 @@ def test_an_asset_that_is_not_listed_is_a_hole(place, tessera, tmp_path):
     assert code == 4
     assert f"{SCENE}: asset B11 is not listed" in stderr
     nothing_written(tmp_path / "out")
+
+
+def test_all_holes_of_a_tile_are_told_at_once(tessera, tmp_path):
+    """SCL of one scene, a band of another, radar of a third: one run tells what --allow-missing takes."""
+    catalog = make_catalog(tmp_path / "catalog")
+    cogs = catalog.folder / "cogs"
+    (cogs / "S2A_2021-02-10" / "SCL.tif").unlink()
+    (cogs / "S2A_2021-05-20" / "B02.tif").write_bytes(b"no raster")
+    (cogs / "S1A_2021-03-05" / "vh.tif").unlink()
+    (cogs / "S1A_2021-06-06" / "vv.tif").unlink()
+    code, _, stderr = tessera("embed", *catalog.options(tmp_path / "out"))
+    assert code == 4
+    assert "--allow-missing 4" in stderr
+    code, _, stderr = tessera("embed", *catalog.options(tmp_path / "out"), "--allow-missing", 4)
+    assert code == 0, stderr

@@ -21,9 +21,10 @@ import hashlib, json, logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 from tessera_cli.errors import TesseraError
-from tessera_cli.models import download, hub
+from tessera_cli.models import hub
+from tessera_cli.net import retries
 from tessera_cli.models.spec import HubFile
-hub._TIMEOUT, download.PAUSE = 2.0, 0.01
+hub._TIMEOUT, retries.PACE = 2.0, 0.02
 repo, sha256 = sys.argv[1:]
 try:
     path = Path(hub.fetch(HubFile(repo, "ckpt/student_nano.pt", None, sha256 or None)))

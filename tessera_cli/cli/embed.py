@@ -99,7 +99,7 @@ def embed(
         ask = asked.of_source(source or loaded.spec.source)
         policy = preprocessing_named(preprocessing or OFFICIAL.name)
         settings = Settings.checked(loaded, source, recorded=ask.source.name, preprocessing=policy.name, **wanted)
-        folder = settings.folder(out or default_out(ask.name, loaded.name))
+        folder = settings.folder(out or default_out(ask.name, loaded.name, policy.name))
         reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
         inputs = CatalogInputs(
             prepare(ask, folder, reader.client, refresh=refresh), reader, policy,

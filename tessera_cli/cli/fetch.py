@@ -55,8 +55,8 @@ def fetch(
 ) -> None:
     """Store an area's d-pixels, and the weights of a model, for a machine without network.
 
-    Prints the path of each tile's store, and last the command that embeds the folder: there it gives the same rasters
-    as a direct run here. Run it again to fetch what is missing.
+    Prints the path of each tile's store, and last the command that embeds the folder: without a network it gives the
+    rasters of a direct run. Run it again to fetch what is missing.
 
     Examples:
 
@@ -64,7 +64,7 @@ def fetch(
 
       tessera fetch --aoi field.geojson --year 2023 --model v1.1-mpc --format npy --out official
 
-      eval "$(tessera fetch --aoi field.geojson --year 2023 --model demo | tail -n 1)"
+      tessera fetch --aoi field.geojson --year 2023 > fetched && tail -n 1 fetched > embed.sh
     """
     terminal = Terminal(verbose - quiet, as_json)
     asked = build_ask(
@@ -84,7 +84,7 @@ def fetch(
     ask = asked.of_source(source or spec.source)
     spec.check_source(ask.source.name, force=force_source)
     policy = preprocessing_named(preprocessing or OFFICIAL.name)
-    stores = out or default_out(ask.name, "dpixels")
+    stores = out or default_out(ask.name, "dpixels", policy.name)
     folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=policy.name, format=format)
     reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
     surveyed = prepare(ask, folder, reader.client, refresh=refresh)
@@ -97,7 +97,7 @@ def fetch(
             dpixels=stores, model=model or (None if weights else DEFAULT_MODEL), weights=weights,
             model_config=model_config, source=ask.source.name if format == "npy" else None, force_source=force_source,
             preprocessing=policy.name if format == "npy" and policy is not OFFICIAL else None,
-            allow_missing=allow_missing or None, out=default_out(ask.name, spec.name),
+            allow_missing=allow_missing or None, out=default_out(ask.name, spec.name, policy.name),
         )  # fmt: skip
         summary = dataclasses.replace(summary, embed_command=command)
     summary = dataclasses.replace(summary, weights_error=weights_error)

@@ -92,6 +92,7 @@ def read_model_config(path: Path | None) -> ModelConfig:
     return ModelConfig() if path is None else ModelConfig.from_file(path)
 
 
-def default_out(what: str, model: str) -> Path:
-    """`./<what>_<model>`"""
-    return Path(re.sub(r"[^\w.+-]+", "-", f"{what}_{model}"))
+def default_out(what: str, kind: str, preprocessing: str | None = None) -> Path:
+    """`./<what>_<kind>`, of corrected d-pixels `./<what>_<kind>_corrected`."""
+    suffix = f"_{preprocessing}" if preprocessing not in (None, "official") else ""
+    return Path(re.sub(r"[^\w.+-]+", "-", f"{what}_{kind}{suffix}"))

@@ -52,9 +52,10 @@ def read_dpixels(
             for scene, why in sorted(found.holes.items()):
                 log.debug("%s: hole %s: %s", request.tile.id, scene, why)
             if len(holes) > allow_missing:
+                repair = "Repair them" if preprocessing is OFFICIAL else "Repair them, take --preprocessing official"
                 raise TileError(
-                    f"{len(holes)} scene(s) cannot be read: {holes_text(holes)}. Repair them, or accept them as "
-                    f"holes with --allow-missing {len(holes)}."
+                    f"{len(holes)} scene(s) cannot be read: {holes_text(holes)}. {repair}, or accept them as holes "
+                    f"with --allow-missing {len(holes)}."
                 ) from found
             log.warning("%s: going on without %s", request.tile.id, found)
     (s2, s2_mask, s2_dates), (s1_asc, s1_asc_dates), (s1_desc, s1_desc_dates) = frames
@@ -75,7 +76,7 @@ class HoleError(Exception):
 
 
 class _Tile:
-    """The reading of one tile. All reads of a step are tried before its holes are raised together."""
+    """The reading of one tile. Everything is tried before its holes are raised together."""
 
     def __init__(self, scenes: Scenes, request: TileRequest, reader: Reader, preprocessing: Preprocessing) -> None:
         self.scenes, self.reader, self.preprocessing = scenes, reader, preprocessing
@@ -87,11 +88,14 @@ class _Tile:
         for scene in self.scenes.scenes:
             if why := scene.flaw or self.preprocessing.unusable(scene, self.scenes.source):
                 self.holes[scene.id] = why
-        self._raise_holes()
+        self.scenes = self.scenes.without(self.holes)
         optical, orbits = self._optical(), self._orbits()
         nothing = orbits[Sensor.S1_ASC][:0]
         upwards = self._radar(orbits[Sensor.S1_ASC] if ascending else nothing)
-        return optical, upwards, self._radar(orbits[Sensor.S1_DESC])
+        downwards = self._radar(orbits[Sensor.S1_DESC])
+        if self.holes:
+            raise HoleError(self.holes)
+        return optical, upwards, downwards
 
     def _optical(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         source, listed = self.scenes.source, self.scenes.of(Sensor.S2)
@@ -101,7 +105,6 @@ class _Tile:
             winner = sentinel2.winners(list(islice(classes, len(group))), self.pixels)
             if (winner != sentinel2.NO_SCENE).any():
                 frames.append((date, group, winner))
-        self._raise_holes()
 
         shape = (len(frames), *self.tile.shape)
         bands, mask = np.zeros((*shape, len(S2_BANDS)), np.uint16), np.zeros(shape, np.uint8)
@@ -117,7 +120,6 @@ class _Tile:
             mask[t][here] = 1
             for band, asset in enumerate(source.s2_band_assets):
                 bands[t, ..., band][here] = self.preprocessing.correct(next(layers)[here], scene, asset, source)
-        self._raise_holes()
         return bands, mask, _dates(date for date, _, _ in frames)
 
     def _orbits(self) -> Mapping[Sensor, tuple[Scene, ...]]:
@@ -133,7 +135,6 @@ class _Tile:
                 orbits[known[direction]] += (scene,)
             else:
                 self.holes[scene.id] = f"does not say its orbit direction ({ORBIT_TAG})"
-        self._raise_holes()
         return orbits
 
     def _radar(self, listed: tuple[Scene, ...]) -> Frames:
@@ -152,7 +153,6 @@ class _Tile:
             if frame.any():
                 frames.append(frame)
                 dates.append(date)
-        self._raise_holes()
         stacked = np.stack(frames) if frames else np.zeros((0, *self.tile.shape, 2), np.int16)
         return stacked, _dates(dates)
 
@@ -164,10 +164,6 @@ class _Tile:
                 yield np.zeros(self.tile.shape, raster.dtype)
             else:
                 yield layer
-
-    def _raise_holes(self) -> None:
-        if self.holes:
-            raise HoleError(self.holes)
 
 
 def _dates(dates: Iterable[dt.date]) -> np.ndarray:

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tessera_cli.net import retries
+from tessera_cli.net.retries import Cause
 
 if TYPE_CHECKING:
     import requests
 
 logger = logging.getLogger(__name__)
 
-TRIES = 5
-"""Without a new byte; a connection that broke is not the end of a download."""
-PAUSE = 1.0
-"""Seconds before the next try."""
 HEARTBEAT = 10.0
 """Seconds between two lines of progress."""
 _CHUNK = 1 << 14
@@ -37,7 +34,7 @@ def download(url: str, partial: Path, *, headers: Mapping[str, str] | None = Non
     from requests.adapters import HTTPAdapter
 
     partial.touch()
-    tries = TRIES
+    failed = 0
     with requests.Session() as session:
         session.headers.update({"Accept-Encoding": "identity", **(headers or {})})
         for scheme in ("https://", "http://"):
@@ -51,11 +48,11 @@ def download(url: str, partial: Path, *, headers: Mapping[str, str] | None = Non
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 failure = error
             held = _held(partial, size)
-            tries = TRIES if held > before else tries - 1
-            if not tries:
+            failed = 1 if held > before else failed + 1
+            if failed > retries.TABLE[Cause.TRUNCATED].retries:
                 raise failure or requests.ConnectionError(f"no more than {_megabytes(held, size)} arrived")
             logger.info("Download interrupted at %s. Going on.", _megabytes(held, size))
-            time.sleep(PAUSE)
+            time.sleep(retries.pause(Cause.TRUNCATED, failed))
 
 
 def _append(session: requests.Session, url: str, partial: Path, start: int, size: int | None) -> bool:
