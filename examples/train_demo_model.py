@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from tessera_cli.aoi import Aoi
 from tessera_cli.area import tile_requests
 from tessera_cli.catalog import search, source_named
-from tessera_cli.catalog.signing import unsigned
 from tessera_cli.dpixel import DPixels
 from tessera_cli.imagery import Reader, read_dpixels
 from tessera_cli.models.checkpoint import save_safetensors
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.registry import NANO
 from tessera_cli.models.statistics import V2_STUDENT
+from tessera_cli.net import Client
 from tessera_cli.sampling import BANDS, V2_RULE
 from tessera_cli.simulate import simulate
 from tessera_cli.window import Window
@@ -65,8 +65,9 @@ def load(seed: int, year: int, folder: Path, size: int) -> list[Pixels]:
     made = simulate(folder, seed=seed, size=size, year=year, cloud=0.5)
     window, source = Window.of_year(year), source_named("mpc")
     requests = tile_requests(Aoi.from_file(made.aoi))
-    scenes = search([r.tile for r in requests], [window], source, catalog=str(made.items))
-    reader = Reader(unsigned)
+    client = Client()
+    scenes = search([r.tile for r in requests], [window], source, client=client, catalog=str(made.items))
+    reader = Reader(client)
     read = (read_dpixels(scenes.on(r.tile, window), r, window, reader) for r in requests)
     return [pixels for pixels in map(Pixels, read) if pixels.count > 1000]
 

@@ -17,7 +17,9 @@ from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.grid import Tile
 from tessera_cli.imagery.cache import Cache
-from tessera_cli.imagery.files import BrokenError, Files, LocalFile
+from tessera_cli.imagery.file import BrokenError
+from tessera_cli.imagery.files import Files
+from tessera_cli.imagery.local import LocalFile
 from tessera_cli.imagery.needed import parts
 from tessera_cli.imagery.reader import Hole, Raster, Read, Reader
 from tessera_cli.imagery.tiff import find_blocks

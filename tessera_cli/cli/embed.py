@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out, open_client, read_model_config, refuse_beside_dpixels
+from tessera_cli.cli.request import build_ask, default_out, open_reader, read_model_config, refuse_beside_dpixels
 from tessera_cli.cli.terminal import RunProgress, Terminal
 
 
@@ -72,7 +72,7 @@ def embed(
             mask=mask, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
         )  # fmt: skip
     from tessera_cli import config
-    from tessera_cli.imagery import GDAL_OPTIONS, OFFICIAL, Reader, preprocessing_named
+    from tessera_cli.imagery import OFFICIAL, preprocessing_named
     from tessera_cli.inputs import CatalogInputs, Inputs, StoredInputs
     from tessera_cli.models import load_model
     from tessera_cli.run import embed as run
@@ -100,7 +100,7 @@ def embed(
         policy = preprocessing_named(preprocessing or OFFICIAL.name)
         settings = Settings.checked(loaded, source, recorded=ask.source.name, preprocessing=policy.name, **wanted)
         folder = settings.folder(out or default_out(ask.name, loaded.name, policy.name))
-        reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
+        reader = open_reader(ask)
         inputs = CatalogInputs(
             prepare(ask, folder, reader.client, refresh=refresh), reader, policy,
             allow_missing, refresh, loaded.spec.use_ascending,

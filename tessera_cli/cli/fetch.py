@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out, open_client, read_model_config
+from tessera_cli.cli.request import build_ask, default_out, open_reader, read_model_config
 from tessera_cli.cli.terminal import RunProgress, Terminal
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ def fetch(
         area, aoi, bbox, year, window, source=source, catalog=catalog, radar_catalog=radar_catalog, crs=crs, mask=mask,
         fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
     )  # fmt: skip
-    from tessera_cli import config
     from tessera_cli.fetch import fetch as run
-    from tessera_cli.imagery import GDAL_OPTIONS, OFFICIAL, Reader, preprocessing_named
+    from tessera_cli.imagery import OFFICIAL, preprocessing_named
     from tessera_cli.inputs import CatalogInputs
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
@@ -86,7 +85,7 @@ def fetch(
     policy = preprocessing_named(preprocessing or OFFICIAL.name)
     stores = out or default_out(ask.name, "dpixels", policy.name)
     folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=policy.name, format=format)
-    reader = Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
+    reader = open_reader(ask)
     surveyed = prepare(ask, folder, reader.client, refresh=refresh)
     weights_error = None if weights else pull_weights(model)  # a large download: after all that fails quickly
     inputs = CatalogInputs(surveyed, reader, policy, allow_missing, refresh)

@@ -12,6 +12,7 @@ from tessera_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from tessera_cli.aoi import Aoi
+    from tessera_cli.imagery import Reader
     from tessera_cli.models import ModelConfig
     from tessera_cli.net import Client
     from tessera_cli.survey import Ask
@@ -77,6 +78,14 @@ def open_client(ask: Ask) -> Client:
     tally = Tally()
     credentials = config.earthdata() if ask.source.access == "earthdata" else None
     return Client(access_of(ask.source, credentials, radar_catalog=ask.radar_catalog, tally=tally), tally=tally)
+
+
+def open_reader(ask: Ask) -> Reader:
+    """Reads a source's files, with the GDAL options that the user's environment leaves to us."""
+    from tessera_cli import config
+    from tessera_cli.imagery import GDAL_OPTIONS, Reader
+
+    return Reader(open_client(ask), gdal_options=config.gdal_options(GDAL_OPTIONS))
 
 
 def refuse_beside_dpixels(**given: object) -> None:

@@ -25,7 +25,8 @@ from tessera_cli.errors import (
     TesseraError,
 )
 from tessera_cli.grid import Tile
-from tessera_cli.imagery.files import BrokenError, File, Files
+from tessera_cli.imagery.file import BrokenError, File
+from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
 from tessera_cli.net.tally import Outcome

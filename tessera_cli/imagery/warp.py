@@ -13,7 +13,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from tessera_cli.grid import Tile
-from tessera_cli.imagery.files import File, Header
+from tessera_cli.imagery.file import File, Header
 from tessera_cli.imagery.needed import near
 
 MARGIN, MARGIN_OTHER_ZONE = 4, 48

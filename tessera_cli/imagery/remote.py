@@ -1,0 +1,146 @@
+"""GeoTIFFs on servers, of which no more than is needed is fetched.
+
+GDAL decodes, but never asks a server: it would hide why a question failed, remember failures and count no retries. The
+header and the blocks under the wanted pixels are fetched here and laid before GDAL as a sparse file in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader, MemoryFile
+from rasterio.windows import Window
+
+from tessera_cli.errors import reason
+from tessera_cli.imagery.cache import Cache
+from tessera_cli.imagery.file import BrokenError, Header, numbers_of, read_parts
+from tessera_cli.imagery.needed import parts
+from tessera_cli.imagery.tiff import Blocks, find_blocks, is_whole
+from tessera_cli.net import Client
+
+FIRST = 1 << 14
+"""Bytes of a header that are fetched at first: nearly always all of it."""
+GAP = 1 << 15
+"""Bytes between two blocks that are fetched rather than asked around."""
+GUARD = 4
+"""Bytes around a block where GDAL's COGs repeat its length."""
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteFile:
+    """A GeoTIFF on a server, of which the header has been fetched."""
+
+    href: str
+    client: Client
+    size: int
+    pieces: Sequence[tuple[int, bytes]]
+    """Start and bytes of what has been fetched: the header."""
+    blocks: Blocks
+    described: Header
+    cache: Cache[bytes] | None = field(repr=False, default=None)
+    """Of blocks, by href and number."""
+
+    @classmethod
+    def fetch(cls, href: str, client: Client, cache: Cache[bytes] | None) -> RemoteFile:
+        """One question, or a few where the header is long or lies at the end of the file."""
+        first = client.get_range(href, 0, FIRST)
+        pieces = [(0, first.data)]
+
+        def at(start: int, length: int) -> bytes:
+            if start + length > first.total:
+                raise EOFError(f"it ends after {first.total} bytes")
+            for begin, piece in pieces:
+                if begin <= start and start + length <= begin + len(piece):
+                    return piece[start - begin : start - begin + length]
+            more = max(length, min(FIRST, first.total - start))
+            pieces.append((start, client.get_range(href, start, more, total=first.total).data))
+            return pieces[-1][1][:length]
+
+        try:
+            blocks = find_blocks(at)
+        except (ValueError, EOFError) as error:
+            raise BrokenError(reason(error)) from error
+        with _sparse(first.total, pieces) as dataset:
+            described = Header.of(dataset)
+        if described.shape != (blocks.height, blocks.width):
+            raise BrokenError(f"it has {blocks.height} x {blocks.width} pixels, or {described.shape}")
+        return cls(href, client, first.total, pieces, blocks, described, cache)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(len(piece) for _, piece in self.pieces) + 4096
+
+    def header(self) -> Header:
+        return self.described
+
+    def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
+        block = (self.blocks.block_height, self.blocks.block_width)
+        wanted = [window] if near is None else list(parts(near, window, block))
+        numbers = numbers_of(self.blocks, wanted)
+        held = {n: None if self.cache is None else self.cache.get((self.href, n)) for n in numbers}
+        held |= self._fetched([n for n in numbers if held[n] is None])
+        known = [(self._start(n), data) for n, data in held.items() if data is not None]
+        with _sparse(self.size, [*self.pieces, *known]) as dataset:
+            return read_parts(dataset, window, wanted)
+
+    def _fetched(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        """Blocks by number; neighbours in the file come in one answer."""
+        spans: list[list[int]] = []
+        for n in sorted(numbers, key=self._start):
+            if self._end(n) > self.size:
+                raise BrokenError(f"it ends after {self.size} bytes, before the end of block {n}")
+            if spans and self._start(n) - self._end(spans[-1][-1]) <= GAP:
+                spans[-1].append(n)
+            else:
+                spans.append([n])
+        blocks = {}
+        for span in spans:
+            start = self._start(span[0])
+            data = self._bytes(start, max(map(self._end, span)))
+            for n in span:
+                blocks[n] = data[self._start(n) - start : self._end(n) - start]
+                begin = int(self.blocks.starts[n]) - start
+                if self.blocks.deflated and not is_whole(data[begin : begin + int(self.blocks.lengths[n])]):
+                    raise BrokenError(f"its bytes do not decode: block {n} is damaged")
+                if self.cache is not None:
+                    self.cache.put((self.href, n), blocks[n], len(blocks[n]))
+        return blocks
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        """Those of the file, without asking again for what came with the header."""
+        known = self.pieces[0][1][start:end]
+        if len(known) == end - start:
+            return known
+        first = start + len(known)
+        return known + self.client.get_range(self.href, first, end - first, total=self.size).data
+
+    def _start(self, number: int) -> int:
+        return max(0, int(self.blocks.starts[number]) - GUARD)
+
+    def _end(self, number: int) -> int:
+        end = int(self.blocks.starts[number]) + int(self.blocks.lengths[number])
+        return end if end > self.size else min(end + GUARD, self.size)
+
+
+@contextmanager
+def _sparse(size: int, pieces: Sequence[tuple[int, bytes]]) -> Iterator[DatasetReader]:
+    """A dataset over a file of which only these pieces are known. Only what they hold may be read."""
+    with ExitStack() as stack:
+        regions = []
+        for start, piece in pieces:
+            memory = stack.enter_context(MemoryFile(piece))
+            regions.append(
+                f"<SubfileRegion><Filename>{memory.name}</Filename><DestinationOffset>{start}</DestinationOffset>"
+                f"<SourceOffset>0</SourceOffset><RegionLength>{len(piece)}</RegionLength></SubfileRegion>"
+            )
+        text = f"<VSISparseFile><Length>{size}</Length>{''.join(regions)}</VSISparseFile>"
+        index = stack.enter_context(MemoryFile(text.encode()))
+        try:
+            yield stack.enter_context(rasterio.open(f"/vsisparse/{index.name}", driver="GTiff", sharing=False))
+        except RasterioError as error:
+            raise BrokenError(f"its bytes do not decode: {reason(error)}") from error
