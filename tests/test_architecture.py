@@ -95,3 +95,19 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     assert not heavy & {name.split(".")[0] for name in done.stderr.split()}
     assert "Area:" in done.stdout
     assert "Examples:" in done.stdout
+
+
+SCRIPTS = [
+    path for folder in ("examples", "benchmarks", "docs") for path in sorted((ROOT.parent / folder).glob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_beside_the_package_import_what_there_is(path):
+    import importlib
+
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tessera_cli"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
