@@ -20,7 +20,7 @@ from tessera_cli.errors import (
 )
 from tessera_cli.inputs import Inputs
 from tessera_cli.outputs.folder import Failure, Folder, R
-from tessera_cli.results import Progress, TileResult
+from tessera_cli.results import Progress, TileResult, network_text
 from tessera_cli.task import Task
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ def run_tiles(
             read_before = None
     failed = (Failure(r.task.name, r.task.pixels, str(r.error), allow_missing) for r in results if r.error)
     folder.end(inputs.key, inputs.record(), failed)
+    if text := network_text(inputs.network()):
+        log.info("%s", text)
     return tuple(results)
 
 

@@ -121,3 +121,15 @@ class Silent:
     def begin(self, tiles: int, pixels: int) -> None: ...
     def advance(self, pixels: int) -> None: ...
     def tile(self, result: TileResult) -> None: ...
+
+
+def network_text(network: Mapping[str, Any]) -> str:
+    """What came of all planned reads, in one line for people; empty if there were none."""
+    ended = ", ".join(f"{count:,} {outcome}" for outcome, count in network["reads"].items() if count)
+    if not ended:
+        return ""
+    asked = (
+        f"{network['requests']:,} requests, {network['bytes'] / 1e6:,.1f} MB" if network["requests"] else "no requests"
+    )
+    again = ", ".join(f"{cause} {count:,}" for cause, count in network["retries"].items())
+    return f"files of scenes: {ended}; {asked}{f'; asked again: {again}' if again else ''}"

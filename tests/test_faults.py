@@ -493,3 +493,20 @@ def test_all_holes_of_a_tile_are_told_at_once(tessera, tmp_path):
     assert "--allow-missing 4" in stderr
     code, _, stderr = tessera("embed", *catalog.options(tmp_path / "out"), "--allow-missing", 4)
     assert code == 0, stderr
+
+
+def test_the_summary_for_people_counts_it_all():
+    from tessera_cli.net import Tally
+    from tessera_cli.results import network_text
+
+    tally = Tally()
+    assert network_text(tally.to_dict()) == ""
+    for outcome, count in (("read", 1200), ("absent", 1)):
+        for _ in range(count):
+            tally.read(outcome)
+    assert network_text(tally.to_dict()) == "files of scenes: 1,200 read, 1 absent; no requests"
+    tally.request(2_500_000)
+    tally.retry("busy")
+    assert network_text(tally.to_dict()) == (
+        "files of scenes: 1,200 read, 1 absent; 1 requests, 2.5 MB; asked again: busy 1"
+    )
