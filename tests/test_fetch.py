@@ -133,10 +133,10 @@ def test_the_command_says_what_the_stores_cannot(catalog, tessera, tmp_path, mon
         "tessera embed --dpixels n --model null --source mpc --out aoi_2021_null"
     )
     assert command("--model", "null", "--format", "npy", "--out", "c", "--preprocessing", "corrected") == (
-        "tessera embed --dpixels c --model null --source mpc --preprocessing corrected --out aoi_2021_null"
+        "tessera embed --dpixels c --model null --source mpc --preprocessing corrected --out aoi_2021_null_corrected"
     )
     assert command("--model", "null", "--preprocessing", "corrected", "--out", "z", "--allow-missing", "2") == (
-        "tessera embed --dpixels z --model null --allow-missing 2 --out aoi_2021_null"
+        "tessera embed --dpixels z --model null --allow-missing 2 --out aoi_2021_null_corrected"
     )
     weights = weights_of(tmp_path, "v2_student", latent=4, layers=1)
     assert command(*weights) == (
