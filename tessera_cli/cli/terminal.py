@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 CHATTY = (
     "rasterio",
-    "odc",
     "botocore",
     "urllib3",
     "httpx",

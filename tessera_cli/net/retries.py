@@ -86,7 +86,7 @@ def cause_of(status: int) -> Cause | None:
 
 
 def adapter(count: Callable[[Cause], None] = lambda cause: None) -> Retry:
-    """The table for libraries that ask through requests or urllib3. `count` is told of each retry."""
+    """The table for what goes through requests or urllib3, whatever the method. `count` is told of each retry."""
     import urllib3
 
     server = TABLE[Cause.SERVER]
@@ -104,6 +104,6 @@ def adapter(count: Callable[[Cause], None] = lambda cause: None) -> Retry:
     return Table(
         total=server.retries, backoff_factor=server.first * PACE, backoff_max=server.longest * PACE,
         backoff_jitter=JITTER * server.first * PACE, status_forcelist=(408, 425, 429, 500, 502, 503, 504),
-        allowed_methods=None,  # searches are POSTed and change nothing
+        allowed_methods=None,
         raise_on_status=False,
     )  # fmt: skip
