@@ -21,7 +21,7 @@ from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.engine import CPU_FUSED, CPU_PIXELS, CPU_TOKENS, Engine
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.pooling import CustomGruPool
-from tessera_cli.models.precision import set_precision
+from tessera_cli.models.precision import prepare
 from tessera_cli.models.registry import MEDIUM, NANO, V1_0, V1_0_QAT, V1_1
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import Binned, Drawn, ObservationRule
@@ -166,7 +166,7 @@ def small(name: str, precision: str = "fp32", latent: int = 9, layers: int = 2) 
     family, parts, rule = SMALL[name]
     model = random_model(EncoderConfig.of(latent, layers, 4, 56, **parts), family, observations=rule)
     assert model.encoder
-    set_precision(model.encoder, precision)  # type: ignore[arg-type]
+    prepare(model.encoder, precision)  # type: ignore[arg-type]
     return dataclasses.replace(model, precision=precision)
 
 

@@ -21,7 +21,7 @@ from tessera_cli.models import EncoderConfig, Model, load_model
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.parts import QK_NORM_EPS
-from tessera_cli.models.precision import PRECISIONS, Int8Linear, Precision, resolve, set_precision
+from tessera_cli.models.precision import PRECISIONS, Int8Linear, Precision, prepare, resolve
 from tessera_cli.models.registry import NANO
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import BANDS
@@ -56,7 +56,7 @@ def computing(model: Model, precision: Precision) -> Model:
     """A copy that computes so."""
     encoder = copy.deepcopy(model.encoder)
     assert encoder
-    set_precision(encoder, precision)
+    prepare(encoder, precision)
     return dataclasses.replace(model, encoder=encoder, precision=precision)
 
 

@@ -84,13 +84,32 @@ def load_model(
     loaded = _loaded(model, weights, model_config)
     if loaded.spec.demonstration_only:
         logger.warning("Model %s is for demonstration only: %s.", loaded.name, _reservation(loaded.spec))
+    return _ready(loaded, device, precision)
+
+
+def seeded_model(name: str, seed: int = 0, *, device: str = "auto", precision: str = "auto") -> Model:
+    """A model of this name's shape with random weights, for measurements: nothing is downloaded."""
+    spec = spec_named(name)
+    if spec.config is None:
+        return Model(spec, None, "")
+    import torch
+
+    from tessera_cli.models.encoder import Encoder
+
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        encoder = Encoder(spec.config).eval().requires_grad_(False)
+    return _ready(Model(spec, encoder, ""), device, precision)
+
+
+def _ready(loaded: Model, device: str, precision: str) -> Model:
     if loaded.encoder is None:
         return loaded
-    from tessera_cli.models.precision import resolve, set_precision
+    from tessera_cli.models.precision import prepare, resolve
 
     loaded.encoder.to(_device(device))
     resolved = resolve(precision, loaded.encoder.device)
-    set_precision(loaded.encoder, resolved)
+    prepare(loaded.encoder, resolved)
     return dataclasses.replace(loaded, precision=resolved)
 
 

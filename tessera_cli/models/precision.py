@@ -35,8 +35,8 @@ def resolve(asked: str, device: torch.device) -> Precision:
     return cast(Precision, asked)
 
 
-def set_precision(encoder: Encoder, precision: Precision) -> None:
-    """Make the encoder's backbones compute so, from now on."""
+def prepare(encoder: Encoder, precision: Precision) -> None:
+    """Make the encoder's backbones compute so, from now on; no longer fit for training."""
     for backbone in (encoder.s2, encoder.s1):
         if precision == "bf16":
             backbone.products = torch.bfloat16
