@@ -1,29 +1,34 @@
 """d-pixels -> embeddings, in chunks that bound the memory.
 
-A pixel's embedding depends on the pixel alone (how: see `models/engine.py`), so pixels can be encoded in any
-portions, on any number of threads, and tiles in any order.
+A pixel's embedding depends on the pixel alone (how: see `models/cpu.py`), so pixels can be encoded in any portions, on
+any number of threads, and tiles in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tessera_cli.ahead import ahead
 from tessera_cli.models.band_means import band_means, null_embedding
+from tessera_cli.quantize import Quantiser, check_finite, quantize
 from tessera_cli.sampling import BANDS, streams
+from tessera_cli.stages import Stages
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tessera_cli.dpixel import DPixels
     from tessera_cli.models.engine import Advance
     from tessera_cli.models.load import Model
+    from tessera_cli.models.staging import Chunk
 
-CHUNK_BYTES = 1 << 27
-"""Of the two sensor vectors that are held at a time."""
-CHUNK = 16384
-"""At most so many pixels at a time."""
+_CHUNK = 16384
+"""Pixels at a time, without an encoder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +36,11 @@ class Embeddings:
     """The embeddings of N pixels, in row-major order."""
 
     values: np.ndarray
-    """float32 (N, R), before a prefix is taken."""
+    """float32 (N, dims), or int8 codes."""
+    scales: np.ndarray | None
+    """float32 (N,): what codes are multiplied with; None without codes."""
     tokens: int
-    """Observations that went through the encoder, fillers included; 0 for `null`."""
+    """Observations that went through the encoder, fillers that were encoded included; 0 for `null`."""
 
 
 def encode(
@@ -41,14 +48,19 @@ def encode(
     model: Model,
     pixels: np.ndarray,
     *,
+    dims: int | None = None,
+    quantiser: Quantiser | None = None,
     seed: int = 0,
     threads: int = 1,
     progress: Advance | None = None,
+    stages: Stages | None = None,
 ) -> Embeddings:
     """Encode the pixels where `pixels`, bool (H, W), is true, which must be such that the model gives an embedding.
 
-    `seed` decides what v1.0 models draw. `threads` micro-batches run side by side on a CPU, which does not change the
-    result. `progress` is called with the number of pixels finished since its last call.
+    The first `dims` values of each embedding (None: all) come as float32 or, with a `quantiser`, as codes and scales;
+    TileError if one is NaN or infinite. `seed` decides what v1.0 models draw. `threads` micro-batches run side by side
+    on a CPU, which does not change the result. `progress` is called with the number of pixels finished since its last
+    call, `stages` told the seconds of `choose` (which runs ahead) and `encode`.
     """
     if pixels.shape != dpixels.requested.shape or pixels.dtype != bool:
         raise ValueError(f"pixels must be bool {dpixels.requested.shape}, not {pixels.dtype} {pixels.shape}")
@@ -61,29 +73,96 @@ def encode(
         raise ValueError(f"{unseen} of the pixels to encode have nothing that {model.name} could encode")
 
     numbers = np.flatnonzero(pixels)
-    values = np.empty((len(numbers), model.representation), np.float32)
-    report = progress or (lambda finished: None)
+    dims = model.representation if dims is None else dims
+    values = np.empty((len(numbers), dims), np.float32 if quantiser is None else np.int8)
+    scales = None if quantiser is None else np.empty(len(numbers), np.float32)
     if model.encoder is None:
-        found = streams(dpixels, model.spec.statistics)
-        for chunk in _chunks(len(numbers), CHUNK):
-            s2, s1 = (band_means(found[modality], numbers[chunk]) for modality in BANDS)
-            values[chunk] = null_embedding(s2, s1, model.representation)
-            report(len(s2))
-        return Embeddings(values, 0)
-
-    from tessera_cli.models.engine import Engine
-
+        parts = _null_parts(dpixels, model, numbers, dims, quantiser)
+    else:
+        parts = _encoder_parts(dpixels, model, numbers, dims, quantiser, seed, threads, progress, stages or Stages())
     tokens = 0
-    sampler = rule.sampler(dpixels, model.spec.statistics, numbers, seed)
-    with Engine(model.encoder, threads) as engine:
-        for chunk in _chunks(len(numbers), min(CHUNK, CHUNK_BYTES // (8 * model.encoder.config.width))):
-            total = np.zeros((chunk.stop - chunk.start, model.representation), np.float32)
-            for repeat in range(rule.repeats):
-                seen = {modality: sampler(modality, chunk, repeat) for modality in BANDS}
-                tokens += engine.embed(seen, values[chunk], report if repeat == rule.repeats - 1 else _silent)
-                total += values[chunk]
-            values[chunk] = total / np.float32(rule.repeats)
-    return Embeddings(values, tokens)
+    for part in parts:
+        values[part.pixels] = part.values
+        if scales is not None:
+            scales[part.pixels] = part.scales
+        tokens += part.tokens
+        if progress and model.encoder is None:
+            progress(len(part.values))
+    check_finite(values if scales is None else scales[:, None])
+    return Embeddings(values, scales, tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some of the embeddings."""
+
+    pixels: slice
+    values: np.ndarray
+    scales: np.ndarray | None
+    tokens: int = 0
+
+
+def _null_parts(
+    dpixels: DPixels, model: Model, numbers: np.ndarray, dims: int, quantiser: Quantiser | None
+) -> Iterator[_Part]:
+    assert model.spec.statistics is not None
+    found = streams(dpixels, model.spec.statistics)
+    for chunk in _chunks(len(numbers), _CHUNK):
+        s2, s1 = (band_means(found[modality], numbers[chunk]) for modality in BANDS)
+        values = null_embedding(s2, s1, model.representation)[:, :dims]
+        yield _Part(chunk, values, None) if quantiser is None else _Part(chunk, *quantize(values, quantiser))
+
+
+def _encoder_parts(
+    dpixels: DPixels,
+    model: Model,
+    numbers: np.ndarray,
+    dims: int,
+    quantiser: Quantiser | None,
+    seed: int,
+    threads: int,
+    progress: Advance | None,
+    stages: Stages,
+) -> Iterator[_Part]:
+    """While a chunk is encoded, the next is chosen and staged; what is done comes back meanwhile."""
+    from tessera_cli.models.engine import engine_for
+
+    assert model.encoder is not None
+    assert model.spec.statistics is not None
+    rule = model.spec.observations
+    with stages.at("choose"):
+        sampler = rule.sampler(dpixels, model.spec.statistics, numbers, seed)
+    report = progress or _silent
+    with engine_for(model.encoder, threads) as engine:
+
+        def choose(asked: tuple[slice, int]) -> Chunk:
+            with stages.at("choose"):
+                return engine.stage({modality: sampler(modality, *asked) for modality in BANDS})
+
+        rounds = [(chunk, repeat) for chunk in _chunks(len(numbers), engine.chunk) for repeat in range(rule.repeats)]
+        on_its_way: Callable[[], _Part] | None = None
+        total: Tensor | None = None
+        tokens = 0
+        for (chunk, repeat), staged in ahead(rounds, choose):
+            seen = staged.result()
+            last = repeat == rule.repeats - 1
+            with stages.at("encode"):
+                found = engine.embed(seen, report if last else _silent)
+                total = found if total is None else total + found
+                tokens += seen.tokens
+                del seen, staged
+                if last:
+                    fetched = engine.finish((total / rule.repeats)[:, :dims], quantiser)
+                    before, on_its_way = on_its_way, functools.partial(_part, chunk, fetched, tokens)
+                    total, tokens = None, 0
+                    if before:
+                        yield before()
+        if on_its_way:
+            yield on_its_way()
+
+
+def _part(chunk: slice, fetched: Callable[[], tuple[np.ndarray, np.ndarray | None]], tokens: int) -> _Part:
+    return _Part(chunk, *fetched(), tokens)
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

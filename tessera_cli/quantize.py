@@ -5,7 +5,7 @@ Symmetric, round half to even, all arithmetic in float32, as the official code d
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,28 +18,34 @@ _ROWS = 16384
 
 
 def quantize(values: np.ndarray, rule: Quantiser) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (N, R) -> codes int8 (N, R), scales float32 (N,).
+    """float32 (N, R) -> codes int8 (N, R), scales float32 (N,); TileError if a value is NaN or infinite.
 
     `v2`: scale = max(max|x|, 1e-12) / 127, codes in ±127. `v1`: scale = max(max|x| / 127, 1e-8), codes in −128..127.
     For a prefix, slice first: the scale belongs to the values that are saved.
     """
-    check_finite(values)
     codes = np.empty(values.shape, np.int8)
     scales = np.empty(len(values), np.float32)
     for start in range(0, len(values), _ROWS):
-        x = values[start : start + _ROWS]
-        largest = np.abs(x).max(axis=1, initial=0)
-        if rule == "v2":
-            scale, lowest = np.maximum(largest, np.float32(1e-12)) / np.float32(127), -127
-        else:
-            scale, lowest = np.maximum(largest / np.float32(127), np.float32(1e-8)), -128
-        scales[start : start + _ROWS] = scale
-        codes[start : start + _ROWS] = np.clip(np.rint(x / scale[:, None]), lowest, 127)
+        part = slice(start, start + _ROWS)
+        with np.errstate(invalid="ignore"):  # what is not finite shows in its scale
+            codes[part], scales[part] = codes_and_scales(values[part], rule, np)
+    check_finite(scales[:, None])
     return codes, scales
 
 
+def codes_and_scales(values: Any, rule: Quantiser, library: Any) -> tuple[Any, Any]:
+    """The arithmetic of `quantize`, on arrays of `library`: numpy or torch. Scales of NaN and infinity are such too."""
+    largest = library.amax(abs(values), axis=1)
+    if rule == "v2":
+        scales, lowest = library.clip(largest, 1e-12, None) / 127, -127
+    else:
+        scales, lowest = library.clip(largest / 127, 1e-8, None), -128
+    codes = library.clip(library.round(values / scales[:, None]), lowest, 127)
+    return library.asarray(codes, dtype=library.int8), scales
+
+
 def check_finite(values: np.ndarray) -> None:
-    """TileError if an embedding of float32 (N, R) holds NaN or infinite values."""
+    """TileError if an embedding of float32 (N, R), or its scale, is NaN or infinite."""
     bad = sum(
         int((~np.isfinite(values[start : start + _ROWS])).any(axis=1).sum()) for start in range(0, len(values), _ROWS)
     )

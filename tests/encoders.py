@@ -13,6 +13,7 @@ import torch
 from tessera_cli.models import EncoderConfig, Model, ModelConfig, load_model
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import family_spec
+from tessera_cli.models.precision import Precision, prepare
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import Drawn, ObservationRule
 from tests import reference
@@ -30,13 +31,17 @@ def random_model(
     *,
     seed: int = 0,
     observations: ObservationRule | None = None,
+    precision: Precision | None = "fp32",
 ) -> Model:
-    """Ready to encode in float32 on the CPU."""
+    """Ready to encode on the CPU; with None for a precision as a training has it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = Encoder(config).eval().requires_grad_(False)
     spec = family_spec(family, "random", config, source="mpc" if family == "v1.1" else None)
-    return Model(dataclasses.replace(spec, observations=observations or spec.observations), encoder, "")
+    if precision is not None:
+        prepare(encoder, precision)
+    spec = dataclasses.replace(spec, observations=observations or spec.observations)
+    return Model(spec, encoder, "", precision or "fp32")
 
 
 def published(
@@ -47,6 +52,7 @@ def published(
     options: Mapping[str, Any] | None = None,
     source: str | None = None,
     legacy: bool = False,
+    precision: Precision = "fp32",
     **sizes: Any,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Model]:
     """Configuration and tensors of the reference, and the model that their official checkpoint becomes.
@@ -57,7 +63,8 @@ def published(
     config |= options or {}
     file = folder / "checkpoint.pt"
     torch.save(reference.official_payload(family, config, tensors), file)
-    model = load_model(weights=file, model_config=ModelConfig(config), device="cpu").settled(source)
+    model = load_model(weights=file, model_config=ModelConfig(config), device="cpu", precision=precision)
+    model = model.settled(source)
     return config, tensors, drawing_officially(model) if legacy else model
 
 

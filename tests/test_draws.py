@@ -12,12 +12,11 @@ import pytest
 import torch
 from affine import Affine
 
-import tessera_cli.encode
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
 from tessera_cli.errors import UsageError
 from tessera_cli.grid import AnyTile, ForeignTile, Tile, pixel_positions
-from tessera_cli.models import EncoderConfig, Model
+from tessera_cli.models import EncoderConfig, Model, cpu
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.statistics import V1_0
 from tessera_cli.sampling import BANDS, LARGEST_LEGACY_SEED, Drawn, Modality
@@ -25,6 +24,7 @@ from tessera_cli.sampling.draws import DUMMY_DOY, draw, mix, pixel_keys
 from tessera_cli.settings import Settings
 from tests import reference
 from tests.encoders import published, random_model
+from tests.sequences import sequences
 from tests.tiles import dpixels, made_up
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -67,9 +67,14 @@ def cloudy(seed: int, shape: tuple[int, int], most: tuple[int, int, int] = (50, 
 
 def frames_drawn(pixels: DPixels, rule: Drawn, modality: Modality = "s2", repeat: int = 0, seed: int = 0) -> np.ndarray:
     """Frame numbers of all pixels, int64 (N, size)."""
+    days = np.datetime64("2024-01-01") + np.arange(366)  # the day tells the frame
+    t, asc = len(pixels.s2), len(pixels.s1_asc)
+    pixels = dataclasses.replace(
+        pixels, s2_dates=days[:t], s1_asc_dates=days[:asc], s1_desc_dates=days[asc : asc + len(pixels.s1_desc)]
+    )
     numbers = np.arange(pixels.requested.size)
     seen = rule.sampler(pixels, V1_0, numbers, seed)(modality, slice(0, len(numbers)), repeat)
-    return seen.frames.reshape(len(numbers), -1)
+    return seen.doy.reshape(len(numbers), -1).astype(np.int64) - 1
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ def test_only_the_place_decides(repeats: int, monkeypatch: pytest.MonkeyPatch) -
     for batch in (1, 7):  # of the official loop: none of ours
         other = model_drawing(dataclasses.replace(rule, batch=batch))
         np.testing.assert_array_equal(encode(pixels, other, processed, seed=5).values, whole[processed])
-    monkeypatch.setattr(tessera_cli.encode, "CHUNK", 13)
+    monkeypatch.setattr(cpu, "CHUNK", 13)
     np.testing.assert_array_equal(found(pixels, processed, threads=3), whole[processed])
 
 
@@ -277,7 +282,7 @@ def test_repeats_are_averaged() -> None:
         arguments: list[Any] = []
         for modality in BANDS:
             seen = sampler(modality, slice(0, int(processed.sum())), repeat)
-            arguments += seen.sequences(np.arange(int(processed.sum())), rule.size(modality))
+            arguments += sequences(seen, np.arange(int(processed.sum())), rule.size(modality))
         each.append(model.encoder(*map(torch.from_numpy, arguments)).numpy())
     values = encode(pixels, model, processed, seed=8).values
     np.testing.assert_allclose(values, np.mean(each, axis=0), rtol=0, atol=2e-6)
@@ -322,7 +327,7 @@ def test_pixels_that_are_left_out() -> None:
     assert not Drawn().encodes(none).any()
     assert Drawn(minimum=2, dummies=True).encodes(none).tolist() == [[True, False, True, False, False]]
     seen = Drawn(4, 4, dummies=True).sampler(none, V1_0, np.array([0, 2]), 0)("s1", slice(0, 2), 0)
-    values, days = seen.sequences(np.array([0, 1]), 4)
+    values, days = sequences(seen, [0, 1], 4)
     assert (days == DUMMY_DOY).all()
     mean, std = np.array(V1_0.s1_asc_mean, np.float32), np.array(V1_0.s1_asc_std, np.float32)
     np.testing.assert_array_equal(values, np.broadcast_to(-mean / std, (2, 4, 2)))
@@ -351,7 +356,7 @@ OFFICIAL: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("seed", [0, 4])
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_order_of_draws(name: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tessera_cli.encode, "CHUNK", 11)
+    monkeypatch.setattr(cpu, "CHUNK", 11)
     family, sizes, options = OFFICIAL[name]
     config, tensors, model = published(tmp_path, family, 3, options=options, legacy=True, **sizes)
     pixels = cloudy(20 + seed, (5, 7))

@@ -16,12 +16,12 @@ import torch
 import tessera_cli.encode
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
-from tessera_cli.models import REGISTRY, EncoderConfig, Model, load_model
+from tessera_cli.models import REGISTRY, EncoderConfig, Model, cpu, engine, load_model
+from tessera_cli.models.cpu import FUSED, TOKENS, pixels_of
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.engine import CPU_FUSED, CPU_PIXELS, CPU_TOKENS, Engine
 from tessera_cli.models.families import PARTS
+from tessera_cli.models.gpu import GpuEngine
 from tessera_cli.models.pooling import CustomGruPool
-from tessera_cli.models.precision import prepare
 from tessera_cli.models.registry import MEDIUM, NANO, V1_0, V1_0_QAT, V1_1
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import Binned, Drawn, ObservationRule
@@ -164,10 +164,8 @@ SMALL: dict[str, tuple[Family, dict[str, Any], ObservationRule | None]] = {
 
 def small(name: str, precision: str = "fp32", latent: int = 9, layers: int = 2) -> Model:
     family, parts, rule = SMALL[name]
-    model = random_model(EncoderConfig.of(latent, layers, 4, 56, **parts), family, observations=rule)
-    assert model.encoder
-    prepare(model.encoder, precision)  # type: ignore[arg-type]
-    return dataclasses.replace(model, precision=precision)
+    config = EncoderConfig.of(latent, layers, 4, 56, **parts)
+    return random_model(config, family, observations=rule, precision=precision)  # type: ignore[arg-type]
 
 
 def precisions() -> list[Any]:
@@ -194,7 +192,7 @@ def test_company_order_and_threads_do_not_change_a_bit(
         np.testing.assert_array_equal(encode(pixels, model, some, seed=3, threads=2).values, whole[some.ravel()])
 
     with monkeypatch.context() as patch:
-        patch.setattr(tessera_cli.encode, "CHUNK", 77)
+        patch.setattr(cpu, "CHUNK", 77)
         np.testing.assert_array_equal(encode(pixels, model, all_of(pixels), seed=3, threads=2).values, whole)
 
     if isinstance(model.spec.observations, Drawn):  # a place decides what is drawn, unless one outcome alone can be
@@ -219,9 +217,7 @@ def assert_position_does_not_matter(model: Model, bins: Iterable[int], column: i
     `column` of the counts, else it changes from bin to bin.
     """
     for bin in bins:
-        count = CPU_TOKENS // bin + max(3, CPU_TOKENS // bin // 3)
-        if bin > CPU_TOKENS // CPU_PIXELS:
-            count = CPU_PIXELS + 3
+        count = pixels_of(bin) + max(3, pixels_of(bin) // 3)
         sensor = (0 if bin % 16 else 1) if column is None else column
         counts = np.zeros((count, 3), int)
         counts[:, sensor] = bin
@@ -294,7 +290,7 @@ def test_every_product_has_the_same_shape_threads_and_alignment(name: str, monke
         original = getattr(Encoder, name)
 
         def wrapper(self: Encoder, *args: object) -> torch.Tensor:
-            tensors = [a for a in args if isinstance(a, torch.Tensor)]
+            tensors = [a for a in args if isinstance(a, torch.Tensor)][:2]
             calls.append((name, tensors[0].shape, torch.get_num_threads(), {t.data_ptr() % 64 for t in tensors}))
             result: torch.Tensor = original(self, *args)
             return result
@@ -310,9 +306,9 @@ def test_every_product_has_the_same_shape_threads_and_alignment(name: str, monke
         assert threads == 1
         assert misaligned == {0}
         if name == "fuse":
-            assert shape[0] == CPU_FUSED
+            assert shape[0] == FUSED
         elif shape[1] > 1:  # length 1: the constant of a missing sensor
-            assert shape[0] == 8 * max(1, round(CPU_TOKENS / shape[1] / 8))
+            assert shape[0] == 8 * max(1, round(TOKENS / shape[1] / 8))
 
 
 def test_a_sensor_without_observations_is_one_constant(tmp_path: Path) -> None:
@@ -327,7 +323,8 @@ def test_a_sensor_without_observations_is_one_constant(tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_pixel_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tessera_cli.encode, "CHUNK", 100)
+    monkeypatch.setattr(cpu, "CHUNK", 100)
+    monkeypatch.setattr(tessera_cli.encode, "_CHUNK", 100)
     pixels = made_up(mixed(3, 250), seed=2)
     _, _, encoder = student(tmp_path)
     for model in (encoder, load_model("null")):
@@ -381,10 +378,10 @@ def test_an_error_in_a_micro_batch_surfaces(tmp_path: Path, monkeypatch: pytest.
     pixels = made_up(mixed(4, 50), seed=1)
     _, _, model = student(tmp_path)
 
-    def broken(self: Engine, batch: object) -> int:
+    def broken(self: Encoder, *arguments: object) -> torch.Tensor:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(Engine, "_vectors", broken)
+    monkeypatch.setattr(Encoder, "fuse", broken)
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="out of luck"):
         encode(pixels, model, all_of(pixels), threads=2)
@@ -403,20 +400,10 @@ def test_an_error_in_pooling_surfaces_as_it_is(monkeypatch: pytest.MonkeyPatch) 
         encode(pixels, small("v1.1"), all_of(pixels), threads=2)
 
 
-class FakeGpu:
-    """A device, as far as the engine asks."""
-
-    type = "cuda"
-
-    def __str__(self) -> str:
-        return "cuda:7"
-
-
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The CPU in the guise of a GPU, which holds as much as it is told."""
-    monkeypatch.setattr(Encoder, "device", FakeGpu())
-    monkeypatch.setattr(Engine, "_tensor", lambda self, array: torch.from_numpy(array))
+    monkeypatch.setattr(engine, "engine_for", lambda encoder, threads: GpuEngine(encoder))
     return monkeypatch
 
 
@@ -425,11 +412,13 @@ def holding(monkeypatch: pytest.MonkeyPatch, *, tokens: float = math.inf, pixels
     tried: list[int] = []
     encode_modality, fuse = Encoder.encode_modality, Encoder.fuse
 
-    def limited_encode(self: Encoder, modality: Any, x_BTC: torch.Tensor, doy_BT: torch.Tensor) -> torch.Tensor:
+    def limited_encode(
+        self: Encoder, modality: Any, x_BTC: torch.Tensor, doy_BT: torch.Tensor, copies: torch.Tensor | None = None
+    ) -> torch.Tensor:
         tried.append(doy_BT.numel())
         if doy_BT.numel() > tokens:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return encode_modality(self, modality, x_BTC, doy_BT)
+        return encode_modality(self, modality, x_BTC, doy_BT, copies)
 
     def limited_fuse(self: Encoder, s2_BD: torch.Tensor, s1_BD: torch.Tensor) -> torch.Tensor:
         if len(s2_BD) > pixels:
@@ -461,7 +450,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(
     assert (sum(steps), min(steps) >= 0) == (500, True)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage() == "cuda:7 is out of memory: encoding goes on in smaller batches"
+    assert record.getMessage() == "cpu is out of memory: encoding goes on in smaller batches"
 
 
 def test_halving_keeps_batches_large(gpu: pytest.MonkeyPatch) -> None:
@@ -475,7 +464,7 @@ def test_halving_keeps_batches_large(gpu: pytest.MonkeyPatch) -> None:
 def test_a_pixel_that_does_not_fit_is_an_error(limits: dict[str, int], gpu: pytest.MonkeyPatch) -> None:
     pixels = made_up(np.full((10, 3), 60), seed=2)
     holding(gpu, **limits)
-    with pytest.raises(MemoryError, match="cuda:7 cannot hold one pixel"):
+    with pytest.raises(MemoryError, match="cpu cannot hold one pixel"):
         encode(pixels, small("student"), all_of(pixels))
 
 

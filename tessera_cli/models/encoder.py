@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tessera_cli.models.architecture import EncoderConfig, Stack
 from tessera_cli.models.parts import BandEmbedding, Block, Reducer, day_of_year_table
-from tessera_cli.models.pooling import POOLS
+from tessera_cli.models.pooling import POOLS, log_counts
 from tessera_cli.sampling import BANDS, Modality
 
 
@@ -31,13 +32,14 @@ class Backbone(nn.Module):
         self.products = torch.float32
         """In what the matrix products of the transformer are computed; the rest is float32."""
 
-    def forward(self, x_BTC: Tensor, days_BTD: Tensor) -> Tensor:
-        x_BTD = self.embed(x_BTC) + days_BTD
+    def forward(self, x_BTC: Tensor, doy_BT: Tensor, days: Tensor, copies: Tensor | None = None) -> Tensor:
+        x_BTD = self.embed(x_BTC, F.embedding(doy_BT, days))
+        log_copies = None if copies is None else log_counts(copies, x_BTC.shape[1])
         lower = self.products != torch.float32
         with torch.autocast(x_BTC.device.type, self.products) if lower else nullcontext():
             for block in self.blocks:
-                x_BTD = block(x_BTD)
-        pooled_BD: Tensor = self.pool(x_BTD.float())
+                x_BTD = block(x_BTD, log_copies)
+        pooled_BD: Tensor = self.pool(x_BTD.float(), copies)
         return pooled_BD
 
 
@@ -74,10 +76,16 @@ class Encoder(nn.Module):
     def device(self) -> torch.device:
         return self.days.device
 
-    def encode_modality(self, modality: Modality, x_BTC: Tensor, doy_BT: Tensor) -> Tensor:
-        """Standardised bands float32 (B, T, C) and days of year int (B, T), 0..366 -> float32 (B, D)."""
+    def encode_modality(
+        self, modality: Modality, x_BTC: Tensor, doy_BT: Tensor, copies: Tensor | None = None
+    ) -> Tensor:
+        """Standardised bands float32 (B, T, C) and days of year int (B, T), 0..366 -> float32 (B, D).
+
+        `copies`, int64 (places,), if some observations stand at several places of their sequence: which of the T stands
+        at each. Equal tokens stay equal through all layers, so each is computed once; the result is that of the whole.
+        """
         backbone = self.s2 if modality == "s2" else self.s1
-        pooled_BD: Tensor = backbone(x_BTC, self.days[doy_BT])
+        pooled_BD: Tensor = backbone(x_BTC, doy_BT, self.days, copies)
         return pooled_BD
 
     def fuse(self, s2_BD: Tensor, s1_BD: Tensor) -> Tensor:

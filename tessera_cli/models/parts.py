@@ -27,37 +27,54 @@ def day_of_year_table(width: int) -> np.ndarray:
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(367, -1)[:, :width].astype(np.float32)
 
 
+class Linear(nn.Linear):
+    """A linear map and what follows it, which quicker forms (`models/precision.py`) do in the same pass."""
+
+    def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
+        """relu(W x + b) or W x + b + add."""
+        y = F.linear(x, self.weight, self.bias)
+        if relu:
+            y = F.relu(y, inplace=True)
+        return y if add is None else add + y
+
+
 class BandEmbedding(nn.Module):
-    """Linear, ReLU, Linear: the bands of one observation -> a token."""
+    """Linear, ReLU, Linear: the bands of one observation -> a token, to which its day is added."""
 
     def __init__(self, bands: int, width: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(bands, width)
-        self.out: nn.Module = nn.Linear(width, width)
+        self.hidden = Linear(bands, width)
+        self.out = Linear(width, width)
 
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        tokens: Tensor = self.out(F.relu(self.hidden(x_BTC), inplace=True))
+    def forward(self, x_BTC: Tensor, days_BTD: Tensor) -> Tensor:
+        tokens: Tensor = self.out(self.hidden(x_BTC, relu=True), add=days_BTD)
         return tokens
 
 
 class Attention(nn.Module):
-    """Every observation of a pixel looks at every other; no masks, since all tokens are real observations."""
+    """Every observation of a pixel looks at every other: all tokens are real observations.
+
+    `log_copies`, float32 (T,): logarithm of how often each token occurs, if it may occur more than once. What is added
+    to the logits of a key counts it as often as that.
+    """
 
     def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj: nn.Module = nn.Linear(width, 3 * width)
-        self.out_proj: nn.Module = nn.Linear(width, width)
+        self.in_proj = Linear(width, 3 * width)
+        self.out_proj = Linear(width, width)
         self.q_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
         self.k_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, log_copies: Tensor | None, *, add: Tensor) -> Tensor:
+        """A(x) + add."""
         B, T, D = x_BTD.shape
         q, k, v = self.in_proj(x_BTD).view(B, T, 3, self.heads, D // self.heads).unbind(dim=2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
-        seen = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(B, T, D))
+        bias = None if log_copies is None else log_copies.expand(B, 1, T, T)
+        seen = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias)
+        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(B, T, D), add=add)
         return out
 
 
@@ -72,20 +89,20 @@ class Block(nn.Module):
         self.pre_norm = pre_norm
         self.attention = Attention(width, heads, qk_norm=qk_norm)
         self.norm1 = nn.LayerNorm(width)
-        self.up: nn.Module = nn.Linear(width, feedforward)
-        self.down: nn.Module = nn.Linear(feedforward, width)
+        self.up = Linear(width, feedforward)
+        self.down = Linear(feedforward, width)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, log_copies: Tensor | None = None) -> Tensor:
         if self.pre_norm:
-            x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
-            return x_BTD + self._feedforward(self.norm2(x_BTD))
-        y_BTD = self.norm1(x_BTD + self.attention(x_BTD))
-        out: Tensor = self.norm2(y_BTD + self._feedforward(y_BTD))
+            x_BTD = self.attention(self.norm1(x_BTD), log_copies, add=x_BTD)
+            return self._feedforward(self.norm2(x_BTD), add=x_BTD)
+        y_BTD = self.norm1(self.attention(x_BTD, log_copies, add=x_BTD))
+        out: Tensor = self.norm2(self._feedforward(y_BTD, add=y_BTD))
         return out
 
-    def _feedforward(self, y_BTD: Tensor) -> Tensor:
-        out: Tensor = self.down(F.relu(self.up(y_BTD), inplace=True))
+    def _feedforward(self, y_BTD: Tensor, *, add: Tensor) -> Tensor:
+        out: Tensor = self.down(self.up(y_BTD, relu=True), add=add)
         return out
 
 
@@ -94,9 +111,9 @@ class Reducer(nn.Module):
 
     def __init__(self, inputs: int, hidden: int | None, representation: int, *, final_norm: bool) -> None:
         super().__init__()
-        self.up = None if hidden is None else nn.Linear(inputs, hidden)
+        self.up = None if hidden is None else Linear(inputs, hidden)
         self.norm = None if hidden is None else nn.LayerNorm(hidden)
-        self.down = nn.Linear(inputs if hidden is None else hidden, representation)
+        self.down = Linear(inputs if hidden is None else hidden, representation)
         self.final_norm = final_norm
 
     def forward(self, fused_BF: Tensor) -> Tensor:

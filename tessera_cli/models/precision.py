@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, cast, get_args
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models.encoder import Backbone, Encoder
-from tessera_cli.models.parts import Block
+from tessera_cli.models.parts import Block, Linear
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
@@ -42,16 +43,55 @@ def prepare(encoder: Encoder, precision: Precision) -> None:
             backbone.products = torch.bfloat16
         elif precision == "int8":
             _quantise(backbone)
+    if precision != "bf16" and encoder.device.type == "cpu":
+        pack(encoder)
 
 
 def _quantise(backbone: Backbone) -> None:
-    backbone.embed.out = Int8Linear(backbone.embed.out)
+    _replace(backbone.embed, "out", Int8Linear)
     for block in backbone.blocks:
         assert isinstance(block, Block)
-        block.attention.in_proj = Int8Linear(block.attention.in_proj)
-        block.attention.out_proj = Int8Linear(block.attention.out_proj)
-        block.up = Int8Linear(block.up)
-        block.down = Int8Linear(block.down)
+        _replace(block.attention, "in_proj", Int8Linear)
+        _replace(block.attention, "out_proj", Int8Linear)
+        _replace(block, "up", Int8Linear)
+        _replace(block, "down", Int8Linear)
+
+
+def pack(module: nn.Module) -> None:
+    """Give all linear maps of an encoder on a CPU the form that oneDNN computes quickest, where torch has oneDNN."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return
+    for name, child in module.named_children():
+        if isinstance(child, Linear):
+            _replace(module, name, PackedLinear)
+        else:
+            pack(child)
+
+
+def _replace(module: nn.Module, name: str, form: Callable[[Linear], nn.Module]) -> None:
+    linear = getattr(module, name)
+    assert isinstance(linear, Linear)
+    setattr(module, name, form(linear))
+
+
+class PackedLinear(nn.Module):
+    """A linear map in float32 whose weights lie as oneDNN wants them; bias, ReLU and sum are part of the product.
+
+    What torch's own passes use for frozen models. Its bits do not depend on the number of rows (from two on), unlike
+    those of MKL, and on AMD it is a third faster.
+    """
+
+    def __init__(self, linear: Linear) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().contiguous())
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
+        if add is not None:
+            summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
+            return summed
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")
+        return out
 
 
 class Int8Linear(nn.Module):
@@ -61,19 +101,20 @@ class Int8Linear(nn.Module):
     scales: Tensor
     bias: Tensor
 
-    def __init__(self, linear: nn.Module) -> None:
+    def __init__(self, linear: Linear) -> None:
         super().__init__()
-        assert isinstance(linear, nn.Linear)
         codes, scales = _symmetric(linear.weight.detach())
         self.register_buffer("codes", codes.t())
         self.register_buffer("scales", scales.squeeze(-1))
         self.register_buffer("bias", linear.bias.detach())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
         codes, scales = _symmetric(x.reshape(-1, x.shape[-1]))
         sums = torch._int_mm(codes, self.codes)
-        out = torch.addcmul(self.bias, sums.float().mul_(scales), self.scales)
-        return out.view(*x.shape[:-1], -1)
+        out = torch.addcmul(self.bias, sums.float().mul_(scales), self.scales).view(*x.shape[:-1], -1)
+        if relu:
+            out = out.relu_()
+        return out if add is None else out.add_(add)
 
 
 def _symmetric(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from tessera_cli.sampling.bins import V1_1_RULE, V2_RULE, Binned
 from tessera_cli.sampling.draws import LARGEST_LEGACY_SEED, Drawn
-from tessera_cli.sampling.observations import ObservationRule, Observations, Sampler
+from tessera_cli.sampling.observations import Group, ObservationRule, Observations, Sampler
 from tessera_cli.sampling.streams import BANDS, Modality, Stream, Streams, streams
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "V2_RULE",
     "Binned",
     "Drawn",
+    "Group",
     "Modality",
     "ObservationRule",
     "Observations",

@@ -1,8 +1,8 @@
-"""One sensor's chosen observations of some pixels, gathered into rectangular sequences."""
+"""One sensor's chosen observations of some pixels, and how they become rectangular sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,16 +36,35 @@ class ObservationRule(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Observations:
-    """One sensor's observations of N pixels."""
+class Group:
+    """Pixels whose sequences are equally long."""
 
-    streams: tuple[Stream, ...]
-    pixels: np.ndarray
-    """int64 (N,): flat pixel numbers."""
-    frames: np.ndarray
-    """int64 (sum of counts,): frame numbers, counted through all streams, pixel after pixel."""
+    members: np.ndarray
+    """int64 (M,): positions among the pixels."""
+    length: int
+    patterns: np.ndarray
+    """int64 (K, length): choices among a pixel's observations."""
+    which: np.ndarray
+    """int64 (M,): the choice of each member."""
+    copies: np.ndarray | None = None
+    """int64 (bin,), if the sequences hold each observation once: which of them stands at each place of the bin."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """One sensor's observations of N pixels as raw integers, pixel after pixel: S in all."""
+
+    values: np.ndarray
+    """uint16 or int16 (S, C)"""
+    doy: np.ndarray
+    """int16 (S,): days of year 1..366."""
+    streams: np.ndarray
+    """uint8 (S,): which statistics standardise it."""
+    mean: np.ndarray
+    """float32 (streams, C)"""
+    std: np.ndarray
     starts: np.ndarray
-    """int64 (N,): where each pixel begins in `frames`."""
+    """int64 (N,): where each pixel begins among the S."""
     counts: np.ndarray
     """int64 (N,)"""
     bins: np.ndarray
@@ -66,7 +85,7 @@ class Observations:
         `bin_of` maps counts to the lengths of sequences.
         """
         frames, starts, counts = listed(np.concatenate([stream.valid[:, pixels] for stream in streams]))
-        return cls(streams, pixels, frames, starts, counts, bin_of(counts), pattern)
+        return cls(*_gathered(streams, frames, np.repeat(pixels, counts)), starts, counts, bin_of(counts), pattern)
 
     @classmethod
     def drawn(cls, streams: tuple[Stream, ...], pixels: np.ndarray, frames: np.ndarray) -> Observations:
@@ -74,38 +93,64 @@ class Observations:
         count, length = frames.shape
         lengths = np.full(count, length, np.int64)
         starts = np.arange(count, dtype=np.int64) * length
-        return cls(streams, pixels, frames.reshape(-1), starts, lengths, lengths, _as_they_are)
+        gathered = _gathered(streams, frames.reshape(-1), np.repeat(pixels, length))
+        return cls(*gathered, starts, lengths, lengths, _as_they_are)
 
-    def sequences(self, members: np.ndarray, bin: int) -> tuple[np.ndarray, np.ndarray]:
-        """The chosen observations of some pixels of one bin.
+    def unseen(self) -> np.ndarray:
+        """int64: positions of the pixels that the sensor never saw."""
+        return np.flatnonzero(self.bins == 0)
 
-        `members` are positions (B,) in `pixels`. Returns standardised bands, float32 (B, bin, C), and days of year,
-        int64 (B, bin).
-        """
+    def by_bin(self) -> Iterator[Group]:
+        """The pixels that were seen, longest sequences first, duplicates and all."""
+        for bin in _falling(self.bins):
+            yield self._whole(np.flatnonzero(self.bins == bin), bin)
+
+    def by_length(self) -> Iterator[Group]:
+        """The pixels that were seen, longest sequences first, each observation once: more groups, fewer tokens."""
+        lengths = np.minimum(self.counts, self.bins)
+        for length in _falling(lengths):
+            members = np.flatnonzero(lengths == length)
+            bin = int(self.bins[members[0]])
+            if length == bin:
+                yield self._whole(members, bin)
+            else:
+                every, first = np.arange(length)[None], np.zeros(len(members), np.int64)
+                yield Group(members, length, every, first, self.pattern(length, bin).copy())
+
+    def _whole(self, members: np.ndarray, bin: int) -> Group:
         distinct, which = np.unique(self.counts[members], return_inverse=True)
-        patterns = np.stack([self.pattern(int(n), bin) for n in distinct])
-        return self.gather(self.frames[self.starts[members][:, None] + patterns[which]], self.pixels[members])
-
-    def gather(self, frames_BT: np.ndarray, pixels_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Observations by frame number (B, T) and flat pixel number (B,), as `sequences` returns them."""
-        pixels_BT = np.broadcast_to(pixels_B[:, None], frames_BT.shape)
-        values_BTC = np.empty((*frames_BT.shape, self.streams[0].frames.shape[-1]), np.float32)
-        doy_BT = np.empty(frames_BT.shape, np.int64)
-        first = 0
-        for stream in self.streams:
-            here = (frames_BT >= first) & (frames_BT < first + len(stream.frames))
-            frame = frames_BT[here] - first
-            raw = stream.frames[frame, pixels_BT[here]].astype(np.float32)
-            values_BTC[here] = (raw - stream.mean) / stream.std
-            doy_BT[here] = stream.doy[frame]
-            first += len(stream.frames)
-        return values_BTC, doy_BT
+        return Group(members, bin, np.stack([self.pattern(int(n), bin) for n in distinct]), which)
 
 
 def listed(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """bool (T, N) -> the true frames' numbers, pixel after pixel; where each pixel begins; how many it has. int64."""
     counts = valid.sum(axis=0, dtype=np.int64)
     return np.nonzero(np.ascontiguousarray(valid.T))[1], np.cumsum(counts) - counts, counts
+
+
+def _gathered(
+    streams: tuple[Stream, ...], frames: np.ndarray, pixels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Values, days, streams, means and deviations of observations.
+
+    `frames` are numbers counted through all streams, `pixels` flat numbers, int (S,) both.
+    """
+    firsts = np.cumsum([0] + [len(stream.frames) for stream in streams])
+    doy = np.concatenate([stream.doy for stream in streams]).astype(np.int16)[frames]
+    mean, std = (np.stack([getattr(stream, name) for stream in streams]) for name in ("mean", "std"))
+    if len(streams) == 1:
+        return streams[0].frames[frames, pixels], doy, np.zeros(len(frames), np.uint8), mean, std
+    values = np.empty((len(frames), streams[0].frames.shape[-1]), streams[0].frames.dtype)
+    number = (np.searchsorted(firsts, frames, side="right") - 1).astype(np.uint8)
+    for i, stream in enumerate(streams):
+        here = np.flatnonzero(number == i)
+        values[here] = stream.frames[frames[here] - firsts[i], pixels[here]]
+    return values, doy, number, mean, std
+
+
+def _falling(lengths: np.ndarray) -> list[int]:
+    """The distinct lengths, without 0."""
+    return [length for length in np.unique(lengths)[::-1].tolist() if length]
 
 
 def _as_they_are(count: int, bin: int) -> np.ndarray:
