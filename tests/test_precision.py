@@ -251,7 +251,7 @@ def test_bf16_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     bands = torch.randn(2, 9, 10), torch.arange(18).reshape(2, 9)
     encoder.encode_modality("s2", *bands)
     bf16 = [(0,), (3 * 32, 32), (48, 32), (32, 48)]  # attention, its inputs, feed-forward
-    assert {shape: dtypes[shape] for shape in bf16} == dict.fromkeys(bf16, {torch.bfloat16})
+    assert {shape: dtypes[shape] for shape in bf16} == {shape: {torch.bfloat16} for shape in bf16}
     assert dtypes[32, 32] == {torch.bfloat16, torch.float32}  # attention's output; the embedding of bands
     assert dtypes[32, 10] == dtypes[1, 32] == {torch.float32}
     assert encoder.s2.blocks[0].attention.q_norm.eps == QK_NORM_EPS  # type: ignore[union-attr]

@@ -50,11 +50,10 @@ class GpuEngine(Engine):
         super().__init__(encoder)
         self.chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * encoder.config.width)))
         self._cuda = encoder.device.type == "cuda"
-        self._copies = torch.cuda.Stream(encoder.device) if self._cuda else None
+        self._copies = torch.cuda.Stream(encoder.device) if self._cuda else None  # type: ignore[no-untyped-call]
         if encoder not in _LEARNED:
-            _LEARNED[encoder] = _Sizes(
-                memory.batch_tokens(encoder.config, encoder.s2.products, self._free(), self.chunk)
-            )
+            tokens = memory.batch_tokens(encoder.config, encoder.s2.products, self._free(), self.chunk)
+            _LEARNED[encoder] = _Sizes(tokens)
         self._sizes = _LEARNED[encoder]
 
     def stage(self, seen: dict[Modality, Observations]) -> Chunk:
