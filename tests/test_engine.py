@@ -14,6 +14,7 @@ from tessera_cli.models import EncoderConfig, Model, engine, memory
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.gpu import GpuEngine
+from tessera_cli.models.parts import Block
 from tessera_cli.models.registry import MEDIUM
 from tessera_cli.models.spec import Family
 from tessera_cli.models.statistics import V1_1, V2_STUDENT
@@ -121,6 +122,22 @@ def test_stages_are_timed() -> None:
     encode(pixels, random_model(config("v2-student")), every((1, 4)), stages=stages)
     assert set(stages.seconds) == {"choose", "encode"}
     assert min(stages.seconds.values()) > 0
+
+
+def test_padded_heads_change_nothing() -> None:
+    """As on GPUs."""
+    for family, latent in (("v2-student", 9), ("v2-teacher", 9)):
+        sizes = EncoderConfig.of(latent, 2, 4, 48, **PARTS[family])  # type: ignore[index]
+        encoder = random_model(sizes, family, precision=None).encoder  # type: ignore[arg-type]
+        assert encoder
+        x, doy = torch.randn(3, 7, 10), torch.randint(1, 367, (3, 7))
+        before = encoder.encode_modality("s2", x, doy)
+        for block in encoder.s2.blocks:
+            assert isinstance(block, Block)
+            for _ in range(2):
+                block.attention.pad_heads(8)
+            assert len(block.attention.in_proj.weight) == (3 * 36 if sizes.qk_norm else 3 * 4 * 16)
+        torch.testing.assert_close(encoder.encode_modality("s2", x, doy), before, rtol=0, atol=2e-6)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

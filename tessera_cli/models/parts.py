@@ -61,6 +61,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.scale = (width // heads) ** -0.5
         self.in_proj = Linear(width, 3 * width)
         self.out_proj = Linear(width, width)
         self.q_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
@@ -68,14 +69,32 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, log_copies: Tensor | None, *, add: Tensor) -> Tensor:
         """A(x) + add."""
-        B, T, D = x_BTD.shape
-        q, k, v = self.in_proj(x_BTD).view(B, T, 3, self.heads, D // self.heads).unbind(dim=2)
+        B, T, _ = x_BTD.shape
+        q, k, v = self.in_proj(x_BTD).view(B, T, 3, self.heads, -1).unbind(dim=2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
         bias = None if log_copies is None else log_copies.expand(B, 1, T, T)
-        seen = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias)
-        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(B, T, D), add=add)
+        seen = F.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias, scale=self.scale
+        )
+        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(B, T, -1), add=add)
         return out
+
+    def pad_heads(self, multiple: int) -> None:
+        """Lengthen heads by zeros, which changes no result, where they are not normalised.
+
+        Flash attention takes sizes that are multiples of 8; torch would pad queries, keys and values in every call.
+        """
+        size = len(self.in_proj.weight) // (3 * self.heads)
+        more = -size % multiple
+        if self.q_norm is not None or more == 0:
+            return
+        rows = self.in_proj.weight.detach().reshape(-1, size, self.in_proj.in_features)
+        bias = self.in_proj.bias.detach().reshape(-1, size)
+        columns = self.out_proj.weight.detach().reshape(self.out_proj.out_features, -1, size)
+        self.in_proj.weight = nn.Parameter(F.pad(rows, (0, 0, 0, more)).flatten(0, 1), requires_grad=False)
+        self.in_proj.bias = nn.Parameter(F.pad(bias, (0, more)).flatten(), requires_grad=False)
+        self.out_proj.weight = nn.Parameter(F.pad(columns, (0, more)).flatten(1), requires_grad=False)
 
 
 class Block(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models.encoder import Backbone, Encoder
-from tessera_cli.models.parts import Block, Linear
+from tessera_cli.models.parts import Attention, Block, Linear
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
@@ -43,7 +43,11 @@ def prepare(encoder: Encoder, precision: Precision) -> None:
             backbone.products = torch.bfloat16
         elif precision == "int8":
             _quantise(backbone)
-    if precision != "bf16" and encoder.device.type == "cpu":
+    if encoder.device.type == "cuda":
+        for attention in encoder.modules():
+            if isinstance(attention, Attention):
+                attention.pad_heads(8)
+    elif precision != "bf16":
         pack(encoder)
 
 
