@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tessera_cli.models import EncoderConfig, Model, ModelConfig, load_model
-from tessera_cli.models.encoder import Encoder
+from tessera_cli.models.encoder import seeded
 from tessera_cli.models.families import family_spec
 from tessera_cli.models.precision import Precision, prepare
 from tessera_cli.models.spec import Family
@@ -34,9 +34,7 @@ def random_model(
     precision: Precision | None = "fp32",
 ) -> Model:
     """Ready to encode on the CPU; with None for a precision as a training has it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        encoder = Encoder(config).eval().requires_grad_(False)
+    encoder = seeded(config, seed)
     spec = family_spec(family, "random", config, source="mpc" if family == "v1.1" else None)
     if precision is not None:
         prepare(encoder, precision)

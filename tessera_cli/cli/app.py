@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tessera_cli._version import __version__
+from tessera_cli.cli.bench import bench
 from tessera_cli.cli.embed import embed
 from tessera_cli.cli.fetch import fetch
 from tessera_cli.cli.help import GroupedCommand
@@ -35,6 +36,7 @@ app = typer.Typer(
 for verb in (embed, fetch, plan, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
+app.add_typer(bench)
 
 
 @app.callback(invoke_without_command=True)

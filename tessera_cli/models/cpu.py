@@ -85,6 +85,9 @@ class CpuEngine(Engine):
             self._pool.shutdown(cancel_futures=True)
         super().__exit__(kind, error, at)
 
+    def _at_once(self, longest: int) -> int:
+        return self._threads * max(pixels_of(length) * length for length in range(1, longest + 1))
+
     def stage(self, seen: dict[Modality, Observations]) -> Chunk:
         pixels = len(next(iter(seen.values())).counts)
         return Chunk(pixels, {m: Staged.of(observations, once=True) for m, observations in seen.items()})

@@ -101,3 +101,10 @@ class Encoder(nn.Module):
 
     def forward(self, s2_BTC: Tensor, s2_doy_BT: Tensor, s1_BTC: Tensor, s1_doy_BT: Tensor) -> Tensor:
         return self.fuse(self.encode_modality("s2", s2_BTC, s2_doy_BT), self.encode_modality("s1", s1_BTC, s1_doy_BT))
+
+
+def seeded(config: EncoderConfig, seed: int) -> Encoder:
+    """An encoder with random weights, in evaluation mode and without gradients; torch's generator is left as it was."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        return Encoder(config).eval().requires_grad_(False)

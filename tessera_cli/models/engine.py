@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tessera_cli.models import memory
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.staging import Chunk
 from tessera_cli.quantize import Quantiser, codes_and_scales
@@ -38,6 +39,23 @@ class Engine(abc.ABC):
         threads, precision = self._outside
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
+
+    def peak_bytes(self, pixels: int, observations: float, longest: int) -> int:
+        """The memory plan: bytes of the device that encoding takes at its peak, weights apart.
+
+        So many pixels with so many observations on average, of which a sequence holds at most `longest`.
+        """
+        config, products = self._encoder.config, self._encoder.s2.products
+        held = min(pixels, self.chunk)
+        each = max(memory.token_bytes(config, modality, products) for modality in BANDS)
+        chunks = 1 if held == pixels else 2  # one is staged while another is encoded
+        return min(self._at_once(longest), held * longest) * each + chunks * memory.chunk_bytes(
+            config, held, observations
+        )
+
+    @abc.abstractmethod
+    def _at_once(self, longest: int) -> int:
+        """Tokens that are encoded at the same time, at most."""
 
     @abc.abstractmethod
     def stage(self, seen: dict[Modality, Observations]) -> Chunk:

@@ -92,14 +92,9 @@ def seeded_model(name: str, seed: int = 0, *, device: str = "auto", precision: s
     spec = spec_named(name)
     if spec.config is None:
         return Model(spec, None, "")
-    import torch
+    from tessera_cli.models.encoder import seeded
 
-    from tessera_cli.models.encoder import Encoder
-
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        encoder = Encoder(spec.config).eval().requires_grad_(False)
-    return _ready(Model(spec, encoder, ""), device, precision)
+    return _ready(Model(spec, seeded(spec.config, seed), ""), device, precision)
 
 
 def _ready(loaded: Model, device: str, precision: str) -> Model:

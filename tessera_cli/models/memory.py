@@ -15,7 +15,7 @@ MOST_TOKENS = 1 << 19
 SHARE = 0.8
 """Of a device's free memory that is planned with; the rest is the allocator's slack."""
 OBSERVATIONS = 400
-"""Of both sensors that a staged pixel may hold on average when room is set aside for them."""
+"""Of both sensors that a pixel may have on average when room is set aside for them."""
 
 
 def token_bytes(config: EncoderConfig, modality: Modality, products: torch.dtype) -> int:

@@ -1,0 +1,282 @@
+"""How fast local files become d-pixels, alone and beside one eager `odc.stac.load` of everything."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio.windows import Window as Pixels
+
+from tessera_cli.aoi import Aoi
+from tessera_cli.area import tile_requests
+from tessera_cli.catalog import MPC, Scene, Scenes, Sensor, by_date
+from tessera_cli.dpixel import SENSORS, DPixels
+from tessera_cli.errors import UsageError
+from tessera_cli.grid import TileRequest
+from tessera_cli.imagery import OFFICIAL, Reader, read_dpixels, sentinel1, sentinel2
+from tessera_cli.imagery.file import File, Header, numbers_of
+from tessera_cli.imagery.files import Files
+from tessera_cli.imagery.needed import parts
+from tessera_cli.imagery.tiff import find_blocks
+from tessera_cli.net import Client
+from tessera_cli.simulate import simulate
+from tessera_cli.window import Window
+
+CLOUD = 0.6
+"""Mean share of cloud of the catalogue that is made if none is given."""
+
+Frames = Mapping[str, Mapping[Any, np.ndarray]]
+"""Sensor -> date -> values (H, W, bands) of a tile; 0 where there is none."""
+
+
+def measure(catalog: Path | None = None, *, rounds: int = 5, baseline: bool = False) -> dict[str, Any]:
+    """Seconds from the files of a catalogue of `tessera simulate` to the d-pixels of its AOI; None: it is made first.
+
+    With `baseline`, our assembly takes turns with the plain one, in this process: per tile one `odc.stac.load` of SCL
+    and the ten bands of every Sentinel-2 scene and one of VV and VH of every radar scene onto the tile's grid, without
+    `pool=`, and then masks, mosaics, offset and decibels by numpy, by the same rules. Search and parsing of items are
+    outside the clock for both. Both must give the same dates, the same masks and the same numbers in every pixel of the
+    AOI; `agreement` counts the values that were compared and those that differ.
+
+    Returns what JSON can hold; seconds are medians. Raises UsageError if there is no such catalogue or no odc-stac.
+    """
+    load = _odc_load() if baseline else None
+    with _folder(catalog) as folder:
+        jobs = _jobs(folder, parse=load is not None)
+        clocked: dict[str, list[float]] = {"ours": [], "eager": []}
+        agreement = None
+        for number in range(rounds):
+            turns: list[tuple[str, Callable[[], Any]]] = [("ours", lambda: _read(jobs, Reader(Client())))]
+            if load is not None:
+                turns.append(("eager", lambda: [_eagerly(job, load) for job in jobs]))
+            made: dict[str, Any] = {}
+            for name, work in turns if number % 2 == 0 else turns[::-1]:
+                started = time.perf_counter()
+                made[name] = work()
+                clocked[name].append(time.perf_counter() - started)
+            if load is not None and agreement is None:
+                agreement = _agreement(jobs, made["ours"], made["eager"])
+        traced = _traced(jobs)
+    ours, eager = clocked["ours"], clocked["eager"]
+    seconds, pixels = statistics.median(ours), sum(int(job.request.pixels.sum()) for job in jobs)
+    return {
+        "tiles": len(jobs),
+        "pixels": pixels,
+        "scenes": sum(len(job.scenes) for job in jobs),
+        "seconds": round(seconds, 4),
+        "pixels_per_second": round(pixels / seconds, 1),
+        "read_us": round(1e6 * seconds / traced["reads"], 1),
+        **traced,
+        "eager_seconds": round(statistics.median(eager), 4) if eager else None,
+        "speedup_over_eager": round(statistics.median(eager) / seconds, 2) if eager else None,
+        "agreement": agreement,
+        "rounds": [
+            {"seconds": round(one, 4), **({"eager_seconds": round(eager[i], 4)} if eager else {})}
+            for i, one in enumerate(ours)
+        ],
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One tile in one window."""
+
+    request: TileRequest
+    scenes: Scenes
+    window: Window
+    items: Mapping[str, Any]
+    """Scene id -> pystac.Item, for `odc.stac.load`; empty if it takes no part."""
+
+
+@contextmanager
+def _folder(catalog: Path | None) -> Iterator[Path]:
+    if catalog is not None:
+        missing = [name for name in ("items.json", "aoi.geojson") if not (catalog / name).is_file()]
+        if missing:
+            raise UsageError(f"{catalog} has no {' and no '.join(missing)}. Name a folder that tessera simulate wrote.")
+        yield catalog
+        return
+    with tempfile.TemporaryDirectory(prefix="tessera-") as scratch:
+        simulate(Path(scratch) / "catalog", cloud=CLOUD)
+        yield Path(scratch) / "catalog"
+
+
+def _jobs(folder: Path, *, parse: bool) -> list[_Job]:
+    items = json.loads((folder / "items.json").read_text())["features"]
+    for item in items:
+        for asset in item["assets"].values():
+            asset["href"] = str((folder / asset["href"]).resolve())
+    window = Window.of_year(int(min(item["properties"]["datetime"] for item in items)[:4]))
+    scenes = Scenes.from_items(items, MPC)
+    requests = tile_requests(Aoi.from_file(folder / "aoi.geojson"))
+    parsed: dict[str, Any] = {}
+    if parse:
+        import pystac
+
+        parsed = {scene.id: pystac.Item.from_dict(dict(scene.item)) for scene in scenes.scenes}
+    return [_Job(request, scenes.on(request.tile, window), window, parsed) for request in requests]
+
+
+def _read(jobs: Sequence[_Job], reader: Reader) -> list[DPixels]:
+    return [read_dpixels(job.scenes, job.request, job.window, reader) for job in jobs]
+
+
+# --- the plain way ----------------------------------------------------------------------------------------------------
+
+
+def _odc_load() -> Callable[..., Any]:
+    try:
+        import odc.stac
+    except ImportError:
+        raise UsageError("--baseline eager needs odc-stac, which is not installed. Run pip install odc-stac.") from None
+    load: Callable[..., Any] = odc.stac.load
+    return load
+
+
+def _eagerly(job: _Job, load: Callable[..., Any]) -> Frames:
+    """All bands of all scenes, and then only what is clear."""
+    source, wanted = MPC, job.request.pixels
+    optical = job.scenes.of(Sensor.S2)
+    loaded = _loaded(
+        load, job, optical, [source.scl_asset, *source.s2_band_assets], dtype="uint16",
+        resampling={"*": "bilinear", source.scl_asset: "nearest"},
+    )  # fmt: skip
+    bands = np.stack([loaded[asset] for asset in source.s2_band_assets], axis=-1)
+    clear = sentinel2.clear(loaded[source.scl_asset]) & wanted
+    frames: dict[str, dict[Any, np.ndarray]] = {sensor: {} for sensor in SENSORS}
+    number = 0
+    for date, group in by_date(optical):
+        frame, free = np.zeros(bands.shape[1:], bands.dtype), np.ones(wanted.shape, bool)
+        for scene in group:
+            won = clear[number] & free
+            frame[won] = OFFICIAL.correct(bands[number], scene, source.scl_asset, source)[won]
+            free &= ~won
+            number += 1
+        if not free.all():
+            frames["s2"][date] = np.concatenate([frame, ~free[..., None]], axis=-1)
+    for sensor, kind in (("s1_asc", Sensor.S1_ASC), ("s1_desc", Sensor.S1_DESC)):
+        radar = job.scenes.of(kind)
+        if not radar:
+            continue
+        assets = (source.s1_assets["VV"], source.s1_assets["VH"])
+        loaded = _loaded(load, job, radar, assets, dtype="float32", resampling=source.s1_resampling)
+        power = np.stack([loaded[asset] for asset in assets], axis=-1)
+        number = 0
+        for date, group in by_date(radar):
+            merged = np.zeros(power.shape[1:], np.int16)
+            for _ in group:
+                scaled = sentinel1.scale(power[number], source.s1_arithmetic)
+                merged = np.where(merged == 0, scaled, merged)
+                number += 1
+            merged[~wanted] = 0
+            if merged.any():
+                frames[sensor][date] = merged
+    return frames
+
+
+def _loaded(
+    load: Callable[..., Any], job: _Job, scenes: Sequence[Scene], assets: Sequence[str], **options: Any
+) -> dict[str, np.ndarray]:
+    """Asset -> (scenes, H, W), in the order of the scenes."""
+    from odc.geo.geobox import GeoBox
+
+    tile = job.request.tile
+    found = load(
+        [job.items[scene.id] for scene in scenes], bands=list(assets),
+        geobox=GeoBox(tile.shape, tile.transform, tile.crs), groupby=lambda item, parsed, index: index, **options,
+    )  # fmt: skip
+    return {asset: found[asset].values for asset in assets}
+
+
+def _agreement(jobs: Sequence[_Job], ours: Sequence[DPixels], eager: Sequence[Frames]) -> dict[str, int]:
+    compared = different = 0
+    for job, dpixels, frames in zip(jobs, ours, eager, strict=True):
+        wanted = job.request.pixels
+        for sensor in SENSORS:
+            values, dates = getattr(dpixels, sensor), dpixels.dates[sensor].tolist()
+            if sensor == "s2":
+                values = np.concatenate([values, dpixels.s2_mask[..., None]], axis=-1, dtype=np.uint16)
+            nothing = np.zeros(values.shape[1:], values.dtype)
+            for date in {*dates, *frames[sensor]}:
+                mine = values[dates.index(date)] if date in dates else nothing
+                theirs = frames[sensor].get(date, nothing)
+                compared += int(wanted.sum()) * values.shape[-1]
+                different += int((mine[wanted] != theirs[wanted]).sum())
+    return {"values": compared, "different": different}
+
+
+# --- where the time goes ----------------------------------------------------------------------------------------------
+
+
+def _traced(jobs: Sequence[_Job]) -> dict[str, Any]:
+    """One more round with one file at a time: processor time per read by stage, and what decompressing alone takes.
+
+    `headers`: finding out what the file is; `pixels`: reading and decoding its blocks (by GDAL if they are unusual);
+    `rest`: the tile's grid, masks, mosaics, all that is done by numpy.
+    """
+    files = _TimedFiles(Client())
+    reader = Reader(files.client, threads=1, files=files)
+    started = time.process_time()
+    _read(jobs, reader)
+    seconds = time.process_time() - started
+    reads = reader.client.tally.to_dict()["reads"]["read"]
+    spent = {**files.seconds, "rest": seconds - sum(files.seconds.values())}
+    floor, decoded = 0.0, 0
+    for path, wanted in files.log:
+        data = path.read_bytes()
+        blocks = find_blocks(lambda start, length, data=data: data[start : start + length])  # type: ignore[misc]
+        for n in numbers_of(blocks, wanted(blocks.block)) if blocks.deflated else ():
+            stream = data[int(blocks.starts[n]) : int(blocks.starts[n] + blocks.lengths[n])]
+            started = time.thread_time()
+            decoded += len(zlib.decompress(stream))
+            floor += time.thread_time() - started
+    return {
+        "reads": reads,
+        "megabytes_decoded": round(decoded / 1e6, 2),
+        "cpu_us_per_read": {stage: round(1e6 * value / reads, 1) for stage, value in spent.items()},
+        "decompressing_us_per_read": round(1e6 * floor / reads, 1),
+    }
+
+
+class _TimedFiles(Files):
+    """For one thread."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.seconds = {"headers": 0.0, "pixels": 0.0}
+        self.log: list[tuple[Path, Callable[[tuple[int, int]], list[Pixels]]]] = []
+        """Path, and block size -> the windows that were read."""
+
+    def open(self, href: str, *, anew: bool = False) -> File:
+        return _TimedFile(super().open(href, anew=anew), Path(href), self)
+
+    @contextmanager
+    def at(self, stage: str) -> Iterator[None]:
+        started = time.thread_time()
+        yield
+        self.seconds[stage] += time.thread_time() - started
+
+
+@dataclass(frozen=True)
+class _TimedFile:
+    file: File
+    path: Path
+    files: _TimedFiles
+
+    def header(self) -> Header:
+        with self.files.at("headers"):
+            return self.file.header()
+
+    def pixels(self, window: Pixels, near: np.ndarray | None = None) -> np.ndarray:
+        self.files.log.append((self.path, lambda block: [window] if near is None else list(parts(near, window, block))))
+        with self.files.at("pixels"):
+            return self.file.pixels(window, near)

@@ -1,0 +1,204 @@
+"""How fast the encoder is: from raw integers to codes, beside the machine's matrix product and the plain form."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tessera_cli.bench import machine
+from tessera_cli.bench.figures import agreement, figures, median
+from tessera_cli.bench.plain import PlainForm, check
+from tessera_cli.bench.workload import Workload, made_up, stored
+from tessera_cli.encode import encode
+from tessera_cli.errors import UsageError
+from tessera_cli.models import Model, load_model, seeded_model, spec_named
+from tessera_cli.models.spec import PackagedFile
+from tessera_cli.stages import Stages
+
+if TYPE_CHECKING:
+    from tessera_cli.models.encoder import Encoder
+
+logger = logging.getLogger(__name__)
+
+ROUND_SECONDS = 4.0
+"""What the encoder should take for a round where nobody says how many pixels."""
+STEP = 256
+"""The number of pixels is then a multiple of this."""
+FULL_BATCH = 1024
+"""And, beside the plain form, no less than its batch."""
+COMPARED = 1024
+"""Pixels whose embeddings are compared, at most."""
+
+
+def measure(
+    name: str,
+    *,
+    threads: int,
+    precision: str = "auto",
+    device: str = "auto",
+    pixels: int | None = None,
+    clouds: bool = False,
+    dpixels: Path | None = None,
+    rounds: int = 5,
+    baseline: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Encode the same pixels in every round and return medians, as plain JSON (the keys: `benchmarks/README.md`).
+
+    The model has the shape of the released one of this name and random weights of `seed`; the packaged demo has its
+    own. The pixels are made up (with `clouds`, a mix) or those of the stored tile at `dpixels`. With `baseline` the
+    plain form encodes them too. Matrix product, plain form and encoder take turns; each round begins with another.
+    """
+    spec = spec_named(name)
+    if spec.config is None:
+        raise UsageError(f"--model {name} has no network to measure. Choose another.")
+    if baseline:
+        check(spec)
+    with machine.torch_settings(threads):
+        model = _model(name, seed, device, precision)
+        if dpixels is not None:
+            work = stored(dpixels, spec.observations, pixels)
+        else:
+            work = made_up(pixels or _enough(model, clouds, threads, baseline), clouds=clouds, seed=seed)
+        memory = _memory(model, work, threads)  # before there is a second model
+        plain = PlainForm(unprepared(name, seed), spec, model.device) if baseline else None
+        agrees = _agreement(model, work, plain, seed, device, threads)
+
+        turns: list[Callable[[], dict[str, Any]]] = [functools.partial(_rates, model, threads)]
+        if plain:
+            turns.append(functools.partial(_plain, plain, work))
+        turns.append(functools.partial(_ours, model, work, threads))
+        recorded = []
+        for number in range(rounds):
+            first = number % len(turns)
+            row = {key: value for turn in turns[first:] + turns[:first] for key, value in turn().items()}
+            logger.info("round %d of %d: %.0f pixels/s", number + 1, rounds, row["pixels_per_second"])
+            recorded.append(row)
+        stages = [row["stages"] for row in recorded]
+        return {
+            **figures(spec, work, recorded),
+            "agreement": agrees,
+            "memory": memory,
+            "stages": {stage: median(stages, stage) for stage in stages[0]},
+            "workload": {"name": work.name, "pixels": work.size, "seed": seed},
+            "conditions": {
+                **machine.conditions(model.device, threads),
+                "model": name,
+                "precision": model.precision,
+                "observations": work.describe(spec.observations),
+            },
+            "rounds": recorded,
+        }
+
+
+def unprepared(name: str, seed: int) -> Encoder:
+    """The encoder that `measure` works with, as it was before it was made ready for a device and a precision."""
+    spec = spec_named(name)
+    if isinstance(spec.weights, PackagedFile):
+        from tessera_cli.models import hub
+        from tessera_cli.models.checkpoint import read
+
+        return read(hub.fetch(spec.weights)).encoder
+    from tessera_cli.models.encoder import seeded
+
+    assert spec.config is not None
+    return seeded(spec.config, seed)
+
+
+def _model(name: str, seed: int, device: str, precision: str) -> Model:
+    if isinstance(spec_named(name).weights, PackagedFile):
+        return load_model(name, device=device, precision=precision)
+    return seeded_model(name, seed, device=device, precision=precision)
+
+
+def _ours(model: Model, work: Workload, threads: int) -> dict[str, Any]:
+    """One round of the encoder: codes and scales as they are stored."""
+    stages, spec = Stages(), model.spec
+    started = time.perf_counter()
+    encode(
+        work.dpixels, model, work.pixels,
+        dims=spec.default_dims, quantiser=spec.quantiser, threads=threads, stages=stages,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    return {"pixels_per_second": work.size / seconds, "stages": stages.seconds}
+
+
+def _plain(plain: PlainForm, work: Workload) -> dict[str, Any]:
+    """One round of the plain form."""
+    started = time.perf_counter()
+    plain.encode(work.dpixels, work.pixels)
+    return {"plain_pixels_per_second": work.size / (time.perf_counter() - started)}
+
+
+def _rates(model: Model, threads: int) -> dict[str, Any]:
+    """One round of matrix products: in the model's arithmetic, and those that help to judge it."""
+    rates = {"matmul_gflops": machine.matmul_gflops(model.precision, model.device, threads)}
+    if model.precision != "fp32":
+        rates["matmul_gflops_fp32"] = machine.matmul_gflops("fp32", model.device, threads)
+    if model.device == "cuda":
+        large = machine.matmul_gflops(model.precision, model.device, threads, size=machine.LARGE_MATMUL)
+        rates["matmul_gflops_large"] = large
+    return rates
+
+
+def _enough(model: Model, clouds: bool, threads: int, baseline: bool) -> int:
+    """So many pixels as the encoder needs about ROUND_SECONDS for."""
+    count, rate, seconds = 16, 0.0, 0.0
+    while seconds < ROUND_SECONDS / 8:
+        count *= 2
+        rate = _ours(model, made_up(count, clouds=clouds), threads)["pixels_per_second"]
+        seconds = count / rate
+    return max(FULL_BATCH if baseline else STEP, round(rate * ROUND_SECONDS / STEP) * STEP)
+
+
+def _memory(model: Model, work: Workload, threads: int) -> dict[str, float | None]:
+    """Peaks of encoding the pixels once, in MB of 10^6 bytes, and what the memory plan expects on the device.
+
+    The resident set holds Python, torch, the weights and the d-pixels beside.
+    """
+    from tessera_cli.models.engine import engine_for
+
+    assert model.encoder
+    lengths = work.lengths(model.spec.observations)
+    with engine_for(model.encoder, threads) as engine:
+        planned = engine.peak_bytes(work.size, float(work.counts.sum(axis=1).mean()), int(lengths.max())) / 1e6
+    if model.device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / 1e6
+        _ours(model, work, threads)
+        cuda = torch.cuda.max_memory_allocated() / 1e6
+        return {"peak_rss_mb": machine.peak_rss_mb(), "cuda_peak_mb": cuda, "predicted_mb": before + planned}
+    before = machine.rss_mb()
+    _ours(model, work, threads)
+    return {"peak_rss_mb": machine.peak_rss_mb(), "cuda_peak_mb": None, "predicted_mb": before + planned}
+
+
+def _agreement(
+    model: Model, work: Workload, plain: PlainForm | None, seed: int, device: str, threads: int
+) -> dict[str, Any] | None:
+    """Embeddings before they become codes against those of the plain form; without it, against our own in float32."""
+    few = _first(work.pixels, COMPARED)
+    if plain:
+        against, wanted = "plain", plain.encode(work.dpixels, few)
+    elif model.precision != "fp32":
+        exact = _model(model.name, seed, device, "fp32")
+        against, wanted = "fp32", encode(work.dpixels, exact, few, threads=threads).values
+    else:
+        return None
+    values = encode(work.dpixels, model, few, threads=threads).values
+    return {"against": against, "pixels": len(values), **agreement(values, wanted)}
+
+
+def _first(pixels: np.ndarray, most: int) -> np.ndarray:
+    """The first of the pixels, in row-major order."""
+    few = np.zeros(pixels.size, bool)
+    few[np.flatnonzero(pixels)[:most]] = True
+    return few.reshape(pixels.shape)

@@ -1,0 +1,197 @@
+"""`tessera bench`: how fast this machine is. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tessera_cli.cli import options as o
+from tessera_cli.cli.help import GroupedCommand
+from tessera_cli.cli.terminal import Terminal
+
+USAGE = 2
+SCHEMA = 1
+
+BenchModelOption = Annotated[str, o.option(
+    "--model", o.MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME"
+)]  # fmt: skip
+BenchCatalogOption = Annotated[Path | None, o.option(
+    "--catalog", o.SOURCE, "What `tessera simulate` wrote.  [default: simulated anew, in a temporary folder]",
+    metavar="DIR", env=False,
+)]  # fmt: skip
+OneStoreOption = Annotated[Path | None, o.option(
+    "--dpixels", o.SOURCE, "Encode one stored tile instead of made-up pixels.", metavar="PATH", env=False
+)]  # fmt: skip
+PixelsOption = Annotated[int | None, o.option(
+    "--pixels", o.SOURCE, "Pixels per round.  [default: those of some seconds; of a stored tile, all]", metavar="N",
+    min=1, env=False,
+)]  # fmt: skip
+CloudsOption = Annotated[bool, o.switch("--clouds", o.SOURCE, "15 to 75 % of 60 frames are clear, in place of all.")]
+RandomSeedOption = Annotated[int, o.option("--seed", o.MODEL, "Of weights and pixels.", metavar="N", min=0, env=False)]
+PlainOption = Annotated[Literal["plain"] | None, o.option(
+    "--baseline", o.RUN, "Beside the same model as a plain nn.TransformerEncoder.", env=False, show_default=False
+)]  # fmt: skip
+EagerOption = Annotated[Literal["eager"] | None, o.option(
+    "--baseline", o.RUN, "Beside one eager odc.stac.load of everything (needs odc-stac).", env=False, show_default=False
+)]  # fmt: skip
+RoundsOption = Annotated[int, o.option("--rounds", o.RUN, "Of which medians are taken.", metavar="N", min=1, env=False)]
+
+bench = typer.Typer(name="bench", add_completion=False, rich_markup_mode=None)
+
+
+@bench.callback(invoke_without_command=True)
+def group(context: typer.Context) -> None:
+    """Measure the speed of this machine (for developers).
+
+    A table goes to standard error, with --json one object to standard output. Nothing is downloaded.
+
+    Examples:
+
+      tessera bench encode --baseline plain
+
+      tessera bench assemble --baseline eager
+
+      tessera bench end-to-end --json > result.json
+    """
+    if context.invoked_subcommand is None:
+        sys.stderr.write(context.get_help() + "\n")
+        raise typer.Exit(USAGE)
+
+
+@bench.command("encode", cls=GroupedCommand)
+def bench_encode(
+    dpixels: OneStoreOption = None,
+    pixels: PixelsOption = None,
+    clouds: CloudsOption = False,
+    model: BenchModelOption = "v2-medium",
+    precision: o.PrecisionOption = "auto",
+    seed: RandomSeedOption = 0,
+    baseline: PlainOption = None,
+    rounds: RoundsOption = 5,
+    device: o.DeviceOption = "auto",
+    threads: o.ThreadsOption = None,
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """Measure the encoder, from raw integers to codes.
+
+    Made-up pixels have 60 clear Sentinel-2 and 30 + 30 radar observations. The matrix product of 1024 x 1024 and, with
+    --baseline plain, the plain form of the model take turns with it.
+
+    Examples:
+
+      tessera bench encode --model v2-large --device cuda
+
+      tessera bench encode --clouds --baseline plain
+
+      tessera bench encode --precision int8 --dpixels field_2023_dpixels/utm31n_c0112_r1098_2023.zarr --json
+    """
+    terminal = Terminal(verbose - quiet, as_json)
+    if dpixels is not None and clouds:
+        raise typer.BadParameter("--clouds makes pixels up, and --dpixels brings them. Leave one of the two out.")
+    from tessera_cli import config
+    from tessera_cli.bench.encode import measure
+
+    found = measure(
+        model, threads=threads or config.threads(), precision=precision, device=device, pixels=pixels, clouds=clouds,
+        dpixels=dpixels, rounds=rounds, baseline=baseline is not None, seed=seed,
+    )  # fmt: skip
+    _tell(terminal, "encode", found)
+
+
+@bench.command("assemble", cls=GroupedCommand)
+def bench_assemble(
+    catalog: BenchCatalogOption = None,
+    baseline: EagerOption = None,
+    rounds: RoundsOption = 5,
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """Measure how local files become d-pixels.
+
+    Simulated scenes of a year, 60 % clouds, are read and put together; with --baseline eager, also by one
+    odc.stac.load of every band of every scene, masked afterwards.
+
+    Examples:
+
+      tessera bench assemble
+
+      tessera bench assemble --baseline eager --json
+
+      tessera simulate big --size 1024 --cloud 0.7 && tessera bench assemble --catalog big
+    """
+    terminal = Terminal(verbose - quiet, as_json)
+    from tessera_cli import config
+    from tessera_cli.bench import machine
+    from tessera_cli.bench.assemble import measure
+
+    found = measure(catalog, rounds=rounds, baseline=baseline is not None)
+    _tell(terminal, "assemble", {**found, "conditions": machine.conditions("cpu", config.threads())})
+
+
+@bench.command("end-to-end", cls=GroupedCommand)
+def bench_end_to_end(
+    catalog: BenchCatalogOption = None,
+    model: BenchModelOption = "demo",
+    threads: o.ThreadsOption = None,
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """Measure a whole run: simulated files in, rasters out.
+
+    The same as `tessera embed` on a simulated catalogue, written to a temporary folder, timed stage by stage.
+
+    Examples:
+
+      tessera bench end-to-end
+
+      tessera bench end-to-end --threads 1 --json
+
+      tessera simulate big --size 1024 && tessera bench end-to-end --catalog big
+    """
+    terminal = Terminal(verbose - quiet, as_json)
+    from tessera_cli import config
+    from tessera_cli.bench import machine
+    from tessera_cli.bench.end_to_end import measure
+
+    cores = threads or config.threads()
+    found = measure(catalog, model=model, threads=cores)
+    _tell(terminal, "end-to-end", {**found, "conditions": {**machine.conditions("cpu", cores), "model": model}})
+
+
+def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
+    """The table on stderr; with --json, also one object on stdout."""
+    if terminal.verbosity >= 0:
+        table = [*rows(found)]
+        width = max(len(name) for name, _ in table)
+        for name, value in table:
+            terminal.console.print(f"{name:{width}s}  {value}", markup=False)
+    if terminal.as_json:
+        terminal.result_json({"type": "bench", "schema": SCHEMA, "what": what, **found})
+
+
+def rows(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values in the order of the result, nested ones as `memory.peak_rss_mb`; neither nulls nor rounds."""
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            yield from rows(value, f"{prefix}{name}.")
+        elif value is not None and name != "rounds":
+            yield prefix + name, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:,}" if type(value) is int else str(value)
