@@ -141,7 +141,7 @@ def _gathered(
     if len(streams) == 1:
         return streams[0].frames[frames, pixels], doy, np.zeros(len(frames), np.uint8), mean, std
     values = np.empty((len(frames), streams[0].frames.shape[-1]), streams[0].frames.dtype)
-    number = (np.searchsorted(firsts, frames, side="right") - 1).astype(np.uint8)
+    number = np.repeat(np.arange(len(streams), dtype=np.uint8), np.diff(firsts))[frames]
     for i, stream in enumerate(streams):
         here = np.flatnonzero(number == i)
         values[here] = stream.frames[frames[here] - firsts[i], pixels[here]]
