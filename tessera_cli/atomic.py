@@ -22,7 +22,7 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` to `path` through `<name>.<random>.part` in the same folder; mode bits are 0666 less the umask.
 
     The random part keeps two runs on one folder from writing into each other's file.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from tessera_cli.dpixel import DPixels
 from tessera_cli.errors import TesseraError
 from tessera_cli.inputs import Inputs
-from tessera_cli.loop import run_tiles
+from tessera_cli.loop import Job, run_tiles
 from tessera_cli.outputs.dpixels import DPixelFolder, StoreRecord
-from tessera_cli.results import Progress, Silent, Status, Summary, TileResult
+from tessera_cli.results import Progress, Silent, Status, Summary, TileResult, stages_text
+from tessera_cli.stages import Stages
 from tessera_cli.task import Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,34 +60,43 @@ class FetchSummary(Summary):
 
 
 @dataclass(frozen=True)
-class _Fetch:
-    """What the tiles of a fetch share."""
+class _Fetch(Job[StoreRecord, tuple[DPixels, float], FetchedTile | None]):
+    """Tiles: read, stored. Storing is the work: no stage after that may hold d-pixels."""
 
     inputs: Inputs
     folder: DPixelFolder
-    progress: Progress
+    stages: Stages = field(default_factory=Stages)
+
+    def kept(self, task: Task, record: StoreRecord) -> TileResult:
+        return self._result(task, "present", record, 0.0)
+
+    def failed(self, task: Task, error: TesseraError) -> TileResult:
+        return FetchedTile(task, "failed", error=error)
 
     def read(self, task: Task) -> tuple[DPixels, float]:
         """The d-pixels of a tile, for the pixels asked for now and those that earlier runs asked for; seconds."""
         started = time.monotonic()
-        before = self.folder.asked_before(task.name)
-        dpixels = self.inputs.read(task, task.pixels if before is None else task.pixels | before)
+        with self.stages.at("read"):
+            before = self.folder.asked_before(task.name)
+            dpixels = self.inputs.read(task, task.pixels if before is None else task.pixels | before)
         return dpixels, time.monotonic() - started
 
-    def finish(self, task: Task, read: tuple[DPixels, float]) -> TileResult:
+    def work(self, task: Task, read: tuple[DPixels, float], advance: Callable[[int], None]) -> FetchedTile | None:
+        """Store a tile."""
         started = time.monotonic()
         dpixels, seconds = read
-        before = self.folder.asked_before(task.name)
-        if before is not None and (before & ~dpixels.requested).any():  # by another run, since it was read
-            return self.finish(task, self.read(task))
-        record = self.folder.write(dpixels)
-        self.progress.advance(int(task.pixels.sum()))
-        return self.result(task, "done", record, seconds + time.monotonic() - started)
+        with self.stages.at("write"):
+            before = self.folder.asked_before(task.name)
+            if before is not None and (before & ~dpixels.requested).any():  # by another run, since it was read
+                return None
+            record = self.folder.write(dpixels)
+        advance(int(task.pixels.sum()))
+        return self._result(task, "done", record, seconds + time.monotonic() - started)
 
-    def kept(self, task: Task, record: StoreRecord) -> TileResult:
-        return self.result(task, "present", record, 0.0)
+    def finish(self, task: Task, made: FetchedTile | None) -> TileResult | None:
+        return made
 
-    def result(self, task: Task, status: Status, record: StoreRecord, seconds: float) -> FetchedTile:
+    def _result(self, task: Task, status: Status, record: StoreRecord, seconds: float) -> FetchedTile:
         path, size = self.folder.path / record.store, sum(file.size for file in record.assets)
         return FetchedTile(
             task, status, path, record.pixels, seconds=seconds, holes=len(record.holes), bytes=size
@@ -98,9 +112,9 @@ def fetch(
     `FetchSummary.error` tells.
     """
     started = time.monotonic()
-    job = _Fetch(inputs, folder, progress or Silent())
-    results = run_tiles(
-        inputs, folder, kept=job.kept, read=job.read, finish=job.finish, progress=job.progress,
-        allow_missing=allow_missing, kind=FetchedTile,
-    )  # fmt: skip
-    return FetchSummary(folder.path, results, (), time.monotonic() - started, inputs.network())
+    job = _Fetch(inputs, folder)
+    results = run_tiles(inputs, folder, job, progress=progress or Silent(), allow_missing=allow_missing)
+    seconds = time.monotonic() - started
+    summary = FetchSummary(folder.path, results, (), seconds, inputs.network(), job.stages.seconds)
+    log.debug("%s", stages_text(summary))
+    return summary

@@ -56,6 +56,8 @@ class Summary:
     seconds: float
     network: Mapping[str, Any] = field(default_factory=dict)
     """What was asked of servers, and what came of every planned read."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Stage -> seconds it was at work, side by side with others; `start` ended when the first tile was read."""
 
     def count(self, status: Status) -> int:
         return sum(r.status == status for r in self.results)
@@ -67,6 +69,12 @@ class Summary:
     @property
     def tokens(self) -> int:
         return sum(r.tokens for r in self.results)
+
+    @property
+    def encode_share(self) -> float | None:
+        """Of the time after the first tile was read, how much the encoder was at work; None if it never was."""
+        after = self.seconds - self.stages.get("start", 0.0)
+        return self.stages["encode"] / after if "encode" in self.stages and after > 0 else None
 
     def failure(self) -> TesseraError | None:
         """The error that failed tiles make; None if every tile is present."""
@@ -101,6 +109,7 @@ class Summary:
             "pixels": self.pixels,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
+            "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
             "network": dict(self.network),
             "mosaics": [str(path) for path in self.mosaics],
             "exit_code": error.exit_code if error else 0,
@@ -108,7 +117,7 @@ class Summary:
 
 
 class Progress(Protocol):
-    """Told what happens: draws bars or writes lines."""
+    """Told what happens: draws bars or writes lines. Called by more than one thread, one at a time."""
 
     def begin(self, tiles: int, pixels: int) -> None: ...
     def advance(self, pixels: int) -> None: ...
@@ -133,3 +142,11 @@ def network_text(network: Mapping[str, Any]) -> str:
     )
     again = ", ".join(f"{cause} {count:,}" for cause, count in network["retries"].items())
     return f"files of scenes: {ended}; {asked}{f'; asked again: {again}' if again else ''}"
+
+
+def stages_text(summary: Summary) -> str:
+    """How long each stage was at work, in one line for people."""
+    share = summary.encode_share
+    notes = {} if share is None else {"encode": f" ({share:.0%} of the time after the first tile was read)"}
+    stages = {stage: seconds for stage, seconds in summary.stages.items() if stage != "start"}
+    return ", ".join(f"{stage} {seconds:.1f} s{notes.get(stage, '')}" for stage, seconds in stages.items())

@@ -1,9 +1,11 @@
-"""The run: reads ahead, encodes, writes, one tile after the other; what is done is not done again."""
+"""The run: d-pixels are read, encoded and written, each stage on a tile of its own; what is done is not done again."""
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from tessera_cli import __version__
 from tessera_cli.coverage import Coverage, gap_warnings
 from tessera_cli.dpixel import DPixels
 from tessera_cli.encode import encode
+from tessera_cli.errors import TesseraError
 from tessera_cli.grid import Tile
 from tessera_cli.inputs import Inputs
-from tessera_cli.loop import run_tiles
+from tessera_cli.loop import Job, run_tiles
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.encoded import EncodedTile
@@ -23,88 +26,110 @@ from tessera_cli.outputs.formats import Compress
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.mosaic import write_mosaics
 from tessera_cli.outputs.tags import model_tags
-from tessera_cli.quantize import check_finite, quantize
-from tessera_cli.results import Progress, Silent, Summary, TileResult
+from tessera_cli.results import Progress, Silent, Summary, TileResult, stages_text
 from tessera_cli.settings import Settings
+from tessera_cli.stages import Stages
 from tessera_cli.task import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What became of a tile's d-pixels, without them."""
+
+    record: TileRecord
+    """Of the tile, but for its files."""
+    tile: EncodedTile | None
+    """None: no pixel can be embedded."""
+    tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the tiles of a run share."""
+class Run(Job[TileRecord, DPixels, Encoded]):
+    """Tiles: read, encoded, written."""
 
     inputs: Inputs
     settings: Settings
     folder: OutputFolder
-    progress: Progress
     threads: int = 1
     compress: Compress = "zstd"
+    stages: Stages = field(default_factory=Stages)
+
+    def kept(self, task: Task, record: TileRecord) -> TileResult:
+        path = self.folder.path / record.assets[0].name if record.status == "done" else None
+        return TileResult(task, "present", path, record.pixels)
+
+    def failed(self, task: Task, error: TesseraError) -> TileResult:
+        return TileResult(task, "failed", error=error)
 
     def read(self, task: Task) -> DPixels:
         """The d-pixels of a tile, for the pixels asked for now and those that an earlier run asked for."""
-        before = self._before(task)
-        dpixels = self.inputs.read(task, task.pixels if before is None else task.pixels | before)
-        return dpixels if self.settings.model.spec.use_ascending else dpixels.without_ascending()
+        with self.stages.at("read"):
+            before = self._before(task)
+            dpixels = self.inputs.read(task, task.pixels if before is None else task.pixels | before)
+            return dpixels if self.settings.model.spec.use_ascending else dpixels.without_ascending()
+
+    def work(self, task: Task, read: DPixels, advance: Callable[[int], None]) -> Encoded:
+        """Encode a tile."""
+        started = time.monotonic()
+        settings, model = self.settings, self.settings.model
+        with self.stages.at("encode"):
+            pixels = read.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
+            pixels &= model.spec.observations.encodes(read)
+            record = self._record(read, pixels)
+            if not pixels.any():
+                return Encoded(record, None, 0, time.monotonic() - started)
+            quantiser = model.spec.quantiser if settings.dtype == "int8" else None
+            assert quantiser is not None or settings.dtype == "float32"  # `Settings.checked` has seen to it
+            embeddings = encode(
+                read, model, pixels, dims=settings.dims, quantiser=quantiser, seed=settings.seed,
+                threads=self.threads, progress=advance,
+            )  # fmt: skip
+            tile = EncodedTile(
+                tile=read.tile, window=read.window, pixels=pixels, values=embeddings.values, scales=embeddings.scales,
+                counts=read.counts, requested=read.requested, tags=model_tags(settings),
+            )  # fmt: skip
+            return Encoded(record, tile, embeddings.tokens, time.monotonic() - started)
+
+    def finish(self, task: Task, made: Encoded) -> TileResult | None:
+        """Write a tile. Its record, written last, makes it done."""
+        started = time.monotonic()
+        with self.stages.at("write"):
+            if self._outdated(task, made.record.requested):
+                return None
+            self.folder.set_aside(task.name)
+            path: Path | None = None
+            assets: tuple[Asset, ...] = ()
+            if made.tile is None:
+                formats.remove(self.folder.path, task.name)  # of an earlier run
+            else:
+                assets = formats.write(self.settings.format, self.folder.path, made.tile, compress=self.compress)
+                path = self.folder.path / assets[0].name
+            self.folder.finish(replace(made.record, assets=assets))
+        seconds = made.seconds + time.monotonic() - started
+        return TileResult(task, made.record.status, path, made.record.pixels, made.tokens, seconds)
 
     def _before(self, task: Task) -> np.ndarray | None:
         """What earlier runs asked for in the tile; None if nothing, or if an official folder had another size then."""
         before = self.folder.asked_before(task.name)
         return before if before is not None and before.shape == task.tile.shape else None
 
-    def kept(self, task: Task, record: TileRecord) -> TileResult:
-        """A tile that an earlier run did."""
-        path = self.folder.path / record.assets[0].name if record.status == "done" else None
-        return TileResult(task, "present", path, record.pixels)
-
-    def run_tile(self, task: Task, dpixels: DPixels) -> TileResult:
-        """Encode and write one tile. Its record, written last, makes it done."""
-        started = time.monotonic()
-        settings, model = self.settings, self.settings.model
-        pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
-        pixels &= model.spec.observations.encodes(dpixels)
-        if not pixels.any():
-            self.folder.set_aside(task.name)
-            formats.remove(self.folder.path, task.name)  # of an earlier run
-            self.folder.finish(self._record(dpixels, pixels, ()))
-            return TileResult(task, "empty", seconds=time.monotonic() - started)
-        embeddings = encode(
-            dpixels, model, pixels, seed=settings.seed, threads=self.threads, progress=self.progress.advance
-        )
-        encoded = self._encoded(dpixels, pixels, embeddings.values[:, : settings.dims])
-        if self._outdated(task, dpixels):
-            return self.run_tile(task, self.read(task))
-        self.folder.set_aside(task.name)
-        assets = formats.write(settings.format, self.folder.path, encoded, compress=self.compress)
-        self.folder.finish(self._record(dpixels, pixels, assets))
-        path = self.folder.path / assets[0].name
-        return TileResult(task, "done", path, int(pixels.sum()), embeddings.tokens, time.monotonic() - started)
-
-    def _encoded(self, dpixels: DPixels, pixels: np.ndarray, values: np.ndarray) -> EncodedTile:
-        scales = None
-        if self.settings.dtype == "float32":
-            check_finite(values)
-        else:
-            assert self.settings.model.spec.quantiser is not None
-            values, scales = quantize(values, self.settings.model.spec.quantiser)
-        return EncodedTile(
-            tile=dpixels.tile, window=dpixels.window, pixels=pixels, values=values, scales=scales,
-            counts=dpixels.counts, requested=dpixels.requested, tags=model_tags(self.settings),
-        )  # fmt: skip
-
-    def _outdated(self, task: Task, dpixels: DPixels) -> bool:
+    def _outdated(self, task: Task, requested: np.ndarray) -> bool:
         """Whether another run on the folder has finished the tile for other pixels since it was read."""
         before = self._before(task)
-        return before is not None and bool((before & ~dpixels.requested).any())
+        return before is not None and bool((before & ~requested).any())
 
-    def _record(self, dpixels: DPixels, pixels: np.ndarray, assets: tuple[Asset, ...]) -> TileRecord:
+    def _record(self, dpixels: DPixels, pixels: np.ndarray) -> TileRecord:
         window, settings = dpixels.window, self.settings
         return TileRecord(
-            tile=dpixels.tile, window=window, status="done" if assets else "empty",
+            tile=dpixels.tile, window=window, status="done" if pixels.any() else "empty",
             identity=settings.identity(), note=settings.note, device=settings.model.device, software=__version__,
             pixels=int(pixels.sum()), requested=dpixels.requested,
             counts=dpixels.counts if settings.format == "npy" else None,
             observations={sensor: Coverage.of(dates, window) for sensor, dates in dpixels.dates.items()},
-            scenes=dpixels.scenes, holes=dpixels.holes, warnings=gap_warnings(dpixels), assets=assets,
+            scenes=dpixels.scenes, holes=dpixels.holes, warnings=gap_warnings(dpixels),
             input_digest=dpixels.input_digest,
         )  # fmt: skip
 
@@ -125,16 +150,17 @@ def embed(
     does a source of which nothing can be read for two tiles in a row.
     """
     started = time.monotonic()
-    run = Run(inputs, settings, folder, progress or Silent(), threads, compress)
-    results = run_tiles(
-        inputs, folder, kept=run.kept, read=run.read, finish=run.run_tile, progress=run.progress,
-        allow_missing=allow_missing,
-    )  # fmt: skip
+    run = Run(inputs, settings, folder, threads, compress)
+    results = run_tiles(inputs, folder, run, progress=progress or Silent(), allow_missing=allow_missing)
     mosaics: tuple[Path, ...] = ()
     if settings.format == "geotiff":
         done = {r.task.name for r in results if r.path and isinstance(r.task.tile, Tile)}
         windows = sorted({task.window for task in inputs.tasks if task.window is not None})
-        mosaics = write_mosaics(
-            folder, windows, dims=settings.dims, dtype=settings.dtype, tags=model_tags(settings), known=done
-        )
-    return Summary(folder.path, results, mosaics, time.monotonic() - started, inputs.network())
+        with run.stages.at("write"):
+            mosaics = write_mosaics(
+                folder, windows, dims=settings.dims, dtype=settings.dtype, tags=model_tags(settings), known=done
+            )
+    seconds = time.monotonic() - started
+    summary = Summary(folder.path, results, mosaics, seconds, inputs.network(), run.stages.seconds)
+    log.debug("%s", stages_text(summary))
+    return summary

@@ -50,7 +50,7 @@ def test_torch_is_imported_only_where_tensors_live(path):
     assert "torch" not in {name.split(".")[0] for name in imports(tree, top_level_only=True)}
 
 
-ORDER = ["errors", "atomic", "stages", "lonlat", "window", "grid", "aoi", "area", "dpixel", "task", "coverage",
+ORDER = ["errors", "atomic", "ahead", "stages", "lonlat", "window", "grid", "aoi", "area", "dpixel", "task", "coverage",
          "stores", "catalog", "imagery", "quantize", "sampling", "models", "encode", "outputs", "settings", "survey",
          "inputs", "results", "loop", "run", "fetch", "plan", "info", "verify", "simulate", "bench",
          "config", "cli"]  # fmt: skip

@@ -180,9 +180,9 @@ def test_signals_stop_cleanly(catalog, tmp_path, number, code):
     arguments = [*TESSERA, "embed", *catalog.options(out)]
     # only the main thread sleeps, in the middle of the run
     patch = (
-        "import signal, time, tessera_cli.run as r; f = r.Run.run_tile; "
+        "import signal, time, tessera_cli.run as r; f = r.Run.work; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); "  # background jobs inherit that it is ignored
-        "r.Run.run_tile = lambda *a: (print('BEGUN', flush=True), time.sleep(60), f(*a))[2]; "
+        "r.Run.work = lambda *a: (print('BEGUN', flush=True), time.sleep(60), f(*a))[2]; "
         "from tessera_cli.cli.app import main; main()"
     )
     command = [sys.executable, "-c", patch, *arguments[3:]]

@@ -14,7 +14,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from tessera_cli.errors import DiskFullError, TileError, UsageError
 from tessera_cli.grid import AnyTile, ForeignTile, Tile
 from tessera_cli.outputs import formats, geotiff, npy
 from tessera_cli.outputs.asset import Asset
-from tessera_cli.outputs.layers import CODES, COUNTS, SCALES, VALUES, file_name, grid_place, owners
+from tessera_cli.outputs.layers import CODES, COUNTS, SCALES, VALUES, Layer, file_name, grid_place, owners
 from tessera_cli.outputs.tags import window_tags
 from tessera_cli.window import Window
 from tests.outputs import (
@@ -168,6 +168,11 @@ def test_json_is_readable_and_lines_are_deterministic(tmp_path: Path) -> None:
 # --- rasters ----------------------------------------------------------------------------------------------------------
 
 
+def tif(layer: Layer, data: np.ndarray, tags: Mapping[str, str], compress: formats.Compress = "zstd") -> bytes:
+    with geotiff.encoded_tif(layer, data, len(data), TILE, tags, compress) as encoded:
+        return bytes(encoded)
+
+
 def tiff_fields(data: bytes) -> dict[int, tuple[int, ...]]:
     """The first directory of a classic little-endian TIFF, without GDAL; 0 is the directory's own end."""
     magic, version, start = struct.unpack_from("<2sHI", data)
@@ -188,7 +193,7 @@ def tiff_fields(data: bytes) -> dict[int, tuple[int, ...]]:
 @pytest.mark.parametrize(("compress", "number"), [("zstd", 50000), ("deflate", 8), ("none", 1)])
 def test_layout_of_the_codes(tmp_path: Path, compress: geotiff.Compress, number: int) -> None:
     made = arrays(1)
-    data = geotiff.encode_tif(CODES, made["codes"], TILE, tags(), compress)
+    data = tif(CODES, made["codes"], tags(), compress)
     fields = tiff_fields(data)
     assert fields[259] == (number,)
     assert fields[284] == (2,)  # planes: one band after the other
@@ -237,10 +242,10 @@ def test_scales_and_counts(tmp_path: Path) -> None:
 
 def test_nothing_takes_no_space() -> None:
     codes = np.full((128, 512, 512), -128, np.int8)
-    assert len(geotiff.encode_tif(CODES, codes, TILE, tags(dims=128))) < 20_000  # 33.5 MB of pixels
+    assert len(tif(CODES, codes, tags(dims=128))) < 20_000  # 33.5 MB of pixels
     for layer in (SCALES, COUNTS):
         empty = np.full((len(layer.names), 512, 512), layer.nodata, layer.dtype)
-        assert len(geotiff.encode_tif(layer, empty, TILE, tags())) < 4_000
+        assert len(tif(layer, empty, tags())) < 4_000
 
 
 def test_bytes_depend_on_the_data_alone() -> None:
@@ -248,13 +253,13 @@ def test_bytes_depend_on_the_data_alone() -> None:
     script = (
         "import hashlib, numpy as np; from tessera_cli.grid import Tile;"
         "from tessera_cli.outputs import geotiff, layers;"
-        "codes = np.random.default_rng(3).integers(-9, 9, (48, 512, 512), np.int8); codes[:, 256:] = -128;"
-        "data = geotiff.encode_tif(layers.CODES, codes, Tile(32631, 112, 1098), {'A': 'b'});"
-        "print(hashlib.sha256(data).hexdigest())"
+        "codes = np.random.default_rng(3).integers(-9, 9, (48, 512, 512), np.int8); codes[:, 256:] = -128\n"
+        "with geotiff.encoded_tif(layers.CODES, codes, 48, Tile(32631, 112, 1098), {'A': 'b'}) as data:"
+        " print(hashlib.sha256(data).hexdigest())"
     )
     codes = np.random.default_rng(3).integers(-9, 9, (48, 512, 512), np.int8)
     codes[:, 256:] = -128
-    here = hashlib.sha256(geotiff.encode_tif(CODES, codes, TILE, {"A": "b"})).hexdigest()
+    here = hashlib.sha256(tif(CODES, codes, {"A": "b"})).hexdigest()
     environment = os.environ | {"GDAL_NUM_THREADS": "ALL_CPUS", "GDAL_CACHEMAX": "1"}
     there = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == here
@@ -312,9 +317,12 @@ def test_what_does_not_belong_together_has_other_tags(
 
 def test_wrong_arrays_are_refused() -> None:
     with pytest.raises(ValueError, match="int8"):
-        geotiff.encode_tif(CODES, np.zeros((4, 512, 512), np.int16), TILE, {})
+        tif(CODES, np.zeros((4, 512, 512), np.int16), {})
+    short = geotiff.encoded_tif(CODES, np.zeros((4, 512, 512), np.int8), 5, TILE, {})
+    with pytest.raises(ValueError, match="shorter"), short:
+        pass
     with pytest.raises(ValueError, match="512"):
-        geotiff.encode_tif(SCALES, np.zeros((1, 512, 256), np.float32), TILE, {})
+        tif(SCALES, np.zeros((1, 512, 256), np.float32), {})
 
 
 # --- reading back -----------------------------------------------------------------------------------------------------
@@ -415,7 +423,7 @@ def test_rasters_that_disagree_are_not_accepted(tmp_path: Path, dtype: str) -> N
     for role, kind, array, where, value, what in cases:
         copy = array.copy()
         copy[where] = value
-        data = geotiff.encode_tif(kind, copy, TILE, {})
+        data = tif(kind, copy, {})
         good = next(tmp_path / asset.name for asset in assets if asset.role == role).read_bytes()
         with pytest.raises(TileError, match=what):
             check(tmp_path, rewritten(tmp_path, assets, role, data), identity=identity(dtype=dtype))
@@ -519,7 +527,7 @@ def test_rasters_are_those_of_the_arrays(tmp_path: Path) -> None:
     for role, layer, array in (
         ("emb", CODES, made["codes"]), ("scales", SCALES, made["scales"][None]), ("counts", COUNTS, counts),
     ):  # fmt: skip
-        data = geotiff.encode_tif(layer, array, TILE, own, "deflate")
+        data = tif(layer, array, own, "deflate")
         assert (tmp_path / f"{NAME}_{role}.tif").read_bytes() == data
 
 
@@ -626,7 +634,7 @@ def test_arrays_that_disagree_are_not_accepted(tmp_path: Path) -> None:
         assets = formats.write("npy", tmp_path, encoded(made, dtype=dtype))
         path = next(tmp_path / asset.name for asset in assets if asset.role == role)
         data = change(np.load(path))
-        assets = rewritten(tmp_path, assets, role, data if isinstance(data, bytes) else npy.encode_npy(data))
+        assets = rewritten(tmp_path, assets, role, data if isinstance(data, bytes) else saved(data))
         own = {"identity": identity(dtype=dtype, format="npy"), "counts": made["counts"]}
         with pytest.raises(TileError, match=what):
             check(tmp_path, assets, made, **own | record_changes)
@@ -658,7 +666,7 @@ def test_arrays_that_disagree_are_not_accepted(tmp_path: Path) -> None:
     refused("int8", "emb", lambda array: saved(np.asfortranarray(array)), "its order is Fortran")
     refused("int8", "emb", lambda array: saved(array, (2, 0)), r"its version is \(2, 0\)")
     refused("int8", "emb", lambda array: b"no array", "it cannot be read")
-    refused("int8", "emb", lambda array: npy.encode_npy(array)[:-1], "it cannot be read")
+    refused("int8", "emb", lambda array: saved(array)[:-1], "it cannot be read")
     refused("int8", "emb", lambda array: b"", "it cannot be read")
     refused("float32", "emb", lambda array: array, "lacks counts", counts=None)
     counts = np.where(REQUESTED, made["counts"], np.uint16(65535))

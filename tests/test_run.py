@@ -4,8 +4,8 @@ import gzip
 import hashlib
 import json
 import shutil
-import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -366,7 +366,7 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
     write = geotiff.write_bytes
 
     def corrupting(path, data):
-        write(path, data[:-1] + bytes([data[-1] ^ 1]) if path.name == f"{EAST.id}_2021_emb.tif" else data)
+        write(path, bytes(data[:-1]) + bytes([data[-1] ^ 1]) if path.name == f"{EAST.id}_2021_emb.tif" else data)
 
     def names():
         return {path.name for path in out.iterdir() if EAST.id in path.name}
@@ -390,6 +390,27 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
         assert told(tessera, out)["status"] == "done"
         assert mosaic() == (whole / "utm30n_2021.vrt").read_text()
         (out / f"{EAST.id}_2021_counts.tif").unlink()  # so that the next run does the tile again
+
+
+def test_a_full_disk_stops_the_run(catalog, tessera, tmp_path, monkeypatch):
+    from tessera_cli import atomic
+    from tessera_cli.errors import DiskFullError
+    from tessera_cli.outputs import geotiff
+
+    out = tmp_path / "out"
+
+    def write(path, data):
+        if path.name.endswith("_scales.tif"):
+            raise DiskFullError(f"{path} cannot be written: the disk is full.")
+        atomic.write_bytes(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(geotiff, "write_bytes", write)
+        code, stdout, stderr = tessera("embed", *catalog.options(out))
+    assert (code, stdout) == (4, "")
+    assert stderr.splitlines()[-1].endswith("_scales.tif cannot be written: the disk is full.")
+    assert {path.name for path in out.iterdir()} == {"run.json", "runs", "scenes.ndjson.gz"}
+    assert tessera("embed", *catalog.options(out))[0] == 0
 
 
 def test_a_tile_that_becomes_empty_loses_its_rasters(catalog, tessera, tmp_path):
@@ -540,7 +561,8 @@ def summary_of(catalog, out):
     return embed(CatalogInputs(prepare(ask, folder, Client()), Reader(Client())), settings, folder)
 
 
-def test_results_as_json(catalog, tmp_path):
+def test_results_as_json(catalog, tmp_path, caplog):
+    caplog.set_level("DEBUG", "tessera_cli.run")
     summary = summary_of(catalog, tmp_path / "out")
     tile = summary.results[0].to_dict()
     assert list(tile) == ["type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds"]
@@ -553,6 +575,7 @@ def test_results_as_json(catalog, tmp_path):
         "pixels": sum(result.pixels for result in summary.results),
         "tokens": 0,
         "seconds": round(summary.seconds, 3),
+        "stages": {stage: round(seconds, 3) for stage, seconds in summary.stages.items()},
         "network": {  # on both tiles 4 times SCL and 10 bands, 3 times VV and VH
             "reads": {"read": 2 * (4 * 11 + 3 * 2), "absent": 0, "broken": 0, "refused": 0, "unknown": 0},
             "retries": {},
@@ -562,35 +585,15 @@ def test_results_as_json(catalog, tmp_path):
         "mosaics": [str(tmp_path / "out" / "utm30n_2021.vrt")],
         "exit_code": 0,
     }
+    assert set(summary.stages) == {"start", "read", "encode", "write"}
+    assert all(0 < seconds < summary.seconds for seconds in summary.stages.values())
+    after = summary.seconds - summary.stages["start"]
+    assert summary.encode_share == summary.stages["encode"] / after
+    assert f"encode {summary.stages['encode']:.1f} s ({summary.encode_share:.0%} of the time after" in caplog.text
+    assert replace(summary, stages={}).encode_share is None
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
-
-
-def test_only_two_tiles_are_held_at_a_time():
-    from tessera_cli.loop import read_ahead
-
-    alive, most, lock = 0, 0, threading.Lock()
-
-    class Held:
-        def __init__(self):
-            nonlocal alive, most
-            with lock:
-                alive += 1
-                most = max(most, alive)
-
-        def __del__(self):
-            nonlocal alive
-            with lock:
-                alive -= 1
-
-    seen = []
-    for task, held in read_ahead(list(range(8)), lambda task: Held()):
-        assert isinstance(held.result(), Held)
-        seen.append(task)
-        del held
-    assert seen == list(range(8))
-    assert most <= 2
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -697,9 +700,12 @@ def test_a_damaged_list_is_said_and_can_be_refreshed(catalog, tessera, tmp_path,
     assert len(frozen_ids(out)) == 7
 
 
-def test_two_runs_that_share_a_tile_lose_no_pixel(catalog, tessera, tmp_path, monkeypatch):
-    """While one run encodes the tile, another one finishes it for other pixels."""
+@pytest.mark.parametrize("meanwhile", ["encoded", "about to be written"])
+def test_two_runs_that_share_a_tile_lose_no_pixel(catalog, tessera, tmp_path, monkeypatch, meanwhile):
+    """While one run has the tile in hand, another one finishes it for other pixels."""
     import tessera_cli.run as run
+
+    owner, name = (run, "encode") if meanwhile == "encoded" else (run.Run, "finish")
 
     west, north = catalog.origin
     out, once = tmp_path / "out", tmp_path / "once"
@@ -711,14 +717,14 @@ def test_two_runs_that_share_a_tile_lose_no_pixel(catalog, tessera, tmp_path, mo
         options = catalog.options(out)
         options[1] = str(aoi)
         jobs.append(options)
-    encode, codes = run.encode, []
+    stage, codes = getattr(owner, name), []
 
     def interrupted(*arguments, **options):
-        monkeypatch.setattr(run, "encode", encode)
+        monkeypatch.setattr(owner, name, stage)
         codes.append(tessera("embed", *jobs[1])[0])
-        return encode(*arguments, **options)
+        return stage(*arguments, **options)
 
-    monkeypatch.setattr(run, "encode", interrupted)
+    monkeypatch.setattr(owner, name, interrupted)
     assert tessera("embed", *jobs[0])[0] == 0
     assert codes == [0]
     union = catalog.folder / "union.geojson"

@@ -43,7 +43,8 @@ class Asset(File):
     role: Role
 
     @classmethod
-    def of(cls, role: Role, name: str, data: bytes) -> Asset:
+    def of(cls, role: Role, name: str, data: bytes | memoryview) -> Asset:
+        """`data`: the bytes of the file."""
         return cls(name, len(data), hashlib.sha256(data).hexdigest(), role)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,6 +12,9 @@ from tessera_cli.dpixel import tile_name
 from tessera_cli.grid import AnyTile
 from tessera_cli.outputs.layers import NOT_ASKED, Dtype
 from tessera_cli.window import Window
+
+CACHE_LINE = 64
+"""Bytes: a column of values that is taken out alone costs as much as all that share its lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,12 @@ class EncodedTile:
     @property
     def dtype(self) -> Dtype:
         return cast(Dtype, self.values.dtype.name)
+
+    def bands(self) -> Iterator[np.ndarray]:
+        """The values dimension by dimension, (N,) each."""
+        step = max(1, CACHE_LINE // self.values.itemsize)
+        for start in range(0, self.dims, step):
+            yield from np.ascontiguousarray(self.values[:, start : start + step].T)
 
 
 def asked_counts(counts: np.ndarray, requested: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""A tile as GeoTIFF: a raster per layer, built in memory and written whole.
+"""A tile as GeoTIFF: a raster per layer, built in memory band by band and written whole.
+
+In memory, because GDAL does not say why a file could not be written, and a full disk stops the run.
 
 GDAL's COG driver ignores INTERLEAVE=BAND (3.10), so the plain driver writes the same layout: tiled, the directory in
 front (all tags are set before the first block), no overviews (tiles need none), blocks without data left out.
@@ -6,7 +8,7 @@ front (all tags are set before the first block), no overviews (tiles need none),
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -35,10 +37,10 @@ def write(folder: Path, encoded: EncodedTile, compress: Compress) -> tuple[Asset
     if encoded.scales is not None:
         tags["TESSERA_DEQUANTIZE"] = f"{FORMULA} (band 1 of {file_name(encoded.name, 'scales', 'geotiff')})"
     assets = []
-    for layer in LAYERS["geotiff", encoded.dtype]:  # one after the other: in float32 they are large
-        data = encode_tif(layer, _raster(layer, encoded), encoded.tile, tags, compress)
-        assets.append(Asset.of(layer.role, file_name(encoded.name, layer.role, "geotiff"), data))
-        write_bytes(folder / assets[-1].name, data)
+    for layer in LAYERS["geotiff", encoded.dtype]:
+        with encoded_tif(layer, _bands(layer, encoded), encoded.dims, encoded.tile, tags, compress) as data:
+            assets.append(Asset.of(layer.role, file_name(encoded.name, layer.role, "geotiff"), data))
+            write_bytes(folder / assets[-1].name, data)
     return tuple(assets)
 
 
@@ -74,18 +76,26 @@ def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
     return ~missing
 
 
-def encode_tif(
-    layer: Layer, data: np.ndarray, tile: AnyTile, tags: Mapping[str, str], compress: Compress = "zstd"
-) -> bytes:
-    """One layer of a tile, (bands, H, W), as the bytes of a GeoTIFF."""
-    if data.dtype != layer.dtype or data.shape[1:] != tile.shape:
-        raise ValueError(f"{layer.role}: {data.dtype} {data.shape} given, {layer.dtype} (bands, {tile.shape}) due")
+@contextmanager
+def encoded_tif(
+    layer: Layer,
+    bands: Iterable[np.ndarray],
+    dims: int,
+    tile: AnyTile,
+    tags: Mapping[str, str],
+    compress: Compress = "zstd",
+) -> Iterator[memoryview]:
+    """One layer of a tile, its bands (H, W) in order, as the bytes of a GeoTIFF, which are gone afterwards.
+
+    `dims` is the length of the embeddings.
+    """
     height, width = tile.shape
+    names = layer.bands(dims)
     packing: dict[str, Any] = {"zstd": {"zstd_level": 1}, "deflate": {"zlevel": 6}, "none": {}}[compress]
     with MemoryFile() as memory:
         with memory.open(
             driver="GTiff",
-            count=len(data),
+            count=len(names),
             height=height,
             width=width,
             dtype=layer.dtype,
@@ -103,20 +113,24 @@ def encode_tif(
             **packing,
         ) as dataset:
             dataset.update_tags(**tags)
-            for band, name in enumerate(layer.bands(len(data)), start=1):
-                dataset.set_band_description(band, name)
-            dataset.write(data)
-        return bytes(memory.getbuffer())
+            for number, name in enumerate(names, start=1):
+                dataset.set_band_description(number, name)
+            for number, (_, band) in enumerate(zip(names, bands, strict=True), start=1):
+                if band.dtype != layer.dtype or band.shape != tile.shape:
+                    raise ValueError(f"{layer.role}: {band.dtype} {band.shape} given, {layer.dtype} {tile.shape} due")
+                dataset.write(band, number)
+        yield memoryview(memory.getbuffer())
 
 
-def _raster(layer: Layer, encoded: EncodedTile) -> np.ndarray:
-    """(bands, H, W)"""
+def _bands(layer: Layer, encoded: EncodedTile) -> Iterator[np.ndarray]:
+    """(H, W) each"""
     if layer is COUNTS:
-        return asked_counts(encoded.counts, encoded.requested)
-    values = encoded.scales[:, None] if layer is SCALES and encoded.scales is not None else encoded.values
-    raster = np.full((values.shape[1], *encoded.tile.shape), layer.nodata, layer.dtype)
-    raster[:, encoded.pixels] = values.T
-    return raster
+        yield from asked_counts(encoded.counts, encoded.requested)
+        return
+    for values in (encoded.scales,) if layer is SCALES else encoded.bands():
+        band = np.full(encoded.tile.shape, layer.nodata, layer.dtype)
+        band[encoded.pixels] = values
+        yield band
 
 
 def _block(size: int) -> int:

@@ -6,10 +6,12 @@ The counts of observations, which the official code keeps to itself, stand in th
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from tessera_cli.atomic import write_bytes
 from tessera_cli.outputs.asset import Asset, unsound
@@ -27,11 +29,11 @@ def write(folder: Path, encoded: EncodedTile) -> tuple[Asset, ...]:
     Without an embedding, values and scales are NaN and codes 0: a zero code can be an embedding's, a NaN scale cannot.
     """
     assets = []
-    for layer in LAYERS["npy", encoded.dtype]:  # one after the other: in float32 they are large
+    for layer in LAYERS["npy", encoded.dtype]:
         values = encoded.scales if layer.role == "scales" and encoded.scales is not None else encoded.values
-        array = np.full((*encoded.tile.shape, *values.shape[1:]), layer.nodata or 0, layer.dtype)
+        data, array = empty_npy((*encoded.tile.shape, *values.shape[1:]), layer.dtype)
+        array[...] = layer.nodata or 0
         array[encoded.pixels] = values
-        data = encode_npy(array)
         assets.append(Asset.of(layer.role, file_name(encoded.name, layer.role, "npy"), data))
         write_bytes(folder / assets[-1].name, data)
     return tuple(assets)
@@ -61,19 +63,24 @@ def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
     return ~missing
 
 
-def encode_npy(array: np.ndarray) -> bytes:
-    """The bytes of an .npy file: little-endian, C order, equal for equal arrays."""
-    buffer = io.BytesIO()
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    np.lib.format.write_array(buffer, array, VERSION, allow_pickle=False)
-    return buffer.getvalue()
+def empty_npy(shape: tuple[int, ...], dtype: str) -> tuple[memoryview, np.ndarray]:
+    """The bytes of an .npy file (little-endian, C order), and the array among them, which is to be filled."""
+    little = np.dtype(dtype).newbyteorder("<")
+    header = io.BytesIO()
+    npy.write_array_header_1_0(
+        header, {"descr": npy.dtype_to_descr(little), "fortran_order": False, "shape": shape}
+    )  # fmt: skip
+    start = len(header.getvalue())
+    data = np.empty(start + math.prod(shape) * little.itemsize, np.uint8)
+    data[:start] = np.frombuffer(header.getvalue(), np.uint8)
+    return data.data, data[start:].view(little).reshape(shape)
 
 
 def _opened(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """The array at `path`, mapped, after comparing its layout; TileError if it is not as promised."""
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
+            version = npy.read_magic(file)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise unsound(path, f"it cannot be read: {error}") from error

@@ -1,0 +1,134 @@
+"""What a whole tile costs, and how much memory is held, in runs of 4, 9 and 25 tiles.
+
+    python -m benchmarks.tiles --json benchmarks/results/$(date +%F)-tiles.json
+
+Simulates 8 Sentinel-2 and 5 Sentinel-1 passes over 25 whole tiles (1 GB in the temporary folder): few, so that whatever
+grows with the number of tiles stands out, and all without clouds, so that every tile is the same work. The squares are
+embedded with the model `null`, each run in a process of its own, the sizes taking turns. Start-up (imports, the search)
+is not counted. Time on the clock counts from the end of the first reading, when all stages are at work; the CPU time of
+all threads is of the whole run, and other work on the machine disturbs it less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from benchmarks.memory import square
+from tessera_cli.simulate import sentinel1, sentinel2, simulate
+
+SIDES = (2, 3, 5)
+SIZE = 3104
+"""Pixels: five whole tiles each way, as the simulated area lies."""
+EVERY = 20
+"""Such passes cover the whole area, once."""
+BAR = 1.10
+
+CHILD = """
+import json, resource, sys, time
+from pathlib import Path
+from tessera_cli.aoi import Aoi
+from tessera_cli.catalog import MPC
+from tessera_cli.imagery import Reader
+from tessera_cli.inputs import CatalogInputs
+from tessera_cli.models import load_model
+from tessera_cli.net import Client
+from tessera_cli.run import embed
+from tessera_cli.settings import Settings
+from tessera_cli.survey import Ask, prepare
+from tessera_cli.window import Window
+
+aoi, items, out = sys.argv[1:]
+ask = Ask(Aoi.from_file(Path(aoi)), (Window.of_year(2023),), MPC, items)
+settings = Settings.checked(load_model("null"), "mpc")
+folder, reader = settings.folder(Path(out)), Reader(Client())
+inputs = CatalogInputs(prepare(ask, folder, reader.client), reader)
+cpu = time.process_time()
+summary = embed(inputs, settings, folder)
+cpu, tiles = time.process_time() - cpu, summary.count("done")
+print(json.dumps({
+    "tiles": tiles, "pixels": summary.pixels, "cpu_seconds_per_tile": cpu / tiles,
+    "seconds_per_tile": (summary.seconds - summary.stages["start"]) / tiles,
+    "stages": {stage: seconds / tiles for stage, seconds in summary.stages.items()},
+    "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+}))
+"""
+
+
+def some(passes: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """Every so many of the passes of a sensor."""
+    return lambda *arguments: [one for one in passes(*arguments) if one[0].number % EVERY == 0]
+
+
+def make(folder: Path) -> None:
+    with (
+        mock.patch.object(sentinel1, "passes", some(sentinel1.passes)),
+        mock.patch.object(sentinel2, "passes", some(sentinel2.passes)),
+    ):
+        simulate(folder, size=SIZE, cloud=0)
+
+
+def measure(catalog: Path, side: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        aoi = Path(folder) / "aoi.geojson"
+        aoi.write_text(json.dumps(square(catalog, side)))
+        command = [sys.executable, "-c", CHILD, aoi, catalog / "items.json", Path(folder) / "out"]
+        done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, check=True, text=True)
+        return json.loads(done.stdout)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("catalog", type=Path, nargs="?", help="Of an earlier measurement; made if it is not there.")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--json", type=Path)
+    args = options.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        catalog = args.catalog or Path(scratch) / "catalog"
+        if not (catalog / "items.json").exists():
+            make(catalog)
+        scenes = len(json.loads((catalog / "items.json").read_text())["features"])
+        rounds = []
+        for _ in range(args.rounds):
+            for side in SIDES:
+                rounds.append(measure(catalog, side))
+                print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
+    rows = [
+        {
+            key: statistics.median(row[key] for row in rounds if row["tiles"] == side * side)
+            for key in rounds[0]
+            if key != "stages"
+        }
+        for side in SIDES
+    ]
+    ratios = {
+        key: max(row[key] for row in rows) / min(row[key] for row in rows)
+        for key in ("seconds_per_tile", "cpu_seconds_per_tile")
+    }
+    result = {
+        "conditions": {
+            "python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(),
+            "load_average": os.getloadavg(), "scenes": scenes, "rounds": args.rounds,
+        },
+        "largest_over_smallest": ratios,
+        "bar": BAR,
+        "medians": rows,
+        "rounds": rounds,
+    }  # fmt: skip
+    print(json.dumps({"largest_over_smallest": ratios, "bar": BAR, "medians": rows}, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
