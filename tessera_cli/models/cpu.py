@@ -4,7 +4,7 @@ A matrix product's bits may change with its shape, with its number of threads an
 Here all three follow from the pixel's own number of observations:
 
 - each sensor's backbone runs on pixels with equally many observations of that sensor; the other sensor has no say;
-- a micro-batch of T observations has about 512 / T pixels, always: the last one is padded by repeating a pixel;
+- a micro-batch of T observations has about 1024 / T pixels, always: the last one is padded by repeating a pixel;
 - a micro-batch runs on one intra-op thread; several threads run several micro-batches side by side;
 - operands lie in memory that torch allocated, hence equally aligned.
 
@@ -34,7 +34,7 @@ from tessera_cli.models.engine import Advance, Engine
 from tessera_cli.models.staging import Chunk, Staged, StagedGroup
 from tessera_cli.sampling import Modality, Observations
 
-TOKENS = 512
+TOKENS = 1024
 """Per micro-batch: few enough to stay in a core's caches, enough for matrix products to run at speed."""
 PIXELS = 8
 """Micro-batches hold a multiple of so many pixels."""
