@@ -14,6 +14,7 @@ from tessera_cli.dpixel import S2_BANDS, DPixels, holes_text
 from tessera_cli.errors import TileError
 from tessera_cli.grid import Tile, TileRequest
 from tessera_cli.imagery import sentinel1, sentinel2
+from tessera_cli.imagery.blank import blank
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
 from tessera_cli.imagery.reader import Hole, Raster, Read, Reader
 from tessera_cli.window import Window
@@ -107,7 +108,7 @@ class _Tile:
                 frames.append((date, group, winner))
 
         shape = (len(frames), *self.tile.shape)
-        bands, mask = np.zeros((*shape, len(S2_BANDS)), np.uint16), np.zeros(shape, np.uint8)
+        bands, mask = blank((*shape, len(S2_BANDS)), np.uint16), blank(shape, np.uint8)
         won = [
             (t, scene, winner == index)
             for t, (_, group, winner) in enumerate(frames)
@@ -117,9 +118,12 @@ class _Tile:
         reads = [Read(scene, asset, here) for _, scene, here in won for asset in source.s2_band_assets]
         layers = self._layers(reads, DN)
         for t, scene, here in won:
-            mask[t][here] = 1
+            pixels = np.flatnonzero(here)
+            values = np.empty((len(pixels), len(S2_BANDS)), np.uint16)
             for band, asset in enumerate(source.s2_band_assets):
-                bands[t, ..., band][here] = self.preprocessing.correct(next(layers)[here], scene, asset, source)
+                values[:, band] = self.preprocessing.correct(next(layers).take(pixels), scene, asset, source)
+            bands[t].reshape(-1, len(S2_BANDS))[pixels] = values
+            mask[t].reshape(-1)[pixels] = 1
         return bands, mask, _dates(date for date, _, _ in frames)
 
     def _orbits(self) -> Mapping[Sensor, tuple[Scene, ...]]:
@@ -144,17 +148,21 @@ class _Tile:
             [Read(scene, asset, self.pixels) for scene in listed for asset in assets],
             Raster(source.s1_resampling, "float32"),
         )
-        frames, dates = [], []
-        for date, group in by_date(listed):
+        days, pixels = list(by_date(listed)), np.flatnonzero(self.pixels)
+        frames = blank((len(days), *self.tile.shape, len(assets)), np.int16)
+        dates: list[dt.date] = []
+        for date, group in days:
             scaled = (
-                np.stack([sentinel1.scale(next(layers), source.s1_arithmetic) for _ in assets], axis=-1) for _ in group
-            )
-            frame = sentinel1.mosaic(scaled, self.pixels)
-            if frame.any():
-                frames.append(frame)
+                np.stack(
+                    [sentinel1.scale(next(layers).take(pixels), source.s1_arithmetic) for _ in assets], axis=-1
+                )
+                for _ in group
+            )  # fmt: skip
+            mosaic = sentinel1.mosaic(scaled, (len(pixels), len(assets)))
+            if mosaic.any():  # else the frame is left to the next date
+                frames[len(dates)].reshape(-1, len(assets))[pixels] = mosaic
                 dates.append(date)
-        stacked = np.stack(frames) if frames else np.zeros((0, *self.tile.shape, 2), np.int16)
-        return stacked, _dates(dates)
+        return frames[: len(dates)], _dates(dates)
 
     def _layers(self, reads: list[Read], raster: Raster) -> Iterator[np.ndarray]:
         """(H, W) per scene and asset; of holes, which are noted, zeros."""

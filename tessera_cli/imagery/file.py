@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +14,11 @@ from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from tessera_cli.imagery.cache import Cache
 from tessera_cli.imagery.tiff import Blocks
+
+DESCRIPTION_BYTES = 16 * 2**20
+"""Kept of directories whose meaning is known."""
 
 
 class BrokenError(Exception):
@@ -36,6 +42,29 @@ class Header:
             raise BrokenError("it has no georeference")
         shape, nodata = (dataset.height, dataset.width), dataset.nodatavals[0]
         return cls(shape, dataset.transform, dataset.crs, dataset.dtypes[0], nodata, dataset.tags())
+
+    @cached_property
+    def epsg(self) -> int | None:
+        code = self.crs.to_epsg()
+        return None if code is None else int(code)
+
+
+class Headers:
+    """What GDAL made of directories. Most files of a granule's year describe themselves in the same bytes, and opening
+    a file with GDAL takes as long as reading half a million pixels of it."""
+
+    def __init__(self) -> None:
+        self._known: Cache[Header] = Cache(DESCRIPTION_BYTES)
+
+    def of(self, description: bytes, opened: Callable[[], AbstractContextManager[DatasetReader]]) -> Header:
+        """Of a file with this description (empty: of which no other file has to be the same), opened if need be."""
+        header = self._known.get(description) if description else None
+        if header is None:
+            with opened() as dataset:
+                header = Header.of(dataset)
+            if description:
+                self._known.put(description, header, len(description))
+        return header
 
 
 class File(Protocol):

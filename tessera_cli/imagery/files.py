@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from tessera_cli.errors import SourceRefusedError
 from tessera_cli.imagery.cache import Cache
-from tessera_cli.imagery.file import File
+from tessera_cli.imagery.file import File, Headers
 from tessera_cli.imagery.local import LocalFile
 from tessera_cli.imagery.remote import RemoteFile
 from tessera_cli.net import Client
@@ -23,6 +23,7 @@ class Files:
         self.client = client
         self._remote: Cache[RemoteFile] = Cache(header_bytes)
         self._blocks: Cache[bytes] = Cache(block_bytes)
+        self._headers = Headers()
 
     def open(self, href: str, *, anew: bool = False) -> File:
         """`anew`: nothing that was fetched before is used. Errors are those of `Client`, and BrokenError."""
@@ -30,9 +31,9 @@ class Files:
         if scheme in ("http", "https"):
             file = None if anew else self._remote.get(href)
             if file is None:
-                file = RemoteFile.fetch(href, self.client, None if anew else self._blocks)
+                file = RemoteFile.fetch(href, self.client, self._headers, None if anew else self._blocks)
                 self._remote.put(href, file, file.nbytes)
             return file
         if scheme not in ("", "file") or href.startswith("/vsi"):
             raise SourceRefusedError(f"{href} cannot be read: only http, https and local files are supported.")
-        return LocalFile(Path(unquote(urlsplit(href).path) if scheme else href))
+        return LocalFile(Path(unquote(urlsplit(href).path) if scheme else href), self._headers)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,13 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
-from tessera_cli.imagery.file import BrokenError, Header, numbers_of, read_parts
+from tessera_cli.imagery.decode import check, decode
+from tessera_cli.imagery.file import BrokenError, Header, Headers, numbers_of, read_parts
 from tessera_cli.imagery.needed import parts
-from tessera_cli.imagery.tiff import find_blocks, is_whole
+from tessera_cli.imagery.tiff import Blocks, find_blocks
+
+FIRST = 1 << 14
+"""Bytes of a header that are read at first: nearly always all of it."""
 
 
 @dataclass(frozen=True)
@@ -24,42 +30,66 @@ class LocalFile:
     """A file on this machine."""
 
     path: Path
+    headers: Headers = field(default_factory=Headers, repr=False, compare=False)
+    """What is known of files that describe themselves like this one."""
 
     def header(self) -> Header:
-        with self._opened() as dataset:
-            return Header.of(dataset)
+        return self.headers.of(b"" if self._blocks is None else self._blocks.description, self._opened)
 
     def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
+        blocks = self._blocks
+        if blocks is not None and blocks.deflated:
+            wanted = [window] if near is None else list(parts(near, window, blocks.block))
+            streams = self._streams(blocks, numbers_of(blocks, wanted))
+            if (pixels := decode(blocks, streams, window, wanted)) is not None:
+                return pixels
+            check(streams)
         with self._opened() as dataset:
             wanted = [window] if near is None else list(parts(near, window, dataset.block_shapes[0]))
-            self._check(wanted)
             return read_parts(dataset, window, wanted)
 
-    def _check(self, wanted: Sequence[Window]) -> None:
-        """BrokenError if a block that will be read is damaged, as far as it has a checksum."""
-        size = self.path.stat().st_size
-        with self.path.open("rb") as file:
+    @cached_property
+    def _blocks(self) -> Blocks | None:
+        """None of another format, or where GDAL will say what is the matter."""
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                first = file.read(FIRST)
 
-            def at(start: int, length: int) -> bytes:
-                if start + length > size:
-                    raise EOFError(f"it ends after {size} bytes")
-                file.seek(start)
-                return file.read(length)
+                def at(start: int, length: int) -> bytes:
+                    if start + length > size:
+                        raise EOFError(f"it ends after {size} bytes")
+                    if start + length <= len(first):
+                        return first[start : start + length]
+                    file.seek(start)
+                    return file.read(length)
 
-            try:
-                blocks = find_blocks(at)
-                for n in numbers_of(blocks, wanted) if blocks.deflated else []:
-                    if not is_whole(at(int(blocks.starts[n]), int(blocks.lengths[n]))):
-                        raise BrokenError(f"its bytes do not decode: block {n} is damaged")
-            except (ValueError, EOFError):  # another format, or what GDAL will stumble over
-                return
+                return find_blocks(at)
+        except (ValueError, EOFError, OSError):
+            return None
+
+    def _streams(self, blocks: Blocks, numbers: Sequence[int]) -> dict[int, bytes]:
+        """The bytes of blocks by number."""
+        streams = {}
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                for n in numbers:
+                    start, length = int(blocks.starts[n]), int(blocks.lengths[n])
+                    if start + length > size:
+                        raise BrokenError(f"it ends after {size} bytes, before the end of block {n}")
+                    file.seek(start)
+                    streams[n] = file.read(length)
+        except OSError as error:
+            raise self._broken(error) from error
+        return streams
 
     @contextmanager
     def _opened(self) -> Iterator[DatasetReader]:
         try:
             with rasterio.open(self.path, sharing=False) as dataset:
                 yield dataset
-        except (RasterioError, OSError) as error:
+        except (RasterioError, OSError, UnicodeDecodeError) as error:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> Exception:

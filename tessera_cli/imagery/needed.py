@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import rasterio.warp
 from affine import Affine
-from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from tessera_cli.grid import RESOLUTION, Tile
+from tessera_cli.imagery.file import Header
 
 CELL = 8
 """Pixels of the tile per side of the squares in which it is looked up."""
@@ -19,15 +19,25 @@ MARGIN = 4
 """Pixels of the file around each square: bilinear needs 1, GDAL's approximation of a change of zone less than 1."""
 
 
-def near(wanted: np.ndarray, tile: Tile, transform: Affine, crs: CRS) -> np.ndarray:
+def box(wanted: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns from the first to the last that hold a wanted pixel."""
+    rows, columns = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def near(wanted: np.ndarray, tile: Tile, header: Header) -> np.ndarray:
     """int64 (N, 4): first row, end row, first column, end column of the file's pixels around wanted pixels.
 
-    `wanted`: bool (H, W) of the tile; `transform` and `crs` are those of the file.
+    `wanted`: bool (H, W) of the tile.
     """
     height, width = wanted.shape
-    rows, columns = np.nonzero(wanted.reshape(height // CELL, CELL, width // CELL, CELL).any(axis=(1, 3)))
+    transform, crs = header.transform, header.crs
+    words = np.ascontiguousarray(wanted).view(np.uint64)  # of CELL pixels
+    rows, columns = np.nonzero(words.reshape(height // CELL, CELL, width // CELL).any(axis=1))
     x, y = _apply(tile.transform, (columns + 0.5) * CELL, (rows + 0.5) * CELL)
-    if crs.to_epsg() != tile.epsg:
+    if header.epsg != tile.epsg:
         x, y = map(np.array, rasterio.warp.transform(tile.crs, crs, x, y))
     column, row = _apply(~transform, x, y)
     radius = CELL * RESOLUTION * math.sqrt(0.5)  # metres from the centre of a square to its corner
@@ -43,13 +53,16 @@ def parts(near: np.ndarray, window: Window, block: tuple[int, int]) -> Iterator[
     """
     (top, bottom), (left, right) = window.toranges()
     first, begin = top // block[0], left // block[1]
-    needed = np.zeros((-(-bottom // block[0]) - first, -(-right // block[1]) - begin), bool)
+    shape = (-(-bottom // block[0]) - first, -(-right // block[1]) - begin)
     inside = np.stack([near[:, :2].clip(top, bottom), near[:, 2:].clip(left, right)], axis=1)  # (N, axis, edge)
     inside = inside[(inside[..., 0] < inside[..., 1]).all(axis=1)]
-    ends = np.array(block)[:, None]
-    numbers = np.stack([inside[..., :1] // ends, (inside[..., 1:] - 1) // ends + 1], axis=-1).reshape(-1, 4)
-    for a, b, c, d in np.unique(numbers, axis=0):
-        needed[a - first : b - first, c - begin : d - begin] = True
+    ends = np.array(block)
+    (a, c), (b, d) = ((inside[..., 0] // ends).T, ((inside[..., 1] - 1) // ends + 1).T)
+    a, b, c, d = a - first, b - first, c - begin, d - begin
+    corners = np.zeros((shape[0] + 1, shape[1] + 1), np.int64)  # summed up, the number of rectangles on each block
+    for rows, columns, sign in ((a, c, 1), (b, c, -1), (a, d, -1), (b, d, 1)):
+        np.add.at(corners, (rows, columns), sign)
+    needed = corners.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0
     row = 0
     while row < len(needed):
         end = row + 1

@@ -39,6 +39,8 @@ GDAL_OPTIONS: Mapping[str, str | int] = {
 
 THREADS = 32
 """Files read side by side: waiting for servers is what takes time."""
+LOCAL_THREADS = 4
+"""The same of files on this machine, where more threads wait for each other and take a third more processor time."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -76,11 +78,16 @@ class Reader:
     """Reads assets of scenes; one for all tiles of a run."""
 
     def __init__(
-        self, client: Client, *, threads: int = THREADS, gdal_options: Mapping[str, str | int] = GDAL_OPTIONS
+        self,
+        client: Client,
+        *,
+        threads: int = THREADS,
+        gdal_options: Mapping[str, str | int] = GDAL_OPTIONS,
+        files: Files | None = None,
     ) -> None:
         self.client = client
         self.threads = threads
-        self._files = Files(client)
+        self._files = Files(client) if files is None else files
         self._stopped = threading.Event()
         self._options = dict(gdal_options)
 
@@ -104,6 +111,8 @@ class Reader:
         return self._each(reads, lambda file, read: file.header().tags)
 
     def _each(self, reads: Sequence[Read], use: Callable[[File, Read], T]) -> Iterator[T | Hole]:
+        remote = any(_href(read).startswith("http") for read in reads)
+
         def carry_out(read: Read) -> T | Hole:
             if self._stopped.is_set():
                 raise SourceUnavailableError("The run has been stopped.")
@@ -124,16 +133,21 @@ class Reader:
             self.client.tally.read("read")
             return value
 
-        return _side_by_side(self.threads, (partial(carry_out, read) for read in reads))
+        threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
+        return _side_by_side(threads, (partial(carry_out, read) for read in reads))
 
     def _read(self, read: Read, use: Callable[[File, Read], T]) -> T:
-        href = str(read.scene.item["assets"][read.asset]["href"])
+        href = _href(read)
         try:
             return use(self._files.open(href), read)
         except BrokenError as error:
             log.info("%s: %s; reading it once more", href, error)
             self.client.tally.retry("does not decode")
             return use(self._files.open(href, anew=True), read)
+
+
+def _href(read: Read) -> str:
+    return str(read.scene.item["assets"][read.asset]["href"])
 
 
 def outcome_of(error: TesseraError) -> Outcome:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import rasterio
@@ -18,9 +19,10 @@ from rasterio.windows import Window
 
 from tessera_cli.errors import reason
 from tessera_cli.imagery.cache import Cache
-from tessera_cli.imagery.file import BrokenError, Header, numbers_of, read_parts
+from tessera_cli.imagery.decode import check, decode
+from tessera_cli.imagery.file import BrokenError, Header, Headers, numbers_of, read_parts
 from tessera_cli.imagery.needed import parts
-from tessera_cli.imagery.tiff import Blocks, find_blocks, is_whole
+from tessera_cli.imagery.tiff import Blocks, find_blocks
 from tessera_cli.net import Client
 
 FIRST = 1 << 14
@@ -46,7 +48,7 @@ class RemoteFile:
     """Of blocks, by href and number."""
 
     @classmethod
-    def fetch(cls, href: str, client: Client, cache: Cache[bytes] | None) -> RemoteFile:
+    def fetch(cls, href: str, client: Client, headers: Headers, cache: Cache[bytes] | None) -> RemoteFile:
         """One question, or a few where the header is long or lies at the end of the file."""
         first = client.get_range(href, 0, FIRST)
         pieces = [(0, first.data)]
@@ -65,8 +67,7 @@ class RemoteFile:
             blocks = find_blocks(at)
         except (ValueError, EOFError) as error:
             raise BrokenError(reason(error)) from error
-        with _sparse(first.total, pieces) as dataset:
-            described = Header.of(dataset)
+        described = headers.of(blocks.description, partial(_sparse, first.total, pieces))
         if described.shape != (blocks.height, blocks.width):
             raise BrokenError(f"it has {blocks.height} x {blocks.width} pixels, or {described.shape}")
         return cls(href, client, first.total, pieces, blocks, described, cache)
@@ -79,17 +80,28 @@ class RemoteFile:
         return self.described
 
     def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
-        block = (self.blocks.block_height, self.blocks.block_width)
-        wanted = [window] if near is None else list(parts(near, window, block))
-        numbers = numbers_of(self.blocks, wanted)
+        blocks = self.blocks
+        wanted = [window] if near is None else list(parts(near, window, blocks.block))
+        numbers = numbers_of(blocks, wanted)
         held = {n: None if self.cache is None else self.cache.get((self.href, n)) for n in numbers}
-        held |= self._fetched([n for n in numbers if held[n] is None])
-        known = [(self._start(n), data) for n, data in held.items() if data is not None]
-        with _sparse(self.size, [*self.pieces, *known]) as dataset:
+        fetched = self._fetched([n for n in numbers if held[n] is None])
+        known = {n: data for n, data in (held | fetched).items() if data is not None}
+        pixels = None
+        if blocks.deflated:
+            streams = {n: self._stream(n, data) for n, data in known.items()}
+            pixels = decode(blocks, streams, window, wanted)
+            if pixels is None:
+                check({n: streams[n] for n in fetched})
+        if self.cache is not None:
+            for n, data in fetched.items():
+                self.cache.put((self.href, n), data, len(data))
+        if pixels is not None:
+            return pixels
+        with _sparse(self.size, [*self.pieces, *((self._start(n), data) for n, data in known.items())]) as dataset:
             return read_parts(dataset, window, wanted)
 
     def _fetched(self, numbers: Sequence[int]) -> dict[int, bytes]:
-        """Blocks by number; neighbours in the file come in one answer."""
+        """Blocks by number, with what stands around them; neighbours in the file come in one answer."""
         spans: list[list[int]] = []
         for n in sorted(numbers, key=self._start):
             if self._end(n) > self.size:
@@ -104,12 +116,12 @@ class RemoteFile:
             data = self._bytes(start, max(map(self._end, span)))
             for n in span:
                 blocks[n] = data[self._start(n) - start : self._end(n) - start]
-                begin = int(self.blocks.starts[n]) - start
-                if self.blocks.deflated and not is_whole(data[begin : begin + int(self.blocks.lengths[n])]):
-                    raise BrokenError(f"its bytes do not decode: block {n} is damaged")
-                if self.cache is not None:
-                    self.cache.put((self.href, n), blocks[n], len(blocks[n]))
         return blocks
+
+    def _stream(self, number: int, data: bytes) -> bytes:
+        """A block without what stands around it."""
+        begin = int(self.blocks.starts[number]) - self._start(number)
+        return data[begin : begin + int(self.blocks.lengths[number])]
 
     def _bytes(self, start: int, end: int) -> bytes:
         """Those of the file, without asking again for what came with the header."""
@@ -142,5 +154,5 @@ def _sparse(size: int, pieces: Sequence[tuple[int, bytes]]) -> Iterator[DatasetR
         index = stack.enter_context(MemoryFile(text.encode()))
         try:
             yield stack.enter_context(rasterio.open(f"/vsisparse/{index.name}", driver="GTiff", sharing=False))
-        except RasterioError as error:
+        except (RasterioError, UnicodeDecodeError) as error:
             raise BrokenError(f"its bytes do not decode: {reason(error)}") from error

@@ -19,18 +19,20 @@ def scale(power: np.ndarray, arithmetic: Literal["float64", "float32"] = "float6
     power although it belongs to amplitudes; the models were trained on it.
     """
     usable = np.isfinite(power) & (power > 0)
-    decibel = 20.0 * np.log10(np.where(usable, power, 1.0).astype(arithmetic))
-    scaled = np.clip((decibel + 50.0) * 200.0, 0, SCALED_MAX)
-    return np.where(usable, scaled, 0).astype(np.int16)
+    values = np.where(usable, power, 1).astype(arithmetic)
+    np.log10(values, out=values)
+    for operate, number in ((np.multiply, 20.0), (np.add, 50.0), (np.multiply, 200.0)):
+        operate(values, number, out=values)
+    values.clip(0, SCALED_MAX, out=values)
+    return np.where(usable, values.astype(np.int16), np.int16(0))
 
 
-def mosaic(layers: Iterable[np.ndarray], wanted: np.ndarray) -> np.ndarray:
-    """int16 (H, W, 2): per polarisation the first scene that is not 0 wins, so VV and VH may differ in origin.
+def mosaic(layers: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """int16 (N, 2), the shape: per polarisation the first scene that is not 0 wins, so VV and VH may differ in origin.
 
-    `layers`: scaled int16 (H, W, 2) per scene in mosaic order; `wanted` bool (H, W), 0 elsewhere.
+    `layers`: scaled int16 (N, 2) per scene in mosaic order.
     """
-    merged = np.zeros((*wanted.shape, 2), np.int16)
+    merged = np.zeros(shape, np.int16)
     for layer in layers:
         np.copyto(merged, layer, where=merged == 0)
-    merged[~wanted] = 0
     return merged

@@ -11,11 +11,12 @@ CLOUDED_CLASSES = (0, 1, 2, 3, 8, 9)
 """SCL: no data, saturated, dark, shadow, cloud medium and high. Cirrus 10 and snow 11 count as clear."""
 NO_SCENE = -1
 OFFSET = 1000
+_CLEAR = ~np.isin(np.arange(256), CLOUDED_CLASSES)
 
 
 def clear(scl: np.ndarray) -> np.ndarray:
     """bool: the pixel is usable. `scl` uint8 of any shape."""
-    return ~np.isin(scl, CLOUDED_CLASSES)
+    return _CLEAR[scl]
 
 
 def winners(scl: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:

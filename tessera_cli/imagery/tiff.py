@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,12 @@ Fetch = Callable[[int, int], bytes]
 
 _WIDTH, _HEIGHT, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 256, 257, 273, 277, 278, 279, 284
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
+_BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _PREDICTOR, _FORMAT = 258, 262, 266, 274, 317, 339
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
+_PLACES = frozenset({_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES})
+_USUAL = {_COMPRESSION: 1, _PREDICTOR: 1, _BITS: 1, _FORMAT: 1, _PHOTOMETRIC: 1, _FILL_ORDER: 1, _ORIENTATION: 1}
+"""What decides how values stand in blocks, and what holds where the directory does not say."""
+_TAKEN = {_WIDTH, _HEIGHT, _SAMPLES, _ROWS_PER_STRIP, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, *_PLACES, *_USUAL}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """TIFF type -> bytes per value."""
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8", 13: "u4", 18: "u8"}
@@ -35,10 +41,23 @@ class Blocks:
     lengths: np.ndarray
     deflated: bool = False
     """Whether the blocks are zlib streams, which end with a checksum."""
+    tiled: bool = True
+    """Strips end with the image, tiles do not."""
+    values: np.dtype[Any] | None = None
+    """Type of the values in a deflated block, byte order included; None: unusual, and for GDAL to decode."""
+    differences: bool = False
+    """Whether each value but the first of a row is stored as the difference from the one before it (predictor 2)."""
+    description: bytes = b""
+    """All that the directory says of the image, but for where its blocks lie; empty where it is out of order."""
 
     @property
     def columns(self) -> int:
         return -(-self.width // self.block_width)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of a block."""
+        return self.block_height, self.block_width
 
     def under(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[int]:
         """Numbers of the blocks that hold pixels of these half-open ranges."""
@@ -76,6 +95,7 @@ def find_blocks(fetch: Fetch) -> Blocks:
         raise ValueError(f"its first directory claims {entries} entries")
     table = fetch(directory, count_size + entries * entry_size + number)[count_size:]
     values: dict[int, np.ndarray] = {}
+    told: dict[int, bytes] = {}
     for index in range(entries):
         entry = table[index * entry_size : (index + 1) * entry_size]
         tag, kind, count = struct.unpack(order + "HH" + where, entry[: 4 + number])
@@ -85,12 +105,16 @@ def find_blocks(fetch: Fetch) -> Blocks:
         data = entry[4 + number : 4 + number + size]
         if size > inline:
             data = fetch(struct.unpack(order + where, entry[4 + number :])[0], size)
-        if kind in _INTEGERS:
+        if tag in _TAKEN and kind in _INTEGERS:
             values[tag] = np.frombuffer(data, order + _INTEGERS[kind], count)
-    return _blocks(values)
+        told[tag] = entry[: 4 + number] + (b"" if tag in _PLACES else data)
+    in_order = len(told) == entries and list(told) == sorted(told)
+    return _blocks(values, told, order if in_order else None)
 
 
-def _blocks(values: dict[int, np.ndarray]) -> Blocks:
+def _blocks(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | None) -> Blocks:
+    """`values`: of tags that are integers; `told`: the bytes of all; `order`: of bytes, None where tags are in none."""
+
     def one(tag: int, default: int | None = None) -> int:
         if tag in values and len(values[tag]):
             return int(values[tag][0])
@@ -99,7 +123,8 @@ def _blocks(values: dict[int, np.ndarray]) -> Blocks:
         return default
 
     width, height = one(_WIDTH), one(_HEIGHT)
-    if _TILE_OFFSETS in values:
+    tiled = _TILE_OFFSETS in values
+    if tiled:
         starts, lengths = values[_TILE_OFFSETS], values.get(_TILE_BYTES)
         block = one(_TILE_WIDTH), one(_TILE_HEIGHT)
     else:
@@ -107,9 +132,27 @@ def _blocks(values: dict[int, np.ndarray]) -> Blocks:
         block = width, min(one(_ROWS_PER_STRIP, height), height)
     if starts is None or lengths is None or 0 in (width, height, *block):
         raise ValueError("it does not say where its pixels are")
-    found = Blocks(width, height, *block, starts, lengths, one(_COMPRESSION, 1) in _DEFLATE)
-    planes = one(_SAMPLES, 1) if one(_PLANAR, 1) == 2 else 1
+    samples, planar = one(_SAMPLES, 1), one(_PLANAR, 1)
+    found = Blocks(
+        width, height, *block, starts, lengths, one(_COMPRESSION, 1) in _DEFLATE, tiled,
+        _type(values, told, order) if samples == 1 or planar == 2 else None, one(_PREDICTOR, 1) == 2,
+        b"".join([order.encode(), *told.values()]) if order else b"",
+    )  # fmt: skip
+    planes = samples if planar == 2 else 1
     expected = found.columns * -(-height // block[1])
     if len(starts) < expected * planes or len(lengths) != len(starts):
         raise ValueError(f"it lists {len(starts)} blocks where {expected * planes} are needed")
     return found
+
+
+def _type(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | None) -> np.dtype[Any] | None:
+    """Of values in deflated blocks; None unless all that decides about it is of the commonest kind."""
+    if order is None or any(tag in told and not len(values.get(tag, ())) for tag in _USUAL):
+        return None
+    says = [set(values[tag].tolist()) if tag in values else {default} for tag, default in _USUAL.items()]
+    if any(len(of_all_bands) > 1 for of_all_bands in says):
+        return None
+    compression, predictor, bits, kind, photometric, *others = (value for (value,) in says)
+    name = {(8, 1): "u1", (16, 1): "u2", (32, 3): "f4"}.get((bits, kind))
+    usual = compression in _DEFLATE and predictor in (1, 2) and photometric in (1, 2) and others == [1, 1]
+    return np.dtype(order + name) if name and usual else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -13,8 +14,9 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from tessera_cli.grid import Tile
+from tessera_cli.imagery.aligned import Alignment
 from tessera_cli.imagery.file import File, Header
-from tessera_cli.imagery.needed import near
+from tessera_cli.imagery.needed import box, near
 
 MARGIN, MARGIN_OTHER_ZONE = 4, 48
 """Pixels of the file around the tile. Bilinear needs 1; across zones GDAL's approximate transform gives the values that
@@ -32,9 +34,10 @@ def on_tile(
 
     `wanted`: bool (H, W), the pixels that matter; the others may hold anything. None: all.
 
-    A WarpedVRT like the official one: in the file's own type, bilinear rounded half up. The file's nodata tag decides
-    what no data is; zeros of integers without a tag are ordinary values, floats without one have NaN. What is warped
-    follows from the tile alone: a pixel depends neither on which others are wanted nor on where the file lies.
+    The values are those of a WarpedVRT like the official one: in the file's own type, bilinear rounded half up. The
+    file's nodata tag decides what no data is; zeros of integers without a tag are ordinary values, floats without one
+    have NaN. What is warped follows from the tile alone: a pixel depends neither on which others are wanted nor on
+    where the file lies.
     """
     header = file.header()
     integers = np.dtype(header.dtype).kind != "f"
@@ -42,26 +45,48 @@ def on_tile(
     window = window_under(tile, header)
     if window is None:
         return np.full(tile.shape, 0 if integers else nodata, dtype)
-    around = None if wanted is None or wanted.all() else near(wanted, tile, header.transform, header.crs)
+    some = None if wanted is None or wanted.all() else wanted
+    around = None if some is None else near(some, tile, header)
+    pixels = file.pixels(window, around)
+    if (alignment := Alignment.of(tile, header, resampling)) is not None:
+        layer = np.zeros(tile.shape, header.dtype) if integers else np.full(tile.shape, nodata, header.dtype)
+        whole = (slice(0, tile.shape[0]), slice(0, tile.shape[1]))
+        alignment.put(pixels, window, whole if some is None else box(some), layer)
+    else:
+        layer = _warped(pixels, window, header, nodata, tile, resampling)
+    return layer.astype(dtype, copy=False)
+
+
+def _warped(
+    pixels: np.ndarray,
+    window: Window,
+    header: Header,
+    nodata: float | None,
+    tile: Tile,
+    resampling: Literal["nearest", "bilinear"],
+) -> np.ndarray:
+    """(H, W) by GDAL."""
     height, width = tile.shape
     part = {"height": int(window.height), "width": int(window.width), "count": 1, "dtype": header.dtype}
     place = {"crs": header.crs, "transform": rasterio.windows.transform(window, header.transform), "nodata": nodata}
+    integers = np.dtype(header.dtype).kind != "f"
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", **part, **place) as dataset:
-            dataset.write(file.pixels(window, around), 1)
+            dataset.write(pixels, 1)
         with memory.open() as dataset, WarpedVRT(
             dataset, crs=tile.crs, transform=tile.transform, height=height, width=width,
             resampling=Resampling[resampling], add_alpha=nodata is None,
         ) as vrt:  # fmt: skip
             warped = vrt.read(1, masked=integers)
-    return np.asarray(warped.filled(0) if integers else warped).astype(dtype, copy=False)
+    return np.asarray(warped.filled(0) if integers else warped)
 
 
+@lru_cache(256)
 def window_under(tile: Tile, header: Header) -> Window | None:
     """The part of the file under the tile, with a margin; None if the file lies elsewhere."""
     west, south, east, north = bounds = tile.bounds
     margin = MARGIN
-    if header.crs.to_epsg() != tile.epsg:
+    if header.epsg != tile.epsg:
         margin = MARGIN_OTHER_ZONE
         west, south, east, north = bounds = rasterio.warp.transform_bounds(tile.crs, header.crs, *bounds)
     if not all(math.isfinite(edge) for edge in bounds):

@@ -1,0 +1,68 @@
+"""Deflated blocks -> pixels. GDAL need not decompress again what had to be decompressed for its checksum."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rasterio.windows import Window
+
+from tessera_cli.imagery.file import BrokenError
+from tessera_cli.imagery.tiff import Blocks, is_whole
+
+
+def decode(blocks: Blocks, streams: Mapping[int, bytes], window: Window, wanted: Sequence[Window]) -> np.ndarray | None:
+    """(H, W), in the file's type: the window's pixels in the wanted parts of it, 0 elsewhere.
+
+    `streams`: number -> bytes of the blocks under the wanted parts. None where only GDAL can tell: of formats that are
+    not the commonest, and where a block was never written or has another size than it should. Raises BrokenError if a
+    block is damaged.
+    """
+    if blocks.values is None:
+        return None
+    (top, bottom), (left, right) = window.toranges()
+    pixels = np.zeros((bottom - top, right - left), blocks.values.newbyteorder("="))
+    for part in wanted:
+        for number in blocks.under(*part.toranges()):
+            values = _values(blocks, number, streams[number]) if number in streams else None
+            if values is None:
+                return None
+            row, column = (at * size for at, size in zip(divmod(number, blocks.columns), blocks.block, strict=True))
+            first, last = max(top, row), min(bottom, row + len(values))
+            begin, end = max(left, column), min(right, column + blocks.block_width)
+            pixels[first - top : last - top, begin - left : end - left] = values[
+                first - row : last - row, begin - column : end - column
+            ]
+    return pixels
+
+
+def check(streams: Mapping[int, bytes]) -> None:
+    """BrokenError if one of these deflated blocks is damaged. GDAL makes pixels of most that are."""
+    for number, stream in streams.items():
+        if not is_whole(stream):
+            raise _damaged(number)
+
+
+def _damaged(number: int) -> BrokenError:
+    return BrokenError(f"its bytes do not decode: block {number} is damaged")
+
+
+def _values(blocks: Blocks, number: int, stream: bytes) -> np.ndarray | None:
+    """Those of one block, or None if there are too few or too many."""
+    assert blocks.values is not None
+    left = blocks.height - number // blocks.columns * blocks.block_height
+    rows = blocks.block_height if blocks.tiled else min(blocks.block_height, left)
+    size = rows * blocks.block_width * blocks.values.itemsize
+    try:
+        data = zlib.decompress(stream, bufsize=size + 1)  # 1: zlib shall not stop before the checksum
+    except zlib.error:
+        raise _damaged(number) from None
+    if len(data) != size:
+        return None
+    values = np.frombuffer(data, blocks.values).reshape(rows, blocks.block_width)
+    if blocks.differences:  # of unsigned integers that overflow, whatever the bits mean
+        integers = values.view(f"{blocks.values.byteorder}u{blocks.values.itemsize}")
+        integers = integers.astype(integers.dtype.newbyteorder("="), copy=False)
+        values = np.add.accumulate(integers, axis=1, dtype=integers.dtype).view(blocks.values.newbyteorder("="))
+    return values
