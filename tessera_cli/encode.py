@@ -40,7 +40,7 @@ class Embeddings:
     scales: np.ndarray | None
     """float32 (N,): what codes are multiplied with; None without codes."""
     tokens: int
-    """Observations that went through the encoder, fillers that were encoded included; 0 for `null`."""
+    """Places of the sequences that were encoded, fillers included wherever they were; 0 for `null`."""
 
 
 def encode(
@@ -58,9 +58,11 @@ def encode(
     """Encode the pixels where `pixels`, bool (H, W), is true, which must be such that the model gives an embedding.
 
     The first `dims` values of each embedding (None: all) come as float32 or, with a `quantiser`, as codes and scales;
-    TileError if one is NaN or infinite. `seed` decides what v1.0 models draw. `threads` micro-batches run side by side
-    on a CPU, which does not change the result. `progress` is called with the number of pixels finished since its last
-    call, `stages` told the seconds of `choose` (which runs ahead) and `encode`.
+    TileError if one is NaN or infinite, MemoryError if the device is too small. `seed` decides what v1.0 models draw.
+    `threads` micro-batches run side by side on a CPU, which does not change the result. `progress` is called with the
+    number of pixels finished since its last call, `stages` told the seconds of `choose` (ahead) and `encode`.
+
+    On a CPU with glibc, malloc is told to keep freed blocks of up to 32 MB, for the rest of the process.
     """
     if pixels.shape != dpixels.requested.shape or pixels.dtype != bool:
         raise ValueError(f"pixels must be bool {dpixels.requested.shape}, not {pixels.dtype} {pixels.shape}")
@@ -125,6 +127,8 @@ def _encoder_parts(
     stages: Stages,
 ) -> Iterator[_Part]:
     """While a chunk is encoded, the next is chosen and staged; what is done comes back meanwhile."""
+    import torch
+
     from tessera_cli.models.engine import engine_for
 
     assert model.encoder is not None
@@ -139,26 +143,33 @@ def _encoder_parts(
             with stages.at("choose"):
                 return engine.stage({modality: sampler(modality, *asked) for modality in BANDS})
 
+        def fetched(arriving: Callable[[], _Part]) -> _Part:
+            with stages.at("encode"):
+                return arriving()
+
         rounds = [(chunk, repeat) for chunk in _chunks(len(numbers), engine.chunk) for repeat in range(rule.repeats)]
-        on_its_way: Callable[[], _Part] | None = None
+        arriving: Callable[[], _Part] | None = None
         total: Tensor | None = None
         tokens = 0
-        for (chunk, repeat), staged in ahead(rounds, choose):
-            seen = staged.result()
-            last = repeat == rule.repeats - 1
-            with stages.at("encode"):
-                found = engine.embed(seen, report if last else _silent)
-                total = found if total is None else total + found
-                tokens += seen.tokens
-                del seen, staged
-                if last:
-                    fetched = engine.finish((total / rule.repeats)[:, :dims], quantiser)
-                    before, on_its_way = on_its_way, functools.partial(_part, chunk, fetched, tokens)
-                    total, tokens = None, 0
-                    if before:
-                        yield before()
-        if on_its_way:
-            yield on_its_way()
+        try:
+            for (chunk, repeat), staged in ahead(rounds, choose):
+                seen, last = staged.result(), repeat == rule.repeats - 1
+                with stages.at("encode"):
+                    found = engine.embed(seen, report if last else _silent)
+                    total = found if total is None else total + found
+                    tokens += seen.tokens
+                    if not last:
+                        continue
+                    mean = total if rule.repeats == 1 else total / rule.repeats
+                    result = engine.finish(mean[:, :dims], quantiser)
+                before, arriving = arriving, functools.partial(_part, chunk, result, tokens)
+                total, tokens = None, 0
+                if before:
+                    yield fetched(before)
+            if arriving:
+                yield fetched(arriving)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"{model.encoder.device} cannot hold a chunk of {engine.chunk} pixels") from error
 
 
 def _part(chunk: slice, fetched: Callable[[], tuple[np.ndarray, np.ndarray | None]], tokens: int) -> _Part:

@@ -151,8 +151,9 @@ class _Line(Generic[Input, Made]):
                 refused_before, refused = refused, isinstance(made, REFUSED)
                 del made  # its codes are the writer's now
                 if refused and refused_before and task.name in self._unread and position < len(tasks):
-                    log.error("nothing can be read; %d tiles are not tried", len(tasks) - position)
                     self._ending.result()
+                    untried = len(tasks) - position + len(self._again)
+                    log.error("nothing can be read; %d tiles are not tried", untried)
                     return []
             self._ending.result()
             return self._again

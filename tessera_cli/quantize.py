@@ -36,10 +36,11 @@ def quantize(values: np.ndarray, rule: Quantiser) -> tuple[np.ndarray, np.ndarra
 def codes_and_scales(values: Any, rule: Quantiser, library: Any) -> tuple[Any, Any]:
     """The arithmetic of `quantize`, on arrays of `library`: numpy or torch. Scales of NaN and infinity are such too."""
     largest = library.amax(abs(values), axis=1)
+    most = library.full_like(largest, 127)  # by a number, a GPU would multiply with 1 / 127
     if rule == "v2":
-        scales, lowest = library.clip(largest, 1e-12, None) / 127, -127
+        scales, lowest = library.clip(largest, 1e-12, None) / most, -127
     else:
-        scales, lowest = library.clip(largest / 127, 1e-8, None), -128
+        scales, lowest = library.clip(largest / most, 1e-8, None), -128
     codes = library.clip(library.round(values / scales[:, None]), lowest, 127)
     return library.asarray(codes, dtype=library.int8), scales
 

@@ -280,9 +280,17 @@ def test_position_does_not_change_a_bit_at_released_widths(
         assert_position_does_not_matter(sized, [bin], 0)
 
 
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("name", ["student", "v1.1 odd bins", "v1.0-qat odd sizes"])
-def test_every_product_has_the_same_shape_threads_and_alignment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What makes the bits independent on any machine, also where this one would forgive a deviation."""
+def test_every_product_has_the_same_shape_threads_and_alignment(
+    name: str, fixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes the bits independent on any machine, also where this one would forgive a deviation.
+
+    Products of packed weights may have fewer rows.
+    """
+    if fixed:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     model = small(name, latent=4, layers=1)
     calls = []
 
@@ -308,7 +316,8 @@ def test_every_product_has_the_same_shape_threads_and_alignment(name: str, monke
         if name == "fuse":
             assert shape[0] == FUSED
         elif shape[1] > 1:  # length 1: the constant of a missing sensor
-            assert shape[0] == 8 * max(1, round(TOKENS / shape[1] / 8))
+            full = 8 * max(1, round(TOKENS / shape[1] / 8))
+            assert shape[0] == full if fixed else (shape[0] <= full and shape[0] % 8 == 0)
 
 
 def test_a_sensor_without_observations_is_one_constant(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tessera_cli.encode import encode
-from tessera_cli.models import EncoderConfig, Model, engine, memory
+from tessera_cli.models import EncoderConfig, Model, engine, gpu, memory
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.gpu import GpuEngine
@@ -140,6 +140,46 @@ def test_padded_heads_change_nothing() -> None:
         torch.testing.assert_close(encoder.encode_modality("s2", x, doy), before, rtol=0, atol=2e-6)
 
 
+def test_a_batch_has_fewer_sequences_than_kernels_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "engine_for", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr(gpu, "MOST_SEQUENCES", 7)
+    model, sizes = random_model(config("v2-student")), []
+    assert model.encoder
+    encode_modality = model.encoder.encode_modality
+
+    def watched(modality: Any, x_BTC: torch.Tensor, *more: Any) -> torch.Tensor:
+        sizes.append(len(x_BTC))
+        return encode_modality(modality, x_BTC, *more)
+
+    monkeypatch.setattr(model.encoder, "encode_modality", watched)
+    encode(made_up(np.full((30, 3), 4), seed=1, shape=(3, 10)), model, every((3, 10)))
+    assert max(sizes) == 7
+
+
+def test_a_device_without_room_for_a_chunk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: GpuEngine, array: np.ndarray) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine, "engine_for", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr(GpuEngine, "_put", full)
+    with pytest.raises(MemoryError, match="cpu cannot hold a chunk of"):
+        encode(made_up(np.full((3, 3), 4), seed=1), random_model(config("v2-student")), every((1, 3)))
+
+
+def test_small_areas_are_not_padded_to_full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = random_model(config("v2-student")), []
+    assert model.encoder
+    encode_modality = model.encoder.encode_modality
+
+    def watched(modality: Any, x_BTC: torch.Tensor, *more: Any) -> torch.Tensor:
+        sizes.append(len(x_BTC))
+        return encode_modality(modality, x_BTC, *more)
+
+    monkeypatch.setattr(model.encoder, "encode_modality", watched)
+    encode(made_up(np.full((3, 3), 4), seed=1), model, every((1, 3)))
+    assert max(sizes) == 8
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -167,9 +207,11 @@ def test_memory_is_predicted(family: Family, products: torch.dtype) -> None:
 
 def test_batches_fit_the_free_memory() -> None:
     each = memory.token_bytes(MEDIUM, "s2", torch.bfloat16)
-    assert memory.batch_tokens(MEDIUM, torch.bfloat16, None, 1000) == memory.MOST_TOKENS
-    for gib in (4, 8, 24, 80):
-        tokens = memory.batch_tokens(MEDIUM, torch.bfloat16, gib << 30, 1 << 16)
-        needed = tokens * each + 2 * memory.chunk_bytes(MEDIUM, 1 << 16)
-        assert tokens == memory.MOST_TOKENS or 0.75 * (gib << 30) < needed < 0.81 * (gib << 30)
-    assert memory.batch_tokens(MEDIUM, torch.bfloat16, 1 << 20, 1 << 16) == 1  # halving cannot help either, but says so
+    assert memory.plan(MEDIUM, torch.bfloat16, None, 1000) == (1000, memory.MOST_TOKENS)
+    for gib in (1, 2, 4, 8, 24, 80):
+        pixels, tokens = memory.plan(MEDIUM, torch.bfloat16, gib << 30, 1 << 16)
+        needed = tokens * each + 3 * memory.chunk_bytes(MEDIUM, pixels)
+        assert needed < 0.81 * (gib << 30)
+        assert tokens == memory.MOST_TOKENS or needed > 0.75 * (gib << 30)
+        assert tokens > 10_000
+    assert memory.plan(MEDIUM, torch.bfloat16, 1 << 20, 1 << 16)[1] >= 1

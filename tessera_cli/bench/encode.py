@@ -67,7 +67,7 @@ def measure(
         else:
             work = made_up(pixels or _enough(model, clouds, threads, baseline), clouds=clouds, seed=seed)
         memory = _memory(model, work, threads)  # before there is a second model
-        plain = PlainForm(unprepared(name, seed), spec, model.device) if baseline else None
+        plain = PlainForm(unprepared(name, seed), spec, _device(model)) if baseline else None
         agrees = _agreement(model, work, plain, seed, device, threads)
 
         turns: list[Callable[[], dict[str, Any]]] = [functools.partial(_rates, model, threads)]
@@ -88,7 +88,7 @@ def measure(
             "stages": {stage: median(stages, stage) for stage in stages[0]},
             "workload": {"name": work.name, "pixels": work.size, "seed": seed},
             "conditions": {
-                **machine.conditions(model.device, threads),
+                **machine.conditions(_device(model), threads),
                 "model": name,
                 "precision": model.precision,
                 "observations": work.describe(spec.observations),
@@ -138,11 +138,11 @@ def _plain(plain: PlainForm, work: Workload) -> dict[str, Any]:
 
 def _rates(model: Model, threads: int) -> dict[str, Any]:
     """One round of matrix products: in the model's arithmetic, and those that help to judge it."""
-    rates = {"matmul_gflops": machine.matmul_gflops(model.precision, model.device, threads)}
+    rates = {"matmul_gflops": machine.matmul_gflops(model.precision, _device(model), threads)}
     if model.precision != "fp32":
-        rates["matmul_gflops_fp32"] = machine.matmul_gflops("fp32", model.device, threads)
+        rates["matmul_gflops_fp32"] = machine.matmul_gflops("fp32", _device(model), threads)
     if model.device == "cuda":
-        large = machine.matmul_gflops(model.precision, model.device, threads, size=machine.LARGE_MATMUL)
+        large = machine.matmul_gflops(model.precision, _device(model), threads, size=machine.LARGE_MATMUL)
         rates["matmul_gflops_large"] = large
     return rates
 
@@ -171,14 +171,26 @@ def _memory(model: Model, work: Workload, threads: int) -> dict[str, float | Non
     if model.device == "cuda":
         import torch
 
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() / 1e6
-        _ours(model, work, threads)
-        cuda = torch.cuda.max_memory_allocated() / 1e6
-        return {"peak_rss_mb": machine.peak_rss_mb(), "cuda_peak_mb": cuda, "predicted_mb": before + planned}
-    before = machine.rss_mb()
+        device = _device(model)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) / 1e6
+    else:
+        before = machine.rss_mb()
     _ours(model, work, threads)
-    return {"peak_rss_mb": machine.peak_rss_mb(), "cuda_peak_mb": None, "predicted_mb": before + planned}
+    cuda = torch.cuda.max_memory_allocated(device) / 1e6 if model.device == "cuda" else None
+    return {
+        "peak_rss_mb": machine.peak_rss_mb(),
+        "cuda_peak_mb": cuda,
+        "before_mb": before,
+        "planned_mb": planned,
+        "predicted_mb": before + planned,
+    }
+
+
+def _device(model: Model) -> str:
+    """Such as `cpu`, `cuda:1`."""
+    assert model.encoder
+    return str(model.encoder.device)
 
 
 def _agreement(

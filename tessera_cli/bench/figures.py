@@ -32,6 +32,7 @@ def figures(spec: ModelSpec, work: Workload, rounds: Sequence[Mapping[str, Any]]
         "speedup_over_plain": None if plain is None else pixels / plain,
         "gflop_per_pixel": official,
         "gflop_per_pixel_needed": needed,
+        **({"matmul_share_large": pixels * official / large} if (large := rates.get("matmul_gflops_large")) else {}),
         **{key: rate for key, rate in rates.items() if key.startswith("matmul_gflops_")},
     }
 

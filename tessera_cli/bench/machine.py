@@ -53,18 +53,20 @@ def _rate(precision: Precision, device: str, size: int) -> float:
     product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     product = torch._int_mm if precision == "int8" else torch.matmul
 
+    at_once = 128 if device.startswith("cuda") and size == MATMUL else 4  # or a GPU would mostly wait for the next
+
     def some() -> None:
-        for _ in range(4):
+        for _ in range(at_once):
             product(a, b)
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
 
     with torch.inference_mode():
         some()
         calls, started = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - started) < MATMUL_SECONDS:
             some()
-            calls += 4
+            calls += at_once
     return 2 * size**3 * calls / elapsed / 1e9
 
 
@@ -101,9 +103,9 @@ def conditions(device: str, threads: int) -> dict[str, Any]:
 
     return {
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
-        "instructions": None if device == "cuda" else torch.backends.cpu.get_cpu_capability(),
-        "mhz": _gpu_mhz() if device == "cuda" else _cpu_mhz(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name(),
+        "instructions": None if device.startswith("cuda") else torch.backends.cpu.get_cpu_capability(),
+        "mhz": _gpu_mhz() if device.startswith("cuda") else _cpu_mhz(),
         "threads": threads,
         "cores": os.cpu_count(),
         "load_average": [round(load, 2) for load in os.getloadavg()],

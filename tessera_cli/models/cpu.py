@@ -4,7 +4,8 @@ A matrix product's bits may change with its shape, with its number of threads an
 Here all three follow from the pixel's own number of observations:
 
 - each sensor's backbone runs on pixels with equally many observations of that sensor; the other sensor has no say;
-- a micro-batch of T observations has about 1024 / T pixels, always: the last one is padded by repeating a pixel;
+- a micro-batch of T observations has about 1024 / T pixels, and the last one is padded by repeating a pixel: to full
+  size, or where products are known not to mind (`PackedLinear`, sums of integers) to a multiple of 8 pixels;
 - a micro-batch runs on one intra-op thread; several threads run several micro-batches side by side;
 - operands lie in memory that torch allocated, hence equally aligned.
 
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.engine import Advance, Engine
+from tessera_cli.models.precision import PackedLinear
 from tessera_cli.models.staging import Chunk, Staged, StagedGroup
 from tessera_cli.sampling import Modality, Observations
 
@@ -57,6 +59,7 @@ class _Batch:
     group: StagedGroup
     start: int
     size: int
+    """Pixels, with padding."""
 
     @property
     def count(self) -> int:
@@ -67,10 +70,14 @@ class _Batch:
 class CpuEngine(Engine):
     """`threads` micro-batches side by side, which does not change the result."""
 
+    chunks = 2  # one is staged while another is encoded
+
     def __init__(self, encoder: Encoder, threads: int) -> None:
         super().__init__(encoder)
         self.chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * encoder.config.width)))
         self._threads = threads
+        self._fixed = not isinstance(encoder.s2.embed.hidden, PackedLinear)
+        """Whether micro-batches of one length must all have the same size."""
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Engine:
@@ -81,9 +88,11 @@ class CpuEngine(Engine):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
-        super().__exit__(kind, error, at)
+        try:
+            if self._pool:
+                self._pool.shutdown(cancel_futures=True)
+        finally:
+            super().__exit__(kind, error, at)
 
     def _at_once(self, longest: int) -> int:
         return self._threads * max(pixels_of(length) * length for length in range(1, longest + 1))
@@ -112,7 +121,7 @@ class CpuEngine(Engine):
             return batch.count * batch.group.length
 
         done = 0
-        for tokens in self._map(encode, _batches(chunk)):
+        for tokens in self._map(encode, self._batches(chunk)):
             done += tokens
             encoded(done)
 
@@ -128,6 +137,15 @@ class CpuEngine(Engine):
         for _ in self._map(fuse, range(0, count, FUSED)):
             pass
         return out_NR
+
+    def _batches(self, chunk: Chunk) -> Iterator[_Batch]:
+        """Longest sequences first, so that the last batches to finish are small ones."""
+        for modality, staged in chunk.sensors.items():
+            for group in staged.groups:
+                size = pixels_of(group.length)
+                for start in range(0, len(group), size):
+                    left = -(-(len(group) - start) // PIXELS) * PIXELS
+                    yield _Batch(modality, staged, group, start, size if self._fixed else min(size, left))
 
     def _map(self, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
         assert self._pool
@@ -149,12 +167,3 @@ def _keep_small_blocks() -> None:
 def pixels_of(length: int) -> int:
     """How many sequences of this length make a micro-batch."""
     return PIXELS * max(1, round(TOKENS / (length * PIXELS)))
-
-
-def _batches(chunk: Chunk) -> Iterator[_Batch]:
-    """Longest sequences first, so that the last batches to finish are small ones."""
-    for modality, staged in chunk.sensors.items():
-        for group in staged.groups:
-            size = pixels_of(group.length)
-            for start in range(0, len(group), size):
-                yield _Batch(modality, staged, group, start, size)

@@ -25,6 +25,8 @@ class Engine(abc.ABC):
 
     chunk: int
     """So many pixels at a time."""
+    chunks: int
+    """So many chunks are held at the same time."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -48,7 +50,7 @@ class Engine(abc.ABC):
         config, products = self._encoder.config, self._encoder.s2.products
         held = min(pixels, self.chunk)
         each = max(memory.token_bytes(config, modality, products) for modality in BANDS)
-        chunks = 1 if held == pixels else 2  # one is staged while another is encoded
+        chunks = min(self.chunks, -(-pixels // held))
         return min(self._at_once(longest), held * longest) * each + chunks * memory.chunk_bytes(
             config, held, observations
         )

@@ -23,21 +23,27 @@ FUSED = 1 << 14
 CHUNK = 1 << 16
 CHUNK_BYTES = 1 << 29
 """Of the two sensor vectors that are held at a time."""
+MOST_SEQUENCES = 1 << 15
+"""Per batch: kernels of attention take fewer than 65,536."""
 
 
 @dataclass
-class _Sizes:
-    """Of batches, at most."""
+class _Device:
+    """What is known of the device that an encoder lies on. It holds from one tile to the next."""
 
+    copies: torch.cuda.Stream | None
+    """Where copies run; None: on one that is no GPU."""
+    chunk: int
+    """Pixels"""
     tokens: int
-    pixels: int = FUSED
-    """Of fusion and reduction."""
+    """Per batch, at most."""
+    fused: int = FUSED
+    """Pixels per batch of fusion and reduction, at most."""
     reduced: bool = False
     """The device could not hold what it was first given."""
 
 
-_LEARNED: WeakKeyDictionary[Encoder, _Sizes] = WeakKeyDictionary()
-"""What was learned of an encoder's device holds from one tile to the next."""
+_KNOWN: WeakKeyDictionary[Encoder, _Device] = WeakKeyDictionary()
 
 
 class GpuEngine(Engine):
@@ -46,24 +52,23 @@ class GpuEngine(Engine):
     Works on any device of torch; on one that is no CUDA device nothing runs beside anything.
     """
 
+    chunks = memory.CHUNKS
+
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)
-        self.chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * encoder.config.width)))
-        self._cuda = encoder.device.type == "cuda"
-        self._copies = torch.cuda.Stream(encoder.device) if self._cuda else None  # type: ignore[no-untyped-call]
-        if encoder not in _LEARNED:
-            tokens = memory.batch_tokens(encoder.config, encoder.s2.products, self._free(), self.chunk)
-            _LEARNED[encoder] = _Sizes(tokens)
-        self._sizes = _LEARNED[encoder]
+        if encoder not in _KNOWN:
+            _KNOWN[encoder] = _known(encoder)
+        self._device = _KNOWN[encoder]
+        self.chunk = self._device.chunk
 
     def _at_once(self, longest: int) -> int:
-        return self._sizes.tokens
+        return self._device.tokens
 
     def stage(self, seen: dict[Modality, Observations]) -> Chunk:
         pixels = len(next(iter(seen.values())).counts)
-        with torch.cuda.stream(self._copies):  # None: does nothing
+        with torch.cuda.stream(self._device.copies):  # None: does nothing
             sensors = {m: Staged.of(observations, once=False, put=self._put) for m, observations in seen.items()}
-            ready = self._copies.record_event() if self._copies else None
+            ready = self._device.copies.record_event() if self._device.copies else None
         return Chunk(pixels, sensors, ready)
 
     def embed(self, chunk: Chunk, advance: Advance) -> Tensor:
@@ -75,7 +80,7 @@ class GpuEngine(Engine):
         return super().embed(chunk, advance)
 
     def _fetch(self, *tensors: Tensor) -> Callable[[], list[np.ndarray]]:
-        if not self._cuda:
+        if self._device.copies is None:
             return super()._fetch(*tensors)
         hosts = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
         for host, tensor in zip(hosts, tensors, strict=True):
@@ -94,7 +99,7 @@ class GpuEngine(Engine):
         for modality, group in sorted(groups, key=lambda found: -found[1].length):  # memory is allocated once
             start = 0
             while start < len(group):
-                size = max(1, self._sizes.tokens // group.length)
+                size = max(1, min(self._device.tokens // group.length, MOST_SEQUENCES))
                 places = torch.arange(start, min(start + size, len(group)), device=self._encoder.device)
                 try:
                     self._encode_batch(modality, chunk.sensors[modality], group, places, vectors[modality])
@@ -102,7 +107,7 @@ class GpuEngine(Engine):
                     if len(places) == 1:
                         text = f"{self._encoder.device} cannot hold one pixel's {group.length} tokens"
                         raise MemoryError(text) from None
-                    self._sizes.tokens = len(places) * group.length // 2
+                    self._device.tokens = len(places) * group.length // 2
                 else:
                     start += len(places)
                     done += len(places) * group.length
@@ -118,7 +123,7 @@ class GpuEngine(Engine):
 
     def _fuse(self, s2_ND: Tensor, s1_ND: Tensor) -> Tensor:
         """Embeddings of some pixels of the chunk, float32 (B, R)."""
-        size = self._sizes.pixels
+        size = self._device.fused
         if len(s2_ND) > size:
             parts = [slice(start, start + size) for start in range(0, len(s2_ND), size)]
             return torch.cat([self._fuse(s2_ND[part], s1_ND[part]) for part in parts])
@@ -127,22 +132,26 @@ class GpuEngine(Engine):
         except torch.OutOfMemoryError:
             if len(s2_ND) == 1:
                 raise MemoryError(f"{self._encoder.device} cannot hold one pixel") from None
-        self._sizes.pixels = len(s2_ND) // 2
+        self._device.fused = len(s2_ND) // 2
         self._make_room()
         return self._fuse(s2_ND, s1_ND)
 
     def _make_room(self) -> None:
         """The device could not hold a batch: say so once, and let go of what torch keeps for later."""
-        if not self._sizes.reduced:
+        if not self._device.reduced:
             logger.warning("%s is out of memory: encoding goes on in smaller batches", self._encoder.device)
-        self._sizes.reduced = True
+        self._device.reduced = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _put(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
-        return tensor.pin_memory().to(self._encoder.device, non_blocking=True) if self._cuda else tensor
+        return tensor.pin_memory().to(self._encoder.device, non_blocking=True) if self._device.copies else tensor
 
-    def _free(self) -> int | None:
-        """Bytes of the device that nobody uses; None: not known."""
-        return torch.cuda.mem_get_info(self._encoder.device)[0] if self._cuda else None
+
+def _known(encoder: Encoder) -> _Device:
+    pixels = max(1, min(CHUNK, CHUNK_BYTES // (8 * encoder.config.width)))
+    cuda = encoder.device.type == "cuda"
+    free = torch.cuda.mem_get_info(encoder.device)[0] if cuda else None
+    copies = torch.cuda.Stream(encoder.device) if cuda else None  # type: ignore[no-untyped-call]
+    return _Device(copies, *memory.plan(encoder.config, encoder.s2.products, free, pixels))

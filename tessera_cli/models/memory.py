@@ -14,6 +14,8 @@ MOST_TOKENS = 1 << 19
 """Per batch: more is no quicker."""
 SHARE = 0.8
 """Of a device's free memory that is planned with; the rest is the allocator's slack."""
+CHUNKS = 3
+"""On a GPU: one is encoded, one waits for it, one is staged."""
 OBSERVATIONS = 400
 """Of both sensors that a pixel may have on average when room is set aside for them."""
 
@@ -34,10 +36,12 @@ def chunk_bytes(config: EncoderConfig, pixels: int, observations: float = OBSERV
     return int(pixels * (observations * each + 4 * 2 * config.width + 8 * config.representation))
 
 
-def batch_tokens(config: EncoderConfig, products: torch.dtype, free: int | None, pixels: int) -> int:
-    """Tokens per batch for a device with so many free bytes, beside two staged chunks of so many pixels."""
+def plan(config: EncoderConfig, products: torch.dtype, free: int | None, pixels: int) -> tuple[int, int]:
+    """Pixels per chunk, at most so many, and tokens per batch, for a device with so many free bytes (None: plenty)."""
     if free is None:
-        return MOST_TOKENS
-    room = SHARE * free - 2 * chunk_bytes(config, pixels)
-    most = int(room / max(token_bytes(config, modality, products) for modality in BANDS))
-    return max(1, min(MOST_TOKENS, most))
+        return pixels, MOST_TOKENS
+    room = int(SHARE * free)
+    pixels = max(1, min(pixels, room // 2 // chunk_bytes(config, CHUNKS)))
+    room -= CHUNKS * chunk_bytes(config, pixels)
+    most = room // max(token_bytes(config, modality, products) for modality in BANDS)
+    return pixels, max(1, min(MOST_TOKENS, most))
