@@ -1,7 +1,7 @@
 """Peak resident memory of `tessera embed` against the size of the area.
 
     tessera simulate /tmp/big --size 1600
-    python benchmarks/memory.py /tmp/big --json benchmarks/results/memory.json
+    python -m benchmarks.memory /tmp/big --json benchmarks/results/memory.json
 
 Embeds squares of 1, 4 and 16 whole tiles with a year of scenes, each in a process of its own, and reports its peak
 resident set and what lies in the temporary folder afterwards.

@@ -25,7 +25,7 @@ S1_TILE_BYTES = 2 * TILE_SIZE**2 * 4
 S2_PACKED, S1_PACKED = 0.65, 0.8
 """Typical size of compressed blocks against raw pixels."""
 MATMUL_SHARE = 0.8
-"""Share of the matrix-product rate that encoding reaches on a CPU: a planning figure."""
+"""Share of the matrix-product rate that encoding reaches on a CPU: a planning figure. AMD: more."""
 OUTPUT_PACKED = 0.9
 
 

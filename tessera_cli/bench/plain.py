@@ -16,7 +16,7 @@ import numpy as np
 from tessera_cli.errors import UsageError
 from tessera_cli.models.layout import official_names
 from tessera_cli.sampling import BANDS, Binned, Modality, Stream, streams
-from tessera_cli.sampling.bins import v1_1_pattern, v2_pattern
+from tessera_cli.sampling.bins import PATTERNS
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 BATCH = 1024
 """Pixels, in the official functions."""
-PATTERNS = {"v1.1": v1_1_pattern, "v2": v2_pattern}
 
 
 def check(spec: ModelSpec) -> None:

@@ -1,7 +1,8 @@
 """GeoTIFFs on servers, of which no more than is needed is fetched.
 
-GDAL decodes, but never asks a server: it would hide why a question failed, remember failures and count no retries. The
-header and the blocks under the wanted pixels are fetched here and laid before GDAL as a sparse file in memory.
+GDAL never asks a server: it would hide why a question failed, remember failures and count no retries. The header and
+the blocks under the wanted pixels are fetched here; what `decode.py` does not know is laid before GDAL as a sparse file
+in memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """On a CPU: micro-batches that fit its caches, several side by side; no pixel's embedding depends on its company.
 
 A matrix product's bits may change with its shape, with its number of threads and with the alignment of its operands.
-Here all three follow from the pixel's own number of observations:
+Here they follow from the pixel's own number of observations, as far as they matter:
 
 - each sensor's backbone runs on pixels with equally many observations of that sensor; the other sensor has no say;
 - a micro-batch of T observations has about 1024 / T pixels, and the last one is padded by repeating a pixel: to full

@@ -20,7 +20,9 @@ from tessera_cli.sampling import Modality, Observations
 logger = logging.getLogger(__name__)
 
 FUSED = 1 << 14
+"""Pixels per batch of fusion and reduction, to begin with."""
 CHUNK = 1 << 16
+"""Pixels, at most."""
 CHUNK_BYTES = 1 << 29
 """Of the two sensor vectors that are held at a time."""
 MOST_SEQUENCES = 1 << 15

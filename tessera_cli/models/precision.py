@@ -82,7 +82,8 @@ class PackedLinear(nn.Module):
     """A linear map in float32 whose weights lie as oneDNN wants them; bias, ReLU and sum are part of the product.
 
     What torch's own passes use for frozen models. Its bits do not depend on the number of rows (from two on), unlike
-    those of MKL, and on AMD it is a third faster. Its ReLU makes 0 of NaN, which finite weights and inputs do not give.
+    those of MKL, and on AMD it is a third to a half faster. Its ReLU makes 0 of NaN, which finite weights and inputs do
+    not give.
     """
 
     def __init__(self, linear: Linear) -> None:

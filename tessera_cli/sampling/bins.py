@@ -70,7 +70,7 @@ def _middles(n: int, runs: int) -> np.ndarray:
     return np.cumsum(lengths) - lengths + lengths // 2
 
 
-_PATTERNS: dict[str, Callable[[int, int], np.ndarray]] = {"v1.1": v1_1_pattern, "v2": v2_pattern}
+PATTERNS: dict[str, Callable[[int, int], np.ndarray]] = {"v1.1": v1_1_pattern, "v2": v2_pattern}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Binned:
         return t_s2, t_s1
 
     def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> Sampler:
-        found, pattern = streams(dpixels, statistics), _PATTERNS[self.fillers]
+        found, pattern = streams(dpixels, statistics), PATTERNS[self.fillers]
 
         def see(modality: Modality, part: slice, repeat: int) -> Observations:
             return Observations.valid(found[modality], pixels[part], self.bin_of, pattern)
