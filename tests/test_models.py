@@ -182,9 +182,9 @@ def test_arithmetic_is_what_torch_counts(name: str) -> None:
     config = dataclasses.replace(VARIANTS[name].config, latent=8)
     with torch.device("meta"):
         encoder, (s2, s1) = Encoder(config), (torch.empty(1, 9, 10), torch.empty(1, 17, 2))
-        days = [torch.empty(1, length, config.width) for length in (9, 17)]
+        doy = [torch.empty(1, length, dtype=torch.int64) for length in (9, 17)]
     with FlopCounterMode(display=False) as counted:
-        encoder.fuse(encoder.s2(s2, days[0]), encoder.s1(s1, days[1]))
+        encoder(s2, doy[0], s1, doy[1])
     assert counted.get_total_flops() == config.flop_per_pixel(9, 17)
 
 
