@@ -183,8 +183,9 @@ def test_arithmetic_is_what_torch_counts(name: str) -> None:
     with torch.device("meta"):
         encoder, (s2, s1) = Encoder(config), (torch.empty(1, 9, 10), torch.empty(1, 17, 2))
         doy = [torch.empty(1, length, dtype=torch.int64) for length in (9, 17)]
+        days = torch.empty(367, config.width)
     with FlopCounterMode(display=False) as counted:
-        encoder(s2, doy[0], s1, doy[1])
+        encoder.fuse(encoder.s2(s2, doy[0], days), encoder.s1(s1, doy[1], days))
     assert counted.get_total_flops() == config.flop_per_pixel(9, 17)
 
 
