@@ -16,10 +16,10 @@ import torch
 
 from tessera_cli.bench import assemble, end_to_end, plain
 from tessera_cli.bench import encode as bench_encode
-from tessera_cli.bench.encode import unprepared
 from tessera_cli.bench.figures import agreement, figures, flop_per_pixel
 from tessera_cli.bench.machine import torch_settings
 from tessera_cli.bench.plain import PlainForm
+from tessera_cli.bench.subjects import unprepared
 from tessera_cli.bench.workload import made_up, stored
 from tessera_cli.encode import encode
 from tessera_cli.errors import UsageError

@@ -140,18 +140,24 @@ def test_padded_heads_change_nothing() -> None:
         torch.testing.assert_close(encoder.encode_modality("s2", x, doy), before, rtol=0, atol=2e-6)
 
 
-def test_a_batch_has_fewer_sequences_than_kernels_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "engine_for", lambda encoder, threads: GpuEngine(encoder))
-    monkeypatch.setattr(gpu, "MOST_SEQUENCES", 7)
+def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[Model, list[int]]:
+    """A model, and the numbers of pixels per batch as it will be given them."""
     model, sizes = random_model(config("v2-student")), []
     assert model.encoder
     encode_modality = model.encoder.encode_modality
 
-    def watched(modality: Any, x_BTC: torch.Tensor, *more: Any) -> torch.Tensor:
+    def noting(modality: Any, x_BTC: torch.Tensor, *more: Any) -> torch.Tensor:
         sizes.append(len(x_BTC))
         return encode_modality(modality, x_BTC, *more)
 
-    monkeypatch.setattr(model.encoder, "encode_modality", watched)
+    monkeypatch.setattr(model.encoder, "encode_modality", noting)
+    return model, sizes
+
+
+def test_a_batch_has_fewer_sequences_than_kernels_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "engine_for", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr(gpu, "MOST_SEQUENCES", 7)
+    model, sizes = watched(monkeypatch)
     encode(made_up(np.full((30, 3), 4), seed=1, shape=(3, 10)), model, every((3, 10)))
     assert max(sizes) == 7
 
@@ -167,15 +173,7 @@ def test_a_device_without_room_for_a_chunk_is_an_error(monkeypatch: pytest.Monke
 
 
 def test_small_areas_are_not_padded_to_full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sizes = random_model(config("v2-student")), []
-    assert model.encoder
-    encode_modality = model.encoder.encode_modality
-
-    def watched(modality: Any, x_BTC: torch.Tensor, *more: Any) -> torch.Tensor:
-        sizes.append(len(x_BTC))
-        return encode_modality(modality, x_BTC, *more)
-
-    monkeypatch.setattr(model.encoder, "encode_modality", watched)
+    model, sizes = watched(monkeypatch)
     encode(made_up(np.full((3, 3), 4), seed=1), model, every((1, 3)))
     assert max(sizes) == 8
 

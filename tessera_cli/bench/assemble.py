@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ from rasterio.windows import Window as Pixels
 
 from tessera_cli.aoi import Aoi
 from tessera_cli.area import tile_requests
+from tessera_cli.bench.subjects import catalog_folder, items_of
 from tessera_cli.catalog import MPC, Scene, Scenes, Sensor, by_date
 from tessera_cli.dpixel import SENSORS, DPixels
 from tessera_cli.errors import UsageError
@@ -28,7 +27,6 @@ from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.needed import parts
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.net import Client
-from tessera_cli.simulate import simulate
 from tessera_cli.window import Window
 
 CLOUD = 0.6
@@ -50,7 +48,7 @@ def measure(catalog: Path | None = None, *, rounds: int = 5, baseline: bool = Fa
     Returns what JSON can hold; seconds are medians. Raises UsageError if there is no such catalogue or no odc-stac.
     """
     load = _odc_load() if baseline else None
-    with _folder(catalog) as folder:
+    with catalog_folder(catalog, cloud=CLOUD) as folder:
         jobs = _jobs(folder, parse=load is not None)
         clocked: dict[str, list[float]] = {"ours": [], "eager": []}
         agreement = None
@@ -97,25 +95,11 @@ class _Job:
     """Scene id -> pystac.Item, for `odc.stac.load`; empty if it takes no part."""
 
 
-@contextmanager
-def _folder(catalog: Path | None) -> Iterator[Path]:
-    if catalog is not None:
-        missing = [name for name in ("items.json", "aoi.geojson") if not (catalog / name).is_file()]
-        if missing:
-            raise UsageError(f"{catalog} has no {' and no '.join(missing)}. Name a folder that tessera simulate wrote.")
-        yield catalog
-        return
-    with tempfile.TemporaryDirectory(prefix="tessera-") as scratch:
-        simulate(Path(scratch) / "catalog", cloud=CLOUD)
-        yield Path(scratch) / "catalog"
-
-
 def _jobs(folder: Path, *, parse: bool) -> list[_Job]:
-    items = json.loads((folder / "items.json").read_text())["features"]
+    items, window = items_of(folder)
     for item in items:
         for asset in item["assets"].values():
             asset["href"] = str((folder / asset["href"]).resolve())
-    window = Window.of_year(int(min(item["properties"]["datetime"] for item in items)[:4]))
     scenes = Scenes.from_items(items, MPC)
     requests = tile_requests(Aoi.from_file(folder / "aoi.geojson"))
     parsed: dict[str, Any] = {}

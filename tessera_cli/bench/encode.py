@@ -7,22 +7,19 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tessera_cli.bench import machine
 from tessera_cli.bench.figures import agreement, figures, median
 from tessera_cli.bench.plain import PlainForm, check
+from tessera_cli.bench.subjects import model_named, unprepared
 from tessera_cli.bench.workload import Workload, made_up, stored
 from tessera_cli.encode import encode
 from tessera_cli.errors import UsageError
-from tessera_cli.models import Model, load_model, seeded_model, spec_named
-from tessera_cli.models.spec import PackagedFile
+from tessera_cli.models import Model, spec_named
 from tessera_cli.stages import Stages
-
-if TYPE_CHECKING:
-    from tessera_cli.models.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +58,7 @@ def measure(
     if baseline:
         check(spec)
     with machine.torch_settings(threads):
-        model = _model(name, seed, device, precision)
+        model = model_named(name, seed, device=device, precision=precision)
         if dpixels is not None:
             work = stored(dpixels, spec.observations, pixels)
         else:
@@ -95,26 +92,6 @@ def measure(
             },
             "rounds": recorded,
         }
-
-
-def unprepared(name: str, seed: int) -> Encoder:
-    """The encoder that `measure` works with, as it was before it was made ready for a device and a precision."""
-    spec = spec_named(name)
-    if isinstance(spec.weights, PackagedFile):
-        from tessera_cli.models import hub
-        from tessera_cli.models.checkpoint import read
-
-        return read(hub.fetch(spec.weights)).encoder
-    from tessera_cli.models.encoder import seeded
-
-    assert spec.config is not None
-    return seeded(spec.config, seed)
-
-
-def _model(name: str, seed: int, device: str, precision: str) -> Model:
-    if isinstance(spec_named(name).weights, PackagedFile):
-        return load_model(name, device=device, precision=precision)
-    return seeded_model(name, seed, device=device, precision=precision)
 
 
 def _ours(model: Model, work: Workload, threads: int) -> dict[str, Any]:
@@ -201,7 +178,7 @@ def _agreement(
     if plain:
         against, wanted = "plain", plain.encode(work.dpixels, few)
     elif model.precision != "fp32":
-        exact = _model(model.name, seed, device, "fp32")
+        exact = model_named(model.name, seed, device=device, precision="fp32")
         against, wanted = "fp32", encode(work.dpixels, exact, few, threads=threads).values
     else:
         return None

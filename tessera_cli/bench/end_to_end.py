@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -10,24 +9,18 @@ from typing import Any
 
 from tessera_cli.aoi import Aoi
 from tessera_cli.bench.machine import peak_rss_mb
+from tessera_cli.bench.subjects import catalog_folder, items_of, model_named
 from tessera_cli.catalog import MPC
-from tessera_cli.errors import UsageError
 from tessera_cli.imagery import OFFICIAL, Reader
 from tessera_cli.inputs import CatalogInputs
-from tessera_cli.models import Model, load_model
-from tessera_cli.models.load import seeded_model
 from tessera_cli.net import Client
 from tessera_cli.results import Silent
 from tessera_cli.run import embed
 from tessera_cli.settings import Settings
-from tessera_cli.simulate import simulate
 from tessera_cli.survey import Ask, prepare
-from tessera_cli.window import Window
 
 SIZE = 256
 """Pixels per side of the area of the catalogue that is made if none is given: on two tiles."""
-WEIGHTLESS = ("null", "demo")
-"""Models that are loaded as they are; of others the shape, with random weights."""
 
 
 def measure(
@@ -41,11 +34,10 @@ def measure(
     was at work; None without an encoder. `peak_rss_mb` is that of this process so far. Raises UsageError if there is
     no such catalogue, and the run's own error if a tile failed.
     """
-    chosen = _model(model, seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        if catalog is None:
-            catalog = simulate(Path(scratch) / "catalog", size=size, seed=seed).items.parent
-        ask = _ask(catalog)
+    chosen = model_named(model, seed, device="cpu")
+    with tempfile.TemporaryDirectory() as scratch, catalog_folder(catalog, size=size, seed=seed) as simulated:
+        _, window = items_of(simulated)
+        ask = Ask(Aoi.from_file(simulated / "aoi.geojson"), (window,), MPC, str(simulated / "items.json"))
         settings = Settings.checked(chosen, ask.source.name, recorded=ask.source.name, force_source=True, seed=seed)
         folder, reader, progress = settings.folder(Path(scratch) / "out"), Reader(Client()), _FirstPixels()
         started = time.perf_counter()
@@ -73,18 +65,3 @@ class _FirstPixels(Silent):
     def advance(self, pixels: int) -> None:
         if pixels and self.first != self.first:
             self.first = time.perf_counter()
-
-
-def _model(name: str, seed: int) -> Model:
-    return load_model(name, device="cpu") if name in WEIGHTLESS else seeded_model(name, seed, device="cpu")
-
-
-def _ask(catalog: Path) -> Ask:
-    """The whole AOI of the catalogue, in the year of its scenes."""
-    items, aoi = catalog / "items.json", catalog / "aoi.geojson"
-    if not (items.exists() and aoi.exists()):
-        raise UsageError(f"{catalog} is no catalogue of `tessera simulate`: it lacks items.json or aoi.geojson.")
-    years = {item["properties"]["datetime"][:4] for item in json.loads(items.read_text())["features"]}
-    if not years:
-        raise UsageError(f"{items} lists no scene. Simulate it anew.")
-    return Ask(Aoi.from_file(aoi), (Window.of_year(int(max(years))),), MPC, str(items))

@@ -14,7 +14,6 @@ from tessera_cli.cli.help import GroupedCommand
 from tessera_cli.cli.terminal import Terminal
 
 USAGE = 2
-SCHEMA = 1
 
 BenchModelOption = Annotated[str, o.option(
     "--model", o.MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME"
@@ -177,6 +176,8 @@ def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
         for name, value in table:
             terminal.console.print(f"{name:{width}s}  {value}", markup=False)
     if terminal.as_json:
+        from tessera_cli.results import SCHEMA
+
         terminal.result_json({"type": "bench", "schema": SCHEMA, "what": what, **found})
 
 

@@ -19,10 +19,7 @@ from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailabl
 from tessera_cli.imagery.decode import check, decode
 from tessera_cli.imagery.file import BrokenError, Header, Headers, numbers_of, read_parts
 from tessera_cli.imagery.needed import parts
-from tessera_cli.imagery.tiff import Blocks, find_blocks
-
-FIRST = 1 << 14
-"""Bytes of a header that are read at first: nearly always all of it."""
+from tessera_cli.imagery.tiff import FIRST, Blocks, find_blocks
 
 
 @dataclass(frozen=True)

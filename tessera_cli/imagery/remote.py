@@ -23,11 +23,9 @@ from tessera_cli.imagery.cache import Cache
 from tessera_cli.imagery.decode import check, decode
 from tessera_cli.imagery.file import BrokenError, Header, Headers, numbers_of, read_parts
 from tessera_cli.imagery.needed import parts
-from tessera_cli.imagery.tiff import Blocks, find_blocks
+from tessera_cli.imagery.tiff import FIRST, Blocks, find_blocks
 from tessera_cli.net import Client
 
-FIRST = 1 << 14
-"""Bytes of a header that are fetched at first: nearly always all of it."""
 GAP = 1 << 15
 """Bytes between two blocks that are fetched rather than asked around."""
 GUARD = 4

@@ -13,6 +13,8 @@ import numpy as np
 Fetch = Callable[[int, int], bytes]
 """(start, length) -> exactly those bytes of the file; EOFError where it ends before."""
 
+FIRST = 1 << 14
+"""Bytes of a file that are read or fetched at first: nearly always all of its header."""
 _WIDTH, _HEIGHT, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 256, 257, 273, 277, 278, 279, 284
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
 _BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _PREDICTOR, _FORMAT = 258, 262, 266, 274, 317, 339

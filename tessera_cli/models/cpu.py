@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -47,9 +46,6 @@ CHUNK_BYTES = 1 << 27
 """Of the two sensor vectors that are held at a time."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +74,6 @@ class CpuEngine(Engine):
         self._threads = threads
         self._fixed = not isinstance(encoder.s2.embed.hidden, PackedLinear)
         """Whether micro-batches of one length must all have the same size."""
-        self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Engine:
         super().__enter__()
@@ -89,8 +84,7 @@ class CpuEngine(Engine):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            if self._pool:
-                self._pool.shutdown(cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)
         finally:
             super().__exit__(kind, error, at)
 
@@ -121,7 +115,7 @@ class CpuEngine(Engine):
             return batch.count * batch.group.length
 
         done = 0
-        for tokens in self._map(encode, self._batches(chunk)):
+        for tokens in self._pool.map(encode, self._batches(chunk)):
             done += tokens
             encoded(done)
 
@@ -134,7 +128,7 @@ class CpuEngine(Engine):
             with torch.inference_mode():
                 out_NR[start : start + FUSED] = self._encoder.fuse(s2_ND[places], s1_ND[places])[: count - start]
 
-        for _ in self._map(fuse, range(0, count, FUSED)):
+        for _ in self._pool.map(fuse, range(0, count, FUSED)):
             pass
         return out_NR
 
@@ -146,10 +140,6 @@ class CpuEngine(Engine):
                 for start in range(0, len(group), size):
                     left = -(-(len(group) - start) // PIXELS) * PIXELS
                     yield _Batch(modality, staged, group, start, size if self._fixed else min(size, left))
-
-    def _map(self, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-        assert self._pool
-        yield from self._pool.map(function, items)
 
 
 @functools.cache

@@ -9,6 +9,8 @@ walks through the places; where only tokens are scored, it is enough to count ea
 
 from __future__ import annotations
 
+import abc
+
 import torch
 from torch import Tensor, nn
 
@@ -28,12 +30,12 @@ class AttentionPool(nn.Module):
         return _mean(x_BTD, scores_BT if copies is None else scores_BT + log_counts(copies, x_BTD.shape[1]))
 
 
-class _StatePool(AttentionPool):
+class _StatePool(AttentionPool, abc.ABC):
     """Scores what a GRU makes of the tokens."""
 
+    @abc.abstractmethod
     def context(self, x_BTD: Tensor) -> Tensor:
         """What is scored, (B, T, D)."""
-        raise NotImplementedError
 
     def forward(self, x_BTD: Tensor, copies: Tensor | None = None) -> Tensor:
         if copies is not None:
