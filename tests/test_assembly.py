@@ -265,7 +265,7 @@ def test_bench_assemble_compares_equal_numbers(tmp_path):
 
 
 def test_bench_assemble_says_what_is_missing(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match=r"no items\.json"):
+    with pytest.raises(UsageError, match=r"lacks items\.json and aoi\.geojson"):
         measure(tmp_path)
     monkeypatch.setitem(sys.modules, "odc.stac", None)
     with pytest.raises(UsageError, match="pip install odc-stac"):
