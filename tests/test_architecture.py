@@ -44,7 +44,10 @@ def test_the_library_never_prints_exits_or_reads_the_environment(path):
     assert not [name for name in imports(tree) if name.split(".")[0] in ("typer", "rich")]
 
 
-@pytest.mark.parametrize("path", [p for p in LIBRARY if p.parent != ROOT / "models"], ids=names)
+TENSORS = (ROOT / "models", ROOT / "pretrain")
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if p.parent not in TENSORS], ids=names)
 def test_torch_is_imported_only_where_tensors_live(path):
     tree = ast.parse(path.read_text())
     assert "torch" not in {name.split(".")[0] for name in imports(tree, top_level_only=True)}
@@ -52,7 +55,7 @@ def test_torch_is_imported_only_where_tensors_live(path):
 
 ORDER = ["errors", "atomic", "ahead", "stages", "lonlat", "window", "grid", "aoi", "area", "dpixel", "task", "coverage",
          "stores", "catalog", "imagery", "quantize", "sampling", "models", "encode", "outputs", "settings", "survey",
-         "inputs", "results", "loop", "run", "fetch", "plan", "info", "verify", "simulate", "bench",
+         "inputs", "results", "loop", "run", "fetch", "pretrain", "plan", "info", "verify", "simulate", "bench",
          "config", "cli"]  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Pretraining: d-pixels -> an encoder, by Barlow Twins."""
