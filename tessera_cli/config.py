@@ -27,6 +27,18 @@ def threads(environ: Mapping[str, str] = os.environ) -> int:
         return os.cpu_count() or 1
 
 
+def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | None]:
+    """Rank, number of processes and rank on this machine, as torchrun says; 0, 1, None without it."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    values = [environ.get(name, "") for name in names]
+    if not any(values):
+        return 0, 1, None
+    if not all(value.isdigit() for value in values):
+        raise UsageError(f"{', '.join(names)} are not all numbers. Start with torchrun, or without them.")
+    rank, size, local = map(int, values)
+    return rank, size, local
+
+
 def gdal_options(defaults: Mapping[str, str | int], environ: Mapping[str, str] = os.environ) -> dict[str, str | int]:
     """Our GDAL options without those that the environment sets: the user's choice wins."""
     return {name: value for name, value in defaults.items() if name not in environ}

@@ -1,4 +1,4 @@
-"""What a folder, a tile, stored d-pixels, a raster or an array of ours hold."""
+"""What a folder, a tile, stored d-pixels, a raster, an array, shards or a run of `pretrain` hold."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ from tessera_cli.outputs.dpixels import CONTENT, DPixelFolder, StoreRecord, open
 from tessera_cli.outputs.folder import RUN, Record, read_json, record_listing
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import grid_place
+from tessera_cli.pretrain.config import settings_of
+from tessera_cli.pretrain.report import measure
+from tessera_cli.pretrain.run_folder import RunFolder
+from tessera_cli.pretrain.shards import CONTENT as SHARDS
+from tessera_cli.pretrain.shards import HEADER, read_header
 from tessera_cli.stores import Stored, members
 from tessera_cli.stores import describe as describe_store
 
 EXPECTED = (
-    "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its rasters or arrays, stored "
-    "d-pixels, or a weights file."
+    "Give a folder of `tessera embed`, `fetch` or `pretrain`, a tile's .json, one of its rasters or arrays, stored "
+    "d-pixels, shards, or a weights file."
 )
 
 KINDS = ("*.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
@@ -40,6 +45,10 @@ def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     if path.is_dir():
+        if (path / HEADER).is_file():
+            return _shards(path)
+        if RunFolder(path).config.is_file():
+            return _run(RunFolder(path))
         return _store(path) if path in members(path) else _folder(path)
     if is_weights(path):
         return describe_weights(path, model_config)
@@ -145,6 +154,64 @@ def _recorded_store(record: StoreRecord) -> Mapping[str, Any]:
 def _head(of: Stored | StoreRecord) -> dict[str, Any]:
     window = None if of.window is None else of.window.name
     return {"content": CONTENT, "tile": of.tile.id, "window": window, **_place(of.tile)}
+
+
+def _shards(path: Path) -> Mapping[str, Any]:
+    """What their header says; their arrays are not opened."""
+    header = read_header(path)
+    try:
+        origins, counts = header["origins"], header["counts"]
+        return {
+            "content": SHARDS,
+            "sources": header["sources"],
+            "preprocessing": header["preprocessing"],
+            "windows": sorted({origin["window"] for origin in origins if origin["window"] is not None}),
+            "tiles": len(origins),
+            "pixels": counts["trained"],
+            "held_out": counts["held_out"],
+            "left_out": counts["left_out"],
+            "observations": counts["observations"],
+            "bytes": sum(file["bytes"] for file in header["files"].values()),
+            "settings": header["settings"],
+            "digest": header["digest"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path / HEADER} is damaged. Remove the folder to have the shards built again.") from error
+
+
+def _run(folder: RunFolder) -> Mapping[str, Any]:
+    """A run of `pretrain` as far as its `metrics.jsonl` tells: no checkpoint is opened."""
+    try:
+        settings = settings_of(config=folder.config)
+    except UsageError as error:
+        raise UsageError(f"{folder.path} is no run of `tessera pretrain`: {error}") from error
+    rows = folder.rows()
+    exported = folder.exported(settings)
+    training = [row for row in rows if row.get("kind") == "train"]
+    evaluations = [row for row in rows if row.get("kind") == "eval"]
+    measures = _measures(evaluations[-1]) if evaluations else {}
+    random = {key: value for key, value in measures.items() if key.endswith(_RANDOM)}
+    own = {key: value for key, value in measures.items() if key not in random}
+    return {
+        "run": str(folder.path),
+        "model": settings.model.name,
+        "family": settings.model.family,
+        "steps": settings.train.steps,
+        "steps_done": int(max((measure(row, "step") or 0 for row in rows), default=0)),
+        "collapsed": training[-1].get("collapsed") if training else None,
+        "exported": str(exported) if exported.is_file() else None,
+        "evaluation": {"step": evaluations[-1].get("step"), **own} if evaluations else {},
+        "random_encoder": {key.removesuffix(_RANDOM): value for key, value in random.items()},
+    }
+
+
+_RANDOM = "_random"
+
+
+def _measures(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an evaluation, to four digits."""
+    found = {key: measure(row, key) for key in row if key != "step"}
+    return {key: float(f"{value:.4g}") for key, value in found.items() if value is not None}
 
 
 def _array(path: Path) -> Mapping[str, Any]:

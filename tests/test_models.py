@@ -427,9 +427,9 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, device in ((False, "cpu"), (True, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
         monkeypatch.setattr(torch, "empty", lambda size, device: None)
-        assert load._device("auto") == torch.device(device)
-        assert load._device("cpu") == torch.device("cpu")
+        assert load.device_named("auto") == torch.device(device)
+        assert load.device_named("cpu") == torch.device("cpu")
     monkeypatch.undo()
     for device in ("cuda:99", "toaster"):
         with pytest.raises(UsageError, match=f"--device {device} cannot be used"):
-            load._device(device)
+            load.device_named(device)

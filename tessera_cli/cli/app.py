@@ -20,11 +20,13 @@ from tessera_cli.cli.fetch import fetch
 from tessera_cli.cli.help import GroupedCommand
 from tessera_cli.cli.info import info
 from tessera_cli.cli.plan import plan
+from tessera_cli.cli.pretrain import pretrain
 from tessera_cli.cli.simulate import simulate
 from tessera_cli.cli.verify import verify
 from tessera_cli.cli.weights import weights
 
 UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+ALIASES = {"train": "pretrain"}
 
 app = typer.Typer(
     name="tessera",
@@ -33,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (embed, fetch, plan, info, verify, simulate):
+for verb in (embed, fetch, plan, pretrain, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
 app.add_typer(bench)
@@ -119,10 +121,12 @@ def spread(arguments: Sequence[str]) -> list[str]:
     """Values as shells and people write them -> as options take them.
 
     `--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`; `--dpixels a b c` -> `--dpixels a
-    --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`.
+    --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`; `train` -> `pretrain`.
     """
     spread: list[str] = []
     rest = deque(arguments)
+    if rest and rest[0] in ALIASES:
+        rest[0] = ALIASES[rest[0]]
     while rest:
         argument = rest.popleft()
         if argument.startswith("--bbox="):

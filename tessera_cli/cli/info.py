@@ -20,7 +20,10 @@ ModelFlag = Annotated[bool, o.switch("--model", o.OUTPUT, "Print only the model.
 def info(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="A folder, a tile's .json, stored d-pixels, a raster or a weights file."),
+        typer.Argument(
+            metavar="PATH",
+            help="A folder, a tile's .json, stored d-pixels, a raster, a weights file; a run or shards of `pretrain`.",
+        ),
     ],
     crs: CrsFlag = False,
     bounds: BoundsFlag = False,
@@ -48,6 +51,8 @@ def info(
       tessera info --json field_2023_dpixels/utm31n_c0112_r1098_2023.zarr | jq .observations
 
       tessera info --model student_nano.pt
+
+      tessera info runs/alps
     """
     terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli.errors import UsageError

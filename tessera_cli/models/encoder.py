@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tessera_cli.models.architecture import EncoderConfig, Stack
-from tessera_cli.models.parts import BandEmbedding, Block, Reducer, day_of_year_table
+from tessera_cli.models.parts import Attention, BandEmbedding, Block, Reducer, day_of_year_table, day_tokens
 from tessera_cli.models.pooling import POOLS, log_counts
 from tessera_cli.sampling import BANDS, Modality
 
@@ -33,13 +32,13 @@ class Backbone(nn.Module):
         """In what the matrix products of the transformer are computed; the rest is float32."""
 
     def forward(self, x_BTC: Tensor, doy_BT: Tensor, days: Tensor, copies: Tensor | None = None) -> Tensor:
-        x_BTD = self.embed(x_BTC, F.embedding(doy_BT, days))
+        x_BTD = self.embed(x_BTC, day_tokens(doy_BT, days))
         log_copies = None if copies is None else log_counts(copies, x_BTC.shape[1])
         lower = self.products != torch.float32
         with torch.autocast(x_BTC.device.type, self.products) if lower else nullcontext():
             for block in self.blocks:
                 x_BTD = block(x_BTD, log_copies)
-        pooled_BD: Tensor = self.pool(x_BTD.float(), copies)
+        pooled_BD: Tensor = self.pool(x_BTD.float() if lower else x_BTD, copies)
         return pooled_BD
 
 
@@ -76,10 +75,18 @@ class Encoder(nn.Module):
     def device(self) -> torch.device:
         return self.days.device
 
+    def set_dropout(self, rate: float) -> None:
+        """Of all transformer layers and of the reducer's hidden layer; at first there is none."""
+        for part in self.modules():
+            if isinstance(part, (Attention, Block, Reducer)):
+                part.dropout = rate
+
     def encode_modality(
         self, modality: Modality, x_BTC: Tensor, doy_BT: Tensor, copies: Tensor | None = None
     ) -> Tensor:
-        """Standardised bands float32 (B, T, C) and days of year int (B, T), 0..366 -> float32 (B, D).
+        """Standardised bands float32 (B, T, C) and days of year (B, T), 0..366 -> float32 (B, D).
+
+        Days are integers; those of blended observations, in training, float32.
 
         `copies`, int64 (places,), if some observations stand at several places of their sequence: which of the T stands
         at each. Equal tokens stay equal through all layers, so each is computed once; the result is that of the whole.

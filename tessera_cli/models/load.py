@@ -87,6 +87,16 @@ def load_model(
     return _ready(loaded, device, precision)
 
 
+def read_model(model: str | Path) -> Model:
+    """A released model, one of our own files or folders, or an official checkpoint, as plain float32 on the CPU.
+
+    Unlike that of `load_model` its encoder can be trained on.
+    """
+    if _is_path(model) and Path(model).suffix in (".pt", ".pth"):
+        return _loaded(None, Path(model), NO_CONFIG)
+    return _loaded(model, None, NO_CONFIG)
+
+
 def seeded_model(name: str, seed: int = 0, *, device: str = "auto", precision: str = "auto") -> Model:
     """A model of this name's shape with random weights, for measurements: nothing is downloaded."""
     spec = spec_named(name)
@@ -102,7 +112,7 @@ def _ready(loaded: Model, device: str, precision: str) -> Model:
         return loaded
     from tessera_cli.models.precision import prepare, resolve
 
-    loaded.encoder.to(_device(device))
+    loaded.encoder.to(device_named(device))
     resolved = resolve(precision, loaded.encoder.device)
     prepare(loaded.encoder, resolved)
     return dataclasses.replace(loaded, precision=resolved)
@@ -256,11 +266,14 @@ def _read(path: Path, model_config: ModelConfig) -> Checkpoint:
     return checkpoint.read(path, model_config)
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str, number: int | None = None) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1`; `number`: which GPU, where none is named. UsageError if it cannot be used."""
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and number is not None:
+        name = f"cuda:{number}"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):

@@ -1,13 +1,14 @@
 """The parts encoders are made of. Families differ in how these are put together, not in the parts.
 
 Shapes: B pixels, T observations, C bands, D the transformer's width, H heads, R the length of an embedding.
-Formulas: `tessera_infer`, `tessera_infer_QAT`, `tessera_infer_v2` of ucam-eo/tessera. Dropout is left out: it does
-nothing in inference.
+Formulas: `tessera_infer`, `tessera_infer_QAT`, `tessera_infer_v2` of ucam-eo/tessera. Dropout, where there is any, is
+that of `nn.TransformerEncoderLayer`, in training mode only.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,10 +22,24 @@ def day_of_year_table(width: int) -> np.ndarray:
     Row 0 belongs to the token that stands for a missing sensor. The angles are float32 products, as in the official
     code; the functions themselves are rounded once from float64, so that no thread count or vector unit shows.
     """
-    exponents = np.arange(0, width, 2, dtype=np.float32) * np.float32(-np.log(10000.0) / width)
-    omega = np.exp(exponents.astype(np.float64)).astype(np.float32)
-    angles = (np.arange(367, dtype=np.float32)[:, None] * omega).astype(np.float64)
+    angles = (np.arange(367, dtype=np.float32)[:, None] * _omega(width)).astype(np.float64)
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(367, -1)[:, :width].astype(np.float32)
+
+
+def _omega(width: int) -> np.ndarray:
+    exponents = np.arange(0, width, 2, dtype=np.float32) * np.float32(-np.log(10000.0) / width)
+    return np.exp(exponents.astype(np.float64)).astype(np.float32)
+
+
+def day_tokens(doy_BT: Tensor, table: Tensor) -> Tensor:
+    """Sinusoids of days of year, (B, T, D): of whole days, int (B, T), from the table, (367, D); of fractions of days,
+    float32 (B, T), which training blends, in float32.
+    """
+    if not doy_BT.is_floating_point():
+        return F.embedding(doy_BT, table)
+    width = table.shape[1]
+    angles = doy_BT.float().unsqueeze(-1) * torch.from_numpy(_omega(width)).to(doy_BT.device)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(start_dim=-2)[..., :width]
 
 
 class Linear(nn.Linear):
@@ -36,6 +51,12 @@ class Linear(nn.Linear):
         if relu:
             y = F.relu(y, inplace=True)
         return y if add is None else add + y
+
+
+def _added(linear: nn.Module, x: Tensor, add: Tensor, dropout: float) -> Tensor:
+    """W x + b + add, or with dropout before the sum."""
+    out: Tensor = add + F.dropout(linear(x), dropout) if dropout else linear(x, add=add)
+    return out
 
 
 class BandEmbedding(nn.Module):
@@ -61,6 +82,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = 0.0
         self.scale = (width // heads) ** -0.5
         self.in_proj = Linear(width, 3 * width)
         self.out_proj = Linear(width, width)
@@ -74,11 +96,11 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
         bias = None if log_copies is None else log_copies.expand(B, 1, T, T)
+        rate = self.dropout if self.training else 0.0
         seen = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias, scale=self.scale
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias, dropout_p=rate, scale=self.scale
         )
-        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(B, T, -1), add=add)
-        return out
+        return _added(self.out_proj, seen.transpose(1, 2).reshape(B, T, -1), add, rate)
 
     def pad_heads(self, multiple: int) -> None:
         """Lengthen heads by zeros, which changes no result, where they are not normalised.
@@ -106,6 +128,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, feedforward: int, *, qk_norm: bool, pre_norm: bool) -> None:
         super().__init__()
         self.pre_norm = pre_norm
+        self.dropout = 0.0
         self.attention = Attention(width, heads, qk_norm=qk_norm)
         self.norm1 = nn.LayerNorm(width)
         self.up = Linear(width, feedforward)
@@ -121,8 +144,9 @@ class Block(nn.Module):
         return out
 
     def _feedforward(self, y_BTD: Tensor, *, add: Tensor) -> Tensor:
-        out: Tensor = self.down(self.up(y_BTD, relu=True), add=add)
-        return out
+        rate = self.dropout if self.training else 0.0
+        hidden = self.up(y_BTD, relu=True)
+        return _added(self.down, F.dropout(hidden, rate) if rate else hidden, add, rate)
 
 
 class Reducer(nn.Module):
@@ -134,9 +158,12 @@ class Reducer(nn.Module):
         self.norm = None if hidden is None else nn.LayerNorm(hidden)
         self.down = Linear(inputs if hidden is None else hidden, representation)
         self.final_norm = final_norm
+        self.dropout = 0.0
 
     def forward(self, fused_BF: Tensor) -> Tensor:
         if self.up is not None and self.norm is not None:
             fused_BF = F.relu(self.norm(self.up(fused_BF)), inplace=True)
+            if self.dropout and self.training:
+                fused_BF = F.dropout(fused_BF, self.dropout)
         out_BR: Tensor = self.down(fused_BF)
         return F.layer_norm(out_BR, out_BR.shape[-1:]) if self.final_norm else out_BR

@@ -34,6 +34,18 @@ class StagedGroup:
         return len(self.members)
 
 
+def standardised(raw: Tensor, unsigned: bool, mean: Tensor, std: Tensor, streams: Tensor | None) -> Tensor:
+    """(raw - mean) / std, float32 (S, C), of raw integers, int16 (S, C): if `unsigned`, the bits of uint16.
+
+    `mean` and `std` are float32 (streams, C); `streams`, int (S,), says whose each row is, and None that there is one.
+    """
+    values = (raw.int() & 0xFFFF).float() if unsigned else raw.float()
+    if streams is None:
+        return values.sub_(mean).div_(std)
+    of = streams.long()
+    return values.sub_(mean[of]).div_(std[of])
+
+
 @dataclass(frozen=True, eq=False)
 class Staged:
     """One sensor's observations of N pixels: `sampling.Observations` as tensors."""
@@ -78,13 +90,8 @@ class Staged:
         """
         rows_BT = self.starts[group.members[places]].unsqueeze(1) + group.patterns[group.which[places]]
         rows = rows_BT.flatten()
-        raw = self.values.index_select(0, rows)
-        values = (raw.int() & 0xFFFF).float() if self.unsigned else raw.float()
-        if self.streams is None:
-            values = values.sub_(self.mean).div_(self.std)
-        else:
-            of = self.streams.index_select(0, rows).long()
-            values = values.sub_(self.mean[of]).div_(self.std[of])
+        streams = None if self.streams is None else self.streams.index_select(0, rows)
+        values = standardised(self.values.index_select(0, rows), self.unsigned, self.mean, self.std, streams)
         return values.view(*rows_BT.shape, -1), self.doy.index_select(0, rows).long().view(rows_BT.shape)
 
 

@@ -20,7 +20,7 @@ class Series:
     values: np.ndarray
     """uint16 (S, 10) or int16 (S, 2): raw DN, or scaled VV and VH."""
     doy: np.ndarray
-    """uint16 (S,): days of year 1..366, rising within a pixel and stream."""
+    """uint16 (S,): days of year 1..366; dates rise within a pixel and stream."""
     streams: np.ndarray
     """uint8 (S,): number of the stream among `STREAMS`; ascending passes come before descending ones."""
     starts: np.ndarray
@@ -36,7 +36,9 @@ class Series:
         counts = self.starts[numbers + 1] - self.starts[numbers]
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         rows = np.arange(starts[-1]) + np.repeat(self.starts[numbers] - starts[:-1], counts)
-        return Series(self.values[rows], self.doy[rows], self.streams[rows], starts)
+        # `take` on plain arrays is several times as quick as indexing memory maps
+        values, doy, streams = (np.asarray(a).take(rows, axis=0) for a in (self.values, self.doy, self.streams))
+        return Series(values, doy, streams, starts)
 
 
 @dataclass(frozen=True, eq=False)

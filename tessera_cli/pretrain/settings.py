@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tessera_cli.models.architecture import EncoderConfig, Pooling
-from tessera_cli.models.families import PARTS
+from tessera_cli.models.families import PARTS, family_spec
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import V1_1_RULE, V2_RULE, Binned
 
@@ -38,7 +38,7 @@ class DataSettings(Section):
     holdout_block: Positive = 32
     """Side in pixels of the squares that are kept from training as a whole."""
     shard_pixels: Positive = 262_144
-    """About how many pixels make a shard: 0.5 GB, and what building them holds in memory."""
+    """About how many pixels make a shard: 0.5 GB. Building them holds one in memory, and before that two tiles."""
     statistics: str = "own"
     """own: those of the training pixels; init: those of the model of --init-from; or the name of a released model."""
 
@@ -192,9 +192,13 @@ class Settings(Section):
     def _belong_together(self) -> Settings:
         if self.train.batch < 2:
             raise ValueError("train.batch is 1: correlations take at least 2 pixels")
+        if self.views.share[0] > self.views.share[1]:
+            raise ValueError("views.share: its first number is larger than its second")
         if self.loss.mix and (self.views.lengths, self.views.replacement) not in _RECTANGULAR:
             raise ValueError("loss.mix blends sequences of equal length: it takes views.lengths fixed, and "
                              "views.replacement short or always")  # fmt: skip
+        if self.loss.quantise and family_spec(self.model.family, "", self.model.encoder).quantiser is None:
+            raise ValueError(f"loss.quantise: embeddings of family {self.model.family} are never stored as int8")
         if wrong := [size for size in self.projector.prefixes if size >= self.model.representation]:
             raise ValueError(f"projector.prefixes: {wrong[0]} is not shorter than model.representation")
         return self

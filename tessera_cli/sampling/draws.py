@@ -110,31 +110,56 @@ class Drawn:
         return found if self.legacy else {name: value for name, value in found.items() if name != "batch"}
 
 
-def draw(keys: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
-    """`size` of the numbers 0..n−1 for each pixel, int64 (N, size), rising: keys uint64 (N,), counts n int64 (N,).
+def draw(keys: np.ndarray, counts: np.ndarray, size: int | np.ndarray, *, always: bool = False) -> np.ndarray:
+    """`size` of the numbers 0..n−1 for each pixel, rising: keys uint64 (N,), counts n int64 (N,) -> int64 (N, size).
 
-    Numbered hashes of the key decide: without replacement the `size` smallest of n hashes, with replacement (n < size)
-    each hash scaled to 0..n−1.
+    A pixel may have a size of its own, int64 (N,): then zeros follow its numbers, up to the largest size. Numbers come
+    twice where there are fewer than `size` (only 0 where there are none), or `always`.
+
+    Numbered hashes of the key decide: without replacement the `size` smallest of n hashes, with replacement each hash
+    scaled to 0..n−1.
     """
-    longest = max(int(counts.max(initial=0)), size)
-    with np.errstate(over="ignore"):
-        hashes = mix(keys[:, None] + np.arange(1, longest + 1, dtype=np.uint64) * _GAMMA)
-    few = counts < size
-    ranks = np.empty((len(keys), size), np.int64)
-    ranks[few] = ((hashes[few, :size] >> np.uint64(32)) * counts[few, None].astype(np.uint64)) >> np.uint64(32)
-    many = hashes[~few]
-    many[np.arange(longest) >= counts[~few, None]] = np.iinfo(np.uint64).max
-    ranks[~few] = many.argsort(axis=1, kind="stable")[:, :size]
-    return np.sort(ranks, axis=1)
+    sizes, width = np.broadcast_to(size, counts.shape), int(np.max(size, initial=0))
+    again = (counts < sizes) | always
+    hashes = numbered(keys, max(width, int(counts[~again].max(initial=0))))
+    wanted = np.arange(width) < sizes[:, None]
+    ranks = np.zeros((len(keys), width), np.int64)
+    few = ((hashes[again, :width] >> np.uint64(32)) * counts[again, None].astype(np.uint64)) >> np.uint64(32)
+    few[~wanted[again]] = np.iinfo(np.uint64).max
+    ranks[again] = np.where(wanted[again], np.sort(few, axis=1), 0)
+    once = ~again & (sizes > 0)
+    many = hashes[once]
+    there = np.arange(hashes.shape[1]) < counts[once, None]
+    many[~there] = np.iinfo(np.uint64).max
+    largest = np.take_along_axis(np.sort(many, axis=1), sizes[once, None] - 1, axis=1)
+    ranks[wanted & once[:, None]] = np.nonzero((many <= largest) & there)[1]  # the hashes of one key all differ
+    return ranks
 
 
 def pixel_keys(seed: int, positions: np.ndarray) -> np.ndarray:
     """uint64 (N,) from the seed and int64 (N, 3): zone, easting, northing."""
-    key = np.full(len(positions), seed % 2**64, np.uint64)
-    for column in positions.T:
+    return hashed(seed, *positions.T)
+
+
+def hashed(seed: int, *columns: np.ndarray | int) -> np.ndarray:
+    """A hash of the seed and of what stands in each row of integer columns, (N,) or a number for all: uint64 (N,)."""
+    key: np.ndarray = np.asarray(seed % 2**64, np.uint64)
+    for column in columns:
         with np.errstate(over="ignore"):
-            key = mix(key + _GAMMA) ^ column.astype(np.uint64)
-    return mix(key + _GAMMA)
+            key = mix(key + _GAMMA) ^ np.asarray(column).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        return mix(key + _GAMMA)
+
+
+def numbered(keys: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` hashes of each key, uint64 (N,) -> uint64 (N, count): SplitMix64 begun at the key."""
+    with np.errstate(over="ignore"):
+        return mix(keys[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GAMMA)
+
+
+def uniform(hashes: np.ndarray) -> np.ndarray:
+    """uint64, any shape -> float64 in [0, 1)."""
+    return np.asarray((hashes >> np.uint64(11)) * 2.0**-53)
 
 
 def mix(x: np.ndarray | np.uint64) -> np.ndarray:

@@ -1,0 +1,175 @@
+"""`tessera pretrain` (alias `train`): d-pixels -> an encoder of one's own."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from tessera_cli.cli import options as o
+from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.training import TrainingProgress
+
+log = logging.getLogger("tessera_cli.pretrain")
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
+"""75: try again later, which wrappers of Slurm take for a request to requeue."""
+
+StoresArgument = Annotated[list[Path] | None, typer.Argument(
+    metavar="DPIXELS...", help="What `tessera fetch` wrote: Zarr stores, official tile folders, or folders of either.",
+    show_default=False,
+)]  # fmt: skip
+PresetOption = Annotated[str | None, o.option(
+    "--preset", o.MODEL, "tiny, nano, small, medium, large, v1.0 or v1.1: shape, projector and batch to start from.",
+    metavar="NAME", env=False,
+)]  # fmt: skip
+ConfigOption = Annotated[Path | None, o.option(
+    "--config", o.MODEL, "TOML with the sections data, views, model, projector, loss, optim, train, probe.",
+    metavar="FILE", env=False,
+)]  # fmt: skip
+SetOption = Annotated[list[str] | None, o.option(
+    "--set", o.MODEL, "One key of the configuration; repeatable.", metavar="SECTION.KEY=VALUE", env=False
+)]  # fmt: skip
+InitFromOption = Annotated[str | None, o.option(
+    "--init-from", o.MODEL, "Start from the weights of a model or another run; not the way to go on with a run.",
+    metavar="NAME|PATH", env=False,
+)]  # fmt: skip
+StepsOption = Annotated[
+    int | None, o.option("--steps", o.MODEL, "The same as --set train.steps=N.", metavar="N", min=1)
+]
+ShardsOption = Annotated[Path | None, o.option(
+    "--shards", o.OUTPUT, "Keep the training pixels here, for several runs.  [default: in the run's folder]",
+    metavar="DIR",
+)]  # fmt: skip
+ProbeOption = Annotated[Path | None, o.option(
+    "--probe", o.MODEL, "Labels to measure by: polygons (.geojson, .gpkg, .shp) or a raster of classes (.tif).",
+    metavar="FILE",
+)]  # fmt: skip
+TrainSeedOption = Annotated[
+    int | None, o.option("--seed", o.MODEL, "The same as --set train.seed=N.", metavar="N", min=0)
+]
+RunOutOption = Annotated[Path, o.option("--out", o.OUTPUT, "Folder of the run.", metavar="DIR")]
+
+
+def pretrain(
+    stores: StoresArgument = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    steps: StepsOption = None,
+    probe: ProbeOption = None,
+    init_from: InitFromOption = None,
+    seed: TrainSeedOption = None,
+    out: RunOutOption = Path("run"),
+    shards: ShardsOption = None,
+    device: o.DeviceOption = "auto",
+    threads: o.ThreadsOption = None,
+    as_json: o.JsonOption = False,
+    verbose: o.VerboseOption = 0,
+    quiet: o.QuietOption = 0,
+    debug: o.DebugOption = False,
+) -> None:
+    """Train an encoder on d-pixels of your own, with Barlow Twins (alias: train).
+
+    Prints the path of the weights file, which `tessera embed --model` takes, as it does the run's folder. Run it again
+    to go on after an interruption. On several GPUs or nodes: torchrun --nproc-per-node 8 -m tessera_cli pretrain ...
+
+    Examples:
+
+      tessera pretrain alps_2023_dpixels --preset nano --out runs/alps
+
+      tessera pretrain tiles/* --preset small --probe fields.gpkg --set optim.lr=1e-3 --out runs/fields
+
+      tessera pretrain --shards alps.shards --config alps.toml --out runs/alps2 && tessera embed --model runs/alps2 ...
+    """
+    from tessera_cli import config as environment
+    from tessera_cli.models.load import device_named
+    from tessera_cli.pretrain.config import settings_of
+    from tessera_cli.pretrain.run import Watch
+    from tessera_cli.pretrain.run import pretrain as run
+    from tessera_cli.pretrain.world import joined
+
+    rank, size, local = environment.processes()
+    terminal = Terminal(verbose - quiet if rank == 0 else -2, as_json)
+    more = [f"train.{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
+    settings = settings_of(
+        preset_name=preset, config=config, more={"probe": {"labels": str(probe)}} if probe else {},
+        overrides=[*more, *(overrides or [])],
+    )  # fmt: skip
+    place = device_named(device, local)
+    set_threads(threads or environment.threads())
+    raise_file_limit()
+    group = joined(rank, size, local or 0, place)
+    with Signals.caught() as signals, TrainingProgress(terminal) as progress, group as world:
+
+        def building(done: int, total: int) -> None:
+            if signals.number is not None:  # nothing to save yet
+                raise KeyboardInterrupt
+            progress.building(done, total)
+
+        watch = Watch(building, progress.begin, progress.row, progress.step, lambda: signals.number is not None)
+        trained = run(
+            stores or [], settings, out, shards=shards, init_from=init_from, device=place, world=world, watch=watch
+        )
+    if not trained.finished:
+        log.warning(
+            "stopped and saved after step %d of %d; run the same command to go on", trained.step, settings.train.steps
+        )
+        raise typer.Exit(EXIT_CODES[signals.number or signal.SIGTERM])
+    if rank:
+        return
+    if as_json:
+        terminal.result_json({"model": str(trained.exported), "step": trained.step, "last": dict(trained.rows[-1])})
+    else:
+        terminal.result(str(trained.exported))
+
+
+def set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def raise_file_limit() -> None:
+    """Shards are many memory-mapped files: let this process open as many as it may."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@dataclass
+class Signals:
+    """The first SIGTERM, SIGUSR1 or Ctrl-C asks to save and leave; a second one of the same kind has its old effect."""
+
+    number: signal.Signals | None = None
+
+    @classmethod
+    @contextmanager
+    def caught(cls) -> Iterator[Signals]:
+        caught = cls()
+        if threading.current_thread() is not threading.main_thread():  # only there can they be
+            yield caught
+            return
+        before = {number: signal.getsignal(number) for number in EXIT_CODES}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            caught.number = signal.Signals(number)
+            signal.signal(number, before[caught.number])
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield caught
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

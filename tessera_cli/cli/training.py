@@ -1,0 +1,154 @@
+"""Progress of `pretrain`: a bar on a terminal, else a line per row of `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tessera_cli.cli.terminal import HEARTBEAT_SECONDS, Terminal
+from tessera_cli.pretrain.chart import number
+from tessera_cli.pretrain.report import headline, measure
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+SHORT = {"probe_knn": "kNN", "probe_linear": "linear", "retrieval": "retrieval"}
+"""Measures of an evaluation that a line holds."""
+
+
+class TrainingProgress:
+    """What a person sees while shards are built and an encoder is trained. Evaluations are logged either way."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.bars: Bars | None = None
+        self.bar: TaskID | None = None
+        self.steps = 0
+        self.trained: Mapping[str, Any] = {}
+        self.evaluated: Mapping[str, Any] = {}
+        self.beat = time.monotonic()
+        self.log = logging.getLogger("tessera_cli.progress")
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
+
+    def building(self, done: int, total: int) -> None:
+        """So much of the work is done: tiles read, and parts of shards written."""
+        if self.terminal.draws:
+            if self.bar is None:
+                self._draw("building shards", total)
+            self._update(done, f"{done}/{total}")
+        elif done == total or self._due():
+            self._log("building shards: %d of %d", done, total)
+
+    def begin(self, steps: int, start: int) -> None:
+        """Training starts, after `start` steps that an earlier run has done."""
+        self.end()
+        self.steps = steps
+        self.beat = time.monotonic()
+        if self.terminal.draws:
+            self._draw("training", steps, start)
+            self._update(start, f"{start}/{steps}")
+
+    def step(self, step: int) -> None:
+        """So many steps are done."""
+        if self.bar is not None:
+            self._update(step, f"{step}/{self.steps}")
+        elif self._due():
+            self._log("%s", self._at(step))
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row of `metrics.jsonl`."""
+        step = self._at(int(measure(row, "step") or 0))
+        if row.get("kind") == "eval":
+            self.evaluated = row
+            self._log("%s  %s", step, "  ".join(_evaluation(row)))
+        elif row.get("kind") == "train":
+            self.trained = row
+            if self.bar is None:
+                self._log("%s  %s", step, "  ".join(_training(row)))
+        if self.bars is not None and self.bar is not None:
+            self.bars.update(self.bar, figures="  ".join(_beside(self.trained, self.evaluated)))
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self.bars is not None:
+            self.bars.stop()
+        self.bars = self.bar = None
+
+    def _draw(self, name: str, total: int, done: int = 0) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        figures = TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+        self.bars = Progress(
+            TextColumn("{task.fields[count]}"), BarColumn(bar_width=12), figures,
+            TextColumn("ETA"), TimeRemainingColumn(compact=True), console=self.terminal.console, transient=True,
+        )  # fmt: skip
+        self.bars.start()
+        self.bar = self.bars.add_task(name, total=total, completed=done, count="", figures=name)
+
+    def _update(self, done: int, count: str) -> None:
+        if self.bars is not None and self.bar is not None:
+            self.bars.update(self.bar, completed=done, count=count)
+
+    def _at(self, step: int) -> str:
+        return f"step {step:>{len(str(self.steps))}}/{self.steps}"
+
+    def _due(self) -> bool:
+        """Whether nothing has been said for a while."""
+        return time.monotonic() - self.beat > HEARTBEAT_SECONDS
+
+    def _log(self, message: str, *arguments: object) -> None:
+        self.beat = time.monotonic()
+        self.log.info(message, *arguments)
+
+
+def _beside(trained: Mapping[str, Any], evaluated: Mapping[str, Any]) -> Iterator[str]:
+    """What stands beside the bar; a narrow terminal cuts off its end."""
+    above, rms, speed = (
+        measure(trained, "loss_above_floor"),
+        measure(trained, "offdiag_rms"),
+        measure(trained, "pixels_per_second"),
+    )
+    if trained.get("collapsed"):
+        yield "COLLAPSED"
+    if above is not None:
+        yield f"{number(above)} above floor"
+    if rms is not None:
+        yield f"rms {rms:.2f}"
+    if key := headline(evaluated):
+        yield f"{SHORT[key]} {number(measure(evaluated, key))}"
+    if speed is not None:
+        yield f"{number(speed)} pixels/s"
+
+
+def _training(row: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a log line; numbers are as wide in every line."""
+    loss, above = measure(row, "loss"), measure(row, "loss_above_floor")
+    if loss is not None:
+        yield f"loss {number(loss):>6}" + ("" if above is None else f" ({number(above):>6} above floor)")
+    rms, chance = measure(row, "offdiag_rms"), measure(row, "offdiag_rms_chance")
+    if rms is not None:
+        yield f"rms {rms:.3f}" + ("" if chance is None else f" (chance {chance:.3f})")
+    if (speed := measure(row, "pixels_per_second")) is not None:
+        yield f"{number(speed):>7} pixels/s"
+    if (wait := measure(row, "wait_share")) is not None:
+        yield f"wait {100 * wait:>2.0f} %"
+    if row.get("collapsed"):
+        yield "COLLAPSED"
+
+
+def _evaluation(row: Mapping[str, Any]) -> Iterator[str]:
+    for key, name in SHORT.items():
+        value, random = measure(row, key), measure(row, f"{key}_random")
+        if value is not None:
+            yield f"{name} {value:.3f}" + ("" if random is None else f" (random {random:.3f})")
+    if row.get("best"):
+        yield "best so far"

@@ -1,0 +1,44 @@
+"""The trained encoder as a weights file that `tessera embed --model` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tessera_cli import __version__
+from tessera_cli.models.checkpoint import save_safetensors
+from tessera_cli.models.encoder import Encoder
+from tessera_cli.models.statistics import Statistics
+from tessera_cli.pretrain.config import as_json
+from tessera_cli.pretrain.settings import Settings
+from tessera_cli.pretrain.shards import Shards
+
+
+def export(
+    path: Path,
+    encoder: Encoder,
+    settings: Settings,
+    shards: Shards,
+    statistics: Statistics,
+    measures: Mapping[str, Any],
+) -> None:
+    """Write the encoder in float32 with its card: what it is, what it was trained on, what it was found to be worth."""
+    model = settings.model
+    card = {
+        "name": model.name,
+        "family": model.family,
+        "dims": [*settings.projector.prefixes, model.representation],
+        "statistics": statistics.to_card(),
+        "description": f"Pretrained with Barlow Twins by tessera {__version__}.",
+        "training": {
+            "method": "Barlow Twins",
+            "settings": as_json(settings),
+            "shards": shards.digest,
+            "pixels": shards.pixels,
+            "sources": shards.header["sources"],
+            "preprocessing": shards.header["preprocessing"],
+            "measures": dict(measures),
+        },
+    }
+    save_safetensors(path, encoder, card, half=False)

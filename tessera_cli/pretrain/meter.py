@@ -1,0 +1,73 @@
+"""What happened between two log lines: means, speed, waiting, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tessera_cli.pretrain.batch import Batch
+from tessera_cli.pretrain.twins import Outcome
+from tessera_cli.pretrain.world import World
+
+
+class Meter:
+    """Sums up steps; `take` gives their means and begins anew."""
+
+    def __init__(self, world: World, device: torch.device) -> None:
+        self._world, self._device = world, device
+        self._restart()
+
+    def _restart(self) -> None:
+        self._began = time.perf_counter()
+        self._waited, self._pixels, self._steps, self._same = 0.0, 0, 0, 0.0
+        self._sums: Tensor | None = None
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, and how long the caller waits for each."""
+        source = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(source, None)
+            self._waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, batch: Batch, outcome: Outcome) -> None:
+        """One step; nothing is brought from the device."""
+        parts = torch.stack(
+            [outcome.loss.detach(), outcome.on_diagonal, outcome.off_diagonal, outcome.mixing]
+        ).double()  # fmt: skip
+        self._sums = parts if self._sums is None else self._sums + parts
+        self._steps += 1
+        self._pixels += batch.pixels * self._world.size
+        _, counts = np.unique(batch.origins, return_counts=True)
+        self._same += float((counts**2).sum() - batch.pixels) / max(1, batch.pixels * (batch.pixels - 1))
+
+    def take(self) -> dict[str, float]:
+        """Every process must ask at the same step: losses are means over all of them."""
+        assert self._sums is not None, "no step was added"
+        means = (self._world.total(self._sums) / (self._steps * self._world.size)).tolist()
+        seconds = time.perf_counter() - self._began
+        found = dict(zip(("loss", "on_diagonal", "off_diagonal", "mixing"), means, strict=True))
+        found |= {
+            "pixels_per_second": round(self._pixels / seconds, 1),
+            "wait_share": round(self._waited / seconds, 4),
+            "same_tile_share": round(self._same / self._steps, 4),
+            "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_BYTES / 1e6),
+            "seconds": round(seconds, 3),
+        }
+        if self._device.type == "cuda":
+            found["device_memory_mb"] = round(torch.cuda.max_memory_allocated(self._device) / 1e6)
+        self._restart()
+        return found
+
+
+_RSS_BYTES = 1 if sys.platform == "darwin" else 1024
+"""What getrusage counts in."""

@@ -1,0 +1,54 @@
+"""The projector: embeddings -> what the loss correlates. It is thrown away after training."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tessera_cli.pretrain.loss import EPS, centred
+from tessera_cli.pretrain.world import World
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over the joint batch of all processes, on any device; in float32.
+
+    There are no running statistics, because there is no inference: it does the same in evaluation mode.
+    """
+
+    def __init__(self, width: int, world: World) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.world = world
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        x_BD, variance_D = centred(x_BD, self.world)
+        return torch.addcmul(self.bias, x_BD, self.weight * torch.rsqrt(variance_D + EPS))
+
+
+class Projector(nn.Module):
+    """`depth` linear maps, and between them batch norm and ReLU: float32 (B, R) -> float32 (B, width).
+
+    The maps have no biases: a batch norm follows each of them, the last one in the loss, and takes out any constant.
+    """
+
+    def __init__(self, inputs: int, width: int, depth: int, world: World) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(inputs if i == 0 else width, width, bias=False) for i in range(depth))
+        self.norms = nn.ModuleList(BatchNorm(width, world) for _ in range(depth - 1))
+        self.products = torch.float32
+        """In what the matrix products are computed; the rest is float32."""
+
+    def forward(self, x_BR: Tensor) -> Tensor:
+        z_BD = self._product(0, x_BR)
+        for i, norm in enumerate(self.norms, start=1):
+            z_BD = self._product(i, F.relu(norm(z_BD), inplace=True))
+        return z_BD
+
+    def _product(self, i: int, x_BD: Tensor) -> Tensor:
+        if self.products == torch.float32:
+            out: Tensor = self.linears[i](x_BD)
+            return out
+        with torch.autocast(x_BD.device.type, self.products):
+            return self.linears[i](x_BD).float()

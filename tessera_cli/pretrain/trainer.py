@@ -1,0 +1,282 @@
+"""The training loop: from shards to an encoder, one readable step after the other."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tessera_cli.errors import TesseraError, UsageError
+from tessera_cli.models.encoder import Encoder, seeded
+from tessera_cli.models.precision import resolve
+from tessera_cli.models.statistics import Statistics
+from tessera_cli.pretrain import resume
+from tessera_cli.pretrain.batch import Batch, View
+from tessera_cli.pretrain.config import as_json
+from tessera_cli.pretrain.evaluate import Evaluation, selection
+from tessera_cli.pretrain.export import export
+from tessera_cli.pretrain.loader import Loader
+from tessera_cli.pretrain.loss import rank_floor
+from tessera_cli.pretrain.meter import Meter
+from tessera_cli.pretrain.metrics import rank_me, spread
+from tessera_cli.pretrain.optimiser import adamw, groups_text, rate
+from tessera_cli.pretrain.order import Order
+from tessera_cli.pretrain.report import report
+from tessera_cli.pretrain.run_folder import Row, RunFolder
+from tessera_cli.pretrain.settings import Settings
+from tessera_cli.pretrain.shards import Shards
+from tessera_cli.pretrain.twins import Outcome, Twins
+from tessera_cli.pretrain.world import World
+
+logger = logging.getLogger(__name__)
+
+COLLAPSED = 0.9
+"""Off-diagonal RMS beyond which all dimensions say the same."""
+
+
+class NotFiniteError(TesseraError):
+    """The loss or its gradient is NaN or infinite."""
+
+
+@dataclass
+class Trainer:
+    """One process of a run. `begin` once, then `run`."""
+
+    settings: Settings
+    shards: Shards
+    statistics: Statistics
+    folder: RunFolder
+    device: torch.device
+    world: World = field(default_factory=World)
+    initial: Encoder | None = None
+    """Weights to start from; None: random ones."""
+    tell: Callable[[Row], None] = lambda row: None
+    """Called with every row of `metrics.jsonl`."""
+    advance: Callable[[int], None] = lambda step: None
+    """Called with the number of finished steps."""
+    stop: Callable[[], bool] = lambda: False
+    """Whether to save and leave after this step."""
+    step: int = 0
+    """Finished steps."""
+    _random: Mapping[str, float] = field(default_factory=dict)
+    _best: float | None = None
+    _rms: float | None = None
+
+    def __post_init__(self) -> None:
+        settings, world = self.settings, self.world
+        if settings.train.batch % world.size or settings.train.batch // world.size < 2:
+            raise UsageError(
+                f"train.batch {settings.train.batch} cannot be dealt out to {world.size} processes: it is of the joint "
+                "batch. Give a multiple, of at least 2 pixels each."
+            )
+        encoder = seeded(settings.model.encoder, settings.train.seed) if self.initial is None else self.initial
+        encoder.set_dropout(settings.model.dropout)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(settings.train.seed + 1)  # of the projectors; equal in all processes
+            self.twins = Twins(encoder.train().requires_grad_(True), self.statistics, settings, world).to(self.device)
+        if resolve(settings.train.precision, self.device) == "bf16":
+            self.twins.compute_in(torch.bfloat16)
+            if self.device.type == "cuda":
+                torch.set_float32_matmul_precision("high")  # of what is left in float32, the correlations: TF32
+        self.optimiser = adamw(self.twins, settings.optim)
+        self.loader = Loader(
+            shards=self.shards, order=Order(tuple(self.shards.sizes), settings.train.batch, settings.train.seed),
+            views=settings.views, bins=settings.model.bins, seed=settings.train.seed, mix=settings.loss.mix > 0,
+            rank=world.rank, size=world.size, workers=settings.train.workers,
+        )  # fmt: skip
+        self.evaluation = Evaluation.of(self.shards, settings, settings.train.seed) if world.main else None
+        self._resume()
+        self.wrapped = self._wrapped()
+        if world.main:
+            self._introduce()
+
+    def run(self) -> bool:
+        """Train to the last step; False if `stop` ended it before. Either way the state is saved."""
+        train = self.settings.train
+        if self.step == 0:
+            self._begin()
+        meter = Meter(self.world, self.device)
+        for batch in meter.waiting(self.loader.batches(self.step, train.steps)):
+            outcome, norm, lr = self._step(batch)
+            self.step += 1
+            meter.add(batch, outcome)
+            last = self.step == train.steps
+            if last or self.step % train.log_every == 0:
+                self._log(outcome, norm, lr, meter)
+            if last or self.step % train.eval_every == 0:
+                self._evaluate()
+            leave = self._agreed_to_stop()
+            if last or leave or self.step % train.save_every == 0:
+                self._save()
+            self.advance(self.step)
+            if leave and not last:
+                return False
+        return True
+
+    def _step(self, batch: Batch) -> tuple[Outcome, float, float]:
+        settings = self.settings
+        # Dropout draws from the seed, the step and the process: nothing to save, nothing shared.
+        state = np.random.SeedSequence((settings.train.seed, self.step, self.world.rank)).generate_state(1)
+        torch.manual_seed(int(state[0]))
+        self.twins.quantise(settings.loss.quantise and self.step >= settings.loss.quantise_from)
+        lr = rate(self.step, settings.train.steps, settings.optim)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        outcome: Outcome = self.wrapped(self.twins.place(batch))
+        torch.autograd.backward(outcome.loss)
+        norm = float(nn.utils.clip_grad_norm_(self.twins.parameters(), settings.optim.clip))
+        if not math.isfinite(norm):
+            raise NotFiniteError(
+                f"Step {self.step + 1}: the gradient is not finite (loss {float(outcome.loss):g}). The last "
+                f"checkpoint stays. Lower optim.lr ({settings.optim.lr:g}) or take fp32, in a new --out."
+            )
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return outcome, norm, lr
+
+    def embed(self, view: View) -> np.ndarray:
+        """The encoder as it is, as measures want it: float32 (B, R)."""
+        return _embedded(self.twins, view)
+
+    def _begin(self) -> None:
+        """Measure the random encoder, and find out whether the disk can hold the state, before anything is spent."""
+        if self.world.main and self.evaluation is not None:
+            if self.initial is None:
+                self._random = self.evaluation.measure(self.embed)
+            else:
+                encoder = seeded(self.settings.model.encoder, self.settings.train.seed)
+                other = Twins(encoder, self.statistics, self.settings, World()).to(self.device)
+                self._random = self.evaluation.measure(lambda view: _embedded(other, view))
+        self._save()
+
+    def _evaluate(self) -> None:
+        if not self.world.main or self.evaluation is None:
+            self.world.barrier()
+            return
+        found = self.evaluation.measure(self.embed)
+        score = selection(found)
+        better = score is not None and (self._best is None or score > self._best)
+        if better:
+            self._best = score
+        row = {"kind": "eval", "step": self.step, **found, **{f"{name}_random": x for name, x in self._random.items()}}
+        if self._rms is not None:
+            row |= {"offdiag_rms": self._rms, "collapsed": self._rms > COLLAPSED}
+        self._record({**row, "best": better})
+        if better:
+            resume.save(self.folder.best, self.twins, self.optimiser, self._header())
+        if better or "probe_knn" not in found:  # without labels the last weights are exported
+            export(
+                self.folder.exported(self.settings), self.twins.encoder, self.settings, self.shards, self.statistics,
+                {key: value for key, value in row.items() if key != "kind"},
+            )  # fmt: skip
+        page = report(self.folder.rows(), as_json(self.settings), {})
+        self.folder.write_report(page)
+        self.world.barrier()
+
+    def _log(self, outcome: Outcome, norm: float, lr: float, meter: Meter) -> None:
+        """The numbers of the interval; every process takes part in what they are gathered from."""
+        rms = float(outcome.correlation_rms)
+        self._rms = rms
+        measured = meter.take()
+        if not self.world.main:
+            return
+        settings = self.settings
+        own = settings.train.batch if settings.loss.scope == "global" else settings.train.batch // self.world.size
+        floor = rank_floor(settings.projector.width, own)
+        self._record({
+            "kind": "train", "step": self.step, **measured,
+            "loss_above_floor": measured["loss"] - settings.loss.off_diagonal * floor,
+            "off_diagonal_floor": floor, "off_diagonal_above_floor": measured["off_diagonal"] - floor,
+            "offdiag_rms": rms, "offdiag_rms_chance": own**-0.5, "collapsed": rms > COLLAPSED,
+            "rank_me": rank_me(outcome.representation), **spread(outcome.representation),
+            "gradient_norm": norm, "lr": lr,
+        })  # fmt: skip
+        if rms > COLLAPSED:
+            logger.warning(
+                "Collapse: at step %d all dimensions of the projection say the same (off-diagonal RMS %.2f of 1). "
+                "Raise loss.lambda, or lower optim.lr.", self.step, rms,
+            )  # fmt: skip
+
+    def _record(self, row: Row) -> None:
+        self.folder.append(row)
+        self.tell(row)
+
+    def _save(self) -> None:
+        if self.world.main:
+            resume.save(self.folder.last, self.twins, self.optimiser, self._header())
+        self.world.barrier()
+
+    def _header(self) -> resume.Header:
+        return resume.Header(
+            self.step, self.world.size, self.shards.digest, self.statistics.to_card(), self._random, self._best
+        )
+
+    def _resume(self) -> None:
+        rows = self.folder.rows()
+        if not self.folder.last.exists():
+            if rows:
+                raise UsageError(
+                    f"{self.folder.last} is gone, but {self.folder.metrics.name} speaks of {len(rows)} rows. Restore "
+                    "it from a copy, or choose another --out; the run does not start anew by itself."
+                )
+            return
+        header = resume.load(self.folder.last, self.twins, self.optimiser)
+        resume.check(
+            header, path=self.folder.last, processes=self.world.size, shards=self.shards.digest,
+            statistics=self.statistics.to_card(),
+        )  # fmt: skip
+        self.step, self._random, self._best = header.step, header.random, header.best
+        trained = [row for row in rows if row.get("kind") == "train" and row["step"] <= self.step]
+        self._rms = trained[-1]["offdiag_rms"] if trained else None
+        if self.world.main:
+            self.folder.forget_after(self.step)
+            logger.info("Going on after step %d of %d.", self.step, self.settings.train.steps)
+
+    def _wrapped(self) -> nn.Module:
+        if self.settings.train.compile:
+            for stack in (self.twins.encoder.s2, self.twins.encoder.s1):
+                for block in stack.blocks:
+                    block.compile()
+        if self.world.size == 1:
+            return self.twins
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(self.twins, device_ids=devices, forward_sync_buffers=False)
+
+    def _agreed_to_stop(self) -> bool:
+        """A signal may reach processes at different steps; they leave after the same one."""
+        if self.world.size == 1:
+            return self.stop()
+        flag = torch.tensor([float(self.stop())], device=self.device)
+        return bool(self.world.total(flag) > 0)
+
+    def _introduce(self) -> None:
+        settings = self.settings
+        numbers = sum(p.numel() for p in self.twins.parameters())
+        own = sum(p.numel() for p in self.twins.encoder.parameters())
+        logger.info(
+            "%d pixels in shards of %s; encoder %s, projectors %s numbers (weights, gradients and moments: %.1f GB).",
+            self.shards.pixels, self.shards.path, f"{own:,}", f"{numbers - own:,}", numbers * 16 / 1e9,
+        )  # fmt: skip
+        logger.info("AdamW: %s.", groups_text(self.optimiser))
+        batch, width = settings.train.batch, settings.projector.width
+        joint = batch if settings.loss.scope == "global" else batch // self.world.size
+        if (floor := rank_floor(width, joint)) > 0:
+            logger.warning(
+                "A batch of %d cannot fill %d dimensions of the projector: the off-diagonal sum stays above %.0f (%.1f "
+                "of the loss). Logs say what is above it.", joint, width, floor, settings.loss.off_diagonal * floor,
+            )  # fmt: skip
+
+
+def _embedded(twins: Twins, view: View) -> np.ndarray:
+    training = twins.training
+    twins.eval()
+    with torch.no_grad():
+        found = twins.embed(twins.place_view(view)).float().cpu().numpy()
+    twins.train(training)
+    return found
