@@ -140,7 +140,9 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine():
 def test_a_folder_belongs_to_one_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
     settings = settings_of(preset_name="tiny")
+    folder.claim(settings_of(preset_name="tiny", overrides=["optim.lr=0.5"]))  # by mistake; nothing was trained
     folder.claim(settings)
+    folder.append({"step": 1})
     folder.claim(settings)
     folder.claim(settings_of(preset_name="tiny", overrides=["train.workers=7", "probe.labels=x.gpkg"]))
     with pytest.raises(IdentityError, match=r"optim\.lr \(0\.002 there, 0\.1 here\)"):

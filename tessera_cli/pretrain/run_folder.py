@@ -55,10 +55,12 @@ class RunFolder:
     def claim(self, settings: Settings) -> None:
         """Make the folder this run's, or find that it is.
 
-        IdentityError if it was made with other settings, UsageError if it holds something else.
+        IdentityError if it was made with other settings, UsageError if it holds something else. Until a run has saved
+        something its settings may change.
         """
         if self.config.exists():
-            self._compare(settings)
+            if self.last.exists() or self.metrics.exists():
+                self._compare(settings)
         elif self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
             raise UsageError(f"{self.path} holds something else, which stays. Name a new or empty folder.")
         try:

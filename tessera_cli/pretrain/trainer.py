@@ -133,8 +133,8 @@ class Trainer:
         norm = float(nn.utils.clip_grad_norm_(self.twins.parameters(), settings.optim.clip))
         if not math.isfinite(norm):
             raise NotFiniteError(
-                f"Step {self.step + 1}: the gradient is not finite (loss {float(outcome.loss):g}). The last "
-                f"checkpoint stays. Lower optim.lr ({settings.optim.lr:g}) or take fp32, in a new --out."
+                f"Step {self.step + 1}: the gradient is not finite (loss {float(outcome.loss.detach()):g}). "
+                f"The last checkpoint stays. Lower optim.lr ({settings.optim.lr:g}) or take fp32, in a new --out."
             )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
