@@ -112,6 +112,23 @@ def test_it_learns_and_embed_takes_the_result(dpixels, labels, tmp_path, tessera
     assert json.loads(out)["model"] == "alps"
 
 
+CROPS = ["winter wheat", "maize", "rapeseed", "potato", "sugar beet", "grassland"]
+
+
+@pytest.mark.slow
+def test_a_simulated_catalogue_is_learned(tmp_path, tessera):
+    assert tessera("simulate", tmp_path / "land", "--size", 64)[0] == 0
+    where = ["--aoi", tmp_path / "land" / "aoi.geojson", "--catalog", tmp_path / "land" / "items.json"]
+    assert tessera("fetch", *where, "--year", 2023, "--model", "demo", "--out", tmp_path / "dpixels")[0] == 0
+    command = ["pretrain", "--preset", "tiny", "--probe", tmp_path / "land" / "labels.geojson", "--threads", 1,
+               "--set", f"probe.classes={json.dumps(CROPS)}", "--steps", 150]  # fmt: skip
+    code, _, err = tessera(*command, tmp_path / "dpixels", "--out", tmp_path / "run")
+    assert code == 0, err
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["probe_knn"] >= last["probe_knn_random"] + 0.15
+    assert last["offdiag_rms"] < 0.4
+
+
 def test_collapse_is_reported(shards, tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     trained = train(tmp_path, shards, "loss.lambda=0", "train.steps=60", "train.log_every=20", "optim.lr=5e-3")

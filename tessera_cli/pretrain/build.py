@@ -103,7 +103,6 @@ def build(
             "observations": dict(train.tally.observations),
         }
         write_header(part, {**about, "counts": counts, "statistics": train.tally.statistics().to_card()})
-    logger.info("%d pixels to train on and %d held out in %s", train.pixels, held.pixels, path)
     return Shards.open(path, verify=False)
 
 

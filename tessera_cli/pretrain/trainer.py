@@ -36,8 +36,8 @@ from tessera_cli.pretrain.world import World
 
 logger = logging.getLogger(__name__)
 
-COLLAPSED = 0.9
-"""Off-diagonal RMS beyond which all dimensions say the same."""
+COLLAPSED = 0.7
+"""Off-diagonal RMS beyond which the dimensions say the same; healthy runs stay between 1/sqrt(B) and 0.3."""
 
 
 class NotFiniteError(TesseraError):
@@ -175,8 +175,6 @@ class Trainer:
                 self.folder.exported(self.settings), self.twins.encoder, self.settings, self.shards, self.statistics,
                 {key: value for key, value in row.items() if key != "kind"},
             )  # fmt: skip
-        page = report(self.folder.rows(), as_json(self.settings), {})
-        self.folder.write_report(page)
         self.world.barrier()
 
     def _log(self, outcome: Outcome, norm: float, lr: float, meter: Meter) -> None:
@@ -210,6 +208,7 @@ class Trainer:
     def _save(self) -> None:
         if self.world.main:
             resume.save(self.folder.last, self.twins, self.optimiser, self._header())
+            self.folder.write_report(report(self.folder.rows(), as_json(self.settings), self._notes()))
         self.world.barrier()
 
     def _header(self) -> resume.Header:
@@ -257,13 +256,8 @@ class Trainer:
 
     def _introduce(self) -> None:
         settings = self.settings
-        numbers = sum(p.numel() for p in self.twins.parameters())
-        own = sum(p.numel() for p in self.twins.encoder.parameters())
-        logger.info(
-            "%d pixels in shards of %s; encoder %s, projectors %s numbers (weights, gradients and moments: %.1f GB).",
-            self.shards.pixels, self.shards.path, f"{own:,}", f"{numbers - own:,}", numbers * 16 / 1e9,
-        )  # fmt: skip
-        logger.info("AdamW: %s.", groups_text(self.optimiser))
+        for what, text in self._notes().items():
+            logger.info("%s: %s.", what, text)
         batch, width = settings.train.batch, settings.projector.width
         joint = batch if settings.loss.scope == "global" else batch // self.world.size
         if (floor := rank_floor(width, joint)) > 0:
@@ -271,6 +265,18 @@ class Trainer:
                 "A batch of %d cannot fill %d dimensions of the projector: the off-diagonal sum stays above %.0f (%.1f "
                 "of the loss). Logs say what is above it.", joint, width, floor, settings.loss.off_diagonal * floor,
             )  # fmt: skip
+
+    def _notes(self) -> dict[str, str]:
+        """What is trained, on what, by what: for the log and the report."""
+        shards, settings = self.shards, self.settings
+        own, all_ = (sum(p.numel() for p in module.parameters()) for module in (self.twins.encoder, self.twins))
+        return {
+            "Data": f"{shards.pixels:,} pixels to train on and {len(shards.held):,} held out in {shards.path}",
+            "Encoder": f"{settings.model.family}, {own:,} numbers, and {all_ - own:,} of projectors; weights, "
+            f"gradients and moments take {all_ * 16 / 1e6:,.0f} MB",
+            "AdamW": groups_text(self.optimiser),
+            "Device": f"{self.device}, {resolve(settings.train.precision, self.device)}, processes: {self.world.size}",
+        }  # fmt: skip
 
 
 def _embedded(twins: Twins, view: View) -> np.ndarray:
