@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def _shards(path: Path) -> Mapping[str, Any]:
 
 
 def _run(folder: RunFolder) -> Mapping[str, Any]:
-    """A run of `pretrain` as far as its `metrics.jsonl` tells: no checkpoint is opened."""
+    """A run of `pretrain`: its settings, its last checkpoint's step, and what its `metrics.jsonl` tells."""
     try:
         settings = settings_of(config=folder.config)
     except UsageError as error:
@@ -197,12 +197,21 @@ def _run(folder: RunFolder) -> Mapping[str, Any]:
         "model": settings.model.name,
         "family": settings.model.family,
         "steps": settings.train.steps,
-        "steps_done": int(max((measure(row, "step") or 0 for row in rows), default=0)),
+        "steps_done": _steps(folder, rows),
         "collapsed": training[-1].get("collapsed") if training else None,
         "exported": str(exported) if exported.is_file() else None,
         "evaluation": {"step": evaluations[-1].get("step"), **own} if evaluations else {},
         "random_encoder": {key.removesuffix(_RANDOM): value for key, value in random.items()},
     }
+
+
+def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Finished and saved."""
+    if folder.last.exists():
+        from tessera_cli.pretrain import resume  # takes torch along
+
+        return resume.read_header(folder.last).step
+    return int(max((measure(row, "step") or 0 for row in rows), default=0))
 
 
 _RANDOM = "_random"

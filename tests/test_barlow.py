@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tessera_cli.errors import UsageError
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.parts import Block, day_of_year_table, day_tokens
 from tessera_cli.models.spec import FAMILIES, Family
@@ -27,7 +26,7 @@ from tessera_cli.models.statistics import V2_STUDENT
 from tessera_cli.pretrain.batch import MISSING, Batch, Mixing, Sequences, View
 from tessera_cli.pretrain.fake_quantise import FakeQuantise
 from tessera_cli.pretrain.loss import EPS, barlow_twins, correlation, mixing, rank_floor, standardised
-from tessera_cli.pretrain.metrics import rank_me, rank_me_share, spread
+from tessera_cli.pretrain.metrics import rank_me, spread
 from tessera_cli.pretrain.projector import BatchNorm, Projector
 from tessera_cli.pretrain.settings import Settings
 from tessera_cli.pretrain.twins import Outcome, Placed, Twins
@@ -390,11 +389,6 @@ def test_bf16_is_in_the_products_alone() -> None:
     assert {grad.dtype for grad in gradients(rounded).values()} == {torch.float32}
 
 
-def test_quantising_what_is_never_stored_so() -> None:
-    with pytest.raises(UsageError, match=r"loss\.quantise: family v2-teacher"):
-        a_twins(a_settings(model={"family": "v2-teacher"}, loss={"quantise": True}))
-
-
 # --- what training asks of the encoder --------------------------------------------------------------------------------
 
 
@@ -463,7 +457,6 @@ def test_fractions_of_days() -> None:
 def test_rank_me() -> None:
     orthonormal, _ = torch.linalg.qr(floats(0, 50, 8))
     assert rank_me(orthonormal) == pytest.approx(8, rel=1e-4)
-    assert rank_me_share(orthonormal) == pytest.approx(1, rel=1e-4)
     assert rank_me(orthonormal[:, :1] * torch.ones(8)) == pytest.approx(1, rel=1e-4)
     values = np.array([8, 4, 2, 1, 0.5, 0, 0, 0])
     shares = values[:5] / values.sum()
@@ -511,7 +504,7 @@ def one_process(rank: int, out: Path) -> None:
     """What each of the processes does; the test compares what they save."""
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
-    with joined(rank, SIZE, rank, torch.device("cpu")) as world:
+    with joined(rank, SIZE, torch.device("cpu")) as world:
         for name in CASES:
             twins, batch = case(name, world)
             wrapped = DistributedDataParallel(twins, forward_sync_buffers=False)
@@ -678,7 +671,7 @@ def test_quantisation_acts_inside_the_wrapped_module(processes: list[dict[str, A
 
 def test_one_process_needs_no_group() -> None:
     x = floats(0, 4, 3)
-    with joined(0, 1, 0, torch.device("cpu")) as world:
+    with joined(0, 1, torch.device("cpu")) as world:
         assert world == ALONE
         assert world.main
         assert not dist.is_initialized()

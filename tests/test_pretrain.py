@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,14 +19,19 @@ import torch
 from safetensors.torch import load_file
 
 from tessera_cli.encode import encode
-from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError
-from tessera_cli.models import load_model
+from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.models import describe_model, load_model
+from tessera_cli.models.checkpoint import save_safetensors
+from tessera_cli.models.load import read_model
+from tessera_cli.pretrain import resume
 from tessera_cli.pretrain.config import settings_of
 from tessera_cli.pretrain.ragged import Ragged
-from tessera_cli.pretrain.run import Watch, pretrain
+from tessera_cli.pretrain.run import pretrain
+from tessera_cli.pretrain.run_folder import RunFolder
 from tessera_cli.pretrain.shards import Shards
 from tessera_cli.pretrain.trainer import NotFiniteError, Trainer
 from tessera_cli.pretrain.views import everything
+from tessera_cli.pretrain.watch import Watch
 from tests.planted import CLASSES, planted, write_labels, write_planted
 
 CPU = torch.device("cpu")
@@ -33,8 +39,8 @@ SMALL = ("train.batch=32", "train.steps=8", "train.log_every=4", "train.eval_eve
          "probe.block=6", "views.n_obs=6", "projector.width=32", "probe.pixels=200")  # fmt: skip
 
 
-def small(*overrides: str, preset: str = "tiny"):
-    return settings_of(preset_name=preset, overrides=[*SMALL, *overrides])
+def small(*overrides: str):
+    return settings_of(preset_name="tiny", overrides=[*SMALL, *overrides])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,8 +69,8 @@ def shards(dpixels, tmp_path_factory) -> Path:
     return out / "shards"
 
 
-def train(out: Path, shards: Path, *overrides: str, watch: Watch = Watch(), preset: str = "tiny", **more):  # noqa: B008
-    return pretrain([], small(*overrides, preset=preset), out, shards=shards, device=CPU, watch=watch, **more)
+def train(out: Path, shards: Path, *overrides: str, watch: Watch = Watch(), **more):  # noqa: B008
+    return pretrain([], small(*overrides), out, shards=shards, device=CPU, watch=watch, **more)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -117,11 +123,11 @@ CROPS = ["winter wheat", "maize", "rapeseed", "potato", "sugar beet", "grassland
 
 @pytest.mark.slow
 def test_a_simulated_catalogue_is_learned(tmp_path, tessera):
-    assert tessera("simulate", tmp_path / "land", "--size", 64)[0] == 0
+    assert tessera("simulate", tmp_path / "land", "--size", 128)[0] == 0
     where = ["--aoi", tmp_path / "land" / "aoi.geojson", "--catalog", tmp_path / "land" / "items.json"]
     assert tessera("fetch", *where, "--year", 2023, "--model", "demo", "--out", tmp_path / "dpixels")[0] == 0
     command = ["pretrain", "--preset", "tiny", "--probe", tmp_path / "land" / "labels.geojson", "--threads", 1,
-               "--set", f"probe.classes={json.dumps(CROPS)}", "--steps", 150]  # fmt: skip
+               "--set", f"probe.classes={json.dumps(CROPS)}", "--steps", 120]  # fmt: skip
     code, _, err = tessera(*command, tmp_path / "dpixels", "--out", tmp_path / "run")
     assert code == 0, err
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
@@ -132,7 +138,7 @@ def test_a_simulated_catalogue_is_learned(tmp_path, tessera):
 def test_collapse_is_reported(shards, tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     trained = train(tmp_path, shards, "loss.lambda=0", "train.steps=60", "train.log_every=20", "optim.lr=5e-3")
-    assert trained.rows[-1]["offdiag_rms"] > 0.9
+    assert trained.rows[-1]["offdiag_rms"] > 0.8
     assert trained.rows[-1]["collapsed"] is True
     assert "Collapse" in caplog.text
     assert "collapsed" in (tmp_path / "report.html").read_text().lower()
@@ -140,18 +146,18 @@ def test_collapse_is_reported(shards, tmp_path, caplog):
 
 def test_the_exported_encoder_gives_what_training_saw(shards, tmp_path):
     """The engine of `embed`, on the tile, against the trained module on the same pixels of the shards."""
-    for preset, overrides in (("tiny", ()), ("tiny", ("model.family=v1.1", "model.dropout=0.2"))):
+    for overrides in ((), ("model.family=v1.1", "model.dropout=0.2")):
         out = tmp_path / str(len(overrides))
-        trained = train(out, shards, *overrides, preset=preset)
+        trained = train(out, shards, *overrides)
         model = load_model(trained.exported, device="cpu", precision="fp32").settled("mpc")
         found = Shards.open(shards)
         pixels: Ragged = found.train[0].take(np.arange(50))
-        settings = small(*overrides, preset=preset)
+        settings = small(*overrides)
         assert Path(trained.exported).name == "own.safetensors"
         resumed = Trainer(
-            settings, found, found.statistics, _folder(out), CPU
+            settings, found, found.statistics, RunFolder(out), CPU
         )  # the last weights, as they were saved: without labels they are the exported ones
-        embedded = resumed.embed(everything(pixels, settings.model.bins))
+        embedded = resumed.twins.embedded(everything(pixels, settings.model.bins))
         for name in "ab":
             tile = planted(name)
             mine = np.flatnonzero([found.header["origins"][o]["name"] == name for o in pixels.origins])
@@ -163,12 +169,6 @@ def test_the_exported_encoder_gives_what_training_saw(shards, tmp_path):
             asked.flat[flat] = True
             values = encode(tile, model, asked, quantiser=None).values
             np.testing.assert_allclose(values, embedded[mine[np.argsort(flat)]][:, : values.shape[1]], atol=2e-5)
-
-
-def _folder(out: Path):
-    from tessera_cli.pretrain.run_folder import RunFolder
-
-    return RunFolder(out)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,30 @@ def test_every_kind_of_run_trains_and_exports(overrides, shards, tmp_path):
     assert after > 0
 
 
+def test_what_embed_must_know_stands_in_the_card(shards, tmp_path):
+    bucketed = train(tmp_path / "v1.1", shards, "model.family=v1.1", "projector.prefixes=[16, 32]", "train.steps=2")
+    assert load_model(bucketed.exported, device="cpu").spec.dims == (16, 32, 64)
+    drawn = train(tmp_path / "v1.0", shards, "model.family=v1.0-qat", "train.steps=2")
+    rule = load_model(drawn.exported, device="cpu").spec.observations
+    assert (rule.s2, rule.s1) == (6, 6)
+    assert "drift_no_radar" not in drawn.rows[-1]
+    encoder = read_model(drawn.exported).encoder
+    card = {"name": "alps", "family": "v2-student", "source": "mpc", "dims": [64]}
+    save_safetensors(tmp_path / "alps.safetensors", encoder, card)
+    spec = describe_model(tmp_path / "alps.safetensors")
+    spec.check_source("mpc")
+    with pytest.raises(IdentityError, match="trained on d-pixels of source mpc"):
+        spec.check_source("aws")
+    save_safetensors(tmp_path / "wrong.safetensors", encoder, card | {"n_obs": 9})
+    with pytest.raises(UsageError, match="n_obs"):
+        describe_model(tmp_path / "wrong.safetensors")
+
+
+def test_shards_without_d_pixels_bring_their_settings(shards, tmp_path):
+    train(tmp_path, shards, "data.holdout=0.3", "train.steps=1")
+    assert settings_of(config=tmp_path / "config.toml").data == small().data
+
+
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 
@@ -224,42 +248,54 @@ def test_a_stopped_run_goes_on_bit_for_bit(shards, labels, tmp_path):
     assert [row["step"] for row in parts] == [row["step"] for row in whole.rows]
     exported = (tmp_path / "whole" / "export" / "own.safetensors").read_bytes()
     assert (tmp_path / "parts" / "export" / "own.safetensors").read_bytes() == exported
-    assert train(tmp_path / "parts", shards, *more).step == 8  # a finished run stays as it is
+    second.exported.unlink()
+    assert train(tmp_path / "parts", shards, *more).step == 8  # a finished run stays as it is, but for what is missing
     assert (tmp_path / "parts" / "export" / "own.safetensors").read_bytes() == exported
 
 
-def _child(out: Path, shards: Path) -> None:
+STEPS = 12
+
+
+def _child(out: Path, shards: Path, seconds: float | None) -> None:
+    """One process of a run that kills itself so many seconds after its first step was due."""
     torch.set_num_threads(1)
-    train(out, shards, "train.save_every=1")
+
+    def begin(steps: int, start: int) -> None:
+        if seconds is not None:
+            threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+
+    train(out, shards, "train.save_every=1", f"train.steps={STEPS}", watch=Watch(begin=begin))
 
 
 def test_kill_9_at_ten_random_moments(shards, tmp_path):
-    train(tmp_path / "whole", shards, "train.save_every=1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tessera_cli.pretrain.run", "tests.test_pretrain"])
-    started = time.monotonic()
-    child = context.Process(target=_child, args=(tmp_path / "timed", shards))
-    child.start()
-    child.join()
-    lasts = time.monotonic() - started
-    rng = np.random.default_rng()
-    killed = 0
-    for _ in range(60):
-        child = context.Process(target=_child, args=(tmp_path / "killed", shards))
+
+    def run(out: Path, seconds: float | None = None) -> int | None:
+        child = context.Process(target=_child, args=(tmp_path / out, shards, seconds))
         child.start()
-        child.join(rng.uniform(0, 0.8 * lasts) if killed < 10 else None)
-        if child.exitcode is None:
-            os.kill(child.pid, signal.SIGKILL)
-            child.join()
-            killed += 1
-        else:
-            assert child.exitcode == 0
-            if killed >= 10:
-                break
-    assert killed == 10
-    assert_equal_weights(tmp_path / "whole", tmp_path / "killed")
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [4, 8, 8]
+        child.join()
+        return child.exitcode
+
+    assert run(tmp_path / "timed") == 0  # the server starts with the first one
+    started = time.monotonic()
+    assert run(tmp_path / "whole") == 0
+    lasts = time.monotonic() - started
+    seed = int(time.time())
+    rng, killed = np.random.default_rng(seed), []
+    out = tmp_path / "killed"
+    for _ in range(40):
+        if len(killed) == 10 or run(out, rng.uniform(0, lasts / 5)) == 0:
+            break
+        killed.append(resume.read_header(out / "checkpoints" / "last.safetensors").step)
+    assert len(killed) == 10, f"seed {seed}: {killed}"
+    assert killed[0] < STEPS
+    assert killed == sorted(killed)
+    assert run(out) == 0
+    assert_equal_weights(tmp_path / "whole", out)
+    rows = [[json.loads(line)["step"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+            for name in ("whole", "killed")]  # fmt: skip
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
@@ -272,8 +308,10 @@ def test_signals_save_and_say_so(number, code, shards, tmp_path, tessera, monkey
         step(self, done)
         if done == 3:
             os.kill(os.getpid(), number)
+            if number != signal.SIGINT:
+                os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(TrainingProgress, "step", send)
+    monkeypatch.setattr(TrainingProgress, "step", send)  # twice, as torchrun and schedulers do
     sets = [part for override in SMALL for part in ("--set", override)]
     command = ["train", "--shards", shards, "--preset", "tiny", "--out", tmp_path / "run", "--threads", 1, *sets]
     before = signal.getsignal(number)
@@ -318,10 +356,13 @@ def test_starting_from_weights(shards, tmp_path):
     random = train(tmp_path / "random", shards, "optim.lr=1e-12")
     assert not all(torch.allclose(old[name], tensor, atol=1e-3) for name, tensor in load_file(random.exported).items())
     assert second.rows[-1]["retrieval_random"] == pytest.approx(random.rows[-1]["retrieval_random"])
-    with pytest.raises(UsageError, match="other sizes"):
+    with pytest.raises(UsageError, match="Choose the preset of its shape"):
         train(tmp_path / "third", shards, "model.latent=8", init_from=tmp_path / "first")
     with pytest.raises(IdentityError, match="statistics"):
         train(tmp_path / "fourth", shards, "data.statistics=v2-nano", init_from=tmp_path / "first")
+    best = tmp_path / "first" / "checkpoints" / "best.safetensors"
+    again = train(tmp_path / "sixth", shards, "optim.lr=1e-12", init_from=best)
+    assert all(torch.allclose(old[name], tensor, atol=1e-9) for name, tensor in load_file(again.exported).items())
     taken = train(tmp_path / "fifth", shards, "data.statistics=init", "optim.lr=1e-12", init_from=tmp_path / "first")
     assert taken.finished
 
@@ -378,11 +419,6 @@ def test_a_gradient_that_is_not_finite_ends_the_run(shards, tmp_path):
     with pytest.raises(NotFiniteError, match=r"Lower optim\.lr"):
         train(tmp_path, shards, "optim.lr=1e30", "optim.warmup=0", "train.log_every=1")
     assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path).values() if tensor.is_floating_point())
-
-
-def test_no_pixel_is_left(dpixels, tmp_path):
-    with pytest.raises(NothingToEmbedError):
-        pretrain([dpixels], small("data.min_s1=1000"), tmp_path, device=CPU)
 
 
 def test_classes_of_the_planted_labels_are_those_measured(shards, labels, tmp_path):

@@ -568,7 +568,7 @@ def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
         seen.append(view)
         return flat(view)
 
-    evaluation = evaluate.Evaluation.of(shards, settings, 3)
+    evaluation = evaluate.Evaluation.of(shards, settings)
     found = evaluation.measure(embed)
     assert set(found) == {
         "retrieval", "agreement", "rank_me", "drift_5", "drift_10", "drift_20", "drift_no_radar", "probe_knn",
@@ -583,14 +583,19 @@ def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
         for sensor in ("s1", "s2"):
             assert all(np.array_equal(a.values, b.values) for a, b in zip(one[sensor], other[sensor], strict=True))
     monkeypatch.setattr(evaluate, "CHUNK", 37)
-    assert evaluate.Evaluation.of(shards, settings, 3).measure(flat) == found
-    assert evaluate.Evaluation.of(shards, settings, 4).measure(flat)["agreement"] != found["agreement"]
+    assert evaluate.Evaluation.of(shards, settings).measure(flat) == found
+    assert (
+        evaluate.Evaluation.of(
+            shards, settings.model_copy(update={"train": settings.train.model_copy(update={"seed": 4})})
+        ).measure(flat)["agreement"]
+        != found["agreement"]
+    )
 
 
 def test_what_the_views_show(made):
     """No view of the probes and of retrieval misses a sensor, although training drops them; drift shows fewer dates."""
     shards, settings = made
-    evaluation = evaluate.Evaluation.of(shards, settings, 0)
+    evaluation = evaluate.Evaluation.of(shards, settings)
     assert len(evaluation.held) == len(evaluation.labelled.pixels) == 500
     rows = []
 
@@ -610,7 +615,7 @@ def test_what_the_views_show(made):
 
 def test_drift_tells_what_an_encoder_depends_on(made):
     shards, settings = made
-    evaluation = evaluate.Evaluation.of(shards, settings, 0)
+    evaluation = evaluate.Evaluation.of(shards, settings)
     found = evaluation.measure(lambda view: flat(view)[:, :10])  # means of the optical bands
     assert found["drift_no_radar"] == pytest.approx(1)
     assert found["drift_5"] < found["drift_10"] < found["drift_20"] < 1
@@ -621,20 +626,20 @@ def test_drift_tells_what_an_encoder_depends_on(made):
 def test_without_held_out_pixels_or_labels(made, caplog):
     shards, settings = made
     shards.held = no_pixels()
-    evaluation = evaluate.Evaluation.of(shards, settings, 0)
+    evaluation = evaluate.Evaluation.of(shards, settings)
     assert [r.levelno for r in caplog.records if "held out" in r.message] == [logging.WARNING]
     assert set(evaluation.measure(flat)) == {"probe_knn", "probe_linear"}
     bare = settings.model_copy(update={"probe": settings.probe.model_copy(update={"labels": ""})})
-    assert evaluate.Evaluation.of(shards, bare, 0).measure(flat) == {}
+    assert evaluate.Evaluation.of(shards, bare).measure(flat) == {}
 
 
 def test_pixels_without_radar_cannot_lose_it(made):
     shards, settings = made
     whole, dark = shards.held, ragged(shards.held.places, s1=0)
-    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, held=dark), settings, 0)
+    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, held=dark), settings)
     assert "drift_no_radar" not in evaluation.measure(flat)
     both = SimpleNamespace(train=shards.train, held=concatenated([whole, dark]))
-    seeing = evaluate.Evaluation.of(both, settings, 0)
+    seeing = evaluate.Evaluation.of(both, settings)
     held = seeing.held.s1.counts > 0
     assert 0 < held.sum() < len(held)
     assert seeing.measure(lambda view: flat(view)[:, :10])["drift_no_radar"] == pytest.approx(1)
@@ -649,14 +654,14 @@ def test_few_observations_are_not_repeated_for_the_drift(made):
         lengths.append(({s.doy.shape[1] for s in view["s2"]}, {s.doy.shape[1] for s in view["s1"]}))
         return flat(view)
 
-    evaluate.Evaluation.of(few, settings, 0).measure(embed)
+    evaluate.Evaluation.of(few, settings).measure(embed)
     assert lengths[3:6] == [({5}, {3}), ({7}, {3}), ({7}, {3})]
 
 
 def test_a_diverged_encoder_is_named(made):
     shards, settings = made
     with pytest.raises(TesseraError, match="not finite"):
-        evaluate.Evaluation.of(shards, settings, 0).measure(lambda view: np.nan * flat(view))
+        evaluate.Evaluation.of(shards, settings).measure(lambda view: np.nan * flat(view))
 
 
 def test_the_best_checkpoint_is_chosen_by_the_probe():

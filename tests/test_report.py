@@ -105,7 +105,7 @@ def test_the_page_is_html_that_closes_what_it_opens_and_loads_nothing() -> None:
 def test_the_headline_says_what_was_learned() -> None:
     found = tiles(page(ROWS))
     assert found["kNN probe"] == ("0.812", "random encoder 0.5")
-    assert found["Off-diagonal RMS"] == ("0.14", "chance 0.0625, collapse 1")
+    assert found["Off-diagonal RMS"] == ("0.14", "chance 0.0625, collapse 0.5")
     assert found["Steps"] == ("100", "of 200")
     assert found["Pixels seen"] == ("25,600", "256 per step")
     assert found["Pixels/s"] == ("812", "1 % waiting for data")
@@ -181,7 +181,7 @@ def test_charts_hold_the_curves_that_were_measured() -> None:
     }  # fmt: skip
     legend = text_of(found["Off-diagonal RMS"][1])
     assert "chance, 1/\u221abatch 0.0625" in legend
-    assert "collapse 1" in legend
+    assert "collapse 0.5" in legend
     assert "kNN probe, random 0.5" in text_of(found["Probes"][1])
     assert all(figure.findtext("figcaption") for figure in found.values())
 

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import hashlib
 import json
-import logging
 import os
 import resource
 import shutil
@@ -779,9 +778,3 @@ def test_too_many_files_are_no_damage(folder: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert_one_line(caught.value)
-
-
-def test_building_says_what_it_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    shards = build([stored(THREE[0])], SMALL, tmp_path / "shards")
-    assert f"{shards.pixels} pixels to train on and {len(shards.held)} held out" in caplog.text

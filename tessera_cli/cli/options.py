@@ -117,9 +117,9 @@ AllowMissingOption = Annotated[int, option(
     "--allow-missing", RUN, "Scenes per tile that may be absent or broken before the tile fails.", metavar="N", min=0
 )]  # fmt: skip
 RefreshOption = Annotated[bool, switch("--refresh", RUN, "Search again instead of using the frozen scene list.")]
-DeviceOption = Annotated[str, option("--device", RUN, "Where to encode.", metavar="auto|cpu|cuda")]
+DeviceOption = Annotated[str, option("--device", RUN, "Where to compute.", metavar="auto|cpu|cuda")]
 ThreadsOption = Annotated[int | None, option(
-    "--threads", RUN, "Cores to encode with.  [default: those this process may use]", metavar="N", min=1
+    "--threads", RUN, "Cores to compute with.  [default: those this process may use]", metavar="N", min=1
 )]  # fmt: skip
 JsonOption = Annotated[bool, switch("--json", RUN, "Machine-readable results on standard output.")]
 VerboseOption = Annotated[

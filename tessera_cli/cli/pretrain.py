@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from signal import SIGTERM
 from typing import Annotated
 
 import typer
 
 from tessera_cli.cli import options as o
+from tessera_cli.cli.signals import EXIT_CODES, Signals, StoppedError
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.training import TrainingProgress
 
 log = logging.getLogger("tessera_cli.pretrain")
-
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
-"""75: try again later, which wrappers of Slurm take for a request to requeue."""
 
 StoresArgument = Annotated[list[Path] | None, typer.Argument(
     metavar="DPIXELS...", help="What `tessera fetch` wrote: Zarr stores, official tile folders, or folders of either.",
     show_default=False,
 )]  # fmt: skip
 PresetOption = Annotated[str | None, o.option(
-    "--preset", o.MODEL, "tiny, nano, small, medium, large, v1.0 or v1.1: shape, projector and batch to start from.",
+    "--preset", o.MODEL, "tiny, nano (default), small, medium, large, v1.0 or v1.1: what to start from.",
     metavar="NAME", env=False,
 )]  # fmt: skip
 ConfigOption = Annotated[Path | None, o.option(
-    "--config", o.MODEL, "TOML with the sections data, views, model, projector, loss, optim, train, probe.",
+    "--config", o.MODEL, "TOML that goes over it; docs/pretraining.md lists the keys.",
     metavar="FILE", env=False,
 )]  # fmt: skip
 SetOption = Annotated[list[str] | None, o.option(
-    "--set", o.MODEL, "One key of the configuration; repeatable.", metavar="SECTION.KEY=VALUE", env=False
+    "--set", o.MODEL, "One key, over both; repeatable.", metavar="SECTION.KEY=VALUE", env=False
 )]  # fmt: skip
 InitFromOption = Annotated[str | None, o.option(
     "--init-from", o.MODEL, "Start from the weights of a model or another run; not the way to go on with a run.",
@@ -93,8 +87,8 @@ def pretrain(
     from tessera_cli import config as environment
     from tessera_cli.models.load import device_named
     from tessera_cli.pretrain.config import settings_of
-    from tessera_cli.pretrain.run import Watch
     from tessera_cli.pretrain.run import pretrain as run
+    from tessera_cli.pretrain.watch import Watch
     from tessera_cli.pretrain.world import joined
 
     rank, size, local = environment.processes()
@@ -107,12 +101,16 @@ def pretrain(
     place = device_named(device, local)
     set_threads(threads or environment.threads())
     raise_file_limit()
-    group = joined(rank, size, local or 0, place)
+    group = joined(rank, size, place)
     with Signals.caught() as signals, TrainingProgress(terminal) as progress, group as world:
 
         def building(done: int, total: int) -> None:
-            if signals.number is not None:  # nothing to save yet
-                raise KeyboardInterrupt
+            if signals.number is not None:
+                raise StoppedError(
+                    "stopped while the shards were being built, of which nothing is kept. Run the same command to "
+                    "start again.",
+                    signals.number,
+                )
             progress.building(done, total)
 
         watch = Watch(building, progress.begin, progress.row, progress.step, lambda: signals.number is not None)
@@ -123,11 +121,18 @@ def pretrain(
         log.warning(
             "stopped and saved after step %d of %d; run the same command to go on", trained.step, settings.train.steps
         )
-        raise typer.Exit(EXIT_CODES[signals.number or signal.SIGTERM])
+        raise typer.Exit(EXIT_CODES[signals.number or SIGTERM])
     if rank:
         return
     if as_json:
-        terminal.result_json({"model": str(trained.exported), "step": trained.step, "last": dict(trained.rows[-1])})
+        terminal.result_json(
+            {
+                "schema": 1,
+                "model": str(trained.exported),
+                "step": trained.step,
+                "last": trained.rows[-1] if trained.rows else None,
+            }
+        )
     else:
         terminal.result(str(trained.exported))
 
@@ -145,31 +150,3 @@ def raise_file_limit() -> None:
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-@dataclass
-class Signals:
-    """The first SIGTERM, SIGUSR1 or Ctrl-C asks to save and leave; a second one of the same kind has its old effect."""
-
-    number: signal.Signals | None = None
-
-    @classmethod
-    @contextmanager
-    def caught(cls) -> Iterator[Signals]:
-        caught = cls()
-        if threading.current_thread() is not threading.main_thread():  # only there can they be
-            yield caught
-            return
-        before = {number: signal.getsignal(number) for number in EXIT_CODES}
-
-        def note(number: int, frame: FrameType | None) -> None:
-            caught.number = signal.Signals(number)
-            signal.signal(number, before[caught.number])
-
-        for number in before:
-            signal.signal(number, note)
-        try:
-            yield caught
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

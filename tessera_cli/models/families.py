@@ -57,7 +57,7 @@ _RULES: Mapping[Family, Mapping[str, Any]] = {
 def family_spec(family: Family, name: str, config: EncoderConfig, **more: Any) -> ModelSpec:
     """A model of this family. `more` are fields of `ModelSpec`. The `source` of a v1.1 model settles its statistics."""
     fields = {**_RULES[family], "dims": _dims(family, config), **more}
-    if family == "v1.1" and fields.get("source") is not None:
+    if family == "v1.1" and fields.get("source") is not None and more.get("statistics") is None:
         fields["statistics"] = V1_1[fields["source"]]
     return ModelSpec(name, family, config, **fields)
 
@@ -93,7 +93,7 @@ def configured(spec: ModelSpec, model_config: ModelConfig) -> ModelSpec:
     return _of_source(
         dataclasses.replace(
             spec,
-            dims=(saved,),
+            dims=spec.dims if saved == spec.default_dims else (saved,),
             observations=dataclasses.replace(rule, bins=model_config.integers("num_obs_checkpoints", rule.bins)),
             use_ascending=not model_config.switch("disable_s1_ascending", not spec.use_ascending),
         ),

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.models import hub
@@ -16,6 +16,7 @@ from tessera_cli.models.model_config import ModelConfig
 from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, published, spec_named
 from tessera_cli.models.spec import HubFile, ModelSpec
 from tessera_cli.models.statistics import Statistics
+from tessera_cli.sampling import Drawn
 
 if TYPE_CHECKING:
     import torch
@@ -132,8 +133,9 @@ def spec_of(checkpoint: Checkpoint, model_config: ModelConfig = NO_CONFIG) -> Mo
     family, config = checkpoint.family, checkpoint.config
     dims = {} if checkpoint.dims is None else {"dims": checkpoint.dims}
     if checkpoint.card:
+        more = dims | _card_training(checkpoint)
         spec = family_spec(
-            family, _card_name(checkpoint), config, **dims,
+            family, _card_name(checkpoint), config, **more,
             statistics=_card_statistics(checkpoint),
             demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
         )  # fmt: skip
@@ -142,7 +144,7 @@ def spec_of(checkpoint: Checkpoint, model_config: ModelConfig = NO_CONFIG) -> Mo
         if known.config != config:
             raise UsageError(
                 f"{model_config.origin}: {checkpoint.path} is the published {known.name}, which holds "
-                f"{_sizes(known.config)}. Leave out sizes that differ."
+                f"{sizes_text(known.config)}. Leave out sizes that differ."
             )
         return configured(known, model_config)
     alike = [spec for spec in REGISTRY.values() if isinstance(spec.weights, HubFile) and spec.config == config]
@@ -201,8 +203,8 @@ def _check_kind(checkpoint: Checkpoint, spec: ModelSpec) -> None:
     if spec.config != checkpoint.config or spec.family != checkpoint.family:
         raise UsageError(
             f"{checkpoint.path} is not a {spec.name}: it is a {checkpoint.family} and holds "
-            f"{_sizes(checkpoint.config)}; {spec.name} has {_sizes(spec.config)}. Give it with --weights and no "
-            "--model, or give the file that belongs to it."
+            f"{sizes_text(checkpoint.config)}; {spec.name} has {sizes_text(spec.config)}. Give it with --weights and "
+            "no --model, or give the file that belongs to it."
         )
 
 
@@ -228,6 +230,21 @@ def _card_statistics(checkpoint: Checkpoint) -> Statistics | None:
         raise UsageError(f"{checkpoint.path}: its card is damaged: {error}. Export the model again.") from error
 
 
+def _card_training(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `tessera pretrain` says of the d-pixels it trained on, as fields of `ModelSpec`."""
+    fields: dict[str, Any] = {}
+    if (source := checkpoint.card.get("source")) is not None:
+        if source not in ("mpc", "aws"):
+            raise UsageError(f"{checkpoint.path}: 'source' in its card is neither mpc nor aws. Export the model again.")
+        fields |= {"source": source, "warn_sources": ()}
+    if (drawn := checkpoint.card.get("n_obs")) is not None:
+        rule = family_spec(checkpoint.family, "", checkpoint.config).observations
+        if not isinstance(rule, Drawn) or type(drawn) is not int or drawn < 1:
+            raise UsageError(f"{checkpoint.path}: 'n_obs' in its card fits no such model. Export the model again.")
+        fields["observations"] = dataclasses.replace(rule, s2=drawn, s1=drawn)
+    return fields
+
+
 def _reservation(spec: ModelSpec) -> str:
     if spec.name == "demo":
         return "it was trained on simulated landscapes and means nothing on real imagery"
@@ -247,7 +264,7 @@ def _safetensors_in(path: Path) -> Path:
     raise UsageError(f"--model {path}: there is no .safetensors file in this folder or its export/. Name the file.")
 
 
-def _sizes(config: EncoderConfig | None) -> str:
+def sizes_text(config: EncoderConfig | None) -> str:
     if config is None:
         return "no network"
 

@@ -13,7 +13,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from tessera_cli.errors import UsageError, reason
-from tessera_cli.pretrain.presets import Values, preset
+from tessera_cli.pretrain.presets import DEFAULT_PRESET, Values, preset
 from tessera_cli.pretrain.settings import Settings
 
 Nested = dict[str, dict[str, Any]]
@@ -35,8 +35,7 @@ def settings_of(
     own = from_file.pop("preset", None)
     if own is not None and not isinstance(own, str):
         raise UsageError(f'{config}: preset is not a name. Write it as preset = "nano".')
-    if (name := preset_name or own) is not None:
-        _lay(nested, preset(name))
+    _lay(nested, preset(preset_name or own or DEFAULT_PRESET))
     _lay(nested, from_file, str(config))
     _lay(nested, more)
     for override in overrides:

@@ -16,7 +16,7 @@ from tessera_cli.pretrain.labels import Labelled, labelled, shuffled
 from tessera_cli.pretrain.metrics import rank_me
 from tessera_cli.pretrain.probe import balanced_accuracy, knn, linear, split
 from tessera_cli.pretrain.ragged import Ragged, Series
-from tessera_cli.pretrain.settings import ProbeSettings, Settings, ViewSettings
+from tessera_cli.pretrain.settings import FIXED_NUMBER, ProbeSettings, Settings, ViewSettings
 from tessera_cli.pretrain.stability import agreement, retrieval
 from tessera_cli.pretrain.views import everything, see, view_keys
 from tessera_cli.sampling import Binned
@@ -48,9 +48,11 @@ class Evaluation:
     bins: Binned
     settings: ProbeSettings
     seed: int
+    without_radar: bool = True
+    """Whether `embed` shows a missing sensor as training does, so that its lack can be measured."""
 
     @classmethod
-    def of(cls, shards: Shards, settings: Settings, seed: int) -> Evaluation:
+    def of(cls, shards: Shards, settings: Settings) -> Evaluation:
         """At most `probe.pixels` of the held-out pixels, and as many labelled ones from everywhere.
 
         Training sees no label, so labelled pixels may be training pixels: the probes' folds keep them apart.
@@ -63,7 +65,15 @@ class Evaluation:
         known = labelled((*shards.train, shards.held), settings.probe, Path(path)) if path else None
         whole = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
         views = settings.views.model_copy(update=whole)
-        return cls(held, known, views, settings.model.bins, settings.probe, seed)
+        return cls(
+            held,
+            known,
+            views,
+            settings.model.bins,
+            settings.probe,
+            settings.train.seed,
+            settings.model.family not in FIXED_NUMBER,
+        )
 
     def measure(self, embed: Embed) -> dict[str, float]:
         """Measures by name; those that need labels or held-out pixels only where there are some.
@@ -89,7 +99,7 @@ class Evaluation:
         for dates in DATES:
             found[f"drift_{dates}"] = agreement(every, self._embedded(embed, self.held, self._few(dates)))
         both = np.flatnonzero((self.held.s2.counts > 0) & (self.held.s1.counts > 0))
-        if len(both) > 1:
+        if self.without_radar and len(both) > 1:
             blind = self._embedded(embed, _without_radar(self.held.take(both)), self._all)
             found["drift_no_radar"] = agreement(every[both], blind)
         return found

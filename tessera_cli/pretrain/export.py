@@ -11,7 +11,7 @@ from tessera_cli.models.checkpoint import save_safetensors
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.statistics import Statistics
 from tessera_cli.pretrain.config import as_json
-from tessera_cli.pretrain.settings import Settings
+from tessera_cli.pretrain.settings import FIXED_NUMBER, Settings
 from tessera_cli.pretrain.shards import Shards
 
 
@@ -30,6 +30,7 @@ def export(
         "family": model.family,
         "dims": [*settings.projector.prefixes, model.representation],
         "statistics": statistics.to_card(),
+        **_what_embed_shows(settings, shards),
         "description": f"Pretrained with Barlow Twins by tessera {__version__}.",
         "training": {
             "method": "Barlow Twins",
@@ -42,3 +43,13 @@ def export(
         },
     }
     save_safetensors(path, encoder, card, half=False)
+
+
+def _what_embed_shows(settings: Settings, shards: Shards) -> dict[str, Any]:
+    """Whose d-pixels the encoder understands, and how many observations, where its family takes a fixed number."""
+    found: dict[str, Any] = {}
+    if len(shards.header["sources"]) == 1:
+        found["source"] = shards.header["sources"][0]
+    if settings.model.family in FIXED_NUMBER:
+        found["n_obs"] = settings.views.n_obs
+    return found

@@ -57,6 +57,7 @@ def labelled(parts: Sequence[Ragged], settings: ProbeSettings, path: Path) -> La
     _check_groups(found, settings, path)
     found = _without_lonely(found, labels, path)
     chosen = _rows(found, dealt(found.hashes, found.values, settings.pixels))
+    chosen = _without_lonely(chosen, labels, path)  # of a class with many squares, few pixels may lie in one
     _check_groups(chosen, settings, path)
     if len(np.unique(chosen.values)) < 2:
         name = labels.name(int(chosen.values[0]))

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -38,6 +39,13 @@ class Meter:
             if batch is None:
                 return
             yield batch
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside is no part of the interval's time."""
+        started = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - started
 
     def add(self, batch: Batch, outcome: Outcome) -> None:
         """One step; nothing is brought from the device."""

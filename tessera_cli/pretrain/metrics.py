@@ -26,11 +26,6 @@ def rank_me(x_NR: Tensor | np.ndarray) -> float:
     return float(torch.exp(-(shares * shares.log()).sum()))
 
 
-def rank_me_share(x_NR: Tensor | np.ndarray) -> float:
-    """RankMe as a share of the R dimensions, 0..1."""
-    return rank_me(x_NR) / x_NR.shape[1]
-
-
 def spread(x_NR: Tensor | np.ndarray) -> dict[str, float]:
     """The standard deviations of the dimensions over the pixels: least, median, mean; and how many are dead."""
     std_R = torch.as_tensor(x_NR).detach().double().std(dim=0, correction=0)

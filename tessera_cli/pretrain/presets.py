@@ -26,6 +26,7 @@ def _shape(family: Family, config: EncoderConfig) -> dict[str, Any]:
 # A missing sensor has to be met in training, or `embed` will show it to the encoder for the first time.
 _ROBUST = {"drop_s1": 0.1, "drop_orbit": 0.1}
 
+DEFAULT_PRESET = "nano"
 PRESETS: Mapping[str, Values] = {
     "tiny": {
         "data": {"holdout": 0.1, "holdout_block": 8},
@@ -59,7 +60,7 @@ PRESETS: Mapping[str, Values] = {
         "train": {"batch": 8192, "steps": 18_000},
     },
     "v1.1": {
-        "views": {"lengths": "bucketed", "order": "frames", **_ROBUST},
+        "views": {"lengths": "bucketed", **_ROBUST},
         "model": _shape("v1.1", V1_1) | {"dropout": 0.1},
         "projector": {"width": 4096, "depth": 4, "prefixes": [128]},
         "train": {"batch": 8192, "steps": 12_000},

@@ -9,9 +9,10 @@ from typing import Any
 
 from tessera_cli.pretrain import chart
 from tessera_cli.pretrain.chart import Curve, Level, number
+from tessera_cli.pretrain.watch import COLLAPSED, Row
 
-Row = Mapping[str, Any]
-Settings = Mapping[str, Mapping[str, Any]]
+Sections = Mapping[str, Mapping[str, Any]]
+"""Settings as JSON."""
 
 HEADLINES = ("probe_knn", "probe_linear", "retrieval")
 """Measures of an evaluation that sum it up; the first one that is there is enough."""
@@ -38,7 +39,7 @@ MEASURES: Mapping[str, tuple[str, str]] = {
 """Measures of an evaluation: their names and what they mean."""
 
 
-def report(rows: Sequence[Row], settings: Settings, notes: Mapping[str, str]) -> str:
+def report(rows: Sequence[Row], settings: Sections, notes: Mapping[str, str]) -> str:
     """A self-contained page: no script, nothing loaded from elsewhere.
 
     `rows` are those of `metrics.jsonl` in rising step; measures that a row lacks, or that are no finite number, are
@@ -77,12 +78,13 @@ def headline(row: Row) -> str | None:
 # --- headline and tables ----------------------------------------------------------------------------------------------
 
 _COLLAPSED = (
-    '<p class="collapsed"><b>Collapsed.</b> The outputs of the projector all say the same (off-diagonal RMS near 1): '
-    "nothing makes the dimensions of the embedding differ. Raise loss.lambda or lower optim.lr, and train anew.</p>\n"
+    '<p class="collapsed"><b>Collapsed.</b> The outputs of the projector all say the same (off-diagonal RMS beyond '
+    f"{COLLAPSED}): nothing makes the dimensions of the embedding differ. "
+    "Raise loss.lambda or lower optim.lr, and train anew.</p>\n"
 )
 
 
-def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Settings) -> Iterator[str]:
+def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
     """The figures that matter most."""
     found = evaluations[-1] if evaluations else {}
     last = train[-1] if train else {}
@@ -91,7 +93,7 @@ def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Settings)
         remark = "" if random is None else f"random encoder {number(random)}"
         yield _tile(MEASURES[key][0], number(measure(found, key)), remark)
     chance = number(measure(last, "offdiag_rms_chance"))
-    yield _tile("Off-diagonal RMS", number(measure(last, "offdiag_rms")), f"chance {chance}, collapse 1")
+    yield _tile("Off-diagonal RMS", number(measure(last, "offdiag_rms")), f"chance {chance}, collapse {COLLAPSED}")
     steps, batch = _setting(settings, "train", "steps"), _setting(settings, "train", "batch")
     done = int(max(measure(last, "step") or 0, measure(found, "step") or 0))
     yield _tile("Steps", f"{done:,}", f"of {steps:,}" if isinstance(steps, int) else "")
@@ -141,7 +143,7 @@ def _value(value: Any) -> str:
     return escape(str(value).lower() if isinstance(value, bool) else str(value))
 
 
-def _setting(settings: Settings, section: str, key: str) -> Any:
+def _setting(settings: Sections, section: str, key: str) -> Any:
     return settings.get(section, {}).get(key)
 
 
@@ -153,7 +155,7 @@ def _curve(rows: Iterable[Row], key: str, name: str, style: str = "c1") -> Curve
     return Curve(name, [(step, value) for step, value in pairs if step is not None and value is not None], style)
 
 
-def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Settings) -> Iterator[str]:
+def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
     losses = [_curve(train, "loss_above_floor", "above the floor"), _curve(train, "loss", "loss", "plain")]
     caption = ("B pixels cannot make D outputs independent: D\u00b2/(B\u22121) \u2212 D of the off-diagonal terms "
                "always remain, often most of the loss. What training changes is what lies above.")  # fmt: skip
@@ -161,7 +163,7 @@ def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Settings
 
     chance = measure(train[-1], "offdiag_rms_chance") if train else None
     levels = [] if chance is None else [Level("chance, 1/\u221abatch", chance, "good")]
-    levels.append(Level("collapse", 1.0, "bad"))
+    levels.append(Level("collapse", COLLAPSED, "bad"))
     rms = _curve(train, "offdiag_rms", "training")
     yield chart.chart("Off-diagonal RMS", MEASURES["offdiag_rms"][1], [rms], levels, zero=True)
 

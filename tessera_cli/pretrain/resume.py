@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,13 @@ from torch import Tensor, nn
 
 from tessera_cli.atomic import write_bytes
 from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.models.architecture import EncoderConfig
+from tessera_cli.models.encoder import Encoder
+from tessera_cli.models.statistics import Statistics
 
 KEY = "tessera-pretrain"
 FORMAT = 1
+WEIGHTS, ENCODER = "weights.", "weights.encoder."
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """Of AdamW, by parameter."""
 
@@ -41,6 +45,8 @@ class Header:
     """The measures of the encoder with random weights."""
     best: float | None = None
     """The best evaluation so far."""
+    moments: int = 0
+    """How many tensors of the optimiser there are; `save` counts them."""
     format: int = FORMAT
 
 
@@ -49,11 +55,34 @@ def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, header
 
     DiskFullError, UsageError or TileError as those of `atomic.write_bytes`.
     """
-    tensors = {f"weights.{name}": tensor for name, tensor in module.state_dict().items()}
+    tensors = {WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
         tensors |= {f"{moment}.{name}": value for moment, value in optimiser.state.get(parameter, {}).items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = replace(header, moments=len(tensors) - len(module.state_dict()))
     write_bytes(path, tensors_as_bytes(tensors, metadata={KEY: json.dumps(asdict(header))}))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file is one of these, as far as its header tells."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_encoder(path: Path, config: EncoderConfig) -> tuple[Encoder, Statistics]:
+    """The encoder of a checkpoint, and what its pixels were standardised with; UsageError if it is of other sizes."""
+    header = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(ENCODER)}  # noqa: SIM118
+    encoder = Encoder(config)
+    try:
+        encoder.load_state_dict(_those(tensors, ENCODER), strict=True)
+    except RuntimeError as error:
+        raise UsageError(f"{path} holds an encoder of other sizes than model.* says. Choose its preset.") from error
+    return encoder, Statistics.from_card(header.statistics)
 
 
 def read_header(path: Path) -> Header:
@@ -71,7 +100,9 @@ def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> Hea
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        module.load_state_dict(_those(tensors, "weights."), strict=True)
+        if sum(name.partition(".")[0] in MOMENTS for name in tensors) != header.moments:
+            raise KeyError("moments")
+        module.load_state_dict(_those(tensors, WEIGHTS), strict=True)
         for name, parameter in module.named_parameters():
             state = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS if f"{moment}.{name}" in tensors}
             if state:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tessera_cli import __version__
-from tessera_cli.atomic import explain, write_bytes, write_json
+from tessera_cli.atomic import explain, remove_stale_parts, write_bytes, write_json
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.pretrain.config import as_json, settings_of, to_toml
 from tessera_cli.pretrain.settings import Settings
+from tessera_cli.pretrain.watch import Row
 
-FREE = {
-    "train": {"workers", "log_every", "save_every", "eval_every"},
-    "probe": {"pixels", "labels", "column", "classes", "block", "folds"},
-}
+FREE = {"train": {"workers", "log_every", "save_every", "eval_every"}}
 """Keys that may differ when a run goes on: they change no weight."""
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,8 @@ class RunFolder:
         try:
             for folder in (self.last.parent, self.exported(settings).parent):
                 folder.mkdir(parents=True, exist_ok=True)
+                remove_stale_parts(folder)
+            remove_stale_parts(self.path)
         except OSError as error:
             raise explain(self.path, error) from error
         write_bytes(self.config, to_toml(settings).encode())

@@ -8,8 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tessera_cli.models.architecture import EncoderConfig, Pooling
 from tessera_cli.models.families import PARTS, family_spec
-from tessera_cli.models.spec import Family
+from tessera_cli.models.registry import REGISTRY
+from tessera_cli.models.spec import Family, HubFile
 from tessera_cli.sampling import V1_1_RULE, V2_RULE, Binned
+
+FIXED_NUMBER: tuple[Family, ...] = ("v1.0-early", "v1.0-qat")
+"""Families to which `embed` shows a fixed number of observations, and frames without values for a missing sensor."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -54,9 +58,9 @@ class ViewSettings(Section):
     replacement: Literal["never", "short", "always"] = "short"
     """Whether an observation may be drawn twice: never (few observations make a short sequence), where there are fewer
     than n_obs, or always (v1.0)."""
-    order: Literal["day", "frames", "random"] = "day"
-    """Of the observations in a sequence: by day; as `embed` gives them (ascending passes before descending ones); or
-    random, as v1.0 was trained. Only GRUs tell the difference."""
+    order: Literal["day", "frames", "random"] = "frames"
+    """Of the observations in a sequence: by day; by date, ascending passes before descending ones, as `embed` gives
+    them; or random, as v1.0 was trained. Only GRUs tell the difference."""
     drop_season: Share = 0.0
     """Probability that a view misses all observations of `season_days` days."""
     season_days: Positive = 90
@@ -89,6 +93,8 @@ class ModelSettings(Section):
     def _fits(self) -> ModelSettings:
         if self.family not in PARTS:
             raise ValueError(f"family {self.family} has no network")
+        if isinstance((known := REGISTRY.get(self.name, None)) and known.weights, HubFile):
+            raise ValueError(f"name {self.name} is that of a released model")
         if 4 * self.latent % self.heads:
             raise ValueError(f"the width 4 x {self.latent} is no multiple of {self.heads} heads")
         return self
@@ -192,6 +198,11 @@ class Settings(Section):
     def _belong_together(self) -> Settings:
         if self.train.batch < 2:
             raise ValueError("train.batch is 1: correlations take at least 2 pixels")
+        if self.model.family in FIXED_NUMBER and (self.views.drop_s1 or self.views.drop_s2):
+            raise ValueError(
+                f"views.drop_s1 and drop_s2: where a sensor is missing, `embed` shows the family {self.model.family} "
+                "frames without values, which cannot be trained for"
+            )
         if self.views.share[0] > self.views.share[1]:
             raise ValueError("views.share: its first number is larger than its second")
         if self.loss.mix and (self.views.lengths, self.views.replacement) not in _RECTANGULAR:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,9 @@ from tessera_cli.models.encoder import Encoder, seeded
 from tessera_cli.models.precision import resolve
 from tessera_cli.models.statistics import Statistics
 from tessera_cli.pretrain import resume
-from tessera_cli.pretrain.batch import Batch, View
+from tessera_cli.pretrain.batch import Batch
 from tessera_cli.pretrain.config import as_json
+from tessera_cli.pretrain.embedder import Embedder
 from tessera_cli.pretrain.evaluate import Evaluation, selection
 from tessera_cli.pretrain.export import export
 from tessera_cli.pretrain.loader import Loader
@@ -28,16 +29,14 @@ from tessera_cli.pretrain.metrics import rank_me, spread
 from tessera_cli.pretrain.optimiser import adamw, groups_text, rate
 from tessera_cli.pretrain.order import Order
 from tessera_cli.pretrain.report import report
-from tessera_cli.pretrain.run_folder import Row, RunFolder
+from tessera_cli.pretrain.run_folder import RunFolder
 from tessera_cli.pretrain.settings import Settings
 from tessera_cli.pretrain.shards import Shards
 from tessera_cli.pretrain.twins import Outcome, Twins
+from tessera_cli.pretrain.watch import COLLAPSED, Row, Watch
 from tessera_cli.pretrain.world import World
 
 logger = logging.getLogger(__name__)
-
-COLLAPSED = 0.7
-"""Off-diagonal RMS beyond which the dimensions say the same; healthy runs stay between 1/sqrt(B) and 0.3."""
 
 
 class NotFiniteError(TesseraError):
@@ -46,7 +45,7 @@ class NotFiniteError(TesseraError):
 
 @dataclass
 class Trainer:
-    """One process of a run. `begin` once, then `run`."""
+    """One process of a run: made ready, or brought to where the run stopped, when it is constructed; then `run`."""
 
     settings: Settings
     shards: Shards
@@ -56,26 +55,16 @@ class Trainer:
     world: World = field(default_factory=World)
     initial: Encoder | None = None
     """Weights to start from; None: random ones."""
-    tell: Callable[[Row], None] = lambda row: None
-    """Called with every row of `metrics.jsonl`."""
-    advance: Callable[[int], None] = lambda step: None
-    """Called with the number of finished steps."""
-    stop: Callable[[], bool] = lambda: False
-    """Whether to save and leave after this step."""
-    step: int = 0
+    watch: Watch = field(default_factory=Watch)
+    step: int = field(default=0, init=False)
     """Finished steps."""
-    _random: Mapping[str, float] = field(default_factory=dict)
-    _best: float | None = None
-    _rms: float | None = None
+    _random: Mapping[str, float] = field(default_factory=dict, init=False)
+    """The measures of the encoder with random weights."""
+    _best: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         settings, world = self.settings, self.world
-        if settings.train.batch % world.size or settings.train.batch // world.size < 2:
-            raise UsageError(
-                f"train.batch {settings.train.batch} cannot be dealt out to {world.size} processes: it is of the joint "
-                "batch. Give a multiple, of at least 2 pixels each."
-            )
-        encoder = seeded(settings.model.encoder, settings.train.seed) if self.initial is None else self.initial
+        encoder = self._random_encoder() if self.initial is None else self.initial
         encoder.set_dropout(settings.model.dropout)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(settings.train.seed + 1)  # of the projectors; equal in all processes
@@ -90,17 +79,18 @@ class Trainer:
             views=settings.views, bins=settings.model.bins, seed=settings.train.seed, mix=settings.loss.mix > 0,
             rank=world.rank, size=world.size, workers=settings.train.workers,
         )  # fmt: skip
-        self.evaluation = Evaluation.of(self.shards, settings, settings.train.seed) if world.main else None
+        self.evaluation = Evaluation.of(self.shards, settings) if world.main else None
         self._resume()
         self.wrapped = self._wrapped()
         if world.main:
             self._introduce()
 
     def run(self) -> bool:
-        """Train to the last step; False if `stop` ended it before. Either way the state is saved."""
+        """Train to the last step; False if `watch.stop` ended it before. Either way the state is saved."""
         train = self.settings.train
         if self.step == 0:
             self._begin()
+        self.watch.begin(train.steps, self.step)
         meter = Meter(self.world, self.device)
         for batch in meter.waiting(self.loader.batches(self.step, train.steps)):
             outcome, norm, lr = self._step(batch)
@@ -109,14 +99,17 @@ class Trainer:
             last = self.step == train.steps
             if last or self.step % train.log_every == 0:
                 self._log(outcome, norm, lr, meter)
-            if last or self.step % train.eval_every == 0:
-                self._evaluate()
             leave = self._agreed_to_stop()
-            if last or leave or self.step % train.save_every == 0:
-                self._save()
-            self.advance(self.step)
+            with meter.paused():
+                if last or self.step % train.eval_every == 0:
+                    self._evaluate(outcome)
+                if last or leave or self.step % train.save_every == 0:
+                    self._save()
+            self.watch.step(self.step)
             if leave and not last:
                 return False
+        if self.world.main and not self.folder.exported(self.settings).exists():
+            self._export_again()
         return True
 
     def _step(self, batch: Batch) -> tuple[Outcome, float, float]:
@@ -140,59 +133,60 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         return outcome, norm, lr
 
-    def embed(self, view: View) -> np.ndarray:
-        """The encoder as it is, as measures want it: float32 (B, R)."""
-        return _embedded(self.twins, view)
+    def _random_encoder(self) -> Encoder:
+        return seeded(self.settings.model.encoder, self.settings.train.seed)
 
     def _begin(self) -> None:
         """Measure the random encoder, and find out whether the disk can hold the state, before anything is spent."""
-        if self.world.main and self.evaluation is not None:
-            if self.initial is None:
-                self._random = self.evaluation.measure(self.embed)
-            else:
-                encoder = seeded(self.settings.model.encoder, self.settings.train.seed)
-                other = Twins(encoder, self.statistics, self.settings, World()).to(self.device)
-                self._random = self.evaluation.measure(lambda view: _embedded(other, view))
+        if self.evaluation is not None:
+            random = self.twins if self.initial is None else Embedder(self._random_encoder(), self.statistics)
+            self._random = self.evaluation.measure(random.to(self.device).embedded)
         self._save()
 
-    def _evaluate(self) -> None:
-        if not self.world.main or self.evaluation is None:
+    def _evaluate(self, outcome: Outcome) -> None:
+        if self.evaluation is None:  # that is for the main process
             self.world.barrier()
             return
-        found = self.evaluation.measure(self.embed)
+        found = self.evaluation.measure(self.twins.embedded)
         score = selection(found)
         better = score is not None and (self._best is None or score > self._best)
         if better:
             self._best = score
-        row = {"kind": "eval", "step": self.step, **found, **{f"{name}_random": x for name, x in self._random.items()}}
-        if self._rms is not None:
-            row |= {"offdiag_rms": self._rms, "collapsed": self._rms > COLLAPSED}
-        self._record({**row, "best": better})
+        rms = float(outcome.correlation_rms)
+        row = {"kind": "eval", "step": self.step, **found, **{f"{name}_random": x for name, x in self._random.items()},
+               "offdiag_rms": rms, "collapsed": rms > COLLAPSED, "best": better}  # fmt: skip
+        self._record(row)
         if better:
             resume.save(self.folder.best, self.twins, self.optimiser, self._header())
         if better or "probe_knn" not in found:  # without labels the last weights are exported
-            export(
-                self.folder.exported(self.settings), self.twins.encoder, self.settings, self.shards, self.statistics,
-                {key: value for key, value in row.items() if key != "kind"},
-            )  # fmt: skip
+            self._export(self.twins.encoder, row)
         self.world.barrier()
+
+    def _export(self, encoder: Encoder, row: Row) -> None:
+        measures = {key: value for key, value in row.items() if key != "kind"}
+        export(self.folder.exported(self.settings), encoder, self.settings, self.shards, self.statistics, measures)
+
+    def _export_again(self) -> None:
+        """Of a finished run whose weights file is gone."""
+        encoder, rows = self.twins.encoder, [row for row in self.folder.rows() if row.get("kind") == "eval"]
+        if self.settings.probe.labels and self.folder.best.exists():
+            encoder, _ = resume.read_encoder(self.folder.best, encoder.config)
+            rows = [row for row in rows if row.get("best")]
+        self._export(encoder, rows[-1] if rows else {})
 
     def _log(self, outcome: Outcome, norm: float, lr: float, meter: Meter) -> None:
         """The numbers of the interval; every process takes part in what they are gathered from."""
-        rms = float(outcome.correlation_rms)
-        self._rms = rms
-        measured = meter.take()
+        rms, measured = float(outcome.correlation_rms), meter.take()
+        representation = self.world.gather(outcome.representation)
         if not self.world.main:
             return
-        settings = self.settings
-        own = settings.train.batch if settings.loss.scope == "global" else settings.train.batch // self.world.size
-        floor = rank_floor(settings.projector.width, own)
+        floor = self._floor
         self._record({
             "kind": "train", "step": self.step, **measured,
-            "loss_above_floor": measured["loss"] - settings.loss.off_diagonal * floor,
+            "loss_above_floor": measured["loss"] - self.settings.loss.off_diagonal * floor,
             "off_diagonal_floor": floor, "off_diagonal_above_floor": measured["off_diagonal"] - floor,
-            "offdiag_rms": rms, "offdiag_rms_chance": own**-0.5, "collapsed": rms > COLLAPSED,
-            "rank_me": rank_me(outcome.representation), **spread(outcome.representation),
+            "offdiag_rms": rms, "offdiag_rms_chance": self._correlated**-0.5, "collapsed": rms > COLLAPSED,
+            "rank_me": rank_me(representation), **spread(representation),
             "gradient_norm": norm, "lr": lr,
         })  # fmt: skip
         if rms > COLLAPSED:
@@ -203,7 +197,7 @@ class Trainer:
 
     def _record(self, row: Row) -> None:
         self.folder.append(row)
-        self.tell(row)
+        self.watch.row(row)
 
     def _save(self) -> None:
         if self.world.main:
@@ -219,9 +213,9 @@ class Trainer:
     def _resume(self) -> None:
         rows = self.folder.rows()
         if not self.folder.last.exists():
-            if rows:
+            if rows or self.folder.best.exists() or self.folder.exported(self.settings).exists():
                 raise UsageError(
-                    f"{self.folder.last} is gone, but {self.folder.metrics.name} speaks of {len(rows)} rows. Restore "
+                    f"{self.folder.last} is gone, but the run has begun: see what else lies in its folder. Restore "
                     "it from a copy, or choose another --out; the run does not start anew by itself."
                 )
             return
@@ -231,11 +225,12 @@ class Trainer:
             statistics=self.statistics.to_card(),
         )  # fmt: skip
         self.step, self._random, self._best = header.step, header.random, header.best
-        trained = [row for row in rows if row.get("kind") == "train" and row["step"] <= self.step]
-        self._rms = trained[-1]["offdiag_rms"] if trained else None
         if self.world.main:
             self.folder.forget_after(self.step)
-            logger.info("Going on after step %d of %d.", self.step, self.settings.train.steps)
+            if self.step < self.settings.train.steps:
+                logger.info("Going on after step %d of %d.", self.step, self.settings.train.steps)
+            else:
+                logger.info("All %d steps are done already.", self.step)
 
     def _wrapped(self) -> nn.Module:
         if self.settings.train.compile:
@@ -250,21 +245,34 @@ class Trainer:
     def _agreed_to_stop(self) -> bool:
         """A signal may reach processes at different steps; they leave after the same one."""
         if self.world.size == 1:
-            return self.stop()
-        flag = torch.tensor([float(self.stop())], device=self.device)
+            return self.watch.stop()
+        flag = torch.tensor([float(self.watch.stop())], device=self.device)
         return bool(self.world.total(flag) > 0)
 
     def _introduce(self) -> None:
         settings = self.settings
         for what, text in self._notes().items():
             logger.info("%s: %s.", what, text)
-        batch, width = settings.train.batch, settings.projector.width
-        joint = batch if settings.loss.scope == "global" else batch // self.world.size
-        if (floor := rank_floor(width, joint)) > 0:
+        if settings.projector.width > self._correlated:
             logger.warning(
                 "A batch of %d cannot fill %d dimensions of the projector: the off-diagonal sum stays above %.0f (%.1f "
-                "of the loss). Logs say what is above it.", joint, width, floor, settings.loss.off_diagonal * floor,
+                "of the loss). Logs say what is above it.",
+                self._correlated, settings.projector.width, self._floor, settings.loss.off_diagonal * self._floor,
             )  # fmt: skip
+        if settings.train.batch > self.shards.pixels:
+            logger.warning(
+                "A batch of %d holds some of the %d pixels more than once.", settings.train.batch, self.shards.pixels
+            )
+
+    @property
+    def _correlated(self) -> int:
+        """The pixels over which correlations are taken."""
+        batch = self.settings.train.batch
+        return batch if self.settings.loss.scope == "global" else batch // self.world.size
+
+    @property
+    def _floor(self) -> float:
+        return rank_floor(self.settings.projector.width, self._correlated)
 
     def _notes(self) -> dict[str, str]:
         """What is trained, on what, by what: for the log and the report."""
@@ -277,12 +285,3 @@ class Trainer:
             "AdamW": groups_text(self.optimiser),
             "Device": f"{self.device}, {resolve(settings.train.precision, self.device)}, processes: {self.world.size}",
         }  # fmt: skip
-
-
-def _embedded(twins: Twins, view: View) -> np.ndarray:
-    training = twins.training
-    twins.eval()
-    with torch.no_grad():
-        found = twins.embed(twins.place_view(view)).float().cpu().numpy()
-    twins.train(training)
-    return found

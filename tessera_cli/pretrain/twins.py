@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import family_spec
-from tessera_cli.models.staging import standardised as standardised_bands
 from tessera_cli.models.statistics import Statistics
-from tessera_cli.pretrain.batch import MISSING, Batch, Sequences, View
+from tessera_cli.pretrain.batch import Batch
+from tessera_cli.pretrain.embedder import Embedder, PlacedView
 from tessera_cli.pretrain.fake_quantise import FakeQuantise
 from tessera_cli.pretrain.loss import barlow_twins, mixing, standardised
 from tessera_cli.pretrain.projector import Projector
-from tessera_cli.pretrain.ragged import STREAMS
 from tessera_cli.pretrain.settings import Settings
 from tessera_cli.pretrain.world import World
-from tessera_cli.sampling import BANDS, Modality
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedSequences:
-    """`batch.Sequences` as tensors, without their members."""
-
-    values: Tensor
-    """int16 (M, T, C); for Sentinel-2 the bits of uint16."""
-    unsigned: bool
-    doy: Tensor
-    """int16 (M, T)"""
-    streams: Tensor
-    """uint8 (M, T)"""
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedSensor:
-    """One sensor's sequences of B pixels."""
-
-    sequences: tuple[PlacedSequences, ...]
-    order: Tensor
-    """int64 (B,): where each pixel stands among the rows of all sequences."""
-
-
-PlacedView = Mapping[Modality, PlacedSensor]
+from tessera_cli.sampling import Modality
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +65,11 @@ class Outcome(NamedTuple):
     """float32 (B, R): the embeddings of the first views, not quantised."""
 
 
-class Twins(nn.Module):
-    """The encoder, and the projectors through which it is trained. DDP may wrap it: a step is one forward pass."""
+class Twins(Embedder):
+    """An embedder, and the projectors through which it is trained. DDP may wrap it: a step is one forward pass."""
 
     def __init__(self, encoder: Encoder, statistics: Statistics, settings: Settings, world: World) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder, statistics)
         self.world = world
         self.loss = settings.loss
         self.scope = world if settings.loss.scope == "global" else World()
@@ -111,9 +82,6 @@ class Twins(nn.Module):
         )
         rule = family_spec(settings.model.family, settings.model.name, encoder.config).quantiser
         self.quantiser = FakeQuantise(rule or "v2")  # settings see to it that it never acts without a rule
-        for modality in BANDS:
-            for name, table in zip(("mean", "std"), _tables(statistics, modality), strict=True):
-                self.register_buffer(f"{modality}_{name}", table, persistent=False)
 
     def compute_in(self, products: torch.dtype) -> None:
         """In what transformers and projectors compute their matrix products: at first float32, as all the rest."""
@@ -130,31 +98,6 @@ class Twins(nn.Module):
         if (mix := batch.mixing) is not None:
             blend = PlacedMixing(mix.share, self._put(mix.partners), self.place_view(mix.view))
         return Placed(self.place_view(batch.first), self.place_view(batch.second), blend)
-
-    def place_view(self, view: View) -> PlacedView:
-        """As `place`, of one view."""
-
-        def placed(found: Sequences) -> PlacedSequences:
-            values, unsigned = self._put(found.values.view(np.int16)), found.values.dtype == np.uint16
-            return PlacedSequences(values, unsigned, self._put(found.doy), self._put(found.streams))
-
-        def sensor(found: tuple[Sequences, ...]) -> PlacedSensor:
-            order = np.argsort(np.concatenate([sequences.members for sequences in found]))
-            return PlacedSensor(tuple(map(placed, found)), self._put(order))
-
-        return {modality: sensor(view[modality]) for modality in BANDS}
-
-    def embed(self, view: PlacedView) -> Tensor:
-        """The embeddings of the view's pixels, float32 (B, R)."""
-
-        def vectors(modality: Modality) -> Tensor:
-            found = [
-                self.encoder.encode_modality(modality, self._bands(modality, sequences), sequences.doy.long())
-                for sequences in view[modality].sequences
-            ]
-            return torch.cat(found)[view[modality].order]
-
-        return self.encoder.fuse(vectors("s2"), vectors("s1"))
 
     def forward(self, batch: Placed) -> Outcome:
         first_BR, second_BR = self.embed(batch.first), self.embed(batch.second)
@@ -189,34 +132,8 @@ class Twins(nn.Module):
         """The embeddings of pixels whose standardised bands and days are blended with their partners'."""
 
         def blended(modality: Modality) -> Tensor:
-            mine, theirs = self._rectangle(modality, first[modality]), self._rectangle(modality, mix.view[modality])
+            mine, theirs = self.rectangle(modality, first[modality]), self.rectangle(modality, mix.view[modality])
             bands_BTC, days_BT = (mix.share * x + (1 - mix.share) * y for x, y in zip(mine, theirs, strict=True))
             return self.encoder.encode_modality(modality, bands_BTC, days_BT)
 
         return self.encoder.fuse(blended("s2"), blended("s1"))
-
-    def _rectangle(self, modality: Modality, sensor: PlacedSensor) -> tuple[Tensor, Tensor]:
-        """Bands float32 (B, T, C) and days float32 (B, T) of pixels whose sequences are all equally long."""
-        (sequences,) = sensor.sequences
-        return self._bands(modality, sequences)[sensor.order], sequences.doy[sensor.order].float()
-
-    def _bands(self, modality: Modality, sequences: PlacedSequences) -> Tensor:
-        """Standardised, float32 (M, T, C)."""
-        mean, std = self.get_buffer(f"{modality}_mean"), self.get_buffer(f"{modality}_std")
-        raw = sequences.values.flatten(end_dim=1)
-        bands = standardised_bands(raw, sequences.unsigned, mean, std, sequences.streams.flatten())
-        return bands.view(sequences.values.shape)
-
-    def _put(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        device = self.encoder.device
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def _tables(statistics: Statistics, modality: Modality) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations by stream, float32 (MISSING + 1, C): a missing sensor's zeros stay as they are."""
-    mean = np.zeros((MISSING + 1, BANDS[modality]), np.float32)
-    std = np.ones_like(mean)
-    for i, stream in enumerate(STREAMS[modality]):
-        mean[i], std[i] = (getattr(statistics, f"{stream}_{name}") for name in ("mean", "std"))
-    return torch.from_numpy(mean), torch.from_numpy(std)

@@ -28,8 +28,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
-    """Among the processes of one machine: the number of its GPU."""
 
     @property
     def main(self) -> bool:
@@ -55,13 +53,13 @@ class World:
 
 
 @contextmanager
-def joined(rank: int, size: int, local_rank: int, device: torch.device) -> Iterator[World]:
+def joined(rank: int, size: int, device: torch.device) -> Iterator[World]:
     """The process group that torchrun prepared (MASTER_ADDR and MASTER_PORT say where), while the context lasts.
 
     NCCL for a CUDA `device`, which needs an index, else gloo.
     """
     if size == 1:
-        yield World(rank, size, local_rank)
+        yield World(rank, size)
         return
     cuda = device.type == "cuda"
     dist.init_process_group(
@@ -71,7 +69,7 @@ def joined(rank: int, size: int, local_rank: int, device: torch.device) -> Itera
         timeout=TIMEOUT,
         device_id=device if cuda else None,
     )
-    yield World(rank, size, local_rank)
+    yield World(rank, size)
     # Not after an error: the others may be waiting for this process, and leaving the group may wait for them.
     dist.destroy_process_group()
 

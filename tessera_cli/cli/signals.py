@@ -1,0 +1,52 @@
+"""Signals that ask a long run to save and leave."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from tessera_cli.errors import TesseraError
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
+"""75: try again later, which wrappers of Slurm take for a request to requeue."""
+
+
+class StoppedError(TesseraError):
+    """A signal ended it before there was anything to save."""
+
+    def __init__(self, text: str, number: signal.Signals) -> None:
+        super().__init__(text)
+        self.exit_code = EXIT_CODES[number]
+
+
+@dataclass
+class Signals:
+    """The first SIGTERM, SIGUSR1 or Ctrl-C asks to save and leave; a second Ctrl-C ends at once."""
+
+    number: signal.Signals | None = None
+
+    @classmethod
+    @contextmanager
+    def caught(cls) -> Iterator[Signals]:
+        caught = cls()
+        if threading.current_thread() is not threading.main_thread():  # only there can they be
+            yield caught
+            return
+        before = {number: signal.getsignal(number) for number in EXIT_CODES}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            caught.number = caught.number or signal.Signals(number)
+            if number == signal.SIGINT:  # somebody insists; schedulers and torchrun just say it twice
+                signal.signal(number, before[signal.SIGINT])
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield caught
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
