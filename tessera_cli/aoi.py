@@ -202,13 +202,19 @@ def _read_vector(path: Path) -> list[BaseGeometry]:
     except (DataSourceError, ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read as vector data: {error}. Give GeoJSON or GeoPackage.") from error
     geometries = [] if wkb is None else [g for g in shapely.from_wkb(wkb) if g is not None]
+    crs = crs_of(path, meta["crs"])
+    return geometries if crs.to_epsg() == 4326 else _to_lonlat(geometries, crs)
+
+
+def crs_of(path: Path, declared: str | None) -> CRS:
+    """What a vector file declares; UsageError where that is no place on Earth."""
     try:
-        crs = CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+        crs = CRS.from_user_input(declared) if declared else None
     except CRSError:
         crs = None
     if crs is None or crs.is_engineering or "undefined" in crs.name.lower():
         raise UsageError(f"{path} declares no CRS, so its place on Earth is unknown. Assign one (.prj or layer CRS).")
-    return geometries if crs.to_epsg() == 4326 else _to_lonlat(geometries, crs)
+    return crs
 
 
 def _to_lonlat(geometries: Iterable[BaseGeometry], crs: CRS) -> list[BaseGeometry]:

@@ -124,6 +124,8 @@ def pretrain(
         raise typer.Exit(EXIT_CODES[signals.number or SIGTERM])
     if rank:
         return
+    if trained.rows and trained.rows[-1].get("collapsed"):
+        log.warning("the run has collapsed: its embeddings say little; raise loss.lambda, or lower optim.lr")
     if as_json:
         terminal.result_json(
             {

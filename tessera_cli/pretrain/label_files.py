@@ -14,8 +14,8 @@ import rasterio.windows
 import shapely
 from affine import Affine
 from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError
 
+from tessera_cli.aoi import crs_of
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.grid import to_utm, utm_epsg
 from tessera_cli.lonlat import joined, split, unroll
@@ -174,13 +174,7 @@ def _read_vector(path: Path) -> tuple[CRS, np.ndarray, dict[str, np.ndarray]]:
     except (DataSourceError, ValueError, OSError, shapely.errors.ShapelyError) as error:
         why = reason(error).partition(";")[0].rstrip(".")  # what follows is about drivers
         raise UsageError(f"{path} cannot be read as vector data: {why}. Give GeoJSON or GeoPackage.") from error
-    try:
-        crs = CRS.from_user_input(meta["crs"]) if meta["crs"] else None
-    except CRSError:
-        crs = None
-    if crs is None or crs.is_engineering or "undefined" in crs.name.lower():
-        raise UsageError(f"{path} declares no CRS, so its place on Earth is unknown. Assign one (.prj or layer CRS).")
-    return crs, geometries, dict(zip(meta["fields"].tolist(), columns, strict=True))
+    return crs_of(path, meta["crs"]), geometries, dict(zip(meta["fields"].tolist(), columns, strict=True))
 
 
 def _first_layer(path: Path) -> str | None:

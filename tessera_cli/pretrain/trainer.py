@@ -61,6 +61,7 @@ class Trainer:
     _random: Mapping[str, float] = field(default_factory=dict, init=False)
     """The measures of the encoder with random weights."""
     _best: float | None = field(default=None, init=False)
+    _collapsed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         settings, world = self.settings, self.world
@@ -189,11 +190,12 @@ class Trainer:
             "rank_me": rank_me(representation), **spread(representation),
             "gradient_norm": norm, "lr": lr,
         })  # fmt: skip
-        if rms > COLLAPSED:
+        if rms > COLLAPSED and not self._collapsed:  # once: every row says it too
             logger.warning(
                 "Collapse: at step %d all dimensions of the projection say the same (off-diagonal RMS %.2f of 1). "
                 "Raise loss.lambda, or lower optim.lr.", self.step, rms,
             )  # fmt: skip
+        self._collapsed = rms > COLLAPSED
 
     def _record(self, row: Row) -> None:
         self.folder.append(row)
