@@ -16,7 +16,7 @@ from torch import nn
 from tessera_cli.errors import DiskFullError, IdentityError, UsageError
 from tessera_cli.models.registry import REGISTRY
 from tessera_cli.pretrain import resume
-from tessera_cli.pretrain.config import settings_of, to_toml
+from tessera_cli.pretrain.config import as_json, settings_of, to_toml
 from tessera_cli.pretrain.optimiser import adamw, groups_text, rate
 from tessera_cli.pretrain.presets import PRESETS
 from tessera_cli.pretrain.run_folder import RunFolder
@@ -256,6 +256,15 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
         resume.save(path, module, optimiser, HEADER)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_documents_name_every_key():
+    text = (Path(__file__).parents[1] / "docs" / "pretraining.md").read_text()
+    for section, keys in as_json(settings_of(overrides=["model.pooling=gru"])).items():
+        for key in keys:
+            assert f"`{section}.{key}`" in text
+    for name in PRESETS:
+        assert f"`{name}`" in text
 
 
 def test_without_a_preset_it_is_nano():

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
-
-import numpy as np
 
 from tessera_cli.pretrain.batch import Batch, Mixing
 from tessera_cli.pretrain.order import Order
-from tessera_cli.pretrain.ragged import Ragged
 from tessera_cli.pretrain.settings import ViewSettings
+from tessera_cli.pretrain.shards import Shards
 from tessera_cli.pretrain.views import see, view_keys
 from tessera_cli.sampling import Binned
 from tessera_cli.sampling.draws import hashed, numbered, uniform
@@ -23,18 +20,11 @@ _SHARE, _PARTNERS = 1, 2
 """What is drawn for a step, each from a hash of its own."""
 
 
-class Pixels(Protocol):
-    """Where pixels come from: `Shards`."""
-
-    def gather(self, numbers: np.ndarray) -> Ragged:
-        """The pixels with these numbers, int64 (M,), counted through all shards, in this order; some may come twice."""
-
-
 @dataclass(frozen=True, eq=False)
 class Loader:
     """A process's parts of all steps. The joint batches do not depend on the number of processes or of threads."""
 
-    shards: Pixels
+    shards: Shards
     order: Order
     views: ViewSettings
     bins: Binned
