@@ -1,11 +1,11 @@
 """Train the `demo` model: a v2-nano-shaped encoder on simulated landscapes, with the commands of the package alone.
 
-    python examples/train_demo_model.py                                     # some 15 minutes
+    python examples/train_demo_model.py                                     # some 10 minutes
     python examples/train_demo_model.py --out /tmp/try.safetensors -- --steps 20
 
 It makes the package's demonstration show structure and not noise; it has never seen the Earth. The landscapes have
-other seeds than the one of `make demo`. What follows `--` goes to `tessera pretrain`. One thread, so that the same
-command gives the same bytes whatever the number of cores (on processors of one kind).
+other seeds than the one of `make demo`. What follows `--` goes to `tessera pretrain`. One thread, so that the
+number of cores makes no difference.
 """
 
 from __future__ import annotations
