@@ -21,9 +21,9 @@ from pathlib import Path
 
 import shapely
 
-from tessera_cli.aoi import Aoi
-from tessera_cli.area import tile_requests
-from tessera_cli.grid import TILE_METRES, Tile, from_utm
+from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.grid import TILE_METRES, Tile, from_utm
+from tessera_cli.extent.tiling import tile_requests
 
 CASES = ((1, "null"), (2, "null"), (4, "null"), (1, "demo"))
 """Tiles per side, model."""
@@ -62,9 +62,12 @@ def measure(catalog: Path, year: int, side: int, model: str) -> dict:
         ]
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD, *command], env={**os.environ, "TMPDIR": str(scratch)},
-            stdout=subprocess.PIPE, check=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "-c", _CHILD, *command],
+            env={**os.environ, "TMPDIR": str(scratch)},
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        )
         *_, summary, peak = done.stdout.splitlines()
         return {
             "tiles": side * side,

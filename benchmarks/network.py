@@ -27,15 +27,15 @@ from pathlib import Path
 import rasterio
 from rasterio.vrt import WarpedVRT
 
-from tessera_cli.aoi import Aoi
-from tessera_cli.area import tile_requests
 from tessera_cli.catalog import MPC, Scenes, Sensor
-from tessera_cli.grid import Tile
+from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.tiling import tile_requests
+from tessera_cli.extent.window import Window
 from tessera_cli.imagery import Reader
 from tessera_cli.imagery.reader import Raster, Read
 from tessera_cli.net import Client
-from tessera_cli.window import Window
-from tests.servers import Exchange, FileServer, served
+from tests.helpers.servers import Exchange, FileServer, served
 
 EMBED = """
 import functools, sys
@@ -53,9 +53,20 @@ def embed(catalog: Path, year: int, threads: int) -> tuple[float, dict]:
     """Wall time in seconds of a command in a process of its own, and its summary."""
     with tempfile.TemporaryDirectory() as out:
         command = [
-            "embed", "--aoi", catalog / "aoi.geojson", "--year", year, "--catalog", catalog / "items.json", "--model",
-            "null", "--out", out, "--json", "-q",
-        ]  # fmt: skip
+            "embed",
+            "--aoi",
+            catalog / "aoi.geojson",
+            "--year",
+            year,
+            "--catalog",
+            catalog / "items.json",
+            "--model",
+            "null",
+            "--out",
+            out,
+            "--json",
+            "-q",
+        ]
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", EMBED, *map(str, [threads, *command])], stdout=subprocess.PIPE, check=True, text=True
@@ -166,8 +177,11 @@ def main() -> None:
         print(f"{name:28}" + "".join(f"{column!s:>10}" for column in columns))
     scenes = len(json.loads((args.catalog / "items.json").read_text())["features"])
     conditions = {
-        "python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), "scenes": scenes
-    }  # fmt: skip
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "scenes": scenes,
+    }
     if args.json:
         args.json.write_text(json.dumps({"conditions": conditions, **found}, indent=1) + "\n")
 

@@ -37,16 +37,16 @@ BAR = 1.10
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from tessera_cli.aoi import Aoi
+from tessera_cli.extent.aoi import Aoi
 from tessera_cli.catalog import MPC
 from tessera_cli.imagery import Reader
-from tessera_cli.inputs import CatalogInputs
+from tessera_cli.runs.inputs import CatalogInputs
 from tessera_cli.models import load_model
 from tessera_cli.net import Client
-from tessera_cli.run import embed
-from tessera_cli.settings import Settings
-from tessera_cli.survey import Ask, prepare
-from tessera_cli.window import Window
+from tessera_cli.runs.embed import embed
+from tessera_cli.runs.identity import Settings
+from tessera_cli.runs.scene_search import Ask, prepare
+from tessera_cli.extent.window import Window
 
 aoi, items, out = sys.argv[1:]
 ask = Ask(Aoi.from_file(Path(aoi)), (Window.of_year(2023),), MPC, items)
@@ -117,14 +117,18 @@ def main() -> None:
     }
     result = {
         "conditions": {
-            "python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(),
-            "load_average": os.getloadavg(), "scenes": scenes, "rounds": args.rounds,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg(),
+            "scenes": scenes,
+            "rounds": args.rounds,
         },
         "largest_over_smallest": ratios,
         "bar": BAR,
         "medians": rows,
         "rounds": rounds,
-    }  # fmt: skip
+    }
     print(json.dumps({"largest_over_smallest": ratios, "bar": BAR, "medians": rows}, indent=1))
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -39,10 +39,22 @@ def main() -> None:
         for seed, year in LANDSCAPES.items():
             land = folder / str(seed)
             tessera("simulate", land, "--seed", seed, "--size", args.size, "--year", year, "--cloud", 0.5)
-            tessera("fetch", "--aoi", land / "aoi.geojson", "--year", year, "--catalog", land / "items.json",
-                    "--model", "demo", "--out", folder / "dpixels")  # fmt: skip
-        tessera("pretrain", folder / "dpixels", "--config", CONFIG, "--out", folder / "run", "--threads", 1,
-                *args.pretrain)  # fmt: skip
+            tessera(
+                "fetch",
+                "--aoi",
+                land / "aoi.geojson",
+                "--year",
+                year,
+                "--catalog",
+                land / "items.json",
+                "--model",
+                "demo",
+                "--out",
+                folder / "dpixels",
+            )
+        tessera(
+            "pretrain", folder / "dpixels", "--config", CONFIG, "--out", folder / "run", "--threads", 1, *args.pretrain
+        )
         trained = read(folder / "run" / "export" / "demo.safetensors")
 
     note = "Demonstration only: trained on simulated landscapes, it has never seen the Earth."

@@ -1,5 +1,3 @@
 """From a polygon and a year to pixel-level embeddings of the Earth."""
 
-from tessera_cli._version import __version__
-
-__all__ = ["__version__"]
+__version__ = "0.1.0"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import shapely
 
-from tessera_cli.grid import from_utm
-from tests.builders import EPSG, s1_item, s2_item
+from tessera_cli.extent.grid import from_utm
+from tests.helpers.builders import EPSG, s1_item, s2_item
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

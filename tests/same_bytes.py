@@ -5,7 +5,7 @@
     python -m tests.same_bytes compare A B
 
 Runs the simulated catalogue through `embed` and `fetch`, every case of tests/golden through `embed --dpixels`, and a
-short pretraining. Records (JSON) may say more in a newer state, so only rasters, arrays, stores and weights are compared.
+short pretraining. Compares rasters, arrays, stores and weights; records (JSON) may say more in a newer state.
 """
 
 from __future__ import annotations
@@ -66,7 +66,18 @@ def golden_commands(folder: Path) -> Iterator[list[object]]:
         options += [] if case.seed is None else ["--legacy-draw", "--seed", case.seed]
         dtypes = ["float32"] if not case.codes else ["float32", "int8"]
         for dtype in dtypes:
-            out = ["--format", "npy", "--dtype", dtype, "--device", "cpu", "--min-s2", 0, "--out", place / f"out-{dtype}"]
+            out = [
+                "--format",
+                "npy",
+                "--dtype",
+                dtype,
+                "--device",
+                "cpu",
+                "--min-s2",
+                0,
+                "--out",
+                place / f"out-{dtype}",
+            ]
             yield ["embed", "--dpixels", place / "tile", *options, *out]
         if case.seed is not None:  # our own draws as well
             own = options[: options.index("--legacy-draw")]

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window as Pixels
 
-from tessera_cli.aoi import Aoi
-from tessera_cli.area import tile_requests
 from tessera_cli.bench.subjects import catalog_folder, items_of
 from tessera_cli.catalog import MPC, Scene, Scenes, Sensor, by_date
-from tessera_cli.dpixel import SENSORS, DPixels
+from tessera_cli.dpixels.dpixel import SENSORS, DPixels
 from tessera_cli.errors import UsageError
-from tessera_cli.grid import TileRequest
+from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.grid import TileRequest
+from tessera_cli.extent.tiling import tile_requests
+from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Reader, read_dpixels, sentinel1, sentinel2
+from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.file import File, Header, numbers_of
 from tessera_cli.imagery.files import Files
-from tessera_cli.imagery.needed import parts
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.net import Client
-from tessera_cli.window import Window
 
 CLOUD = 0.6
 """Mean share of cloud of the catalogue that is made if none is given."""
@@ -131,9 +131,13 @@ def _eagerly(job: _Job, load: Callable[..., Any]) -> Frames:
     source, wanted = MPC, job.request.pixels
     optical = job.scenes.of(Sensor.S2)
     loaded = _loaded(
-        load, job, optical, [source.scl_asset, *source.s2_band_assets], dtype="uint16",
+        load,
+        job,
+        optical,
+        [source.scl_asset, *source.s2_band_assets],
+        dtype="uint16",
         resampling={"*": "bilinear", source.scl_asset: "nearest"},
-    )  # fmt: skip
+    )
     bands = np.stack([loaded[asset] for asset in source.s2_band_assets], axis=-1)
     clear = sentinel2.clear(loaded[source.scl_asset]) & wanted
     frames: dict[str, dict[Any, np.ndarray]] = {sensor: {} for sensor in SENSORS}
@@ -175,9 +179,12 @@ def _loaded(
 
     tile = job.request.tile
     found = load(
-        [job.items[scene.id] for scene in scenes], bands=list(assets),
-        geobox=GeoBox(tile.shape, tile.transform, tile.crs), groupby=lambda item, parsed, index: index, **options,
-    )  # fmt: skip
+        [job.items[scene.id] for scene in scenes],
+        bands=list(assets),
+        geobox=GeoBox(tile.shape, tile.transform, tile.crs),
+        groupby=lambda item, parsed, index: index,
+        **options,
+    )
     return {asset: found[asset].values for asset in assets}
 
 
@@ -212,7 +219,7 @@ def _traced(jobs: Sequence[_Job]) -> dict[str, Any]:
     started = time.process_time()
     _read(jobs, reader)
     seconds = time.process_time() - started
-    reads = reader.client.tally.to_dict()["reads"]["read"]
+    reads = reader.client.stats.to_dict()["reads"]["read"]
     spent = {**files.seconds, "rest": seconds - sum(files.seconds.values())}
     floor, decoded = 0.0, 0
     for path, wanted in files.log:
@@ -261,6 +268,8 @@ class _TimedFile:
             return self.file.header()
 
     def pixels(self, window: Pixels, near: np.ndarray | None = None) -> np.ndarray:
-        self.files.log.append((self.path, lambda block: [window] if near is None else list(parts(near, window, block))))
+        self.files.log.append(
+            (self.path, lambda block: [window] if near is None else list(block_windows(near, window, block)))
+        )
         with self.files.at("pixels"):
             return self.file.pixels(window, near)

@@ -16,10 +16,10 @@ from tessera_cli.bench.figures import agreement, figures, median
 from tessera_cli.bench.plain import PlainForm, check
 from tessera_cli.bench.subjects import model_named, unprepared
 from tessera_cli.bench.workload import Workload, made_up, stored
-from tessera_cli.encode import encode
 from tessera_cli.errors import UsageError
-from tessera_cli.models import Model, spec_named
-from tessera_cli.stages import Stages
+from tessera_cli.inference.encode import encode
+from tessera_cli.models import Model, get_spec
+from tessera_cli.timing import StageTimer
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def measure(
     own. The pixels are made up (with `clouds`, a mix) or those of the stored tile at `dpixels`. With `baseline` the
     plain form encodes them too. Matrix product, plain form and encoder take turns; each round begins with another.
     """
-    spec = spec_named(name)
+    spec = get_spec(name)
     if spec.config is None:
         raise UsageError(f"--model {name} has no network to measure. Choose another.")
     if baseline:
@@ -96,12 +96,17 @@ def measure(
 
 def _ours(model: Model, work: Workload, threads: int) -> dict[str, Any]:
     """One round of the encoder: codes and scales as they are stored."""
-    stages, spec = Stages(), model.spec
+    stages, spec = StageTimer(), model.spec
     started = time.perf_counter()
     encode(
-        work.dpixels, model, work.pixels,
-        dims=spec.default_dims, quantiser=spec.quantiser, threads=threads, stages=stages,
-    )  # fmt: skip
+        work.dpixels,
+        model,
+        work.pixels,
+        dims=spec.default_dims,
+        quantiser=spec.quantiser,
+        threads=threads,
+        stages=stages,
+    )
     seconds = time.perf_counter() - started
     return {"pixels_per_second": work.size / seconds, "stages": stages.seconds}
 
@@ -139,11 +144,11 @@ def _memory(model: Model, work: Workload, threads: int) -> dict[str, float | Non
 
     The resident set holds Python, torch, the weights and the d-pixels beside.
     """
-    from tessera_cli.models.engine import engine_for
+    from tessera_cli.inference.engines import get_engine
 
     assert model.encoder
     lengths = work.lengths(model.spec.observations)
-    with engine_for(model.encoder, threads) as engine:
+    with get_engine(model.encoder, threads) as engine:
         planned = engine.peak_bytes(work.size, float(work.counts.sum(axis=1).mean()), int(lengths.max())) / 1e6
     if model.device == "cuda":
         import torch

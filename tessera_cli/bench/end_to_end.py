@@ -7,17 +7,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tessera_cli.aoi import Aoi
 from tessera_cli.bench.machine import peak_rss_mb
 from tessera_cli.bench.subjects import catalog_folder, items_of, model_named
 from tessera_cli.catalog import MPC
+from tessera_cli.extent.aoi import Aoi
 from tessera_cli.imagery import OFFICIAL, Reader
-from tessera_cli.inputs import CatalogInputs
 from tessera_cli.net import Client
-from tessera_cli.results import Silent
-from tessera_cli.run import embed
-from tessera_cli.settings import Settings
-from tessera_cli.survey import Ask, prepare
+from tessera_cli.runs.embed import embed
+from tessera_cli.runs.identity import Settings
+from tessera_cli.runs.inputs import CatalogInputs
+from tessera_cli.runs.results import Silent
+from tessera_cli.runs.scene_search import Request, prepare
 
 SIZE = 256
 """Pixels per side of the area of the catalogue that is made if none is given: on two tiles."""
@@ -37,7 +37,7 @@ def measure(
     chosen = model_named(model, seed, device="cpu")
     with tempfile.TemporaryDirectory() as scratch, catalog_folder(catalog, size=size, seed=seed) as simulated:
         _, window = items_of(simulated)
-        ask = Ask(Aoi.from_file(simulated / "aoi.geojson"), (window,), MPC, str(simulated / "items.json"))
+        ask = Request(Aoi.from_file(simulated / "aoi.geojson"), (window,), MPC, str(simulated / "items.json"))
         settings = Settings.checked(chosen, ask.source.name, recorded=ask.source.name, force_source=True, seed=seed)
         folder, reader, progress = settings.folder(Path(scratch) / "out"), Reader(Client()), _FirstPixels()
         started = time.perf_counter()

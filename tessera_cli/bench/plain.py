@@ -15,13 +15,13 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models.layout import official_names
-from tessera_cli.sampling import BANDS, Binned, Modality, Stream, streams
-from tessera_cli.sampling.bins import PATTERNS
+from tessera_cli.sampling import BANDS, BucketedSampling, Modality, SensorSeries, streams
+from tessera_cli.sampling.buckets import PATTERNS
 
 if TYPE_CHECKING:
     import torch
 
-    from tessera_cli.dpixel import DPixels
+    from tessera_cli.dpixels.dpixel import DPixels
     from tessera_cli.models.encoder import Encoder
     from tessera_cli.models.spec import ModelSpec
 
@@ -67,7 +67,7 @@ class PlainForm:
         """Embeddings of the pixels where `pixels`, bool (H, W), is true: float32 (N, R), in row-major order."""
         import torch
 
-        assert isinstance(self.spec.observations, Binned)
+        assert isinstance(self.spec.observations, BucketedSampling)
         assert self.spec.statistics is not None
         found = streams(dpixels, self.spec.statistics)
         numbers = np.flatnonzero(pixels)
@@ -80,7 +80,7 @@ class PlainForm:
 
     def _batches(self, counts: np.ndarray) -> Iterator[np.ndarray]:
         """Positions of pixels whose two bins are equal, int64 (at most BATCH,). `counts`: (3, N), as in DPixels."""
-        assert isinstance(self.spec.observations, Binned)
+        assert isinstance(self.spec.observations, BucketedSampling)
         s2, asc, desc = counts.astype(np.int64)
         bins = self.spec.observations.bin_of(np.stack([s2, asc + desc], axis=-1))
         _, which = np.unique(bins, axis=0, return_inverse=True)
@@ -89,10 +89,10 @@ class PlainForm:
             for start in range(0, len(members), BATCH):
                 yield members[start : start + BATCH]
 
-    def _sequences(self, found: tuple[Stream, ...], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _sequences(self, found: tuple[SensorSeries, ...], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Standardised bands float32 (B, T, C) and days of year float32 (B, T) of pixels of one bin."""
         rule = self.spec.observations
-        assert isinstance(rule, Binned)
+        assert isinstance(rule, BucketedSampling)
         valid = np.concatenate([stream.valid[:, pixels] for stream in found])
         counts = valid.sum(axis=0)
         length = int(rule.bin_of(counts[:1])[0])

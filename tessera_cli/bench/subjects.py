@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import UsageError
-from tessera_cli.models import Model, load_model, seeded_model, spec_named
+from tessera_cli.extent.window import Window
+from tessera_cli.models import Model, get_spec, load_model, seeded_model
 from tessera_cli.models.spec import PackagedFile
 from tessera_cli.simulate import simulate
-from tessera_cli.window import Window
 
 if TYPE_CHECKING:
     from tessera_cli.models.encoder import Encoder
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 def model_named(name: str, seed: int, *, device: str, precision: str = "auto") -> Model:
     """The packaged model of this name as it is; of others the shape, with random weights of `seed`."""
-    if isinstance(spec_named(name).weights, PackagedFile):
+    if isinstance(get_spec(name).weights, PackagedFile):
         return load_model(name, device=device, precision=precision)
     return seeded_model(name, seed, device=device, precision=precision)
 
 
 def unprepared(name: str, seed: int) -> Encoder:
     """The encoder of `model_named`, as it was before it was made ready for a device and a precision."""
-    spec = spec_named(name)
+    spec = get_spec(name)
     if isinstance(spec.weights, PackagedFile):
         from tessera_cli.models import hub
         from tessera_cli.models.checkpoint import read

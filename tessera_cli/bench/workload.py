@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.dpixel import DPixels
+from tessera_cli.dpixels import find_stores
+from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
-from tessera_cli.grid import ForeignTile
-from tessera_cli.stores import find_stores
-from tessera_cli.window import Window
+from tessera_cli.extent.grid import ForeignTile
+from tessera_cli.extent.window import Window
 
 if TYPE_CHECKING:
     from tessera_cli.sampling import ObservationRule

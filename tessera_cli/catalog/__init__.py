@@ -1,11 +1,11 @@
 """AOI + window + source -> Scenes: one search per run, frozen, in the one order that decides overlaps."""
 
-from tessera_cli.catalog.access import access_of, check_access, missing_credentials
 from tessera_cli.catalog.earthdata import Credentials
 from tessera_cli.catalog.scene import Scene, Sensor
 from tessera_cli.catalog.scenes import Scenes, by_date
 from tessera_cli.catalog.search import search
-from tessera_cli.catalog.sources import AWS, MPC, Source, source_named
+from tessera_cli.catalog.signing import check_credentials, missing_credentials, signer_for
+from tessera_cli.catalog.sources import AWS, MPC, Source, get_source
 
 __all__ = [
     "AWS",
@@ -15,10 +15,10 @@ __all__ = [
     "Scenes",
     "Sensor",
     "Source",
-    "access_of",
     "by_date",
-    "check_access",
+    "check_credentials",
+    "get_source",
     "missing_credentials",
     "search",
-    "source_named",
+    "signer_for",
 ]

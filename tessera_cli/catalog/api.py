@@ -13,10 +13,10 @@ from tessera_cli.catalog.documents import Document
 from tessera_cli.catalog.paging import Pages
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import CredentialsError, SourceBusyError, SourceUnavailableError, TesseraError
+from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
-from tessera_cli.net.answers import plain
+from tessera_cli.net.responses import redact
 from tessera_cli.net.retries import Cause
-from tessera_cli.window import Window
 
 SHORTEST = 10
 """Items per page below which the length of a page is no longer taken for the reason why it cannot be sent."""
@@ -25,7 +25,7 @@ _PERHAPS_TOO_LONG = {413: Cause.TOO_LONG, 502: Cause.TOO_LONG, 504: Cause.TOO_LO
 
 Box = tuple[float, float, float, float]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def search_link(landing: Document) -> tuple[str, str]:
@@ -74,7 +74,7 @@ def api_items(
                 if error.status not in _PERHAPS_TOO_LONG or page <= SHORTEST:
                     raise
                 page = max(page // 2, SHORTEST)
-                log.info("HTTP %s from %s: going on with pages of %d items", error.status, plain(url), page)
+                logger.info("HTTP %s from %s: going on with pages of %d items", error.status, redact(url), page)
 
 
 def _items(
@@ -112,7 +112,7 @@ def _items(
     except CredentialsError as error:
         if error.status in causes:
             raise SourceBusyError(
-                f"{plain(url)} still refuses (HTTP {error.status}), as it does after too many requests. "
+                f"{redact(url)} still refuses (HTTP {error.status}), as it does after too many requests. "
                 "Try again later."
             ) from error
         raise
@@ -139,7 +139,9 @@ def _ask(
         answer = client.json(asked, headers=headers, causes=causes)
     items = answer.json.get("features") if isinstance(answer.json, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) and "id" in item for item in items):
-        raise SourceUnavailableError(f"{plain(href)} answers a search with something else than items. Try again later.")
+        raise SourceUnavailableError(
+            f"{redact(href)} answers a search with something else than items. Try again later."
+        )
     if not items and any(link.get("rel") == "next" for link in answer.json.get("links") or []):
-        raise SourceUnavailableError(f"{plain(href)} sends an empty page before the last one. Try again later.")
+        raise SourceUnavailableError(f"{redact(href)} sends an empty page before the last one. Try again later.")
     return answer.body.decode("utf-8")

@@ -14,10 +14,10 @@ from tessera_cli.catalog.api import Box
 from tessera_cli.catalog.paging import Pages
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import SourceUnavailableError
-from tessera_cli.lonlat import split, unroll
-from tessera_cli.net import Answer, Client
-from tessera_cli.net.answers import plain
-from tessera_cli.window import Window
+from tessera_cli.extent.antimeridian import split, unroll
+from tessera_cli.extent.window import Window
+from tessera_cli.net import Client, Response
+from tessera_cli.net.responses import redact
 
 CONCEPT = "C2777436413-ASF"
 """CMR's name for the collection OPERA_L2_RTC-S1_V1."""
@@ -77,13 +77,14 @@ def item_of(granule: Mapping[str, Any], source: Source) -> dict[str, Any]:
         "geometry": None if geometry is None else json.loads(shapely.to_geojson(geometry)),
         "bbox": None if geometry is None else list(geometry.bounds),
         "properties": {
-            "datetime": start, "start_datetime": start, "end_datetime": end, "updated": granule.get("updated"),
+            "datetime": start,
+            "start_datetime": start,
+            "end_datetime": end,
+            "updated": granule.get("updated"),
         },
         "links": [],
-        "assets": {
-            key: {"href": href} for key in source.s1_assets.values() if (href := _link(granule, f"_{key}.tif"))
-        },
-    }  # fmt: skip
+        "assets": {key: {"href": href} for key in source.s1_assets.values() if (href := _link(granule, f"_{key}.tif"))},
+    }
 
 
 def footprint_of(granule: Mapping[str, Any]) -> shapely.Geometry | None:
@@ -133,11 +134,11 @@ def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:
             break
     if count < int(hits) if hits.isdigit() else len(entries) >= PAGE:
         raise SourceUnavailableError(
-            f"{plain(url)} broke off its list after {count} of {hits or 'more'} granules. Try again later."
+            f"{redact(url)} broke off its list after {count} of {hits or 'more'} granules. Try again later."
         )
 
 
-def _entries(answer: Answer, url: str) -> list[Mapping[str, Any]]:
+def _entries(answer: Response, url: str) -> list[Mapping[str, Any]]:
     try:
         entries = answer.json["feed"]["entry"]
         if all("id" in entry for entry in entries):
@@ -145,6 +146,6 @@ def _entries(answer: Answer, url: str) -> list[Mapping[str, Any]]:
     except (TypeError, KeyError):
         pass
     raise SourceUnavailableError(
-        f"{plain(url)} answers a granule search with something else than granules. Check --radar-catalog, or try again "
-        "later."
+        f"{redact(url)} answers a granule search with something else than granules. "
+        "Check --radar-catalog, or try again later."
     )

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 from tessera_cli.catalog.tables import SUFFIXES, Table
 from tessera_cli.errors import UsageError
 from tessera_cli.net import Client
-from tessera_cli.net.answers import plain
+from tessera_cli.net.responses import redact
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
 LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")
@@ -117,7 +117,7 @@ def _path(location: str) -> str:
 
 
 def _shown(location: str) -> str:
-    return plain(location) if _is_url(location) else location
+    return redact(location) if _is_url(location) else location
 
 
 def _read_text(location: str, client: Client) -> str:

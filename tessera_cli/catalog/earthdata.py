@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tessera_cli.catalog.tokens import SharedToken, Token
 from tessera_cli.errors import CredentialsError, SourceUnavailableError
-from tessera_cli.net import Client, Tally, Ticket
+from tessera_cli.net import Client, RequestStats, SignedRequest
 
 LOGIN = "https://urs.earthdata.nasa.gov/api/users/find_or_create_token"
 DOMAINS = (".earthdatacloud.nasa.gov", ".earthdata.nasa.gov", ".asf.alaska.edu")
@@ -57,21 +57,30 @@ class Credentials:
         return None if self.given else "Earthdata Login: no credentials, which the radar files want"
 
 
-class EarthdataAccess:
+class EarthdataSigner:
     """Adds a token to requests for files of NASA, and for files on hosts that the user named; never to others."""
 
     def __init__(
-        self, credentials: Credentials, *, hosts: Collection[str] = (), tally: Tally | None = None, login: str = LOGIN
+        self,
+        credentials: Credentials,
+        *,
+        hosts: Collection[str] = (),
+        stats: RequestStats | None = None,
+        login: str = LOGIN,
     ) -> None:
         """`hosts`: names of further servers that may see the token."""
         self.credentials = credentials
         self._hosts = frozenset(hosts)
         self._login = login
-        self._client = Client(tally=tally, connections=1)
+        self._client = Client(stats=stats, connections=1)
         self._token = SharedToken(self._log_in)
 
-    def ticket(self, href: str) -> Ticket:
-        return Ticket(href, {"Authorization": f"Bearer {self._text()}"}) if self.wants(href) else Ticket(href)
+    def sign(self, href: str) -> SignedRequest:
+        return (
+            SignedRequest(href, {"Authorization": f"Bearer {self._text()}"})
+            if self.wants(href)
+            else SignedRequest(href)
+        )
 
     def renew(self, href: str) -> bool:
         if self.credentials.token is not None or not self.wants(href):

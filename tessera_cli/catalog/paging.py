@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tessera_cli.errors import SourceRefusedError
-from tessera_cli.net.answers import plain
+from tessera_cli.net.responses import redact
 
 
 class Pages:
     """Watches one walk through the pages of a search, so that it ends where a server leads in circles."""
 
     def __init__(self, url: str) -> None:
-        self._url = plain(url)
+        self._url = redact(url)
         self._ids: set[str] = set()
         self._ways: set[str] = set()
 

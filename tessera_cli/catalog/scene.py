@@ -16,8 +16,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.catalog.sources import Source
-from tessera_cli.grid import Tile
-from tessera_cli.lonlat import joined, turns
+from tessera_cli.extent.antimeridian import joined, turns
+from tessera_cli.extent.grid import Tile
 
 OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
 """Buckets that anybody may read, with their region."""
@@ -37,7 +37,7 @@ class Sensor(StrEnum):
     S1 = "s1"
 
 
-class Unusable(Exception):  # noqa: N818 - not an error: normal input that is skipped and counted
+class SkippedItem(Exception):  # noqa: N818 - not an error: normal input that is skipped and counted
     """Why an item is no scene of ours."""
 
 
@@ -60,22 +60,22 @@ class Scene:
             sensor, wanted = Sensor.S2, tuple(source.s2_assets.values())
             cover = _number(properties.get("eo:cloud_cover"))
             if cover is None or not cover < source.max_cloud:
-                raise Unusable("cloud cover")
+                raise SkippedItem("cloud cover")
         elif collection == source.s1_collection:
             wanted = tuple(source.s1_assets.values())
             if not all(key in assets for key in wanted):
-                raise Unusable("without both VV and VH")
+                raise SkippedItem("without both VV and VH")
             orbit = str(properties.get("sat:orbit_state", "")).lower()
             if source.granules:
                 sensor = Sensor.S1
             elif orbit not in ("ascending", "descending"):
-                raise Unusable("without orbit direction")
+                raise SkippedItem("without orbit direction")
             else:
                 sensor = Sensor.S1_ASC if orbit == "ascending" else Sensor.S1_DESC
         else:
-            raise Unusable("other collection")
+            raise SkippedItem("other collection")
         if utc_time(_timestamp(properties)) is None:
-            raise Unusable("without a readable datetime")
+            raise SkippedItem("without a readable datetime")
         missing = tuple(key for key in wanted if key not in assets or closed_bucket(assets[key]["href"]))
         return cls(_prune({**item, "assets": assets}, wanted), sensor, missing)
 
@@ -88,7 +88,7 @@ class Scene:
         return str(self.item["collection"])
 
     @property
-    def flaw(self) -> str | None:
+    def defect(self) -> str | None:
         """What keeps the scene from being read, as far as its item tells."""
         unlisted = [key for key in self.missing if key not in self.item["assets"]]
         closed = [key for key in self.missing if key in self.item["assets"]]

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import shapely
 
-from tessera_cli.catalog.scene import Scene, Sensor, Unusable, in_mosaic_order
+from tessera_cli.catalog.scene import Scene, Sensor, SkippedItem, in_mosaic_order
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
-from tessera_cli.grid import Tile
-from tessera_cli.lonlat import joined, turns
-from tessera_cli.window import Window
+from tessera_cli.extent.antimeridian import joined, turns
+from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.window import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Scenes:
         for item in items:
             try:
                 scene = Scene.from_item(item, source)
-            except Unusable as reason:
+            except SkippedItem as reason:
                 skipped[str(reason)] += 1
             else:
                 key = (scene.collection, scene.id)
@@ -50,15 +50,15 @@ class Scenes:
         return cls(source, tuple(in_mosaic_order(scenes.values(), source)), dict(skipped))
 
     @classmethod
-    def thaw(cls, path: Path, source: Source) -> Scenes:
-        """Read what `freeze_lines` wrote."""
+    def from_ndjson(cls, path: Path, source: Source) -> Scenes:
+        """Read what `to_ndjson` wrote."""
         try:
             with gzip.open(path, "rt", encoding="utf-8") as lines:
                 return cls.from_items((json.loads(line) for line in lines if line.strip()), source)
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{path} is damaged: {error}. Use --refresh to search again.") from error
 
-    def freeze_lines(self) -> Iterator[Mapping[str, Any]]:
+    def to_ndjson(self) -> Iterator[Mapping[str, Any]]:
         """One pruned STAC item per scene, in mosaic order."""
         return (scene.item for scene in self.scenes)
 

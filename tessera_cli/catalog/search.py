@@ -17,12 +17,12 @@ from tessera_cli.catalog.scene import footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
-from tessera_cli.grid import Tile
-from tessera_cli.lonlat import joined, split, turns
+from tessera_cli.extent.antimeridian import joined, split, turns
+from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
-from tessera_cli.window import Window
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def search(
@@ -57,7 +57,7 @@ def search(
         items = chain(items, _radar_items(radar, source, boxes, windows, client))
     found = Scenes.from_items(items, source)
     for reason, count in found.skipped.items():
-        log.info("%d items skipped: %s", count, reason)
+        logger.info("%d items skipped: %s", count, reason)
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tessera_cli.dpixel import S2_BANDS
+from tessera_cli.dpixels.dpixel import S2_BANDS
 from tessera_cli.errors import UsageError
 
 
@@ -35,7 +35,7 @@ class Source:
     """In which power is turned into scaled decibels: the official code differs by source."""
     s1_newest_first: bool
     """Which pass of a date wins where two overlap."""
-    access: Literal["planetary-computer", "earthdata"]
+    signer: Literal["planetary-computer", "earthdata"]
     """Whose signatures or tokens its files want."""
     granules: str | None = None
     """Where Sentinel-1 is searched if not in `api`: a CMR granule search, which does not tell orbit directions."""
@@ -69,7 +69,7 @@ MPC = Source(
     s1_resampling="nearest",
     s1_arithmetic="float64",
     s1_newest_first=True,
-    access="planetary-computer",
+    signer="planetary-computer",
 )
 
 AWS = Source(
@@ -78,8 +78,17 @@ AWS = Source(
     s2_collection="sentinel-2-l2a",
     s1_collection="OPERA_L2_RTC-S1_V1",
     s2_assets={
-        "B04": "red", "B02": "blue", "B03": "green", "B08": "nir", "B8A": "nir08", "B05": "rededge1",
-        "B06": "rededge2", "B07": "rededge3", "B11": "swir16", "B12": "swir22", "SCL": "scl",
+        "B04": "red",
+        "B02": "blue",
+        "B03": "green",
+        "B08": "nir",
+        "B8A": "nir08",
+        "B05": "rededge1",
+        "B06": "rededge2",
+        "B07": "rededge3",
+        "B11": "swir16",
+        "B12": "swir22",
+        "SCL": "scl",
     },
     s1_assets={"VV": "VV", "VH": "VH"},
     page=100,  # answers are capped at 6 MB: 250 always fails
@@ -89,15 +98,15 @@ AWS = Source(
     s1_resampling="bilinear",
     s1_arithmetic="float32",
     s1_newest_first=False,
-    access="earthdata",
+    signer="earthdata",
     granules="https://cmr.earthdata.nasa.gov/search/granules.json",
     forbids_when_busy=True,
-)  # fmt: skip
+)
 
 SOURCES = {source.name: source for source in (MPC, AWS)}
 
 
-def source_named(name: str) -> Source:
+def get_source(name: str) -> Source:
     try:
         return SOURCES[name]
     except KeyError:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tessera_cli._version import __version__
+from tessera_cli import __version__
 from tessera_cli.cli.bench import bench
 from tessera_cli.cli.embed import embed
 from tessera_cli.cli.fetch import fetch

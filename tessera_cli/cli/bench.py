@@ -15,28 +15,52 @@ from tessera_cli.cli.terminal import Terminal
 
 USAGE = 2
 
-BenchModelOption = Annotated[str, o.option(
-    "--model", o.MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME"
-)]  # fmt: skip
-BenchCatalogOption = Annotated[Path | None, o.option(
-    "--catalog", o.SOURCE, "What `tessera simulate` wrote.  [default: simulated anew, in a temporary folder]",
-    metavar="DIR", env=False,
-)]  # fmt: skip
-OneStoreOption = Annotated[Path | None, o.option(
-    "--dpixels", o.SOURCE, "Encode one stored tile instead of made-up pixels.", metavar="PATH", env=False
-)]  # fmt: skip
-PixelsOption = Annotated[int | None, o.option(
-    "--pixels", o.SOURCE, "Pixels per round.  [default: those of some seconds; of a stored tile, all]", metavar="N",
-    min=1, env=False,
-)]  # fmt: skip
+BenchModelOption = Annotated[
+    str, o.option("--model", o.MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME")
+]
+BenchCatalogOption = Annotated[
+    Path | None,
+    o.option(
+        "--catalog",
+        o.SOURCE,
+        "What `tessera simulate` wrote.  [default: simulated anew, in a temporary folder]",
+        metavar="DIR",
+        env=False,
+    ),
+]
+OneStoreOption = Annotated[
+    Path | None,
+    o.option("--dpixels", o.SOURCE, "Encode one stored tile instead of made-up pixels.", metavar="PATH", env=False),
+]
+PixelsOption = Annotated[
+    int | None,
+    o.option(
+        "--pixels",
+        o.SOURCE,
+        "Pixels per round.  [default: those of some seconds; of a stored tile, all]",
+        metavar="N",
+        min=1,
+        env=False,
+    ),
+]
 CloudsOption = Annotated[bool, o.switch("--clouds", o.SOURCE, "15 to 75 % of 60 frames are clear, in place of all.")]
 RandomSeedOption = Annotated[int, o.option("--seed", o.MODEL, "Of weights and pixels.", metavar="N", min=0, env=False)]
-PlainOption = Annotated[Literal["plain"] | None, o.option(
-    "--baseline", o.RUN, "Beside the same model as a plain nn.TransformerEncoder.", env=False, show_default=False
-)]  # fmt: skip
-EagerOption = Annotated[Literal["eager"] | None, o.option(
-    "--baseline", o.RUN, "Beside one eager odc.stac.load of everything (needs odc-stac).", env=False, show_default=False
-)]  # fmt: skip
+PlainOption = Annotated[
+    Literal["plain"] | None,
+    o.option(
+        "--baseline", o.RUN, "Beside the same model as a plain nn.TransformerEncoder.", env=False, show_default=False
+    ),
+]
+EagerOption = Annotated[
+    Literal["eager"] | None,
+    o.option(
+        "--baseline",
+        o.RUN,
+        "Beside one eager odc.stac.load of everything (needs odc-stac).",
+        env=False,
+        show_default=False,
+    ),
+]
 RoundsOption = Annotated[int, o.option("--rounds", o.RUN, "Of which medians are taken.", metavar="N", min=1, env=False)]
 
 bench = typer.Typer(name="bench", add_completion=False, rich_markup_mode=None)
@@ -98,9 +122,17 @@ def bench_encode(
     from tessera_cli.bench.encode import measure
 
     found = measure(
-        model, threads=threads or config.threads(), precision=precision, device=device, pixels=pixels, clouds=clouds,
-        dpixels=dpixels, rounds=rounds, baseline=baseline is not None, seed=seed,
-    )  # fmt: skip
+        model,
+        threads=threads or config.threads(),
+        precision=precision,
+        device=device,
+        pixels=pixels,
+        clouds=clouds,
+        dpixels=dpixels,
+        rounds=rounds,
+        baseline=baseline is not None,
+        seed=seed,
+    )
     _tell(terminal, "encode", found)
 
 
@@ -176,7 +208,7 @@ def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
         for name, value in table:
             terminal.console.print(f"{name:{width}s}  {value}", markup=False)
     if terminal.as_json:
-        from tessera_cli.results import SCHEMA
+        from tessera_cli.runs.results import SCHEMA
 
         terminal.result_json({"type": "bench", "schema": SCHEMA, "what": what, **found})
 

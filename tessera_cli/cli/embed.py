@@ -63,30 +63,54 @@ def embed(
     terminal = Terminal(verbose - quiet, as_json)
     if dpixels:
         refuse_beside_dpixels(
-            aoi=area or aoi, bbox=bbox, mask=mask, crs=crs, year=year, window=window, catalog=catalog,
-            radar_catalog=radar_catalog, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
-        )  # fmt: skip
+            aoi=area or aoi,
+            bbox=bbox,
+            mask=mask,
+            crs=crs,
+            year=year,
+            window=window,
+            catalog=catalog,
+            radar_catalog=radar_catalog,
+            fill_bbox=fill_bbox,
+            allow_no_radar=allow_no_radar,
+        )
     else:
         asked = build_ask(
-            area, aoi, bbox, year, window, source=source, catalog=catalog, radar_catalog=radar_catalog, crs=crs,
-            mask=mask, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
-        )  # fmt: skip
+            area,
+            aoi,
+            bbox,
+            year,
+            window,
+            source=source,
+            catalog=catalog,
+            radar_catalog=radar_catalog,
+            crs=crs,
+            mask=mask,
+            fill_bbox=fill_bbox,
+            allow_no_radar=allow_no_radar,
+        )
     from tessera_cli import config
-    from tessera_cli.imagery import OFFICIAL, preprocessing_named
-    from tessera_cli.inputs import CatalogInputs, Inputs, StoredInputs
+    from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import load_model
-    from tessera_cli.run import embed as run
-    from tessera_cli.settings import Settings
-    from tessera_cli.survey import prepare
+    from tessera_cli.runs.embed import embed as run
+    from tessera_cli.runs.identity import Settings
+    from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
+    from tessera_cli.runs.scene_search import prepare
 
     cores = threads or config.threads()
     loaded = load_model(
         model, weights=weights, model_config=read_model_config(model_config), device=device, precision=precision
     )
     wanted: Mapping[str, Any] = {
-        "force_source": force_source, "dims": dims, "dtype": dtype, "format": format, "min_s2": min_s2,
-        "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw,
-    }  # fmt: skip
+        "force_source": force_source,
+        "dims": dims,
+        "dtype": dtype,
+        "format": format,
+        "min_s2": min_s2,
+        "min_s1": min_s1,
+        "seed": seed,
+        "legacy_draw": legacy_draw,
+    }
     inputs: Inputs
     if dpixels:
         inputs = StoredInputs.find(dpixels, source, preprocessing, allow_missing=allow_missing)
@@ -97,19 +121,28 @@ def embed(
         inputs.prepare(folder, settings.format)
     else:
         ask = asked.of_source(source or loaded.spec.source)
-        policy = preprocessing_named(preprocessing or OFFICIAL.name)
+        policy = get_preprocessing(preprocessing or OFFICIAL.name)
         settings = Settings.checked(loaded, source, recorded=ask.source.name, preprocessing=policy.name, **wanted)
         folder = settings.folder(out or default_out(ask.name, loaded.name, policy.name))
         reader = open_reader(ask)
         inputs = CatalogInputs(
-            prepare(ask, folder, reader.client, refresh=refresh), reader, policy,
-            allow_missing, refresh, loaded.spec.use_ascending,
-        )  # fmt: skip
+            prepare(ask, folder, reader.client, refresh=refresh),
+            reader,
+            policy,
+            allow_missing,
+            refresh,
+            loaded.spec.use_ascending,
+        )
     with RunProgress(terminal) as progress:
         summary = run(
-            inputs, settings, folder, progress=progress, threads=cores, allow_missing=allow_missing,
+            inputs,
+            settings,
+            folder,
+            progress=progress,
+            threads=cores,
+            allow_missing=allow_missing,
             compress=compress,
-        )  # fmt: skip
+        )
     error = summary.error()
     if as_json:
         terminal.result_json(summary.to_dict())

@@ -15,15 +15,21 @@ from tessera_cli.cli.terminal import RunProgress, Terminal
 if TYPE_CHECKING:
     from tessera_cli.errors import TesseraError
 
-StoreFormatOption = Annotated[Literal["zarr", "npy"], o.option(
-    "--format", o.OUTPUT,
-    "Zarr stores, or folders of arrays in the official layout: many times larger, and they record less.", env=False,
-)]  # fmt: skip
-StoresOutOption = Annotated[Path | None, o.option(
-    "--out", o.OUTPUT, "Folder for the d-pixels.  [default: ./<aoi>_<window>_dpixels]", "-o", metavar="DIR"
-)]  # fmt: skip
+StoreFormatOption = Annotated[
+    Literal["zarr", "npy"],
+    o.option(
+        "--format",
+        o.OUTPUT,
+        "Zarr stores, or folders of arrays in the official layout: many times larger, and they record less.",
+        env=False,
+    ),
+]
+StoresOutOption = Annotated[
+    Path | None,
+    o.option("--out", o.OUTPUT, "Folder for the d-pixels.  [default: ./<aoi>_<window>_dpixels]", "-o", metavar="DIR"),
+]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def fetch(
@@ -68,21 +74,31 @@ def fetch(
     """
     terminal = Terminal(verbose - quiet, as_json)
     asked = build_ask(
-        area, aoi, bbox, year, window, source=source, catalog=catalog, radar_catalog=radar_catalog, crs=crs, mask=mask,
-        fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
-    )  # fmt: skip
-    from tessera_cli.fetch import fetch as run
-    from tessera_cli.imagery import OFFICIAL, preprocessing_named
-    from tessera_cli.inputs import CatalogInputs
+        area,
+        aoi,
+        bbox,
+        year,
+        window,
+        source=source,
+        catalog=catalog,
+        radar_catalog=radar_catalog,
+        crs=crs,
+        mask=mask,
+        fill_bbox=fill_bbox,
+        allow_no_radar=allow_no_radar,
+    )
+    from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
-    from tessera_cli.outputs.dpixels import DPixelFolder
-    from tessera_cli.survey import prepare
+    from tessera_cli.runs.dpixel_folder import DPixelFolder
+    from tessera_cli.runs.fetch import fetch as run
+    from tessera_cli.runs.inputs import CatalogInputs
+    from tessera_cli.runs.scene_search import prepare
 
     spec = describe_model(model, weights, read_model_config(model_config))
     ask = asked.of_source(source or spec.source)
     spec.check_source(ask.source.name, force=force_source)
-    policy = preprocessing_named(preprocessing or OFFICIAL.name)
+    policy = get_preprocessing(preprocessing or OFFICIAL.name)
     stores = out or default_out(ask.name, "dpixels", policy.name)
     folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=policy.name, format=format)
     reader = open_reader(ask)
@@ -93,11 +109,16 @@ def fetch(
         summary = run(inputs, folder, progress=progress, allow_missing=allow_missing)
     if summary.stored:
         command = embed_command(
-            dpixels=stores, model=model or (None if weights else DEFAULT_MODEL), weights=weights,
-            model_config=model_config, source=ask.source.name if format == "npy" else None, force_source=force_source,
+            dpixels=stores,
+            model=model or (None if weights else DEFAULT_MODEL),
+            weights=weights,
+            model_config=model_config,
+            source=ask.source.name if format == "npy" else None,
+            force_source=force_source,
             preprocessing=policy.name if format == "npy" and policy is not OFFICIAL else None,
-            allow_missing=allow_missing or None, out=default_out(ask.name, spec.name, policy.name),
-        )  # fmt: skip
+            allow_missing=allow_missing or None,
+            out=default_out(ask.name, spec.name, policy.name),
+        )
         summary = dataclasses.replace(summary, embed_command=command)
     summary = dataclasses.replace(summary, weights_error=weights_error)
     error = summary.error()
@@ -122,9 +143,9 @@ def pull_weights(model: str | None) -> TesseraError | None:
     if spec is None or spec.weights is None:  # a file of the user's own, or no network to run
         return None
     try:
-        log.info("weights of %s: %s", spec.name, pull(spec.name)["path"])
+        logger.info("weights of %s: %s", spec.name, pull(spec.name)["path"])
     except (SourceRefusedError, SourceUnavailableError) as error:
-        log.warning("the weights of %s cannot be downloaded now; going on with the d-pixels", spec.name)
+        logger.warning("the weights of %s cannot be downloaded now; going on with the d-pixels", spec.name)
         return type(error)(f"{error} Of what was asked for only this is missing: `tessera weights pull {spec.name}`.")
     return None
 

@@ -56,7 +56,7 @@ def info(
     """
     terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli.errors import UsageError
-    from tessera_cli.info import describe
+    from tessera_cli.runs.info import describe
 
     found = describe(path, read_model_config(model_config))
     bare = [name for name, wanted in (("crs", crs), ("bounds", bounds), ("model", model)) if wanted]

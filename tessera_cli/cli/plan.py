@@ -10,7 +10,7 @@ from tessera_cli.cli.request import build_ask, default_out, open_client, read_mo
 from tessera_cli.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from tessera_cli.plan import Plan
+    from tessera_cli.runs.plan import Plan
 
 
 def plan(
@@ -53,16 +53,26 @@ def plan(
     """
     terminal = Terminal(verbose - quiet, as_json)
     ask = build_ask(
-        area, aoi, bbox, year, window, source=source, catalog=catalog, radar_catalog=radar_catalog, crs=crs,
-        mask=mask, fill_bbox=fill_bbox, allow_no_radar=allow_no_radar,
-    )  # fmt: skip
+        area,
+        aoi,
+        bbox,
+        year,
+        window,
+        source=source,
+        catalog=catalog,
+        radar_catalog=radar_catalog,
+        crs=crs,
+        mask=mask,
+        fill_bbox=fill_bbox,
+        allow_no_radar=allow_no_radar,
+    )
     from tessera_cli import config
     from tessera_cli.catalog import missing_credentials
-    from tessera_cli.imagery import OFFICIAL, preprocessing_named
+    from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
-    from tessera_cli.outputs.folder import OutputFolder
-    from tessera_cli.plan import plan as make_plan
-    from tessera_cli.survey import prepare, survey
+    from tessera_cli.runs.folder import OutputFolder
+    from tessera_cli.runs.plan import plan as make_plan
+    from tessera_cli.runs.scene_search import prepare, survey
 
     spec = describe_model(model, weights, read_model_config(model_config))  # weights are not needed to count
     ask = ask.of_source(source or spec.source)
@@ -72,9 +82,14 @@ def plan(
     surveyed = survey(ask, client) if out is None else prepare(ask, OutputFolder(out, {}), client, refresh=refresh)
     where = out or default_out(ask.name, spec.name)
     made = make_plan(
-        surveyed, spec, dims, where, preprocessing=preprocessing_named(preprocessing or OFFICIAL.name),
-        threads=threads or config.threads(), missing_credentials=missing_credentials(surveyed.scenes, client),
-    )  # fmt: skip
+        surveyed,
+        spec,
+        dims,
+        where,
+        preprocessing=get_preprocessing(preprocessing or OFFICIAL.name),
+        threads=threads or config.threads(),
+        missing_credentials=missing_credentials(surveyed.scenes, client),
+    )
     if as_json:
         terminal.result_json(made.to_dict())
     else:
@@ -96,7 +111,7 @@ def lines(made: Plan, out: Path | None) -> list[str]:
             if sensor.by_month:
                 text.append(" " * 13 + " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))
     text += [f"skipped      {count} items: {reason}" for reason, count in made.skipped.items()]
-    text += [f"incomplete   {scene}: {flaw}" for scene, flaw in made.incomplete.items()]
+    text += [f"incomplete   {scene}: {defect}" for scene, defect in made.incomplete.items()]
     text.append(f"to read      about {_size(made.read_bytes)}")
     text.append(f"to write     about {_size(made.write_bytes)}, {_size(made.free_bytes)} free")
     if made.encode_seconds is not None:

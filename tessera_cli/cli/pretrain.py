@@ -15,38 +15,71 @@ from tessera_cli.cli.signals import EXIT_CODES, Signals, StoppedError
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.training import TrainingProgress
 
-log = logging.getLogger("tessera_cli.pretrain")
+logger = logging.getLogger("tessera_cli.pretrain")
 
-StoresArgument = Annotated[list[Path] | None, typer.Argument(
-    metavar="DPIXELS...", help="What `tessera fetch` wrote: Zarr stores, official tile folders, or folders of either.",
-    show_default=False,
-)]  # fmt: skip
-PresetOption = Annotated[str | None, o.option(
-    "--preset", o.MODEL, "tiny, nano (default), small, medium, large, v1.0 or v1.1: what to start from.",
-    metavar="NAME", env=False,
-)]  # fmt: skip
-ConfigOption = Annotated[Path | None, o.option(
-    "--config", o.MODEL, "TOML that goes over it; docs/pretraining.md lists the keys.",
-    metavar="FILE", env=False,
-)]  # fmt: skip
-SetOption = Annotated[list[str] | None, o.option(
-    "--set", o.MODEL, "One key, over both; repeatable.", metavar="SECTION.KEY=VALUE", env=False
-)]  # fmt: skip
-InitFromOption = Annotated[str | None, o.option(
-    "--init-from", o.MODEL, "Start from the weights of a model or another run; not the way to go on with a run.",
-    metavar="NAME|PATH", env=False,
-)]  # fmt: skip
+StoresArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="DPIXELS...",
+        help="What `tessera fetch` wrote: Zarr stores, official tile folders, or folders of either.",
+        show_default=False,
+    ),
+]
+PresetOption = Annotated[
+    str | None,
+    o.option(
+        "--preset",
+        o.MODEL,
+        "tiny, nano (default), small, medium, large, v1.0 or v1.1: what to start from.",
+        metavar="NAME",
+        env=False,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    o.option(
+        "--config",
+        o.MODEL,
+        "TOML that goes over it; docs/pretraining.md lists the keys.",
+        metavar="FILE",
+        env=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    o.option("--set", o.MODEL, "One key, over both; repeatable.", metavar="SECTION.KEY=VALUE", env=False),
+]
+InitFromOption = Annotated[
+    str | None,
+    o.option(
+        "--init-from",
+        o.MODEL,
+        "Start from the weights of a model or another run; not the way to go on with a run.",
+        metavar="NAME|PATH",
+        env=False,
+    ),
+]
 StepsOption = Annotated[
     int | None, o.option("--steps", o.MODEL, "The same as --set train.steps=N.", metavar="N", min=1)
 ]
-ShardsOption = Annotated[Path | None, o.option(
-    "--shards", o.OUTPUT, "Keep the training pixels here, for several runs.  [default: in the run's folder]",
-    metavar="DIR",
-)]  # fmt: skip
-ProbeOption = Annotated[Path | None, o.option(
-    "--probe", o.MODEL, "Labels to measure by: polygons (.geojson, .gpkg, .shp) or a raster of classes (.tif).",
-    metavar="FILE",
-)]  # fmt: skip
+ShardsOption = Annotated[
+    Path | None,
+    o.option(
+        "--shards",
+        o.OUTPUT,
+        "Keep the training pixels here, for several runs.  [default: in the run's folder]",
+        metavar="DIR",
+    ),
+]
+ProbeOption = Annotated[
+    Path | None,
+    o.option(
+        "--probe",
+        o.MODEL,
+        "Labels to measure by: polygons (.geojson, .gpkg, .shp) or a raster of classes (.tif).",
+        metavar="FILE",
+    ),
+]
 TrainSeedOption = Annotated[
     int | None, o.option("--seed", o.MODEL, "The same as --set train.seed=N.", metavar="N", min=0)
 ]
@@ -85,20 +118,22 @@ def pretrain(
       tessera pretrain --shards alps.shards --config alps.toml --out runs/alps2 && tessera embed --model runs/alps2 ...
     """
     from tessera_cli import config as environment
-    from tessera_cli.models.load import device_named
-    from tessera_cli.pretrain.config import settings_of
+    from tessera_cli.models.load import get_device
+    from tessera_cli.pretrain.callbacks import Watch
+    from tessera_cli.pretrain.config_file import settings_of
+    from tessera_cli.pretrain.distributed import joined
     from tessera_cli.pretrain.run import pretrain as run
-    from tessera_cli.pretrain.watch import Watch
-    from tessera_cli.pretrain.world import joined
 
     rank, size, local = environment.processes()
     terminal = Terminal(verbose - quiet if rank == 0 else -2, as_json)
     more = [f"train.{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
     settings = settings_of(
-        preset_name=preset, config=config, more={"probe": {"labels": str(probe)}} if probe else {},
+        preset_name=preset,
+        config=config,
+        more={"probe": {"labels": str(probe)}} if probe else {},
         overrides=[*more, *(overrides or [])],
-    )  # fmt: skip
-    place = device_named(device, local)
+    )
+    place = get_device(device, local)
     set_threads(threads or environment.threads())
     raise_file_limit()
     group = joined(rank, size, place)
@@ -118,14 +153,14 @@ def pretrain(
             stores or [], settings, out, shards=shards, init_from=init_from, device=place, world=world, watch=watch
         )
     if not trained.finished:
-        log.warning(
+        logger.warning(
             "stopped and saved after step %d of %d; run the same command to go on", trained.step, settings.train.steps
         )
         raise typer.Exit(EXIT_CODES[signals.number or SIGTERM])
     if rank:
         return
     if trained.rows and trained.rows[-1].get("collapsed"):
-        log.warning("the run has collapsed: its embeddings say little; raise loss.lambda, or lower optim.lr")
+        logger.warning("the run has collapsed: its embeddings say little; raise loss.lambda, or lower optim.lr")
     if as_json:
         terminal.result_json(
             {

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from tessera_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from tessera_cli.aoi import Aoi
+    from tessera_cli.extent.aoi import Aoi
+    from tessera_cli.extent.window import Window
     from tessera_cli.imagery import Reader
     from tessera_cli.models import ModelConfig
     from tessera_cli.net import Client
-    from tessera_cli.survey import Ask
-    from tessera_cli.window import Window
+    from tessera_cli.runs.scene_search import Request
 
 
 def read_aoi(argument: str | None, option: str | None, bbox: tuple[float, float, float, float] | None) -> Aoi:
-    from tessera_cli.aoi import Aoi
+    from tessera_cli.extent.aoi import Aoi
 
     given = [value for value in (argument, option) if value is not None]
     if len(given) + (bbox is not None) != 1:
@@ -33,7 +33,7 @@ def read_aoi(argument: str | None, option: str | None, bbox: tuple[float, float,
 
 
 def read_windows(years: Sequence[int] | None, windows: Sequence[str] | None) -> tuple[Window, ...]:
-    from tessera_cli.window import Window
+    from tessera_cli.extent.window import Window
 
     read = [Window.of_year(year) for year in years or []] + [Window.parse(text) for text in windows or []]
     if not read:
@@ -55,32 +55,32 @@ def build_ask(
     mask: Path | None,
     fill_bbox: bool,
     allow_no_radar: bool,
-) -> Ask:
+) -> Request:
     read = read_windows(years, windows)  # cheap and most often wrong: before any file is opened
-    from tessera_cli.catalog import MPC, source_named
-    from tessera_cli.grid import utm_code
-    from tessera_cli.survey import Ask
+    from tessera_cli.catalog import MPC, get_source
+    from tessera_cli.extent.grid import utm_code
+    from tessera_cli.runs.scene_search import Request
 
     epsg = utm_code(crs) if crs else None
     if mask is not None and not mask.exists():
         raise UsageError(f"--mask {mask}: no such file. Give a raster with a CRS.")
-    provider = source_named(source) if source else MPC
+    provider = get_source(source) if source else MPC
     area = read_aoi(argument, aoi, bbox)
-    return Ask(area, read, provider, catalog, radar_catalog, epsg, mask, fill_bbox, allow_no_radar)
+    return Request(area, read, provider, catalog, radar_catalog, epsg, mask, fill_bbox, allow_no_radar)
 
 
-def open_client(ask: Ask) -> Client:
+def open_client(ask: Request) -> Client:
     """Asks the servers of a source with the right that it takes."""
     from tessera_cli import config
-    from tessera_cli.catalog import access_of
-    from tessera_cli.net import Client, Tally
+    from tessera_cli.catalog import signer_for
+    from tessera_cli.net import Client, RequestStats
 
-    tally = Tally()
-    credentials = config.earthdata() if ask.source.access == "earthdata" else None
-    return Client(access_of(ask.source, credentials, radar_catalog=ask.radar_catalog, tally=tally), tally=tally)
+    stats = RequestStats()
+    credentials = config.earthdata() if ask.source.signer == "earthdata" else None
+    return Client(signer_for(ask.source, credentials, radar_catalog=ask.radar_catalog, stats=stats), stats=stats)
 
 
-def open_reader(ask: Ask) -> Reader:
+def open_reader(ask: Request) -> Reader:
     """Reads a source's files, with the GDAL options that the user's environment leaves to us."""
     from tessera_cli import config
     from tessera_cli.imagery import GDAL_OPTIONS, Reader

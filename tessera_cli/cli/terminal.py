@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from tessera_cli.results import TileResult
+    from tessera_cli.runs.results import TileResult
 
 CHATTY = (
     "rasterio",
@@ -130,10 +130,15 @@ class RunProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.bars = Progress(
-            TextColumn("{task.fields[tiles]}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rate]}"), TextColumn("ETA"), TimeRemainingColumn(),
-            console=self.terminal.console, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.fields[tiles]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self.terminal.console,
+            transient=True,
+        )
         self.bars.start()
         self.bar = self.bars.add_task("embed", total=pixels, tiles=f"tile 0/{tiles}", rate="reading")
 

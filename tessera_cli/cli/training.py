@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli.cli.terminal import HEARTBEAT_SECONDS, Terminal
-from tessera_cli.pretrain.chart import number
-from tessera_cli.pretrain.report import headline, measure
+from tessera_cli.pretrain.report.chart import number
+from tessera_cli.pretrain.report.page import headline, measure
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -88,9 +88,14 @@ class TrainingProgress:
 
         figures = TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
         self.bars = Progress(
-            TextColumn("{task.fields[count]}"), BarColumn(bar_width=12), figures,
-            TextColumn("ETA"), TimeRemainingColumn(compact=True), console=self.terminal.console, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.fields[count]}"),
+            BarColumn(bar_width=12),
+            figures,
+            TextColumn("ETA"),
+            TimeRemainingColumn(compact=True),
+            console=self.terminal.console,
+            transient=True,
+        )
         self.bars.start()
         self.bar = self.bars.add_task(name, total=total, completed=done, count="", figures=name)
 

@@ -11,7 +11,7 @@ from tessera_cli.cli import options as o
 from tessera_cli.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from tessera_cli.verify import Check
+    from tessera_cli.runs.verify import Check
 
 
 def verify(
@@ -40,8 +40,8 @@ def verify(
       tessera verify --json field_2023_v2-medium | jq '.by_name[] | select(.status == "damaged")'
     """
     terminal = Terminal(verbose - quiet, as_json)
-    from tessera_cli.verify import is_folder
-    from tessera_cli.verify import verify as run
+    from tessera_cli.runs.verify import is_folder
+    from tessera_cli.runs.verify import verify as run
 
     few = not is_folder(path)
 

@@ -14,7 +14,7 @@ import numpy as np
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from tessera_cli.grid import RESOLUTION, Tile
+from tessera_cli.extent.grid import RESOLUTION, Tile
 from tessera_cli.imagery.file import Header
 
 _KNOWN = {"uint8": ("nearest", "bilinear"), "uint16": ("nearest", "bilinear"), "float32": ("nearest",)}

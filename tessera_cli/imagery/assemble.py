@@ -10,19 +10,19 @@ from itertools import islice
 import numpy as np
 
 from tessera_cli.catalog import Scene, Scenes, Sensor, by_date
-from tessera_cli.dpixel import S2_BANDS, DPixels, holes_text
+from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels, missing_scenes_text
 from tessera_cli.errors import TileError
-from tessera_cli.grid import Tile, TileRequest
+from tessera_cli.extent.grid import Tile, TileRequest
+from tessera_cli.extent.window import Window
 from tessera_cli.imagery import sentinel1, sentinel2
-from tessera_cli.imagery.blank import blank
+from tessera_cli.imagery.lazy_zeros import lazy_zeros
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
-from tessera_cli.imagery.reader import Hole, Raster, Read, Reader
-from tessera_cli.window import Window
+from tessera_cli.imagery.reader import MissingScene, Raster, Read, Reader
 
 ORBIT_TAG = "ORBIT_PASS_DIRECTION"
 SCL, DN = Raster("nearest", "uint8"), Raster("bilinear", "uint16")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Frames = tuple[np.ndarray, np.ndarray]
 
@@ -43,37 +43,50 @@ def read_dpixels(
     zone depends on the read window. `ascending`: False leaves out ascending passes. Raises TileError when more than
     `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not certain.
     """
-    holes: dict[str, str] = {}
+    missing_scenes: dict[str, str] = {}
     while True:  # without a hole the next scene of the date takes over: start again
         try:
-            frames = _Tile(preprocessing.select(scenes.without(holes)), request, reader, preprocessing).read(ascending)
+            frames = _Tile(preprocessing.select(scenes.without(missing_scenes)), request, reader, preprocessing).read(
+                ascending
+            )
             break
-        except HoleError as found:
-            holes |= found.holes
-            for scene, why in sorted(found.holes.items()):
-                log.debug("%s: hole %s: %s", request.tile.id, scene, why)
-            if len(holes) > allow_missing:
+        except MissingScenesError as found:
+            missing_scenes |= found.missing_scenes
+            for scene, why in sorted(found.missing_scenes.items()):
+                logger.debug("%s: hole %s: %s", request.tile.id, scene, why)
+            if len(missing_scenes) > allow_missing:
                 repair = "Repair them" if preprocessing is OFFICIAL else "Repair them, take --preprocessing official"
                 raise TileError(
-                    f"{len(holes)} scene(s) cannot be read: {holes_text(holes)}. {repair}, or accept them as holes "
-                    f"with --allow-missing {len(holes)}."
+                    f"{len(missing_scenes)} scene(s) cannot be read: {missing_scenes_text(missing_scenes)}. {repair}, "
+                    f"or accept that with --allow-missing {len(missing_scenes)}."
                 ) from found
-            log.warning("%s: going on without %s", request.tile.id, found)
+            logger.warning("%s: going on without %s", request.tile.id, found)
     (s2, s2_mask, s2_dates), (s1_asc, s1_asc_dates), (s1_desc, s1_desc_dates) = frames
     return DPixels(
-        tile=request.tile, window=window, s2=s2, s2_mask=s2_mask, s2_dates=s2_dates, s1_asc=s1_asc,
-        s1_asc_dates=s1_asc_dates, s1_desc=s1_desc, s1_desc_dates=s1_desc_dates, requested=request.pixels,
-        source=scenes.source.name, preprocessing=preprocessing.name,
-        scenes=tuple(scene.id for scene in scenes.scenes), holes=holes, input_digest=scenes.digest,
-    )  # fmt: skip
+        tile=request.tile,
+        window=window,
+        s2=s2,
+        s2_mask=s2_mask,
+        s2_dates=s2_dates,
+        s1_asc=s1_asc,
+        s1_asc_dates=s1_asc_dates,
+        s1_desc=s1_desc,
+        s1_desc_dates=s1_desc_dates,
+        requested=request.pixels,
+        source=scenes.source.name,
+        preprocessing=preprocessing.name,
+        scenes=tuple(scene.id for scene in scenes.scenes),
+        missing_scenes=missing_scenes,
+        input_digest=scenes.digest,
+    )
 
 
-class HoleError(Exception):
+class MissingScenesError(Exception):
     """Scenes of a tile whose data is absent, broken or beyond interpretation: id -> reason."""
 
-    def __init__(self, holes: Mapping[str, str]) -> None:
-        super().__init__(holes_text(holes))
-        self.holes = dict(holes)
+    def __init__(self, missing_scenes: Mapping[str, str]) -> None:
+        super().__init__(missing_scenes_text(missing_scenes))
+        self.missing_scenes = dict(missing_scenes)
 
 
 class _Tile:
@@ -83,19 +96,19 @@ class _Tile:
         self.scenes, self.reader, self.preprocessing = scenes, reader, preprocessing
         self.tile: Tile = request.tile
         self.pixels = request.pixels
-        self.holes: dict[str, str] = {}
+        self.missing_scenes: dict[str, str] = {}
 
     def read(self, ascending: bool) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Frames, Frames]:
         for scene in self.scenes.scenes:
-            if why := scene.flaw or self.preprocessing.unusable(scene, self.scenes.source):
-                self.holes[scene.id] = why
-        self.scenes = self.scenes.without(self.holes)
+            if why := scene.defect or self.preprocessing.unusable(scene, self.scenes.source):
+                self.missing_scenes[scene.id] = why
+        self.scenes = self.scenes.without(self.missing_scenes)
         optical, orbits = self._optical(), self._orbits()
         nothing = orbits[Sensor.S1_ASC][:0]
         upwards = self._radar(orbits[Sensor.S1_ASC] if ascending else nothing)
         downwards = self._radar(orbits[Sensor.S1_DESC])
-        if self.holes:
-            raise HoleError(self.holes)
+        if self.missing_scenes:
+            raise MissingScenesError(self.missing_scenes)
         return optical, upwards, downwards
 
     def _optical(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,7 +121,7 @@ class _Tile:
                 frames.append((date, group, winner))
 
         shape = (len(frames), *self.tile.shape)
-        bands, mask = blank((*shape, len(S2_BANDS)), np.uint16), blank(shape, np.uint8)
+        bands, mask = lazy_zeros((*shape, len(S2_BANDS)), np.uint16), lazy_zeros(shape, np.uint8)
         won = [
             (t, scene, winner == index)
             for t, (_, group, winner) in enumerate(frames)
@@ -133,12 +146,12 @@ class _Tile:
         told = self.reader.tags([Read(scene, self.scenes.source.s1_assets["VV"]) for scene in unknown])
         known = {"ascending": Sensor.S1_ASC, "descending": Sensor.S1_DESC}
         for scene, tags in zip(unknown, told, strict=True):
-            if isinstance(tags, Hole):
-                self.holes[tags.scene] = tags.why
+            if isinstance(tags, MissingScene):
+                self.missing_scenes[tags.scene] = tags.why
             elif (direction := tags.get(ORBIT_TAG, "").strip().lower()) in known:
                 orbits[known[direction]] += (scene,)
             else:
-                self.holes[scene.id] = f"does not say its orbit direction ({ORBIT_TAG})"
+                self.missing_scenes[scene.id] = f"does not say its orbit direction ({ORBIT_TAG})"
         return orbits
 
     def _radar(self, listed: tuple[Scene, ...]) -> Frames:
@@ -149,15 +162,13 @@ class _Tile:
             Raster(source.s1_resampling, "float32"),
         )
         days, pixels = list(by_date(listed)), np.flatnonzero(self.pixels)
-        frames = blank((len(days), *self.tile.shape, len(assets)), np.int16)
+        frames = lazy_zeros((len(days), *self.tile.shape, len(assets)), np.int16)
         dates: list[dt.date] = []
         for date, group in days:
             scaled = (
-                np.stack(
-                    [sentinel1.scale(next(layers).take(pixels), source.s1_arithmetic) for _ in assets], axis=-1
-                )
+                np.stack([sentinel1.scale(next(layers).take(pixels), source.s1_arithmetic) for _ in assets], axis=-1)
                 for _ in group
-            )  # fmt: skip
+            )
             mosaic = sentinel1.mosaic(scaled, (len(pixels), len(assets)))
             if mosaic.any():  # else the frame is left to the next date
                 frames[len(dates)].reshape(-1, len(assets))[pixels] = mosaic
@@ -167,8 +178,8 @@ class _Tile:
     def _layers(self, reads: list[Read], raster: Raster) -> Iterator[np.ndarray]:
         """(H, W) per scene and asset; of holes, which are noted, zeros."""
         for layer in self.reader.layers(reads, raster, self.tile):
-            if isinstance(layer, Hole):
-                self.holes.setdefault(layer.scene, layer.why)
+            if isinstance(layer, MissingScene):
+                self.missing_scenes.setdefault(layer.scene, layer.why)
                 yield np.zeros(self.tile.shape, raster.dtype)
             else:
                 yield layer

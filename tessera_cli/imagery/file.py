@@ -72,11 +72,11 @@ class File(Protocol):
 
     def header(self) -> Header: ...
 
-    def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
+    def pixels(self, window: Window, pixel_windows: np.ndarray | None = None) -> np.ndarray:
         """(H, W) of the first band, of a window within the image.
 
-        `near`: int (N, 4), the only pixels that matter, as rectangles: first row, end row, first column, end column.
-        Blocks that hold none of them are not read, and 0 in the answer; None: all matter.
+        `pixel_windows`: int (N, 4), the only pixels that matter, as rectangles: first row, end row, first column, end
+        column. Blocks that hold none of them are not read, and 0 in the answer; None: all matter.
         """
 
 

@@ -16,9 +16,9 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
+from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.decode import check, decode
 from tessera_cli.imagery.file import BrokenError, Header, Headers, numbers_of, read_parts
-from tessera_cli.imagery.needed import parts
 from tessera_cli.imagery.tiff import FIRST, Blocks, find_blocks
 
 
@@ -33,16 +33,20 @@ class LocalFile:
     def header(self) -> Header:
         return self.headers.of(b"" if self._blocks is None else self._blocks.description, self._opened)
 
-    def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
+    def pixels(self, window: Window, pixel_windows: np.ndarray | None = None) -> np.ndarray:
         blocks = self._blocks
         if blocks is not None and blocks.deflated:
-            wanted = [window] if near is None else list(parts(near, window, blocks.block))
+            wanted = [window] if pixel_windows is None else list(block_windows(pixel_windows, window, blocks.block))
             streams = self._streams(blocks, numbers_of(blocks, wanted))
             if (pixels := decode(blocks, streams, window, wanted)) is not None:
                 return pixels
             check(streams)
         with self._opened() as dataset:
-            wanted = [window] if near is None else list(parts(near, window, dataset.block_shapes[0]))
+            wanted = (
+                [window]
+                if pixel_windows is None
+                else list(block_windows(pixel_windows, window, dataset.block_shapes[0]))
+            )
             return read_parts(dataset, window, wanted)
 
     @cached_property

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tessera_cli.catalog import Scene, Scenes, Sensor, Source
-from tessera_cli.catalog.editions import baseline, newest
+from tessera_cli.catalog.reprocessing import baseline, latest_reprocessing
 from tessera_cli.errors import UsageError
 from tessera_cli.imagery import sentinel2
 
@@ -59,7 +59,7 @@ def owes_offset(scene: Scene, asset: str, source: Source) -> bool:
     return True
 
 
-def preprocessing_named(name: str) -> Preprocessing:
+def get_preprocessing(name: str) -> Preprocessing:
     try:
         return PREPROCESSINGS[name]
     except KeyError:
@@ -100,7 +100,7 @@ OFFICIAL = Preprocessing(
 )
 """The rules of the official code, on which the released models were trained."""
 
-CORRECTED = Preprocessing("corrected", select=newest, unusable=_undecidable, correct=_by_producer)
+CORRECTED = Preprocessing("corrected", select=latest_reprocessing, unusable=_undecidable, correct=_by_producer)
 """Offset by producer and processing baseline, before scenes meet; one copy of each acquisition."""
 
 PREPROCESSINGS = {preprocessing.name: preprocessing for preprocessing in (OFFICIAL, CORRECTED)}

@@ -24,12 +24,12 @@ from tessera_cli.errors import (
     SourceUnavailableError,
     TesseraError,
 )
-from tessera_cli.grid import Tile
+from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.file import BrokenError, File
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
-from tessera_cli.net.tally import Outcome
+from tessera_cli.net.stats import Outcome
 
 GDAL_OPTIONS: Mapping[str, str | int] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -43,7 +43,7 @@ LOCAL_THREADS = 4
 """The same of files on this machine, where more threads wait for each other and take a third more processor time."""
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Hole:
+class MissingScene:
     """A scene whose data is absent or broken."""
 
     scene: str
@@ -96,7 +96,7 @@ class Reader:
         self._stopped.set()
         self.client.stop()
 
-    def layers(self, reads: Sequence[Read], raster: Raster, tile: Tile) -> Iterator[np.ndarray | Hole]:
+    def layers(self, reads: Sequence[Read], raster: Raster, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
         """In the order given: (H, W) on the tile's grid, or why there is none.
 
         Raises CredentialsError, SourceBusyError, SourceRefusedError or SourceUnavailableError where it is not certain
@@ -106,31 +106,31 @@ class Reader:
             reads, lambda file, read: on_tile(file, tile, raster.resampling, raster.dtype, wanted=read.pixels)
         )
 
-    def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | Hole]:
+    def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | MissingScene]:
         """In the order given: the tags of the file."""
         return self._each(reads, lambda file, read: file.header().tags)
 
-    def _each(self, reads: Sequence[Read], use: Callable[[File, Read], T]) -> Iterator[T | Hole]:
+    def _each(self, reads: Sequence[Read], use: Callable[[File, Read], T]) -> Iterator[T | MissingScene]:
         remote = any(_href(read).startswith("http") for read in reads)
 
-        def carry_out(read: Read) -> T | Hole:
+        def carry_out(read: Read) -> T | MissingScene:
             if self._stopped.is_set():
                 raise SourceUnavailableError("The run has been stopped.")
             with rasterio.Env(**self._options):
                 try:
                     value = self._read(read, use)
                 except BrokenError as error:
-                    self.client.tally.read("broken")
-                    return Hole(read.scene.id, f"{read.asset} is broken ({error})")
+                    self.client.stats.read("broken")
+                    return MissingScene(read.scene.id, f"{read.asset} is broken ({error})")
                 except TesseraError as error:
-                    self.client.tally.read(outcome := outcome_of(error))
+                    self.client.stats.read(outcome := get_outcome(error))
                     if outcome == "absent":
-                        return Hole(read.scene.id, f"{read.asset} is absent")
+                        return MissingScene(read.scene.id, f"{read.asset} is absent")
                     raise
                 except BaseException:
-                    self.client.tally.read("unknown")
+                    self.client.stats.read("unknown")
                     raise
-            self.client.tally.read("read")
+            self.client.stats.read("read")
             return value
 
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
@@ -141,8 +141,8 @@ class Reader:
         try:
             return use(self._files.open(href), read)
         except BrokenError as error:
-            log.info("%s: %s; reading it once more", href, error)
-            self.client.tally.retry("does not decode")
+            logger.info("%s: %s; reading it once more", href, error)
+            self.client.stats.retry("does not decode")
             return use(self._files.open(href, anew=True), read)
 
 
@@ -150,7 +150,7 @@ def _href(read: Read) -> str:
     return str(read.scene.item["assets"][read.asset]["href"])
 
 
-def outcome_of(error: TesseraError) -> Outcome:
+def get_outcome(error: TesseraError) -> Outcome:
     """How a read that ended with this error is counted."""
     if isinstance(error, AbsentError):
         return "absent"

@@ -19,10 +19,10 @@ from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
 from tessera_cli.errors import reason
+from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.cache import Cache
 from tessera_cli.imagery.decode import check, decode
 from tessera_cli.imagery.file import BrokenError, Header, Headers, numbers_of, read_parts
-from tessera_cli.imagery.needed import parts
 from tessera_cli.imagery.tiff import FIRST, Blocks, find_blocks
 from tessera_cli.net import Client
 
@@ -78,9 +78,9 @@ class RemoteFile:
     def header(self) -> Header:
         return self.described
 
-    def pixels(self, window: Window, near: np.ndarray | None = None) -> np.ndarray:
+    def pixels(self, window: Window, pixel_windows: np.ndarray | None = None) -> np.ndarray:
         blocks = self.blocks
-        wanted = [window] if near is None else list(parts(near, window, blocks.block))
+        wanted = [window] if pixel_windows is None else list(block_windows(pixel_windows, window, blocks.block))
         numbers = numbers_of(blocks, wanted)
         held = {n: None if self.cache is None else self.cache.get((self.href, n)) for n in numbers}
         fetched = self._fetched([n for n in numbers if held[n] is None])

@@ -136,10 +136,17 @@ def _blocks(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | 
         raise ValueError("it does not say where its pixels are")
     samples, planar = one(_SAMPLES, 1), one(_PLANAR, 1)
     found = Blocks(
-        width, height, *block, starts, lengths, one(_COMPRESSION, 1) in _DEFLATE, tiled,
-        _type(values, told, order) if samples == 1 or planar == 2 else None, one(_PREDICTOR, 1) == 2,
+        width,
+        height,
+        *block,
+        starts,
+        lengths,
+        one(_COMPRESSION, 1) in _DEFLATE,
+        tiled,
+        _type(values, told, order) if samples == 1 or planar == 2 else None,
+        one(_PREDICTOR, 1) == 2,
         b"".join([order.encode(), *told.values()]) if order else b"",
-    )  # fmt: skip
+    )
     planes = samples if planar == 2 else 1
     expected = found.columns * -(-height // block[1])
     if len(starts) < expected * planes or len(lengths) != len(starts):

@@ -13,10 +13,10 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from tessera_cli.grid import Tile
+from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.aligned import Alignment
+from tessera_cli.imagery.blocks import bounding_slices, pixel_windows
 from tessera_cli.imagery.file import File, Header
-from tessera_cli.imagery.needed import box, near
 
 MARGIN, MARGIN_OTHER_ZONE = 4, 48
 """Pixels of the file around the tile. Bilinear needs 1; across zones GDAL's approximate transform gives the values that
@@ -46,12 +46,12 @@ def on_tile(
     if window is None:
         return np.full(tile.shape, 0 if integers else nodata, dtype)
     some = None if wanted is None or wanted.all() else wanted
-    around = None if some is None else near(some, tile, header)
+    around = None if some is None else pixel_windows(some, tile, header)
     pixels = file.pixels(window, around)
     if (alignment := Alignment.of(tile, header, resampling)) is not None:
         layer = np.zeros(tile.shape, header.dtype) if integers else np.full(tile.shape, nodata, header.dtype)
         whole = (slice(0, tile.shape[0]), slice(0, tile.shape[1]))
-        alignment.put(pixels, window, whole if some is None else box(some), layer)
+        alignment.put(pixels, window, whole if some is None else bounding_slices(some), layer)
     else:
         layer = _warped(pixels, window, header, nodata, tile, resampling)
     return layer.astype(dtype, copy=False)
@@ -73,10 +73,18 @@ def _warped(
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", **part, **place) as dataset:
             dataset.write(pixels, 1)
-        with memory.open() as dataset, WarpedVRT(
-            dataset, crs=tile.crs, transform=tile.transform, height=height, width=width,
-            resampling=Resampling[resampling], add_alpha=nodata is None,
-        ) as vrt:  # fmt: skip
+        with (
+            memory.open() as dataset,
+            WarpedVRT(
+                dataset,
+                crs=tile.crs,
+                transform=tile.transform,
+                height=height,
+                width=width,
+                resampling=Resampling[resampling],
+                add_alpha=nodata is None,
+            ) as vrt,
+        ):
             warped = vrt.read(1, masked=integers)
     return np.asarray(warped.filled(0) if integers else warped)
 

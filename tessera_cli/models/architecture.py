@@ -16,7 +16,7 @@ FUSIONS: tuple[Fusion, ...] = ("concat", "sum", "transformer")
 
 
 @dataclass(frozen=True)
-class Stack:
+class TransformerConfig:
     """The transformer of one backbone, or of the fusion."""
 
     layers: int
@@ -34,8 +34,8 @@ class EncoderConfig:
 
     latent: int
     """A quarter of the transformers' width."""
-    s2: Stack
-    s1: Stack
+    s2: TransformerConfig
+    s1: TransformerConfig
     hidden: int | None
     """The length of the reducer's hidden layer; None: the reducer is one linear map."""
     representation: int = 128
@@ -52,7 +52,7 @@ class EncoderConfig:
     @classmethod
     def of(cls, latent: int, layers: int, heads: int, feedforward: int, **more: Any) -> EncoderConfig:
         """With equal transformers for both sensors and, unless given, a hidden layer of 4 times their width."""
-        stack = Stack(layers, heads, feedforward)
+        stack = TransformerConfig(layers, heads, feedforward)
         return cls(latent, stack, stack, **{"hidden": 16 * latent, **more})
 
     @property
@@ -65,17 +65,17 @@ class EncoderConfig:
         return self.width if self.fusion == "sum" else 2 * self.width
 
     @property
-    def fusion_stack(self) -> Stack | None:
-        return Stack(FUSION_LAYERS, FUSION_HEADS, 2 * self.width) if self.fusion == "transformer" else None
+    def fusion_stack(self) -> TransformerConfig | None:
+        return TransformerConfig(FUSION_LAYERS, FUSION_HEADS, 2 * self.width) if self.fusion == "transformer" else None
 
-    def stack(self, modality: Modality) -> Stack:
+    def stack(self, modality: Modality) -> TransformerConfig:
         return self.s2 if modality == "s2" else self.s1
 
     def flop_per_pixel(self, t_s2: float, t_s1: float) -> float:
         """FLOP of one pixel whose sequences have these lengths (norms and activations not counted)."""
         d, r = self.width, self.representation
 
-        def transformer(t: float, stack: Stack) -> float:
+        def transformer(t: float, stack: TransformerConfig) -> float:
             return stack.layers * (t * (4 * d * d + 2 * d * stack.feedforward) + 2 * t * t * d)
 
         def backbone(t: float, modality: Modality) -> float:

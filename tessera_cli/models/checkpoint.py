@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tessera_cli.atomic import sha256_of, write_bytes
 from tessera_cli.errors import UsageError
-from tessera_cli.models.architecture import FUSIONS, POOLINGS, EncoderConfig, Stack
+from tessera_cli.files import sha256_of, write_bytes
+from tessera_cli.models.architecture import FUSIONS, POOLINGS, EncoderConfig, TransformerConfig
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import misfit, tensor_shapes
 from tessera_cli.models.model_config import ModelConfig
@@ -148,7 +148,7 @@ def _card(path: Path, text: str | None) -> dict[str, Any]:
 def _card_config(path: Path, card: Mapping[str, Any]) -> EncoderConfig:
     try:
         given: dict[str, Any] = dict(card["config"])
-        stacks = {sensor: Stack(**given.pop(sensor)) for sensor in ("s2", "s1")}
+        stacks = {sensor: TransformerConfig(**given.pop(sensor)) for sensor in ("s2", "s1")}
         config = EncoderConfig(s2=stacks["s2"], s1=stacks["s1"], **given)
         sizes = [size for stack in stacks.values() for size in dataclasses.astuple(stack)]
         sizes += [config.latent, config.representation, 1 if config.hidden is None else config.hidden]

@@ -49,7 +49,7 @@ def download(url: str, partial: Path, *, headers: Mapping[str, str] | None = Non
                 failure = error
             held = _held(partial, size)
             failed = 1 if held > before else failed + 1
-            if failed > retries.TABLE[Cause.TRUNCATED].retries:
+            if failed > retries.RETRY_POLICIES[Cause.TRUNCATED].retries:
                 raise failure or requests.ConnectionError(f"no more than {_megabytes(held, size)} arrived")
             logger.info("Download interrupted at %s. Going on.", _megabytes(held, size))
             time.sleep(retries.pause(Cause.TRUNCATED, failed))
@@ -58,7 +58,9 @@ def download(url: str, partial: Path, *, headers: Mapping[str, str] | None = Non
 def _append(session: requests.Session, url: str, partial: Path, start: int, size: int | None) -> bool:
     """One request for what is missing; whether nothing is missing any more."""
     ranged = {"Range": f"bytes={start}-"} if start else {}
-    with session.get(url, headers=ranged, stream=True, timeout=(retries.CONNECT, retries.SILENCE)) as answer:
+    with session.get(
+        url, headers=ranged, stream=True, timeout=(retries.CONNECT_TIMEOUT, retries.READ_TIMEOUT)
+    ) as answer:
         if answer.status_code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             if answer.headers.get("Content-Range") == f"bytes */{start}":
                 return True

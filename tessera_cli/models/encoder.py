@@ -7,13 +7,13 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from tessera_cli.models.architecture import EncoderConfig, Stack
+from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
 from tessera_cli.models.parts import Attention, BandEmbedding, Block, Reducer, day_of_year_table, day_tokens
 from tessera_cli.models.pooling import POOLS, log_counts
 from tessera_cli.sampling import BANDS, Modality
 
 
-def _transformer(stack: Stack, config: EncoderConfig) -> nn.ModuleList:
+def _transformer(stack: TransformerConfig, config: EncoderConfig) -> nn.ModuleList:
     return nn.ModuleList(
         Block(config.width, stack.heads, stack.feedforward, qk_norm=config.qk_norm, pre_norm=config.pre_norm)
         for _ in range(stack.layers)
@@ -23,19 +23,19 @@ def _transformer(stack: Stack, config: EncoderConfig) -> nn.ModuleList:
 class Backbone(nn.Module):
     """One sensor's observations of a pixel -> one vector."""
 
-    def __init__(self, bands: int, stack: Stack, config: EncoderConfig) -> None:
+    def __init__(self, bands: int, stack: TransformerConfig, config: EncoderConfig) -> None:
         super().__init__()
         self.embed = BandEmbedding(bands, config.width)
         self.blocks = _transformer(stack, config)
         self.pool = POOLS[config.pooling](config.width)
-        self.products = torch.float32
+        self.matmul_dtype = torch.float32
         """In what the matrix products of the transformer are computed; the rest is float32."""
 
     def forward(self, x_BTC: Tensor, doy_BT: Tensor, days: Tensor, copies: Tensor | None = None) -> Tensor:
         x_BTD = self.embed(x_BTC, day_tokens(doy_BT, days))
         log_copies = None if copies is None else log_counts(copies, x_BTC.shape[1])
-        lower = self.products != torch.float32
-        with torch.autocast(x_BTC.device.type, self.products) if lower else nullcontext():
+        lower = self.matmul_dtype != torch.float32
+        with torch.autocast(x_BTC.device.type, self.matmul_dtype) if lower else nullcontext():
             for block in self.blocks:
                 x_BTD = block(x_BTD, log_copies)
         pooled_BD: Tensor = self.pool(x_BTD.float() if lower else x_BTD, copies)
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
 class FusionTransformer(nn.Module):
     """The two sensors' vectors look at each other, each marked by a learned vector; Sentinel-2 first."""
 
-    def __init__(self, stack: Stack, config: EncoderConfig) -> None:
+    def __init__(self, stack: TransformerConfig, config: EncoderConfig) -> None:
         super().__init__()
         self.modality = nn.Parameter(torch.zeros(2, config.width))
         self.blocks = _transformer(stack, config)

@@ -10,8 +10,8 @@ from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.models.architecture import EncoderConfig
 from tessera_cli.models.model_config import LONGEST, ModelConfig
 from tessera_cli.models.spec import Family, ModelSpec
-from tessera_cli.models.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER
-from tessera_cli.sampling import V1_1_RULE, V2_RULE, Binned, Drawn
+from tessera_cli.sampling import V1_1_RULE, V2_RULE, BucketedSampling, RandomSampling
+from tessera_cli.sampling.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER
 
 PARTS: Mapping[Family, Mapping[str, Any]] = {
     "v1.0-early": {"pooling": "gru", "hidden": None, "final_norm": False},
@@ -35,23 +35,35 @@ V1_1_SAVED = 128
 
 _RULES: Mapping[Family, Mapping[str, Any]] = {
     "v1.0-early": {
-        "statistics": V1_0, "observations": Drawn(), "quantiser": "v1",
-        "warning": _OLD_PIPELINE, "warn_sources": ("mpc", "aws"),
+        "statistics": V1_0,
+        "observations": RandomSampling(),
+        "quantiser": "v1",
+        "warning": _OLD_PIPELINE,
+        "warn_sources": ("mpc", "aws"),
     },
     "v1.0-qat": {
-        "statistics": V1_0, "observations": Drawn(dummies=True), "quantiser": "v1",
-        "warning": _OLD_PIPELINE, "warn_sources": ("mpc", "aws"),
+        "statistics": V1_0,
+        "observations": RandomSampling(dummies=True),
+        "quantiser": "v1",
+        "warning": _OLD_PIPELINE,
+        "warn_sources": ("mpc", "aws"),
     },
     "v1.1": {"statistics": None, "observations": V1_1_RULE, "quantiser": "v1"},
     "v2-student": {
-        "statistics": V2_STUDENT, "observations": V2_RULE, "quantiser": "v2",
-        "warning": _ONE_SET, "warn_sources": ("aws",),
+        "statistics": V2_STUDENT,
+        "observations": V2_RULE,
+        "quantiser": "v2",
+        "warning": _ONE_SET,
+        "warn_sources": ("aws",),
     },
     "v2-teacher": {
-        "statistics": V2_TEACHER, "observations": V2_RULE, "quantiser": None,
-        "warning": _ONE_SET, "warn_sources": ("aws",),
+        "statistics": V2_TEACHER,
+        "observations": V2_RULE,
+        "quantiser": None,
+        "warning": _ONE_SET,
+        "warn_sources": ("aws",),
     },
-}  # fmt: skip
+}
 
 
 def family_spec(family: Family, name: str, config: EncoderConfig, **more: Any) -> ModelSpec:
@@ -66,10 +78,10 @@ def _dims(family: Family, config: EncoderConfig) -> tuple[int, ...]:
     return (min(V1_1_SAVED, config.representation),) if family == "v1.1" else (config.representation,)
 
 
-def configured(spec: ModelSpec, model_config: ModelConfig) -> ModelSpec:
+def with_config(spec: ModelSpec, model_config: ModelConfig) -> ModelSpec:
     """The model as a user's configuration has it: what was observed, what is stored, whose d-pixels."""
     rule = spec.observations
-    if isinstance(rule, Drawn):
+    if isinstance(rule, RandomSampling):
         rule = dataclasses.replace(
             rule,
             s2=model_config.integer("sample_size_s2", rule.s2, most=LONGEST),
@@ -79,7 +91,7 @@ def configured(spec: ModelSpec, model_config: ModelConfig) -> ModelSpec:
             batch=model_config.integer("batch_size", rule.batch),
         )
         return dataclasses.replace(spec, observations=rule)
-    if spec.family != "v1.1" or not isinstance(rule, Binned) or spec.config is None:
+    if spec.family != "v1.1" or not isinstance(rule, BucketedSampling) or spec.config is None:
         return spec
     for key, only in (("use_s2", True), ("use_s1", True), ("split_s1_modalities", False)):
         if model_config.switch(key, only) is not only:
@@ -102,7 +114,7 @@ def configured(spec: ModelSpec, model_config: ModelConfig) -> ModelSpec:
     )
 
 
-def settled(spec: ModelSpec, source: str | None) -> ModelSpec:
+def bind_source(spec: ModelSpec, source: str | None) -> ModelSpec:
     """The model with the statistics of this source, if it needs to be told; UsageError if nobody did."""
     if spec.statistics is not None:
         return spec
@@ -122,4 +134,4 @@ def _of_source(spec: ModelSpec, source: str | None, origin: str) -> ModelSpec:
         raise IdentityError(
             f"{origin}: data_source is {source}, but {spec.name} was trained on {spec.source}. Correct one of them."
         )
-    return settled(spec, source)
+    return bind_source(spec, source)

@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from tessera_cli.atomic import sha256_of
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError, UsageError, reason
+from tessera_cli.files import sha256_of
 from tessera_cli.models.download import download
 from tessera_cli.models.spec import HubFile, PackagedFile
 
@@ -53,8 +53,11 @@ def fetch(file: HubFile | PackagedFile) -> Path:
     if file.sha256 is None:
         logger.warning(
             "%s could not be checked: no SHA-256 is known of %s of %s. That of this file is %s.",
-            path, file.path, file.url, sha256,
-        )  # fmt: skip
+            path,
+            file.path,
+            file.url,
+            sha256,
+        )
     return path
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tessera_cli.models.architecture import EncoderConfig, Stack
+from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
 from tessera_cli.sampling import BANDS
 
 Shapes = dict[str, tuple[int, ...]]
@@ -28,7 +28,7 @@ def tensor_shapes(config: EncoderConfig) -> Shapes:
         shapes[f"{name}.weight"] = (size,)
         shapes[f"{name}.bias"] = (size,)
 
-    def transformer(name: str, stack: Stack) -> None:
+    def transformer(name: str, stack: TransformerConfig) -> None:
         for i in range(stack.layers):
             block = f"{name}.blocks.{i}"
             linear(f"{block}.attention.in_proj", width, 3 * width)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.models import hub
-from tessera_cli.models.architecture import EncoderConfig, Stack
-from tessera_cli.models.families import configured, family_spec, settled
+from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
+from tessera_cli.models.families import bind_source, family_spec, with_config
 from tessera_cli.models.model_config import ModelConfig
-from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, published, spec_named
+from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, get_spec, published
 from tessera_cli.models.spec import HubFile, ModelSpec
-from tessera_cli.models.statistics import Statistics
-from tessera_cli.sampling import Drawn
+from tessera_cli.sampling import RandomSampling
+from tessera_cli.sampling.statistics import Statistics
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +60,9 @@ class Model:
         """The length of an embedding before a prefix is taken."""
         return self.config.representation if self.config else self.spec.default_dims
 
-    def settled(self, source: str | None) -> Model:
+    def bind_source(self, source: str | None) -> Model:
         """The model with the statistics for d-pixels of this source; UsageError if it must be told and is not."""
-        spec = settled(self.spec, source)
+        spec = bind_source(self.spec, source)
         if spec is not self.spec and spec.name in REGISTRY:
             _warn_if_unpublished("The weights file", self.sha256, REGISTRY[spec.name])
         return dataclasses.replace(self, spec=spec)
@@ -100,7 +100,7 @@ def read_model(model: str | Path) -> Model:
 
 def seeded_model(name: str, seed: int = 0, *, device: str = "auto", precision: str = "auto") -> Model:
     """A model of this name's shape with random weights, for measurements: nothing is downloaded."""
-    spec = spec_named(name)
+    spec = get_spec(name)
     if spec.config is None:
         return Model(spec, None, "")
     from tessera_cli.models.encoder import seeded
@@ -113,7 +113,7 @@ def _ready(loaded: Model, device: str, precision: str) -> Model:
         return loaded
     from tessera_cli.models.precision import prepare, resolve
 
-    loaded.encoder.to(device_named(device))
+    loaded.encoder.to(get_device(device))
     resolved = resolve(precision, loaded.encoder.device)
     prepare(loaded.encoder, resolved)
     return dataclasses.replace(loaded, precision=resolved)
@@ -124,7 +124,7 @@ def describe_model(
 ) -> ModelSpec:
     """What `load_model` would load. The weights of a released model are not touched; a file is read."""
     if weights is None and not _is_path(model):
-        return configured(spec_named(str(model or DEFAULT_MODEL)), model_config)
+        return with_config(get_spec(str(model or DEFAULT_MODEL)), model_config)
     return _loaded(model, weights, model_config).spec
 
 
@@ -135,24 +135,27 @@ def spec_of(checkpoint: Checkpoint, model_config: ModelConfig = NO_CONFIG) -> Mo
     if checkpoint.card:
         more = dims | _card_training(checkpoint)
         spec = family_spec(
-            family, _card_name(checkpoint), config, **more,
+            family,
+            _card_name(checkpoint),
+            config,
+            **more,
             statistics=_card_statistics(checkpoint),
             demonstration_only=bool(checkpoint.card.get("demonstration_only", False)),
-        )  # fmt: skip
-        return configured(spec, model_config)
+        )
+        return with_config(spec, model_config)
     if (known := published(checkpoint.sha256)) is not None:
         if known.config != config:
             raise UsageError(
                 f"{model_config.origin}: {checkpoint.path} is the published {known.name}, which holds "
                 f"{sizes_text(known.config)}. Leave out sizes that differ."
             )
-        return configured(known, model_config)
+        return with_config(known, model_config)
     alike = [spec for spec in REGISTRY.values() if isinstance(spec.weights, HubFile) and spec.config == config]
     if len(alike) == 1:
         _warn_if_unpublished(checkpoint.path, checkpoint.sha256, alike[0])
-        return configured(family_spec(family, alike[0].name, config, **dims), model_config)
+        return with_config(family_spec(family, alike[0].name, config, **dims), model_config)
     name = family if alike else f"{family}-own"  # the size of both v1.1 models: whose it is has yet to be said
-    return configured(family_spec(family, name, config, **dims), model_config)
+    return with_config(family_spec(family, name, config, **dims), model_config)
 
 
 def _loaded(model: str | Path | None, weights: Path | None, model_config: ModelConfig) -> Model:
@@ -160,7 +163,7 @@ def _loaded(model: str | Path | None, weights: Path | None, model_config: ModelC
         return _from_weights(weights, None if model is None else str(model), model_config)
     if model is not None and _is_path(model):
         return _own(Path(model), model_config)
-    return _released(spec_named(str(model or DEFAULT_MODEL)), model_config)
+    return _released(get_spec(str(model or DEFAULT_MODEL)), model_config)
 
 
 def _is_path(model: str | Path | None) -> bool:
@@ -175,11 +178,11 @@ def _released(spec: ModelSpec, model_config: ModelConfig) -> Model:
         return Model(spec, None, "")
     checkpoint = _read(hub.fetch(spec.weights), model_config)
     _check_kind(checkpoint, spec)
-    return Model(configured(spec, model_config), checkpoint.encoder, checkpoint.sha256)
+    return Model(with_config(spec, model_config), checkpoint.encoder, checkpoint.sha256)
 
 
 def _from_weights(path: Path, name: str | None, model_config: ModelConfig) -> Model:
-    asked = None if name is None else spec_named(name)
+    asked = None if name is None else get_spec(name)
     if asked and not isinstance(asked.weights, HubFile):
         raise UsageError(f"--model {name} takes no --weights. Leave one of the two out.")
     checkpoint = _read(path, model_config)
@@ -188,7 +191,7 @@ def _from_weights(path: Path, name: str | None, model_config: ModelConfig) -> Mo
         _check_kind(checkpoint, asked)
         if asked.source is not None:  # v1.1-mpc and v1.1-aws differ in nothing that the file shows
             _warn_if_unpublished(checkpoint.path, checkpoint.sha256, asked)
-            spec = configured(spec, ModelConfig({"data_source": asked.source}, f"--model {name}"))
+            spec = with_config(spec, ModelConfig({"data_source": asked.source}, f"--model {name}"))
     return Model(spec, checkpoint.encoder, checkpoint.sha256)
 
 
@@ -239,7 +242,7 @@ def _card_training(checkpoint: Checkpoint) -> dict[str, Any]:
         fields |= {"source": source, "warn_sources": ()}
     if (drawn := checkpoint.card.get("n_obs")) is not None:
         rule = family_spec(checkpoint.family, "", checkpoint.config).observations
-        if not isinstance(rule, Drawn) or type(drawn) is not int or drawn < 1:
+        if not isinstance(rule, RandomSampling) or type(drawn) is not int or drawn < 1:
             raise UsageError(f"{checkpoint.path}: 'n_obs' in its card fits no such model. Export the model again.")
         fields["observations"] = dataclasses.replace(rule, s2=drawn, s1=drawn)
     return fields
@@ -268,7 +271,7 @@ def sizes_text(config: EncoderConfig | None) -> str:
     if config is None:
         return "no network"
 
-    def stack(stack: Stack) -> str:
+    def stack(stack: TransformerConfig) -> str:
         return f"{stack.layers} layers of width {config.width}, {stack.heads} heads, feed-forward {stack.feedforward}"
 
     both = stack(config.s2) if config.s2 == config.s1 else f"{stack(config.s2)} and {stack(config.s1)}"
@@ -283,7 +286,7 @@ def _read(path: Path, model_config: ModelConfig) -> Checkpoint:
     return checkpoint.read(path, model_config)
 
 
-def device_named(name: str, number: int | None = None) -> torch.device:
+def get_device(name: str, number: int | None = None) -> torch.device:
     """`auto`, `cpu`, `cuda`, `cuda:1`; `number`: which GPU, where none is named. UsageError if it cannot be used."""
     import torch
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tessera_cli.errors import UsageError
-from tessera_cli.models.architecture import EncoderConfig, Stack
+from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.layout import misfit, official_names, official_shapes, tensor_shapes
 from tessera_cli.models.model_config import ModelConfig
@@ -254,7 +254,7 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
             heads = model_config.integer(f"{prefix}num_heads", 1) if f"{prefix}num_heads" in model_config else 0
         else:
             heads = model_config.integer("nhead", _V1_0_HEADS[family])
-        stacks[modality] = Stack(layers, heads, feedforward)
+        stacks[modality] = TransformerConfig(layers, heads, feedforward)
     config = EncoderConfig(width // 4, stacks["s2"], stacks["s1"], **known)
     return _with_whole_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
 
@@ -275,7 +275,9 @@ def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_co
 def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
     """v1.1: heads that nobody gave are those of the released model, if the encoder has its sizes."""
     released = V1_1.s2.heads
-    s2, s1 = (Stack(stack.layers, stack.heads or released, stack.feedforward) for stack in (config.s2, config.s1))
+    s2, s1 = (
+        TransformerConfig(stack.layers, stack.heads or released, stack.feedforward) for stack in (config.s2, config.s1)
+    )
     completed = dataclasses.replace(config, s2=s2, s1=s1)
     if completed != config and completed != V1_1:
         raise UnknownHeadsError(

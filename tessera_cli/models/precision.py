@@ -40,7 +40,7 @@ def prepare(encoder: Encoder, precision: Precision) -> None:
     """Make the encoder's backbones compute so, from now on; no longer fit for training."""
     for backbone in (encoder.s2, encoder.s1):
         if precision == "bf16":
-            backbone.products = torch.bfloat16
+            backbone.matmul_dtype = torch.bfloat16
         elif precision == "int8":
             _quantise(backbone)
     if encoder.device.type == "cuda":

@@ -30,53 +30,89 @@ def _student(name: str, letter: str, file: str, size: int, sha256: str, config: 
 
 _SPECS = (
     family_spec(
-        "v1.0-early", "v1.0", V1_0,
+        "v1.0-early",
+        "v1.0",
+        V1_0,
         weights=HubFile("geotessera/TESSERA-V-1.0", "best_model_fsdp_20250427_084307.pt"),
     ),
     family_spec(
-        "v1.0-qat", "v1.0-qat", V1_0_QAT,
+        "v1.0-qat",
+        "v1.0-qat",
+        V1_0_QAT,
         weights=HubFile("geotessera/TESSERA-V-1.0", "tessera-v1.0-QAT-best.pt"),
     ),
     family_spec(
-        "v1.1", "v1.1-mpc", V1_1, source="mpc",
+        "v1.1",
+        "v1.1-mpc",
+        V1_1,
+        source="mpc",
         weights=HubFile(
-            "geotessera/TESSERA-V-1.1", "tessera_v1_1_mpc_encoder.pt", 230_891_229,
+            "geotessera/TESSERA-V-1.1",
+            "tessera_v1_1_mpc_encoder.pt",
+            230_891_229,
             "5dab0f070d5711034f7c241e841eaeedb49fef90b9355f68c8f20b9507839ec3",
         ),
     ),
     family_spec(
-        "v1.1", "v1.1-aws", V1_1, source="aws",
+        "v1.1",
+        "v1.1-aws",
+        V1_1,
+        source="aws",
         weights=HubFile("geotessera/TESSERA-V-1.1", "tessera_v1_1_aws_encoder.pt"),
     ),
     _student(
-        "v2-nano", "N", "student_nano.pt", 4_288_221,
-        "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691", NANO,
+        "v2-nano",
+        "N",
+        "student_nano.pt",
+        4_288_221,
+        "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691",
+        NANO,
     ),
     _student(
-        "v2-small", "S", "student_small.pt", 28_488_531,
-        "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95", SMALL,
+        "v2-small",
+        "S",
+        "student_small.pt",
+        28_488_531,
+        "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95",
+        SMALL,
     ),
     _student(
-        "v2-medium", "M", "student_medium.pt", 84_163_403,
-        "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e", MEDIUM,
+        "v2-medium",
+        "M",
+        "student_medium.pt",
+        84_163_403,
+        "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e",
+        MEDIUM,
     ),
     _student(
-        "v2-large", "L", "student_large.pt", 175_363_923,
-        "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1", LARGE,
+        "v2-large",
+        "L",
+        "student_large.pt",
+        175_363_923,
+        "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1",
+        LARGE,
     ),
     family_spec(
-        "v2-teacher", "v2-teacher", TEACHER,
+        "v2-teacher",
+        "v2-teacher",
+        TEACHER,
         weights=HubFile(
-            "geotessera/TESSERA-V-2.0-2B-Teacher", "ckpt/tessera_v2_2B_teacher.pt", 8_257_134_395,
+            "geotessera/TESSERA-V-2.0-2B-Teacher",
+            "ckpt/tessera_v2_2B_teacher.pt",
+            8_257_134_395,
             "bfca890a9956485edf9d6be61375fde4cd0b4cb4b47db79596f0523a289aa555",
         ),
     ),
     family_spec(
-        "v2-student", "demo", NANO, weights=PackagedFile("demo.safetensors"), dims=(16, 32, 64, 128),
+        "v2-student",
+        "demo",
+        NANO,
+        weights=PackagedFile("demo.safetensors"),
+        dims=(16, 32, 64, 128),
         demonstration_only=True,
     ),
     ModelSpec("null", "band-means", None, hidden=True),
-)  # fmt: skip
+)
 
 REGISTRY: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
@@ -92,7 +128,7 @@ def published(sha256: str) -> ModelSpec | None:
     return next((spec for spec, file in files if file.sha256 == sha256), None)
 
 
-def spec_named(name: str) -> ModelSpec:
+def get_spec(name: str) -> ModelSpec:
     """The released model of this name, or a UsageError with the nearest names."""
     if name in REGISTRY:
         return REGISTRY[name]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.models.architecture import EncoderConfig
-from tessera_cli.models.statistics import V2_STUDENT, Statistics
-from tessera_cli.quantize import Quantiser
+from tessera_cli.models.quantise import Quantiser
 from tessera_cli.sampling import V2_RULE, ObservationRule
+from tessera_cli.sampling.statistics import V2_STUDENT, Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ModelSpec:
     weights: HubFile | PackagedFile | None = None
     """None: there are none, or the user brought a file of their own."""
     statistics: Statistics | None = V2_STUDENT
-    """None: they depend on the source, and nobody has said it yet (`families.settled`)."""
+    """None: they depend on the source, and nobody has said it yet (`families.bind_source`)."""
     observations: ObservationRule = V2_RULE
     quantiser: Quantiser | None = "v2"
     """None: the embeddings are float32 only."""

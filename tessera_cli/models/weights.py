@@ -11,9 +11,9 @@ from tessera_cli.errors import UsageError
 from tessera_cli.models import hub
 from tessera_cli.models.load import spec_of
 from tessera_cli.models.model_config import ModelConfig
-from tessera_cli.models.registry import REGISTRY, available, published, spec_named
+from tessera_cli.models.registry import REGISTRY, available, get_spec, published
 from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
-from tessera_cli.models.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER, Statistics
+from tessera_cli.sampling.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER, Statistics
 
 if TYPE_CHECKING:
     from tessera_cli.models.checkpoint import Checkpoint
@@ -83,7 +83,7 @@ def released() -> list[dict[str, Any]]:
 
 def pull(name: str) -> dict[str, Any]:
     """The weights of a released model, downloaded if need be, and the SHA-256 that they were checked against."""
-    spec = spec_named(name)
+    spec = get_spec(name)
     if spec.weights is None:
         raise UsageError(f"{name} has no weights. Choose one of {', '.join(available())}.")
     path = hub.fetch(spec.weights)

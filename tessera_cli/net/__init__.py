@@ -1,7 +1,7 @@
 """Asking servers: one table of retries, one client, and what an answer means."""
 
-from tessera_cli.net.access import OPEN, Access, Ticket
-from tessera_cli.net.client import Answer, Client, Part
-from tessera_cli.net.tally import Tally
+from tessera_cli.net.client import Client, RangeResponse, Response
+from tessera_cli.net.signing import OPEN, SignedRequest, Signer
+from tessera_cli.net.stats import RequestStats
 
-__all__ = ["OPEN", "Access", "Answer", "Client", "Part", "Tally", "Ticket"]
+__all__ = ["OPEN", "Client", "RangeResponse", "RequestStats", "Response", "SignedRequest", "Signer"]

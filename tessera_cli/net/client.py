@@ -20,10 +20,10 @@ from requests.adapters import HTTPAdapter
 
 from tessera_cli.errors import SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
-from tessera_cli.net.access import OPEN, Access
-from tessera_cli.net.answers import error_for, page_instead, plain, unreachable
-from tessera_cli.net.retries import TABLE, Cause
-from tessera_cli.net.tally import Tally
+from tessera_cli.net.responses import error_for, page_instead, redact, unreachable
+from tessera_cli.net.retries import RETRY_POLICIES, Cause
+from tessera_cli.net.signing import OPEN, Signer
+from tessera_cli.net.stats import RequestStats
 
 _CHUNK = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -37,7 +37,7 @@ _NO_ADDRESS = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """The whole body, as the server sent it."""
 
     body: bytes
@@ -50,7 +50,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Part:
+class RangeResponse:
     """Some bytes of a file."""
 
     data: bytes
@@ -59,7 +59,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Request:
     """What a server is asked."""
 
     url: str
@@ -76,7 +76,7 @@ class _Question:
     """Statuses that mean something else to this server than `retries.cause_of` says."""
 
 
-class _Setback(Exception):  # noqa: N818 - the question is asked again
+class _RetryableError(Exception):
     """A try that failed in a way that may pass."""
 
     def __init__(self, cause: Cause, final: TesseraError, asked: float | None = None) -> None:
@@ -91,9 +91,9 @@ class Client:
     returned is as long as the server said it would be.
     """
 
-    def __init__(self, access: Access = OPEN, *, tally: Tally | None = None, connections: int = 64) -> None:
-        self.access = access
-        self.tally = tally or Tally()
+    def __init__(self, signer: Signer = OPEN, *, stats: RequestStats | None = None, connections: int = 64) -> None:
+        self.signer = signer
+        self.stats = stats or RequestStats()
         self._stopped = threading.Event()
         self._session = _Session()
         for scheme in ("https://", "http://"):
@@ -102,11 +102,11 @@ class Client:
     def stop(self) -> None:
         """The run is over, well or not: nothing more is asked, and what waits for a retry gives up."""
         self._stopped.set()
-        self.access.stop()
+        self.signer.stop()
 
-    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
         """The whole body at `url`; compressed transfers are unpacked, files are not."""
-        return self._ask(_Question(url, headers or {}))[0]
+        return self._ask(_Request(url, headers or {}))[0]
 
     def json(
         self,
@@ -115,60 +115,64 @@ class Client:
         posted: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         causes: Mapping[int, Cause | None] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """The JSON at `url`, or in answer to a POST that changes nothing. Whatever else comes with 200 is asked again.
 
         `causes`: what lies behind statuses that mean something else to this server than `retries.cause_of` says.
         """
-        return self._ask(_Question(url, headers or {}, posted=posted, json=True, causes=causes or {}))[0]
+        return self._ask(_Request(url, headers or {}, posted=posted, json=True, causes=causes or {}))[0]
 
-    def get_range(self, url: str, start: int, length: int, *, total: int | None = None) -> Part:
+    def get_range(self, url: str, start: int, length: int, *, total: int | None = None) -> RangeResponse:
         """`length` bytes from `start`, fewer where the file ends before.
 
         A server that ignores ranges and sends the whole file is understood. `total`: the size that the file had
         before; bytes of a file of another size are no part of it, and asked for again.
         """
         headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-        answer, status = self._ask(_Question(url, headers, wanted=(start, length), total=total))
+        answer, status = self._ask(_Request(url, headers, wanted=(start, length), total=total))
         if status == http.HTTPStatus.PARTIAL_CONTENT:
             found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             assert found is not None  # _ask has seen to it
-            return Part(answer.body, int(found[3]))
-        return Part(answer.body[start : start + length], len(answer.body))
+            return RangeResponse(answer.body, int(found[3]))
+        return RangeResponse(answer.body[start : start + length], len(answer.body))
 
-    def _ask(self, question: _Question) -> tuple[Answer, int]:
+    def _ask(self, question: _Request) -> tuple[Response, int]:
         failed: Counter[Cause] = Counter()
-        deadline = time.monotonic() + retries.BUDGET * retries.PACE
+        deadline = time.monotonic() + retries.RETRY_BUDGET * retries.TIME_SCALE
         while True:
             if self._stopped.is_set():
-                raise SourceUnavailableError(f"{plain(question.url)} was not asked: the run has been stopped.")
+                raise SourceUnavailableError(f"{redact(question.url)} was not asked: the run has been stopped.")
             try:
                 return self._try(question)
-            except _Setback as setback:
+            except _RetryableError as setback:
                 cause = setback.cause
                 failed[cause] += 1
-                if cause is Cause.FORBIDDEN and not self.access.renew(question.url):
+                if cause is Cause.FORBIDDEN and not self.signer.renew(question.url):
                     raise setback.final from None  # the next ticket would be the same
                 seconds = retries.pause(cause, failed[cause], asked=setback.asked)
-                if failed[cause] > TABLE[cause].retries or time.monotonic() + seconds > deadline:
+                if failed[cause] > RETRY_POLICIES[cause].retries or time.monotonic() + seconds > deadline:
                     raise setback.final from None
-                self.tally.retry(cause)
+                self.stats.retry(cause)
                 self._pause(seconds)
 
     def _pause(self, seconds: float) -> None:
         """Until then, or until the run is over."""
         self._stopped.wait(seconds)
 
-    def _try(self, question: _Question) -> tuple[Answer, int]:
+    def _try(self, question: _Request) -> tuple[Response, int]:
         url, wanted = question.url, question.wanted
-        ticket = self.access.ticket(url)
+        sign = self.signer.sign(url)
         received = 0
         try:
             with self._session.request(
-                "GET" if question.posted is None else "POST", ticket.url, data=question.posted,
-                headers=dict(question.headers), auth=_Headers(ticket.headers), stream=True,
-                timeout=(retries.CONNECT * retries.PACE, retries.SILENCE * retries.PACE),
-            ) as response:  # fmt: skip
+                "GET" if question.posted is None else "POST",
+                sign.url,
+                data=question.posted,
+                headers=dict(question.headers),
+                auth=_Headers(sign.headers),
+                stream=True,
+                timeout=(retries.CONNECT_TIMEOUT * retries.TIME_SCALE, retries.READ_TIMEOUT * retries.TIME_SCALE),
+            ) as response:
                 status = response.status_code
                 if status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
                     self._refused(response, question)
@@ -177,34 +181,36 @@ class Client:
         except _NO_ADDRESS as error:
             raise unreachable(url, error) from None  # its text holds the signature
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise _Setback(Cause.STALLED, unreachable(url, error)) from error
+            raise _RetryableError(Cause.STALLED, unreachable(url, error)) from error
         except (
-            requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError,
-        ) as error:  # fmt: skip
-            raise _Setback(Cause.TRUNCATED, unreachable(url, error)) from error
+            requests.exceptions.ChunkedEncodingError,
+            urllib3.exceptions.ProtocolError,
+            urllib3.exceptions.DecodeError,
+        ) as error:
+            raise _RetryableError(Cause.TRUNCATED, unreachable(url, error)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             stalled = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
-            raise _Setback(Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)) from error
+            raise _RetryableError(Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)) from error
         finally:
-            self.tally.request(received)
+            self.stats.request(received)
         if wanted is not None:
             _check_range(response, url, body, wanted, question.total)
-        answer = Answer(body, response.headers)
+        answer = Response(body, response.headers)
         if question.json:
             try:
                 answer.json  # noqa: B018 - kept for the caller
             except ValueError as error:
-                raise _Setback(Cause.ERROR_PAGE, page_instead(url)) from error
+                raise _RetryableError(Cause.ERROR_PAGE, page_instead(url)) from error
         return answer, status
 
     @staticmethod
-    def _refused(response: requests.Response, question: _Question) -> None:
+    def _refused(response: requests.Response, question: _Request) -> None:
         status = response.status_code
         error = error_for(status, question.url)
         cause = question.causes[status] if status in question.causes else retries.cause_of(status)
         if cause is None:
             raise error
-        raise _Setback(cause, error, _seconds(response.headers.get("Retry-After")))
+        raise _RetryableError(cause, error, _seconds(response.headers.get("Retry-After")))
 
 
 class _Session(requests.Session):
@@ -232,16 +238,16 @@ class _Headers(requests.auth.AuthBase):
 
 def _body(response: requests.Response, url: str) -> bytes:
     """All bytes, within the time for a whole answer and as many as announced."""
-    deadline = time.monotonic() + retries.WHOLE * retries.PACE
+    deadline = time.monotonic() + retries.TOTAL_TIMEOUT * retries.TIME_SCALE
     body = bytearray()
     while chunk := response.raw.read1(_CHUNK, decode_content=True):  # what has come: a whole chunk may take hours
         body += chunk
         if time.monotonic() > deadline:
-            raise _Setback(Cause.STALLED, unreachable(url, TimeoutError("the answer comes too slowly")))
+            raise _RetryableError(Cause.STALLED, unreachable(url, TimeoutError("the answer comes too slowly")))
     announced = response.headers.get("Content-Length", "")
     if announced.isdigit() and "Content-Encoding" not in response.headers and len(body) != int(announced):
         early = EOFError(f"the answer ended after {len(body)} of {announced} bytes")
-        raise _Setback(Cause.TRUNCATED, unreachable(url, early))
+        raise _RetryableError(Cause.TRUNCATED, unreachable(url, early))
     return bytes(body)
 
 
@@ -253,7 +259,7 @@ def _check_range(
     kind = response.headers.get("Content-Type", "")
     page = kind.startswith("text/html" if partial else "text/")
     if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
-        raise _Setback(Cause.ERROR_PAGE, page_instead(url))
+        raise _RetryableError(Cause.ERROR_PAGE, page_instead(url))
     total = received
     if partial:
         found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -261,10 +267,10 @@ def _check_range(
         start, length = wanted
         if first != start or last != min(start + length, total) - 1 or received != last - first + 1:
             early = EOFError(f"the answer is not the range that was asked for ({received} of {length} bytes)")
-            raise _Setback(Cause.TRUNCATED, unreachable(url, early))
+            raise _RetryableError(Cause.TRUNCATED, unreachable(url, early))
     if known not in (None, total):
         other = EOFError(f"it has {total} bytes now, {known} when it was opened")
-        raise _Setback(Cause.TRUNCATED, unreachable(url, other))
+        raise _RetryableError(Cause.TRUNCATED, unreachable(url, other))
 
 
 def _seconds(retry_after: str | None) -> float | None:

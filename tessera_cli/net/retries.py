@@ -37,7 +37,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rule:
+class RetryPolicy:
     """How patient we are with one cause."""
 
     retries: int
@@ -47,33 +47,33 @@ class Rule:
     """Seconds; also the most that a Retry-After header may ask for."""
 
 
-TABLE: Mapping[Cause, Rule] = {
-    Cause.UNREACHABLE: Rule(5, 1.0, 16.0),
-    Cause.STALLED: Rule(3, 1.0, 8.0),
-    Cause.TRUNCATED: Rule(4, 0.5, 8.0),
-    Cause.BUSY: Rule(6, 2.0, 60.0),
-    Cause.SERVER: Rule(5, 1.0, 16.0),
-    Cause.FORBIDDEN: Rule(2, 1.0, 4.0),
-    Cause.ERROR_PAGE: Rule(2, 1.0, 4.0),
-    Cause.TOO_LONG: Rule(1, 1.0, 1.0),
+RETRY_POLICIES: Mapping[Cause, RetryPolicy] = {
+    Cause.UNREACHABLE: RetryPolicy(5, 1.0, 16.0),
+    Cause.STALLED: RetryPolicy(3, 1.0, 8.0),
+    Cause.TRUNCATED: RetryPolicy(4, 0.5, 8.0),
+    Cause.BUSY: RetryPolicy(6, 2.0, 60.0),
+    Cause.SERVER: RetryPolicy(5, 1.0, 16.0),
+    Cause.FORBIDDEN: RetryPolicy(2, 1.0, 4.0),
+    Cause.ERROR_PAGE: RetryPolicy(2, 1.0, 4.0),
+    Cause.TOO_LONG: RetryPolicy(1, 1.0, 1.0),
 }
-BUDGET = 240.0
+RETRY_BUDGET = 240.0
 """Seconds after which a question is not asked again, whatever the table says."""
-CONNECT, SILENCE, WHOLE = 20.0, 30.0, 120.0
+CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 20.0, 30.0, 120.0
 """Seconds to connect, without a byte, and for a whole answer."""
 JITTER = 0.25
 """Pauses vary by this share, so that many readers do not come back at once."""
-PACE = 1.0
+TIME_SCALE = 1.0
 """Scales all of these seconds: tests hurry."""
 
 
 def pause(cause: Cause, nth: int, *, asked: float | None = None, chance: Callable[[], float] = random.random) -> float:
     """Seconds before the nth retry (from 1) for this cause. `asked`: what Retry-After says, heeded within bounds."""
-    rule = TABLE[cause]
+    rule = RETRY_POLICIES[cause]
     seconds = min(rule.first * 2 ** (nth - 1), rule.longest)
     if asked is not None:
-        return max(seconds * PACE, min(asked, rule.longest)) * (1 + JITTER * chance())
-    return seconds * PACE * (1 + JITTER * (2 * chance() - 1))
+        return max(seconds * TIME_SCALE, min(asked, rule.longest)) * (1 + JITTER * chance())
+    return seconds * TIME_SCALE * (1 + JITTER * (2 * chance() - 1))
 
 
 def cause_of(status: int) -> Cause | None:
@@ -89,7 +89,7 @@ def adapter(count: Callable[[Cause], None] = lambda cause: None) -> Retry:
     """The table for what goes through requests or urllib3, whatever the method. `count` is told of each retry."""
     import urllib3
 
-    server = TABLE[Cause.SERVER]
+    server = RETRY_POLICIES[Cause.SERVER]
 
     class Table(urllib3.Retry):
         def increment(self, *arguments: Any, **more: Any) -> urllib3.Retry:  # type: ignore[override]
@@ -99,11 +99,14 @@ def adapter(count: Callable[[Cause], None] = lambda cause: None) -> Retry:
             return new
 
         def parse_retry_after(self, retry_after: str) -> float:
-            return min(super().parse_retry_after(retry_after), TABLE[Cause.BUSY].longest)
+            return min(super().parse_retry_after(retry_after), RETRY_POLICIES[Cause.BUSY].longest)
 
     return Table(
-        total=server.retries, backoff_factor=server.first * PACE, backoff_max=server.longest * PACE,
-        backoff_jitter=JITTER * server.first * PACE, status_forcelist=(408, 425, 429, 500, 502, 503, 504),
+        total=server.retries,
+        backoff_factor=server.first * TIME_SCALE,
+        backoff_max=server.longest * TIME_SCALE,
+        backoff_jitter=JITTER * server.first * TIME_SCALE,
+        status_forcelist=(408, 425, 429, 500, 502, 503, 504),
         allowed_methods=None,
         raise_on_status=False,
-    )  # fmt: skip
+    )

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tessera_cli.atomic import sha256_of
 from tessera_cli.errors import TileError
+from tessera_cli.files import sha256_of
 from tessera_cli.outputs.layers import Role
 
 

@@ -8,10 +8,10 @@ from typing import cast
 
 import numpy as np
 
-from tessera_cli.dpixel import tile_name
-from tessera_cli.grid import AnyTile
+from tessera_cli.dpixels.dpixel import tile_name
+from tessera_cli.extent.grid import AnyTile
+from tessera_cli.extent.window import Window
 from tessera_cli.outputs.layers import NOT_ASKED, Dtype
-from tessera_cli.window import Window
 
 CACHE_LINE = 64
 """Bytes: a column of values that is taken out alone costs as much as all that share its lines."""

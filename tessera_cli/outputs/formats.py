@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli.errors import TileError, UsageError
-from tessera_cli.grid import AnyTile
+from tessera_cli.extent.grid import AnyTile
 from tessera_cli.outputs import geotiff, npy
 from tessera_cli.outputs.asset import Asset, unsound
 from tessera_cli.outputs.encoded import EncodedTile
-from tessera_cli.outputs.folder import RUN
 from tessera_cli.outputs.geotiff import Compress as Compress
 from tessera_cli.outputs.item import Expected, TileRecord
-from tessera_cli.outputs.layers import LAYERS, NOT_ASKED, file_name, file_names
+from tessera_cli.outputs.layers import LAYERS, NOT_ASKED, RUN, file_name, file_names
 from tessera_cli.outputs.layers import Format as Format
 
 

@@ -19,8 +19,8 @@ from rasterio.enums import Interleaving
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from tessera_cli.atomic import write_bytes
-from tessera_cli.grid import AnyTile
+from tessera_cli.extent.grid import AnyTile
+from tessera_cli.files import write_bytes
 from tessera_cli.outputs.asset import Asset, unsound
 from tessera_cli.outputs.encoded import EncodedTile, asked_counts
 from tessera_cli.outputs.item import Expected

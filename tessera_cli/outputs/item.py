@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tessera_cli.coverage import Coverage
-from tessera_cli.dpixel import SENSORS, tile_name
+from tessera_cli.dpixels.coverage import Coverage
+from tessera_cli.dpixels.dpixel import SENSORS, tile_name
 from tessera_cli.errors import UsageError
-from tessera_cli.grid import AnyTile, pack_mask, unpack_mask
+from tessera_cli.extent.grid import AnyTile, pack_mask, unpack_mask
+from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.encoded import EncodedTile, asked_counts
 from tessera_cli.outputs.layers import FORMULA, LAYERS, Dtype, Format, Layer
-from tessera_cli.outputs.place import footprint, place_of, projection, resolution
+from tessera_cli.outputs.place import footprint, projection, resolution, tile_from_item
 from tessera_cli.outputs.tags import SOFTWARE, model_url
-from tessera_cli.window import Window
 
 EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -59,7 +59,7 @@ class TileRecord:
     scenes: tuple[str, ...]
     """Ids of the scenes listed on the tile, holes included, in the order that decides overlaps."""
     input_digest: str
-    holes: Mapping[str, str]
+    missing_scenes: Mapping[str, str]
     """Scene id -> why it could not be read."""
     warnings: tuple[str, ...] = ()
     assets: tuple[Asset, ...] = ()
@@ -113,7 +113,7 @@ class TileRecord:
             "emb:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
             "emb:warnings": list(self.warnings),
             "emb:scenes": list(self.scenes),
-            "emb:holes": dict(self.holes),
+            "emb:holes": dict(self.missing_scenes),
             "emb:input_digest": self.input_digest,
         }
         layers = {layer.role: layer for layer in LAYERS[self.format, self.dtype]}
@@ -134,7 +134,7 @@ class TileRecord:
         """The inverse of `to_item`; UsageError for any other JSON."""
         try:
             p = item["properties"]
-            tile, window = place_of(item)
+            tile, window = tile_from_item(item)
             identity, counts = dict(p["emb:identity"]), p.get("emb:counts")
             return cls(
                 tile=tile,
@@ -148,7 +148,7 @@ class TileRecord:
                 observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["emb:observations"].items()},
                 scenes=tuple(p["emb:scenes"]),
                 input_digest=p["emb:input_digest"],
-                holes=dict(p["emb:holes"]),
+                missing_scenes=dict(p["emb:holes"]),
                 warnings=tuple(p["emb:warnings"]),
                 assets=_assets_of(item["assets"], LAYERS[identity["format"], identity["dtype"]]),
                 note=p.get("emb:note", ""),

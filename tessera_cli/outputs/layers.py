@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from tessera_cli.dpixel import SENSORS
-from tessera_cli.grid import Tile
-from tessera_cli.window import Window
+from tessera_cli.dpixels.dpixel import SENSORS
+from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.window import Window
 
+RUN = "run.json"
+"""The file that says whose folder it is."""
 FORMULA = "value = code * scale"
 
 Format = Literal["geotiff", "npy"]
@@ -73,13 +75,13 @@ def file_names(name: str) -> list[str]:
     return [name + ending for endings in _ENDINGS.values() for ending in endings.values()]
 
 
-def owners(file: str) -> list[str]:
+def tiles_of_file(file: str) -> list[str]:
     """The names of the tiles that a file of this name can belong to: `a_scales.npy` is of `a`, or all of `a_scales`."""
     endings = [ending for endings in _ENDINGS.values() for ending in endings.values()]
     return [file.removesuffix(ending) for ending in endings if file.endswith(ending)]
 
 
-def grid_place(name: str) -> tuple[Tile, Window] | None:
+def parse_tile_name(name: str) -> tuple[Tile, Window] | None:
     """`<tile>_<window>` -> the tile of the grid and the window; None for the name of anything else."""
     tile_id, _, window = name.rpartition("_")
     try:

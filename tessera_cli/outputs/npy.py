@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from tessera_cli.atomic import write_bytes
+from tessera_cli.files import write_bytes
 from tessera_cli.outputs.asset import Asset, unsound
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import Expected
@@ -67,9 +67,7 @@ def empty_npy(shape: tuple[int, ...], dtype: str) -> tuple[memoryview, np.ndarra
     """The bytes of an .npy file (little-endian, C order), and the array among them, which is to be filled."""
     little = np.dtype(dtype).newbyteorder("<")
     header = io.BytesIO()
-    npy.write_array_header_1_0(
-        header, {"descr": npy.dtype_to_descr(little), "fortran_order": False, "shape": shape}
-    )  # fmt: skip
+    npy.write_array_header_1_0(header, {"descr": npy.dtype_to_descr(little), "fortran_order": False, "shape": shape})
     start = len(header.getvalue())
     data = np.empty(start + math.prod(shape) * little.itemsize, np.uint8)
     data[:start] = np.frombuffer(header.getvalue(), np.uint8)

@@ -10,10 +10,10 @@ from typing import Any
 import shapely
 from affine import Affine
 
-from tessera_cli.grid import AnyTile, ForeignTile
-from tessera_cli.lonlat import split
-from tessera_cli.outputs.layers import grid_place
-from tessera_cli.window import Window
+from tessera_cli.extent.antimeridian import split
+from tessera_cli.extent.grid import AnyTile, ForeignTile
+from tessera_cli.extent.window import Window
+from tessera_cli.outputs.layers import parse_tile_name
 
 _AUTHORITY = re.compile(r"\w+:\w+")
 
@@ -46,12 +46,12 @@ def footprint(tile: AnyTile) -> tuple[dict[str, Any], list[float]] | None:
     return json.loads(shapely.to_geojson(geometry)), [parts[0].bounds[0], south, parts[-1].bounds[2], north]
 
 
-def place_of(item: Mapping[str, Any]) -> tuple[AnyTile, Window | None]:
+def tile_from_item(item: Mapping[str, Any]) -> tuple[AnyTile, Window | None]:
     """The tile and the window of a record; KeyError, TypeError or ValueError for any other item."""
     name, properties = str(item["id"]), item["properties"]
     if properties.get("start_datetime") is None:
         return _foreign(name, properties), None
-    if (place := grid_place(name)) is not None:
+    if (place := parse_tile_name(name)) is not None:
         return place
     tile_id, window = name.rsplit("_", 1)
     return _foreign(tile_id, properties), Window.from_name(window)

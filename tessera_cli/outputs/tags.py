@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from tessera_cli import __version__
+from tessera_cli.extent.window import Window
 from tessera_cli.models import REGISTRY
-from tessera_cli.window import Window
-
-if TYPE_CHECKING:
-    from tessera_cli.settings import Settings
 
 SOFTWARE = "tessera-embed"
 VERSIONS: Mapping[str, str] = {"v1.0": "1.0", "v1.1": "1.1", "v2": "2.0"}
 """How the names of released models begin -> the version that geotessera's tags and pages use."""
 
 
-def model_tags(settings: Settings) -> dict[str, str]:
-    """What all rasters of a folder say.
+def model_tags(model: str, source: str | None, dims: int, preprocessing: str, note: str = "") -> dict[str, str]:
+    """Return what all rasters of a folder say of the model that made them.
 
     The dataset version holds the model's size or kind and the variant our source, so that geotessera refuses to merge
     what does not belong together; it would merge rasters without a variant with anything.
     """
-    name, source = PurePath(settings.model.name).name, settings.source  # rasters hold no paths
+    name = PurePath(model).name  # rasters hold no paths
     family, _, kind = name.partition("-")
     version = _version(name)
     dataset = name if version is None else "-".join([version] + ([kind] if kind and kind != source else []))
@@ -32,13 +28,13 @@ def model_tags(settings: Settings) -> dict[str, str]:
         "TESSERA_MODEL": model_url(name),
         "TESSERA_MODEL_NAME": name,
         **({"TESSERA_SOURCE": source} if source else {}),
-        "TESSERA_BANDS": ",".join(map(str, range(settings.dims))),
+        "TESSERA_BANDS": ",".join(map(str, range(dims))),
         "TESSERA_BUILD_VERSION": __version__,
         "TESSERA_DATASET_VERSION": dataset,
         "TESSERA_DATASET_VERSION_PATH": family if version else name,
         "TESSERA_DATASET_VARIANT": f"local-{source or 'unknown'}",
-        "TESSERA_PREPROCESSING": settings.preprocessing,
-        **({"TESSERA_NOTE": settings.note} if settings.note else {}),
+        "TESSERA_PREPROCESSING": preprocessing,
+        **({"TESSERA_NOTE": note} if note else {}),
     }
 
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from tessera_cli.dpixel import tile_name
-from tessera_cli.grid import RESOLUTION, TILE_SIZE, Tile
+from tessera_cli.dpixels.dpixel import tile_name
+from tessera_cli.extent.grid import RESOLUTION, TILE_SIZE, Tile
+from tessera_cli.extent.window import Window
 from tessera_cli.outputs.geotiff import BLOCK
 from tessera_cli.outputs.layers import CODES, SCALES, VALUES, Dtype, Layer, file_name
 from tessera_cli.outputs.tags import window_tags
-from tessera_cli.window import Window
 
 Bounds = tuple[float, float, float, float]
 

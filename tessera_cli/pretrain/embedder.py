@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tessera_cli.inference.batch import standardised
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.staging import standardised
-from tessera_cli.models.statistics import Statistics
-from tessera_cli.pretrain.batch import MISSING, Sequences, View
-from tessera_cli.pretrain.ragged import STREAMS
+from tessera_cli.pretrain.data.batch import MISSING, Sequences, View
+from tessera_cli.pretrain.data.ragged import STREAMS
 from tessera_cli.sampling import BANDS, Modality
+from tessera_cli.sampling.statistics import Statistics
 
 
 @dataclass(frozen=True, eq=False)

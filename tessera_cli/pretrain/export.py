@@ -9,10 +9,10 @@ from typing import Any
 from tessera_cli import __version__
 from tessera_cli.models.checkpoint import save_safetensors
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.statistics import Statistics
-from tessera_cli.pretrain.config import as_json
-from tessera_cli.pretrain.settings import FIXED_NUMBER, Settings
-from tessera_cli.pretrain.shards import Shards
+from tessera_cli.pretrain.config import FIXED_NUMBER, Settings
+from tessera_cli.pretrain.config_file import as_json
+from tessera_cli.pretrain.data.shards import Shards
+from tessera_cli.sampling.statistics import Statistics
 
 
 def export(

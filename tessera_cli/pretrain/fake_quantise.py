@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tessera_cli.quantize import Quantiser, codes_and_scales
+from tessera_cli.models.quantise import Quantiser, codes_and_scales
 
 
 class FakeQuantise(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from tessera_cli.pretrain.world import World
+from tessera_cli.pretrain.distributed import World
 
 EPS = 1e-5
 """Added to variances: that of torch's batch norm."""

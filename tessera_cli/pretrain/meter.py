@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tessera_cli.pretrain.batch import Batch
-from tessera_cli.pretrain.twins import Outcome
-from tessera_cli.pretrain.world import World
+from tessera_cli.pretrain.barlow_twins import Outcome
+from tessera_cli.pretrain.data.batch import Batch
+from tessera_cli.pretrain.distributed import World
 
 
 class Meter:
@@ -49,9 +49,7 @@ class Meter:
 
     def add(self, batch: Batch, outcome: Outcome) -> None:
         """One step; nothing is brought from the device."""
-        parts = torch.stack(
-            [outcome.loss.detach(), outcome.on_diagonal, outcome.off_diagonal, outcome.mixing]
-        ).double()  # fmt: skip
+        parts = torch.stack([outcome.loss.detach(), outcome.on_diagonal, outcome.off_diagonal, outcome.mixing]).double()
         self._sums = parts if self._sums is None else self._sums + parts
         self._steps += 1
         self._pixels += batch.pixels * self._world.size

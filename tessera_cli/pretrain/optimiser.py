@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from tessera_cli.pretrain.settings import OptimSettings
+from tessera_cli.pretrain.config import OptimSettings
 
 
 def adamw(module: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:

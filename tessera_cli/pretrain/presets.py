@@ -18,9 +18,13 @@ Values = Mapping[str, Mapping[str, Any]]
 def _shape(family: Family, config: EncoderConfig) -> dict[str, Any]:
     stack = config.s2
     return {
-        "family": family, "latent": config.latent, "layers": stack.layers, "heads": stack.heads,
-        "feedforward": stack.feedforward, "representation": config.representation,
-    }  # fmt: skip
+        "family": family,
+        "latent": config.latent,
+        "layers": stack.layers,
+        "heads": stack.heads,
+        "feedforward": stack.feedforward,
+        "representation": config.representation,
+    }
 
 
 # A missing sensor has to be met in training, or `embed` will show it to the encoder for the first time.

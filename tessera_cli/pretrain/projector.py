@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tessera_cli.pretrain.distributed import World
 from tessera_cli.pretrain.loss import EPS, centred
-from tessera_cli.pretrain.world import World
 
 
 class BatchNorm(nn.Module):
@@ -37,7 +37,7 @@ class Projector(nn.Module):
         super().__init__()
         self.linears = nn.ModuleList(nn.Linear(inputs if i == 0 else width, width, bias=False) for i in range(depth))
         self.norms = nn.ModuleList(BatchNorm(width, world) for _ in range(depth - 1))
-        self.products = torch.float32
+        self.matmul_dtype = torch.float32
         """In what the matrix products are computed; the rest is float32."""
 
     def forward(self, x_BR: Tensor) -> Tensor:
@@ -47,8 +47,8 @@ class Projector(nn.Module):
         return z_BD
 
     def _product(self, i: int, x_BD: Tensor) -> Tensor:
-        if self.products == torch.float32:
+        if self.matmul_dtype == torch.float32:
             out: Tensor = self.linears[i](x_BD)
             return out
-        with torch.autocast(x_BD.device.type, self.products):
+        with torch.autocast(x_BD.device.type, self.matmul_dtype):
             return self.linears[i](x_BD).float()

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import torch
 
+from tessera_cli.dpixels import find_stores
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.families import settled
+from tessera_cli.models.families import bind_source
 from tessera_cli.models.load import read_model, sizes_text
 from tessera_cli.models.precision import resolve
-from tessera_cli.models.registry import spec_named
-from tessera_cli.models.statistics import Statistics
-from tessera_cli.pretrain import resume
-from tessera_cli.pretrain.build import shards_for
+from tessera_cli.models.registry import get_spec
+from tessera_cli.pretrain import checkpoint as resume
+from tessera_cli.pretrain.callbacks import Row, Watch
+from tessera_cli.pretrain.config import DataSettings, Settings
+from tessera_cli.pretrain.data.build import shards_for
+from tessera_cli.pretrain.data.shards import Shards, read_header
+from tessera_cli.pretrain.distributed import World
 from tessera_cli.pretrain.run_folder import RunFolder
-from tessera_cli.pretrain.settings import DataSettings, Settings
-from tessera_cli.pretrain.shards import Shards, read_header
 from tessera_cli.pretrain.trainer import Trainer
-from tessera_cli.pretrain.watch import Row, Watch
-from tessera_cli.pretrain.world import World
-from tessera_cli.stores import find_stores
+from tessera_cli.sampling.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -73,17 +73,27 @@ def pretrain(
         folder.claim(settings)
         found = shards_for(stores, settings.data, path, progress=watch.building)
         folder.describe(
-            device=str(device), device_name=_name(device), processes=world.size, threads=torch.get_num_threads(),
-            precision=resolve(settings.train.precision, device), shards=str(path),
+            device=str(device),
+            device_name=_name(device),
+            processes=world.size,
+            threads=torch.get_num_threads(),
+            precision=resolve(settings.train.precision, device),
+            shards=str(path),
             inputs=[origin["name"] for origin in found.header["origins"]],
-        )  # fmt: skip
+        )
     world.barrier()
     if not world.main:
         found = Shards.open(path, verify=False)
     trainer = Trainer(
-        settings, found, _statistics(settings, found, initial), folder, device, world,
-        initial=None if initial is None else initial.encoder, watch=watch,
-    )  # fmt: skip
+        settings,
+        found,
+        _statistics(settings, found, initial),
+        folder,
+        device,
+        world,
+        initial=None if initial is None else initial.encoder,
+        watch=watch,
+    )
     finished = trainer.run()
     return Trained(finished, trainer.step, folder.exported(settings), tuple(folder.rows()))
 
@@ -129,7 +139,7 @@ def _statistics(settings: Settings, shards: Shards, initial: Start | None) -> St
     if wanted == "own":
         chosen = shards.statistics
     else:
-        spec = settled(spec_named(wanted), None)
+        spec = bind_source(get_spec(wanted), None)
         if spec.statistics is None or spec.config is None:
             raise UsageError(f"data.statistics = {wanted}: that model has none. Name another.")
         chosen = spec.statistics

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli import __version__
-from tessera_cli.atomic import explain, remove_stale_parts, write_bytes, write_json
 from tessera_cli.errors import IdentityError, UsageError
-from tessera_cli.pretrain.config import as_json, settings_of, to_toml
-from tessera_cli.pretrain.settings import Settings
-from tessera_cli.pretrain.watch import Row
+from tessera_cli.files import explain, remove_stale_parts, write_bytes, write_json
+from tessera_cli.pretrain.callbacks import Row
+from tessera_cli.pretrain.config import Settings
+from tessera_cli.pretrain.config_file import as_json, settings_of, to_toml
 
 FREE = {"train": {"workers", "log_every", "save_every", "eval_every"}}
 """Keys that may differ when a run goes on: they change no weight."""

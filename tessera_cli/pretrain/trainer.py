@@ -15,26 +15,26 @@ from torch.nn.parallel import DistributedDataParallel
 from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.models.encoder import Encoder, seeded
 from tessera_cli.models.precision import resolve
-from tessera_cli.models.statistics import Statistics
-from tessera_cli.pretrain import resume
-from tessera_cli.pretrain.batch import Batch
-from tessera_cli.pretrain.config import as_json
+from tessera_cli.pretrain import checkpoint as resume
+from tessera_cli.pretrain.barlow_twins import Outcome, Twins
+from tessera_cli.pretrain.callbacks import COLLAPSED, Row, Watch
+from tessera_cli.pretrain.config import Settings
+from tessera_cli.pretrain.config_file import as_json
+from tessera_cli.pretrain.data.batch import Batch
+from tessera_cli.pretrain.data.loader import Loader
+from tessera_cli.pretrain.data.sampler import Order
+from tessera_cli.pretrain.data.shards import Shards
+from tessera_cli.pretrain.distributed import World
 from tessera_cli.pretrain.embedder import Embedder
-from tessera_cli.pretrain.evaluate import Evaluation, selection
+from tessera_cli.pretrain.evaluation.evaluate import Evaluation, selection
 from tessera_cli.pretrain.export import export
-from tessera_cli.pretrain.loader import Loader
 from tessera_cli.pretrain.loss import rank_floor
 from tessera_cli.pretrain.meter import Meter
 from tessera_cli.pretrain.metrics import rank_me, spread
 from tessera_cli.pretrain.optimiser import adamw, groups_text, rate
-from tessera_cli.pretrain.order import Order
-from tessera_cli.pretrain.report import report
+from tessera_cli.pretrain.report.page import report
 from tessera_cli.pretrain.run_folder import RunFolder
-from tessera_cli.pretrain.settings import Settings
-from tessera_cli.pretrain.shards import Shards
-from tessera_cli.pretrain.twins import Outcome, Twins
-from tessera_cli.pretrain.watch import COLLAPSED, Row, Watch
-from tessera_cli.pretrain.world import World
+from tessera_cli.sampling.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,16 @@ class Trainer:
                 torch.set_float32_matmul_precision("high")  # of what is left in float32, the correlations: TF32
         self.optimiser = adamw(self.twins, settings.optim)
         self.loader = Loader(
-            shards=self.shards, order=Order(tuple(self.shards.sizes), settings.train.batch, settings.train.seed),
-            views=settings.views, bins=settings.model.bins, seed=settings.train.seed, mix=settings.loss.mix > 0,
-            rank=world.rank, size=world.size, workers=settings.train.workers,
-        )  # fmt: skip
+            shards=self.shards,
+            order=Order(tuple(self.shards.sizes), settings.train.batch, settings.train.seed),
+            views=settings.views,
+            bins=settings.model.bins,
+            seed=settings.train.seed,
+            mix=settings.loss.mix > 0,
+            rank=world.rank,
+            size=world.size,
+            workers=settings.train.workers,
+        )
         self.evaluation = Evaluation.of(self.shards, settings) if world.main else None
         self._resume()
         self.wrapped = self._wrapped()
@@ -154,8 +160,15 @@ class Trainer:
         if better:
             self._best = score
         rms = float(outcome.correlation_rms)
-        row = {"kind": "eval", "step": self.step, **found, **{f"{name}_random": x for name, x in self._random.items()},
-               "offdiag_rms": rms, "collapsed": rms > COLLAPSED, "best": better}  # fmt: skip
+        row = {
+            "kind": "eval",
+            "step": self.step,
+            **found,
+            **{f"{name}_random": x for name, x in self._random.items()},
+            "offdiag_rms": rms,
+            "collapsed": rms > COLLAPSED,
+            "best": better,
+        }
         self._record(row)
         if better:
             resume.save(self.folder.best, self.twins, self.optimiser, self._header())
@@ -182,19 +195,30 @@ class Trainer:
         if not self.world.main:
             return
         floor = self._floor
-        self._record({
-            "kind": "train", "step": self.step, **measured,
-            "loss_above_floor": measured["loss"] - self.settings.loss.off_diagonal * floor,
-            "off_diagonal_floor": floor, "off_diagonal_above_floor": measured["off_diagonal"] - floor,
-            "offdiag_rms": rms, "offdiag_rms_chance": self._correlated**-0.5, "collapsed": rms > COLLAPSED,
-            "rank_me": rank_me(representation), **spread(representation),
-            "gradient_norm": norm, "lr": lr,
-        })  # fmt: skip
+        self._record(
+            {
+                "kind": "train",
+                "step": self.step,
+                **measured,
+                "loss_above_floor": measured["loss"] - self.settings.loss.off_diagonal * floor,
+                "off_diagonal_floor": floor,
+                "off_diagonal_above_floor": measured["off_diagonal"] - floor,
+                "offdiag_rms": rms,
+                "offdiag_rms_chance": self._correlated**-0.5,
+                "collapsed": rms > COLLAPSED,
+                "rank_me": rank_me(representation),
+                **spread(representation),
+                "gradient_norm": norm,
+                "lr": lr,
+            }
+        )
         if rms > COLLAPSED and not self._collapsed:  # once: every row says it too
             logger.warning(
                 "Collapse: at step %d all dimensions of the projection say the same (off-diagonal RMS %.2f of 1). "
-                "Raise loss.lambda, or lower optim.lr.", self.step, rms,
-            )  # fmt: skip
+                "Raise loss.lambda, or lower optim.lr.",
+                self.step,
+                rms,
+            )
         self._collapsed = rms > COLLAPSED
 
     def _record(self, row: Row) -> None:
@@ -223,9 +247,12 @@ class Trainer:
             return
         header = resume.load(self.folder.last, self.twins, self.optimiser)
         resume.check(
-            header, path=self.folder.last, processes=self.world.size, shards=self.shards.digest,
+            header,
+            path=self.folder.last,
+            processes=self.world.size,
+            shards=self.shards.digest,
             statistics=self.statistics.to_card(),
-        )  # fmt: skip
+        )
         self.step, self._random, self._best = header.step, header.random, header.best
         if self.world.main:
             self.folder.forget_after(self.step)
@@ -259,8 +286,11 @@ class Trainer:
             logger.warning(
                 "A batch of %d cannot fill %d dimensions of the projector: the off-diagonal sum stays above %.0f (%.1f "
                 "of the loss). Logs say what is above it.",
-                self._correlated, settings.projector.width, self._floor, settings.loss.off_diagonal * self._floor,
-            )  # fmt: skip
+                self._correlated,
+                settings.projector.width,
+                self._floor,
+                settings.loss.off_diagonal * self._floor,
+            )
         if settings.train.batch > self.shards.pixels:
             logger.warning(
                 "A batch of %d holds some of the %d pixels more than once.", settings.train.batch, self.shards.pixels
@@ -286,4 +316,4 @@ class Trainer:
             f"gradients and moments take {all_ * 16 / 1e6:,.0f} MB",
             "AdamW": groups_text(self.optimiser),
             "Device": f"{self.device}, {resolve(settings.train.precision, self.device)}, processes: {self.world.size}",
-        }  # fmt: skip
+        }

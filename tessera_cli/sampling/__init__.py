@@ -1,23 +1,23 @@
 """Which of a pixel's observations an encoder sees, family by family."""
 
-from tessera_cli.sampling.bins import V1_1_RULE, V2_RULE, Binned
-from tessera_cli.sampling.draws import LARGEST_LEGACY_SEED, Drawn
+from tessera_cli.sampling.buckets import V1_1_RULE, V2_RULE, BucketedSampling
+from tessera_cli.sampling.draws import LARGEST_LEGACY_SEED, RandomSampling
 from tessera_cli.sampling.observations import Group, ObservationRule, Observations, Sampler
-from tessera_cli.sampling.streams import BANDS, Modality, Stream, Streams, streams
+from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, streams
 
 __all__ = [
     "BANDS",
     "LARGEST_LEGACY_SEED",
     "V1_1_RULE",
     "V2_RULE",
-    "Binned",
-    "Drawn",
+    "BucketedSampling",
     "Group",
     "Modality",
     "ObservationRule",
     "Observations",
+    "RandomSampling",
     "Sampler",
-    "Stream",
-    "Streams",
+    "SensorSeries",
+    "SensorSeriesByModality",
     "streams",
 ]

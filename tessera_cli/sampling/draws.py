@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.grid import pixel_positions
+from tessera_cli.extent.grid import pixel_positions
 from tessera_cli.sampling.observations import Observations, Sampler, listed
-from tessera_cli.sampling.streams import BANDS, Modality, Stream, Streams, streams
+from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, streams
 
 if TYPE_CHECKING:
-    from tessera_cli.dpixel import DPixels
-    from tessera_cli.models.statistics import Statistics
+    from tessera_cli.dpixels.dpixel import DPixels
+    from tessera_cli.sampling.statistics import Statistics
 
 LARGEST_LEGACY_SEED = 2**32 - 1
 DUMMY_DOY = 180
@@ -28,7 +28,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RandomSampling:
     """`s2` and `s1` observations of each pixel, sorted by frame; with replacement where there are fewer."""
 
     s2: int = 40
@@ -66,7 +66,7 @@ class Drawn:
             found["s1"] = tuple(_with_dummy(stream) for stream in found["s1"])
         return (self._legacy if self.legacy else self._own)(dpixels, found, pixels, seed)
 
-    def _own(self, dpixels: DPixels, found: Streams, pixels: np.ndarray, seed: int) -> Sampler:
+    def _own(self, dpixels: DPixels, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> Sampler:
         every = pixel_keys(seed, pixel_positions(dpixels.tile, pixels))
 
         def see(modality: Modality, part: slice, repeat: int) -> Observations:
@@ -77,7 +77,7 @@ class Drawn:
 
         return see
 
-    def _legacy(self, dpixels: DPixels, found: Streams, pixels: np.ndarray, seed: int) -> Sampler:
+    def _legacy(self, dpixels: DPixels, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> Sampler:
         every = np.flatnonzero(self.encodes(dpixels))  # the official code draws for the whole tile, whatever is asked
         drawn, asked = self._legacy_draws(found, every, seed), np.searchsorted(every, pixels)
 
@@ -90,7 +90,7 @@ class Drawn:
     def size(self, modality: Modality) -> int:
         return self.s2 if modality == "s2" else self.s1
 
-    def _legacy_draws(self, found: Streams, pixels: np.ndarray, seed: int) -> dict[Modality, np.ndarray]:
+    def _legacy_draws(self, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> dict[Modality, np.ndarray]:
         """Frame numbers int16 (repeats, N, size) per sensor: batch by batch, repeat by repeat, Sentinel-2 first."""
         generator = np.random.RandomState(seed)
         drawn = {m: np.empty((self.repeats, len(pixels), self.size(m)), np.int16) for m in BANDS}
@@ -170,14 +170,14 @@ def mix(x: np.ndarray | np.uint64) -> np.ndarray:
         return np.asarray(x ^ (x >> np.uint64(31)))
 
 
-def _candidates(found: tuple[Stream, ...], pixels: np.ndarray) -> np.ndarray:
+def _candidates(found: tuple[SensorSeries, ...], pixels: np.ndarray) -> np.ndarray:
     """bool (T, N): the valid frames of each pixel, or all of them where none is."""
     valid = np.concatenate([stream.valid[:, pixels] for stream in found])
     valid[:, ~valid.any(axis=0)] = True
     return valid
 
 
-def _with_dummy(stream: Stream) -> Stream:
+def _with_dummy(stream: SensorSeries) -> SensorSeries:
     if len(stream.frames):
         return stream
     _, pixels, bands = stream.frames.shape

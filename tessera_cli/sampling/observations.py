@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tessera_cli.sampling.streams import Modality, Stream
+from tessera_cli.sampling.series import Modality, SensorSeries
 
 if TYPE_CHECKING:
-    from tessera_cli.dpixel import DPixels
-    from tessera_cli.models.statistics import Statistics
+    from tessera_cli.dpixels.dpixel import DPixels
+    from tessera_cli.sampling.statistics import Statistics
 
 
 class ObservationRule(Protocol):
@@ -75,7 +75,7 @@ class Observations:
     @classmethod
     def valid(
         cls,
-        streams: tuple[Stream, ...],
+        streams: tuple[SensorSeries, ...],
         pixels: np.ndarray,
         bin_of: Callable[[np.ndarray], np.ndarray],
         pattern: Callable[[int, int], np.ndarray],
@@ -88,7 +88,7 @@ class Observations:
         return cls(*_gathered(streams, frames, np.repeat(pixels, counts)), starts, counts, bin_of(counts), pattern)
 
     @classmethod
-    def drawn(cls, streams: tuple[Stream, ...], pixels: np.ndarray, frames: np.ndarray) -> Observations:
+    def drawn(cls, streams: tuple[SensorSeries, ...], pixels: np.ndarray, frames: np.ndarray) -> Observations:
         """Sequences of equal length that are settled already: frame numbers int (N, T)."""
         count, length = frames.shape
         lengths = np.full(count, length, np.int64)
@@ -129,7 +129,7 @@ def listed(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _gathered(
-    streams: tuple[Stream, ...], frames: np.ndarray, pixels: np.ndarray
+    streams: tuple[SensorSeries, ...], frames: np.ndarray, pixels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Values, days, streams, means and deviations of observations.
 

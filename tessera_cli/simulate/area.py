@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from shapely.affinity import rotate
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.grid import TILE_METRES, from_utm
+from tessera_cli.extent.grid import TILE_METRES, from_utm
 
 EPSG = 32631
 MARGIN = 16  # pixels of landscape around the AOI

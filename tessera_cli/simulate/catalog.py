@@ -12,7 +12,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.atomic import write_bytes
+from tessera_cli.files import write_bytes
 from tessera_cli.simulate.area import EPSG, lonlat
 from tessera_cli.simulate.orbits import Overpass
 
@@ -25,9 +25,22 @@ def write_cog(path: Path, band: np.ndarray, grid: GeoBox, nodata: float | None, 
     # A tiled GeoTIFF written in one go is a COG without overviews; the COG driver is slower.
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        path, "w", driver="GTiff", width=grid.width, height=grid.height, count=1, dtype=band.dtype, crs=f"EPSG:{EPSG}",
-        transform=grid.affine, nodata=nodata, tiled=True, blockxsize=256, blockysize=256, compress="deflate", zlevel=1,
-    ) as file:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        width=grid.width,
+        height=grid.height,
+        count=1,
+        dtype=band.dtype,
+        crs=f"EPSG:{EPSG}",
+        transform=grid.affine,
+        nodata=nodata,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        compress="deflate",
+        zlevel=1,
+    ) as file:
         file.write(band, 1)
     kind = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data"]}
     return {"href": f"./cogs/{path.parent.name}/{path.name}", **kind, **fields}

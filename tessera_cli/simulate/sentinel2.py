@@ -30,7 +30,7 @@ def passes(seed: int, year: int, cloud: float) -> list[tuple[Overpass, float]]:
     return list(zip(flown, covers.tolist(), strict=True))
 
 
-def products(number: int, width: int) -> list[tuple[str, slice, int]]:
+def matmul_dtype(number: int, width: int) -> list[tuple[str, slice, int]]:
     """MGRS tile, 10 m columns and release of a pass's granules: mostly one, often two that overlap, once a rerun."""
     west, east = (2 * round(share * width / 2) for share in (0.4, 0.6))
     if number % 8 == 3:
@@ -87,7 +87,7 @@ def write_pass(ground: Landscape, overpass: Overpass, cover: float, seed: int, o
     offset, baseline = (1000, "05.10") if overpass.when >= datetime(2022, 1, 26) else (0, "03.01")
     observed = observe(ground, overpass.day, cover, rng)
     items = []
-    for mgrs, columns, release in products(overpass.number, ground.grid.width):
+    for mgrs, columns, release in matmul_dtype(overpass.number, ground.grid.width):
         fine = ground.grid[:, columns]
         coarse = fine.zoom_out(2)
         seen, processed = inside(covered, coarse), overpass.when + timedelta(days=211 * release, hours=6)

@@ -17,12 +17,12 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import UsageError
+from tessera_cli.extent.window import FIRST_YEAR
 from tessera_cli.simulate import sentinel1, sentinel2
 from tessera_cli.simulate.area import aoi, area, lonlat
 from tessera_cli.simulate.catalog import Json, write_cog, write_features
 from tessera_cli.simulate.landscape import Landscape, landscape
 from tessera_cli.simulate.phenology import COVERS
-from tessera_cli.window import FIRST_YEAR
 
 Progress = Callable[[int, int], None]
 _MARK = "simulated landscape"  # in our aoi.geojson: a folder that has it may be replaced

@@ -12,13 +12,35 @@ from tests.reference import FOLDER, NAMES, digest, embed_tile, quantised, random
 
 # Valid observations per pixel: Sentinel-2, Sentinel-1 ascending, descending
 EDGES = [
-    (1, 0, 1), (1, 1, 0), (1, 0, 0), (0, 1, 0), (0, 0, 0), (2, 1, 1), (3, 3, 0), (4, 0, 5), (7, 5, 4), (8, 4, 4),
-    (9, 8, 9), (18, 12, 9),
-]  # fmt: skip
+    (1, 0, 1),
+    (1, 1, 0),
+    (1, 0, 0),
+    (0, 1, 0),
+    (0, 0, 0),
+    (2, 1, 1),
+    (3, 3, 0),
+    (4, 0, 5),
+    (7, 5, 4),
+    (8, 4, 4),
+    (9, 8, 9),
+    (18, 12, 9),
+]
 CLOUDY = [
-    (30, 14, 9), (0, 0, 0), (3, 1, 1), (2, 20, 20), (55, 22, 20), (44, 0, 0), (41, 1, 2), (40, 20, 20), (39, 20, 19),
-    (1, 0, 1), (0, 12, 0), (17, 0, 5), (55, 3, 0), (12, 11, 10),
-]  # fmt: skip
+    (30, 14, 9),
+    (0, 0, 0),
+    (3, 1, 1),
+    (2, 20, 20),
+    (55, 22, 20),
+    (44, 0, 0),
+    (41, 1, 2),
+    (40, 20, 20),
+    (39, 20, 19),
+    (1, 0, 1),
+    (0, 12, 0),
+    (17, 0, 5),
+    (55, 3, 0),
+    (12, 11, 10),
+]
 
 
 @dataclass(frozen=True)
@@ -50,21 +72,35 @@ FLAT_V1_1 = {"gru_cell.W_ih": 2e-3, "gru_cell.W_hh": 2e-3, "gru_cell.b_h": 2e-3,
 RECIPES = {
     # Draws whose outcome is certain: 1 or 40 candidates, also where all 40 frames stand in for none that is valid
     "v1_0_early_deterministic": Recipe(
-        "v1_0_early", EARLY,
+        "v1_0_early",
+        EARLY,
         [(40, 22, 18), (1, 22, 18), (40, 1, 0), (1, 0, 1), (0, 22, 18), (40, 0, 0), (1, 1, 0), (40, 22, 18)],
-        (2, 4), (40, 22, 18), 11, blank=(7,),
+        (2, 4),
+        (40, 22, 18),
+        11,
+        blank=(7,),
     ),
     "v1_0_early_seeded_sum": Recipe(
-        "v1_0_early", {**EARLY, "fusion": "sum"}, CLOUDY, (2, 7), (55, 22, 20), 12,
-        {"batch_size": 4, "min_valid_timesteps": 2, "sample_size_s2": 16, "sample_size_s1": 12}, legacy_seed=123,
+        "v1_0_early",
+        {**EARLY, "fusion": "sum"},
+        CLOUDY,
+        (2, 7),
+        (55, 22, 20),
+        12,
+        {"batch_size": 4, "min_valid_timesteps": 2, "sample_size_s2": 16, "sample_size_s1": 12},
+        legacy_seed=123,
     ),
     "v1_0_early_only_descending": Recipe(
         "v1_0_early", EARLY, [(40, 0, 40), (1, 0, 1), (40, 0, 0)], (1, 3), (40, 0, 40), 13
     ),
     "v1_0_qat_deterministic": Recipe(
-        "v1_0_qat", QAT,
+        "v1_0_qat",
+        QAT,
         [(40, 18, 22), (1, 18, 22), (40, 1, 0), (1, 0, 1), (0, 18, 22), (40, 0, 0), (1, 1, 0), (40, 18, 22)],
-        (4, 2), (40, 18, 22), 14, blank=(2,),
+        (4, 2),
+        (40, 18, 22),
+        14,
+        blank=(2,),
     ),
     # 39 frames and the one that stands in for the empty orbit
     "v1_0_qat_empty_descending": Recipe(
@@ -74,29 +110,42 @@ RECIPES = {
         "v1_0_qat", QAT, [(40, 0, 0), (1, 0, 0), (40, 0, 0)], (3, 1), (40, 0, 0), 16, {"min_valid_timesteps": 1}
     ),
     "v1_0_qat_seeded_repeat3": Recipe(
-        "v1_0_qat", QAT, CLOUDY, (7, 2), (55, 22, 20), 17, {"batch_size": 7, "repeat_times": 3}, legacy_seed=124,
+        "v1_0_qat",
+        QAT,
+        CLOUDY,
+        (7, 2),
+        (55, 22, 20),
+        17,
+        {"batch_size": 7, "repeat_times": 3},
+        legacy_seed=124,
         blank=(2, 3),
     ),
-    "v1_1_mpc": Recipe(
-        "v1_1", V1_1, EDGES, (3, 4), (18, 12, 11), 18, {"save_embedding_dim": 16}, source="mpc"
-    ),
+    "v1_1_mpc": Recipe("v1_1", V1_1, EDGES, (3, 4), (18, 12, 11), 18, {"save_embedding_dim": 16}, source="mpc"),
     "v1_1_aws_sum": Recipe(
         "v1_1", {**V1_1, "fusion": "sum", "latent": 4}, EDGES, (4, 3), (18, 12, 11), 19, source="aws"
     ),
     # 16 of 37 has a filler at a half that floats round the other way, 2 of 5 one at a half that they hit
     "v1_1_odd_bins": Recipe(
-        "v1_1", V1_1,
-        [(16, 9, 7), (12, 2, 1), (41, 22, 20), (5, 3, 3), (6, 5, 1), (0, 0, 0), (1, 0, 1), (37, 20, 18),
-         (2, 1, 1)],
-        (3, 3), (41, 22, 20), 20, {"num_obs_checkpoints": [37, 5, 0, 12, 5, -3]}, source="mpc",
+        "v1_1",
+        V1_1,
+        [(16, 9, 7), (12, 2, 1), (41, 22, 20), (5, 3, 3), (6, 5, 1), (0, 0, 0), (1, 0, 1), (37, 20, 18), (2, 1, 1)],
+        (3, 3),
+        (41, 22, 20),
+        20,
+        {"num_obs_checkpoints": [37, 5, 0, 12, 5, -3]},
+        source="mpc",
     ),
     "v1_1_no_ascending": Recipe(
-        "v1_1", {**V1_1, "s1_layers": 1, "s1_heads": 4, "s1_feedforward": 16},
-        EDGES, (2, 6), (18, 12, 11), 21, {"disable_s1_ascending": True}, source="aws",
+        "v1_1",
+        {**V1_1, "s1_layers": 1, "s1_heads": 4, "s1_feedforward": 16},
+        EDGES,
+        (2, 6),
+        (18, 12, 11),
+        21,
+        {"disable_s1_ascending": True},
+        source="aws",
     ),
-    "v1_1_flat": Recipe(
-        "v1_1", {**V1_1, "scaled": FLAT_V1_1}, EDGES[-3:], (1, 3), (18, 12, 11), 31, source="mpc"
-    ),
+    "v1_1_flat": Recipe("v1_1", {**V1_1, "scaled": FLAT_V1_1}, EDGES[-3:], (1, 3), (18, 12, 11), 31, source="mpc"),
     "v1_1_over256": Recipe("v1_1", V1_1, [(295, 150, 161)], (1, 1), (300, 150, 165), 22, source="mpc"),
     "v2_student": Recipe("v2_student", STUDENT, EDGES, (3, 4), (18, 12, 11), 23),
     "v2_student_qknorm": Recipe("v2_student", {**STUDENT, "qk_norm": True}, EDGES, (3, 4), (18, 12, 11), 24),
@@ -110,7 +159,7 @@ RECIPES = {
     ),
     "v2_teacher_flat": Recipe("v2_teacher", {**TEACHER, "scaled": FLAT_QK}, EDGES[-3:], (1, 3), (18, 12, 11), 30),
     "v2_teacher_over256": Recipe("v2_teacher", TEACHER, [(295, 150, 161)], (1, 1), (300, 150, 165), 28),
-}  # fmt: skip
+}
 
 
 def make_tile(recipe: Recipe) -> dict[str, np.ndarray]:

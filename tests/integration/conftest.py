@@ -103,7 +103,7 @@ def catalogue(made: World) -> list[dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def _fresh(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are short, and nothing is left of the test before. Real servers need longer than a hundredth."""
-    monkeypatch.setattr("tessera_cli.net.retries.PACE", 0.1)
+    monkeypatch.setattr("tessera_cli.net.retries.TIME_SCALE", 0.1)
     if "world" in request.fixturenames:
         request.getfixturevalue("world").gate.reset()
 

@@ -9,7 +9,7 @@ from typing import Any
 import shapely
 
 from tessera_cli.catalog import MPC
-from tests.builders import EPSG, ORIGIN, footprint
+from tests.helpers.builders import EPSG, ORIGIN, footprint
 
 Item = dict[str, Any]
 API = "https://planetarycomputer.microsoft.com/api"

@@ -118,9 +118,14 @@ def _start(
     whose: dict[str, Any] = {"user": USER, "group": USER, "extra_groups": []} if demote else {}
     with log.open("ab") as output:
         return subprocess.Popen(
-            [str(word) for word in command], cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env={"PATH": os.defpath, "HOME": str(folder), **environment}, **whose,
-        )  # fmt: skip
+            [str(word) for word in command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={"PATH": os.defpath, "HOME": str(folder), **environment},
+            **whose,
+        )
 
 
 def _tail(log: Path) -> str:

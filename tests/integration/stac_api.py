@@ -28,24 +28,55 @@ class Database:
         self._psql = programs / "psql"
         ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         run(
-            [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8",
-             "--no-sync", "--no-instructions"], folder, demoted=True,
-        )  # fmt: skip
+            [
+                programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale",
+                "C.UTF-8",
+                "--no-sync",
+                "--no-instructions",
+            ],
+            folder,
+            demoted=True,
+        )
         self.server = Server(
-            [programs / "postgres", "-D", data, "-p", self.port, "-c", "listen_addresses=127.0.0.1",
-             "-c", f"unix_socket_directories={folder}", "-c", "fsync=off", "-c", "shared_buffers=64MB"],
+            [
+                programs / "postgres",
+                "-D",
+                data,
+                "-p",
+                self.port,
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                f"unix_socket_directories={folder}",
+                "-c",
+                "fsync=off",
+                "-c",
+                "shared_buffers=64MB",
+            ],
             folder,
             lambda: subprocess.run(ready, check=False).returncode == 0,
             demoted=True,
             stop_signal=signal.SIGINT,  # ends connections; SIGTERM would wait for them
-        )  # fmt: skip
+        )
 
     def environment(self, name: str) -> dict[str, str]:
         """How programs of PostgreSQL are told where a database is."""
         return {
-            "PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "postgres", "PGPASSWORD": "none",
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self.port),
+            "PGUSER": "postgres",
+            "PGPASSWORD": "none",
             "PGDATABASE": name,
-        }  # fmt: skip
+        }
 
     def create(self, name: str, *, template: str = "empty") -> None:
         """A new database; `empty` has the tables of pgstac."""
@@ -63,9 +94,10 @@ class Database:
             path = self.folder / f"{table}.ndjson"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
             run(
-                [VENV / "bin/pypgstac", "load", table, path, "--method", "upsert"], self.folder,
+                [VENV / "bin/pypgstac", "load", table, path, "--method", "upsert"],
+                self.folder,
                 self.environment(name),
-            )  # fmt: skip
+            )
 
 
 @contextlib.contextmanager
@@ -86,9 +118,11 @@ def stac_api(made: Database, name: str) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     where = ["--host", "127.0.0.1", "--port", port, "--timeout-graceful-shutdown", 1]
     with Server(
-        [VENV / "bin/uvicorn", "--factory", "stac_fastapi.pgstac.app:create_app", *where], made.folder,
-        lambda: _answers(f"{url}/_mgmt/ping"), environment=made.environment(name),
-    ):  # fmt: skip
+        [VENV / "bin/uvicorn", "--factory", "stac_fastapi.pgstac.app:create_app", *where],
+        made.folder,
+        lambda: _answers(f"{url}/_mgmt/ping"),
+        environment=made.environment(name),
+    ):
         yield url
 
 

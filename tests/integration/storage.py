@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tessera_cli.net import Ticket
+from tessera_cli.net import SignedRequest
 from tests.integration.processes import Server, Unavailable, free_port
 
 SECRET = "only the storage knows"
@@ -101,13 +101,13 @@ class TokenAccess:
         self._expires = int(time.time() + next(self._lifetimes))
         self.issued += 1
 
-    def ticket(self, href: str) -> Ticket:
+    def sign(self, href: str) -> SignedRequest:
         if not href.startswith(self._prefix):
-            return Ticket(href)
+            return SignedRequest(href)
         with self._lock:
             self.asked += 1
             self.on_ticket(self.asked)
-            return Ticket(f"{href}?{token(self._expires)}")
+            return SignedRequest(f"{href}?{token(self._expires)}")
 
     def renew(self, href: str) -> bool:
         with self._lock:

@@ -21,9 +21,9 @@ def signed(world, monkeypatch):
     """Makes the command line use tokens of these lifetimes in seconds; the last one is issued again and again."""
 
     def use(*lifetimes):
-        access = TokenAccess(world.storage, itertools.chain(lifetimes, itertools.repeat(lifetimes[-1])))
-        monkeypatch.setattr("tessera_cli.catalog.access_of", lambda *args, **kwargs: access)
-        return access
+        signer = TokenAccess(world.storage, itertools.chain(lifetimes, itertools.repeat(lifetimes[-1])))
+        monkeypatch.setattr("tessera_cli.catalog.signer_for", lambda *args, **kwargs: signer)
+        return signer
 
     return use
 
@@ -50,12 +50,12 @@ def test_the_storage_is_what_it_imitates(world):
 
 
 def test_a_token_that_expires_during_the_run(world, tessera, tmp_path, expected, signed):
-    access = signed(1, 60)
-    access.on_ticket = lambda asked: access.expire() if asked == 20 and access.issued == 1 else None
+    signer = signed(1, 60)
+    signer.on_ticket = lambda asked: signer.expire() if asked == 20 and signer.issued == 1 else None
     before, out = len(world.storage.asked()), tmp_path / "out"
     code, stdout, stderr = tessera("embed", *world.options(SIGNED, out))
     assert code == 0, stderr
-    assert access.issued == 2
+    assert signer.issued == 2
     answers = asked_since(world, before)
     assert {status for status, _ in answers} == {206, 403}
     assert hashes(out) == expected(SIGNED)
@@ -64,17 +64,17 @@ def test_a_token_that_expires_during_the_run(world, tessera, tmp_path, expected,
 
 
 def test_tokens_that_are_refused_for_good(world, tessera, tmp_path, expected, signed):
-    access = signed(60, -1)
+    signer = signed(60, -1)
     out = tmp_path / "out"
     code, _, stderr = tessera("embed", *world.options(SIGNED, tmp_path / "first"))
     assert code == 0, stderr  # the second token is not needed
-    access = signed(-1)
+    signer = signed(-1)
     code, stdout, stderr = tessera("embed", *world.options(SIGNED, out))
     assert (code, stdout) == (77, "")
     line = error_line(stderr)
     assert "HTTP 403" in line
     assert "sig=" not in stderr
-    assert access.issued - 1 <= access.asked <= 400  # bounded
+    assert signer.issued - 1 <= signer.asked <= 400  # bounded
     assert hashes(out) == {}
     signed(60)
     code, _, stderr = tessera("embed", *world.options(SIGNED, out))
@@ -91,7 +91,7 @@ def test_signed_files_without_a_token(world, tessera, tmp_path):
 
 def test_nginx_restarted_during_the_run(world, tessera, tmp_path, expected, signed):
     """Away for half a second, while files are asked for."""
-    access, server = signed(60), world.storage.server
+    signer, server = signed(60), world.storage.server
     back = threading.Timer(0.5, server.start)
 
     def stop(asked):
@@ -99,7 +99,7 @@ def test_nginx_restarted_during_the_run(world, tessera, tmp_path, expected, sign
             server.stop()
             back.start()
 
-    access.on_ticket = stop
+    signer.on_ticket = stop
     out = tmp_path / "out"
     code, stdout, stderr = tessera("embed", *world.options(SIGNED, out), "--json")
     back.join()
@@ -110,9 +110,9 @@ def test_nginx_restarted_during_the_run(world, tessera, tmp_path, expected, sign
 
 def test_nginx_down_for_good(world, tessera, tmp_path, expected, signed, monkeypatch):
     """No hole, no tile from half of the scenes; the same command goes on later."""
-    monkeypatch.setattr("tessera_cli.net.retries.PACE", 0.03)
-    access = signed(60)
-    access.on_ticket = lambda asked: world.storage.server.stop() if asked == 15 else None
+    monkeypatch.setattr("tessera_cli.net.retries.TIME_SCALE", 0.03)
+    signer = signed(60)
+    signer.on_ticket = lambda asked: world.storage.server.stop() if asked == 15 else None
     out, started = tmp_path / "out", time.monotonic()
     options = [*world.options(SIGNED, out), "--allow-missing", "99"]
     try:

@@ -1,0 +1,122 @@
+"""Whose signatures and tokens a source's files want, and whether we have them."""
+
+from __future__ import annotations
+
+import threading
+from urllib.parse import parse_qs, urlsplit
+
+from tessera_cli.catalog.earthdata import WAYS, Credentials, EarthdataSigner
+from tessera_cli.catalog.scene import BLOBS, Sensor
+from tessera_cli.catalog.scenes import Scenes
+from tessera_cli.catalog.sources import Source
+from tessera_cli.catalog.tokens import SharedToken, Token
+from tessera_cli.errors import CredentialsError, SourceUnavailableError, TesseraError
+from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
+from tessera_cli.net.responses import redact
+
+SIGNED = {"st", "se", "sp"}
+"""Fields of a query that is a signature already."""
+
+
+class PlanetaryComputerSigner:
+    """Adds a signature to hrefs in Azure blob storage; others pass unchanged.
+
+    Signatures come from the token service that the planetary-computer library is configured for (PC_SDK_SAS_URL,
+    PC_SDK_SUBSCRIPTION_KEY), one per container. They are asked for by our own client, since the library waits for an
+    answer without end.
+    """
+
+    def __init__(self, *, stats: RequestStats | None = None) -> None:
+        self._client = Client(stats=stats, connections=2)
+        self._lock = threading.Lock()
+        self._tokens: dict[str, SharedToken] = {}
+
+    def sign(self, href: str) -> SignedRequest:
+        token = self._token(href)
+        if token is None:
+            return SignedRequest(href)
+        return SignedRequest(f"{href}{'&' if urlsplit(href).query else '?'}{token.get()}")
+
+    def renew(self, href: str) -> bool:
+        token = self._token(href)
+        if token is None:
+            return False
+        token.drop()
+        return True
+
+    def stop(self) -> None:
+        self._client.stop()
+
+    def _token(self, href: str) -> SharedToken | None:
+        """Of the container that the href points into; None if it needs no signature."""
+        parts = urlsplit(href)
+        if not parts.netloc.endswith(BLOBS) or SIGNED & set(parse_qs(parts.query)):
+            return None
+        container = f"{parts.netloc.removesuffix(BLOBS)}/{parts.path.split('/')[1]}"
+        with self._lock:
+            if container not in self._tokens:
+                self._tokens[container] = SharedToken(lambda: self._ask(container))
+            return self._tokens[container]
+
+    def _ask(self, container: str) -> Token:
+        from planetary_computer.sas import SASToken
+        from planetary_computer.settings import Settings
+
+        settings = Settings.get()
+        key = settings.subscription_key
+        url = f"{settings.sas_url}/{container}"
+        answer = self._client.json(url, headers={"Ocp-Apim-Subscription-Key": key} if key else {})
+        try:
+            signature = SASToken(**answer.json)
+        except (TypeError, ValueError):  # without the reason, which may quote the answer
+            raise SourceUnavailableError(f"{redact(url)} answers without a signature. Try again later.") from None
+        return Token(signature.token, signature.expiry.timestamp())
+
+
+def signer_for(
+    source: Source,
+    credentials: Credentials | None = None,
+    *,
+    radar_catalog: str | None = None,
+    stats: RequestStats | None = None,
+) -> Signer:
+    """`credentials`: of Earthdata Login, for sources that want them. The host of `radar_catalog` may see them."""
+    if source.signer == "planetary-computer":
+        return PlanetaryComputerSigner(stats=stats)
+    named = urlsplit(radar_catalog or "").hostname
+    return EarthdataSigner(credentials or Credentials(), hosts=[named] if named else [], stats=stats)
+
+
+def missing_credentials(scenes: Scenes, client: Client) -> tuple[str, ...]:
+    """What a run on these scenes would lack, as far as can be told without asking anybody."""
+    signer = client.signer
+    if not isinstance(signer, EarthdataSigner) or not any(signer.wants(href) for href in _radar(scenes)):
+        return ()
+    return (f"{signer.credentials.lacking}. {WAYS}",) if signer.credentials.lacking else ()
+
+
+def check_credentials(scenes: Scenes, client: Client) -> None:
+    """Ask for two bytes of the first radar file, before a run starts on thousands. Raises CredentialsError.
+
+    Whatever else may be wrong with that one file is not judged here.
+    """
+    missing = missing_credentials(scenes, client)
+    if missing:
+        raise CredentialsError(missing[0])
+    first = next((href for href in _radar(scenes) if urlsplit(href).scheme in ("http", "https")), None)
+    if first is None or not isinstance(client.signer, EarthdataSigner):
+        return
+    client.signer.sign(first)  # a login that fails says so itself
+    try:
+        client.get_range(first, 0, 1)
+    except CredentialsError as error:
+        raise CredentialsError(f"{error} Is the account allowed to read OPERA's files? {WAYS}") from error
+    except TesseraError as error:
+        if error.status == 200:  # a page in place of data is the form to log in
+            raise CredentialsError(f"{redact(first)} asks to log in. {WAYS}") from error
+
+
+def _radar(scenes: Scenes) -> list[str]:
+    """Hrefs of radar files, in mosaic order."""
+    listed = scenes.of(Sensor.S1, Sensor.S1_ASC, Sensor.S1_DESC)
+    return [str(asset["href"]) for scene in listed for asset in scene.item["assets"].values()]

@@ -1,0 +1,17 @@
+"""d-pixels on disk: our Zarr stores and the tile folders of the official code, written and read back."""
+
+from tessera_cli.dpixels.find import describe, find_stores, members
+from tessera_cli.dpixels.official import read_folder, write_folder
+from tessera_cli.dpixels.stored import Stored
+from tessera_cli.dpixels.zarr_store import read_store, write_store
+
+__all__ = [
+    "Stored",
+    "describe",
+    "find_stores",
+    "members",
+    "read_folder",
+    "read_store",
+    "write_folder",
+    "write_store",
+]

@@ -1,0 +1,202 @@
+"""The fixed output grid: UTM, 10 m, tiles of 512 x 512 pixels whose corners are multiples of 5120 m."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from affine import Affine
+from pyproj import Transformer
+from shapely.geometry.base import BaseGeometry
+
+from tessera_cli.errors import UsageError
+from tessera_cli.extent.antimeridian import unwrap
+
+RESOLUTION = 10
+TILE_SIZE = 512
+TILE_METRES = RESOLUTION * TILE_SIZE
+_TILE_ID = re.compile(r"utm(\d{2})([ns])_c(-?\d+)_r(-?\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One cell of the grid: column = floor(E / 5120), row = floor(N / 5120), in metres of the UTM zone."""
+
+    epsg: int
+    column: int
+    row: int
+
+    @classmethod
+    def from_id(cls, tile_id: str) -> Tile:
+        match = _TILE_ID.fullmatch(tile_id)
+        if not match:
+            raise ValueError(f"{tile_id!r} is not a tile id such as utm31n_c0112_r1098")
+        zone, hemisphere, column, row = match.groups()
+        return cls((32600 if hemisphere == "n" else 32700) + int(zone), int(column), int(row))
+
+    @property
+    def id(self) -> str:
+        hemisphere = "n" if self.epsg < 32700 else "s"
+        return f"utm{self.epsg % 100:02d}{hemisphere}_c{self.column:04d}_r{self.row:04d}"
+
+    @property
+    def crs(self) -> str:
+        return f"EPSG:{self.epsg}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (TILE_SIZE, TILE_SIZE)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in metres."""
+        west, south = self.column * TILE_METRES, self.row * TILE_METRES
+        return (west, south, west + TILE_METRES, south + TILE_METRES)
+
+    @property
+    def transform(self) -> Affine:
+        west, _, _, north = self.bounds
+        return Affine(RESOLUTION, 0, west, 0, -RESOLUTION, north)
+
+    @functools.cached_property
+    def outline(self) -> BaseGeometry:
+        """The square in longitude and latitude; near the antimeridian longitudes exceed 180."""
+        return _outline(self.bounds, from_utm(self.epsg))
+
+
+@dataclass(frozen=True)
+class ForeignTile:
+    """A rectangle of pixels that is no cell of the grid: an official tile folder, with or without a georeference."""
+
+    id: str
+    shape: tuple[int, int]
+    crs: str | None = None
+    """`EPSG:32631`, or WKT; None: nobody said where the tile lies."""
+    transform: Affine | None = None
+    """Pixel corner -> metres, north up; None with `crs`."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in the units of `crs`."""
+        assert self.transform is not None
+        (height, width), t = self.shape, self.transform
+        return (t.c, t.f + t.e * height, t.c + t.a * width, t.f)
+
+    @functools.cached_property
+    def outline(self) -> BaseGeometry:
+        """The rectangle in longitude and latitude; near the antimeridian longitudes exceed 180."""
+        return _outline(self.bounds, Transformer.from_crs(self.crs, 4326, always_xy=True))
+
+
+AnyTile = Tile | ForeignTile
+
+
+def pixel_positions(tile: AnyTile, numbers: np.ndarray) -> np.ndarray:
+    """Flat pixel numbers (N,) -> int64 (N, 3): EPSG code, easting and northing of the pixel's centre in metres.
+
+    Where nobody said where the tile lies: 0, column and row.
+    """
+    rows, columns = np.divmod(np.asarray(numbers, np.int64), tile.shape[1])
+    if tile.transform is None:
+        return np.stack([np.zeros_like(rows), columns, rows], axis=-1)
+    east = tile.transform.c + tile.transform.a * (columns + 0.5)
+    north = tile.transform.f + tile.transform.e * (rows + 0.5)
+    code = re.fullmatch(r"EPSG:(\d+)", tile.crs or "")
+    zone = np.full_like(rows, int(code[1]) if code else 0)
+    return np.stack([zone, np.floor(east).astype(np.int64), np.floor(north).astype(np.int64)], axis=-1)
+
+
+def _outline(bounds: tuple[float, float, float, float], to_lonlat: Transformer) -> BaseGeometry:
+    side = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
+    square = shapely.segmentize(shapely.box(*bounds), side / 21)
+    lonlat = shapely.transform(square, to_lonlat.transform, interleaved=False)
+    return unwrap(lonlat, around=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
+
+
+@functools.lru_cache
+def to_utm(epsg: int) -> Transformer:
+    """Longitude, latitude -> easting, northing."""
+    return Transformer.from_crs(4326, epsg, always_xy=True)
+
+
+@functools.lru_cache
+def from_utm(epsg: int) -> Transformer:
+    """Easting, northing -> longitude, latitude."""
+    return Transformer.from_crs(epsg, 4326, always_xy=True)
+
+
+_SPECIAL_ZONES = {
+    (56.0, 64.0): {31: (0.0, 3.0), 32: (3.0, 12.0)},
+    (72.0, 84.0): {31: (0.0, 9.0), 33: (9.0, 21.0), 35: (21.0, 33.0), 37: (33.0, 42.0)},
+}
+"""Norway and Svalbard: latitudes -> zone -> its longitudes where they differ from six degrees."""
+
+
+def zone_limits(zone: int, lat: float) -> tuple[float, float]:
+    """West and east longitude of a UTM zone at a latitude."""
+    special = next((zones for (south, north), zones in _SPECIAL_ZONES.items() if south <= lat < north), {})
+    west = (zone - 1) * 6.0 - 180
+    return special.get(zone, (west, west + 6))
+
+
+def utm_zone(lon: float, lat: float) -> int:
+    """Zone number 1..60 with the Norway and Svalbard exceptions; longitude 180 belongs to zone 60."""
+    for (south, north), zones in _SPECIAL_ZONES.items():
+        for zone, (west, east) in zones.items():
+            if south <= lat < north and west <= lon < east:
+                return zone
+    return min(int((lon + 180) // 6) + 1, 60)
+
+
+def utm_epsg(lon: float, lat: float) -> int:
+    return (32600 if lat >= 0 else 32700) + utm_zone(lon, lat)
+
+
+def utm_code(text: str) -> int:
+    """`EPSG:32631` or `32631` -> 32631; only UTM on WGS84 is a grid of ours."""
+    digits = text.upper().removeprefix("EPSG:")
+    if digits.isdigit() and (32601 <= int(digits) <= 32660 or 32701 <= int(digits) <= 32760):
+        return int(digits)
+    raise UsageError(f"--crs {text}: the grid is UTM on WGS84. Give EPSG:32601..32660 or EPSG:32701..32760.")
+
+
+def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
+    """Tiles whose square intersects `geometry` (in metres of `epsg`), row by row from the north-west."""
+    if geometry.is_empty:
+        return []
+    west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for float noise
+    columns = range(math.floor(west / TILE_METRES), math.floor(east / TILE_METRES) + 1)
+    rows = range(math.floor(south / TILE_METRES), math.floor(north / TILE_METRES) + 1)
+    shapely.prepare(geometry)
+    tiles = (Tile(epsg, column, row) for row in reversed(rows) for column in columns)
+    return [tile for tile in tiles if geometry.intersects(shapely.box(*tile.bounds))]
+
+
+@dataclass(frozen=True, eq=False)
+class TileRequest:
+    """A tile and the pixels of it that were asked for."""
+
+    tile: Tile
+    packed: bytes
+    """The mask as `pack_mask` makes it: a large AOI keeps thousands of these."""
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """bool (H, W)"""
+        return unpack_mask(self.packed, self.tile.shape)
+
+
+def pack_mask(mask: np.ndarray) -> bytes:
+    """bool (H, W) -> a few hundred bytes."""
+    return zlib.compress(np.packbits(mask).tobytes(), 6)
+
+
+def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """The inverse of `pack_mask`: a writable bool array of `shape`."""
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)

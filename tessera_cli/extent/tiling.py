@@ -1,0 +1,106 @@
+"""From an AOI to the pixels of the grid that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.features
+import rasterio.vrt
+import shapely
+from rasterio.enums import Resampling
+from shapely.geometry.base import BaseGeometry
+
+from tessera_cli.errors import NothingToEmbedError, UsageError
+from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.grid import Tile, TileRequest, pack_mask, tiles_touching, to_utm, utm_epsg, zone_limits
+
+ZONE_MARGIN = 0.5
+"""Degrees by which a feature may reach beyond its zone before it is cut at the border."""
+EDGE_STEP = 0.01
+"""Degrees between the points of an edge when it is projected: a straight line in degrees is a curve in metres."""
+
+
+def tile_requests(
+    aoi: Aoi, *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
+) -> list[TileRequest]:
+    """The tiles of the AOI with the pixels whose centre lies in it, by zone, then row by row from the north-west.
+
+    `epsg` forces one UTM zone, `mask` keeps the pixels where a raster is nonzero, `fill_bbox` takes the AOI's
+    bounding box in metres instead of its outline. Raises NothingToEmbedError when no pixel centre is left.
+    """
+    requests = []
+    for zone, geometry in areas_by_zone(aoi, epsg=epsg).items():
+        if fill_bbox:
+            geometry = shapely.box(*geometry.bounds)
+        for tile in tiles_touching(geometry, zone):
+            pixels = rasterize(geometry, tile)
+            if mask is not None and pixels.any():
+                pixels &= _read_mask(mask, tile)
+            if pixels.any():
+                requests.append(TileRequest(tile, pack_mask(pixels)))
+    if not requests:
+        what = "no pixel of the mask is nonzero within it" if mask else "it holds no centre of a 10 m pixel"
+        raise NothingToEmbedError(f"The AOI {aoi.name} gives nothing to embed: {what}. Enlarge it, or use --fill-bbox.")
+    return requests
+
+
+def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
+    """EPSG code of a UTM zone -> the AOI's part in it, in metres. Zones are chosen per feature by its centroid."""
+    parts: dict[int, list[BaseGeometry]] = {}
+    for feature in aoi.features:
+        for zone, part in _cut_to_zones(feature, epsg):
+            dense = shapely.segmentize(part, EDGE_STEP)
+            metres = shapely.transform(dense, to_utm(zone).transform, interleaved=False)
+            if not np.isfinite(metres.bounds).all():
+                raise UsageError(f"The AOI {aoi.name} cannot be projected to EPSG:{zone}. Choose a nearer --crs.")
+            parts.setdefault(zone, []).append(shapely.make_valid(metres))
+    return {zone: shapely.unary_union(group) for zone, group in sorted(parts.items())}
+
+
+def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:
+    """bool (H, W): pixels whose centre lies in `geometry` (metres of the tile's zone)."""
+    near = shapely.clip_by_rect(geometry, *shapely.box(*tile.bounds).buffer(20).bounds)
+    if near.is_empty or near.area == 0:
+        return np.zeros(tile.shape, bool)
+    return rasterio.features.rasterize([near], out_shape=tile.shape, transform=tile.transform, dtype="uint8").astype(
+        bool
+    )
+
+
+def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int, BaseGeometry]]:
+    centroid = feature.centroid
+    home = epsg or utm_epsg(centroid.x, centroid.y)
+    west, east = zone_limits(home % 100, centroid.y)
+    inside = west - ZONE_MARGIN <= feature.bounds[0] and feature.bounds[2] <= east + ZONE_MARGIN
+    if epsg or inside:
+        return [(home, feature)]
+    pieces = []
+    for border in np.arange(np.floor(feature.bounds[0] / 3) * 3, feature.bounds[2], 3.0):
+        piece = feature.intersection(shapely.box(border, -90, border + 3, 90))
+        if piece.area > 0:
+            pieces.append((utm_epsg(border + 1.5, piece.centroid.y), piece))
+    hemisphere = home - home % 100  # one feature keeps its hemisphere, so that it is not split at the equator
+    return [(hemisphere + zone % 100, piece) for zone, piece in pieces]
+
+
+def _read_mask(path: Path, tile: Tile) -> np.ndarray:
+    try:
+        with rasterio.open(path) as src:
+            if src.crs is None:
+                raise UsageError(f"--mask {path} has no CRS, so its place on Earth is unknown. Assign one.")
+            with rasterio.vrt.WarpedVRT(
+                src,
+                crs=tile.crs,
+                transform=tile.transform,
+                width=tile.shape[1],
+                height=tile.shape[0],
+                resampling=Resampling.nearest,
+                nodata=src.nodata if src.nodata is not None else 0,
+            ) as vrt:
+                values = vrt.read(1, masked=True)
+    except rasterio.errors.RasterioIOError as error:
+        raise UsageError(f"--mask {path} cannot be read: {error}. Give a raster with a CRS.") from error
+    return np.asarray(np.nan_to_num(values.filled(0)) != 0)

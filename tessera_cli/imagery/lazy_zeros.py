@@ -1,0 +1,19 @@
+"""Large arrays of zeros that take memory only where they are written."""
+
+from __future__ import annotations
+
+import math
+import mmap
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+def lazy_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """Like `np.zeros`, whose large arrays are made of pages of 2 MB on Linux: the year of a small area takes as much
+    memory as that of a whole tile then, and clearing it longer than reading the area's files."""
+    count = math.prod(shape)
+    if count == 0:
+        return np.zeros(shape, dtype)
+    memory = mmap.mmap(-1, count * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype).reshape(shape)

@@ -1,0 +1,159 @@
+"""On a CPU: micro-batches that fit its caches, several side by side; no pixel's embedding depends on its company.
+
+A matrix product's bits may change with its shape, with its number of threads and with the alignment of its operands.
+Here they follow from the pixel's own number of observations, as far as they matter:
+
+- each sensor's backbone runs on pixels with equally many observations of that sensor; the other sensor has no say;
+- a micro-batch of T observations has about 1024 / T pixels, and the last one is padded by repeating a pixel: to full
+  size, or where products are known not to mind (`PackedLinear`, sums of integers) to a multiple of 8 pixels;
+- a micro-batch runs on one intra-op thread; several threads run several micro-batches side by side;
+- operands lie in memory that torch allocated, hence equally aligned.
+
+What remains is that a pixel's rows must come out the same at every position in the micro-batch. Some kernels treat the
+last rows of a product in another way unless their number is a multiple of 8. In the transformer a pixel has as many
+rows as observations, which may be any number; in a GRU it has one. So the pixels themselves come in multiples of 8;
+tests check that this is enough.
+
+Observations that stand at several places of their sequence are encoded once (`Encoder.encode_modality`, `copies`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from tessera_cli.inference.batch import Chunk, StagedGroup, StagedObservations
+from tessera_cli.inference.engine import Advance, Engine
+from tessera_cli.models.encoder import Encoder
+from tessera_cli.models.precision import PackedLinear
+from tessera_cli.sampling import Modality, Observations
+
+TOKENS = 1024
+"""Per micro-batch: few enough to stay in a core's caches, enough for matrix products to run at speed."""
+PIXELS = 8
+"""Micro-batches hold a multiple of so many pixels."""
+FUSED = 256
+"""Pixels per batch of fusion and reduction."""
+CHUNK = 16384
+CHUNK_BYTES = 1 << 27
+"""Of the two sensor vectors that are held at a time."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    modality: Modality
+    staged: StagedObservations
+    group: StagedGroup
+    start: int
+    size: int
+    """Pixels, with padding."""
+
+    @property
+    def count(self) -> int:
+        """Pixels without padding."""
+        return min(self.size, len(self.group) - self.start)
+
+
+class CpuEngine(Engine):
+    """`threads` micro-batches side by side, which does not change the result."""
+
+    chunks = 2  # one is staged while another is encoded
+
+    def __init__(self, encoder: Encoder, threads: int) -> None:
+        super().__init__(encoder)
+        self.chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * encoder.config.width)))
+        self._threads = threads
+        self._fixed = not isinstance(encoder.s2.embed.hidden, PackedLinear)
+        """Whether micro-batches of one length must all have the same size."""
+
+    def __enter__(self) -> Engine:
+        super().__enter__()
+        _keep_small_blocks()
+        torch.set_num_threads(1)
+        self._pool = ThreadPoolExecutor(self._threads, "encode", torch.set_num_threads, (1,))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self._pool.shutdown(cancel_futures=True)
+        finally:
+            super().__exit__(kind, error, at)
+
+    def _at_once(self, longest: int) -> int:
+        return self._threads * max(pixels_of(length) * length for length in range(1, longest + 1))
+
+    def stage(self, seen: dict[Modality, Observations]) -> Chunk:
+        pixels = len(next(iter(seen.values())).counts)
+        return Chunk(pixels, {m: StagedObservations.of(observations, once=True) for m, observations in seen.items()})
+
+    def embed(self, chunk: Chunk, advance: Advance) -> Tensor:
+        try:
+            return super().embed(chunk, advance)
+        except RuntimeError as error:  # what torch says when the machine's own memory is used up
+            if "DefaultCPUAllocator" in str(error):
+                raise MemoryError("the encoder needs more") from error
+            raise
+
+    def _encode(self, chunk: Chunk, vectors: dict[Modality, Tensor], encoded: Callable[[int], None]) -> None:
+        def encode(batch: _Batch) -> int:
+            places = torch.arange(batch.start, batch.start + batch.size).clamp_(max=len(batch.group) - 1)
+            with torch.inference_mode():
+                found_BD = self._encoder.encode_modality(
+                    batch.modality, *batch.staged.sequences(batch.group, places), batch.group.copies
+                )
+                members = batch.group.members[batch.start : batch.start + batch.count]
+                vectors[batch.modality][members] = found_BD[: batch.count]
+            return batch.count * batch.group.length
+
+        done = 0
+        for tokens in self._pool.map(encode, self._batches(chunk)):
+            done += tokens
+            encoded(done)
+
+    def _fuse(self, s2_ND: Tensor, s1_ND: Tensor) -> Tensor:
+        count = len(s2_ND)
+        out_NR = torch.empty((count, self._encoder.config.representation))
+
+        def fuse(start: int) -> None:
+            places = torch.arange(start, start + FUSED).clamp_(max=count - 1)
+            with torch.inference_mode():
+                out_NR[start : start + FUSED] = self._encoder.fuse(s2_ND[places], s1_ND[places])[: count - start]
+
+        for _ in self._pool.map(fuse, range(0, count, FUSED)):
+            pass
+        return out_NR
+
+    def _batches(self, chunk: Chunk) -> Iterator[_Batch]:
+        """Longest sequences first, so that the last batches to finish are small ones."""
+        for modality, staged in chunk.sensors.items():
+            for group in staged.groups:
+                size = pixels_of(group.length)
+                for start in range(0, len(group), size):
+                    left = -(-(len(group) - start) // PIXELS) * PIXELS
+                    yield _Batch(modality, staged, group, start, size if self._fixed else min(size, left))
+
+
+@functools.cache
+def _keep_small_blocks() -> None:
+    """Let malloc keep freed blocks of up to 32 MB for the next micro-batch, which asks for the same sizes.
+
+    glibc would give them back to the kernel and fetch them anew: the page faults cost several times what the sums in
+    them do. Larger blocks, such as the arrays of a tile, still go back at once. Other libraries are left alone.
+    """
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 25)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 28)
+
+
+def pixels_of(length: int) -> int:
+    """How many sequences of this length make a micro-batch."""
+    return PIXELS * max(1, round(TOKENS / (length * PIXELS)))

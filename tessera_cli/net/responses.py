@@ -1,0 +1,73 @@
+"""What the end of a question means for the user."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+from tessera_cli.errors import (
+    AbsentError,
+    CredentialsError,
+    SourceBusyError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    TesseraError,
+    reason,
+)
+
+_SECRET = re.compile(r"\?\S+|(?<=//)[^\s/@]*@")
+"""Queries and passwords of URLs: libraries quote them as they were asked for, with their signatures."""
+
+
+def redact(url: str) -> str:
+    """The URL without its query, where signatures and tokens stand, and without a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no URL at all
+        return _SECRET.sub("", url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def error_for(status: int | None, url: str) -> TesseraError:
+    """What a status that is no success means, after all retries."""
+    error = _error_for(status, redact(url))
+    error.status = status
+    return error
+
+
+def _error_for(status: int | None, where: str) -> TesseraError:
+    if status in (404, 410):
+        return AbsentError(f"{where} does not exist (HTTP {status}). Check the address.")
+    if status in (401, 403):
+        return CredentialsError(f"{where} refused the request (HTTP {status}). Check the credentials.")
+    if status == 429:
+        return SourceBusyError(f"{where} has too many requests to answer (HTTP 429). Try again later.")
+    if status is not None and 400 <= status < 500 and status not in (408, 425):
+        return SourceRefusedError(f"{where} refused the request (HTTP {status}). Check the address.")
+    what = f"answered with HTTP {status}" if status else "gave no usable answer"
+    return SourceUnavailableError(f"{where} {what}. Try again later.")
+
+
+def unreachable(url: str, error: Exception) -> TesseraError:
+    """No answer at all."""
+    why = _SECRET.sub("", reason(_innermost(error)))
+    return SourceUnavailableError(f"{redact(url)} cannot be reached: {why}. Check the network and try again later.")
+
+
+def page_instead(url: str) -> TesseraError:
+    """A web page where data should be: a login form, a proxy's excuse."""
+    error = SourceUnavailableError(
+        f"{redact(url)} answers with a web page in place of data. Check proxies and logins, and try again later."
+    )
+    error.status = 200
+    return error
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What happened: requests and urllib3 wrap it in errors that name pools and ports before they come to the point."""
+    while True:
+        wrapped = (getattr(error, "reason", None), *error.args, error.__cause__)
+        inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
+        if inner is None:
+            return error
+        error = inner

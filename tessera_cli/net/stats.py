@@ -1,0 +1,46 @@
+"""What a run asked of servers and what came of every planned read: counted, never estimated."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any, Literal
+
+Outcome = Literal["read", "absent", "broken", "refused", "unknown"]
+OUTCOMES: tuple[Outcome, ...] = ("read", "absent", "broken", "refused", "unknown")
+
+
+class RequestStats:
+    """Counters that many threads share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reads: Counter[str] = Counter()
+        self._retries: Counter[str] = Counter()
+        self._requests = self._bytes = 0
+
+    def read(self, outcome: Outcome) -> None:
+        """A planned read of one asset on one tile has ended."""
+        with self._lock:
+            self._reads[outcome] += 1
+
+    def retry(self, cause: str) -> None:
+        """A question is asked again."""
+        with self._lock:
+            self._retries[cause] += 1
+
+    def request(self, received: int) -> None:
+        """One question over the network, and the bytes of its answer."""
+        with self._lock:
+            self._requests += 1
+            self._bytes += received
+
+    def to_dict(self) -> dict[str, Any]:
+        """`reads` by outcome, `retries` by cause, `requests`, `bytes`."""
+        with self._lock:
+            return {
+                "reads": {outcome: self._reads[outcome] for outcome in OUTCOMES},
+                "retries": dict(sorted(self._retries.items())),
+                "requests": self._requests,
+                "bytes": self._bytes,
+            }

@@ -1,0 +1,284 @@
+"""Files of labels: polygons with a class each, or a raster of classes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import rasterio
+import rasterio.windows
+import shapely
+from affine import Affine
+from pyproj import CRS, Transformer
+
+from tessera_cli.errors import UsageError, reason
+from tessera_cli.extent.antimeridian import joined, split, unroll
+from tessera_cli.extent.aoi import crs_of
+from tessera_cli.extent.grid import to_utm, utm_epsg
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("class", "label", "crop", "name")
+"""Where classes are looked for if nobody says, in this order."""
+_WINDOW = 2048  # side in pixels of the pieces in which a raster is read
+
+
+class Hits(NamedTuple):
+    """The M labelled ones among some pixels."""
+
+    numbers: np.ndarray
+    """int64 (M,): which of the pixels, rising."""
+    values: np.ndarray
+    """int64 (M,): their classes, as the file counts them."""
+    squares: np.ndarray
+    """int64 (M, 3): EPSG code, column and row of the square of ground that a pixel's group lies in."""
+
+
+class Labels(Protocol):
+    """A file of labels."""
+
+    def at(self, places: np.ndarray) -> Hits:
+        """The labels of pixels at int64 (N, 3): EPSG code, easting, northing. Code 0, a place unknown, has none."""
+        ...
+
+    def name(self, value: int) -> str:
+        """Of a class."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """Parcels; a pixel is labelled if its centre lies within polygons of one class."""
+
+    crs: CRS
+    tree: shapely.STRtree
+    values: np.ndarray
+    """int64 (P,): numbers into `names`, one per polygon."""
+    names: tuple[str, ...]
+    squares: np.ndarray
+    """int64 (P, 3): of the polygons' centroids."""
+
+    @classmethod
+    def read(cls, path: Path, column: str, side: int) -> Polygons:
+        """Whatever pyogrio reads; `column` "": the first of `COLUMNS` that is there; `side` of the squares in metres.
+
+        Raises UsageError for files that cannot be read, have no CRS, no polygon, or no column of classes.
+        """
+        crs, geometries, columns = _read_vector(path)
+        values, names = _classes(path, columns, column)
+        known = (values >= 0) & ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
+        geometries, values = geometries[known], values[known]
+        if not len(values):
+            raise UsageError(f"{path} holds no polygon with a class. Give polygons with a column of classes.")
+        wrong = geometries[~np.isin(shapely.get_type_id(geometries), (3, 6))]
+        if len(wrong):
+            kind = wrong[0].geom_type
+            raise UsageError(f"{path} holds a {kind}; a parcel is an area. Give polygons, or buffer the {kind}.")
+        geometries = _valid(_unrolled(path, geometries) if crs.is_geographic else geometries)
+        squares = _squares(_centroids(geometries, crs), side)
+        if crs.is_geographic:
+            geometries = _cut(geometries)
+        shapely.prepare(geometries)
+        return cls(crs, shapely.STRtree(geometries), values, names, squares)
+
+    def at(self, places: np.ndarray) -> Hits:
+        # In the CRS of the polygons, where their edges are straight as drawn.
+        x, y = _projected(places, self.crs)
+        somewhere = np.flatnonzero(np.isfinite(x))
+        points, polygons = self.tree.query(shapely.points(x[somewhere], y[somewhere]))
+        numbers = somewhere[points]
+        inside = shapely.contains_xy(self.tree.geometries[polygons], x[numbers], y[numbers])
+        pairs = np.stack([numbers, polygons])[:, inside]
+        numbers, polygons = pairs[:, np.lexsort(pairs[::-1])]
+        numbers, first = np.unique(numbers, return_index=True)
+        values = self.values[polygons]
+        one_class = np.minimum.reduceat(values, first) == np.maximum.reduceat(values, first)
+        if not one_class.all():
+            logger.debug("%d pixels lie in polygons of two classes and are left out", (~one_class).sum())
+        return Hits(numbers[one_class], values[first[one_class]], self.squares[polygons[first[one_class]]])
+
+    def name(self, value: int) -> str:
+        return self.names[value]
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """Whole numbers, of which 0 and nodata are no class; a pixel has the class at its centre."""
+
+    path: Path
+    crs: CRS
+    side: int
+
+    @classmethod
+    def open(cls, path: Path, side: int) -> Raster:
+        """`side` of the squares in metres. Raises UsageError for a file that is no raster of one band with a CRS."""
+        if not path.exists():
+            raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
+        try:
+            with rasterio.open(path) as src:
+                crs, bands = src.crs, src.count
+        except rasterio.errors.RasterioIOError as error:
+            raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+        if crs is None:
+            raise UsageError(f"{path} has no CRS, so its place on Earth is unknown. Assign one.")
+        if bands != 1:
+            raise UsageError(f"{path} has {bands} bands. Give a raster with one band of classes.")
+        return cls(path, CRS.from_user_input(crs), side)
+
+    def at(self, places: np.ndarray) -> Hits:
+        x, y = _projected(places, self.crs)
+        values = np.zeros(len(places), np.int64)
+        try:
+            with rasterio.open(self.path) as src:
+                to_pixel: Affine = ~src.transform
+                columns = to_pixel.a * x + to_pixel.b * y + to_pixel.c
+                rows = to_pixel.d * x + to_pixel.e * y + to_pixel.f
+                inside = np.flatnonzero((rows >= 0) & (rows < src.height) & (columns >= 0) & (columns < src.width))
+                cells = np.stack([rows, columns], axis=1)[inside].astype(np.int64)
+                windows, members = np.unique(cells // _WINDOW, axis=0, return_inverse=True)
+                for number, (row, column) in enumerate((windows * _WINDOW).tolist()):
+                    here = members.ravel() == number
+                    size = min(_WINDOW, src.width - column), min(_WINDOW, src.height - row)
+                    read = src.read(1, window=rasterio.windows.Window(column, row, *size), masked=True)
+                    values[inside[here]] = self._whole(read[tuple((cells[here] - (row, column)).T)])
+        except rasterio.errors.RasterioIOError as error:
+            raise UsageError(f"{self.path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+        numbers = np.flatnonzero(values)
+        return Hits(numbers, values[numbers], _squares(places[numbers], self.side))
+
+    def _whole(self, found: np.ma.MaskedArray) -> np.ndarray:
+        values = np.nan_to_num(found.filled(0), posinf=0, neginf=0)
+        if (values != np.rint(values)).any():
+            raise UsageError(f"{self.path} holds fractions, which are no classes. Give a raster of whole numbers.")
+        return values.astype(np.int64)
+
+    def name(self, value: int) -> str:
+        return str(value)
+
+
+def _read_vector(path: Path) -> tuple[CRS, np.ndarray, dict[str, np.ndarray]]:
+    """CRS, geometries (P,) and the columns by name, each (P,)."""
+    import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    if not path.exists():
+        raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
+    try:
+        layer = _first_layer(path)
+        meta, _, wkb, columns = pyogrio.raw.read(path, layer=layer)
+        geometries = np.array([], object) if wkb is None else shapely.from_wkb(wkb)
+    except (DataSourceError, ValueError, OSError, shapely.errors.ShapelyError) as error:
+        why = reason(error).partition(";")[0].rstrip(".")  # what follows is about drivers
+        raise UsageError(f"{path} cannot be read as vector data: {why}. Give GeoJSON or GeoPackage.") from error
+    return crs_of(path, meta["crs"]), geometries, dict(zip(meta["fields"].tolist(), columns, strict=True))
+
+
+def _first_layer(path: Path) -> str | None:
+    import pyogrio
+
+    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if len(layers) > 1:
+        logger.warning("%s holds %d layers; the first one, %s, is taken", path, len(layers), layers[0])
+    return layers[0] if layers else None
+
+
+def _classes(path: Path, columns: dict[str, np.ndarray], wanted: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers of the classes int64 (P,), −1 for none, and their names."""
+    lower = {name.lower(): name for name in reversed(columns)}
+    name = wanted if wanted else next((lower[usual] for usual in COLUMNS if usual in lower), "")
+    if name not in columns:
+        what = f"no column {wanted}" if wanted else f"no column called {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
+        there = ", ".join(columns) or "none"
+        raise UsageError(f"{path} has {what}. Name the classes' one with --set probe.column=NAME; there are: {there}.")
+    column = columns[name]
+    if column.dtype.kind == "O":
+        given = np.array([isinstance(value, str) and bool(value.strip()) for value in column], bool)
+        values = column[given].astype(str)
+    else:
+        number = column.dtype.kind in "biuf"
+        given = np.isfinite(column) if number else np.zeros(len(column), bool)
+        if not number or (column[given] != np.rint(column[given])).any():
+            raise UsageError(f"{path}: the column {name} holds {column.dtype}, no classes. Give text or whole numbers.")
+        values = column[given].astype(np.int64)  # pyogrio gives whole numbers with nulls as floats
+    names, numbers = np.unique(values, return_inverse=True)
+    classes = np.full(len(column), -1, np.int64)
+    classes[given] = numbers
+    return classes, tuple(str(value) for value in names)
+
+
+def _valid(geometries: np.ndarray) -> np.ndarray:
+    """Bow ties and the like as the areas they enclose."""
+    broken = ~shapely.is_valid(geometries)
+    repaired = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
+    geometries = geometries.copy()
+    geometries[broken] = repaired
+    return geometries
+
+
+def _unrolled(path: Path, geometries: np.ndarray) -> np.ndarray:
+    """Degrees whose longitudes run on across the antimeridian."""
+    west, south, east, north = shapely.total_bounds(geometries)
+    if max(-west, east) > 360 or max(-south, north) > 90:
+        raise UsageError(
+            f"{path}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. Use a file with a CRS, "
+            "or convert it to WGS84."
+        )
+    bounds = shapely.bounds(geometries)
+    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180)
+    geometries = geometries.copy()
+    for number in wide:
+        try:
+            parts = [unroll(part) for part in shapely.get_parts(geometries[number])]
+        except ValueError as error:
+            raise UsageError(f"{path}: {error}. Clip the polygon.") from error
+        geometries[number] = joined(shapely.union_all(parts))
+    return geometries
+
+
+def _cut(geometries: np.ndarray) -> np.ndarray:
+    """Longitudes within -180..180, as those of pixels are."""
+    bounds = shapely.bounds(geometries)
+    geometries = geometries.copy()
+    for number in np.flatnonzero((bounds[:, 0] < -180) | (bounds[:, 2] > 180)):
+        geometries[number] = shapely.union_all(split(geometries[number]))
+    return geometries
+
+
+def _centroids(geometries: np.ndarray, crs: CRS) -> np.ndarray:
+    """Places float64 (P, 3) as those of pixels: EPSG code of the UTM zone, easting, northing; code 0 outside of UTM."""
+    centroids = shapely.centroid(geometries)
+    to_lonlat = Transformer.from_crs(crs, 4326, always_xy=True)
+    lon, lat = to_lonlat.transform(shapely.get_x(centroids), shapely.get_y(centroids))
+    lon = np.mod(lon + 180, 360) - 180
+    places = np.zeros((len(geometries), 3))
+    known = np.isfinite(lon) & np.isfinite(lat)
+    places[known, 0] = [utm_epsg(*pair) for pair in zip(lon[known], lat[known], strict=True)]
+    for zone in np.unique(places[known, 0]):
+        here = places[:, 0] == zone
+        places[here, 1:] = np.stack(to_utm(int(zone)).transform(lon[here], lat[here]), axis=1)
+    return places
+
+
+def _squares(places: np.ndarray, side: int) -> np.ndarray:
+    """int64 (N, 3): EPSG code, column and row of the squares of `side` metres around places (N, 3)."""
+    return np.floor_divide(places, (1, side, side)).astype(np.int64)
+
+
+def _projected(places: np.ndarray, crs: CRS) -> tuple[np.ndarray, np.ndarray]:
+    """x and y float64 (N,) of pixels' centres; NaN where they have none."""
+    found = np.full((2, len(places)), np.nan)
+    for zone in np.unique(places[:, 0]):
+        if zone > 0:
+            here = places[:, 0] == zone
+            found[:, here] = _from_zone(int(zone), crs).transform(*places[here, 1:].T)
+    found[~np.isfinite(found)] = np.nan
+    return found[0], found[1]
+
+
+@functools.lru_cache
+def _from_zone(epsg: int, crs: CRS) -> Transformer:
+    return Transformer.from_crs(epsg, crs, always_xy=True)

@@ -1,0 +1,250 @@
+"""The rows of a run as one HTML page: what was learned, how training went, and what the numbers mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from tessera_cli.pretrain.callbacks import COLLAPSED, Row
+from tessera_cli.pretrain.report import chart
+from tessera_cli.pretrain.report.chart import Curve, Level, number
+
+Sections = Mapping[str, Mapping[str, Any]]
+"""Settings as JSON."""
+
+HEADLINES = ("probe_knn", "probe_linear", "retrieval")
+"""Measures of an evaluation that sum it up; the first one that is there is enough."""
+
+_DRIFT = "Agreement of a held-out pixel's embedding from {} with the one from all its observations; 1: no drift."
+MEASURES: Mapping[str, tuple[str, str]] = {
+    "probe_knn": (
+        "kNN probe",
+        "Balanced accuracy (mean recall of the classes) when each labelled pixel takes the "
+        "commonest class of its 20 nearest embeddings from other parcels.",
+    ),
+    "probe_linear": (
+        "Linear probe",
+        "Balanced accuracy of a linear map from embedding to class, fitted on other parcels.",
+    ),
+    "retrieval": (
+        "Retrieval",
+        "Share of held-out pixels whose embedding from one random choice of dates is nearest, "
+        "among all held-out pixels, to their own from another choice.",
+    ),
+    "agreement": (
+        "Agreement",
+        "Mean cosine of the two embeddings of a held-out pixel, after the mean embedding is "
+        "subtracted: 1 is the same, 0 unrelated.",
+    ),
+    "drift_5": ("5 dates", _DRIFT.format("5 dates per sensor")),
+    "drift_10": ("10 dates", _DRIFT.format("10 dates per sensor")),
+    "drift_20": ("20 dates", _DRIFT.format("20 dates per sensor")),
+    "drift_no_radar": ("No radar", _DRIFT.format("Sentinel-2 alone")),
+    "rank_me": (
+        "RankMe",
+        "Exponential of the entropy of the embeddings' singular values: about how many dimensions "
+        "are in use. A random encoder may use more; only a fall to a few is a warning.",
+    ),
+    "offdiag_rms": (
+        "Off-diagonal RMS",
+        "Root mean square of the correlations between different outputs of the "
+        "projector. Independent noise has 1/\u221abatch; at 1 they all say the same: collapse.",
+    ),
+}
+"""Measures of an evaluation: their names and what they mean."""
+
+
+def report(rows: Sequence[Row], settings: Sections, notes: Mapping[str, str]) -> str:
+    """A self-contained page: no script, nothing loaded from elsewhere.
+
+    `rows` are those of `metrics.jsonl` in rising step; measures that a row lacks, or that are no finite number, are
+    left out. `notes` are shown as names and values below the title.
+    """
+    train = [row for row in rows if row.get("kind") == "train"]
+    evaluations = [row for row in rows if row.get("kind") == "eval"]
+    name = escape(str(_setting(settings, "model", "name") or "an encoder"))
+    charts = "".join(_charts(train, evaluations, settings))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Pretraining of {name}</title>'
+        '<meta name="viewport" content="width=device-width"/><meta name="color-scheme" content="light dark"/>'
+        f"<style>{_STYLE}{chart.STYLE}</style></head><body>\n<h1>Pretraining of {name}</h1>\n"
+        + (f"<dl>{''.join(map(_entry, notes.items()))}</dl>\n" if notes else "")
+        + (_COLLAPSED if train and train[-1].get("collapsed") else "")
+        + f'<div class="tiles">{"".join(_tiles(train, evaluations, settings))}</div>\n'
+        + (f'<div class="charts">{charts}</div>\n' if charts else "<p>Nothing has been measured yet.</p>\n")
+        + (_table(evaluations[-1]) if evaluations else "")
+        + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, settings.items()))}</div>\n</body></html>\n'
+    )
+
+
+def measure(row: Row, key: str) -> float | None:
+    """A finite number, or None."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def headline(row: Row) -> str | None:
+    """Which measure sums an evaluation up."""
+    return next((key for key in HEADLINES if measure(row, key) is not None), None)
+
+
+# --- headline and tables ----------------------------------------------------------------------------------------------
+
+_COLLAPSED = (
+    '<p class="collapsed"><b>Collapsed.</b> The outputs of the projector all say the same (off-diagonal RMS beyond '
+    f"{COLLAPSED}): nothing makes the dimensions of the embedding differ. "
+    "Raise loss.lambda or lower optim.lr, and train anew.</p>\n"
+)
+
+
+def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
+    """The figures that matter most."""
+    found = evaluations[-1] if evaluations else {}
+    last = train[-1] if train else {}
+    if key := headline(found):
+        random = measure(found, f"{key}_random")
+        remark = "" if random is None else f"random encoder {number(random)}"
+        yield _tile(MEASURES[key][0], number(measure(found, key)), remark)
+    chance = number(measure(last, "offdiag_rms_chance"))
+    yield _tile("Off-diagonal RMS", number(measure(last, "offdiag_rms")), f"chance {chance}, collapse {COLLAPSED}")
+    steps, batch = _setting(settings, "train", "steps"), _setting(settings, "train", "batch")
+    done = int(max(measure(last, "step") or 0, measure(found, "step") or 0))
+    yield _tile("Steps", f"{done:,}", f"of {steps:,}" if isinstance(steps, int) else "")
+    if isinstance(batch, int):
+        yield _tile("Pixels seen", f"{done * batch:,}", f"{batch:,} per step")
+    waited = measure(last, "wait_share")
+    wait = "" if waited is None else f"{100 * waited:.0f} % waiting for data"
+    yield _tile("Pixels/s", number(measure(last, "pixels_per_second")), wait)
+
+
+def _tile(name: str, value: str, remark: str) -> str:
+    return f"<div><span>{name}</span><b>{value}</b><span>{remark}</span></div>"
+
+
+def _entry(note: tuple[str, str]) -> str:
+    return f"<div><dt>{escape(str(note[0]))}</dt><dd>{escape(str(note[1]))}</dd></div>"
+
+
+def _table(row: Row) -> str:
+    """An evaluation beside the random encoder."""
+    lines = []
+    for key, (label, meaning) in MEASURES.items():
+        if (value := measure(row, key)) is not None:
+            random = measure(row, f"{key}_random")
+            decimals = 3 if abs(value) <= 1 else 1
+            beside = (
+                ("\u2013",) * 2 if random is None else (f"{random:.{decimals}f}", f"{value - random:+.{decimals}f}")
+            )
+            cells = "".join(f'<td class="number">{cell}</td>' for cell in (f"{value:.{decimals}f}", *beside))
+            lines.append(f"<tr><th>{label}</th>{cells}<td>{meaning}</td></tr>\n")
+    head = "<tr><th>Measure</th><th>Encoder</th><th>Random</th><th>Difference</th><th>What it is</th></tr>"
+    best = " (the best so far)" if row.get("best") else ""
+    title = f"<h2>Evaluation at step {number(measure(row, 'step'))}{best}</h2>"
+    return f'{title}\n<div class="wide"><table class="measures">{head}\n{"".join(lines)}</table></div>\n'
+
+
+def _section(section: tuple[str, Mapping[str, Any]]) -> str:
+    lines = (f"<tr><th>{escape(str(key))}</th><td>{_value(value)}</td></tr>" for key, value in section[1].items())
+    return f"<table><caption>{escape(str(section[0]))}</caption>{''.join(lines)}</table>\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value)) or "\u2013"
+    if value is None or value == "":
+        return "\u2013"
+    return escape(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _setting(settings: Sections, section: str, key: str) -> Any:
+    return settings.get(section, {}).get(key)
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def _curve(rows: Iterable[Row], key: str, name: str, style: str = "c1") -> Curve:
+    pairs = ((measure(row, "step"), measure(row, key)) for row in rows)
+    return Curve(name, [(step, value) for step, value in pairs if step is not None and value is not None], style)
+
+
+def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
+    losses = [_curve(train, "loss_above_floor", "above the floor"), _curve(train, "loss", "loss", "plain")]
+    caption = (
+        "B pixels cannot make D outputs independent: D\u00b2/(B\u22121) \u2212 D of the off-diagonal terms "
+        "always remain, often most of the loss. What training changes is what lies above."
+    )
+    yield chart.chart("Loss above its floor", caption, losses, log=True)
+
+    chance = measure(train[-1], "offdiag_rms_chance") if train else None
+    levels = [] if chance is None else [Level("chance, 1/\u221abatch", chance, "good")]
+    levels.append(Level("collapse", COLLAPSED, "bad"))
+    rms = _curve(train, "offdiag_rms", "training")
+    yield chart.chart("Off-diagonal RMS", MEASURES["offdiag_rms"][1], [rms], levels, zero=True)
+
+    yield _beside_random("Probes", evaluations, "probe_knn", "probe_linear")
+    yield _beside_random("Two views of a pixel", evaluations, "retrieval", "agreement")
+
+    drift = [key for key in MEASURES if key.startswith("drift_")]
+    caption = "Agreement of an embedding from fewer observations with the one from all of them; 1: no drift."
+    curves = [_curve(evaluations, key, MEASURES[key][0], f"c{colour}") for colour, key in enumerate(drift, 1)]
+    yield chart.chart("Fewer observations", caption, curves)
+
+    ranks = [
+        _curve(train, "rank_me", "training"),
+        _curve(evaluations, "rank_me", "held out", "c2"),
+        _curve(evaluations, "rank_me_random", "held out, random", "c2 dashed"),
+    ]
+    size = _setting(settings, "model", "representation")
+    title = "RankMe" if size is None else f"RankMe of {size} dimensions"
+    yield chart.chart(title, MEASURES["rank_me"][1], ranks, zero=True)
+
+    caption = "Rises while the optimiser warms up, then falls to 0 along a cosine."
+    yield chart.chart("Learning rate", caption, [_curve(train, "lr", "rate")], zero=True)
+
+    caption = "Before clipping. Single spikes are harmless; a rise without end is not: lower optim.lr."
+    clip = _setting(settings, "optim", "clip")
+    levels = [Level("clipped at", clip, "bad")] if isinstance(clip, int | float) else []
+    yield chart.chart("Gradient norm", caption, [_curve(train, "gradient_norm", "norm")], levels, log=True)
+
+
+def _beside_random(title: str, evaluations: Sequence[Row], *keys: str) -> str:
+    curves = []
+    for colour, key in enumerate(keys, 1):
+        label = MEASURES[key][0]
+        curves.append(_curve(evaluations, key, label, f"c{colour}"))
+        curves.append(_curve(evaluations, f"{key}_random", f"{label}, random", f"c{colour} dashed"))
+    return chart.chart(title, " ".join(MEASURES[key][1] for key in keys), curves)
+
+
+_STYLE = """
+:root { --page: #fcfcfb; --card: #fff; --ink: #1c1c1a; --soft: #65645f; --rule: #e4e3de;
+  --c1: #2467b0; --c2: #c2620a; --c3: #1f8a5f; --c4: #8a4aa8; --bad: #c62828; --good: #5f7f2e; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #161615; --card: #1f1f1e; --ink: #ecebe6; --soft: #a3a19a; --rule: #383733;
+    --c1: #6eaef0; --c2: #f09a4a; --c3: #55c596; --c4: #c58fe0; --bad: #ff7b72; --good: #a5c667; } }
+body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1060px;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 0; }
+dl, .tiles, .settings { display: flex; flex-wrap: wrap; gap: .8rem 2rem; align-items: flex-start; }
+dl { color: var(--soft); gap: .3rem 1.6rem; } dl div { display: flex; gap: .5rem; }
+dd { margin: 0; color: var(--ink); overflow-wrap: anywhere; }
+.tiles { gap: .8rem; margin: 1.4rem 0; align-items: stretch; }
+.tiles div { flex: 1 1 150px; padding: .7rem .8rem; box-sizing: border-box; }
+.tiles span { display: block; color: var(--soft); font-size: .8rem; } .tiles b { font-size: 1.5rem; font-weight: 600; }
+.tiles div, figure { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); gap: .8rem; }
+.collapsed { border: 2px solid var(--bad); border-radius: 8px; padding: .7rem 1rem; }
+.collapsed b { color: var(--bad); }
+table { border-collapse: collapse; font-size: .88rem; } .wide { overflow-x: auto; }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; vertical-align: top; } th { font-weight: 500; }
+.measures td, .measures th { border-bottom: 1px solid var(--rule); } .measures th { white-space: nowrap; }
+.measures td:last-child { color: var(--soft); min-width: 16rem; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+.settings table { flex: 1 1 220px; } .settings td { overflow-wrap: anywhere; }
+caption { text-align: left; font-weight: 600; border-bottom: 1px solid var(--rule); padding-bottom: .2rem; }
+"""

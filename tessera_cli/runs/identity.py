@@ -1,0 +1,129 @@
+"""Everything an embedding depends on besides the pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.outputs.layers import Dtype, Format
+from tessera_cli.outputs.tags import model_tags
+from tessera_cli.runs.folder import OutputFolder
+from tessera_cli.sampling import LARGEST_LEGACY_SEED, RandomSampling
+from tessera_cli.sampling.statistics import V1_1
+
+if TYPE_CHECKING:
+    from tessera_cli.models import Model
+
+FORMAT_VERSION = 1
+"""Of folders, records and rasters; it rises when older ones cannot be continued."""
+DEMONSTRATION = "for demonstration only"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The identity of an output folder."""
+
+    model: Model
+    """With the statistics for `source`."""
+    source: str | None
+    """Of the d-pixels; None: nobody recorded it."""
+    dims: int
+    min_s2: int = 1
+    min_s1: int = 0
+    seed: int = 0
+    preprocessing: str = "official"
+    dtype: Dtype = "int8"
+    format: Format = "geotiff"
+
+    @classmethod
+    def checked(
+        cls,
+        model: Model,
+        source: str | None = None,
+        *,
+        recorded: str | None = None,
+        force_source: bool = False,
+        dims: int | None = None,
+        dtype: Dtype = "int8",
+        min_s2: int = 1,
+        min_s1: int = 0,
+        seed: int = 0,
+        legacy_draw: bool = False,
+        **more: Any,
+    ) -> Settings:
+        """UsageError or IdentityError when model, source, dims and dtype do not belong together.
+
+        `source` is the user's word, `recorded` that of the d-pixels. A model that has statistics for several sources
+        takes them for the first that is known of: the user's word, its own configuration, the record.
+        """
+        if min_s2 < 0 or min_s1 < 0:
+            raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
+        if source is not None and source not in V1_1:
+            raise UsageError(f"--source {source} is not known. Choose one of: {', '.join(V1_1)}.")
+        if legacy_draw:
+            model = _drawing_as_officially(model, seed)
+        if source is not None and recorded is not None and source != recorded and not force_source:
+            raise IdentityError(
+                f"--source {source}, but the d-pixels say {recorded}. Correct it, or insist with --force-source."
+            )
+        model = model.bind_source(source or recorded)
+        for known in {source, recorded} - {None}:
+            model.spec.check_source(known, force=force_source)
+        model.spec.check_dtype(dtype)
+        return cls(
+            model,
+            recorded or source or model.spec.source,
+            model.spec.check_dims(dims),
+            min_s2,
+            min_s1,
+            seed,
+            dtype=dtype,
+            **more,
+        )
+
+    def identity(self) -> Mapping[str, Any]:
+        """What `run.json` and the records of tiles hold: plain JSON."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "model": self.model.name,
+            "weights_sha256": self.model.sha256,
+            "model_config": self.model.spec.identity(),
+            "source": self.source,
+            "preprocessing": self.preprocessing,
+            "dims": self.dims,
+            "dtype": self.dtype,
+            "format": self.format,
+            "precision": self.model.precision,
+            "min_s2": self.min_s2,
+            "min_s1": self.min_s1,
+            "seed": self.seed,
+        }
+
+    @property
+    def note(self) -> str:
+        """What users of the embeddings must know; empty if there is nothing."""
+        return DEMONSTRATION if self.model.spec.demonstration_only else ""
+
+    def tags(self) -> dict[str, str]:
+        """Return what the rasters say of their origin."""
+        return model_tags(self.model.name, self.source, self.dims, self.preprocessing, self.note)
+
+    def folder(self, path: Path) -> OutputFolder:
+        """The output folder at `path`, if it is to hold embeddings of these settings."""
+        return OutputFolder(path, self.identity(), self.note)
+
+
+def _drawing_as_officially(model: Model, seed: int) -> Model:
+    rule = model.spec.observations
+    if not 0 <= seed <= LARGEST_LEGACY_SEED:
+        raise UsageError(
+            f"--seed {seed}: the official generator takes 0 to {LARGEST_LEGACY_SEED}. Choose another seed."
+        )
+    if not isinstance(rule, RandomSampling):
+        raise UsageError(f"--legacy-draw: {model.name} draws nothing, only v1.0 models do. Leave it out.")
+    observations = dataclasses.replace(rule, legacy=True)
+    return dataclasses.replace(model, spec=dataclasses.replace(model.spec, observations=observations))

@@ -1,0 +1,281 @@
+"""What a folder, a tile, stored d-pixels, a raster, an array, shards or a run of `pretrain` hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from tessera_cli.dpixels import Stored, members
+from tessera_cli.dpixels import describe as describe_store
+from tessera_cli.dpixels.coverage import Coverage
+from tessera_cli.errors import TileError, UsageError, reason
+from tessera_cli.extent.grid import AnyTile
+from tessera_cli.models import ModelConfig
+from tessera_cli.models.weights import describe_weights, is_weights
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import parse_tile_name
+from tessera_cli.pretrain.config_file import settings_of
+from tessera_cli.pretrain.data.shards import CONTENT as SHARDS
+from tessera_cli.pretrain.data.shards import HEADER, read_header
+from tessera_cli.pretrain.report.page import measure
+from tessera_cli.pretrain.run_folder import RunFolder
+from tessera_cli.runs.dpixel_folder import CONTENT, DPixelFolder, StoreRecord, opened, record_beside
+from tessera_cli.runs.folder import RUN, Record, read_json, record_listing
+
+EXPECTED = (
+    "Give a folder of `tessera embed`, `fetch` or `pretrain`, a tile's .json, one of its rasters or arrays, stored "
+    "d-pixels, shards, or a weights file."
+)
+
+KINDS = ("*.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
+"""What tiles consist of, in folders of any content."""
+
+
+def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str, Any]:
+    """A JSON-ready description. Raises UsageError for anything that is not ours.
+
+    `model_config` says of a weights file what it does not record.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
+    if path.is_dir():
+        if (path / HEADER).is_file():
+            return _shards(path)
+        if RunFolder(path).config.is_file():
+            return _run(RunFolder(path))
+        return _store(path) if path in members(path) else _folder(path)
+    if is_weights(path):
+        return describe_weights(path, model_config)
+    if path.suffix == ".json":
+        return _tile(path)
+    if path.suffix == ".npy":
+        return _array(path)
+    return _raster(path)
+
+
+def _folder(path: Path) -> Mapping[str, Any]:
+    run = read_json(path / RUN)
+    if not isinstance(run, dict) or "identity" not in run:
+        raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
+    identity, note = run["identity"], run.get("note")
+    folder = opened(path)
+    failures = folder.failures()
+    tiles: dict[str, Any] = {}
+    for name in sorted(folder.asked()):
+        record = folder.record(name)
+        kept = {} if record is None else {"pixels": record.pixels, **_remarks(record)}
+        if name in failures:  # what is kept is of a run that asked for less or allowed more holes
+            tiles[name] = {"status": "failed", "reason": failures[name], **kept}
+        else:
+            tiles[name] = {"status": "missing" if record is None else _status(record), **kept}
+    places = [place for name in tiles if (place := parse_tile_name(name)) is not None]
+    return {
+        "folder": str(path),
+        **({"content": CONTENT} if isinstance(folder, DPixelFolder) else {"model": identity["model"]}),
+        **({"note": note} if note else {}),
+        "identity": identity,
+        "windows": [window.name for window in sorted({window for _, window in places})],
+        "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
+        "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
+        "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
+        **({} if isinstance(folder, DPixelFolder) else {"mosaics": sorted(file.name for file in path.glob("*.vrt"))}),
+        "by_tile": tiles,
+    }
+
+
+def _status(record: Record) -> str:
+    return record.status if isinstance(record, TileRecord) else "done"
+
+
+def _tile(path: Path) -> Mapping[str, Any]:
+    item = read_json(path)
+    try:
+        record = opened(path.parent, path).parse(item)
+    except UsageError as error:
+        raise UsageError(f"{path} is {error} {EXPECTED}") from error
+    if isinstance(record, StoreRecord):
+        return _recorded_store(record)
+    return {
+        "tile": record.tile.id,
+        "window": None if record.window is None else record.window.name,
+        "status": record.status,
+        **_origin(record),
+        "identity": dict(record.identity),
+        "pixels": record.pixels,
+        "requested": int(record.requested.sum()),
+        "observations": {sensor: seen.to_dict() for sensor, seen in record.observations.items()},
+        "scenes": len(record.scenes),
+        **_remarks(record),
+        "files": {asset.role: asset.name for asset in record.assets},
+    }
+
+
+def _store(path: Path) -> Mapping[str, Any]:
+    """Stored d-pixels: what they say themselves; official folders say little, so the record beside one is asked."""
+    record = record_beside(path)
+    if record is not None and record.identity["format"] == "npy":
+        return _recorded_store(record)
+    try:
+        stored = describe_store(path)
+        seen = {sensor: Coverage.of(dates, stored.window) for sensor, dates in stored.dates.items()}
+    except TileError as error:
+        raise UsageError(str(error)) from error
+    return {
+        **_head(stored),
+        "store": path.name,
+        "source": stored.source,
+        "preprocessing": stored.preprocessing,
+        "pixels": int(stored.pixels.sum()),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "observations": {sensor: found.to_dict() for sensor, found in seen.items()},
+        "holes": dict(stored.missing_scenes),
+    }
+
+
+def _recorded_store(record: StoreRecord) -> Mapping[str, Any]:
+    return {
+        **_head(record),
+        "store": record.store,
+        "source": record.identity["source"],
+        "preprocessing": record.identity["preprocessing"],
+        "pixels": record.pixels,
+        "bytes": sum(file.size for file in record.assets),
+        "observations": {sensor: found.to_dict() for sensor, found in record.observations.items()},
+        "holes": dict(record.missing_scenes),
+    }
+
+
+def _head(of: Stored | StoreRecord) -> dict[str, Any]:
+    window = None if of.window is None else of.window.name
+    return {"content": CONTENT, "tile": of.tile.id, "window": window, **_place(of.tile)}
+
+
+def _shards(path: Path) -> Mapping[str, Any]:
+    """What their header says; their arrays are not opened."""
+    header = read_header(path)
+    try:
+        origins, counts = header["origins"], header["counts"]
+        return {
+            "content": SHARDS,
+            "sources": header["sources"],
+            "preprocessing": header["preprocessing"],
+            "windows": sorted({origin["window"] for origin in origins if origin["window"] is not None}),
+            "tiles": len(origins),
+            "pixels": counts["trained"],
+            "held_out": counts["held_out"],
+            "left_out": counts["left_out"],
+            "observations": counts["observations"],
+            "bytes": sum(file["bytes"] for file in header["files"].values()),
+            "settings": header["settings"],
+            "digest": header["digest"],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path / HEADER} is damaged. Remove the folder to have the shards built again.") from error
+
+
+def _run(folder: RunFolder) -> Mapping[str, Any]:
+    """A run of `pretrain`: its settings, its last checkpoint's step, and what its `metrics.jsonl` tells."""
+    try:
+        settings = settings_of(config=folder.config)
+    except UsageError as error:
+        raise UsageError(f"{folder.path} is no run of `tessera pretrain`: {error}") from error
+    rows = folder.rows()
+    exported = folder.exported(settings)
+    training = [row for row in rows if row.get("kind") == "train"]
+    evaluations = [row for row in rows if row.get("kind") == "eval"]
+    measures = _measures(evaluations[-1]) if evaluations else {}
+    random = {key: value for key, value in measures.items() if key.endswith(_RANDOM)}
+    own = {key: value for key, value in measures.items() if key not in random}
+    return {
+        "run": str(folder.path),
+        "model": settings.model.name,
+        "family": settings.model.family,
+        "steps": settings.train.steps,
+        "steps_done": _steps(folder, rows),
+        "collapsed": training[-1].get("collapsed") if training else None,
+        "exported": str(exported) if exported.is_file() else None,
+        "evaluation": {"step": evaluations[-1].get("step"), **own} if evaluations else {},
+        "random_encoder": {key.removesuffix(_RANDOM): value for key, value in random.items()},
+    }
+
+
+def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Finished and saved."""
+    if folder.last.exists():
+        from tessera_cli.pretrain import checkpoint as resume
+
+        return resume.read_header(folder.last).step
+    return int(max((measure(row, "step") or 0 for row in rows), default=0))
+
+
+_RANDOM = "_random"
+
+
+def _measures(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an evaluation, to four digits."""
+    found = {key: measure(row, key) for key in row if key != "step"}
+    return {key: float(f"{value:.4g}") for key, value in found.items() if value is not None}
+
+
+def _array(path: Path) -> Mapping[str, Any]:
+    record = record_listing(path)
+    if record is None:  # an array says nothing of itself
+        raise UsageError(f"{path} is not one of ours: no tile's .json beside it lists it. {EXPECTED}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{path} is damaged: {error}. Remove it and run again.") from error
+    return {
+        "array": path.name,
+        "tile": record.name,
+        **_origin(record),
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+    }
+
+
+def _origin(record: TileRecord) -> dict[str, Any]:
+    """Where a tile lies, if anybody said so, and what made its embeddings."""
+    return {
+        **_place(record.tile),
+        "model": record.identity["model"],
+        **({"note": record.note} if record.note else {}),
+    }
+
+
+def _place(tile: AnyTile) -> dict[str, Any]:
+    return {"crs": tile.crs, "bounds": None if tile.transform is None else list(tile.bounds)}
+
+
+def _raster(path: Path) -> Mapping[str, Any]:
+    try:
+        with rasterio.open(path) as src:
+            tags = {k: v for k, v in src.tags().items() if k.startswith("TESSERA_")}
+            if not tags:
+                raise UsageError(f"{path} is a raster, but not one of ours. {EXPECTED}")
+            note = tags.get("TESSERA_NOTE")
+            return {
+                "raster": path.name,
+                "model": tags.get("TESSERA_MODEL_NAME"),
+                **({"note": note} if note else {}),
+                "crs": str(src.crs),
+                "bounds": list(src.bounds),
+                "shape": list(src.shape),
+                "bands": src.count,
+                "dtype": src.dtypes[0],
+                "nodata": str(src.nodata),
+                "tags": tags,
+            }
+    except RasterioIOError as error:
+        raise UsageError(f"{path} is neither a raster nor a record of ours: {reason(error)}. {EXPECTED}") from error
+
+
+def _remarks(record: Record) -> dict[str, Any]:
+    remarks = {"holes": dict(record.missing_scenes), "warnings": list(record.warnings)}
+    return {key: value for key, value in remarks.items() if value}

@@ -1,0 +1,84 @@
+"""One VRT per zone and window over all finished tiles of a folder of GeoTIFFs, clipped to what was asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from tessera_cli.dpixels.dpixel import tile_name
+from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.window import Window
+from tessera_cli.files import write_bytes
+from tessera_cli.outputs.layers import Dtype, parse_tile_name, vrt_name
+from tessera_cli.outputs.vrt import Bounds, embedding_vrt
+from tessera_cli.runs.folder import OutputFolder
+
+logger = logging.getLogger(__name__)
+
+MAX_SOURCES = 256 * 128 * 2
+"""Rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
+
+
+def write_mosaics(
+    folder: OutputFolder,
+    windows: Sequence[Window],
+    *,
+    dims: int,
+    dtype: Dtype,
+    tags: Mapping[str, str],
+    known: Collection[str] = (),
+) -> tuple[Path, ...]:
+    """Write the VRTs of `windows`. Tiles and bounds are those of all runs on the folder, not of the last one alone.
+
+    Only tiles of the grid whose record says that they are done are taken, and those named in `known`, whose record the
+    caller has seen. `tags` are the model's. Arrays (npy) have no VRT.
+    """
+    if folder.identity.get("format") == "npy":
+        return ()
+
+    def done(tile: Tile, window: Window) -> bool:
+        name = tile_name(tile, window)
+        if name in known:
+            return True
+        record = folder.record(name)
+        return record is not None and record.status == "done" and record.tile == tile
+
+    written = []
+    for window in windows:
+        tiles, bounds = _asked(folder, window)
+        for epsg in sorted(bounds):
+            of_zone = sorted(tile for tile in tiles if tile.epsg == epsg)
+            path = folder.path / vrt_name(of_zone[0], window)
+            finished = [tile for tile in of_zone if done(tile, window)]
+            sources = len(finished) * dims * (2 if dtype == "int8" else 1)
+            if sources > MAX_SOURCES:
+                logger.warning("%s is not written: %d tiles are too many for one VRT", path.name, len(finished))
+            if not 0 < sources <= MAX_SOURCES:
+                if path.exists():  # of an earlier run: it no longer shows what is there
+                    path.unlink()
+                continue
+            xml = embedding_vrt(finished, window, dims=dims, dtype=dtype, tags=tags, bounds=bounds[epsg])
+            if not path.exists() or path.read_bytes() != xml.encode():
+                write_bytes(path, xml.encode())
+            written.append(path)
+    return tuple(written)
+
+
+def _asked(folder: OutputFolder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:
+    """The tiles that any run asked for in the window, and per zone of theirs the box around the AOIs."""
+    tiles: set[Tile] = set()
+    boxes: dict[int, list[Bounds]] = {}
+    for run in folder.runs():
+        places = map(parse_tile_name, run.get("names", []))
+        of_run = {place[0] for place in places if place is not None and place[1] == window}
+        areas = run.get("areas", {})
+        for tile in of_run:  # a run without an AOI asked for its tiles as they are
+            boxes.setdefault(tile.epsg, []).append(tuple(areas.get(str(tile.epsg), tile.bounds)))
+        tiles |= of_run
+    return tiles, {epsg: _around(of_zone) for epsg, of_zone in boxes.items()}
+
+
+def _around(boxes: Sequence[Bounds]) -> Bounds:
+    west, south, east, north = zip(*boxes, strict=True)
+    return (min(west), min(south), max(east), max(north))

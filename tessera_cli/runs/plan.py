@@ -1,0 +1,172 @@
+"""What a run would read, write and cost, from the survey alone: no pixel is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tessera_cli.catalog import Scene, Sensor, Source
+from tessera_cli.dpixels.coverage import Coverage
+from tessera_cli.extent.grid import TILE_SIZE
+from tessera_cli.extent.window import Window
+from tessera_cli.imagery import OFFICIAL, Preprocessing
+from tessera_cli.models.spec import ModelSpec
+from tessera_cli.runs.scene_search import SceneSearch
+
+S2_TILE_BYTES = (4 * TILE_SIZE**2 + 6 * (TILE_SIZE // 2) ** 2) * 2
+SCL_TILE_BYTES = (TILE_SIZE // 2) ** 2
+S1_TILE_BYTES = 2 * TILE_SIZE**2 * 4
+S2_PACKED, S1_PACKED = 0.65, 0.8
+"""Typical size of compressed blocks against raw pixels."""
+MATMUL_SHARE = 0.8
+"""Share of the matrix-product rate that encoding reaches on a CPU: a planning figure. AMD: more."""
+OUTPUT_PACKED = 0.9
+
+
+@dataclass(frozen=True)
+class SensorPlan:
+    """What the catalogue lists for one sensor (and orbit) in one window."""
+
+    scenes: int
+    by_month: dict[str, int]
+    """`2023-01` -> dates"""
+    coverage: Coverage
+    """Of the dates, each counted once."""
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene], window: Window) -> SensorPlan:
+        dates = sorted({s.date for s in scenes})
+        return cls(len(scenes), dict(Counter(f"{d:%Y-%m}" for d in dates)), Coverage.of(dates, window))
+
+    def to_dict(self) -> dict[str, Any]:
+        seen = self.coverage.to_dict()
+        return {"scenes": self.scenes, "dates": seen.pop("frames"), **seen, "by_month": self.by_month}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer of `tessera plan`."""
+
+    tiles: int
+    pixels: int
+    zones: dict[str, int]
+    """CRS -> tiles"""
+    windows: dict[str, dict[str, SensorPlan]]
+    """Window -> sensor -> what is listed"""
+    skipped: dict[str, int]
+    incomplete: dict[str, str]
+    """Scenes that cannot be used, as their items tell, and why: they are holes before anything is read."""
+    read_bytes: int
+    """At most this much, if every listed scene is needed."""
+    write_bytes: int
+    free_bytes: int
+    encode_seconds: float | None
+    """On this machine's CPU; None without a network to run."""
+    tokens_per_pixel: float
+    missing_credentials: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        windows = {
+            window: {name: sensor.to_dict() for name, sensor in sensors.items()}
+            for window, sensors in self.windows.items()
+        }
+        return {**dataclasses.asdict(self), "windows": windows}
+
+
+def plan(
+    survey: SceneSearch,
+    spec: ModelSpec,
+    dims: int,
+    out: Path,
+    *,
+    preprocessing: Preprocessing = OFFICIAL,
+    threads: int = 1,
+    missing_credentials: tuple[str, ...] = (),
+) -> Plan:
+    """Count and estimate. `out` only tells which disk is meant."""
+    survey = dataclasses.replace(survey, scenes=preprocessing.select(survey.scenes))
+    pixels = len(survey.ask.windows) * sum(int(request.pixels.sum()) for request in survey.requests)
+    read, tokens = 0.0, [0.0, 0.0]
+    for request, window in ((r, w) for w in survey.ask.windows for r in survey.requests):
+        on_tile = survey.scenes.on(request.tile, window)
+        optical = on_tile.of(Sensor.S2)
+        radar = on_tile.of(*_radar(survey.ask.source))
+        useful = [s for s in optical if (s.cloud_cover or 0) < 99]
+        read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
+        read += S1_PACKED * len(radar) * S1_TILE_BYTES / (9 if survey.ask.source.granules else 1)  # 30 m
+        share = int(request.pixels.sum()) / max(pixels, 1)
+        tokens[0] += share * _expected_clear(optical)
+        tokens[1] += share * len({(s.date, s.sensor) for s in radar})
+    return Plan(
+        tiles=len(survey.requests),
+        pixels=pixels,
+        zones=dict(Counter(request.tile.crs for request in survey.requests)),
+        windows={w.name: _by_sensor(survey, w) for w in survey.ask.windows},
+        skipped=dict(survey.scenes.skipped),
+        incomplete={
+            scene.id: why
+            for scene in survey.scenes.scenes
+            if (why := scene.defect or preprocessing.unusable(scene, survey.ask.source))
+        },
+        read_bytes=round(read),
+        write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
+        free_bytes=shutil.disk_usage(_existing(out)).free,
+        encode_seconds=_seconds(spec, tokens, pixels, threads),
+        tokens_per_pixel=round(sum(tokens), 1),
+        missing_credentials=missing_credentials,
+    )
+
+
+def _by_sensor(survey: SceneSearch, window: Window) -> dict[str, SensorPlan]:
+    scenes = survey.scenes.within(window)
+    sensors = (Sensor.S2, *_radar(survey.ask.source))
+    return {sensor.value: SensorPlan.of(scenes.of(sensor), window) for sensor in sensors}
+
+
+def _radar(source: Source) -> tuple[Sensor, ...]:
+    """By orbit direction, unless only the files tell it."""
+    return (Sensor.S1,) if source.granules else (Sensor.S1_ASC, Sensor.S1_DESC)
+
+
+def _expected_clear(scenes: Iterable[Scene]) -> float:
+    """Clear observations of a pixel, if clouds fall as the scenes' cloud cover says."""
+    best: dict[Any, float] = {}
+    for scene in scenes:
+        best[scene.date] = max(best.get(scene.date, 0.0), 1 - (scene.cloud_cover or 0) / 100)
+    return sum(best.values())
+
+
+def _seconds(spec: ModelSpec, tokens: Sequence[float], pixels: int, threads: int) -> float | None:
+    if spec.config is None:
+        return None
+    rule = spec.observations
+    flop = pixels * rule.repeats * spec.config.flop_per_pixel(*rule.lengths(*tokens))
+    return round(flop / (MATMUL_SHARE * threads * _matmul_rate()), 1)
+
+
+def _matmul_rate() -> float:
+    """FLOP/s of one core in float32, measured for a moment."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a = torch.ones(768, 768)
+        a @ a
+        started = time.perf_counter()
+        for _ in range(4):
+            a @ a
+        return 4 * 2 * 768**3 / (time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _existing(path: Path) -> Path:
+    path = path.resolve()
+    return path if path.exists() else _existing(path.parent)

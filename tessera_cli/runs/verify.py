@@ -1,0 +1,213 @@
+"""Is it whole and sound? A folder, a tile, a store or a weights file, read in full and held against its record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tessera_cli.catalog import get_source
+from tessera_cli.dpixels import describe, members
+from tessera_cli.errors import PartialFailureError, TileError, UsageError
+from tessera_cli.extent.grid import Tile
+from tessera_cli.models.weights import describe_weights, is_weights
+from tessera_cli.outputs import formats
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import tiles_of_file
+from tessera_cli.runs import dpixel_folder as dpixels
+from tessera_cli.runs.folder import RUN, RUNS, SCENES, Folder, Record, read_json, record_listing
+
+Status = Literal["sound", "empty", "damaged", "failed", "missing"]
+SOUND: tuple[Status, ...] = ("sound", "empty")
+EXPECTED = (
+    "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
+    "weights file."
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: a tile, a list of the folder, a weights file."""
+
+    name: str
+    status: Status
+    reason: str = ""
+
+    @property
+    def is_sound(self) -> bool:
+        return self.status in SOUND
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All that was looked at."""
+
+    path: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Status -> number of things."""
+        return dict(Counter(check.status for check in self.checks))
+
+    def error(self) -> PartialFailureError | None:
+        """The error to end with; None if everything is whole and sound."""
+        if all(check.is_sound for check in self.checks):
+            return None
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if status not in SOUND)
+        again = "Run the command that made it again"
+        if is_weights(self.path):
+            again = "Get it again"
+        return PartialFailureError(f"{self.path} is not whole and sound: {counts}. {again}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "sound": self.error() is None,
+            "checked": self.counts,
+            "by_name": {
+                check.name: {"status": check.status, **({"reason": check.reason} if check.reason else {})}
+                for check in self.checks
+            },
+        }
+
+
+def verify(path: Path, *, report: Callable[[Check], None] = lambda check: None) -> Verification:
+    """Look at everything at `path`; `report` is told of each check as it is done.
+
+    Raises UsageError for what is not ours.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
+    checks = []
+    for check in _checks(path):
+        report(check)
+        checks.append(check)
+    return Verification(path, tuple(checks))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is the folder of a run."""
+    return (path / RUN).exists()
+
+
+def _checks(path: Path) -> Iterator[Check]:
+    if is_folder(path):
+        return _folder(path)
+    if path.is_dir():
+        stores = list(members(path))
+        if not stores:
+            raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
+        return map(_store, stores)
+    if is_weights(path):
+        return iter([_weights(path)])
+    return iter([_tile_of(path)])
+
+
+def _folder(path: Path) -> Iterator[Check]:
+    """Its lists, and every tile that a run asked for or that has a record."""
+    folder = dpixels.opened(path)
+    if not folder.identity:
+        yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")
+    for file in sorted((path / RUNS).glob("*.json")):
+        if not isinstance(read_json(file), dict):
+            yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
+    yield from _scene_list(folder)
+    failures = folder.failures()
+    recorded = {file.stem for file in path.glob("*.json") if folder.read(file) is not None}
+    for name in sorted(folder.asked() | recorded):
+        yield _tile(folder, name, failures.get(name))
+
+
+def _scene_list(folder: Folder[Any]) -> Iterator[Check]:
+    """Resuming goes by it: it must hold the scenes of every run."""
+    wanted = {scene for run in folder.runs() for scene in run.get("scenes", [])}
+    source = folder.identity.get("source")
+    if not wanted or source is None:
+        return
+    try:
+        frozen = folder.all_frozen(get_source(source))
+    except UsageError as error:
+        yield Check(SCENES, "damaged", str(error))
+        return
+    if frozen is None:
+        yield Check(SCENES, "missing", "runs have searched, and their scene list is gone")
+    elif frozen.named(sorted(wanted)) is None:
+        yield Check(SCENES, "damaged", "scenes of some runs are not in it")
+
+
+def _tile(folder: Folder[Any], name: str, failure: str | None) -> Check:
+    """A tile's record and files; `failure` is why a run could not make all that it was asked for."""
+    file = folder.item_path(name)
+    record = folder.read(file)
+    if record is None:
+        if failure is not None:
+            return Check(name, "failed", failure)
+        if file.exists():
+            return Check(name, "damaged", f"{file} is not the record of a tile. Remove it and run again.")
+        return Check(name, "missing", "no run has finished it")
+    try:
+        _compare(folder, name, record)
+        if isinstance(record, TileRecord):
+            formats.read_back(folder.path, record)
+        else:
+            dpixels.read_back(folder.path, record)
+    except TileError as error:
+        return Check(name, "damaged", str(error))
+    if failure is not None:  # what is there is of a run that asked for less, or allowed more holes
+        return Check(name, "failed", failure)
+    return Check(name, "empty" if isinstance(record, TileRecord) and record.status == "empty" else "sound")
+
+
+def _compare(folder: Folder[Any], name: str, record: Record) -> None:
+    """The record's name and settings with those that it stands under."""
+    where = folder.item_path(name)
+    if record.name != name:
+        raise TileError(f"{where} is the record of {record.name}. Remove it and run again.")
+    ours, theirs = folder.identity, record.identity
+    differing = [key for key in ours if ours[key] != theirs.get(key)]
+    if differing:
+        raise TileError(f"{where} belongs to other settings: {', '.join(differing)}. Remove it and run again.")
+
+
+def _tile_of(path: Path) -> Check:
+    """The tile that a record or one of its files belongs to: files are sound only together."""
+    folder = dpixels.opened(path.parent, path if path.suffix == ".json" else None)
+    if path.suffix == ".json":
+        known = [path.stem] if folder.read(path) is not None else []
+        names = [path.stem]
+    else:
+        record = record_listing(path)
+        known = [] if record is None else [record.name]
+        names = tiles_of_file(path.name)
+    known += sorted(folder.asked() & set(names))
+    if not known:
+        raise UsageError(f"{path} is not ours, or no tile's .json beside it lists it. {EXPECTED}")
+    return _tile(folder, known[0], folder.failures().get(known[0]))
+
+
+def _store(path: Path) -> Check:
+    """Stored d-pixels, wherever they lie. What says nothing of their bytes leaves some damage unseen."""
+    record = dpixels.record_beside(path)
+    if record is not None:
+        parent = path.absolute().parent
+        folder = dpixels.opened(parent, parent / f"{record.name}.json")
+        return _tile(folder, record.name, folder.failures().get(record.name))
+    try:
+        stored = describe(path)
+        stored.read()
+    except TileError as error:
+        return Check(path.name, "damaged", str(error))
+    ours = isinstance(stored.tile, Tile)
+    checked = "its chunks have checksums of their own" if ours else "only the layout could be checked"
+    return Check(path.name, "sound", f"no record lies beside it: {checked}")
+
+
+def _weights(path: Path) -> Check:
+    try:
+        found = describe_weights(path)  # reads every tensor
+    except UsageError as error:
+        return Check(path.name, "damaged", str(error))
+    return Check(path.name, "sound", f"the published {found['name']}" if found["published"] else "not a published file")

@@ -1,0 +1,67 @@
+"""The frames of a tile as an encoder's two halves want them: optical, and radar of both orbits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
+
+if TYPE_CHECKING:
+    from tessera_cli.dpixels.dpixel import DPixels
+    from tessera_cli.sampling.statistics import Statistics
+
+Modality = Literal["s2", "s1"]
+"""What a backbone sees: Sentinel-2, or Sentinel-1 of both orbits."""
+BANDS: dict[Modality, int] = {"s2": len(S2_BANDS), "s1": len(S1_BANDS)}
+
+
+@dataclass(frozen=True, eq=False)
+class SensorSeries:
+    """Frames of one kind that share statistics: all Sentinel-2, or one orbit direction of Sentinel-1."""
+
+    frames: np.ndarray
+    """integer (T, P, C): raw values; P = H x W pixels in row-major order."""
+    valid: np.ndarray
+    """bool (T, P)"""
+    doy: np.ndarray
+    """uint16 (T,): day of year 1..366."""
+    mean: np.ndarray
+    """float32 (C,)"""
+    std: np.ndarray
+    """float32 (C,)"""
+
+
+SensorSeriesByModality = dict[Modality, tuple[SensorSeries, ...]]
+
+
+def streams(dpixels: DPixels, statistics: Statistics) -> SensorSeriesByModality:
+    """Both sensors. Sentinel-2: a frame is valid at a pixel where its mask is not 0, whatever the bands hold.
+
+    Sentinel-1: ascending frames come before descending ones, each with its own statistics; never sorted by date.
+    """
+    asc = statistics.s1_asc_mean, statistics.s1_asc_std
+    desc = statistics.s1_desc_mean, statistics.s1_desc_std
+    return {
+        "s2": (_stream(dpixels.s2, dpixels.s2_mask != 0, dpixels.s2_doy, statistics.s2_mean, statistics.s2_std),),
+        "s1": (
+            _stream(dpixels.s1_asc, dpixels.s1_asc_valid, dpixels.s1_asc_doy, *asc),
+            _stream(dpixels.s1_desc, dpixels.s1_desc_valid, dpixels.s1_desc_doy, *desc),
+        ),
+    }
+
+
+def _stream(
+    frames: np.ndarray, valid: np.ndarray, doy: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]
+) -> SensorSeries:
+    count, height, width, bands = frames.shape
+    pixels = height * width
+    return SensorSeries(
+        frames.reshape(count, pixels, bands),
+        valid.reshape(count, pixels),
+        doy,
+        np.array(mean, np.float32),
+        np.array(std, np.float32),
+    )

@@ -1,0 +1,33 @@
+"""How long each stage of a run was at work, whichever threads did it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StageTimer:
+    """Seconds by stage. Stages run side by side, so that the sum may exceed the time on the clock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def at(self, stage: str) -> Iterator[None]:
+        """What runs inside counts as work of this stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            with self._lock:
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """A copy, in the order in which the stages first ended."""
+        with self._lock:
+            return dict(self._seconds)

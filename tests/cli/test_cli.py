@@ -1,0 +1,243 @@
+"""The command line as shells see it: streams, JSON, exit codes, signals, the examples."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import rasterio
+import typer
+
+from tessera_cli.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+TESSERA = [sys.executable, "-m", "tessera_cli"]
+
+
+def shell(*arguments, **options):
+    return subprocess.run([*TESSERA, *map(str, arguments)], capture_output=True, text=True, **options)
+
+
+def verbs(command, path=()):
+    """`embed`, ..., `weights`, `weights list`, ... of the command and its groups."""
+    for name, verb in getattr(command, "commands", {}).items():
+        yield " ".join([*path, name])
+        yield from verbs(verb, (*path, name))
+
+
+@pytest.mark.parametrize("verb", [*verbs(typer.main.get_command(app))])
+def test_every_verb_has_help_with_examples(tessera, verb):
+    code, stdout, _ = tessera(*verb.split(), "--help")
+    assert code == 0
+    examples = " ".join(stdout.partition("Examples:")[2].split())
+    assert examples.count(f"tessera {verb}") >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("format", "GEOTIFF"), ("dtype", "x"), ("precision", "x"), ("compress", "x")]
+)
+def test_a_wrong_choice_is_one_line_that_names_the_right_ones(tessera, name, wrong):
+    code, stdout, stderr = tessera("embed", f"--{name}", wrong)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert f"'--{name}'" in stderr
+    assert f"'{wrong}' is not one of '" in stderr
+
+
+def test_a_command_in_this_process_leaves_its_signals_alone(tessera):
+    before = signal.getsignal(signal.SIGTERM)
+    tessera("--version")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_help_without_arguments_and_version(tessera):
+    assert "embed" in tessera("--help")[1]
+    assert tessera("--version")[1].startswith("tessera 0.")
+
+
+def test_results_on_stdout_everything_else_on_stderr(catalog, tmp_path):
+    done = shell("embed", *catalog.options(tmp_path / "out"))
+    assert done.returncode == 0
+    assert [Path(line).suffix for line in done.stdout.splitlines()] == [".tif", ".tif", ".vrt"]
+    assert all(Path(line).exists() for line in done.stdout.splitlines())
+    assert "2 tiles to do" in done.stderr
+    assert "\x1b" not in done.stderr  # no colours, no bar: not a terminal
+    assert "━" not in done.stderr
+
+
+def test_quiet_says_warnings_only(catalog, tmp_path):
+    done = shell("embed", *catalog.options(tmp_path / "out"), "-q")
+    assert all("warning" in line for line in done.stderr.splitlines())
+
+
+def test_json_lines(catalog, tmp_path):
+    done = shell("embed", *catalog.options(tmp_path / "out"), "--json")
+    tiles, summary = (lines := [json.loads(line) for line in done.stdout.splitlines()])[:-1], lines[-1]
+    assert [set(tile) for tile in tiles] == [
+        {"type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds"}
+    ] * 2
+    assert summary["type"] == "summary"
+    assert summary["pixels"] == sum(tile["pixels"] for tile in tiles) > 0
+
+
+def test_a_bar_on_a_terminal(catalog, tmp_path):
+    parent, child = pty.openpty()
+    done = subprocess.Popen(
+        [*TESSERA, "embed", *catalog.options(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+    )
+    os.close(child)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(parent, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not chunk:
+            break
+        seen += chunk
+    assert done.wait() == 0
+    assert "━".encode() in seen
+    assert b"tile " in seen
+    assert b"ETA" in seen
+
+
+@pytest.mark.parametrize("form", ["argument", "option"])
+def test_an_area_from_standard_input(catalog, tmp_path, form):
+    options = catalog.options(tmp_path / "out")
+    del options[:2]
+    where = ["-"] if form == "argument" else ["--aoi", "-"]
+    done = shell("embed", *where, *options, input=catalog.aoi.read_text())
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("form", ["four", "commas", "equals"])
+def test_boxes(catalog, tessera, form):
+    west, south, east, north = -1.561, 52.320, -1.559, 52.322
+    words = {
+        "four": ["--bbox", west, south, east, north],
+        "commas": ["--bbox", f"{west},{south},{east},{north}"],
+        "equals": [f"--bbox={west},{south},{east},{north}"],
+    }[form]
+    code, _stdout, stderr = tessera("plan", *words, "--year", "2021", "--catalog", catalog.items, "--json")
+    assert code in (0, 3), stderr
+    assert "scene" in stderr
+
+
+def test_options_from_the_environment(catalog, tessera, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    options = list(catalog.options(out))
+    del options[options.index("--model") : options.index("--model") + 2]
+    monkeypatch.setenv("TESSERA_MODEL", "null")
+    monkeypatch.setenv("TESSERA_MIN_S2", "2")
+    assert tessera("embed", *options)[0] == 0
+    assert json.loads((out / "run.json").read_text())["identity"]["min_s2"] == 2
+
+
+def test_default_output_folder(catalog, tessera, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = catalog.options(tmp_path)
+    del options[options.index("--out") : options.index("--out") + 2]
+    assert tessera("embed", *options)[0] == 0
+    assert (tmp_path / "aoi_2021_null" / "run.json").exists()
+
+
+def test_info_bare_values(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    raster = next(out.glob("*_emb.tif"))
+    assert tessera("info", "--crs", raster)[1] == "EPSG:32630\n"
+    assert tessera("info", "--model", out)[1] == "null\n"
+    west, south, east, north = map(float, tessera("info", "--bounds", raster)[1].split())
+    assert (east - west, north - south) == (5120, 5120)
+    described = json.loads(tessera("info", "--json", out)[1])
+    assert described["tiles"] == {"done": 2}
+    assert described["windows"] == ["2021"]
+    assert "done" in tessera("info", out)[1]
+
+
+def test_the_demo_model_says_what_it_is(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    options = ["demo" if o == "null" else o for o in catalog.options(out)]
+    code, _, stderr = tessera("embed", *options)
+    assert code == 0
+    assert "demonstration only" in stderr
+    raster = next(out.glob("*_emb.tif"))
+    for path in (out, raster, next(out.glob("*_2021.json"))):
+        assert "for demonstration only" in tessera("info", path)[1]
+    with rasterio.open(raster) as src:
+        assert src.tags()["TESSERA_NOTE"] == "for demonstration only"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_cleanly(catalog, tmp_path, number, code):
+    out = tmp_path / "out"
+    arguments = [*TESSERA, "embed", *catalog.options(out)]
+    # only the main thread sleeps, in the middle of the run
+    patch = (
+        "import signal, time, tessera_cli.runs.embed as r; f = r.Run.work; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # background jobs inherit that it is ignored
+        "r.Run.work = lambda *a: (print('BEGUN', flush=True), time.sleep(60), f(*a))[2]; "
+        "from tessera_cli.cli.app import main; main()"
+    )
+    command = [sys.executable, "-c", patch, *arguments[3:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "BEGUN\n"
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=90)
+    assert process.returncode == code
+    assert "run the same command" in stderr
+    assert "Traceback" not in stderr
+    assert not list(out.glob("*.part"))
+    assert shell("embed", *catalog.options(out)).returncode == 0
+
+
+def test_a_closed_pipe_ends_quietly(catalog, tmp_path):
+    command = " ".join([*TESSERA, "embed", *catalog.options(tmp_path / "out"), "--json"])
+    done = subprocess.run(f"{command} | head -c 1", shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_the_pipeline_example(catalog, tmp_path):
+    if shutil.which("jq") is None:
+        pytest.skip("needs jq")
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "tessera").write_text(f'#!/bin/sh\nexec {sys.executable} -m tessera_cli "$@"\n')
+    (bin_folder / "tessera").chmod(0o755)
+    options = ["--catalog", str(catalog.items), "--model", "null"]
+    done = subprocess.run(
+        [ROOT / "examples" / "pipeline.sh", catalog.aoi, "2021", tmp_path / "out", *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done\tutm30n") == 2
+    assert "finished" in done.stdout
+
+
+def test_the_reading_example(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    tessera("embed", *catalog.options(out))
+    script = ROOT / "examples" / "read_embedding.py"
+    done = subprocess.run([sys.executable, script, next(out.glob("*_emb.tif"))], capture_output=True, text=True)
+    assert done.stdout.startswith("(128, 512, 512) ")
+    assert len([line for line in script.read_text().splitlines() if line and not line.startswith('"""')]) <= 6
+
+
+def test_the_example_area_is_valid():
+    from tessera_cli.extent.aoi import Aoi
+    from tessera_cli.extent.tiling import tile_requests
+
+    requests = tile_requests(Aoi.from_file(ROOT / "examples" / "field.geojson"))
+    assert 10_000 < sum(int(r.pixels.sum()) for r in requests) < 30_000

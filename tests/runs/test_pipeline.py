@@ -1,0 +1,301 @@
+"""The loop: stages side by side, in bounded memory; what fails, what stops a run, what is taken once more."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tessera_cli.errors import DiskFullError, SourceUnavailableError, TesseraError, TileError, UsageError
+from tessera_cli.extent.grid import ForeignTile, pack_mask
+from tessera_cli.runs.pipeline import Job, run_tiles
+from tessera_cli.runs.results import Silent, TileResult
+from tessera_cli.runs.task import Task
+from tessera_cli.timing import StageTimer
+
+PATIENCE = 20.0
+"""Seconds that only a test that fails waits for."""
+Stage = Callable[[str, Any], Any]
+
+
+class Inputs:
+    """Tiles called a, b, c, ... of 2 x 3 pixels."""
+
+    key = "run"
+
+    def __init__(self, names: str) -> None:
+        self.tasks = [Task(ForeignTile(name, (2, 3)), None, pack_mask(np.ones((2, 3), bool))) for name in names]
+        self.stopped = threading.Event()
+        self.reads = 0
+
+    def record(self) -> dict[str, Any]:
+        return {}
+
+    def check(self) -> None: ...
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def network(self) -> dict[str, Any]:
+        return {"reads": {"read": self.reads}, "requests": 0, "bytes": 0, "retries": {}}
+
+    def digest(self, task: Task) -> None: ...
+
+
+class Folder:
+    """Remembers failures; `done` names tiles that are finished."""
+
+    def __init__(self, path: Path, done: str = "") -> None:
+        self.path, self.done = path, done
+        self.failures: dict[str, str] = {}
+
+    def finished(self, name: str, pixels: np.ndarray, **how: Any) -> str | None:
+        return name if name in self.done else None
+
+    def end(self, key: str, record: Any, failures: Any) -> None:
+        self.failures = {failure.name: failure.reason for failure in failures}
+
+
+class Counts:
+    """How many things of a kind there are, and were at most."""
+
+    def __init__(self) -> None:
+        self.alive: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.lock = threading.RLock()
+
+
+class Held:
+    """What a stage gives to the next: it is counted as long as somebody holds it."""
+
+    def __init__(self, kind: str, counts: Counts) -> None:
+        self.kind, self.counts = kind, counts
+        with counts.lock:
+            counts.alive[kind] += 1
+            counts.most[kind] = max(counts.most[kind], counts.alive[kind])
+
+    def __del__(self) -> None:
+        with self.counts.lock:
+            self.counts.alive[self.kind] -= 1
+
+
+class Stub(Job[Any, Held, Held]):
+    """A job whose stages do what a test says."""
+
+    def __init__(self, **stages: Stage) -> None:
+        self.stages = StageTimer()
+        self.does = stages
+        self.counts = Counts()
+        self.finished: list[str] = []
+
+    def _do(self, stage: str, task: Task, more: Any = None) -> Any:
+        return self.does.get(stage, lambda name, more: None)(task.name, more)
+
+    def kept(self, task: Task, record: Any) -> TileResult:
+        return TileResult(task, "present")
+
+    def failed(self, task: Task, error: TesseraError) -> TileResult:
+        return TileResult(task, "failed", error=error)
+
+    def read(self, task: Task) -> Held:
+        self._do("read", task)
+        return Held("read", self.counts)
+
+    def work(self, task: Task, read: Held, advance: Callable[[int], None]) -> Held:
+        self._do("work", task, advance)
+        return Held("made", self.counts)
+
+    def finish(self, task: Task, made: Held) -> TileResult | None:
+        if self._do("finish", task) == "again":
+            return None
+        self.finished.append(task.name)
+        return TileResult(task, "done")
+
+
+def run(
+    tmp_path: Path, inputs: Inputs, job: Stub, progress: Any = None, done: str = ""
+) -> tuple[list[tuple[str, str]], Folder]:
+    folder: Any = Folder(tmp_path, done)
+    given: Any = inputs
+    results = run_tiles(given, folder, job, progress=progress or Silent(), allow_missing=0)
+    return [(result.task.name, result.status) for result in results], folder
+
+
+def test_the_stages_run_side_by_side(tmp_path):
+    """The third tile is read while the second is worked on and the first is written: each waits for the others."""
+    together = threading.Barrier(3)
+
+    def meet(at: str) -> Stage:
+        return lambda name, more: together.wait(PATIENCE) if name == at else None
+
+    found, _ = run(tmp_path, Inputs("abcd"), Stub(read=meet("c"), work=meet("b"), finish=meet("a")))
+    assert found == [(name, "done") for name in "abcd"]
+
+
+@pytest.mark.parametrize("slow", ["read", "work", "finish"])
+def test_little_is_held_whichever_stage_is_slow(tmp_path, slow):
+    job = Stub(**{slow: lambda name, more: time.sleep(0.02)})
+    found, _ = run(tmp_path, Inputs("abcdefgh"), job)
+    assert len(found) == 8
+    assert 1 <= job.counts.most["read"] <= 2
+    assert 1 <= job.counts.most["made"] <= 2
+    assert not any(job.counts.alive.values())
+
+
+@pytest.mark.parametrize("stage", ["read", "work", "finish"])
+@pytest.mark.parametrize("error", [TileError("broken"), MemoryError("no room")])
+def test_a_stage_that_fails_fails_its_tile_alone(tmp_path, stage, error):
+    held = []
+
+    def fail(name: str, more: Any) -> None:
+        if name == "b":
+            arrays = np.zeros(3)
+            held.append(weakref.ref(arrays))
+            try:
+                raise ValueError
+            except ValueError as cause:
+                raise type(error)(*error.args) from cause
+
+    job = Stub(**{stage: fail})
+    found, folder = run(tmp_path, Inputs("abc"), job)
+    assert found == [("a", "done"), ("b", "failed"), ("c", "done")]
+    assert list(folder.failures) == ["b"]
+    assert str(error) in folder.failures["b"]
+    assert not any(job.counts.alive.values())
+    assert [reference() for reference in held] == [None]  # nothing of the tile outlives it
+
+
+@pytest.mark.parametrize("error", [DiskFullError, UsageError, BrokenPipeError])
+@pytest.mark.parametrize("meanwhile", ["work", "read"])
+def test_what_stops_the_writer_stops_the_run(tmp_path, meanwhile, error):
+    """Soon, whether the next tile is being worked on or still being read."""
+    inputs, writing, working = Inputs("abcd"), threading.Event(), threading.Event()
+    worked, late = [], []
+
+    def write(name: str, more: Any) -> None:
+        writing.set()
+        assert meanwhile == "read" or working.wait(PATIENCE)
+        raise error
+
+    def work(name: str, advance: Any) -> None:
+        worked.append(name)
+        if name == "b":
+            working.set()
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
+                advance(1)
+            late.append(name)
+
+    def read(name: str, more: Any) -> None:
+        if name == "b" and meanwhile == "read":
+            assert writing.wait(PATIENCE)
+            if not inputs.stopped.wait(PATIENCE):
+                late.append(name)
+            raise SourceUnavailableError("The run has been stopped.")
+
+    with pytest.raises(error):
+        run(tmp_path, inputs, Stub(read=read, work=work, finish=write))
+    assert inputs.stopped.is_set()
+    assert worked == (["a", "b"] if meanwhile == "work" else ["a"])
+    assert not late
+
+
+def test_an_interrupt_finishes_what_is_being_written_and_nothing_else(tmp_path):
+    writing, told = threading.Event(), []
+
+    def write(name: str, more: Any) -> None:
+        writing.set()
+        time.sleep(0.1)
+
+    def work(name: str, advance: Any) -> None:
+        if name == "b":
+            assert writing.wait(PATIENCE)
+            raise KeyboardInterrupt
+
+    inputs, job = Inputs("abcd"), Stub(work=work, finish=write)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, inputs, job, Told(told.append))
+    assert inputs.stopped.is_set()
+    assert job.finished == told == ["a"]
+
+
+class Told(Silent):
+    """Hears of tiles."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        self.hear = hear
+
+    def tile(self, result: TileResult) -> None:
+        self.hear(result.task.name)
+
+
+def test_a_tile_that_another_run_finished_meanwhile_is_taken_once_more(tmp_path):
+    """Or more often."""
+    ends = {"a": iter(["again", "again", "again", ""]), "b": iter([""]), "c": iter(["again", ""])}
+    read: list[str] = []
+    told: list[str] = []
+    job = Stub(read=lambda name, more: read.append(name), finish=lambda name, more: next(ends[name]))
+    found, _ = run(tmp_path, Inputs("abcd"), job, Told(told.append), done="d")
+    assert "".join(read) == "abc" + "ac" + "a" + "a"
+    assert found == [("a", "done"), ("b", "done"), ("c", "done"), ("d", "present")]  # in the order of the tasks
+    assert sorted(told) == ["a", "b", "c", "d"]
+
+
+def test_progress_is_told_one_thing_at_a_time(tmp_path):
+    inside, overlaps = threading.Lock(), []
+
+    class Alone(Silent):
+        def hear(self) -> None:
+            free = inside.acquire(blocking=False)
+            overlaps.append(not free)
+            time.sleep(0.002)
+            if free:
+                inside.release()
+
+        def advance(self, pixels: int) -> None:
+            self.hear()
+
+        def tile(self, result: TileResult) -> None:
+            self.hear()
+
+    job = Stub(work=lambda name, advance: [advance(1) for _ in range(10)])
+    run(tmp_path, Inputs("abcdef"), job, Alone())
+    assert len(overlaps) == 66
+    assert not any(overlaps)
+
+
+@pytest.mark.parametrize(("working", "tried"), [(False, "ab"), (True, "abcd")])
+def test_a_source_of_which_nothing_can_be_read_is_given_up(tmp_path, working, tried):
+    """After two tiles in a row; not while some reads still work."""
+    inputs, begun = Inputs("abcd"), threading.Event()
+
+    def read(name: str, more: Any) -> None:
+        inputs.reads += working
+        if name > tried[-1]:
+            assert inputs.stopped.wait(PATIENCE)
+        raise SourceUnavailableError("nobody answers")
+
+    found, folder = run(tmp_path, inputs, Stub(read=read, work=lambda name, advance: begun.set()))
+    assert found == [(name, "failed") for name in tried]
+    assert sorted(folder.failures) == list(tried)
+    assert inputs.stopped.is_set() is not working
+    assert not begun.is_set()
+
+
+def test_the_start_ends_when_the_first_tile_was_read(tmp_path):
+    begun = []
+
+    def work(name: str, advance: Any) -> None:
+        begun.append(time.perf_counter())
+        time.sleep(0.1)
+
+    job, before = Stub(read=lambda name, more: time.sleep(0.1), work=work), time.perf_counter()
+    run(tmp_path, Inputs("ab"), job)
+    assert 0.1 <= job.stages.seconds["start"] <= begun[0] - before
