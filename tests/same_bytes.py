@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,7 +109,10 @@ def digests(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         wanted = path.suffix in KINDS or ".zarr/" in name
         if path.is_file() and wanted and "/tile/" not in name:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            content = path.read_bytes()
+            if path.name == "zarr.json":  # the digest of the inputs depends on where the catalogue lies
+                content = re.sub(rb'"input_digest": "\w+"', b"", content)
+            found[name] = hashlib.sha256(content).hexdigest()
     return found
 
 
