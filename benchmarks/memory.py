@@ -24,6 +24,7 @@ import shapely
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TILE_METRES, Tile, from_utm
 from tessera_cli.extent.tiling import tile_requests
+from tessera_cli.extent.window import Window
 
 CASES = ((1, "null"), (2, "null"), (4, "null"), (1, "demo"))
 """Tiles per side, model."""
@@ -31,7 +32,8 @@ CASES = ((1, "null"), (2, "null"), (4, "null"), (1, "demo"))
 
 def square(catalog: Path, side: int) -> dict:
     """The block of whole tiles that holds most of the simulated area, as GeoJSON."""
-    requests = {r.tile: int(r.pixels.sum()) for r in tile_requests(Aoi.from_file(catalog / "aoi.geojson"))}
+    asked = tile_requests(Aoi.from_file(catalog / "aoi.geojson"), [Window.of_year(2023)])
+    requests = {request.tile: request.count for request in asked}
     steps = range(side)
     blocks = {
         tile: sum(requests.get(Tile(tile.epsg, tile.column + i, tile.row + j), 0) for i in steps for j in steps)

@@ -78,7 +78,7 @@ def every_band(catalog: Path, year: int) -> None:
     """Read all assets of all scenes of Sentinel-2 over the tiles of the area."""
     reader, window = Reader(Client()), Window.of_year(year)
     scenes = Scenes.from_items(json.loads((catalog / "items.json").read_text())["features"], MPC)
-    for request in tile_requests(Aoi.from_file(catalog / "aoi.geojson")):
+    for request in tile_requests(Aoi.from_file(catalog / "aoi.geojson"), [window]):
         optical = scenes.on(request.tile, window).of(Sensor.S2)
         wanted = [Read(scene, asset) for scene in optical for asset in MPC.s2_assets.values()]
         for _ in reader.layers(wanted, Raster("nearest", "uint16"), request.tile):
@@ -98,7 +98,7 @@ def every_band_by_gdal(catalog: Path, year: int) -> None:
         ):
             vrt.read(1)
 
-    for request in tile_requests(Aoi.from_file(catalog / "aoi.geojson")):
+    for request in tile_requests(Aoi.from_file(catalog / "aoi.geojson"), [window]):
         hrefs = [
             scene.item["assets"][asset]["href"]
             for scene in scenes.on(request.tile, window).of(Sensor.S2)

@@ -21,7 +21,6 @@ from tessera_cli.errors import UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.extent.tiling import tile_requests
-from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Reader, read_dpixels, sentinel1, sentinel2
 from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.file import File, Header, numbers_of
@@ -90,7 +89,6 @@ class _Job:
 
     request: TileRequest
     scenes: Scenes
-    window: Window
     items: Mapping[str, Any]
     """Scene id -> pystac.Item, for `odc.stac.load`; empty if it takes no part."""
 
@@ -101,17 +99,17 @@ def _jobs(folder: Path, *, parse: bool) -> list[_Job]:
         for asset in item["assets"].values():
             asset["href"] = str((folder / asset["href"]).resolve())
     scenes = Scenes.from_items(items, MPC)
-    requests = tile_requests(Aoi.from_file(folder / "aoi.geojson"))
+    requests = tile_requests(Aoi.from_file(folder / "aoi.geojson"), [window])
     parsed: dict[str, Any] = {}
     if parse:
         import pystac
 
         parsed = {scene.id: pystac.Item.from_dict(dict(scene.item)) for scene in scenes.scenes}
-    return [_Job(request, scenes.on(request.tile, window), window, parsed) for request in requests]
+    return [_Job(request, scenes.on(*request.on_grid()), parsed) for request in requests]
 
 
 def _read(jobs: Sequence[_Job], reader: Reader) -> list[DPixels]:
-    return [read_dpixels(job.scenes, job.request, job.window, reader) for job in jobs]
+    return [read_dpixels(job.scenes, job.request, reader) for job in jobs]
 
 
 # --- the plain way ----------------------------------------------------------------------------------------------------
@@ -177,7 +175,7 @@ def _loaded(
     """Asset -> (scenes, H, W), in the order of the scenes."""
     from odc.geo.geobox import GeoBox
 
-    tile = job.request.tile
+    tile, _ = job.request.on_grid()
     found = load(
         [job.items[scene.id] for scene in scenes],
         bands=list(assets),

@@ -11,13 +11,13 @@ from tessera_cli.bench.machine import peak_rss_mb
 from tessera_cli.bench.subjects import catalog_folder, items_of, model_named
 from tessera_cli.catalog import MPC
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.imagery import OFFICIAL, Reader
+from tessera_cli.imagery import Reader
 from tessera_cli.net import Client
 from tessera_cli.runs.embed import embed
 from tessera_cli.runs.identity import Settings
 from tessera_cli.runs.inputs import CatalogInputs
 from tessera_cli.runs.results import Silent
-from tessera_cli.runs.scene_search import Request, prepare
+from tessera_cli.runs.scene_search import Request, search_scenes
 
 SIZE = 256
 """Pixels per side of the area of the catalogue that is made if none is given: on two tiles."""
@@ -41,8 +41,7 @@ def measure(
         settings = Settings.checked(chosen, ask.source.name, recorded=ask.source.name, force_source=True, seed=seed)
         folder, reader, progress = settings.folder(Path(scratch) / "out"), Reader(Client()), _FirstPixels()
         started = time.perf_counter()
-        surveyed = prepare(ask, folder, reader.client)
-        inputs = CatalogInputs(surveyed, reader, OFFICIAL, ascending=chosen.spec.use_ascending)
+        inputs = CatalogInputs(search_scenes(ask, reader.client, folder), reader)
         summary = embed(inputs, settings, folder, progress=progress, threads=threads)
         seconds = time.perf_counter() - started
         if error := summary.error():

@@ -95,7 +95,7 @@ def embed(
     from tessera_cli.runs.embed import embed as run
     from tessera_cli.runs.identity import Settings
     from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
-    from tessera_cli.runs.scene_search import prepare
+    from tessera_cli.runs.scene_search import search_scenes
 
     cores = threads or config.threads()
     loaded = load_model(
@@ -118,7 +118,6 @@ def embed(
             loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
         )
         folder = settings.folder(out or default_out(dpixels[0].resolve().stem, loaded.name))
-        inputs.prepare(folder, settings.format)
     else:
         ask = asked.of_source(source or loaded.spec.source)
         policy = get_preprocessing(preprocessing or OFFICIAL.name)
@@ -126,12 +125,7 @@ def embed(
         folder = settings.folder(out or default_out(ask.name, loaded.name, policy.name))
         reader = open_reader(ask)
         inputs = CatalogInputs(
-            prepare(ask, folder, reader.client, refresh=refresh),
-            reader,
-            policy,
-            allow_missing,
-            refresh,
-            loaded.spec.use_ascending,
+            search_scenes(ask, reader.client, folder, refresh=refresh), reader, policy, allow_missing, refresh
         )
     with RunProgress(terminal) as progress:
         summary = run(
@@ -147,7 +141,7 @@ def embed(
     if as_json:
         terminal.result_json(summary.to_dict())
     else:
-        for path in summary.mosaics:
+        for path in summary.mosaics or ():
             terminal.result(str(path))
     if error:
         raise error

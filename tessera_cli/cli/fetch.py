@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tessera_cli.cli import options as o
 from tessera_cli.cli.request import build_ask, default_out, open_reader, read_model_config
 from tessera_cli.cli.terminal import RunProgress, Terminal
-
-if TYPE_CHECKING:
-    from tessera_cli.errors import TesseraError
 
 StoreFormatOption = Annotated[
     Literal["zarr", "npy"],
@@ -28,8 +24,6 @@ StoresOutOption = Annotated[
     Path | None,
     o.option("--out", o.OUTPUT, "Folder for the d-pixels.  [default: ./<aoi>_<window>_dpixels]", "-o", metavar="DIR"),
 ]
-
-logger = logging.getLogger(__name__)
 
 
 def fetch(
@@ -90,24 +84,24 @@ def fetch(
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
-    from tessera_cli.runs.dpixel_folder import DPixelFolder
     from tessera_cli.runs.fetch import fetch as run
+    from tessera_cli.runs.identity import dpixel_folder
     from tessera_cli.runs.inputs import CatalogInputs
-    from tessera_cli.runs.scene_search import prepare
+    from tessera_cli.runs.scene_search import search_scenes
 
     spec = describe_model(model, weights, read_model_config(model_config))
     ask = asked.of_source(source or spec.source)
     spec.check_source(ask.source.name, force=force_source)
     policy = get_preprocessing(preprocessing or OFFICIAL.name)
     stores = out or default_out(ask.name, "dpixels", policy.name)
-    folder = DPixelFolder.of(stores, source=ask.source.name, preprocessing=policy.name, format=format)
+    folder = dpixel_folder(stores, source=ask.source.name, preprocessing=policy.name, format=format)
     reader = open_reader(ask)
-    surveyed = prepare(ask, folder, reader.client, refresh=refresh)
-    weights_error = None if weights else pull_weights(model)  # a large download: after all that fails quickly
-    inputs = CatalogInputs(surveyed, reader, policy, allow_missing, refresh)
+    found = search_scenes(ask, reader.client, folder, refresh=refresh)
+    inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
+    pulled = None if weights else model or DEFAULT_MODEL
     with RunProgress(terminal) as progress:
-        summary = run(inputs, folder, progress=progress, allow_missing=allow_missing)
-    if summary.stored:
+        summary = run(inputs, folder, model=pulled, progress=progress, allow_missing=allow_missing)
+    if any(result.path for result in summary.results):
         command = embed_command(
             dpixels=stores,
             model=model or (None if weights else DEFAULT_MODEL),
@@ -120,7 +114,6 @@ def fetch(
             out=default_out(ask.name, spec.name, policy.name),
         )
         summary = dataclasses.replace(summary, embed_command=command)
-    summary = dataclasses.replace(summary, weights_error=weights_error)
     error = summary.error()
     if as_json:
         terminal.result_json(summary.to_dict())
@@ -128,26 +121,6 @@ def fetch(
         terminal.result(summary.embed_command)
     if error:
         raise error
-
-
-def pull_weights(model: str | None) -> TesseraError | None:
-    """The weights of a released model into the local cache; what the command ends with if the network does not do it.
-
-    UsageError for what is no matter of the network. Models without published weights need nothing.
-    """
-    from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
-    from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY
-    from tessera_cli.models.weights import pull
-
-    spec = REGISTRY.get(model or DEFAULT_MODEL)
-    if spec is None or spec.weights is None:  # a file of the user's own, or no network to run
-        return None
-    try:
-        logger.info("weights of %s: %s", spec.name, pull(spec.name)["path"])
-    except (SourceRefusedError, SourceUnavailableError) as error:
-        logger.warning("the weights of %s cannot be downloaded now; going on with the d-pixels", spec.name)
-        return type(error)(f"{error} Of what was asked for only this is missing: `tessera weights pull {spec.name}`.")
-    return None
 
 
 def embed_command(**options: object) -> str:

@@ -70,25 +70,26 @@ def plan(
     from tessera_cli.catalog import missing_credentials
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
-    from tessera_cli.runs.folder import OutputFolder
+    from tessera_cli.runs.folder import Folder
     from tessera_cli.runs.plan import plan as make_plan
-    from tessera_cli.runs.scene_search import prepare, survey
+    from tessera_cli.runs.scene_search import search_scenes
 
     spec = describe_model(model, weights, read_model_config(model_config))  # weights are not needed to count
     ask = ask.of_source(source or spec.source)
     spec.check_source(ask.source.name)
     dims = spec.check_dims(dims)
     client = open_client(ask)
-    surveyed = survey(ask, client) if out is None else prepare(ask, OutputFolder(out, {}), client, refresh=refresh)
+    found = search_scenes(ask, client, None if out is None else Folder(out), refresh=refresh)
     where = out or default_out(ask.name, spec.name)
     made = make_plan(
-        surveyed,
+        found,
         spec,
         dims,
         where,
+        freeze=out is not None,
         preprocessing=get_preprocessing(preprocessing or OFFICIAL.name),
         threads=threads or config.threads(),
-        missing_credentials=missing_credentials(surveyed.scenes, client),
+        missing_credentials=missing_credentials(found.scenes, client),
     )
     if as_json:
         terminal.result_json(made.to_dict())

@@ -160,7 +160,7 @@ class RunProgress:
             if result.status in ("done", "empty"):
                 speed = f", {result.pixels / max(result.seconds, 1e-9):,.0f} pixels/s" if result.pixels else ""
                 done = f"{self.finished}/{self.tiles}"
-                self.log.info("%s %s: %d pixels%s (%s)", result.task.name, result.status, result.pixels, speed, done)
+                self.log.info("%s %s: %d pixels%s (%s)", result.request.name, result.status, result.pixels, speed, done)
         if self.terminal.as_json:
             self.terminal.result_json(result.to_dict())
         elif result.path is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.extent.grid import AnyTile
+from tessera_cli.extent.grid import AnyTile, tile_name
 from tessera_cli.extent.window import Window, day_of_year
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ SENSORS = ("s2", "s1_asc", "s1_desc")
 """Sentinel-2 and the orbit directions of Sentinel-1, as arrays, bands, records and plans call them."""
 S2_BANDS = ("B04", "B02", "B03", "B08", "B8A", "B05", "B06", "B07", "B11", "B12")
 S1_BANDS = ("VV", "VH")
-
-
-def tile_name(tile: AnyTile, window: Window | None) -> str:
-    """`<tile>_<window>`, or the tile's id alone where the window is not known: the name of everything made of it."""
-    return tile.id if window is None else f"{tile.id}_{window.name}"
 
 
 def missing_scenes_text(missing_scenes: Mapping[str, str]) -> str:

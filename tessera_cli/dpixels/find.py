@@ -1,4 +1,4 @@
-"""Paths -> the d-pixels that lie there."""
+"""Find stored d-pixels at paths."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tessera_cli.files import PART
 
 
 def find_stores(paths: Sequence[Path]) -> tuple[Stored, ...]:
-    """What lies at `paths`, by name. Each is a Zarr store, an official tile folder, or a folder directly holding such.
+    """Describe the d-pixels at `paths`, sorted by name.
 
-    Only descriptions are read. UsageError where nothing is found, where one cannot be described, and where two have
-    the same name; a path given twice counts once.
+    A path is a Zarr store, an official tile folder, or a folder that directly holds such; one given twice counts once.
+    UsageError where there is nothing, where a store cannot be described, and where two have the same name.
     """
-    places: dict[Path, Path] = {}
+    folders: dict[Path, Path] = {}
     for path in paths:
-        found = list(members(path))
-        if not found:
+        inside = list(members(path))
+        if not inside:
             why = "it holds no Zarr stores and no official tile folders" if path.is_dir() else "there is no such folder"
             raise UsageError(f"{path} has no d-pixels: {why}. Give what `tessera fetch` wrote.")
-        places |= {member.resolve(): member for member in found}
+        folders |= {member.resolve(): member for member in inside}
     stores: dict[str, Stored] = {}
-    for member in places.values():
+    for member in folders.values():
         try:
             stored = describe(member)
         except TileError as error:  # its name and its pixels are not known, so it cannot fail as a tile
@@ -39,7 +39,7 @@ def find_stores(paths: Sequence[Path]) -> tuple[Stored, ...]:
 
 
 def members(path: Path) -> Iterator[Path]:
-    """The stores and official tile folders that a path is or directly holds."""
+    """Yield the stores and official tile folders that a path is or directly holds."""
     if is_store(path) or is_folder(path):
         yield path
     elif path.is_dir():
@@ -49,5 +49,5 @@ def members(path: Path) -> Iterator[Path]:
 
 
 def describe(path: Path) -> Stored:
-    """A Zarr store or an official tile folder, without its observations; TileError where it is damaged."""
+    """Describe a Zarr store or an official tile folder without its observations; TileError where it is damaged."""
     return describe_store(path) if is_store(path) else describe_folder(path)

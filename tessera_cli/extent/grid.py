@@ -1,4 +1,4 @@
-"""The fixed output grid: UTM, 10 m, tiles of 512 x 512 pixels whose corners are multiples of 5120 m."""
+"""The fixed output grid (UTM, 10 m, tiles of 512 x 512 pixels at multiples of 5120 m), and requests for its tiles."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.antimeridian import unwrap
+from tessera_cli.extent.window import Window
 
 RESOLUTION = 10
 TILE_SIZE = 512
@@ -65,18 +66,18 @@ class Tile:
 
     @functools.cached_property
     def outline(self) -> BaseGeometry:
-        """The square in longitude and latitude; near the antimeridian longitudes exceed 180."""
+        """Return the square in longitude and latitude; near the antimeridian longitudes exceed 180."""
         return _outline(self.bounds, from_utm(self.epsg))
 
 
 @dataclass(frozen=True)
 class ForeignTile:
-    """A rectangle of pixels that is no cell of the grid: an official tile folder, with or without a georeference."""
+    """A rectangle of pixels off the grid: an official tile folder, with or without a georeference."""
 
     id: str
     shape: tuple[int, int]
     crs: str | None = None
-    """`EPSG:32631`, or WKT; None: nobody said where the tile lies."""
+    """`EPSG:32631`, or WKT; None if unknown."""
     transform: Affine | None = None
     """Pixel corner -> metres, north up; None with `crs`."""
 
@@ -89,7 +90,7 @@ class ForeignTile:
 
     @functools.cached_property
     def outline(self) -> BaseGeometry:
-        """The rectangle in longitude and latitude; near the antimeridian longitudes exceed 180."""
+        """Return the rectangle in longitude and latitude; near the antimeridian longitudes exceed 180."""
         return _outline(self.bounds, Transformer.from_crs(self.crs, 4326, always_xy=True))
 
 
@@ -97,9 +98,9 @@ AnyTile = Tile | ForeignTile
 
 
 def pixel_positions(tile: AnyTile, numbers: np.ndarray) -> np.ndarray:
-    """Flat pixel numbers (N,) -> int64 (N, 3): EPSG code, easting and northing of the pixel's centre in metres.
+    """Return int64 (N, 3) for flat pixel numbers (N,): EPSG code, easting and northing of the centre in metres.
 
-    Where nobody said where the tile lies: 0, column and row.
+    For a tile without a georeference: 0, column and row.
     """
     rows, columns = np.divmod(np.asarray(numbers, np.int64), tile.shape[1])
     if tile.transform is None:
@@ -120,13 +121,13 @@ def _outline(bounds: tuple[float, float, float, float], to_lonlat: Transformer) 
 
 @functools.lru_cache
 def to_utm(epsg: int) -> Transformer:
-    """Longitude, latitude -> easting, northing."""
+    """Return the transformer from longitude, latitude to easting, northing."""
     return Transformer.from_crs(4326, epsg, always_xy=True)
 
 
 @functools.lru_cache
 def from_utm(epsg: int) -> Transformer:
-    """Easting, northing -> longitude, latitude."""
+    """Return the transformer from easting, northing to longitude, latitude."""
     return Transformer.from_crs(epsg, 4326, always_xy=True)
 
 
@@ -138,14 +139,14 @@ _SPECIAL_ZONES = {
 
 
 def zone_limits(zone: int, lat: float) -> tuple[float, float]:
-    """West and east longitude of a UTM zone at a latitude."""
+    """Return the west and east longitude of a UTM zone at a latitude."""
     special = next((zones for (south, north), zones in _SPECIAL_ZONES.items() if south <= lat < north), {})
     west = (zone - 1) * 6.0 - 180
     return special.get(zone, (west, west + 6))
 
 
 def utm_zone(lon: float, lat: float) -> int:
-    """Zone number 1..60 with the Norway and Svalbard exceptions; longitude 180 belongs to zone 60."""
+    """Return the zone number 1..60 with the Norway and Svalbard exceptions; longitude 180 belongs to zone 60."""
     for (south, north), zones in _SPECIAL_ZONES.items():
         for zone, (west, east) in zones.items():
             if south <= lat < north and west <= lon < east:
@@ -158,7 +159,7 @@ def utm_epsg(lon: float, lat: float) -> int:
 
 
 def utm_code(text: str) -> int:
-    """`EPSG:32631` or `32631` -> 32631; only UTM on WGS84 is a grid of ours."""
+    """Parse `EPSG:32631` or `32631`; UsageError for anything but UTM on WGS84."""
     digits = text.upper().removeprefix("EPSG:")
     if digits.isdigit() and (32601 <= int(digits) <= 32660 or 32701 <= int(digits) <= 32760):
         return int(digits)
@@ -166,7 +167,7 @@ def utm_code(text: str) -> int:
 
 
 def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
-    """Tiles whose square intersects `geometry` (in metres of `epsg`), row by row from the north-west."""
+    """Return the tiles whose square intersects `geometry` (in metres of `epsg`), row by row from the north-west."""
     if geometry.is_empty:
         return []
     west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for float noise
@@ -177,26 +178,57 @@ def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
     return [tile for tile in tiles if geometry.intersects(shapely.box(*tile.bounds))]
 
 
+def tile_name(tile: AnyTile, window: Window | None) -> str:
+    """Return `<tile>_<window>`, the name of everything made of a tile; the tile's id alone for a window of None."""
+    return tile.id if window is None else f"{tile.id}_{window.name}"
+
+
+def parse_tile_name(name: str) -> tuple[Tile, Window] | None:
+    """Return the tile of the grid and the window of `<tile>_<window>`; None for any other name."""
+    tile_id, _, window = name.rpartition("_")
+    try:
+        return Tile.from_id(tile_id), Window.from_name(window)
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, eq=False)
 class TileRequest:
-    """A tile and the pixels of it that were asked for."""
+    """A tile in a window, and the pixels of it that are asked for."""
 
-    tile: Tile
+    tile: AnyTile
+    window: Window | None
+    """None if only days of year are known, as of official tile folders."""
     packed: bytes
-    """The mask as `pack_mask` makes it: a large AOI keeps thousands of these."""
+    """The mask of the pixels, by `pack_mask`: a large AOI keeps thousands of these."""
+
+    @property
+    def name(self) -> str:
+        return tile_name(self.tile, self.window)
 
     @property
     def pixels(self) -> np.ndarray:
-        """bool (H, W)"""
+        """Unpack the mask: bool (H, W), true where a pixel is asked for."""
         return unpack_mask(self.packed, self.tile.shape)
+
+    @functools.cached_property
+    def count(self) -> int:
+        """Number of pixels asked for."""
+        return int(self.pixels.sum())
+
+    def on_grid(self) -> tuple[Tile, Window]:
+        """Return tile and window; ValueError unless both are those of the grid."""
+        if not isinstance(self.tile, Tile) or self.window is None:
+            raise ValueError(f"{self.name} is not a tile of the grid in a window")
+        return self.tile, self.window
 
 
 def pack_mask(mask: np.ndarray) -> bytes:
-    """bool (H, W) -> a few hundred bytes."""
+    """Compress bool (H, W) to a few hundred bytes: zlib of bits, row by row, first pixel in the highest bit."""
     return zlib.compress(np.packbits(mask).tobytes(), 6)
 
 
 def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """The inverse of `pack_mask`: a writable bool array of `shape`."""
+    """Undo `pack_mask`; return a writable bool array of `shape`."""
     bits = np.frombuffer(zlib.decompress(packed), np.uint8)
     return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)

@@ -1,8 +1,8 @@
-"""From an AOI to the pixels of the grid that were asked for."""
+"""Cut an AOI into tiles of the grid and the pixels asked for in each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import Tile, TileRequest, pack_mask, tiles_touching, to_utm, utm_epsg, zone_limits
+from tessera_cli.extent.window import Window
 
 ZONE_MARGIN = 0.5
 """Degrees by which a feature may reach beyond its zone before it is cut at the border."""
@@ -24,14 +25,20 @@ EDGE_STEP = 0.01
 
 
 def tile_requests(
-    aoi: Aoi, *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
+    aoi: Aoi,
+    windows: Sequence[Window],
+    *,
+    epsg: int | None = None,
+    mask: Path | None = None,
+    fill_bbox: bool = False,
 ) -> list[TileRequest]:
-    """The tiles of the AOI with the pixels whose centre lies in it, by zone, then row by row from the north-west.
+    """Return the tiles of the AOI with the pixels whose centre lies in it, window after window.
 
-    `epsg` forces one UTM zone, `mask` keeps the pixels where a raster is nonzero, `fill_bbox` takes the AOI's
-    bounding box in metres instead of its outline. Raises NothingToEmbedError when no pixel centre is left.
+    Tiles are in the order of zones, then row by row from the north-west. `epsg` forces one UTM zone, `mask` keeps the
+    pixels where a raster is nonzero, `fill_bbox` takes the AOI's bounding box in metres instead of its outline. Raises
+    NothingToEmbedError when no pixel centre is left.
     """
-    requests = []
+    masks: dict[Tile, bytes] = {}
     for zone, geometry in areas_by_zone(aoi, epsg=epsg).items():
         if fill_bbox:
             geometry = shapely.box(*geometry.bounds)
@@ -40,15 +47,15 @@ def tile_requests(
             if mask is not None and pixels.any():
                 pixels &= _read_mask(mask, tile)
             if pixels.any():
-                requests.append(TileRequest(tile, pack_mask(pixels)))
-    if not requests:
+                masks[tile] = pack_mask(pixels)
+    if not masks:
         what = "no pixel of the mask is nonzero within it" if mask else "it holds no centre of a 10 m pixel"
         raise NothingToEmbedError(f"The AOI {aoi.name} gives nothing to embed: {what}. Enlarge it, or use --fill-bbox.")
-    return requests
+    return [TileRequest(tile, window, packed) for window in windows for tile, packed in masks.items()]
 
 
 def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
-    """EPSG code of a UTM zone -> the AOI's part in it, in metres. Zones are chosen per feature by its centroid."""
+    """Return EPSG code of a UTM zone -> the AOI's part in it, in metres; a feature's centroid chooses its zone."""
     parts: dict[int, list[BaseGeometry]] = {}
     for feature in aoi.features:
         for zone, part in _cut_to_zones(feature, epsg):
@@ -61,7 +68,7 @@ def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometr
 
 
 def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:
-    """bool (H, W): pixels whose centre lies in `geometry` (metres of the tile's zone)."""
+    """Return bool (H, W): pixels whose centre lies in `geometry`, in metres of the tile's zone."""
     near = shapely.clip_by_rect(geometry, *shapely.box(*tile.bounds).buffer(20).bounds)
     if near.is_empty or near.area == 0:
         return np.zeros(tile.shape, bool)
@@ -90,7 +97,7 @@ def _read_mask(path: Path, tile: Tile) -> np.ndarray:
     try:
         with rasterio.open(path) as src:
             if src.crs is None:
-                raise UsageError(f"--mask {path} has no CRS, so its place on Earth is unknown. Assign one.")
+                raise UsageError(f"--mask {path} has no CRS, so its location is unknown. Assign one.")
             with rasterio.vrt.WarpedVRT(
                 src,
                 crs=tile.crs,

@@ -13,7 +13,6 @@ from tessera_cli.catalog import Scene, Scenes, Sensor, by_date
 from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels, missing_scenes_text
 from tessera_cli.errors import TileError
 from tessera_cli.extent.grid import Tile, TileRequest
-from tessera_cli.extent.window import Window
 from tessera_cli.imagery import sentinel1, sentinel2
 from tessera_cli.imagery.lazy_zeros import lazy_zeros
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
@@ -30,30 +29,29 @@ Frames = tuple[np.ndarray, np.ndarray]
 def read_dpixels(
     scenes: Scenes,
     request: TileRequest,
-    window: Window,
     reader: Reader,
     *,
     preprocessing: Preprocessing = OFFICIAL,
     allow_missing: int = 0,
     ascending: bool = True,
 ) -> DPixels:
-    """The d-pixels of one tile, defined where pixels were requested.
+    """Read the d-pixels of one tile, defined where pixels are requested.
 
-    `scenes` are those of the tile. Whole tiles are read whatever is requested, since GDAL's warp from a neighbour
-    zone depends on the read window. `ascending`: False leaves out ascending passes. Raises TileError when more than
-    `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not certain.
+    `scenes` are those of the tile in its window. Whole tiles are read whatever is requested, since GDAL's warp from a
+    neighbour zone depends on the read window. `ascending`: False leaves out ascending passes. Raises TileError when
+    more than `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not certain.
     """
+    (tile, window), pixels = request.on_grid(), request.pixels
     missing_scenes: dict[str, str] = {}
-    while True:  # without a hole the next scene of the date takes over: start again
+    while True:  # without a missing scene the next scene of the date takes over: start again
         try:
-            frames = _Tile(preprocessing.select(scenes.without(missing_scenes)), request, reader, preprocessing).read(
-                ascending
-            )
+            listed = preprocessing.select(scenes.without(missing_scenes))
+            frames = _Tile(listed, tile, pixels, reader, preprocessing).read(ascending)
             break
         except MissingScenesError as found:
             missing_scenes |= found.missing_scenes
             for scene, why in sorted(found.missing_scenes.items()):
-                logger.debug("%s: hole %s: %s", request.tile.id, scene, why)
+                logger.debug("%s: missing scene %s: %s", request.tile.id, scene, why)
             if len(missing_scenes) > allow_missing:
                 repair = "Repair them" if preprocessing is OFFICIAL else "Repair them, take --preprocessing official"
                 raise TileError(
@@ -63,7 +61,7 @@ def read_dpixels(
             logger.warning("%s: going on without %s", request.tile.id, found)
     (s2, s2_mask, s2_dates), (s1_asc, s1_asc_dates), (s1_desc, s1_desc_dates) = frames
     return DPixels(
-        tile=request.tile,
+        tile=tile,
         window=window,
         s2=s2,
         s2_mask=s2_mask,
@@ -72,7 +70,7 @@ def read_dpixels(
         s1_asc_dates=s1_asc_dates,
         s1_desc=s1_desc,
         s1_desc_dates=s1_desc_dates,
-        requested=request.pixels,
+        requested=pixels,
         source=scenes.source.name,
         preprocessing=preprocessing.name,
         scenes=tuple(scene.id for scene in scenes.scenes),
@@ -90,12 +88,13 @@ class MissingScenesError(Exception):
 
 
 class _Tile:
-    """The reading of one tile. Everything is tried before its holes are raised together."""
+    """The reading of one tile. Everything is tried before its missing scenes are raised together."""
 
-    def __init__(self, scenes: Scenes, request: TileRequest, reader: Reader, preprocessing: Preprocessing) -> None:
-        self.scenes, self.reader, self.preprocessing = scenes, reader, preprocessing
-        self.tile: Tile = request.tile
-        self.pixels = request.pixels
+    def __init__(
+        self, scenes: Scenes, tile: Tile, pixels: np.ndarray, reader: Reader, preprocessing: Preprocessing
+    ) -> None:
+        self.scenes, self.tile, self.pixels = scenes, tile, pixels
+        self.reader, self.preprocessing = reader, preprocessing
         self.missing_scenes: dict[str, str] = {}
 
     def read(self, ascending: bool) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Frames, Frames]:
@@ -176,7 +175,7 @@ class _Tile:
         return frames[: len(dates)], _dates(dates)
 
     def _layers(self, reads: list[Read], raster: Raster) -> Iterator[np.ndarray]:
-        """(H, W) per scene and asset; of holes, which are noted, zeros."""
+        """Yield (H, W) per scene and asset; zeros for missing scenes, which are noted."""
         for layer in self.reader.layers(reads, raster, self.tile):
             if isinstance(layer, MissingScene):
                 self.missing_scenes.setdefault(layer.scene, layer.why)

@@ -8,13 +8,12 @@ from typing import cast
 
 import numpy as np
 
-from tessera_cli.dpixels.dpixel import tile_name
-from tessera_cli.extent.grid import AnyTile
+from tessera_cli.extent.grid import AnyTile, tile_name
 from tessera_cli.extent.window import Window
-from tessera_cli.outputs.layers import NOT_ASKED, Dtype
+from tessera_cli.outputs.layers import NOT_REQUESTED, Dtype
 
 CACHE_LINE = 64
-"""Bytes: a column of values that is taken out alone costs as much as all that share its lines."""
+"""Bytes that a CPU loads at once: columns of values that share them are taken out together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +23,7 @@ class EncodedTile:
     tile: AnyTile
     window: Window | None
     pixels: np.ndarray
-    """bool (H, W): those that have an embedding."""
+    """bool (H, W): pixels that have an embedding."""
     values: np.ndarray
     """int8 codes or float32 values (N, R), in row-major order of `pixels`."""
     scales: np.ndarray | None
@@ -62,12 +61,12 @@ class EncodedTile:
         return cast(Dtype, self.values.dtype.name)
 
     def bands(self) -> Iterator[np.ndarray]:
-        """The values dimension by dimension, (N,) each."""
+        """Yield the values dimension by dimension, (N,) each."""
         step = max(1, CACHE_LINE // self.values.itemsize)
         for start in range(0, self.dims, step):
             yield from np.ascontiguousarray(self.values[:, start : start + step].T)
 
 
-def asked_counts(counts: np.ndarray, requested: np.ndarray) -> np.ndarray:
-    """`counts`, uint16 (3, H, W), where asked for, bool (H, W), and NOT_ASKED elsewhere."""
-    return np.where(requested, counts, np.uint16(NOT_ASKED))
+def requested_counts(counts: np.ndarray, requested: np.ndarray) -> np.ndarray:
+    """Return `counts`, uint16 (3, H, W), with NOT_REQUESTED where `requested`, bool (H, W), is false."""
+    return np.where(requested, counts, np.uint16(NOT_REQUESTED))

@@ -1,4 +1,4 @@
-"""A tile as GeoTIFF: a raster per layer, built in memory band by band and written whole.
+"""A tile as GeoTIFF: a raster per layer, built in memory band by band and written atomically.
 
 In memory, because GDAL does not say why a file could not be written, and a full disk stops the run.
 
@@ -21,8 +21,8 @@ from rasterio.io import MemoryFile
 
 from tessera_cli.extent.grid import AnyTile
 from tessera_cli.files import write_bytes
-from tessera_cli.outputs.asset import Asset, unsound
-from tessera_cli.outputs.encoded import EncodedTile, asked_counts
+from tessera_cli.outputs.asset import Asset, damaged
+from tessera_cli.outputs.encoded import EncodedTile, requested_counts
 from tessera_cli.outputs.item import Expected
 from tessera_cli.outputs.layers import COUNTS, FORMULA, LAYERS, SCALES, Layer, Role, file_name
 from tessera_cli.outputs.tags import window_tags
@@ -45,34 +45,34 @@ def write(folder: Path, encoded: EncodedTile, compress: Compress) -> tuple[Asset
 
 
 def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
-    """bool (H, W): pixels with an embedding in the rasters at `paths`.
+    """Return bool (H, W): pixels with an embedding in the rasters at `paths`.
 
-    Raises TileError unless each has the layout promised and they agree with each other and with what was asked for.
+    Raises TileError unless each has the expected layout and they agree with each other and with what was asked for.
     """
     emb, *_ = LAYERS["geotiff", expected.dtype]
-    with _opened(paths["emb"], emb, expected) as dataset:
+    with _open_checked(paths["emb"], emb, expected) as dataset:
         missing = _gaps(dataset.read(1), emb)
         for band in dataset.indexes:
             values = dataset.read(band)
             if not np.array_equal(_gaps(values, emb), missing):
-                raise unsound(paths["emb"], "some pixels are nodata in a part of the bands only")
+                raise damaged(paths["emb"], "some pixels are nodata in a part of the bands only")
             if not np.isfinite(values[~missing]).all():
-                raise unsound(paths["emb"], "some values are infinite")
+                raise damaged(paths["emb"], "some values are infinite")
     if (~missing & ~expected.requested).any():
-        raise unsound(paths["emb"], "pixels outside the requested ones hold embeddings")
+        raise damaged(paths["emb"], "pixels outside the requested ones hold embeddings")
 
     if "scales" in paths:
-        with _opened(paths["scales"], SCALES, expected) as dataset:
+        with _open_checked(paths["scales"], SCALES, expected) as dataset:
             scales = dataset.read(1)
         if not np.array_equal(_gaps(scales, SCALES), missing):
-            raise unsound(paths["scales"], "scales are not missing exactly where codes are")
+            raise damaged(paths["scales"], "scales are not missing exactly where codes are")
         if not (np.isfinite(scales[~missing]) & (scales[~missing] > 0)).all():
-            raise unsound(paths["scales"], "some scales are not finite and positive")
+            raise damaged(paths["scales"], "some scales are not finite and positive")
 
-    with _opened(paths["counts"], COUNTS, expected) as dataset:
+    with _open_checked(paths["counts"], COUNTS, expected) as dataset:
         counts = dataset.read()
     if not ((counts != COUNTS.nodata) == expected.requested).all():
-        raise unsound(paths["counts"], "counts are not present exactly in the requested pixels")
+        raise damaged(paths["counts"], "counts are not present exactly in the requested pixels")
     return ~missing
 
 
@@ -85,7 +85,7 @@ def encoded_tif(
     tags: Mapping[str, str],
     compress: Compress = "zstd",
 ) -> Iterator[memoryview]:
-    """One layer of a tile, its bands (H, W) in order, as the bytes of a GeoTIFF, which are gone afterwards.
+    """Yield the bytes of a GeoTIFF, valid within the block: one layer of a tile, its bands (H, W) in order.
 
     `dims` is the length of the embeddings.
     """
@@ -123,9 +123,9 @@ def encoded_tif(
 
 
 def _bands(layer: Layer, encoded: EncodedTile) -> Iterator[np.ndarray]:
-    """(H, W) each"""
+    """Yield the bands of a layer, (H, W) each."""
     if layer is COUNTS:
-        yield from asked_counts(encoded.counts, encoded.requested)
+        yield from requested_counts(encoded.counts, encoded.requested)
         return
     for values in (encoded.scales,) if layer is SCALES else encoded.bands():
         band = np.full(encoded.tile.shape, layer.nodata, layer.dtype)
@@ -134,13 +134,13 @@ def _bands(layer: Layer, encoded: EncodedTile) -> Iterator[np.ndarray]:
 
 
 def _block(size: int) -> int:
-    """Of a raster this long: TIFF wants multiples of 16, and blocks beyond the edge would be empty weight."""
+    """Return the block size for a raster side: a multiple of 16, as TIFF demands, not beyond the raster's edge."""
     return min(BLOCK, -(-size // 16) * 16)
 
 
 @contextmanager
-def _opened(path: Path, layer: Layer, expected: Expected) -> Iterator[rasterio.DatasetReader]:
-    """The raster at `path`, after comparing its layout; TileError if it or its pixels are not as promised."""
+def _open_checked(path: Path, layer: Layer, expected: Expected) -> Iterator[rasterio.DatasetReader]:
+    """Open the raster at `path` after comparing its layout; TileError if it or its pixels are not as expected."""
     try:
         with rasterio.open(path) as dataset:
             layout = {
@@ -152,14 +152,14 @@ def _opened(path: Path, layer: Layer, expected: Expected) -> Iterator[rasterio.D
                 "CRS": (dataset.crs, rasterio.CRS.from_user_input(expected.tile.crs)),
                 "position": (dataset.transform, expected.tile.transform),
             }
-            for what, (found, due) in layout.items():
-                if found != due:
-                    raise unsound(path, f"its {what} is {found}, not {due}")
+            for what, (actual, due) in layout.items():
+                if actual != due:
+                    raise damaged(path, f"its {what} is {actual}, not {due}")
             yield dataset
     except (OSError, RasterioError) as error:
-        raise unsound(path, f"it cannot be read: {error}") from error
+        raise damaged(path, f"it cannot be read: {error}") from error
 
 
 def _gaps(values: np.ndarray, layer: Layer) -> np.ndarray:
-    """bool (H, W): where a band holds its layer's nodata value."""
+    """Return bool (H, W): where a band holds its layer's nodata value."""
     return np.isnan(values) if values.dtype.kind == "f" else values == layer.nodata

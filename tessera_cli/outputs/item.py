@@ -11,15 +11,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tessera_cli.dpixels.coverage import Coverage
-from tessera_cli.dpixels.dpixel import SENSORS, tile_name
+from tessera_cli import __version__
+from tessera_cli.dpixels.coverage import Coverage, gap_warnings
+from tessera_cli.dpixels.dpixel import SENSORS, DPixels
 from tessera_cli.errors import UsageError
-from tessera_cli.extent.grid import AnyTile, pack_mask, unpack_mask
+from tessera_cli.extent.grid import AnyTile, pack_mask, tile_name, unpack_mask
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
-from tessera_cli.outputs.encoded import EncodedTile, asked_counts
-from tessera_cli.outputs.layers import FORMULA, LAYERS, Dtype, Format, Layer
-from tessera_cli.outputs.place import footprint, projection, resolution, tile_from_item
+from tessera_cli.outputs.encoded import EncodedTile, requested_counts
+from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
+from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer
 from tessera_cli.outputs.tags import SOFTWARE, model_url
 
 EXTENSIONS = (
@@ -28,50 +29,84 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
 )
-MEDIA_TYPES: Mapping[Format, str] = {
+MEDIA_TYPES: Mapping[str, str] = {
     "geotiff": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "zarr": "application/vnd.zarr; version=3",
     "npy": "application/octet-stream",  # nobody has registered one for it
 }
 
 
 @dataclass(frozen=True, eq=False)
 class TileRecord:
-    """Everything that is known about one finished tile."""
+    """Everything that is known about one finished tile of embeddings or of d-pixels."""
 
     tile: AnyTile
     window: Window | None
-    """None: the year of the d-pixels is not known. The item then has no time, which STAC demands: it is valid but for
-    that. Any time that could be written would be a guess."""
-    status: Literal["done", "empty"]
-    """`empty`: no pixel could be embedded, so there are no files."""
+    """None if the year of the d-pixels is unknown. The item then has no time, though STAC demands one: any that could
+    be written would be a guess."""
     identity: Mapping[str, Any]
-    """What the embeddings depend on besides the pixels: as in the folder's `run.json`."""
-    device: str
-    """`cpu`, `cuda`: bytes are equal within one class."""
+    """As in the folder's `run.json`: what the embeddings, or d-pixels, depend on besides the pixels."""
     software: str
     """Version of this package."""
     pixels: int
-    """Pixels with an embedding."""
+    """Pixels with an embedding; of d-pixels, those asked for."""
     requested: np.ndarray
     """bool (H, W): the pixels asked for."""
     observations: Mapping[str, Coverage]
-    """Sensor -> what it saw of the tile."""
+    """Sensor -> its dates over the tile."""
     scenes: tuple[str, ...]
-    """Ids of the scenes listed on the tile, holes included, in the order that decides overlaps."""
+    """Ids of the scenes listed on the tile, missing ones included, in the order that decides overlaps."""
     input_digest: str
     missing_scenes: Mapping[str, str]
     """Scene id -> why it could not be read."""
     warnings: tuple[str, ...] = ()
     assets: tuple[Asset, ...] = ()
+    """All files of the tile; of d-pixels, those of the store."""
+    status: Literal["done", "empty"] = "done"
+    """`empty` if no pixel could be embedded; there are no files then."""
+    device: str | None = None
+    """`cpu`, `cuda`: embeddings are equal to the byte within one class."""
     note: str = ""
     """What a user must know of the model, such as that it is for demonstration only."""
     counts: np.ndarray | None = None
     """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (npy). Only
-    those of requested pixels are kept; the others come back as NOT_ASKED."""
+    those of requested pixels are kept; the others are read as NOT_REQUESTED."""
+
+    @classmethod
+    def of(cls, dpixels: DPixels, identity: Mapping[str, Any], *, pixels: int, **more: Any) -> TileRecord:
+        """Return the record of what is made of `dpixels`; `more` are the fields that d-pixels do not tell."""
+        return cls(
+            tile=dpixels.tile,
+            window=dpixels.window,
+            identity=identity,
+            software=__version__,
+            pixels=pixels,
+            requested=dpixels.requested,
+            observations={sensor: Coverage.of(dates, dpixels.window) for sensor, dates in dpixels.dates.items()},
+            scenes=dpixels.scenes,
+            input_digest=dpixels.input_digest,
+            missing_scenes=dpixels.missing_scenes,
+            warnings=gap_warnings(dpixels),
+            **more,
+        )
 
     @property
     def name(self) -> str:
         return tile_name(self.tile, self.window)
+
+    @property
+    def holds_dpixels(self) -> bool:
+        return self.identity.get("content") == DPIXELS
+
+    @property
+    def store(self) -> str:
+        """Name of the store of d-pixels."""
+        return self.name + STORE_SUFFIX[self.identity["format"]]
+
+    @property
+    def main(self) -> str | None:
+        """Name of the raster or array of embeddings, or of the store of d-pixels; None if the tile is empty."""
+        return self.store if self.holds_dpixels else next((asset.name for asset in self.assets), None)
 
     @property
     def format(self) -> Format:
@@ -86,25 +121,17 @@ class TileRecord:
         return self.identity["dims"]
 
     def to_item(self) -> dict[str, Any]:
-        """The record as a STAC 1.1.0 item; its geometry is null where nobody said where the tile lies."""
-        identity, place = self.identity, footprint(self.tile)
+        """Return a STAC 1.1.0 item; its geometry is null for a tile without a georeference."""
+        outline = footprint(self.tile)
+        files = {asset.name: {"size": asset.size, "sha256": asset.sha256} for asset in self.assets}
         properties: dict[str, Any] = {
             "datetime": None,
             **_time(self.window),
             **_known("gsd", resolution(self.tile)),
             **projection(self.tile),
             "processing:software": {SOFTWARE: self.software},
-            "emb:type": "pixel",
-            "emb:dimensions": self.dims,
-            "emb:model": {
-                "name": identity["model"],
-                "url": model_url(identity["model"]),
-                "sha256": identity["weights_sha256"],
-            },
-            **_known("emb:quantization", _quantization(self.dtype)),
-            "emb:source_data": identity["source"],
-            "emb:runtime_parameters": {"device": self.device},
-            "emb:identity": dict(identity),
+            **({"emb:source_data": self.identity["source"]} if self.holds_dpixels else self._model_fields()),
+            "emb:identity": dict(self.identity),
             **_known("emb:note", self.note or None),
             "emb:status": self.status,
             "emb:pixels": int(self.pixels),
@@ -115,49 +142,82 @@ class TileRecord:
             "emb:scenes": list(self.scenes),
             "emb:holes": dict(self.missing_scenes),
             "emb:input_digest": self.input_digest,
+            **({"emb:files": files} if self.holds_dpixels else {}),
         }
-        layers = {layer.role: layer for layer in LAYERS[self.format, self.dtype]}
         return {
             "type": "Feature",
             "stac_version": "1.1.0",
-            "stac_extensions": list(EXTENSIONS),
+            "stac_extensions": [url for url in EXTENSIONS if "raster" not in url or not self.holds_dpixels],
             "id": self.name,
-            "geometry": place[0] if place else None,
-            **_known("bbox", place[1] if place else None),
+            "geometry": outline[0] if outline else None,
+            **_known("bbox", outline[1] if outline else None),
             "properties": properties,
             "links": [],
-            "assets": {layers[asset.role].key: self._asset(asset, layers[asset.role]) for asset in self.assets},
+            "assets": {"dpixels": self._store_asset()} if self.holds_dpixels else self._layer_assets(),
         }
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> TileRecord:
-        """The inverse of `to_item`; UsageError for any other JSON."""
+        """Parse what `to_item`, or an earlier version for d-pixels, has written; UsageError for any other JSON."""
         try:
+            item = _upgraded(item) if "content" in item else item
             p = item["properties"]
             tile, window = tile_from_item(item)
             identity, counts = dict(p["emb:identity"]), p.get("emb:counts")
-            return cls(
+            requested = unpack_mask(base64.b64decode(p["emb:requested"]), tile.shape)
+            stored = identity.get("content") == DPIXELS
+            record = cls(
                 tile=tile,
                 window=window,
-                status=p["emb:status"],
                 identity=identity,
-                device=p["emb:runtime_parameters"]["device"],
                 software=p["processing:software"][SOFTWARE],
-                pixels=p["emb:pixels"],
-                requested=unpack_mask(base64.b64decode(p["emb:requested"]), tile.shape),
+                pixels=int(requested.sum()) if stored else p["emb:pixels"],
+                requested=requested,
                 observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["emb:observations"].items()},
                 scenes=tuple(p["emb:scenes"]),
                 input_digest=p["emb:input_digest"],
                 missing_scenes=dict(p["emb:holes"]),
                 warnings=tuple(p["emb:warnings"]),
-                assets=_assets_of(item["assets"], LAYERS[identity["format"], identity["dtype"]]),
+                assets=_files_of(p) if stored else _assets_of(item["assets"], identity),
+                status=p["emb:status"],
+                device=None if stored else p["emb:runtime_parameters"]["device"],
                 note=p.get("emb:note", ""),
                 counts=None if counts is None else _unpack_counts(counts, tile.shape),
             )
+            if stored and (item["assets"]["dpixels"]["href"] != f"./{record.store}" or not record.assets):
+                raise ValueError("it names no store of its own")
+            return record
         except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
             raise UsageError(f"not the record of a tile: {type(error).__name__}: {error}.") from error
 
-    def _asset(self, asset: Asset, layer: Layer) -> dict[str, Any]:
+    def _model_fields(self) -> dict[str, Any]:
+        """Return the fields of the STAC extension for embeddings."""
+        identity = self.identity
+        quantization = {
+            "method": "per_pixel_scale",
+            "original_dtype": "float32",
+            "quantized_dtype": self.dtype,
+            "formula": FORMULA,
+        }
+        return {
+            "emb:type": "pixel",
+            "emb:dimensions": self.dims,
+            "emb:model": {
+                "name": identity["model"],
+                "url": model_url(identity["model"]),
+                "sha256": identity["weights_sha256"],
+            },
+            **_known("emb:quantization", None if self.dtype == "float32" else quantization),
+            "emb:source_data": identity["source"],
+            "emb:runtime_parameters": {"device": self.device},
+        }
+
+    def _layer_assets(self) -> dict[str, Any]:
+        layers = {layer.role: layer for layer in LAYERS[self.format, self.dtype]}
+        found = [(layers[asset.role], asset) for asset in self.assets if asset.role]
+        return {layer.key: self._layer_asset(layer, asset) for layer, asset in found}
+
+    def _layer_asset(self, layer: Layer, asset: Asset) -> dict[str, Any]:
         nodata = layer.nodata
         return {
             "href": f"./{asset.name}",
@@ -173,9 +233,18 @@ class TileRecord:
             "bands": [{"name": name} for name in layer.bands(self.dims)],
         }
 
+    def _store_asset(self) -> dict[str, Any]:
+        return {
+            "href": f"./{self.store}",
+            "type": MEDIA_TYPES[self.identity["format"]],
+            "title": "d-pixels",
+            "roles": ["data"],
+            "file:size": sum(asset.size for asset in self.assets),
+        }
+
 
 Expected = EncodedTile | TileRecord
-"""What the files of a tile are held against: what was to be written, or what is recorded."""
+"""What the files of a tile are compared with: what was to be written, or what is recorded."""
 
 
 def _known(key: str, value: Any) -> dict[str, Any]:
@@ -188,28 +257,37 @@ def _time(window: Window | None) -> dict[str, str]:
     return {"start_datetime": f"{window.start}T00:00:00Z", "end_datetime": f"{window.end}T23:59:59Z"}
 
 
-def _quantization(dtype: Dtype) -> dict[str, str] | None:
-    if dtype == "float32":
-        return None
-    return {
-        "method": "per_pixel_scale",
-        "original_dtype": "float32",
-        "quantized_dtype": dtype,
-        "formula": FORMULA,
-    }
-
-
-def _assets_of(assets: Mapping[str, Any], layers: tuple[Layer, ...]) -> tuple[Asset, ...]:
-    found = [(layer.role, assets[layer.key]) for layer in layers if layer.key in assets]
+def _assets_of(assets: Mapping[str, Any], identity: Mapping[str, Any]) -> tuple[Asset, ...]:
+    listed = [
+        (layer, assets[layer.key]) for layer in LAYERS[identity["format"], identity["dtype"]] if layer.key in assets
+    ]
     return tuple(
-        Asset(a["href"].removeprefix("./"), a["file:size"], a["file:checksum"].removeprefix("1220"), role)
-        for role, a in found
+        Asset(a["href"].removeprefix("./"), a["file:size"], a["file:checksum"].removeprefix("1220"), layer.role)
+        for layer, a in listed
     )
 
 
+def _files_of(properties: Mapping[str, Any]) -> tuple[Asset, ...]:
+    return tuple(Asset(name, file["size"], file["sha256"]) for name, file in properties["emb:files"].items())
+
+
+def _upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the item in place of a record of d-pixels that was written before those were STAC items."""
+    if old["content"] != DPIXELS:
+        raise ValueError(f"its content is {old['content']!r}")
+    keys = ("identity", "requested", "observations", "scenes", "holes", "warnings", "input_digest", "files")
+    properties = {f"emb:{key}": old[key] for key in keys}
+    properties |= {"emb:status": "done", "processing:software": {SOFTWARE: old["software"]}}
+    return {
+        "id": f"{old['tile']}_{old['window']}",
+        "properties": {**_time(Window.from_name(old["window"])), **properties},
+        "assets": {"dpixels": {"href": f"./{old['store']}"}},
+    }
+
+
 def _pack_counts(counts: np.ndarray, requested: np.ndarray) -> str:
-    """uint16 (3, H, W) -> base64 of zlib of little-endian numbers."""
-    return base64.b64encode(zlib.compress(asked_counts(counts, requested).astype("<u2").tobytes(), 6)).decode()
+    """Encode uint16 (3, H, W) as base64 of zlib of little-endian numbers."""
+    return base64.b64encode(zlib.compress(requested_counts(counts, requested).astype("<u2").tobytes(), 6)).decode()
 
 
 def _unpack_counts(packed: str, shape: tuple[int, int]) -> np.ndarray:

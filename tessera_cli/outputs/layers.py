@@ -1,4 +1,4 @@
-"""The layers of a tile: what their files are called, what they hold and how they store it."""
+"""The layers of a tile's embeddings: names, types and nodata values of their files; the names of stored d-pixels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 
 RUN = "run.json"
-"""The file that says whose folder it is."""
+"""The file that holds a folder's identity."""
+DPIXELS = "d-pixels"
+"""What `content` says in the identity of folders of d-pixels; those of embeddings have no such key."""
 FORMULA = "value = code * scale"
 
 Format = Literal["geotiff", "npy"]
 Dtype = Literal["int8", "float32"]
 """Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
 Role = Literal["emb", "scales", "counts"]
+StoreFormat = Literal["zarr", "npy"]
+STORE_SUFFIX: dict[StoreFormat, str] = {"zarr": ".zarr", "npy": ""}
+"""Format of stored d-pixels -> what follows the tile's name in that of the store."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One file of a tile."""
+    """What one file of a tile holds."""
 
     role: Role
     key: str
@@ -30,13 +35,13 @@ class Layer:
     title: str
     dtype: str
     nodata: float | None
-    """None: every value means something, another layer says where there is data."""
+    """None if every value is data; another layer then says which pixels have any."""
     stac_roles: tuple[str, ...]
     names: tuple[str, ...] = ()
-    """Band descriptions; none given: one band per dimension of the embedding."""
+    """Band descriptions; if empty, there is one band per dimension of the embedding."""
 
     def bands(self, dims: int) -> tuple[str, ...]:
-        """Band descriptions, for embeddings of this length."""
+        """Return the band descriptions for embeddings of `dims` values."""
         return self.names or tuple(f"Tessera_Band_{i}" for i in range(dims))
 
 
@@ -45,10 +50,16 @@ NPY_CODES = Layer("emb", "embedding", "Embedding codes", "int8", None, ("data",)
 """0 where there is no embedding, as in the official files."""
 VALUES = Layer("emb", "embedding", "Embedding", "float32", math.nan, ("data",))
 SCALES = Layer("scales", "scales", "Scale of the codes, per pixel", "float32", math.nan, ("data", "scale"), ("scale",))
-NOT_ASKED = 65535
-"""The nodata value of counts: "not asked for" is not "never seen", which is 0."""
+NOT_REQUESTED = 65535
+"""The nodata value of counts; a requested pixel that no sensor saw has 0."""
 COUNTS = Layer(
-    "counts", "counts", "Observations used, per sensor", "uint16", NOT_ASKED, ("metadata", "observation-count"), SENSORS
+    "counts",
+    "counts",
+    "Observations used, per sensor",
+    "uint16",
+    NOT_REQUESTED,
+    ("metadata", "observation-count"),
+    SENSORS,
 )
 
 LAYERS: dict[tuple[Format, Dtype], tuple[Layer, ...]] = {
@@ -66,30 +77,21 @@ _ENDINGS: dict[Format, dict[Role, str]] = {
 
 
 def file_name(name: str, role: Role, format: Format) -> str:
-    """`name` as `tile_name` gives it."""
+    """Return the name of a layer's file; `name` is that of `tile_name`."""
     return name + _ENDINGS[format][role]
 
 
 def file_names(name: str) -> list[str]:
-    """The files that a tile can have, of all formats."""
+    """Return the names of all files that a tile of embeddings can have, in any format."""
     return [name + ending for endings in _ENDINGS.values() for ending in endings.values()]
 
 
 def tiles_of_file(file: str) -> list[str]:
-    """The names of the tiles that a file of this name can belong to: `a_scales.npy` is of `a`, or all of `a_scales`."""
+    """Return the names of the tiles that a file can belong to: `a_scales.npy` to `a` or to `a_scales`."""
     endings = [ending for endings in _ENDINGS.values() for ending in endings.values()]
     return [file.removesuffix(ending) for ending in endings if file.endswith(ending)]
 
 
-def parse_tile_name(name: str) -> tuple[Tile, Window] | None:
-    """`<tile>_<window>` -> the tile of the grid and the window; None for the name of anything else."""
-    tile_id, _, window = name.rpartition("_")
-    try:
-        return Tile.from_id(tile_id), Window.from_name(window)
-    except ValueError:
-        return None
-
-
 def vrt_name(tile: Tile, window: Window) -> str:
-    """`utm31n_2023.vrt` for every tile of the zone."""
+    """Return the name of the VRT of a tile's zone, such as `utm31n_2023.vrt`."""
     return f"{tile.id.partition('_')[0]}_{window.name}.vrt"

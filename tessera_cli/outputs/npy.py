@@ -1,6 +1,6 @@
 """A tile as the official code writes it: `<name>.npy` and, with codes, `<name>_scales.npy`; no georeference.
 
-The counts of observations, which the official code keeps to itself, stand in the tile's record.
+The counts of observations, which the official code does not write, are in the tile's record.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tessera_cli.files import write_bytes
-from tessera_cli.outputs.asset import Asset, unsound
+from tessera_cli.outputs.asset import Asset, damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import Expected
 from tessera_cli.outputs.layers import LAYERS, Role, file_name
 
 VERSION = (1, 0)
-"""Of the npy format: the one that every reader knows."""
+"""Version of the npy format: the one that every reader knows."""
 
 
 def write(folder: Path, encoded: EncodedTile) -> tuple[Asset, ...]:
@@ -40,31 +40,31 @@ def write(folder: Path, encoded: EncodedTile) -> tuple[Asset, ...]:
 
 
 def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
-    """bool (H, W): pixels with an embedding in the arrays at `paths`.
+    """Return bool (H, W): pixels with an embedding in the arrays at `paths`.
 
-    Raises TileError unless each has the layout promised and they agree with each other and with what was asked for.
+    Raises TileError unless each has the expected layout and they agree with each other and with what was asked for.
     """
-    emb = _opened(paths["emb"], expected.dtype, (*expected.tile.shape, expected.dims))
+    emb = _open_checked(paths["emb"], expected.dtype, (*expected.tile.shape, expected.dims))
     if "scales" in paths:
-        scales = _opened(paths["scales"], "float32", expected.tile.shape)
+        scales = _open_checked(paths["scales"], "float32", expected.tile.shape)
         missing = np.isnan(scales)
         if not (np.isfinite(scales[~missing]) & (scales[~missing] > 0)).all():
-            raise unsound(paths["scales"], "some scales are not finite and positive")
+            raise damaged(paths["scales"], "some scales are not finite and positive")
     else:
         missing = np.isnan(emb[..., 0])
     for values, gone in zip(emb, missing, strict=True):  # row by row: in float32 they are large
         empty = np.isnan(values) if expected.dtype == "float32" else values == 0
         if not empty[gone].all():
-            raise unsound(paths["emb"], "some pixels without an embedding hold values")
+            raise damaged(paths["emb"], "some pixels without an embedding hold values")
         if not np.isfinite(values[~gone]).all():
-            raise unsound(paths["emb"], "some values are not finite")
+            raise damaged(paths["emb"], "some values are not finite")
     if (~missing & ~expected.requested).any():
-        raise unsound(paths["emb"], "pixels outside the requested ones hold embeddings")
+        raise damaged(paths["emb"], "pixels outside the requested ones hold embeddings")
     return ~missing
 
 
 def empty_npy(shape: tuple[int, ...], dtype: str) -> tuple[memoryview, np.ndarray]:
-    """The bytes of an .npy file (little-endian, C order), and the array among them, which is to be filled."""
+    """Return the bytes of an .npy file (little-endian, C order) and, as a view of them, the array to fill."""
     little = np.dtype(dtype).newbyteorder("<")
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": npy.dtype_to_descr(little), "fortran_order": False, "shape": shape})
@@ -74,21 +74,21 @@ def empty_npy(shape: tuple[int, ...], dtype: str) -> tuple[memoryview, np.ndarra
     return data.data, data[start:].view(little).reshape(shape)
 
 
-def _opened(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array at `path`, mapped, after comparing its layout; TileError if it is not as promised."""
+def _open_checked(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Map the array at `path` after comparing its layout; TileError if it is not as expected."""
     try:
         with path.open("rb") as file:
             version = npy.read_magic(file)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise unsound(path, f"it cannot be read: {error}") from error
+        raise damaged(path, f"it cannot be read: {error}") from error
     layout = {
         "version": (version, VERSION),
         "type": (array.dtype, np.dtype(dtype)),
         "shape": (array.shape, shape),
         "order": ("C" if array.flags.c_contiguous else "Fortran", "C"),
     }
-    for what, (found, due) in layout.items():
-        if found != due:
-            raise unsound(path, f"its {what} is {found}, not {due}")
+    for what, (actual, due) in layout.items():
+        if actual != due:
+            raise damaged(path, f"its {what} is {actual}, not {due}")
     return array

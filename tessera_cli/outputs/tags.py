@@ -39,18 +39,18 @@ def model_tags(model: str, source: str | None, dims: int, preprocessing: str, no
 
 
 def window_tags(window: Window | None) -> dict[str, str]:
-    """None if the window is not known."""
+    """Return the tags of a window; none if it is not known."""
     if window is None:
         return {}
     return {"TESSERA_YEAR": window.name, "TESSERA_WINDOW": f"{window.start}/{window.end}"}
 
 
 def model_url(model: str) -> str:
-    """Where a published model is described; a name of our own for any other."""
+    """Return the page of a published model; a URN of our own for any other."""
     version = _version(model)
     return f"https://geotessera.org/model/{version}" if version else f"urn:{SOFTWARE}:model:{model}"
 
 
 def _version(model: str) -> str | None:
-    """Of a released model; None for any other, whatever it is called."""
+    """Return the version of a released model; None for any other, whatever it is called."""
     return VERSIONS.get(model.partition("-")[0]) if model in REGISTRY else None

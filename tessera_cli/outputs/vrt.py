@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from tessera_cli.dpixels.dpixel import tile_name
-from tessera_cli.extent.grid import RESOLUTION, TILE_SIZE, Tile
+from tessera_cli.extent.grid import RESOLUTION, TILE_SIZE, Tile, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.geotiff import BLOCK
 from tessera_cli.outputs.layers import CODES, SCALES, VALUES, Dtype, Layer, file_name
@@ -47,7 +46,7 @@ class _Mosaic:
         return f'rasterXSize="{self.width}" rasterYSize="{self.height}"'
 
     def product(self, band: int) -> str:
-        """What stands in a band of codes x scales."""
+        """Return the XML of a band of codes x scales."""
         return (
             f'<PixelFunctionType>mul</PixelFunctionType><PixelFunctionArguments propagateNoData="true"/>'
             f"<SourceTransferType>Float32</SourceTransferType>\n"
@@ -55,7 +54,7 @@ class _Mosaic:
         )
 
     def _factor(self, layer: Layer, band: int) -> str:
-        whole = f'xOff="0" yOff="0" xSize="{self.width}" ySize="{self.height}"'
+        full = f'xOff="0" yOff="0" xSize="{self.width}" ySize="{self.height}"'
         mosaic = (
             f'<VRTDataset {self.extent}><VRTRasterBand dataType="{_gdal_type(layer)}" band="1">'
             f"<NoDataValue>{layer.nodata:g}</NoDataValue>{self.sources(layer, band)}</VRTRasterBand></VRTDataset>"
@@ -65,15 +64,15 @@ class _Mosaic:
             f"<SourceBand>1</SourceBand>"
             f'<SourceProperties RasterXSize="{self.width}" RasterYSize="{self.height}" '
             f'DataType="{_gdal_type(layer)}" BlockXSize="128" BlockYSize="128"/>'
-            f"<SrcRect {whole}/><DstRect {whole}/></SimpleSource>\n"
+            f"<SrcRect {full}/><DstRect {full}/></SimpleSource>\n"
         )
 
     def sources(self, layer: Layer, band: int) -> str:
-        """The tiles' rasters of a layer, side by side."""
+        """Return the XML of the tiles' rasters of a layer, side by side."""
         return "".join(self._source(tile, layer, band) for tile in self.tiles)
 
     def _source(self, tile: Tile, layer: Layer, band: int) -> str:
-        """The part of a tile's raster within the frame, or nothing."""
+        """Return the XML of the part of a tile's raster within the frame, or nothing."""
         x, y = tile.column * TILE_SIZE - self.left, self.top - (tile.row + 1) * TILE_SIZE  # of its corner in the frame
         x0, x1 = max(x, 0), min(x + TILE_SIZE, self.width)
         y0, y1 = max(y, 0), min(y + TILE_SIZE, self.height)
@@ -93,9 +92,10 @@ class _Mosaic:
 def embedding_vrt(
     tiles: Sequence[Tile], window: Window, *, dims: int, dtype: Dtype, tags: Mapping[str, str], bounds: Bounds
 ) -> str:
-    """The XML of the virtual raster of `tiles`, all of one zone and with rasters of `dtype` in the VRT's own folder.
+    """Return the XML of the virtual raster of `tiles`, all of one zone.
 
-    `bounds` are west, south, east, north of the AOI in metres, widened here to whole pixels. `tags` are the model's.
+    Their rasters, of `dtype`, lie in the VRT's folder. `bounds` are west, south, east, north of the AOI in metres,
+    widened here to whole pixels. `tags` are the model's.
     """
     if len({tile.epsg for tile in tiles}) != 1:
         raise ValueError("a VRT takes the tiles of one zone, and at least one")

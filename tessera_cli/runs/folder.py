@@ -1,27 +1,24 @@
-"""The folder of a run: whose it is, what it was asked for, what is done."""
+"""The folder of a run: its identity, what runs asked for, which tiles are done."""
 
 from __future__ import annotations
 
 import base64
 import json
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
 from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError
-from tessera_cli.extent.grid import pack_mask, unpack_mask
+from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
-from tessera_cli.outputs.asset import File
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import RUN as RUN
-from tessera_cli.outputs.layers import tiles_of_file
+from tessera_cli.outputs.layers import DPIXELS, RUN, tiles_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -32,61 +29,41 @@ SCENES, RUNS = "scenes.ndjson.gz", "runs"
 class Failure:
     """A tile that a run could not finish."""
 
-    name: str
-    requested: np.ndarray
-    """bool (H, W): the pixels asked for."""
+    request: TileRequest
     reason: str
     allow_missing: int
 
 
-class Record(Protocol):
-    """What is known about one finished tile: provenance, manifest and done-marker."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def identity(self) -> Mapping[str, Any]: ...
-    @property
-    def pixels(self) -> int: ...
-    @property
-    def requested(self) -> np.ndarray: ...
-    @property
-    def missing_scenes(self) -> Mapping[str, str]: ...
-    @property
-    def warnings(self) -> tuple[str, ...]: ...
-    @property
-    def input_digest(self) -> str: ...
-    @property
-    def assets(self) -> tuple[File, ...]: ...
-    def to_item(self) -> dict[str, Any]: ...
-
-
-R = TypeVar("R", bound=Record)
-
-
 @dataclass(frozen=True)
-class Folder(ABC, Generic[R]):
-    """A folder of tiles that all have one identity.
+class Folder:
+    """A folder of tiles, of embeddings or of d-pixels, that all have one identity.
 
     Window, zone and AOI are part of a tile's name, so years and areas share a folder.
     """
 
     path: Path
-    identity: Mapping[str, Any]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """Empty for the folder of a plan, which freezes scenes without choosing a model."""
     note: str = ""
     """What a user must know of the contents, such as that a model is for demonstration only."""
 
-    @staticmethod
-    @abstractmethod
-    def parse(item: Mapping[str, Any]) -> R:
-        """The record in parsed JSON; UsageError for any other JSON."""
+    @classmethod
+    def open(cls, path: Path) -> Folder:
+        """Return the folder at `path` with the identity in its `run.json`, or none if that is absent or damaged."""
+        run = read_json(path / RUN)
+        identity = run.get("identity") if isinstance(run, dict) else None
+        return cls(path, identity if isinstance(identity, dict) else {})
+
+    @property
+    def holds_dpixels(self) -> bool:
+        return self.identity.get("content") == DPIXELS
 
     def check_identity(self) -> None:
-        """Raises IdentityError naming the differing fields when the folder belongs to other settings."""
-        found = read_json(self.path / RUN)
-        if found is None:
+        """Raise IdentityError, naming the differing fields, when the folder was made with other settings."""
+        run = read_json(self.path / RUN)
+        if run is None:
             return
-        theirs = found.get("identity") if isinstance(found, dict) else None
+        theirs = run.get("identity") if isinstance(run, dict) else None
         if not isinstance(theirs, dict):
             raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
         ours = json.loads(json.dumps(self.identity))  # where tuples are lists
@@ -104,7 +81,7 @@ class Folder(ABC, Generic[R]):
             )
 
     def check_source(self, source: str) -> None:
-        """Raises IdentityError when runs or plans have frozen scenes of another source: no list can hold both."""
+        """Raise IdentityError when runs or plans have frozen scenes of another source: no list can hold both."""
         others = {run["source"] for run in self.runs() if run.get("source", source) != source}
         if others:
             raise IdentityError(
@@ -115,19 +92,19 @@ class Folder(ABC, Generic[R]):
     # --- what was asked for ---------------------------------------------------------------------------------------
 
     def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
-        """The scenes frozen for the run of that digest; None if it was never begun or some of them are gone."""
+        """Return the scenes frozen for a run, by its key; None if it was never started or some of them are gone."""
         record = read_json(self._run_path(run))
         frozen = None if record is None else self.all_frozen(source)
         if record is None or frozen is None:
             return None
         scenes = frozen.named(record["scenes"])
-        if scenes is None:  # another run, begun in the same moment, wrote its own list over ours
+        if scenes is None:  # another run, started in the same moment, wrote its own list over ours
             logger.warning("%s lacks scenes of this run; searching again", self.path / SCENES)
             return None
         return Scenes(source, scenes.scenes, record.get("skipped", {}))
 
     def all_frozen(self, source: Source, *, damaged_ok: bool = False) -> Scenes | None:
-        """The scenes of all runs; None if there are none. A damaged list is an error, or as good as none."""
+        """Return the scenes of all runs; None if there are none. UsageError, or None, for a damaged list."""
         if not (self.path / SCENES).exists():
             return None
         try:
@@ -137,19 +114,17 @@ class Folder(ABC, Generic[R]):
                 return None
             raise
 
-    @property
-    def is_claimed(self) -> bool:
-        """Whether it says whose it is: plans freeze scenes without choosing a model."""
-        return (self.path / RUN).exists()
+    def start_run(self, run: str, record: Mapping[str, Any], scenes: Scenes | None) -> None:
+        """Write identity, request and scene list, before the first pixel is read. UsageError if that is impossible.
 
-    def begin(self, run: str, record: Mapping[str, Any], scenes: Scenes | None) -> None:
-        """Freeze request and scenes, if it is scenes that are read, before the first pixel is read.
-
-        An identity that is not empty claims the folder. Raises UsageError if the folder is not writable.
+        `run` is the key of the run, `scenes` the new list; None if no scenes are read or they are frozen already. A run
+        that is started again with frozen scenes writes nothing, so that a finished folder may be read-only.
         """
+        claimed = not self.identity or (self.path / RUN).exists()
+        if scenes is None and claimed and self._run_path(run).exists():
+            return
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / RUNS).mkdir(exist_ok=True)
+            (self.path / RUNS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be created: {error.strerror}. Choose another --out.") from error
         if self.identity:
@@ -159,13 +134,13 @@ class Folder(ABC, Generic[R]):
             write_ndjson_gz(self.path / SCENES, scenes.to_ndjson())
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
-    def end(self, run: str, record: Mapping[str, Any], failures: Iterable[Failure]) -> None:
+    def end_run(self, run: str, record: Mapping[str, Any], failures: Iterable[Failure]) -> None:
         """Note which tiles of the run failed, why, and for which pixels."""
         failed = {
-            failure.name: {
+            failure.request.name: {
                 "reason": failure.reason,
-                "shape": list(failure.requested.shape),
-                "requested": base64.b64encode(pack_mask(failure.requested)).decode(),
+                "shape": list(failure.request.tile.shape),
+                "requested": base64.b64encode(failure.request.packed).decode(),
                 "allow_missing": failure.allow_missing,
             }
             for failure in failures
@@ -175,43 +150,44 @@ class Folder(ABC, Generic[R]):
             write_json(self._run_path(run), record)
 
     def runs(self) -> Iterator[Mapping[str, Any]]:
-        """The records of all runs."""
+        """Yield the records of all runs."""
         for path in sorted((self.path / RUNS).glob("*.json")):
             record = read_json(path)
             yield record if isinstance(record, dict) else {}
 
     def asked(self) -> set[str]:
-        """The names of all tiles that runs asked for."""
+        """Return the names of all tiles that runs asked for."""
         return {name for run in self.runs() for name in run.get("names", [])}
 
     def failures(self) -> Mapping[str, str]:
-        """Tile -> why a run failed on it; without those that were finished for what that run asked."""
+        """Return tile -> why a run failed on it, without the tiles that were finished since for what it asked."""
         reasons = {}
         for run in self.runs():
             for name, failed in run.get("failed", {}).items():
                 height, width = failed["shape"]
-                requested = unpack_mask(base64.b64decode(failed["requested"]), (height, width))
-                if not self.finished(name, requested, allow_missing=failed["allow_missing"]):
+                request = TileRequest(ForeignTile(name, (height, width)), None, base64.b64decode(failed["requested"]))
+                if not self.finished(request, allow_missing=failed["allow_missing"]):
                     reasons[name] = failed["reason"]
         return reasons
 
     # --- what is done ---------------------------------------------------------------------------------------------
 
     def item_path(self, name: str) -> Path:
-        """`name` as `tile_name` gives it."""
+        """Return the path of a tile's record; `name` is that of `tile_name`."""
         return self.path / f"{name}.json"
 
-    def read(self, path: Path) -> R | None:
-        """The record in a file; None if it is absent, not one of ours, or torn by another tool."""
+    def read(self, path: Path) -> TileRecord | None:
+        """Return the record in a file; None if it is absent, not one of ours, or torn by another tool."""
         item = read_json(path)
         try:
-            return None if item is None else self.parse(item)
+            record = None if item is None else TileRecord.from_item(item)
         except UsageError:
             return None
+        return None if record and self.identity and record.holds_dpixels != self.holds_dpixels else record
 
-    def record(self, name: str) -> R | None:
-        """The record of a finished tile; None if there is none or if a file it lists is absent or has another size."""
-        record = self._recorded(self.item_path(name), name)
+    def record(self, name: str) -> TileRecord | None:
+        """Return the record of a finished tile; None without one, or if a file of it is absent or has another size."""
+        record = self._record_of(self.item_path(name), name)
         if record is None:
             return None
         for asset in record.assets:
@@ -220,40 +196,57 @@ class Folder(ABC, Generic[R]):
                 return None
         return record
 
-    def finished(self, name: str, pixels: np.ndarray, *, allow_missing: int, inputs: str | None = None) -> R | None:
-        """The record of the tile if it is whole, covers `pixels`, bool (H, W), with no more holes than allowed.
+    def finished(self, request: TileRequest, *, allow_missing: int, inputs: str | None = None) -> TileRecord | None:
+        """Return the record of a tile that need not be made again, else None.
 
-        Else None, also, with `inputs`, if it was made from something else than what has this digest.
+        Its files are unchanged, it covers the pixels, lacks no more scenes than allowed, and, with `inputs`, was made
+        from what has this digest.
         """
-        record = self.record(name)
+        record = self.record(request.name)
         if record is None or len(record.missing_scenes) > allow_missing or inputs not in (None, record.input_digest):
             return None
-        if record.requested.shape != pixels.shape or (pixels & ~record.requested).any():
+        if record.requested.shape != request.tile.shape or (request.pixels & ~record.requested).any():
             return None
-        if not all(asset.is_whole(self.path) for asset in record.assets):
+        if not all(asset.is_unchanged(self.path) for asset in record.assets):
             return None
         with suppress(OSError):  # left by a run that died right after it finished the tile
             self._stale_path(record.name).unlink()
         return record
 
-    def previously_requested(self, name: str) -> np.ndarray | None:
-        """bool (H, W): pixels that earlier runs asked for in the tile, even if its files were never finished."""
-        record = self._recorded(self.item_path(name), name) or self._recorded(self._stale_path(name), name)
-        return None if record is None else record.requested
+    def previously_requested(self, request: TileRequest) -> np.ndarray | None:
+        """Return bool (H, W): pixels that earlier runs asked for in the tile, even if its files were never finished.
+
+        None if there are none, or if an official tile folder had another size then.
+        """
+        name = request.name
+        record = self._record_of(self.item_path(name), name) or self._record_of(self._stale_path(name), name)
+        return record.requested if record and record.requested.shape == request.tile.shape else None
+
+    def united(self, request: TileRequest) -> TileRequest:
+        """Return the request with the pixels that earlier runs asked for added to its own."""
+        before = self.previously_requested(request)
+        if before is None:
+            return request
+        return TileRequest(request.tile, request.window, pack_mask(request.pixels | before))
+
+    def is_overtaken(self, request: TileRequest, requested: np.ndarray) -> bool:
+        """Return whether another run has finished the tile for pixels that `requested`, bool (H, W), lacks."""
+        before = self.previously_requested(request)
+        return before is not None and bool((before & ~requested).any())
 
     def invalidate(self, name: str) -> None:
-        """Before a tile's files are replaced: its record must not vouch for files that change."""
+        """Move a tile's record away before its files are replaced: it must not vouch for files that change."""
         with suppress(FileNotFoundError):  # there was none, or another run on the folder was faster
             self.item_path(name).replace(self._stale_path(name))
 
-    def finish(self, record: R) -> Path:
+    def finish(self, record: TileRecord) -> Path:
         """Write the tile's record: the done-marker."""
         path = self.item_path(record.name)
         write_json(path, record.to_item())
         self._stale_path(record.name).unlink(missing_ok=True)
         return path
 
-    def _recorded(self, path: Path, name: str) -> R | None:
+    def _record_of(self, path: Path, name: str) -> TileRecord | None:
         record = self.read(path)
         return record if record is not None and record.name == name else None  # else it was copied from another tile
 
@@ -264,17 +257,9 @@ class Folder(ABC, Generic[R]):
         return self.path / f"{name}.json.stale"
 
 
-class OutputFolder(Folder[TileRecord]):
-    """Embeddings of one model, its weights, their source and settings."""
-
-    @staticmethod
-    def parse(item: Mapping[str, Any]) -> TileRecord:
-        return TileRecord.from_item(item)
-
-
 def record_listing(path: Path) -> TileRecord | None:
-    """The record, in the same folder, of the tile that lists the file at `path`; None if there is none."""
-    folder = OutputFolder(path.parent, {})
+    """Return the record that lists a raster or array of embeddings, from the same folder; None if there is none."""
+    folder = Folder(path.parent)
     for name in tiles_of_file(path.name):
         record = folder.read(folder.item_path(name))
         if record is not None and path.name in {asset.name for asset in record.assets}:
@@ -282,8 +267,16 @@ def record_listing(path: Path) -> TileRecord | None:
     return None
 
 
+def record_beside(store: Path) -> TileRecord | None:
+    """Return the record beside stored d-pixels, if `fetch` has put both there; else None."""
+    store = store.absolute()
+    folder = Folder(store.parent)
+    record = folder.read(folder.item_path(store.name.removesuffix(".zarr")))
+    return record if record is not None and record.holds_dpixels and record.store == store.name else None
+
+
 def read_json(path: Path) -> Any:
-    """The parsed file; None if it is absent or not JSON (a torn write of another tool)."""
+    """Return the parsed file; None if it is absent or not JSON (a torn write of another tool)."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

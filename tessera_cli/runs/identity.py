@@ -1,4 +1,4 @@
-"""Everything an embedding depends on besides the pixels."""
+"""The identity of output folders: everything that embeddings, or d-pixels, depend on besides the pixels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import IdentityError, UsageError
-from tessera_cli.outputs.layers import Dtype, Format
+from tessera_cli.outputs.layers import DPIXELS, Dtype, Format, StoreFormat
 from tessera_cli.outputs.tags import model_tags
-from tessera_cli.runs.folder import OutputFolder
+from tessera_cli.runs.folder import Folder
 from tessera_cli.sampling import LARGEST_LEGACY_SEED, RandomSampling
 from tessera_cli.sampling.statistics import V1_1
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from tessera_cli.models import Model
 
 FORMAT_VERSION = 1
-"""Of folders, records and rasters; it rises when older ones cannot be continued."""
+"""Version of folders, records and rasters; it rises when older ones cannot be continued."""
 DEMONSTRATION = "for demonstration only"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The identity of an output folder."""
+    """The identity of a folder of embeddings."""
 
     model: Model
     """With the statistics for `source`."""
     source: str | None
-    """Of the d-pixels; None: nobody recorded it."""
+    """Source of the d-pixels; None if unknown."""
     dims: int
     min_s2: int = 1
     min_s1: int = 0
@@ -55,17 +55,17 @@ class Settings:
         legacy_draw: bool = False,
         **more: Any,
     ) -> Settings:
-        """UsageError or IdentityError when model, source, dims and dtype do not belong together.
+        """Return settings; UsageError or IdentityError when model, source, dims and dtype do not belong together.
 
         `source` is the user's word, `recorded` that of the d-pixels. A model that has statistics for several sources
-        takes them for the first that is known of: the user's word, its own configuration, the record.
+        takes them for the first that is known: the user's word, its own configuration, the record.
         """
         if min_s2 < 0 or min_s1 < 0:
             raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
         if source is not None and source not in V1_1:
             raise UsageError(f"--source {source} is not known. Choose one of: {', '.join(V1_1)}.")
         if legacy_draw:
-            model = _drawing_as_officially(model, seed)
+            model = _with_legacy_draws(model, seed)
         if source is not None and recorded is not None and source != recorded and not force_source:
             raise IdentityError(
                 f"--source {source}, but the d-pixels say {recorded}. Correct it, or insist with --force-source."
@@ -86,7 +86,7 @@ class Settings:
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """What `run.json` and the records of tiles hold: plain JSON."""
+        """Return what `run.json` and the records of tiles hold: plain JSON."""
         return {
             "format_version": FORMAT_VERSION,
             "model": self.model.name,
@@ -105,19 +105,31 @@ class Settings:
 
     @property
     def note(self) -> str:
-        """What users of the embeddings must know; empty if there is nothing."""
+        """Return what users of the embeddings must know; empty if there is nothing."""
         return DEMONSTRATION if self.model.spec.demonstration_only else ""
 
     def tags(self) -> dict[str, str]:
         """Return what the rasters say of their origin."""
         return model_tags(self.model.name, self.source, self.dims, self.preprocessing, self.note)
 
-    def folder(self, path: Path) -> OutputFolder:
-        """The output folder at `path`, if it is to hold embeddings of these settings."""
-        return OutputFolder(path, self.identity(), self.note)
+    def folder(self, path: Path) -> Folder:
+        """Return the folder at `path` for embeddings of these settings."""
+        return Folder(path, self.identity(), self.note)
 
 
-def _drawing_as_officially(model: Model, seed: int) -> Model:
+def dpixel_folder(path: Path, *, source: str, preprocessing: str, format: StoreFormat) -> Folder:
+    """Return the folder at `path` for d-pixels of one source, preprocessing and format."""
+    identity = {
+        "content": DPIXELS,
+        "format_version": FORMAT_VERSION,
+        "source": source,
+        "preprocessing": preprocessing,
+        "format": format,
+    }
+    return Folder(path, identity)
+
+
+def _with_legacy_draws(model: Model, seed: int) -> Model:
     rule = model.spec.observations
     if not 0 <= seed <= LARGEST_LEGACY_SEED:
         raise UsageError(

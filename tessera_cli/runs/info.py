@@ -1,4 +1,4 @@
-"""What a folder, a tile, stored d-pixels, a raster, an array, shards or a run of `pretrain` hold."""
+"""Describe a folder, a tile, stored d-pixels, a raster, an array, shards or a run of `pretrain`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from tessera_cli.dpixels import Stored, members
 from tessera_cli.dpixels import describe as describe_store
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.errors import TileError, UsageError, reason
-from tessera_cli.extent.grid import AnyTile
+from tessera_cli.extent.grid import AnyTile, parse_tile_name
 from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import parse_tile_name
+from tessera_cli.outputs.layers import DPIXELS, RUN
 from tessera_cli.pretrain.config_file import settings_of
 from tessera_cli.pretrain.data.shards import CONTENT as SHARDS
 from tessera_cli.pretrain.data.shards import HEADER, read_header
 from tessera_cli.pretrain.report.page import measure
 from tessera_cli.pretrain.run_folder import RunFolder
-from tessera_cli.runs.dpixel_folder import CONTENT, DPixelFolder, StoreRecord, opened, record_beside
-from tessera_cli.runs.folder import RUN, Record, read_json, record_listing
+from tessera_cli.runs.folder import Folder, read_json, record_beside, record_listing
 
 EXPECTED = (
     "Give a folder of `tessera embed`, `fetch` or `pretrain`, a tile's .json, one of its rasters or arrays, stored "
@@ -34,13 +33,13 @@ EXPECTED = (
 )
 
 KINDS = ("*.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
-"""What tiles consist of, in folders of any content."""
+"""Files of tiles, in folders of embeddings or d-pixels."""
 
 
 def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str, Any]:
-    """A JSON-ready description. Raises UsageError for anything that is not ours.
+    """Return a JSON-ready description. Raises UsageError for anything that is not ours.
 
-    `model_config` says of a weights file what it does not record.
+    `model_config` tells what a weights file does not record.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
@@ -64,42 +63,37 @@ def _folder(path: Path) -> Mapping[str, Any]:
     if not isinstance(run, dict) or "identity" not in run:
         raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
     identity, note = run["identity"], run.get("note")
-    folder = opened(path)
+    folder = Folder.open(path)
     failures = folder.failures()
     tiles: dict[str, Any] = {}
     for name in sorted(folder.asked()):
         record = folder.record(name)
         kept = {} if record is None else {"pixels": record.pixels, **_remarks(record)}
-        if name in failures:  # what is kept is of a run that asked for less or allowed more holes
+        if name in failures:  # what is kept is of a run that asked for less or allowed more missing scenes
             tiles[name] = {"status": "failed", "reason": failures[name], **kept}
         else:
-            tiles[name] = {"status": "missing" if record is None else _status(record), **kept}
-    places = [place for name in tiles if (place := parse_tile_name(name)) is not None]
+            tiles[name] = {"status": "missing" if record is None else record.status, **kept}
+    windows = {parsed[1] for name in tiles if (parsed := parse_tile_name(name)) is not None}
     return {
         "folder": str(path),
-        **({"content": CONTENT} if isinstance(folder, DPixelFolder) else {"model": identity["model"]}),
+        **({"content": DPIXELS} if folder.holds_dpixels else {"model": identity["model"]}),
         **({"note": note} if note else {}),
         "identity": identity,
-        "windows": [window.name for window in sorted({window for _, window in places})],
+        "windows": [window.name for window in sorted(windows)],
         "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
         "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
         "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
-        **({} if isinstance(folder, DPixelFolder) else {"mosaics": sorted(file.name for file in path.glob("*.vrt"))}),
+        **({} if folder.holds_dpixels else {"mosaics": sorted(file.name for file in path.glob("*.vrt"))}),
         "by_tile": tiles,
     }
 
 
-def _status(record: Record) -> str:
-    return record.status if isinstance(record, TileRecord) else "done"
-
-
 def _tile(path: Path) -> Mapping[str, Any]:
-    item = read_json(path)
     try:
-        record = opened(path.parent, path).parse(item)
+        record = TileRecord.from_item(read_json(path))
     except UsageError as error:
         raise UsageError(f"{path} is {error} {EXPECTED}") from error
-    if isinstance(record, StoreRecord):
+    if record.holds_dpixels:
         return _recorded_store(record)
     return {
         "tile": record.tile.id,
@@ -117,7 +111,7 @@ def _tile(path: Path) -> Mapping[str, Any]:
 
 
 def _store(path: Path) -> Mapping[str, Any]:
-    """Stored d-pixels: what they say themselves; official folders say little, so the record beside one is asked."""
+    """Describe stored d-pixels from themselves; official folders say little, so the record beside one is read."""
     record = record_beside(path)
     if record is not None and record.identity["format"] == "npy":
         return _recorded_store(record)
@@ -126,38 +120,42 @@ def _store(path: Path) -> Mapping[str, Any]:
         seen = {sensor: Coverage.of(dates, stored.window) for sensor, dates in stored.dates.items()}
     except TileError as error:
         raise UsageError(str(error)) from error
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return _dpixels(stored, path.name, stored.source, stored.preprocessing, stored.count, size, seen)
+
+
+def _recorded_store(record: TileRecord) -> Mapping[str, Any]:
+    source, preprocessing = record.identity["source"], record.identity["preprocessing"]
+    size = sum(asset.size for asset in record.assets)
+    return _dpixels(record, record.store, source, preprocessing, record.pixels, size, record.observations)
+
+
+def _dpixels(
+    of: Stored | TileRecord,
+    store: str,
+    source: str | None,
+    preprocessing: str,
+    pixels: int,
+    size: int,
+    observations: Mapping[str, Coverage],
+) -> Mapping[str, Any]:
     return {
-        **_head(stored),
-        "store": path.name,
-        "source": stored.source,
-        "preprocessing": stored.preprocessing,
-        "pixels": int(stored.pixels.sum()),
-        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        "observations": {sensor: found.to_dict() for sensor, found in seen.items()},
-        "holes": dict(stored.missing_scenes),
+        "content": DPIXELS,
+        "tile": of.tile.id,
+        "window": None if of.window is None else of.window.name,
+        **_georeference(of.tile),
+        "store": store,
+        "source": source,
+        "preprocessing": preprocessing,
+        "pixels": pixels,
+        "bytes": size,
+        "observations": {sensor: seen.to_dict() for sensor, seen in observations.items()},
+        "holes": dict(of.missing_scenes),
     }
-
-
-def _recorded_store(record: StoreRecord) -> Mapping[str, Any]:
-    return {
-        **_head(record),
-        "store": record.store,
-        "source": record.identity["source"],
-        "preprocessing": record.identity["preprocessing"],
-        "pixels": record.pixels,
-        "bytes": sum(file.size for file in record.assets),
-        "observations": {sensor: found.to_dict() for sensor, found in record.observations.items()},
-        "holes": dict(record.missing_scenes),
-    }
-
-
-def _head(of: Stored | StoreRecord) -> dict[str, Any]:
-    window = None if of.window is None else of.window.name
-    return {"content": CONTENT, "tile": of.tile.id, "window": window, **_place(of.tile)}
 
 
 def _shards(path: Path) -> Mapping[str, Any]:
-    """What their header says; their arrays are not opened."""
+    """Describe shards from their header; their arrays are not opened."""
     header = read_header(path)
     try:
         origins, counts = header["origins"], header["counts"]
@@ -180,7 +178,7 @@ def _shards(path: Path) -> Mapping[str, Any]:
 
 
 def _run(folder: RunFolder) -> Mapping[str, Any]:
-    """A run of `pretrain`: its settings, its last checkpoint's step, and what its `metrics.jsonl` tells."""
+    """Describe a run of `pretrain`: settings, step of the last checkpoint, figures of `metrics.jsonl`."""
     try:
         settings = settings_of(config=folder.config)
     except UsageError as error:
@@ -206,7 +204,7 @@ def _run(folder: RunFolder) -> Mapping[str, Any]:
 
 
 def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Finished and saved."""
+    """Return the number of steps that are finished and saved."""
     if folder.last.exists():
         from tessera_cli.pretrain import checkpoint as resume
 
@@ -218,7 +216,7 @@ _RANDOM = "_random"
 
 
 def _measures(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of an evaluation, to four digits."""
+    """Return the numbers of an evaluation, to four digits."""
     found = {key: measure(row, key) for key in row if key != "step"}
     return {key: float(f"{value:.4g}") for key, value in found.items() if value is not None}
 
@@ -241,15 +239,15 @@ def _array(path: Path) -> Mapping[str, Any]:
 
 
 def _origin(record: TileRecord) -> dict[str, Any]:
-    """Where a tile lies, if anybody said so, and what made its embeddings."""
+    """Return a tile's georeference and the model of its embeddings."""
     return {
-        **_place(record.tile),
+        **_georeference(record.tile),
         "model": record.identity["model"],
         **({"note": record.note} if record.note else {}),
     }
 
 
-def _place(tile: AnyTile) -> dict[str, Any]:
+def _georeference(tile: AnyTile) -> dict[str, Any]:
     return {"crs": tile.crs, "bounds": None if tile.transform is None else list(tile.bounds)}
 
 
@@ -276,6 +274,6 @@ def _raster(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} is neither a raster nor a record of ours: {reason(error)}. {EXPECTED}") from error
 
 
-def _remarks(record: Record) -> dict[str, Any]:
+def _remarks(record: TileRecord) -> dict[str, Any]:
     remarks = {"holes": dict(record.missing_scenes), "warnings": list(record.warnings)}
     return {key: value for key, value in remarks.items() if value}

@@ -1,11 +1,10 @@
-"""Where a run's d-pixels come from: scenes of a catalogue, or stores on disk. The run itself sees no difference."""
+"""What a run reads: scenes of a catalogue, or d-pixels on disk. The run itself sees no difference."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tessera_cli.catalog import check_credentials
+from tessera_cli.catalog import Scenes, check_credentials
 from tessera_cli.dpixels import Stored, find_stores
 from tessera_cli.dpixels.dpixel import DPixels, missing_scenes_text
 from tessera_cli.errors import IdentityError, TileError, UsageError
-from tessera_cli.extent.grid import Tile, TileRequest, pack_mask
+from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
-from tessera_cli.outputs.formats import check_tile
-from tessera_cli.outputs.layers import Format, file_names
-from tessera_cli.runs.dpixel_folder import DPixelFolder, opened
-from tessera_cli.runs.folder import OutputFolder
+from tessera_cli.runs.folder import Folder
 from tessera_cli.runs.scene_search import SceneSearch
-from tessera_cli.runs.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -35,56 +30,62 @@ class Inputs(Protocol):
 
     @property
     def key(self) -> str:
-        """Names the run: the same question has the same key."""
+        """Return the name of the run: equal requests have equal keys."""
 
     @property
-    def tasks(self) -> Sequence[Task]: ...
+    def tile_requests(self) -> Sequence[TileRequest]: ...
+
+    @property
+    def to_freeze(self) -> Scenes | None:
+        """Return the scene list to write before pixels are read; None if there is nothing new."""
 
     def record(self) -> Mapping[str, Any]:
-        """What `runs/<key>.json` says of the request."""
+        """Return what `runs/<key>.json` says of the request."""
 
     def check(self) -> None:
-        """Raises CredentialsError if reading cannot work: asked once, before the first tile."""
+        """Raise CredentialsError if reading cannot work; called once, before the first tile."""
 
     def stop(self) -> None:
-        """The run is given up: reads that are under way end soon."""
+        """Give the run up: reads that are under way end soon."""
 
     def network(self) -> Mapping[str, Any]:
-        """What was asked of servers so far, and what came of every planned read: as `RequestStats` says it."""
+        """Return what was asked of servers so far and how every planned read ended, as `RequestStats` does."""
 
-    def digest(self, task: Task) -> str | None:
-        """Of what a finished tile must have been made from to count as done; None: of anything."""
+    def digest(self, request: TileRequest) -> str | None:
+        """Return the input digest that a finished tile must match, or None to accept any."""
 
-    def read(self, task: Task, pixels: np.ndarray) -> DPixels:
-        """The d-pixels of a tile for these pixels, bool (H, W), at least those of the task."""
+    def read(self, request: TileRequest, *, ascending: bool) -> DPixels:
+        """Return the d-pixels of a tile, at least for the pixels asked for; False leaves out ascending passes."""
 
 
 @dataclass(frozen=True, eq=False)
 class CatalogInputs:
-    """Scenes, read as they are needed."""
+    """Scenes of a catalogue, read as they are needed."""
 
-    survey: SceneSearch
+    search: SceneSearch
     reader: Reader
     preprocessing: Preprocessing = OFFICIAL
     allow_missing: int = 0
     refresh: bool = False
-    """Tiles that were made from other scenes than those found now are made again."""
-    ascending: bool = True
-    """Whether ascending passes are read: one model takes none."""
+    """Whether tiles that were made from other scenes than those listed now are made again."""
 
     @property
     def key(self) -> str:
-        return self.survey.ask.digest
+        return self.search.request.digest
 
     @property
-    def tasks(self) -> Sequence[Task]:
-        return self.survey.tasks
+    def tile_requests(self) -> Sequence[TileRequest]:
+        return self.search.tile_requests
+
+    @property
+    def to_freeze(self) -> Scenes | None:
+        return self.search.to_freeze
 
     def record(self) -> Mapping[str, Any]:
-        return self.survey.record()
+        return self.search.record()
 
     def check(self) -> None:
-        check_credentials(self.survey.scenes, self.reader.client)
+        check_credentials(self.search.scenes, self.reader.client)
 
     def stop(self) -> None:
         self.reader.stop()
@@ -92,29 +93,18 @@ class CatalogInputs:
     def network(self) -> Mapping[str, Any]:
         return self.reader.client.stats.to_dict()
 
-    def digest(self, task: Task) -> str | None:
-        tile, window = _on_the_grid(task)
-        return self.survey.scenes.on(tile, window).digest if self.refresh else None
+    def digest(self, request: TileRequest) -> str | None:
+        return self.search.scenes.on(*request.on_grid()).digest if self.refresh else None
 
-    def read(self, task: Task, pixels: np.ndarray) -> DPixels:
-        tile, window = _on_the_grid(task)
-        request = TileRequest(tile, pack_mask(pixels))
-        scenes = self.survey.scenes.on(tile, window)
+    def read(self, request: TileRequest, *, ascending: bool) -> DPixels:
         return read_dpixels(
-            scenes,
+            self.search.scenes.on(*request.on_grid()),
             request,
-            window,
             self.reader,
             preprocessing=self.preprocessing,
             allow_missing=self.allow_missing,
-            ascending=self.ascending,
+            ascending=ascending,
         )
-
-
-def _on_the_grid(task: Task) -> tuple[Tile, Any]:
-    if not isinstance(task.tile, Tile) or task.window is None:
-        raise ValueError(f"{task.name} is no tile of the grid")
-    return task.tile, task.window
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +114,10 @@ class StoredInputs:
     stores: Mapping[str, Stored]
     """By name."""
     source: str | None
-    """That of all stores; None: none of them says."""
+    """The source of all stores; None if none of them says."""
     preprocessing: str
     allow_missing: int = 0
+    to_freeze = None
 
     @classmethod
     def find(
@@ -137,10 +128,10 @@ class StoredInputs:
         *,
         allow_missing: int = 0,
     ) -> StoredInputs:
-        """All stores that the paths are or hold; IdentityError if they are of different kinds.
+        """Return all stores that the paths are or hold; IdentityError if they are of different kinds.
 
-        `source` and `preprocessing` are what the user says of official folders, which record neither; those are taken
-        for the work of the official code, unless he says otherwise.
+        `source` and `preprocessing` are what the user says of official folders, which record neither; their
+        preprocessing is taken to be the official one, unless he says otherwise.
         """
         stores = {stored.name: stored for stored in find_stores(paths)}
         for path in paths:
@@ -152,38 +143,30 @@ class StoredInputs:
                 f"--dpixels: {unrecorded[0]} does not record its source, others do. Say it with --source, or embed "
                 "them apart."
             )
-        made = {
-            name: (preprocessing or OFFICIAL.name) if name in unrecorded else stored.preprocessing
-            for name, stored in stores.items()
-        }
-        found = _one("preprocessing", made)
-        assert found is not None  # of every store
-        if preprocessing not in (None, found):
-            raise IdentityError(f"--preprocessing {preprocessing}, but the d-pixels say {found}. Leave it out.")
-        return cls(stores, _one("source", recorded), found, allow_missing)
-
-    def prepare(self, folder: OutputFolder, format: Format) -> None:
-        """Begin a run on `folder`: whose it is and whether the tiles can be written is checked first."""
-        folder.check_identity()
-        files = Counter(file for name in folder.asked() | self.stores.keys() for file in file_names(name))
-        for stored in self.stores.values():
-            check_tile(format, stored.tile)
-            if shared := [file for file in file_names(stored.name) if files[file] > 1]:
-                raise UsageError(f"--dpixels: two tiles would share the file {shared[0]}. Rename {stored.path}.")
-        folder.begin(self.key, self.record(), None)
+        made = _common(
+            "preprocessing",
+            {
+                name: (preprocessing or OFFICIAL.name) if name in unrecorded else stored.preprocessing
+                for name, stored in stores.items()
+            },
+        )
+        assert made is not None  # of every store
+        if preprocessing not in (None, made):
+            raise IdentityError(f"--preprocessing {preprocessing}, but the d-pixels say {made}. Leave it out.")
+        return cls(stores, _common("source", recorded), made, allow_missing)
 
     @property
     def key(self) -> str:
-        asked = [[name, hashlib.sha256(stored.packed).hexdigest()] for name, stored in self.stores.items()]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        masks = [[name, hashlib.sha256(stored.packed).hexdigest()] for name, stored in self.stores.items()]
+        return hashlib.sha256(json.dumps(masks).encode()).hexdigest()[:16]
 
     @property
-    def tasks(self) -> Sequence[Task]:
-        return [Task(stored.tile, stored.window, stored.packed) for stored in self.stores.values()]
+    def tile_requests(self) -> Sequence[TileRequest]:
+        return tuple(self.stores.values())
 
     def record(self) -> Mapping[str, Any]:
         paths = {name: stored.path.name for name, stored in self.stores.items()}
-        return {"names": sorted(self.stores), "areas": _areas(self.tasks), "dpixels": paths}
+        return {"names": sorted(self.stores), "areas": _areas(self.tile_requests), "dpixels": paths}
 
     def check(self) -> None: ...
 
@@ -192,14 +175,15 @@ class StoredInputs:
     def network(self) -> Mapping[str, Any]:
         return RequestStats().to_dict()
 
-    def digest(self, task: Task) -> str:
-        return self.stores[task.name].input_digest
+    def digest(self, request: TileRequest) -> str:
+        return self.stores[request.name].input_digest
 
-    def read(self, task: Task, pixels: np.ndarray) -> DPixels:
-        dpixels = self.stores[task.name].read()
-        if (pixels & ~dpixels.requested).any():
+    def read(self, request: TileRequest, *, ascending: bool) -> DPixels:
+        stored = self.stores[request.name]
+        dpixels = stored.read()
+        if (request.pixels & ~dpixels.requested).any():
             raise TileError(
-                f"{task.name}: the output folder holds pixels that {self.stores[task.name].path} lacks. "
+                f"{request.name}: the output folder holds pixels that {stored.path} lacks. "
                 "Choose another --out, or fetch the whole area again."
             )
         if (count := len(dpixels.missing_scenes)) > self.allow_missing:
@@ -208,21 +192,21 @@ class StoredInputs:
                 f"{missing_scenes_text(dpixels.missing_scenes)}. Fetch them again, or accept that "
                 f"with --allow-missing {count}."
             )
-        return dpixels
+        return dpixels if ascending else dpixels.without_ascending()
 
 
 def _warn_of_missing(path: Path, stores: Mapping[str, Stored]) -> None:
-    """A fetch that failed on some tiles has said so, perhaps to nobody: its folder knows what was asked for."""
-    folder = opened(path)
-    missing = sorted(folder.asked() - stores.keys()) if isinstance(folder, DPixelFolder) else []
+    """Warn of tiles that a fetch into the folder was asked for and has not stored."""
+    folder = Folder.open(path)
+    missing = sorted(folder.asked() - stores.keys()) if folder.holds_dpixels else []
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         logger.warning("%s lacks %d tile(s) that were to be fetched (%s); fetch again", path, len(missing), names)
 
 
-def _one(what: str, found: Mapping[str, str]) -> str | None:
-    """The one value that all have."""
-    values = {value: name for name, value in found.items()}
+def _common(what: str, by_name: Mapping[str, str]) -> str | None:
+    """Return the one value that all have, None without any; IdentityError if there are several."""
+    values = {value: name for name, value in by_name.items()}
     if len(values) > 1:
         (first, at), (second, other) = list(values.items())[:2]
         raise IdentityError(
@@ -232,19 +216,17 @@ def _one(what: str, found: Mapping[str, str]) -> str | None:
     return next(iter(values), None)
 
 
-def _areas(tasks: Sequence[Task]) -> dict[str, list[float]]:
-    """EPSG code -> the box around the pixels asked for in that zone, in metres."""
+def _areas(requests: Sequence[TileRequest]) -> dict[str, list[float]]:
+    """Return EPSG code -> the box around the pixels asked for in that zone, in metres."""
     areas: dict[str, list[float]] = {}
-    for task in tasks:
-        if not isinstance(task.tile, Tile):
+    for request in requests:
+        rows, columns = np.nonzero(request.pixels)
+        if not isinstance(request.tile, Tile) or not len(rows):
             continue
-        rows, columns = np.nonzero(task.pixels)
-        if not len(rows):
-            continue
-        t = task.tile.transform
+        t = request.tile.transform
         west, east = t.c + t.a * columns.min(), t.c + t.a * (columns.max() + 1)
         south, north = t.f + t.e * (rows.max() + 1), t.f + t.e * rows.min()
-        w, s, e, n = areas.get(str(task.tile.epsg), (west, south, east, north))
+        w, s, e, n = areas.get(str(request.tile.epsg), (west, south, east, north))
         box = (min(w, west), min(s, south), max(e, east), max(n, north))
-        areas[str(task.tile.epsg)] = [float(edge) for edge in box]
+        areas[str(request.tile.epsg)] = [float(edge) for edge in box]
     return areas

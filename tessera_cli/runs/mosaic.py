@@ -6,22 +6,21 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from tessera_cli.dpixels.dpixel import tile_name
-from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_bytes
-from tessera_cli.outputs.layers import Dtype, parse_tile_name, vrt_name
+from tessera_cli.outputs.layers import Dtype, vrt_name
 from tessera_cli.outputs.vrt import Bounds, embedding_vrt
-from tessera_cli.runs.folder import OutputFolder
+from tessera_cli.runs.folder import Folder
 
 logger = logging.getLogger(__name__)
 
 MAX_SOURCES = 256 * 128 * 2
-"""Rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
+"""Most rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
 
 
 def write_mosaics(
-    folder: OutputFolder,
+    folder: Folder,
     windows: Sequence[Window],
     *,
     dims: int,
@@ -65,13 +64,13 @@ def write_mosaics(
     return tuple(written)
 
 
-def _asked(folder: OutputFolder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:
-    """The tiles that any run asked for in the window, and per zone of theirs the box around the AOIs."""
+def _asked(folder: Folder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:
+    """Return the tiles that any run asked for in the window, and per zone of theirs the box around the AOIs."""
     tiles: set[Tile] = set()
     boxes: dict[int, list[Bounds]] = {}
     for run in folder.runs():
-        places = map(parse_tile_name, run.get("names", []))
-        of_run = {place[0] for place in places if place is not None and place[1] == window}
+        parsed = map(parse_tile_name, run.get("names", []))
+        of_run = {tile for tile, of in filter(None, parsed) if of == window}
         areas = run.get("areas", {})
         for tile in of_run:  # a run without an AOI asked for its tiles as they are
             boxes.setdefault(tile.epsg, []).append(tuple(areas.get(str(tile.epsg), tile.bounds)))

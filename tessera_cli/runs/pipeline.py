@@ -1,21 +1,24 @@
-"""The loop of every run: tiles that are done are left alone, the others pass through the stages of a job.
+"""The loop of every run: finished tiles are skipped, the others pass through the stages of a job.
 
-There are three, each in a thread of its own: the next tile is read ahead, the calling thread does the work, and what
-came of it is written behind. Nothing queues up: a tile that was read waits for the work on the one before it, and a
-tile that was worked on waits for the one that is being written.
+There are three, each in a thread of its own: the next tile is prefetched, the calling thread processes the one before,
+and a writer thread writes what came of the one before that. Nothing queues up: a tile that was read waits until the one
+before it is processed, and one that was processed until the one before it is written.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import (
     CredentialsError,
     DiskFullError,
@@ -25,179 +28,196 @@ from tessera_cli.errors import (
     TileError,
     UsageError,
 )
+from tessera_cli.extent.grid import TileRequest
 from tessera_cli.files import remove_stale_parts
+from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
-from tessera_cli.runs.folder import Failure, Folder, R
+from tessera_cli.runs.folder import Failure, Folder
 from tessera_cli.runs.inputs import Inputs
-from tessera_cli.runs.results import Progress, TileResult, network_text
-from tessera_cli.runs.task import Task
+from tessera_cli.runs.results import Progress, TileResult, TileStatus, network_text
 from tessera_cli.timing import StageTimer
 
 logger = logging.getLogger(__name__)
 
 REFUSED = (CredentialsError, SourceRefusedError, SourceUnavailableError)
-"""What makes it doubtful that any tile can be read."""
+"""Errors after which it is doubtful that any tile can be read."""
 
-Input = TypeVar("Input")
 Made = TypeVar("Made")
 T = TypeVar("T")
 
 
-class Job(ABC, Generic[R, Input, Made]):
+class Job(ABC, Generic[Made]):
     """What a run does with its tiles. The stages run side by side, each on another tile."""
 
+    inputs: Inputs
+    folder: Folder
     stages: StageTimer
-    """Told how long each stage was at work; the loop adds `start`, which ends when the first tile was read."""
+    """Seconds of `start`, which ends when the first tile was read, `read`, `process_stage` and `write`."""
+    process_stage = "encode"
+    counted_stages = ("encode", "write")
+    """Stages that are part of a tile's seconds."""
+    ascending = True
+    """Whether ascending passes of Sentinel-1 are read."""
+
+    def read(self, request: TileRequest) -> DPixels:
+        """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time."""
+        return self.inputs.read(self.folder.united(request), ascending=self.ascending)
 
     @abstractmethod
-    def kept(self, task: Task, record: R) -> TileResult:
-        """The result of a tile that an earlier run did."""
+    def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:
+        """Do what takes long, and return something that holds no d-pixels.
 
-    @abstractmethod
-    def read(self, task: Task) -> Input:
-        """The tile's d-pixels. At most two tiles' are held at a time."""
-
-    @abstractmethod
-    def work(self, task: Task, read: Input, advance: Callable[[int], None]) -> Made:
-        """What takes long. What is returned holds no d-pixels.
-
-        `advance` is to be called now and then with the number of pixels that are finished since; it raises what stops
-        the run.
+        `advance` is to be called now and then with the number of pixels finished since; it raises what stops the run.
         """
 
     @abstractmethod
-    def finish(self, task: Task, made: Made) -> TileResult | None:
-        """Write what was made. None: another run has finished the tile for other pixels since it was read."""
+    def write(self, request: TileRequest, made: Made) -> TileResult | None:
+        """Write what was made; None if another run has finished the tile for other pixels since it was read."""
 
-    @abstractmethod
-    def failed(self, task: Task, error: TesseraError) -> TileResult:
-        """The result of a tile that a stage failed on."""
+    def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
+        """Return what is told of a tile, from its record; without one if it failed."""
+        path = self.folder.path / record.main if record and record.main else None
+        return TileResult(request, status, path, record.pixels if record else 0, **more)
 
 
-def run_tiles(
-    inputs: Inputs, folder: Folder[R], job: Job[R, Input, Made], *, progress: Progress, allow_missing: int
-) -> tuple[TileResult, ...]:
-    """What became of each task, in the order of the tasks.
+def run_tiles(job: Job[Made], *, progress: Progress, allow_missing: int) -> tuple[TileResult, ...]:
+    """Take all tiles of the job's inputs through its stages; return a result for each, in their order.
 
     A tile that fails does not stop the others and is noted in the folder. A full disk stops the run at once, and so
     does a source of which nothing can be read for two tiles in a row.
     """
+    inputs, folder = job.inputs, job.folder
     with ExitStack() as starting:
         starting.enter_context(job.stages.at("start"))
         remove_stale_parts(folder.path)
-        tasks = inputs.tasks
         todo, results = [], []
-        for task in tasks:
-            record = folder.finished(task.name, task.pixels, allow_missing=allow_missing, inputs=inputs.digest(task))
+        for request in inputs.tile_requests:
+            record = folder.finished(request, allow_missing=allow_missing, inputs=inputs.digest(request))
             if record is None:
-                todo.append(task)
+                todo.append(request)
             else:
-                results.append(job.kept(task, record))
+                results.append(job.result(request, "present", record))
         logger.info("%d tiles to do, %d done before", len(todo), len(results))
-        progress.begin(len(todo), sum(int(task.pixels.sum()) for task in todo))
+        progress.begin(len(todo), sum(request.count for request in todo))
         for result in results:
             progress.tile(result)
 
         if todo:
             inputs.check()
-        line = Pipeline(inputs, job, progress, results, starting.close)
+        pipeline = Pipeline(job, progress, results, starting.close)
         while todo:
-            todo = line.run(todo)
-    failed = (Failure(r.task.name, r.task.pixels, str(r.error), allow_missing) for r in results if r.error)
-    folder.end(inputs.key, inputs.record(), failed)
+            todo = pipeline.run(todo)
+    failed = (Failure(r.request, str(r.error), allow_missing) for r in results if r.error)
+    folder.end_run(inputs.key, inputs.record(), failed)
     if text := network_text(inputs.network()):
         logger.info("%s", text)
-    order = {task.name: position for position, task in enumerate(tasks)}
-    return tuple(sorted(results, key=lambda result: order[result.task.name]))
+    order = {request.name: position for position, request in enumerate(inputs.tile_requests)}
+    return tuple(sorted(results, key=lambda result: order[result.request.name]))
 
 
-class Pipeline(Generic[Input, Made]):
-    """Tiles on their way through the stages of a job. What became of each is put on `results`."""
+class Pipeline(Generic[Made]):
+    """Takes tiles through the stages of a job, and appends a result for each to `results`."""
 
     def __init__(
-        self,
-        inputs: Inputs,
-        job: Job[R, Input, Made],
-        progress: Progress,
-        results: list[TileResult],
-        first_read: Callable[[], None],
+        self, job: Job[Made], progress: Progress, results: list[TileResult], first_read: Callable[[], None]
     ) -> None:
-        self._inputs, self._job, self._progress = inputs, job, progress
-        self._results, self._first_read = results, first_read
-        self._again: list[Task] = []
+        self._job, self._progress, self._results, self._first_read = job, progress, results, first_read
+        self._again: list[TileRequest] = []
         self._unread: set[str] = set()
         """Tiles of which no planned read worked."""
-        self._telling = threading.Lock()
-        self._ending: Future[None] = Future()
-        """Of the tile that is being written, or was written last."""
-        self._ending.set_result(None)
+        self._seconds: dict[str, float] = {}
+        """Tile -> seconds in the counted stages."""
+        self._reporting = threading.Lock()
+        self._writing: Future[None] = Future()
+        """The tile that is being written, or was written last."""
+        self._writing.set_result(None)
 
-    def run(self, tasks: Sequence[Task]) -> list[Task]:
-        """Take the tasks through the stages; raises what stops the run.
+    def run(self, requests: Sequence[TileRequest]) -> list[TileRequest]:
+        """Take the tiles through the stages; raises what stops the run.
 
-        Those returned are to be taken once more: other runs have finished them for other pixels meanwhile.
+        Returns those to be taken once more, since other runs have finished them for other pixels meanwhile.
         """
         self._again = []
         refused = False
-        with ThreadPoolExecutor(1, "behind") as behind:
-            for position, (task, read) in enumerate(prefetch(tasks, self._read, self._inputs.stop), start=1):
+        with ThreadPoolExecutor(1, "writer") as writer:
+            upcoming = prefetch(requests, self._read, self._job.inputs.stop)
+            for position, (request, read) in enumerate(upcoming, start=1):
                 self._first_read()
-                self._check()
-                made = _tried(task, partial(self._work, task, read))
+                self._raise_if_stopped()
+                made = _attempt(request, partial(self._process, request, read))
                 del read
-                self._ending.result()
-                self._ending = behind.submit(self._end, task, made)
-                self._ending.add_done_callback(self._stop_reading)
+                self._writing.result()
+                self._writing = writer.submit(self._write, request, made)
+                self._writing.add_done_callback(self._stop_reading)
                 refused_before, refused = refused, isinstance(made, REFUSED)
                 del made  # its codes are the writer's now
-                if refused and refused_before and task.name in self._unread and position < len(tasks):
-                    self._ending.result()
-                    untried = len(tasks) - position + len(self._again)
+                if refused and refused_before and request.name in self._unread and position < len(requests):
+                    self._writing.result()
+                    untried = len(requests) - position + len(self._again)
                     logger.error("nothing can be read; %d tiles are not tried", untried)
                     return []
-            self._ending.result()
+            self._writing.result()
             return self._again
 
-    def _read(self, task: Task) -> Input:
-        before = self._inputs.network()["reads"]["read"]
+    def _read(self, request: TileRequest) -> DPixels:
+        network = self._job.inputs.network
+        before = network()["reads"]["read"]
+        self._seconds[request.name] = 0
         try:
-            return self._job.read(task)
+            with self._timed("read", request):
+                return self._job.read(request)
         finally:
-            if self._inputs.network()["reads"]["read"] == before:
-                self._unread.add(task.name)
+            if network()["reads"]["read"] == before:
+                self._unread.add(request.name)
 
-    def _work(self, task: Task, read: Future[Input]) -> Made:
-        return self._job.work(task, read.result(), self._advance)
+    def _process(self, request: TileRequest, read: Future[DPixels]) -> Made:
+        if error := read.exception():
+            raise error
+        with self._timed(self._job.process_stage, request):
+            return self._job.process(request, read.result(), self._advance)
 
-    def _end(self, task: Task, made: Made | TesseraError) -> None:
-        """The last stage, and what is said of the tile: all in one thread, in the order of the tiles."""
-        result = made if isinstance(made, TesseraError) else _tried(task, partial(self._job.finish, task, made))
-        if isinstance(result, TesseraError):
-            result = self._job.failed(task, result)
+    def _write(self, request: TileRequest, made: Made | TesseraError) -> None:
+        """Write a tile and report it: all tiles in one thread, in their order."""
+        result: TileResult | TesseraError | None = made if isinstance(made, TesseraError) else None
+        if not isinstance(made, TesseraError):
+            with self._timed("write", request):
+                result = _attempt(request, partial(self._job.write, request, made))
         if result is None:
-            self._again.append(task)
+            self._again.append(request)
             return
+        if isinstance(result, TesseraError):
+            result = self._job.result(request, "failed", None, error=result)
+        else:
+            result = replace(result, seconds=self._seconds[request.name])
         self._results.append(result)
-        with self._telling:
+        with self._reporting:
             self._progress.tile(result)
 
+    @contextmanager
+    def _timed(self, stage: str, request: TileRequest) -> Iterator[None]:
+        started = time.monotonic()
+        with self._job.stages.at(stage):
+            yield
+        if stage in self._job.counted_stages:
+            self._seconds[request.name] += time.monotonic() - started
+
     def _advance(self, pixels: int) -> None:
-        with self._telling:
+        with self._reporting:
             self._progress.advance(pixels)
-        self._check()
+        self._raise_if_stopped()
 
-    def _check(self) -> None:
-        """Raises what the last stage stopped the run with."""
-        if self._ending.done():
-            self._ending.result()
+    def _raise_if_stopped(self) -> None:
+        """Raise what the writer stopped the run with."""
+        if self._writing.done():
+            self._writing.result()
 
-    def _stop_reading(self, ended: Future[None]) -> None:
-        if ended.exception() is not None:
-            self._inputs.stop()
+    def _stop_reading(self, written: Future[None]) -> None:
+        if written.exception() is not None:
+            self._job.inputs.stop()
 
 
-def _tried(task: Task, stage: Callable[[], T]) -> T | TesseraError:
-    """What the stage returns, or why the tile failed; raises what stops the run."""
+def _attempt(request: TileRequest, stage: Callable[[], T]) -> T | TesseraError:
+    """Return what the stage returns, or why the tile failed; raises what stops the run."""
     try:
         return stage()
     except (DiskFullError, UsageError):
@@ -206,5 +226,5 @@ def _tried(task: Task, stage: Callable[[], T]) -> T | TesseraError:
         error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the tile's arrays
         if isinstance(error, MemoryError):
             error = TileError(f"out of memory ({error}). Give the job more memory, or fewer --threads.")
-        logger.error("%s failed: %s", task.name, error)
+        logger.error("%s failed: %s", request.name, error)
         return error

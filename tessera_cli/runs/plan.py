@@ -1,4 +1,4 @@
-"""What a run would read, write and cost, from the survey alone: no pixel is read."""
+"""Estimate what a run would read, write and cost, from the scene search alone: no pixel is read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tessera_cli.catalog import Scene, Sensor, Source
+from tessera_cli.catalog import Scene, Scenes, Sensor, Source
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.extent.grid import TILE_SIZE
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
+from tessera_cli.runs.folder import Folder
 from tessera_cli.runs.scene_search import SceneSearch
 
 S2_TILE_BYTES = (4 * TILE_SIZE**2 + 6 * (TILE_SIZE // 2) ** 2) * 2
@@ -37,7 +38,7 @@ class SensorPlan:
     by_month: dict[str, int]
     """`2023-01` -> dates"""
     coverage: Coverage
-    """Of the dates, each counted once."""
+    """The dates, each counted once."""
 
     @classmethod
     def of(cls, scenes: Sequence[Scene], window: Window) -> SensorPlan:
@@ -61,13 +62,13 @@ class Plan:
     """Window -> sensor -> what is listed"""
     skipped: dict[str, int]
     incomplete: dict[str, str]
-    """Scenes that cannot be used, as their items tell, and why: they are holes before anything is read."""
+    """Scene id -> why it cannot be used, as far as its item tells: a missing scene before anything is read."""
     read_bytes: int
-    """At most this much, if every listed scene is needed."""
+    """An upper bound, reached if every listed scene is needed."""
     write_bytes: int
     free_bytes: int
     encode_seconds: float | None
-    """On this machine's CPU; None without a network to run."""
+    """On this machine's CPU; None for a model without a network."""
     tokens_per_pixel: float
     missing_credentials: tuple[str, ...] = ()
 
@@ -80,39 +81,43 @@ class Plan:
 
 
 def plan(
-    survey: SceneSearch,
+    search: SceneSearch,
     spec: ModelSpec,
     dims: int,
     out: Path,
     *,
+    freeze: bool = False,
     preprocessing: Preprocessing = OFFICIAL,
     threads: int = 1,
     missing_credentials: tuple[str, ...] = (),
 ) -> Plan:
-    """Count and estimate. `out` only tells which disk is meant."""
-    survey = dataclasses.replace(survey, scenes=preprocessing.select(survey.scenes))
-    pixels = len(survey.ask.windows) * sum(int(request.pixels.sum()) for request in survey.requests)
+    """Count and estimate. `out` tells which disk is meant; with `freeze`, the scene list is written there as well."""
+    request, scenes = search.request, preprocessing.select(search.scenes)
+    if freeze:
+        Folder(out).start_run(request.digest, search.record(), search.to_freeze)
+    tiles = list(dict.fromkeys(asked.tile for asked in search.tile_requests))
+    pixels = sum(asked.count for asked in search.tile_requests)
     read, tokens = 0.0, [0.0, 0.0]
-    for request, window in ((r, w) for w in survey.ask.windows for r in survey.requests):
-        on_tile = survey.scenes.on(request.tile, window)
+    for asked in search.tile_requests:
+        on_tile = scenes.on(*asked.on_grid())
         optical = on_tile.of(Sensor.S2)
-        radar = on_tile.of(*_radar(survey.ask.source))
+        radar = on_tile.of(*_radar(request.source))
         useful = [s for s in optical if (s.cloud_cover or 0) < 99]
         read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
-        read += S1_PACKED * len(radar) * S1_TILE_BYTES / (9 if survey.ask.source.granules else 1)  # 30 m
-        share = int(request.pixels.sum()) / max(pixels, 1)
+        read += S1_PACKED * len(radar) * S1_TILE_BYTES / (9 if request.source.granules else 1)  # 30 m
+        share = asked.count / max(pixels, 1)
         tokens[0] += share * _expected_clear(optical)
         tokens[1] += share * len({(s.date, s.sensor) for s in radar})
     return Plan(
-        tiles=len(survey.requests),
+        tiles=len(tiles),
         pixels=pixels,
-        zones=dict(Counter(request.tile.crs for request in survey.requests)),
-        windows={w.name: _by_sensor(survey, w) for w in survey.ask.windows},
-        skipped=dict(survey.scenes.skipped),
+        zones=dict(Counter(str(tile.crs) for tile in tiles)),
+        windows={w.name: _by_sensor(scenes, w) for w in request.windows},
+        skipped=dict(scenes.skipped),
         incomplete={
             scene.id: why
-            for scene in survey.scenes.scenes
-            if (why := scene.defect or preprocessing.unusable(scene, survey.ask.source))
+            for scene in scenes.scenes
+            if (why := scene.defect or preprocessing.unusable(scene, request.source))
         },
         read_bytes=round(read),
         write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
@@ -123,19 +128,19 @@ def plan(
     )
 
 
-def _by_sensor(survey: SceneSearch, window: Window) -> dict[str, SensorPlan]:
-    scenes = survey.scenes.within(window)
-    sensors = (Sensor.S2, *_radar(survey.ask.source))
-    return {sensor.value: SensorPlan.of(scenes.of(sensor), window) for sensor in sensors}
+def _by_sensor(scenes: Scenes, window: Window) -> dict[str, SensorPlan]:
+    within = scenes.within(window)
+    sensors = (Sensor.S2, *_radar(scenes.source))
+    return {sensor.value: SensorPlan.of(within.of(sensor), window) for sensor in sensors}
 
 
 def _radar(source: Source) -> tuple[Sensor, ...]:
-    """By orbit direction, unless only the files tell it."""
+    """Return the radar sensors that a catalogue tells apart: by orbit direction, unless only the files tell it."""
     return (Sensor.S1,) if source.granules else (Sensor.S1_ASC, Sensor.S1_DESC)
 
 
 def _expected_clear(scenes: Iterable[Scene]) -> float:
-    """Clear observations of a pixel, if clouds fall as the scenes' cloud cover says."""
+    """Return the clear observations of a pixel to expect from the scenes' cloud cover."""
     best: dict[Any, float] = {}
     for scene in scenes:
         best[scene.date] = max(best.get(scene.date, 0.0), 1 - (scene.cloud_cover or 0) / 100)
@@ -151,7 +156,7 @@ def _seconds(spec: ModelSpec, tokens: Sequence[float], pixels: int, threads: int
 
 
 def _matmul_rate() -> float:
-    """FLOP/s of one core in float32, measured for a moment."""
+    """Measure the FLOP/s of one core in float32 matrix products."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,65 +1,80 @@
-"""What became of tiles and of a run."""
+"""The results of a run and of each of its tiles, and the protocol by which progress is reported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TesseraError
-from tessera_cli.runs.task import Task
+from tessera_cli.extent.grid import TileRequest
 
-Status = Literal["done", "empty", "failed", "present"]
-STATUSES: tuple[Status, ...] = ("done", "empty", "failed", "present")
+TileStatus = Literal["done", "empty", "failed", "present"]
+"""`empty`: no pixel can be embedded; `present`: an earlier run has finished the tile."""
 SCHEMA = 1
 """Version of the JSON objects: it rises when a key changes its meaning or goes."""
 
 
 @dataclass(frozen=True)
 class TileResult:
-    """What became of one tile; `present` means that an earlier run did it."""
+    """What became of one tile in a run of `embed` or `fetch`."""
 
-    task: Task
-    status: Status
+    request: TileRequest
+    status: TileStatus
     path: Path | None = None
-    """The raster or array of embeddings; None if there is none."""
+    """The raster or array of embeddings, or the store of d-pixels; None if there is none."""
     pixels: int = 0
-    tokens: int = 0
+    """Pixels with an embedding; of d-pixels, those asked for."""
+    tokens: int | None = 0
+    """Observations that went through the encoder; None in a fetch."""
     seconds: float = 0.0
-    """Encoding and writing; reading runs ahead."""
+    """Encoding and writing; in a fetch, reading and writing."""
     error: TesseraError | None = None
+    missing_scenes: int | None = None
+    """Number of scenes that could not be read, in a fetch."""
+    bytes: int | None = None
+    """Size of the store, in a fetch."""
 
     def to_dict(self) -> dict[str, Any]:
-        """A line of `--json`."""
-        return {
+        """Return a line of `--json`."""
+        window = self.request.window
+        line = {
             "type": "tile",
             "schema": SCHEMA,
-            "tile": self.task.tile.id,
-            "window": None if self.task.window is None else self.task.window.name,
+            "tile": self.request.tile.id,
+            "window": None if window is None else window.name,
             "status": self.status,
             "path": None if self.path is None else str(self.path),
             "pixels": self.pixels,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
-            **({"error": str(self.error)} if self.error else {}),
+            "error": None if self.error is None else str(self.error),
+            "holes": self.missing_scenes,
+            "bytes": self.bytes,
         }
+        return {key: value for key, value in line.items() if value is not None or key in ("window", "path")}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a run."""
+    """What became of a run of `embed` or `fetch`."""
 
     out: Path
     results: tuple[TileResult, ...]
-    mosaics: tuple[Path, ...]
+    mosaics: tuple[Path, ...] | None
+    """The VRTs that were written; None in a fetch."""
     seconds: float
     network: Mapping[str, Any] = field(default_factory=dict)
-    """What was asked of servers, and what came of every planned read."""
+    """What was asked of servers, and how every planned read ended."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """Stage -> seconds it was at work, side by side with others; `start` ended when the first tile was read."""
+    embed_command: str | None = None
+    """The command that encodes what was fetched, empty where nothing was; None in `embed`."""
+    weights_error: TesseraError | None = None
+    """Why a fetch could not download the weights of its model."""
 
-    def count(self, status: Status) -> int:
+    def count(self, status: TileStatus) -> int:
         return sum(r.status == status for r in self.results)
 
     @property
@@ -68,56 +83,54 @@ class Summary:
 
     @property
     def tokens(self) -> int:
-        return sum(r.tokens for r in self.results)
+        return sum(r.tokens or 0 for r in self.results)
 
     @property
     def encode_share(self) -> float | None:
-        """Of the time after the first tile was read, how much the encoder was at work; None if it never was."""
+        """Return the encoder's share of the time after the first tile was read; None if it was never at work."""
         after = self.seconds - self.stages.get("start", 0.0)
         return self.stages["encode"] / after if "encode" in self.stages and after > 0 else None
 
-    def failure(self) -> TesseraError | None:
-        """The error that failed tiles make; None if every tile is present."""
+    def error(self) -> TesseraError | None:
+        """Return the error the run ends with; None if every tile is present and there is anything to use."""
         failed = [r for r in self.results if r.error is not None]
         if failed:
-            names = ", ".join(r.task.name for r in failed[:3]) + (", ..." if len(failed) > 3 else "")
+            names = ", ".join(r.request.name for r in failed[:3]) + (", ..." if len(failed) > 3 else "")
             text = f"{len(failed)} of {len(self.results)} tiles failed ({names}). {failed[0].error}"
             codes = {r.error.exit_code for r in failed if r.error}
             if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
                 return type(failed[0].error)(text)
             return PartialFailureError(text)
-        return None
-
-    def error(self) -> TesseraError | None:
-        """The error the run ends with; None if every tile is present and at least one pixel has an embedding."""
-        if failure := self.failure():
-            return failure
         if all(r.path is None for r in self.results):
             return NothingToEmbedError(
                 "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
             )
-        return None
+        return self.weights_error
 
     def to_dict(self) -> dict[str, Any]:
-        """The last line of `--json`."""
+        """Return the last line of `--json`."""
         error = self.error()
-        return {
+        embedded = self.mosaics is not None
+        line = {
             "type": "summary",
             "schema": SCHEMA,
             "out": str(self.out),
-            "tiles": {status: self.count(status) for status in STATUSES},
+            "tiles": {status: self.count(status) for status in get_args(TileStatus)},
             "pixels": self.pixels,
-            "tokens": self.tokens,
+            "tokens": self.tokens if embedded else None,
             "seconds": round(self.seconds, 3),
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
             "network": dict(self.network),
-            "mosaics": [str(path) for path in self.mosaics],
+            "mosaics": [str(path) for path in self.mosaics or ()] if embedded else None,
             "exit_code": error.exit_code if error else 0,
+            "embed_command": self.embed_command,
+            "weights_error": None if self.weights_error is None else str(self.weights_error),
         }
+        return {key: value for key, value in line.items() if value is not None}
 
 
 class Progress(Protocol):
-    """Told what happens: draws bars or writes lines. Called by more than one thread, one at a time."""
+    """Callbacks of a run, called by more than one thread, one at a time."""
 
     def begin(self, tiles: int, pixels: int) -> None: ...
     def advance(self, pixels: int) -> None: ...
@@ -125,7 +138,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """A Progress that says nothing."""
+    """A Progress that does nothing."""
 
     def begin(self, tiles: int, pixels: int) -> None: ...
     def advance(self, pixels: int) -> None: ...
@@ -133,19 +146,19 @@ class Silent:
 
 
 def network_text(network: Mapping[str, Any]) -> str:
-    """What came of all planned reads, in one line for people; empty if there were none."""
-    ended = ", ".join(f"{count:,} {outcome}" for outcome, count in network["reads"].items() if count)
-    if not ended:
+    """Return in one line how all planned reads ended; empty if there were none."""
+    reads = ", ".join(f"{count:,} {outcome}" for outcome, count in network["reads"].items() if count)
+    if not reads:
         return ""
     asked = (
         f"{network['requests']:,} requests, {network['bytes'] / 1e6:,.1f} MB" if network["requests"] else "no requests"
     )
     again = ", ".join(f"{cause} {count:,}" for cause, count in network["retries"].items())
-    return f"files of scenes: {ended}; {asked}{f'; asked again: {again}' if again else ''}"
+    return f"files of scenes: {reads}; {asked}{f'; asked again: {again}' if again else ''}"
 
 
 def stages_text(summary: Summary) -> str:
-    """How long each stage was at work, in one line for people."""
+    """Return in one line how long each stage was at work."""
     share = summary.encode_share
     notes = {} if share is None else {"encode": f" ({share:.0%} of the time after the first tile was read)"}
     stages = {stage: seconds for stage, seconds in summary.stages.items() if stage != "start"}

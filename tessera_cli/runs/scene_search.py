@@ -1,4 +1,4 @@
-"""What was asked for, and what the catalogue has for it: everything known before a pixel is read."""
+"""The search before a run: cut the AOI into tiles and list their scenes. No pixel is read, nothing is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
 from tessera_cli.net.responses import redact
 from tessera_cli.runs.folder import Folder
-from tessera_cli.runs.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -41,101 +40,96 @@ class Request:
 
     @property
     def name(self) -> str:
-        """`<aoi>_<window>`"""
+        """Return `<aoi>_<window>`."""
         return f"{self.aoi.name}_{'+'.join(window.name for window in self.windows)}"
 
     def of_source(self, name: str | None) -> Request:
-        """The same of another source; None: the same."""
+        """Return the same request to another source; to the same one for None."""
         return self if name is None else dataclasses.replace(self, source=get_source(name))
 
     @property
     def digest(self) -> str:
-        """Names the run: the same question finds its frozen scenes again."""
+        """Return the key of the run, by which the same request finds its frozen scenes again."""
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
-        asked: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog]
-        asked += [self.radar_catalog, self.epsg, mask]
-        return hashlib.sha256(json.dumps([*asked, self.fill_bbox]).encode()).hexdigest()[:16]
+        parts: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog]
+        parts += [self.radar_catalog, self.epsg, mask]
+        return hashlib.sha256(json.dumps([*parts, self.fill_bbox]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class SceneSearch:
     """The tiles of the AOI and the scenes of the windows."""
 
-    ask: Request
-    requests: tuple[TileRequest, ...]
+    request: Request
+    tile_requests: tuple[TileRequest, ...]
+    """Window after window."""
     scenes: Scenes
     to_freeze: Scenes | None
-    """The folder's new scene list; None if the frozen one was used."""
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        return tuple(Task(r.tile, window, r.packed) for window in self.ask.windows for r in self.requests)
+    """The folder's new scene list; None if the scenes are those frozen there."""
 
     def record(self) -> Mapping[str, Any]:
-        """What `runs/<hash>.json` says of the request."""
-        zones = areas_by_zone(self.ask.aoi, epsg=self.ask.epsg)
+        """Return what `runs/<key>.json` says of the request."""
+        request = self.request
+        zones = areas_by_zone(request.aoi, epsg=request.epsg)
         return {
-            "aoi": self.ask.aoi.name,
-            "aoi_bounds": list(self.ask.aoi.bounds),
-            "names": sorted(task.name for task in self.tasks),
-            "source": self.ask.source.name,
-            "catalog": redact(self.ask.catalog or self.ask.source.api),
-            **({"radar_catalog": redact(self.ask.radar_catalog)} if self.ask.radar_catalog else {}),
+            "aoi": request.aoi.name,
+            "aoi_bounds": list(request.aoi.bounds),
+            "names": sorted(asked.name for asked in self.tile_requests),
+            "source": request.source.name,
+            "catalog": redact(request.catalog or request.source.api),
+            **({"radar_catalog": redact(request.radar_catalog)} if request.radar_catalog else {}),
             "areas": {str(epsg): list(area.bounds) for epsg, area in zones.items()},
             "scenes": [scene.id for scene in self.scenes.scenes],
             "skipped": dict(self.scenes.skipped),
         }
 
 
-def prepare(ask: Request, folder: Folder[Any], client: Client, *, refresh: bool = False) -> SceneSearch:
-    """The survey of a run on `folder`, with the scene list frozen before a pixel is read.
+def search_scenes(
+    request: Request, client: Client, folder: Folder | None = None, *, refresh: bool = False
+) -> SceneSearch:
+    """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this request, else a new search.
 
-    Whose the folder is is checked first; of a plan, whose folder has an empty identity, only the source.
+    Raises NothingToEmbedError when no pixel, no scene or (unless allowed) no radar scene is left, and IdentityError
+    when the folder was made with other settings; the folder of a plan has none, and only its source is compared.
     """
-    if folder.identity:
-        folder.check_identity()
-    folder.check_source(ask.source.name)
-    surveyed = survey(ask, client, folder, refresh=refresh)
-    if surveyed.to_freeze is not None:
-        folder.begin(ask.digest, surveyed.record(), surveyed.to_freeze)
-    elif folder.identity and not folder.is_claimed:  # the scenes were frozen by a plan
-        folder.begin(ask.digest, surveyed.record(), None)
-    return surveyed
-
-
-def survey(ask: Request, client: Client, folder: Folder[Any] | None = None, *, refresh: bool = False) -> SceneSearch:
-    """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this question, else a new search.
-
-    Raises NothingToEmbedError when no pixel, no scene or (unless allowed) no radar scene is left.
-    """
-    requests = tuple(tile_requests(ask.aoi, epsg=ask.epsg, mask=ask.mask, fill_bbox=ask.fill_bbox))
-    scenes = None if refresh or folder is None else folder.frozen_scenes(ask.digest, ask.source)
+    if folder is not None:
+        if folder.identity:
+            folder.check_identity()
+        folder.check_source(request.source.name)
+    requests = tile_requests(
+        request.aoi, request.windows, epsg=request.epsg, mask=request.mask, fill_bbox=request.fill_bbox
+    )
+    scenes = None if refresh or folder is None else folder.frozen_scenes(request.digest, request.source)
     to_freeze = None
     if scenes is None:
-        tiles = [request.tile for request in requests]
         to_freeze = scenes = search(
-            tiles, ask.windows, ask.source, client=client, catalog=ask.catalog, radar_catalog=ask.radar_catalog
+            list(dict.fromkeys(asked.on_grid()[0] for asked in requests)),
+            request.windows,
+            request.source,
+            client=client,
+            catalog=request.catalog,
+            radar_catalog=request.radar_catalog,
         )
-        logger.info("%d scenes found in %s", len(scenes), redact(ask.catalog or ask.source.api))
-        others = folder.all_frozen(ask.source, damaged_ok=refresh) if folder else None
+        logger.info("%d scenes found in %s", len(scenes), redact(request.catalog or request.source.api))
+        others = folder.all_frozen(request.source, damaged_ok=refresh) if folder else None
         if others is not None:  # other runs on the folder go by them
             to_freeze = scenes.merged(others)
     else:
         logger.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
-    for window in ask.windows:
-        _check(scenes.within(window), window, ask)
-    return SceneSearch(ask, requests, scenes, to_freeze)
+    for window in request.windows:
+        _check(scenes.within(window), window, request)
+    return SceneSearch(request, tuple(requests), scenes, to_freeze)
 
 
-def _check(scenes: Scenes, window: Window, ask: Request) -> None:
-    where = f"{ask.aoi.name} in {window.name}"
+def _check(scenes: Scenes, window: Window, request: Request) -> None:
+    where = f"{request.aoi.name} in {window.name}"
     if not len(scenes):
         dropped = ", ".join(f"{count} skipped: {reason}" for reason, count in scenes.skipped.items())
         raise NothingToEmbedError(
             f"The catalogue has no scene for {where}{f' ({dropped})' if dropped else ''}. "
             "Check the place, the year and --catalog."
         )
-    if not scenes.has_radar and not ask.allow_no_radar:
+    if not scenes.has_radar and not request.allow_no_radar:
         raise NothingToEmbedError(
             f"The catalogue has no Sentinel-1 scene for {where}. Check the catalogue, or embed from Sentinel-2 alone "
             "with --allow-no-radar."

@@ -1,4 +1,4 @@
-"""Is it whole and sound? A folder, a tile, a store or a weights file, read in full and held against its record."""
+"""Read a folder, a tile, a store or a weights file in full and compare it with its record."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from tessera_cli.dpixels import describe, members
 from tessera_cli.errors import PartialFailureError, TileError, UsageError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.models.weights import describe_weights, is_weights
-from tessera_cli.outputs import formats
+from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import tiles_of_file
-from tessera_cli.runs import dpixel_folder as dpixels
-from tessera_cli.runs.folder import RUN, RUNS, SCENES, Folder, Record, read_json, record_listing
+from tessera_cli.outputs.layers import RUN, tiles_of_file
+from tessera_cli.runs.folder import RUNS, SCENES, Folder, read_json, record_beside, record_listing
 
-Status = Literal["sound", "empty", "damaged", "failed", "missing"]
-SOUND: tuple[Status, ...] = ("sound", "empty")
+CheckStatus = Literal["sound", "empty", "damaged", "failed", "missing"]
+SOUND: tuple[CheckStatus, ...] = ("sound", "empty")
 EXPECTED = (
     "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
     "weights file."
@@ -29,10 +28,10 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: a tile, a list of the folder, a weights file."""
+    """The result for one tile, list of the folder, store or weights file."""
 
     name: str
-    status: Status
+    status: CheckStatus
     reason: str = ""
 
     @property
@@ -42,25 +41,25 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """All that was looked at."""
+    """The results for everything at a path."""
 
     path: Path
     checks: tuple[Check, ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Status -> number of things."""
+        """Return status -> number of checks."""
         return dict(Counter(check.status for check in self.checks))
 
     def error(self) -> PartialFailureError | None:
-        """The error to end with; None if everything is whole and sound."""
+        """Return the error to end with; None if everything is sound."""
         if all(check.is_sound for check in self.checks):
             return None
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if status not in SOUND)
         again = "Run the command that made it again"
         if is_weights(self.path):
             again = "Get it again"
-        return PartialFailureError(f"{self.path} is not whole and sound: {counts}. {again}.")
+        return PartialFailureError(f"{self.path} is not sound: {counts}. {again}.")
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -75,10 +74,7 @@ class Verification:
 
 
 def verify(path: Path, *, report: Callable[[Check], None] = lambda check: None) -> Verification:
-    """Look at everything at `path`; `report` is told of each check as it is done.
-
-    Raises UsageError for what is not ours.
-    """
+    """Check everything at `path`; `report` is called with each result. Raises UsageError for what is not ours."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     checks = []
@@ -89,7 +85,7 @@ def verify(path: Path, *, report: Callable[[Check], None] = lambda check: None) 
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is the folder of a run."""
+    """Return whether `path` is the folder of a run."""
     return (path / RUN).exists()
 
 
@@ -97,18 +93,18 @@ def _checks(path: Path) -> Iterator[Check]:
     if is_folder(path):
         return _folder(path)
     if path.is_dir():
-        stores = list(members(path))
-        if not stores:
+        found = list(members(path))
+        if not found:
             raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
-        return map(_store, stores)
+        return map(_store, found)
     if is_weights(path):
         return iter([_weights(path)])
     return iter([_tile_of(path)])
 
 
 def _folder(path: Path) -> Iterator[Check]:
-    """Its lists, and every tile that a run asked for or that has a record."""
-    folder = dpixels.opened(path)
+    """Check the lists of a folder, and every tile that a run asked for or that has a record."""
+    folder = Folder.open(path)
     if not folder.identity:
         yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")
     for file in sorted((path / RUNS).glob("*.json")):
@@ -121,8 +117,8 @@ def _folder(path: Path) -> Iterator[Check]:
         yield _tile(folder, name, failures.get(name))
 
 
-def _scene_list(folder: Folder[Any]) -> Iterator[Check]:
-    """Resuming goes by it: it must hold the scenes of every run."""
+def _scene_list(folder: Folder) -> Iterator[Check]:
+    """Check that the scene list, by which runs are resumed, holds the scenes of every run."""
     wanted = {scene for run in folder.runs() for scene in run.get("scenes", [])}
     source = folder.identity.get("source")
     if not wanted or source is None:
@@ -138,8 +134,8 @@ def _scene_list(folder: Folder[Any]) -> Iterator[Check]:
         yield Check(SCENES, "damaged", "scenes of some runs are not in it")
 
 
-def _tile(folder: Folder[Any], name: str, failure: str | None) -> Check:
-    """A tile's record and files; `failure` is why a run could not make all that it was asked for."""
+def _tile(folder: Folder, name: str, failure: str | None) -> Check:
+    """Check a tile's record and files; `failure` is why a run could not make all that it was asked for."""
     file = folder.item_path(name)
     record = folder.read(file)
     if record is None:
@@ -150,19 +146,16 @@ def _tile(folder: Folder[Any], name: str, failure: str | None) -> Check:
         return Check(name, "missing", "no run has finished it")
     try:
         _compare(folder, name, record)
-        if isinstance(record, TileRecord):
-            formats.read_back(folder.path, record)
-        else:
-            dpixels.read_back(folder.path, record)
+        (stores if record.holds_dpixels else formats).read_back(folder.path, record)
     except TileError as error:
         return Check(name, "damaged", str(error))
-    if failure is not None:  # what is there is of a run that asked for less, or allowed more holes
+    if failure is not None:  # what is there is of a run that asked for less, or allowed more missing scenes
         return Check(name, "failed", failure)
-    return Check(name, "empty" if isinstance(record, TileRecord) and record.status == "empty" else "sound")
+    return Check(name, "empty" if record.status == "empty" else "sound")
 
 
-def _compare(folder: Folder[Any], name: str, record: Record) -> None:
-    """The record's name and settings with those that it stands under."""
+def _compare(folder: Folder, name: str, record: TileRecord) -> None:
+    """Compare a record's name and settings with those of its file and folder."""
     where = folder.item_path(name)
     if record.name != name:
         raise TileError(f"{where} is the record of {record.name}. Remove it and run again.")
@@ -173,15 +166,13 @@ def _compare(folder: Folder[Any], name: str, record: Record) -> None:
 
 
 def _tile_of(path: Path) -> Check:
-    """The tile that a record or one of its files belongs to: files are sound only together."""
-    folder = dpixels.opened(path.parent, path if path.suffix == ".json" else None)
+    """Check the tile that a record or one of its files belongs to: files are sound only together."""
+    folder = Folder.open(path.parent)
     if path.suffix == ".json":
-        known = [path.stem] if folder.read(path) is not None else []
-        names = [path.stem]
+        known, names = [path.stem] if folder.read(path) else [], [path.stem]
     else:
         record = record_listing(path)
-        known = [] if record is None else [record.name]
-        names = tiles_of_file(path.name)
+        known, names = [record.name] if record else [], tiles_of_file(path.name)
     known += sorted(folder.asked() & set(names))
     if not known:
         raise UsageError(f"{path} is not ours, or no tile's .json beside it lists it. {EXPECTED}")
@@ -189,11 +180,10 @@ def _tile_of(path: Path) -> Check:
 
 
 def _store(path: Path) -> Check:
-    """Stored d-pixels, wherever they lie. What says nothing of their bytes leaves some damage unseen."""
-    record = dpixels.record_beside(path)
+    """Check stored d-pixels anywhere. Without a record, damage that no checksum of theirs covers is not found."""
+    record = record_beside(path)
     if record is not None:
-        parent = path.absolute().parent
-        folder = dpixels.opened(parent, parent / f"{record.name}.json")
+        folder = Folder.open(path.absolute().parent)
         return _tile(folder, record.name, folder.failures().get(record.name))
     try:
         stored = describe(path)
@@ -207,7 +197,8 @@ def _store(path: Path) -> Check:
 
 def _weights(path: Path) -> Check:
     try:
-        found = describe_weights(path)  # reads every tensor
+        weights = describe_weights(path)  # reads every tensor
     except UsageError as error:
         return Check(path.name, "damaged", str(error))
-    return Check(path.name, "sound", f"the published {found['name']}" if found["published"] else "not a published file")
+    reason = f"the published {weights['name']}" if weights["published"] else "not a published file"
+    return Check(path.name, "sound", reason)

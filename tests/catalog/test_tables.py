@@ -53,7 +53,7 @@ def test_a_table_gives_the_scenes_and_pixels_of_the_same_catalogue_as_json(catal
     assert len(from_table) == 7
     assert from_table.digest == from_json.digest
     first, second = (
-        read_dpixels(scenes.on(TILES[1], YEAR), whole(TILES[1]), YEAR, Reader(Client()))
+        read_dpixels(scenes.on(TILES[1], YEAR), whole(TILES[1], YEAR), Reader(Client()))
         for scenes in (from_json, from_table)
     )
     assert first.s2_mask.any()

@@ -12,10 +12,23 @@ from shapely.geometry import mapping
 
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.extent.grid import Tile, from_utm, pack_mask, tiles_touching, to_utm, unpack_mask, utm_code, utm_zone
+from tessera_cli.extent.grid import (
+    ForeignTile,
+    Tile,
+    TileRequest,
+    from_utm,
+    pack_mask,
+    tiles_touching,
+    to_utm,
+    unpack_mask,
+    utm_code,
+    utm_zone,
+)
 from tessera_cli.extent.tiling import areas_by_zone, tile_requests
+from tessera_cli.extent.window import Window
 from tests.conftest import box_geojson
 
+YEAR = Window.of_year(2023)
 SQUARE = shapely.box(5.0, 51.0, 5.02, 51.01)
 
 
@@ -167,9 +180,9 @@ def test_a_feature_far_beyond_its_zone_is_cut_at_the_border():
     ids=["bbox", "beyond 180", "RFC 7946"],
 )
 def test_the_antimeridian(aoi):
-    requests = tile_requests(aoi)
+    requests = tile_requests(aoi, [YEAR])
     assert {r.tile.epsg for r in requests} == {32760, 32701}
-    pixels = sum(int(r.pixels.sum()) for r in requests)
+    pixels = sum(r.count for r in requests)
     area = 0.02 * np.cos(np.radians(17)) * 111_320 * 0.01 * 110_650 / 100
     assert pixels == pytest.approx(area, rel=0.01)
 
@@ -195,7 +208,7 @@ def test_any_shape_across_the_antimeridian(tmp_path, shape, kind):
         geometry = np.array([shapely.to_wkb(metres)])
         pyogrio.raw.write(path, geometry, [], [], geometry_type="MultiPolygon", crs="EPSG:32760")
         aoi = Aoi.from_file(path)
-    pixels = sum(int(r.pixels.sum()) for r in tile_requests(aoi))
+    pixels = sum(r.count for r in tile_requests(aoi, [YEAR]))
     true = sum(p.area for p in shape) * np.cos(np.radians(17)) * 111_320 * 110_650 / 100
     assert pixels == pytest.approx(true, rel=0.01)
 
@@ -232,7 +245,7 @@ def test_float_noise_at_a_border_adds_no_tile():
 def test_pixels_are_those_whose_centre_lies_inside():
     west, north = 600000, 5800020
     aoi = Aoi.from_geojson(json.dumps(box_geojson(west + 5.1, north - 34.9, west + 34.9, north - 5.1)))
-    (request,) = tile_requests(aoi)
+    (request,) = tile_requests(aoi, [YEAR])
     rows, columns = np.nonzero(request.pixels)
     x, y = request.tile.transform * (columns + 0.5, rows + 0.5)
     assert sorted(set(x)) == [west + 15, west + 25]
@@ -243,8 +256,8 @@ def test_fill_bbox_takes_the_box_in_metres():
     triangle = shapely.Polygon([(600000, 5800000), (600100, 5800000), (600000, 5800100)])
     lonlat = shapely.transform(triangle, from_utm(32630).transform, interleaved=False)
     aoi = Aoi.from_geojson(json.dumps(mapping(lonlat)))
-    assert tile_requests(aoi)[0].pixels.sum() < 60
-    assert tile_requests(aoi, fill_bbox=True)[0].pixels.sum() == 100
+    assert tile_requests(aoi, [YEAR])[0].pixels.sum() < 60
+    assert tile_requests(aoi, [YEAR], fill_bbox=True)[0].pixels.sum() == 100
 
 
 def test_the_mask_keeps_nonzero_pixels(tmp_path):
@@ -265,25 +278,45 @@ def test_the_mask_keeps_nonzero_pixels(tmp_path):
     ) as dst:
         dst.write(values, 1)
     aoi = Aoi.from_geojson(json.dumps(box_geojson(west, north - 60, west + 60, north)))
-    (request,) = tile_requests(aoi, mask=path)
+    (request,) = tile_requests(aoi, [YEAR], mask=path)
     rows, columns = np.nonzero(request.pixels)
     x, y = request.tile.transform * (columns + 0.5, rows + 0.5)
     assert sorted(zip(x - west, north - y, strict=True)) == [(5, 35), (25, 15)]
     elsewhere = Aoi.from_bbox(0.0, 51.0, 0.001, 51.001)
     with pytest.raises(NothingToEmbedError, match="mask"):
-        tile_requests(elsewhere, mask=path)
+        tile_requests(elsewhere, [YEAR], mask=path)
 
 
 def test_an_area_without_a_pixel_centre():
     aoi = Aoi.from_geojson(json.dumps(box_geojson(600001, 5800001, 600003, 5800003)))
     with pytest.raises(NothingToEmbedError, match="no centre"):
-        tile_requests(aoi)
+        tile_requests(aoi, [YEAR])
 
 
 @pytest.mark.parametrize("text", ["EPSG:4326", "EPSG:3857", "32661", "utm31", ""])
 def test_only_utm_is_a_grid(text):
     with pytest.raises(UsageError, match="UTM"):
         utm_code(text)
+
+
+def test_windows_have_the_same_tiles_and_pixels():
+    aoi = Aoi.from_geojson(json.dumps(box_geojson(600000, 5800000, 600100, 5800100)))
+    windows = [YEAR, Window.from_name("20220701-20230630")]
+    (once,) = tile_requests(aoi, [YEAR])
+    requests = tile_requests(aoi, windows)
+    assert [request.name for request in requests] == [
+        f"{once.tile.id}_{name}" for name in ("2023", "20220701-20230630")
+    ]
+    assert [request.on_grid() for request in requests] == [(once.tile, window) for window in windows]
+    assert requests[0].packed is requests[1].packed
+    assert once.count == once.pixels.sum() == 100
+
+
+def test_an_official_tile_is_not_on_the_grid():
+    request = TileRequest(ForeignTile("field", (2, 3)), None, pack_mask(np.ones((2, 3), bool)))
+    assert (request.name, request.count) == ("field", 6)
+    with pytest.raises(ValueError, match="field is not a tile of the grid"):
+        request.on_grid()
 
 
 def test_masks_pack_and_unpack():

@@ -193,8 +193,8 @@ def tile_at(origin: tuple[float, float] = ORIGIN, epsg: int = EPSG) -> tuple[Til
     return tile, round((tile.bounds[3] - north) // 10), round((west - tile.bounds[0]) // 10)
 
 
-def whole(tile: Tile) -> TileRequest:
-    return TileRequest(tile, pack_mask(np.ones(tile.shape, bool)))
+def whole(tile: Tile, window: Window) -> TileRequest:
+    return TileRequest(tile, window, pack_mask(np.ones(tile.shape, bool)))
 
 
 def read(
@@ -202,20 +202,19 @@ def read(
     *,
     year: int | None = None,
     tile: Tile | None = None,
-    request: TileRequest | None = None,
+    pixels: np.ndarray | None = None,
     allow_missing: int = 0,
     source: Source = MPC,
     preprocessing: Preprocessing = OFFICIAL,
 ) -> DPixels:
-    """The d-pixels that the package makes of the items, through the same calls as `embed`."""
+    """The d-pixels that the package makes of the items, through the same calls as `embed`; all pixels by default."""
     scenes = Scenes.from_items(items, source)
-    tile = request.tile if request else tile or tile_at()[0]
+    tile = tile or tile_at()[0]
     year = year or scenes.scenes[0].date.year
     window = Window(dt.date(year, 1, 1), dt.date(year, 12, 31))
     return read_dpixels(
         scenes.on(tile, window),
-        request or whole(tile),
-        window,
+        whole(tile, window) if pixels is None else TileRequest(tile, window, pack_mask(pixels)),
         Reader(Client()),
         preprocessing=preprocessing,
         allow_missing=allow_missing,

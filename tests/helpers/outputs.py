@@ -11,8 +11,7 @@ from affine import Affine
 
 from tessera_cli import __version__
 from tessera_cli.dpixels.coverage import Coverage
-from tessera_cli.dpixels.dpixel import tile_name
-from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile
+from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.asset import Asset

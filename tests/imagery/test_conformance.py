@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from tessera_cli.imagery import sentinel1, sentinel2
-from tests.helpers.builders import ORIGIN, block, mask_block, read, s1_item, s2_item, tile_at, whole
+from tests.helpers.builders import ORIGIN, block, mask_block, read, s1_item, s2_item, tile_at
 
 NOON = "2021-07-01T11:00:00Z"
 AFTER_OFFSET = "2022-07-01T11:00:00Z"
@@ -293,7 +293,7 @@ def test_p2_reader_against_warped_vrt(tmp_path, epsg, limit):
     size = 800
     bands = {"B02": smooth(rng, size, 10), "B05": smooth(rng, size // 2, 20)}
     item = s2_item(tmp_path, "A", NOON, bands, size=size, nodata=0, origin=origin, epsg=epsg)
-    dpixels = read([item], request=whole(tile))
+    dpixels = read([item], tile=tile)
     mask = dpixels.s2_mask[0].astype(bool)
     assert mask.mean() > 0.9
     for index, band in ((1, "B02"), (5, "B05")):
@@ -317,11 +317,9 @@ def test_p2_reader_against_warped_vrt(tmp_path, epsg, limit):
 def test_a_request_limits_what_is_defined_but_not_its_values(tmp_path):
     items = [s2_item(tmp_path, "A", NOON), s1_item(tmp_path, "R", NOON, {"vv": 0.1, "vh": 0.02})]
     tile, row, column = tile_at()
-    from tessera_cli.extent.grid import TileRequest, pack_mask
-
     pixels = np.zeros(tile.shape, bool)
     pixels[row + 1, column + 2] = True
-    part, full = read(items, request=TileRequest(tile, pack_mask(pixels))), read(items)
+    part, full = read(items, pixels=pixels), read(items)
     assert part.counts[:, pixels].tolist() == [[1], [1], [0]]
     assert part.counts[:, ~pixels].max() == 0
     np.testing.assert_array_equal(part.s2[:, pixels], full.s2[:, pixels])

@@ -49,8 +49,7 @@ def read(items, policy, *, source=MPC, allow_missing=0):
     window = Window(dt.date(year, 1, 1), dt.date(year, 12, 31))
     return read_dpixels(
         scenes.on(TILE, window),
-        whole(TILE),
-        window,
+        whole(TILE, window),
         Reader(Client()),
         preprocessing=POLICIES[policy],
         allow_missing=allow_missing,

@@ -293,9 +293,9 @@ def comparisons(patch) -> list[Comparison]:
 def compare(patch: Patch) -> Iterator[Comparison]:
     """Every tile in every year; of the tile's arrays only the requested pixels are kept."""
     source = get_source("mpc")
-    requests = tile_requests(Aoi.from_file(patch.catalog / "aoi.geojson"))
     for year in patch.years:
         window = Window.of_year(year)
+        requests = tile_requests(Aoi.from_file(patch.catalog / "aoi.geojson"), [window])
         scenes = search(
             [r.tile for r in requests], [window], source, client=Client(), catalog=str(patch.catalog / "items.json")
         )
@@ -306,7 +306,7 @@ def compare(patch: Patch) -> Iterator[Comparison]:
             assert len(scenes.of(sensor)) == sum(map(len, days.values()))
         for request in requests:
             tile, pixels = request.tile, request.pixels
-            dpixels = read_dpixels(scenes.on(tile, window), request, window, Reader(Client()))
+            dpixels = read_dpixels(scenes.on(tile, window), request, Reader(Client()))
             assert not dpixels.s1_desc.size
             got = Record(
                 np.datetime_as_string(dpixels.s2_dates, unit="D").tolist(),

@@ -29,13 +29,12 @@ from rio_cogeo import cog_validate
 
 from tessera_cli import __version__
 from tessera_cli import files as atomic
-from tessera_cli.dpixels.dpixel import tile_name
 from tessera_cli.errors import DiskFullError, TileError, UsageError
-from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile
+from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats, geotiff, npy
 from tessera_cli.outputs.asset import Asset
-from tessera_cli.outputs.layers import CODES, COUNTS, SCALES, VALUES, Layer, file_name, parse_tile_name, tiles_of_file
+from tessera_cli.outputs.layers import CODES, COUNTS, SCALES, VALUES, Layer, file_name, tiles_of_file
 from tessera_cli.outputs.tags import window_tags
 from tests.helpers.outputs import (
     FORMATS,
@@ -351,7 +350,7 @@ def test_read_back_sees_damaged_files(tmp_path: Path) -> None:
     good = path.read_bytes()
 
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(TileError, match=r"_emb\.tif is not sound: its SHA-256 is .*Remove it and run again"):
+    with pytest.raises(TileError, match=r"_emb\.tif is damaged: its SHA-256 is .*Remove it and run again"):
         check(tmp_path, assets)
     truncated = rewritten(tmp_path, assets, "emb", good[:5000])
     with pytest.raises(TileError, match="it cannot be read"):
@@ -455,7 +454,7 @@ def test_what_cannot_be_stored_leaves_nothing(tmp_path: Path, format: formats.Fo
             codes[where] = -128
             bad.append(replace(good, values=codes))
     for tile in bad:
-        with pytest.raises(TileError, match="is not sound"):
+        with pytest.raises(TileError, match="is damaged"):
             formats.write(format, tmp_path, tile)
         assert not list(tmp_path.iterdir())
 

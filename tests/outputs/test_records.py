@@ -22,9 +22,8 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from tessera_cli import __version__
 from tessera_cli import files as atomic
-from tessera_cli.dpixels.dpixel import tile_name
 from tessera_cli.errors import UsageError
-from tessera_cli.extent.grid import ForeignTile, Tile, tiles_touching, to_utm
+from tessera_cli.extent.grid import ForeignTile, Tile, tile_name, tiles_touching, to_utm
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord

@@ -248,10 +248,11 @@ def test_thread_counts_and_tile_order_give_identical_bytes(catalog, tessera, tmp
         out = tmp_path / f"out{threads}{order}"
         options = [str(weights) if o == "null" else o for o in catalog.options(out)]
         if order == -1:
-            from tessera_cli.runs import scene_search as survey
+            from tessera_cli.runs import inputs
 
-            tasks = survey.SceneSearch.tasks.fget
-            monkeypatch.setattr(survey.SceneSearch, "tasks", property(lambda self, tasks=tasks: tasks(self)[::-1]))
+            found = inputs.CatalogInputs.tile_requests.fget
+            reverse = property(lambda self, found=found: found(self)[::-1])
+            monkeypatch.setattr(inputs.CatalogInputs, "tile_requests", reverse)
         assert tessera("embed", *options, "--threads", threads)[0] == 0
         results.append(hashes(out))
     assert results[0] == results[1] == results[2]
@@ -379,7 +380,7 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
             patched.setattr(geotiff, "write_bytes", corrupting)
             code, _, stderr = tessera("embed", *catalog.options(out))
         assert code == 4
-        assert f"{EAST.id}_2021_emb.tif is not sound" in stderr
+        assert f"{EAST.id}_2021_emb.tif is damaged" in stderr
         assert names() == left
         assert told(tessera, out)["status"] == "failed"
         assert told(tessera, out, WEST)["status"] == "done"
@@ -430,12 +431,12 @@ def test_a_tile_that_becomes_empty_loses_its_rasters(catalog, tessera, tmp_path)
 
 def test_rasters_without_a_record_are_in_no_mosaic(catalog, tessera, tmp_path):
     from tessera_cli.extent.window import Window
-    from tessera_cli.runs.folder import OutputFolder
+    from tessera_cli.runs.folder import Folder
     from tessera_cli.runs.mosaic import write_mosaics
 
     out = tmp_path / "out"
     tessera("embed", *catalog.options(out))
-    folder, windows = OutputFolder(out, {}), [Window.from_name("2021")]
+    folder, windows = Folder(out), [Window.from_name("2021")]
     (out / f"{EAST.id}_2021.json").unlink()
     (path,) = write_mosaics(folder, windows, dims=128, dtype="int8", tags={})
     assert EAST.id not in path.read_text()
@@ -553,12 +554,12 @@ def summary_of(catalog, out):
     from tessera_cli.runs.embed import embed
     from tessera_cli.runs.identity import Settings
     from tessera_cli.runs.inputs import CatalogInputs
-    from tessera_cli.runs.scene_search import Request, prepare
+    from tessera_cli.runs.scene_search import Request, search_scenes
 
-    ask = Request(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), get_source("mpc"), str(catalog.items))
+    request = Request(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), get_source("mpc"), str(catalog.items))
     settings = Settings.checked(load_model("null"), "mpc")
     folder = settings.folder(out)
-    return embed(CatalogInputs(prepare(ask, folder, Client()), Reader(Client())), settings, folder)
+    return embed(CatalogInputs(search_scenes(request, Client(), folder), Reader(Client())), settings, folder)
 
 
 def test_results_as_json(catalog, tmp_path, caplog):
@@ -706,7 +707,7 @@ def test_two_runs_that_share_a_tile_lose_no_pixel(catalog, tessera, tmp_path, mo
     """While one run has the tile in hand, another one finishes it for other pixels."""
     import tessera_cli.runs.embed as run
 
-    owner, name = (run, "encode") if meanwhile == "encoded" else (run.Run, "finish")
+    owner, name = (run, "encode") if meanwhile == "encoded" else (run.Run, "write")
 
     west, north = catalog.origin
     out, once = tmp_path / "out", tmp_path / "once"

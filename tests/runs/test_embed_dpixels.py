@@ -23,15 +23,15 @@ from tessera_cli.extent.window import Window
 from tessera_cli.imagery import Reader
 from tessera_cli.net import Client
 from tessera_cli.runs.inputs import CatalogInputs
-from tessera_cli.runs.scene_search import Request, survey
+from tessera_cli.runs.scene_search import Request, search_scenes
 from tests import reference
 
 
 def fetched(catalog) -> list[DPixels]:
     """The d-pixels of the small catalogue's two tiles."""
-    ask = Request(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), get_source("mpc"), str(catalog.items))
-    inputs = CatalogInputs(survey(ask, Client()), Reader(Client()))
-    return [inputs.read(task, task.pixels) for task in inputs.tasks]
+    where = Request(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), get_source("mpc"), str(catalog.items))
+    inputs = CatalogInputs(search_scenes(where, Client()), Reader(Client()))
+    return [inputs.read(request, ascending=True) for request in inputs.tile_requests]
 
 
 def rasters(folder: Path) -> dict[str, str]:

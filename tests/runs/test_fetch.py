@@ -91,7 +91,9 @@ def statuses(stdout: str) -> list[str]:
 
 
 def record(folder: Path, name: str) -> dict[str, Any]:
-    return json.loads((folder / f"{name}.json").read_text())
+    """Our own fields of a tile's record."""
+    properties = json.loads((folder / f"{name}.json").read_text())["properties"]
+    return {key.removeprefix("emb:"): value for key, value in properties.items()}
 
 
 # --- what it is for ---------------------------------------------------------------------------------------------------
@@ -229,7 +231,8 @@ def test_what_the_folder_holds(catalog, tessera, tmp_path, form):
             "bytes": size,
         }
         assert found["pixels"] == 578
-        assert found["store"] == name + suffix
+        item = json.loads((out / f"{name}.json").read_text())
+        assert item["assets"]["dpixels"]["href"] == f"./{name}{suffix}"
         assert sorted(found["scenes"]) == sorted(scenes)
         assert found["observations"]["s2"] == {
             "frames": 4,

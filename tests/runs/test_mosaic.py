@@ -18,14 +18,13 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Part
 
 from tessera_cli import files as atomic
-from tessera_cli.dpixels.dpixel import tile_name
 from tessera_cli.errors import IdentityError
-from tessera_cli.extent.grid import AnyTile, Tile
+from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, TileRequest, pack_mask, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats, vrt
 from tessera_cli.outputs.layers import vrt_name
 from tessera_cli.outputs.tags import window_tags
-from tessera_cli.runs.folder import Failure, OutputFolder
+from tessera_cli.runs.folder import Failure, Folder
 from tessera_cli.runs.mosaic import write_mosaics
 from tests.helpers.outputs import (
     NAME,
@@ -198,11 +197,11 @@ def test_vrt_in_newer_gdal(tmp_path: Path, dtype: str) -> None:
 # --- mosaics of a folder ----------------------------------------------------------------------------------------------
 
 
-def folder_of(path: Path, tiles: list[Tile], *runs: dict[str, Any], dtype: str = "int8") -> OutputFolder:
+def folder_of(path: Path, tiles: list[Tile], *runs: dict[str, Any], dtype: str = "int8") -> Folder:
     """An output folder with finished tiles, and with runs that asked for what is said."""
-    folder = OutputFolder(path, identity(3, dtype))
+    folder = Folder(path, identity(3, dtype))
     for number, run in enumerate(runs):
-        folder.begin(f"{number}", run, None)
+        folder.start_run(f"{number}", run, None)
     for seed, tile in enumerate(tiles):
         made = arrays(seed, 3)
         assets = formats.write("geotiff", path, encoded(made, tile, dtype))
@@ -215,7 +214,7 @@ def asks(tiles: list[Tile], window: Window = WINDOW, **more: Any) -> dict[str, A
     return {"names": [tile_name(tile, window) for tile in tiles], **more}
 
 
-def mosaics(folder: OutputFolder, *windows: Window, dtype: Any = "int8", **more: Any) -> list[str]:
+def mosaics(folder: Folder, *windows: Window, dtype: Any = "int8", **more: Any) -> list[str]:
     return [p.name for p in write_mosaics(folder, windows or [WINDOW], dims=3, dtype=dtype, tags=tags(3), **more)]
 
 
@@ -296,12 +295,12 @@ def test_a_mosaic_of_too_much_is_not_written(
 
 def test_another_identity_is_refused_by_name(tmp_path: Path) -> None:
     ours = identity(model_config={"sizes": (1, 2)})
-    OutputFolder(tmp_path / "new", ours).check_identity()
-    folder = OutputFolder(tmp_path, ours)
-    folder.begin("a", {"names": []}, None)
+    Folder(tmp_path / "new", ours).check_identity()
+    folder = Folder(tmp_path, ours)
+    folder.start_run("a", {"names": []}, None)
     folder.check_identity()
     with pytest.raises(IdentityError, match="dtype is 'int8' there and 'float32' here; format is 'geotiff' there"):
-        OutputFolder(tmp_path, ours | {"dtype": "float32", "format": "npy"}).check_identity()
+        Folder(tmp_path, ours | {"dtype": "float32", "format": "npy"}).check_identity()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "runs"]  # no list of scenes
 
 
@@ -309,13 +308,19 @@ def test_another_identity_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_tile_is_finished_for_what_it_covers(tmp_path: Path, tile: AnyTile) -> None:
     made = arrays(0) if tile is TILE else foreign(tile)
     own = identity(len(made["codes"]), format="npy")
-    folder = OutputFolder(tmp_path, own)
+    folder = Folder(tmp_path, own)
     ready = encoded(made, tile)
     name, requested = ready.name, made["requested"]
-    folder.begin("a", {"names": [name]}, None)
+    folder.start_run("a", {"names": [name]}, None)
     assert folder.asked() == {name}
-    assert folder.finished(name, requested, allow_missing=1) is None
-    folder.end("a", {"names": [name]}, [Failure(name, requested, "no network", 1)])
+    request = TileRequest(tile, ready.window, pack_mask(requested))
+
+    def finished(pixels: np.ndarray = requested, *, allow_missing: int = 1, inputs: str | None = None) -> Any:
+        asked = replace(request, packed=pack_mask(pixels))
+        return folder.finished(asked, allow_missing=allow_missing, inputs=inputs)
+
+    assert finished() is None
+    folder.end_run("a", {"names": [name]}, [Failure(request, "no network", 1)])
     assert folder.failures() == {name: "no network"}
 
     assets = formats.write("npy", tmp_path, ready)
@@ -329,31 +334,33 @@ def test_a_tile_is_finished_for_what_it_covers(tmp_path: Path, tile: AnyTile) ->
         counts=made["counts"],
     )
     folder.finish(written)
-    found = folder.finished(name, requested, allow_missing=1)
+    found = finished()
     assert found is not None
     assert found.to_item() == written.to_item()
     formats.read_back(tmp_path, found)
     assert folder.failures() == {}
-    assert folder.finished(name, requested, allow_missing=1, inputs="ab" * 32)
-    np.testing.assert_array_equal(folder.previously_requested(name), requested)
+    assert finished(inputs="ab" * 32)
+    np.testing.assert_array_equal(folder.previously_requested(request), requested)
     smaller = requested.copy()
     smaller[np.argwhere(requested)[0][0]] = False
-    assert folder.finished(name, smaller, allow_missing=1)
+    assert finished(smaller)
 
-    assert folder.finished(name, requested, allow_missing=0) is None  # it has a hole
-    assert folder.finished(name, requested, allow_missing=1, inputs="cd" * 32) is None
-    assert folder.finished(name, np.ones(tile.shape, bool), allow_missing=1) is None
-    assert folder.finished(name, requested[:-1], allow_missing=1) is None  # the folder it is made of has changed
+    assert finished(allow_missing=0) is None  # it lacks a scene
+    assert finished(inputs="cd" * 32) is None
+    assert finished(np.ones(tile.shape, bool)) is None
+    cut = TileRequest(ForeignTile(name, requested[:-1].shape), None, pack_mask(requested[:-1]))
+    assert folder.finished(cut, allow_missing=1) is None  # the folder it is made of has changed
+    assert folder.previously_requested(cut) is None
     copy = tmp_path / "copy.json"
     copy.write_bytes(folder.item_path(name).read_bytes())
     assert folder.record("copy") is None
-    assert folder.previously_requested("copy") is None
+    assert folder.previously_requested(replace(request, tile=ForeignTile("copy", tile.shape), window=None)) is None
     path = tmp_path / assets[0].name
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     assert folder.record(name)  # of the same size
-    assert folder.finished(name, requested, allow_missing=1) is None
+    assert finished() is None
     folder.invalidate(name)
     assert folder.record(name) is None
-    np.testing.assert_array_equal(folder.previously_requested(name), requested)
+    np.testing.assert_array_equal(folder.previously_requested(request), requested)

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tessera_cli.errors import DiskFullError, SourceUnavailableError, TesseraError, TileError, UsageError
-from tessera_cli.extent.grid import ForeignTile, pack_mask
+from tessera_cli.errors import DiskFullError, SourceUnavailableError, TileError, UsageError
+from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.runs.pipeline import Job, run_tiles
 from tessera_cli.runs.results import Silent, TileResult
-from tessera_cli.runs.task import Task
 from tessera_cli.timing import StageTimer
 
 PATIENCE = 20.0
@@ -31,7 +30,8 @@ class Inputs:
     key = "run"
 
     def __init__(self, names: str) -> None:
-        self.tasks = [Task(ForeignTile(name, (2, 3)), None, pack_mask(np.ones((2, 3), bool))) for name in names]
+        packed = pack_mask(np.ones((2, 3), bool))
+        self.tile_requests = [TileRequest(ForeignTile(name, (2, 3)), None, packed) for name in names]
         self.stopped = threading.Event()
         self.reads = 0
 
@@ -46,7 +46,7 @@ class Inputs:
     def network(self) -> dict[str, Any]:
         return {"reads": {"read": self.reads}, "requests": 0, "bytes": 0, "retries": {}}
 
-    def digest(self, task: Task) -> None: ...
+    def digest(self, request: TileRequest) -> None: ...
 
 
 class Folder:
@@ -56,11 +56,11 @@ class Folder:
         self.path, self.done = path, done
         self.failures: dict[str, str] = {}
 
-    def finished(self, name: str, pixels: np.ndarray, **how: Any) -> str | None:
-        return name if name in self.done else None
+    def finished(self, request: TileRequest, **how: Any) -> str | None:
+        return request.name if request.name in self.done else None
 
-    def end(self, key: str, record: Any, failures: Any) -> None:
-        self.failures = {failure.name: failure.reason for failure in failures}
+    def end_run(self, key: str, record: Any, failures: Any) -> None:
+        self.failures = {failure.request.name: failure.reason for failure in failures}
 
 
 class Counts:
@@ -86,7 +86,7 @@ class Held:
             self.counts.alive[self.kind] -= 1
 
 
-class Stub(Job[Any, Held, Held]):
+class Stub(Job[Held]):
     """A job whose stages do what a test says."""
 
     def __init__(self, **stages: Stage) -> None:
@@ -95,28 +95,25 @@ class Stub(Job[Any, Held, Held]):
         self.counts = Counts()
         self.finished: list[str] = []
 
-    def _do(self, stage: str, task: Task, more: Any = None) -> Any:
-        return self.does.get(stage, lambda name, more: None)(task.name, more)
+    def _do(self, stage: str, request: TileRequest, more: Any = None) -> Any:
+        return self.does.get(stage, lambda name, more: None)(request.name, more)
 
-    def kept(self, task: Task, record: Any) -> TileResult:
-        return TileResult(task, "present")
+    def result(self, request: TileRequest, status: Any, record: Any, **more: Any) -> TileResult:
+        return TileResult(request, status, **more)
 
-    def failed(self, task: Task, error: TesseraError) -> TileResult:
-        return TileResult(task, "failed", error=error)
-
-    def read(self, task: Task) -> Held:
-        self._do("read", task)
+    def read(self, request: TileRequest) -> Any:
+        self._do("read", request)
         return Held("read", self.counts)
 
-    def work(self, task: Task, read: Held, advance: Callable[[int], None]) -> Held:
-        self._do("work", task, advance)
+    def process(self, request: TileRequest, dpixels: Any, advance: Callable[[int], None]) -> Held:
+        self._do("process", request, advance)
         return Held("made", self.counts)
 
-    def finish(self, task: Task, made: Held) -> TileResult | None:
-        if self._do("finish", task) == "again":
+    def write(self, request: TileRequest, made: Held) -> TileResult | None:
+        if self._do("write", request) == "again":
             return None
-        self.finished.append(task.name)
-        return TileResult(task, "done")
+        self.finished.append(request.name)
+        return TileResult(request, "done")
 
 
 def run(
@@ -124,8 +121,9 @@ def run(
 ) -> tuple[list[tuple[str, str]], Folder]:
     folder: Any = Folder(tmp_path, done)
     given: Any = inputs
-    results = run_tiles(given, folder, job, progress=progress or Silent(), allow_missing=0)
-    return [(result.task.name, result.status) for result in results], folder
+    job.inputs, job.folder = given, folder
+    results = run_tiles(job, progress=progress or Silent(), allow_missing=0)
+    return [(result.request.name, result.status) for result in results], folder
 
 
 def test_the_stages_run_side_by_side(tmp_path):
@@ -135,11 +133,11 @@ def test_the_stages_run_side_by_side(tmp_path):
     def meet(at: str) -> Stage:
         return lambda name, more: together.wait(PATIENCE) if name == at else None
 
-    found, _ = run(tmp_path, Inputs("abcd"), Stub(read=meet("c"), work=meet("b"), finish=meet("a")))
+    found, _ = run(tmp_path, Inputs("abcd"), Stub(read=meet("c"), process=meet("b"), write=meet("a")))
     assert found == [(name, "done") for name in "abcd"]
 
 
-@pytest.mark.parametrize("slow", ["read", "work", "finish"])
+@pytest.mark.parametrize("slow", ["read", "process", "write"])
 def test_little_is_held_whichever_stage_is_slow(tmp_path, slow):
     job = Stub(**{slow: lambda name, more: time.sleep(0.02)})
     found, _ = run(tmp_path, Inputs("abcdefgh"), job)
@@ -149,7 +147,7 @@ def test_little_is_held_whichever_stage_is_slow(tmp_path, slow):
     assert not any(job.counts.alive.values())
 
 
-@pytest.mark.parametrize("stage", ["read", "work", "finish"])
+@pytest.mark.parametrize("stage", ["read", "process", "write"])
 @pytest.mark.parametrize("error", [TileError("broken"), MemoryError("no room")])
 def test_a_stage_that_fails_fails_its_tile_alone(tmp_path, stage, error):
     held = []
@@ -173,19 +171,19 @@ def test_a_stage_that_fails_fails_its_tile_alone(tmp_path, stage, error):
 
 
 @pytest.mark.parametrize("error", [DiskFullError, UsageError, BrokenPipeError])
-@pytest.mark.parametrize("meanwhile", ["work", "read"])
+@pytest.mark.parametrize("meanwhile", ["process", "read"])
 def test_what_stops_the_writer_stops_the_run(tmp_path, meanwhile, error):
     """Soon, whether the next tile is being worked on or still being read."""
     inputs, writing, working = Inputs("abcd"), threading.Event(), threading.Event()
-    worked, late = [], []
+    processed, late = [], []
 
     def write(name: str, more: Any) -> None:
         writing.set()
         assert meanwhile == "read" or working.wait(PATIENCE)
         raise error
 
-    def work(name: str, advance: Any) -> None:
-        worked.append(name)
+    def process(name: str, advance: Any) -> None:
+        processed.append(name)
         if name == "b":
             working.set()
             until = time.monotonic() + PATIENCE
@@ -201,9 +199,9 @@ def test_what_stops_the_writer_stops_the_run(tmp_path, meanwhile, error):
             raise SourceUnavailableError("The run has been stopped.")
 
     with pytest.raises(error):
-        run(tmp_path, inputs, Stub(read=read, work=work, finish=write))
+        run(tmp_path, inputs, Stub(read=read, process=process, write=write))
     assert inputs.stopped.is_set()
-    assert worked == (["a", "b"] if meanwhile == "work" else ["a"])
+    assert processed == (["a", "b"] if meanwhile == "process" else ["a"])
     assert not late
 
 
@@ -214,12 +212,12 @@ def test_an_interrupt_finishes_what_is_being_written_and_nothing_else(tmp_path):
         writing.set()
         time.sleep(0.1)
 
-    def work(name: str, advance: Any) -> None:
+    def process(name: str, advance: Any) -> None:
         if name == "b":
             assert writing.wait(PATIENCE)
             raise KeyboardInterrupt
 
-    inputs, job = Inputs("abcd"), Stub(work=work, finish=write)
+    inputs, job = Inputs("abcd"), Stub(process=process, write=write)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, inputs, job, Told(told.append))
     assert inputs.stopped.is_set()
@@ -233,7 +231,7 @@ class Told(Silent):
         self.hear = hear
 
     def tile(self, result: TileResult) -> None:
-        self.hear(result.task.name)
+        self.hear(result.request.name)
 
 
 def test_a_tile_that_another_run_finished_meanwhile_is_taken_once_more(tmp_path):
@@ -241,7 +239,7 @@ def test_a_tile_that_another_run_finished_meanwhile_is_taken_once_more(tmp_path)
     ends = {"a": iter(["again", "again", "again", ""]), "b": iter([""]), "c": iter(["again", ""])}
     read: list[str] = []
     told: list[str] = []
-    job = Stub(read=lambda name, more: read.append(name), finish=lambda name, more: next(ends[name]))
+    job = Stub(read=lambda name, more: read.append(name), write=lambda name, more: next(ends[name]))
     found, _ = run(tmp_path, Inputs("abcd"), job, Told(told.append), done="d")
     assert "".join(read) == "abc" + "ac" + "a" + "a"
     assert found == [("a", "done"), ("b", "done"), ("c", "done"), ("d", "present")]  # in the order of the tasks
@@ -265,7 +263,7 @@ def test_progress_is_told_one_thing_at_a_time(tmp_path):
         def tile(self, result: TileResult) -> None:
             self.hear()
 
-    job = Stub(work=lambda name, advance: [advance(1) for _ in range(10)])
+    job = Stub(process=lambda name, advance: [advance(1) for _ in range(10)])
     run(tmp_path, Inputs("abcdef"), job, Alone())
     assert len(overlaps) == 66
     assert not any(overlaps)
@@ -282,7 +280,7 @@ def test_a_source_of_which_nothing_can_be_read_is_given_up(tmp_path, working, tr
             assert inputs.stopped.wait(PATIENCE)
         raise SourceUnavailableError("nobody answers")
 
-    found, folder = run(tmp_path, inputs, Stub(read=read, work=lambda name, advance: begun.set()))
+    found, folder = run(tmp_path, inputs, Stub(read=read, process=lambda name, advance: begun.set()))
     assert found == [(name, "failed") for name in tried]
     assert sorted(folder.failures) == list(tried)
     assert inputs.stopped.is_set() is not working
@@ -292,10 +290,10 @@ def test_a_source_of_which_nothing_can_be_read_is_given_up(tmp_path, working, tr
 def test_the_start_ends_when_the_first_tile_was_read(tmp_path):
     begun = []
 
-    def work(name: str, advance: Any) -> None:
+    def process(name: str, advance: Any) -> None:
         begun.append(time.perf_counter())
         time.sleep(0.1)
 
-    job, before = Stub(read=lambda name, more: time.sleep(0.1), work=work), time.perf_counter()
+    job, before = Stub(read=lambda name, more: time.sleep(0.1), process=process), time.perf_counter()
     run(tmp_path, Inputs("ab"), job)
     assert 0.1 <= job.stages.seconds["start"] <= begun[0] - before

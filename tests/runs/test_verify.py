@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 import typer
 from typer.testing import CliRunner
 
@@ -21,20 +22,35 @@ from tessera_cli.cli.verify import verify as verb
 from tessera_cli.dpixels import write_folder, write_store
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import PartialFailureError, UsageError
-from tessera_cli.extent.grid import AnyTile, Tile, pack_mask
+from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
-from tessera_cli.runs.dpixel_folder import DPixelFolder, StoreRecord
-from tessera_cli.runs.folder import Failure, OutputFolder
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.runs.fetch import store
+from tessera_cli.runs.folder import Failure, Folder
+from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
 from tessera_cli.runs.verify import Check, verify
 from tests.dpixels.test_stores import sample
 from tests.helpers.builders import s2_item
-from tests.helpers.outputs import NAME, NOWHERE, PLACED, REQUESTED, TILE, arrays, encoded, foreign, identity, record
+from tests.helpers.outputs import (
+    NAME,
+    NOWHERE,
+    PLACED,
+    REQUESTED,
+    TILE,
+    WINDOW,
+    arrays,
+    encoded,
+    foreign,
+    identity,
+    record,
+)
+from tests.outputs.test_records import validate
 
 OTHER = Tile(32631, 113, 1098)
 
 
-def finish(folder: OutputFolder, tile: AnyTile = TILE) -> str:
+def finish(folder: Folder, tile: AnyTile = TILE) -> str:
     """Write a tile's files and record; its name."""
     made = arrays(0, 5) if isinstance(tile, Tile) else foreign(tile)
     ready = encoded(made, tile, folder.identity["dtype"])
@@ -53,16 +69,20 @@ def finish(folder: OutputFolder, tile: AnyTile = TILE) -> str:
 
 
 @pytest.fixture(params=["geotiff-int8", "geotiff-float32", "npy-int8", "npy-float32"])
-def folder(request: Any, tmp_path: Path) -> OutputFolder:
+def folder(request: Any, tmp_path: Path) -> Folder:
     """An output folder with one finished tile of the grid, one official tile and one without any embedding."""
     format, dtype = request.param.split("-")
-    folder = OutputFolder(tmp_path / "out", identity(5, dtype, format))
+    folder = Folder(tmp_path / "out", identity(5, dtype, format))
     names = [f"{tile.id}_2023" for tile in (TILE, OTHER)] + ["field"]
-    folder.begin("a", {"names": names}, None)
+    folder.start_run("a", {"names": names}, None)
     finish(folder)
     finish(folder, PLACED)
     folder.finish(record(tile=OTHER, identity=folder.identity, status="empty", pixels=0, assets=()))
     return folder
+
+
+def failure(tile: Tile, pixels: np.ndarray, reason: str) -> Failure:
+    return Failure(TileRequest(tile, WINDOW, pack_mask(pixels)), reason, 0)
 
 
 def told(path: Path) -> dict[str, str]:
@@ -85,7 +105,7 @@ def call(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_a_whole_folder_is_sound(folder: OutputFolder) -> None:
+def test_a_whole_folder_is_sound(folder: Folder) -> None:
     seen: list[Check] = []
     found = verify(folder.path, report=seen.append)
     assert tuple(seen) == found.checks
@@ -102,7 +122,7 @@ def test_a_whole_folder_is_sound(folder: OutputFolder) -> None:
     }
 
 
-def test_every_file_counts(folder: OutputFolder) -> None:
+def test_every_file_counts(folder: Folder) -> None:
     files = [path for path in folder.path.iterdir() if path.name.startswith(NAME) and path.suffix != ".json"]
     assert len(files) == {"geotiff": 2, "npy": 1}[folder.identity["format"]] + (folder.identity["dtype"] == "int8")
     for path in files:
@@ -115,14 +135,12 @@ def test_every_file_counts(folder: OutputFolder) -> None:
             assert path.name in bad.reason
             error = found.error()
             assert isinstance(error, PartialFailureError)
-            assert str(error) == (
-                f"{folder.path} is not whole and sound: 1 damaged. Run the command that made it again."
-            )
+            assert str(error) == (f"{folder.path} is not sound: 1 damaged. Run the command that made it again.")
             path.write_bytes(good)
     assert verify(folder.path).error() is None
 
 
-def test_a_tile_by_any_of_its_files(folder: OutputFolder) -> None:
+def test_a_tile_by_any_of_its_files(folder: Folder) -> None:
     for name in ("field", NAME):
         for path in folder.path.glob(f"{name}*"):
             assert told(path) == {name: "sound"}
@@ -135,12 +153,12 @@ def test_a_tile_by_any_of_its_files(folder: OutputFolder) -> None:
 
 
 def test_what_failed_and_what_is_missing(tmp_path: Path) -> None:
-    folder = OutputFolder(tmp_path, identity(5))
+    folder = Folder(tmp_path, identity(5))
     names = [NAME, f"{OTHER.id}_2023", "field", "other"]
-    folder.begin("a", {"names": names}, None)
+    folder.start_run("a", {"names": names}, None)
     finish(folder)
-    failed = [Failure(names[1], REQUESTED, "B05 is absent", 0), Failure(NAME, np.ones((512, 512), bool), "no", 0)]
-    folder.end("a", {"names": names}, failed)
+    failed = [failure(OTHER, REQUESTED, "B05 is absent"), failure(TILE, np.ones((512, 512), bool), "no")]
+    folder.end_run("a", {"names": names}, failed)
     assert told(tmp_path) == {NAME: "failed", names[1]: "failed", "field": "missing", "other": "missing"}
     reasons = {check.name: check.reason for check in verify(tmp_path).checks}
     assert reasons[names[1]] == "B05 is absent"
@@ -166,14 +184,14 @@ def damaged_record(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], 
         (lambda out: (out / f"{NAME}.json").write_text("{"), NAME, "is not the record of a tile"),
         (damaged_record(lambda item: item | {"id": f"{OTHER.id}_2023"}), NAME, "is the record of utm31n_c0113"),
         (damaged_record(lambda item: item | {"assets": {}}), NAME, "recorded, not"),
-        (lambda out: finish(OutputFolder(out, identity(5, seed=3))), NAME, "other settings: seed"),
+        (lambda out: finish(Folder(out, identity(5, seed=3))), NAME, "other settings: seed"),
         (lambda out: (out / "runs" / "b.json").write_text("["), "runs/b.json", "cannot be read"),
         (lambda out: (out / "run.json").write_text("{"), "run.json", "which settings"),
     ],
 )
 def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], name: str, reason: str) -> None:
-    folder = OutputFolder(tmp_path, identity(5))
-    folder.begin("a", {"names": [NAME]}, None)
+    folder = Folder(tmp_path, identity(5))
+    folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
     assert verify(tmp_path).error() is None
     damage(tmp_path)
@@ -188,11 +206,11 @@ def test_the_scene_list_counts(tmp_path: Path) -> None:
     item = s2_item(tmp_path / "cogs", "S2A_1", "2023-02-10T10:56:31Z")
     scenes = Scenes.from_items([item], get_source("mpc"))
     out = tmp_path / "out"
-    folder = OutputFolder(out, identity(5))
-    folder.begin("a", {"names": [NAME], "scenes": ["S2A_1"]}, scenes)
+    folder = Folder(out, identity(5))
+    folder.start_run("a", {"names": [NAME], "scenes": ["S2A_1"]}, scenes)
     finish(folder)
     assert told(out) == {NAME: "sound"}
-    folder.begin("b", {"names": [NAME], "scenes": ["S2A_1", "S2A_2"]}, None)
+    folder.start_run("b", {"names": [NAME], "scenes": ["S2A_1", "S2A_2"]}, None)
     assert told(out)["scenes.ndjson.gz"] == "damaged"
     (out / "scenes.ndjson.gz").write_bytes(b"no gzip")
     assert told(out)["scenes.ndjson.gz"] == "damaged"
@@ -233,8 +251,8 @@ def test_weights(tmp_path: Path) -> None:
 
 
 def test_the_verb(tmp_path: Path) -> None:
-    folder = OutputFolder(tmp_path, identity(5))
-    folder.begin("a", {"names": [NAME, "field"]}, None)
+    folder = Folder(tmp_path, identity(5))
+    folder.start_run("a", {"names": [NAME, "field"]}, None)
     finish(folder)
     finish(folder, PLACED)
     done = call(tmp_path)
@@ -259,7 +277,7 @@ def test_the_verb(tmp_path: Path) -> None:
     assert help_text.count("tessera verify") >= 3
 
 
-def test_folders_may_move(folder: OutputFolder, tmp_path: Path) -> None:
+def test_folders_may_move(folder: Folder, tmp_path: Path) -> None:
     moved = shutil.move(folder.path, tmp_path / "moved")
     assert verify(Path(moved)).error() is None
 
@@ -267,7 +285,7 @@ def test_folders_may_move(folder: OutputFolder, tmp_path: Path) -> None:
 # --- info -------------------------------------------------------------------------------------------------------------
 
 
-def test_info_of_a_folder(folder: OutputFolder) -> None:
+def test_info_of_a_folder(folder: Folder) -> None:
     found = describe(folder.path)
     assert found["windows"] == ["2023"]
     assert found["tiles"] == {"done": 2, "empty": 1}
@@ -277,8 +295,8 @@ def test_info_of_a_folder(folder: OutputFolder) -> None:
 
 @pytest.mark.parametrize("tile", [NOWHERE, replace(PLACED, id="a_2023")])
 def test_info_of_an_official_tile_and_its_arrays(tmp_path: Path, tile: AnyTile) -> None:
-    folder = OutputFolder(tmp_path, identity(5, format="npy"))
-    folder.begin("a", {"names": [tile.id]}, None)
+    folder = Folder(tmp_path, identity(5, format="npy"))
+    folder.start_run("a", {"names": [tile.id]}, None)
     name = finish(folder, tile)
     where = {"crs": tile.crs, "bounds": None if tile is NOWHERE else [300010.0, 6199650.0, 305010.0, 6200020.0]}
     found = describe(tmp_path / f"{name}.json")
@@ -311,11 +329,11 @@ STORED = "utm31n_c0112_r1098_2023"
 
 
 @pytest.fixture(params=["zarr", "npy"])
-def fetched(request: Any, tmp_path: Path, dpixels: DPixels) -> DPixelFolder:
+def fetched(request: Any, tmp_path: Path, dpixels: DPixels) -> Folder:
     """A folder of d-pixels with one tile, which lies at `<folder>/<name>` or `<folder>/<name>.zarr`."""
-    folder = DPixelFolder.of(tmp_path / "d", source="mpc", preprocessing="official", format=request.param)
-    folder.begin("a", {"names": [STORED]}, None)
-    folder.write(dpixels)
+    folder = dpixel_folder(tmp_path / "d", source="mpc", preprocessing="official", format=request.param)
+    folder.start_run("a", {"names": [STORED]}, None)
+    store(folder, dpixels)
     return folder
 
 
@@ -324,11 +342,11 @@ def dpixels() -> DPixels:
     return sample(2, 1, 1)
 
 
-def store_of(folder: DPixelFolder) -> Path:
+def store_of(folder: Folder) -> Path:
     return folder.path / (STORED + {"zarr": ".zarr", "npy": ""}[folder.identity["format"]])
 
 
-def test_a_whole_folder_of_dpixels_is_sound(fetched: DPixelFolder) -> None:
+def test_a_whole_folder_of_dpixels_is_sound(fetched: Folder) -> None:
     store = store_of(fetched)
     for path in (fetched.path, fetched.path / f"{STORED}.json", store):
         assert verify(path).to_dict() == {
@@ -342,7 +360,7 @@ def test_a_whole_folder_of_dpixels_is_sound(fetched: DPixelFolder) -> None:
     assert call(moved / store.name).stdout == f"{STORED}  sound\n1 sound\n"
 
 
-def test_every_byte_of_stored_dpixels_counts(fetched: DPixelFolder) -> None:
+def test_every_byte_of_stored_dpixels_counts(fetched: Folder) -> None:
     """Anywhere in any file, and files that are lost, cut or too many."""
     store, rng = store_of(fetched), np.random.default_rng(0)
     files = [path for path in store.rglob("*") if path.is_file()]
@@ -373,34 +391,106 @@ def test_every_byte_of_stored_dpixels_counts(fetched: DPixelFolder) -> None:
     assert told(fetched.path) == {STORED: "damaged"}
 
 
-def test_a_record_that_is_not_of_its_store(fetched: DPixelFolder) -> None:
+def test_a_record_that_is_not_of_its_store(fetched: Folder) -> None:
     """Its files have the checksums that it lists, and hold something else than it says."""
     file = fetched.path / f"{STORED}.json"
-    good = json.loads(file.read_text())
+    item = json.loads(file.read_text())
+    good = item["properties"]
     packed = base64.b64encode(pack_mask(np.ones((512, 512), bool))).decode()
-    frames = {**good["observations"], "s2": {**good["observations"]["s2"], "frames": 9}}
-    wrong: dict[str, Any] = {"pixels": {"requested": packed}, "frames": {"observations": frames}}
+    observations = good["emb:observations"]
+    frames = {**observations, "s2": {**observations["s2"], "frames": 9}}
+    wrong: dict[str, Any] = {"pixels": {"emb:requested": packed}, "frames": {"emb:observations": frames}}
+    another = {"emb:identity": {**good["emb:identity"], "source": "aws"}}
     if fetched.identity["format"] == "zarr":  # arrays know no more
-        wrong |= {"input digest": {"input_digest": "another"}, "scenes": {"scenes": ["another"]}}
-        wrong |= {"identity": {"identity": {**good["identity"], "source": "aws"}}}
+        wrong |= {"input digest": {"emb:input_digest": "another"}, "scenes": {"emb:scenes": ["another"]}}
+        wrong |= {"identity": another}
         (fetched.path / "run.json").unlink()
     for what, change in wrong.items():
-        file.write_text(json.dumps(good | change))
+        file.write_text(json.dumps(item | {"properties": good | change}))
         (bad,) = verify(file).checks
         assert (bad.status, f"its {what} are not those of its record" in bad.reason) == ("damaged", True), what
-    for change in ({"window": "2022"}, {"store": "elsewhere"}, {"files": {}}, {"content": "bread"}):
-        with pytest.raises(UsageError, match="not the record of stored d-pixels"):
-            StoreRecord.from_item(good | change)
-    file.write_text(json.dumps(good | {"identity": {**good["identity"], "source": "aws"}}))
+    moved = {"dpixels": item["assets"]["dpixels"] | {"href": "./elsewhere"}}
+    for wrong_item in (
+        item | {"id": f"{TILE.id}_2022"},
+        item | {"assets": moved},
+        item | {"assets": {}},
+        item | {"properties": good | {"emb:files": {}}},
+    ):
+        with pytest.raises(UsageError, match="not the record of a tile"):
+            TileRecord.from_item(wrong_item)
+    file.write_text(json.dumps(item | {"properties": good | another}))
     (fetched.path / "run.json").write_text(json.dumps({"identity": dict(fetched.identity)}))
     (bad,) = verify(fetched.path).checks
     assert (bad.status, "other settings: source" in bad.reason) == ("damaged", True)
 
 
-def test_dpixels_that_failed_or_are_missing(fetched: DPixelFolder) -> None:
+def before_items(item: dict[str, Any]) -> dict[str, Any]:
+    """A record of d-pixels as it was written before those were STAC items."""
+    p = item["properties"]
+    tile, _, window = item["id"].rpartition("_")
+    return {
+        "content": "d-pixels",
+        "tile": tile,
+        "window": window,
+        "store": item["assets"]["dpixels"]["href"].removeprefix("./"),
+        "identity": p["emb:identity"],
+        "software": p["processing:software"]["tessera-embed"],
+        "pixels": p["emb:pixels"],
+        "requested": p["emb:requested"],
+        "observations": p["emb:observations"],
+        "scenes": p["emb:scenes"],
+        "holes": p["emb:holes"],
+        "warnings": p["emb:warnings"],
+        "input_digest": p["emb:input_digest"],
+        "files": p["emb:files"],
+    }
+
+
+def test_earlier_records_of_dpixels_are_read(fetched: Folder, dpixels: DPixels) -> None:
+    file = fetched.path / f"{STORED}.json"
+    item = json.loads(file.read_text())
+    seen = [describe(path) for path in (file, store_of(fetched), fetched.path)]
+    old = before_items(item)
+    assert TileRecord.from_item(old).to_item() == item
+    file.write_text(json.dumps(old))
+    request = TileRequest(TILE, WINDOW, pack_mask(dpixels.requested))
+    assert fetched.finished(request, allow_missing=1)
+    np.testing.assert_array_equal(fetched.previously_requested(request), dpixels.requested)
+    assert told(fetched.path) == told(store_of(fetched)) == {STORED: "sound"}
+    assert [describe(path) for path in (file, store_of(fetched), fetched.path)] == seen
+    for change in ({"window": "2022"}, {"store": "elsewhere"}, {"files": {}}, {"content": "bread"}):
+        with pytest.raises(UsageError, match="not the record of a tile"):
+            TileRecord.from_item(old | change)
+
+
+def test_a_record_of_another_content_does_not_make_a_tile_finished(fetched: Folder, dpixels: DPixels) -> None:
+    request = TileRequest(TILE, WINDOW, pack_mask(dpixels.requested))
+    assert fetched.finished(request, allow_missing=1)
+    assert Folder(fetched.path, identity(5)).finished(request, allow_missing=1) is None
+
+
+def test_the_record_of_dpixels_is_a_stac_item(fetched: Folder, dpixels: DPixels) -> None:
+    file = fetched.path / f"{STORED}.json"
+    item = validate(json.loads(file.read_text()))
+    item.set_self_href(str(file))
+    assert (item.id, item.datetime) == (STORED, None)
+    assert item.properties["start_datetime"] == "2023-01-01T00:00:00Z"
+    assert item.properties["proj:code"] == "EPSG:32631"
+    assert shapely.box(*item.bbox or ()).covers(shapely.geometry.shape(item.geometry))
+    assert list(item.assets) == ["dpixels"]
+    store = Path(item.assets["dpixels"].get_absolute_href() or "")
+    assert store == store_of(fetched)
+    sizes = {path.relative_to(fetched.path).as_posix(): path.stat().st_size for path in store.rglob("*.*")}
+    assert sizes.items() <= {name: listed["size"] for name, listed in item.properties["emb:files"].items()}.items()
+    assert item.assets["dpixels"].extra_fields["file:size"] == sum(
+        listed["size"] for listed in item.properties["emb:files"].values()
+    )
+
+
+def test_dpixels_that_failed_or_are_missing(fetched: Folder) -> None:
     names = [STORED, f"{OTHER.id}_2023", "utm31n_c0114_r1098_2023"]
-    failed = [Failure(names[1], REQUESTED, "B05 is absent", 0)]
-    fetched.end("a", {"names": names}, failed)
+    failed = [failure(OTHER, REQUESTED, "B05 is absent")]
+    fetched.end_run("a", {"names": names}, failed)
     assert told(fetched.path) == dict(zip(names, ["sound", "failed", "missing"], strict=True))
     found = describe(fetched.path)
     assert found["tiles"] == {"done": 1, "failed": 1, "missing": 1}
@@ -434,7 +524,7 @@ def test_stored_dpixels_without_a_record(tmp_path: Path, dpixels: DPixels) -> No
     assert told(tmp_path)["official"] == "damaged"
 
 
-def test_info_of_stored_dpixels(fetched: DPixelFolder, dpixels: DPixels) -> None:
+def test_info_of_stored_dpixels(fetched: Folder, dpixels: DPixels) -> None:
     store = store_of(fetched)
     due = {
         "content": "d-pixels",

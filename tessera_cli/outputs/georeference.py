@@ -1,4 +1,4 @@
-"""Where a tile lies, in the words of STAC's projection extension and of GeoJSON."""
+"""A tile's georeference in STAC items: projection extension, geometry and bbox."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import shapely
 from affine import Affine
 
 from tessera_cli.extent.antimeridian import split
-from tessera_cli.extent.grid import AnyTile, ForeignTile
+from tessera_cli.extent.grid import AnyTile, ForeignTile, parse_tile_name
 from tessera_cli.extent.window import Window
-from tessera_cli.outputs.layers import parse_tile_name
 
 _AUTHORITY = re.compile(r"\w+:\w+")
 
 
 def projection(tile: AnyTile) -> dict[str, Any]:
-    """The `proj:` fields; the shape alone where nobody said where the tile lies."""
+    """Return the `proj:` fields; the shape alone for a tile without a georeference."""
     if tile.crs is None or tile.transform is None:
         return {"proj:shape": list(tile.shape)}
     return {
@@ -31,12 +30,12 @@ def projection(tile: AnyTile) -> dict[str, Any]:
 
 
 def resolution(tile: AnyTile) -> float | None:
-    """Metres per pixel, if known."""
+    """Return metres per pixel, if known."""
     return None if tile.transform is None else _number(tile.transform.a)
 
 
 def footprint(tile: AnyTile) -> tuple[dict[str, Any], list[float]] | None:
-    """Geometry and bbox in longitude and latitude; cut and wrapped at the antimeridian (RFC 7946, 3.1.9 and 5.2)."""
+    """Return GeoJSON geometry and bbox, cut and wrapped at the antimeridian (RFC 7946, 3.1.9 and 5.2), if known."""
     if tile.transform is None:
         return None
     rounded = (shapely.transform(part, lambda lonlat: lonlat.round(7)) for part in split(tile.outline))
@@ -47,12 +46,12 @@ def footprint(tile: AnyTile) -> tuple[dict[str, Any], list[float]] | None:
 
 
 def tile_from_item(item: Mapping[str, Any]) -> tuple[AnyTile, Window | None]:
-    """The tile and the window of a record; KeyError, TypeError or ValueError for any other item."""
+    """Return the tile and the window of a record's item; KeyError, TypeError or ValueError for any other item."""
     name, properties = str(item["id"]), item["properties"]
     if properties.get("start_datetime") is None:
         return _foreign(name, properties), None
-    if (place := parse_tile_name(name)) is not None:
-        return place
+    if (on_grid := parse_tile_name(name)) is not None:
+        return on_grid
     tile_id, window = name.rsplit("_", 1)
     return _foreign(tile_id, properties), Window.from_name(window)
 
