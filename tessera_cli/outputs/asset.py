@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from tessera_cli.errors import TileError
 from tessera_cli.files import sha256_of
@@ -47,3 +50,16 @@ class Asset:
 def damaged(path: Path, why: str) -> TileError:
     """Return the error for a file that is not what its tile's record says."""
     return TileError(f"{path} is damaged: {why}. Remove it and run again.")
+
+
+def check_scales(path: Path, scales: np.ndarray) -> None:
+    """Raise TileError unless all scales in the file are finite and positive."""
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise damaged(path, "some scales are not finite and positive")
+
+
+def check_layout(path: Path, layout: Mapping[str, tuple[object, object]]) -> None:
+    """Raise TileError where a property of the file is not the expected one: name -> actual, expected."""
+    for what, (actual, due) in layout.items():
+        if actual != due:
+            raise damaged(path, f"its {what} is {actual}, not {due}")

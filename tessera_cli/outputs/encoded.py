@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
-from tessera_cli.extent.grid import AnyTile, tile_name
-from tessera_cli.extent.window import Window
-from tessera_cli.outputs.layers import NOT_REQUESTED, Dtype
+from tessera_cli.outputs.item import TileRecord
 
 CACHE_LINE = 64
 """Bytes that a CPU loads at once: columns of values that share them are taken out together."""
@@ -20,8 +17,8 @@ CACHE_LINE = 64
 class EncodedTile:
     """One tile's embeddings, ready to be written. H, W are the tile's size."""
 
-    tile: AnyTile
-    window: Window | None
+    record: TileRecord
+    """Still without files."""
     pixels: np.ndarray
     """bool (H, W): pixels that have an embedding."""
     values: np.ndarray
@@ -30,43 +27,24 @@ class EncodedTile:
     """float32 (N,) with int8, else None."""
     counts: np.ndarray
     """uint16 (3, H, W): observations used, in the order of SENSORS."""
-    requested: np.ndarray
-    """bool (H, W): the pixels asked for."""
-    tags: Mapping[str, str]
-    """The model's."""
+    tokens: int = 0
+    """Observations that went through the encoder."""
 
     def __post_init__(self) -> None:
-        shape, n = self.tile.shape, int(self.pixels.sum())
+        shape, n = self.record.tile.shape, int(self.pixels.sum())
         due = {
             "pixels": (self.pixels, bool, shape),
-            "requested": (self.requested, bool, shape),
+            "requested": (self.record.requested, bool, shape),
             "counts": (self.counts, np.uint16, (3, *shape)),
-            "values": (self.values, np.float32 if self.scales is None else np.int8, (n, *self.values.shape[-1:])),
+            "values": (self.values, np.float32 if self.scales is None else np.int8, (n, self.record.dims)),
             **({} if self.scales is None else {"scales": (self.scales, np.float32, (n,))}),
         }
         for what, (array, dtype, size) in due.items():
             if array.dtype != dtype or array.shape != size:
                 raise ValueError(f"{what}: {array.dtype} {array.shape} given, {np.dtype(dtype)} {size} due")
 
-    @property
-    def name(self) -> str:
-        return tile_name(self.tile, self.window)
-
-    @property
-    def dims(self) -> int:
-        return self.values.shape[1]
-
-    @property
-    def dtype(self) -> Dtype:
-        return cast(Dtype, self.values.dtype.name)
-
     def bands(self) -> Iterator[np.ndarray]:
         """Yield the values dimension by dimension, (N,) each."""
         step = max(1, CACHE_LINE // self.values.itemsize)
-        for start in range(0, self.dims, step):
+        for start in range(0, self.record.dims, step):
             yield from np.ascontiguousarray(self.values[:, start : start + step].T)
-
-
-def requested_counts(counts: np.ndarray, requested: np.ndarray) -> np.ndarray:
-    """Return `counts`, uint16 (3, H, W), with NOT_REQUESTED where `requested`, bool (H, W), is false."""
-    return np.where(requested, counts, np.uint16(NOT_REQUESTED))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import AnyTile
+from tessera_cli.files import write_bytes
 from tessera_cli.outputs import geotiff, npy
 from tessera_cli.outputs.asset import Asset, damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.geotiff import Compress as Compress
-from tessera_cli.outputs.item import Expected, TileRecord
+from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN, file_name, file_names
 from tessera_cli.outputs.layers import Format as Format
 
@@ -27,21 +28,26 @@ def check_tile(format: Format, tile: AnyTile) -> None:
         raise UsageError(f"{tile.id} cannot be the name of a tile: {RUN} holds the folder's settings. Rename it.")
 
 
-def write(format: Format, folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") -> tuple[Asset, ...]:
+def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") -> tuple[Asset, ...]:
     """Write the files of a tile and compare them with what was to be written; if that fails, remove them all.
 
     `compress` is for GeoTIFF; arrays are never compressed. Raises UsageError as `check_tile` does, and TileError where
     the files do not hold the embeddings, as where a value is NaN.
     """
-    check_tile(format, encoded.tile)
+    record, assets = encoded.record, list[Asset]()
+    check_tile(record.format, record.tile)
     try:
-        assets = geotiff.write(folder, encoded, compress) if format == "geotiff" else npy.write(folder, encoded)
-        if not np.array_equal(_embedded(format, folder, encoded, assets), encoded.pixels):
+        for layer in LAYERS[record.format, record.dtype]:
+            name, arrays = file_name(record.name, layer.role, record.format), record.format == "npy"
+            with npy.layer_bytes(layer, encoded) if arrays else geotiff.layer_bytes(layer, encoded, compress) as data:
+                assets.append(Asset.of(layer.role, name, data))
+                write_bytes(folder / name, data)
+        if not np.array_equal(_embedded(folder, replace(record, assets=tuple(assets))), encoded.pixels):
             raise damaged(folder / assets[0].name, "it does not hold the embeddings that were written")
     except BaseException:
-        remove(folder, encoded.name)
+        remove(folder, record.name)
         raise
-    return assets
+    return tuple(assets)
 
 
 def remove(folder: Path, name: str) -> None:
@@ -57,7 +63,7 @@ def read_back(folder: Path, record: TileRecord) -> None:
         if record.assets or record.pixels:
             raise damaged(folder / f"{record.name}.json", "it says that the tile is empty, and lists files")
         return
-    pixels = int(_embedded(record.format, folder, record, record.assets).sum())
+    pixels = int(_embedded(folder, record).sum())
     if pixels != record.pixels:
         file = folder / record.assets[0].name
         raise damaged(file, f"it holds {pixels} embeddings, and {record.pixels} are recorded")
@@ -67,11 +73,11 @@ def read_back(folder: Path, record: TileRecord) -> None:
         raise damaged(folder / f"{record.name}.json", "it lacks counts of requested pixels")
 
 
-def _embedded(format: Format, folder: Path, expected: Expected, assets: Iterable[Asset]) -> np.ndarray:
+def _embedded(folder: Path, record: TileRecord) -> np.ndarray:
     """Return bool (H, W): the pixels with an embedding; TileError if a file is absent or damaged."""
-    recorded = {asset.role: asset.name for asset in assets if asset.role}
-    due = {layer.role: file_name(expected.name, layer.role, format) for layer in LAYERS[format, expected.dtype]}
-    if recorded != due:
-        raise TileError(f"{expected.name}: files {sorted(recorded.values())} recorded, not {sorted(due.values())}.")
-    paths = {asset.role: asset.verified(folder) for asset in assets if asset.role}
-    return geotiff.read_back(expected, paths) if format == "geotiff" else npy.read_back(expected, paths)
+    format, listed = record.format, {asset.role: asset.name for asset in record.assets}
+    due = {layer.role: file_name(record.name, layer.role, format) for layer in LAYERS[format, record.dtype]}
+    if listed != due:
+        raise TileError(f"{record.name}: files {sorted(listed.values())} recorded, not {sorted(due.values())}.")
+    paths = {asset.role: asset.verified(folder) for asset in record.assets if asset.role}
+    return (geotiff if format == "geotiff" else npy).read_back(record, paths)

@@ -20,37 +20,34 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from tessera_cli.extent.grid import AnyTile
-from tessera_cli.files import write_bytes
-from tessera_cli.outputs.asset import Asset, damaged
-from tessera_cli.outputs.encoded import EncodedTile, requested_counts
-from tessera_cli.outputs.item import Expected
-from tessera_cli.outputs.layers import COUNTS, FORMULA, LAYERS, SCALES, Layer, Role, file_name
-from tessera_cli.outputs.tags import window_tags
+from tessera_cli.outputs.asset import check_layout, check_scales, damaged
+from tessera_cli.outputs.encoded import EncodedTile
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import COUNTS, FORMULA, LAYERS, SCALES, Layer, Role, file_name, requested_counts
+from tessera_cli.outputs.tags import model_tags, window_tags
 
 Compress = Literal["zstd", "deflate", "none"]
 BLOCK = 256
 
 
-def write(folder: Path, encoded: EncodedTile, compress: Compress) -> tuple[Asset, ...]:
-    """Write the rasters of a tile: nodata in every band where there is no embedding, counts where asked for."""
-    tags = {**encoded.tags, **window_tags(encoded.window)}
+@contextmanager
+def layer_bytes(layer: Layer, encoded: EncodedTile, compress: Compress) -> Iterator[memoryview]:
+    """Yield the raster of a layer: nodata in every band where there is no embedding, counts where requested."""
+    record = encoded.record
+    tags = {**model_tags(record.identity, record.note), **window_tags(record.window)}
     if encoded.scales is not None:
-        tags["TESSERA_DEQUANTIZE"] = f"{FORMULA} (band 1 of {file_name(encoded.name, 'scales', 'geotiff')})"
-    assets = []
-    for layer in LAYERS["geotiff", encoded.dtype]:
-        with encoded_tif(layer, _bands(layer, encoded), encoded.dims, encoded.tile, tags, compress) as data:
-            assets.append(Asset.of(layer.role, file_name(encoded.name, layer.role, "geotiff"), data))
-            write_bytes(folder / assets[-1].name, data)
-    return tuple(assets)
+        tags["TESSERA_DEQUANTIZE"] = f"{FORMULA} (band 1 of {file_name(record.name, 'scales', 'geotiff')})"
+    with encoded_tif(layer, _bands(layer, encoded), record.dims, record.tile, tags, compress) as data:
+        yield data
 
 
-def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
+def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:
     """Return bool (H, W): pixels with an embedding in the rasters at `paths`.
 
-    Raises TileError unless each has the expected layout and they agree with each other and with what was asked for.
+    Raises TileError unless each has the expected layout and they agree with each other.
     """
-    emb, *_ = LAYERS["geotiff", expected.dtype]
-    with _open_checked(paths["emb"], emb, expected) as dataset:
+    emb, *_ = LAYERS["geotiff", record.dtype]
+    with _open_checked(paths["emb"], emb, record) as dataset:
         missing = _gaps(dataset.read(1), emb)
         for band in dataset.indexes:
             values = dataset.read(band)
@@ -58,20 +55,19 @@ def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
                 raise damaged(paths["emb"], "some pixels are nodata in a part of the bands only")
             if not np.isfinite(values[~missing]).all():
                 raise damaged(paths["emb"], "some values are infinite")
-    if (~missing & ~expected.requested).any():
+    if (~missing & ~record.requested).any():
         raise damaged(paths["emb"], "pixels outside the requested ones hold embeddings")
 
     if "scales" in paths:
-        with _open_checked(paths["scales"], SCALES, expected) as dataset:
+        with _open_checked(paths["scales"], SCALES, record) as dataset:
             scales = dataset.read(1)
         if not np.array_equal(_gaps(scales, SCALES), missing):
             raise damaged(paths["scales"], "scales are not missing exactly where codes are")
-        if not (np.isfinite(scales[~missing]) & (scales[~missing] > 0)).all():
-            raise damaged(paths["scales"], "some scales are not finite and positive")
+        check_scales(paths["scales"], scales[~missing])
 
-    with _open_checked(paths["counts"], COUNTS, expected) as dataset:
+    with _open_checked(paths["counts"], COUNTS, record) as dataset:
         counts = dataset.read()
-    if not ((counts != COUNTS.nodata) == expected.requested).all():
+    if not ((counts != COUNTS.nodata) == record.requested).all():
         raise damaged(paths["counts"], "counts are not present exactly in the requested pixels")
     return ~missing
 
@@ -125,10 +121,10 @@ def encoded_tif(
 def _bands(layer: Layer, encoded: EncodedTile) -> Iterator[np.ndarray]:
     """Yield the bands of a layer, (H, W) each."""
     if layer is COUNTS:
-        yield from requested_counts(encoded.counts, encoded.requested)
+        yield from requested_counts(encoded.counts, encoded.record.requested)
         return
     for values in (encoded.scales,) if layer is SCALES else encoded.bands():
-        band = np.full(encoded.tile.shape, layer.nodata, layer.dtype)
+        band = np.full(encoded.record.tile.shape, layer.nodata, layer.dtype)
         band[encoded.pixels] = values
         yield band
 
@@ -139,22 +135,20 @@ def _block(size: int) -> int:
 
 
 @contextmanager
-def _open_checked(path: Path, layer: Layer, expected: Expected) -> Iterator[rasterio.DatasetReader]:
-    """Open the raster at `path` after comparing its layout; TileError if it or its pixels are not as expected."""
+def _open_checked(path: Path, layer: Layer, record: TileRecord) -> Iterator[rasterio.DatasetReader]:
+    """Open the raster at `path` after comparing its layout; TileError if it or its pixels are not as record."""
     try:
         with rasterio.open(path) as dataset:
             layout = {
-                "bands": (dataset.descriptions, layer.bands(expected.dims)),
-                "size": (dataset.shape, expected.tile.shape),
+                "bands": (dataset.descriptions, layer.bands(record.dims)),
+                "size": (dataset.shape, record.tile.shape),
                 "type": (set(dataset.dtypes), {layer.dtype}),
                 "nodata": (str(dataset.nodata), str(float(layer.nodata or 0))),
                 "interleave": (dataset.interleaving, Interleaving.band),
-                "CRS": (dataset.crs, rasterio.CRS.from_user_input(expected.tile.crs)),
-                "position": (dataset.transform, expected.tile.transform),
+                "CRS": (dataset.crs, rasterio.CRS.from_user_input(record.tile.crs)),
+                "position": (dataset.transform, record.tile.transform),
             }
-            for what, (actual, due) in layout.items():
-                if actual != due:
-                    raise damaged(path, f"its {what} is {actual}, not {due}")
+            check_layout(path, layout)
             yield dataset
     except (OSError, RasterioError) as error:
         raise damaged(path, f"it cannot be read: {error}") from error

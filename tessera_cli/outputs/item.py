@@ -18,9 +18,8 @@ from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import AnyTile, pack_mask, tile_name, unpack_mask
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
-from tessera_cli.outputs.encoded import EncodedTile, requested_counts
 from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
-from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer
+from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer, requested_counts
 from tessera_cli.outputs.tags import SOFTWARE, model_url
 
 EXTENSIONS = (
@@ -241,10 +240,6 @@ class TileRecord:
             "roles": ["data"],
             "file:size": sum(asset.size for asset in self.assets),
         }
-
-
-Expected = EncodedTile | TileRecord
-"""What the files of a tile are compared with: what was to be written, or what is recorded."""
 
 
 def _known(key: str, value: Any) -> dict[str, Any]:

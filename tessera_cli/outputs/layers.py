@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from tessera_cli.dpixels.dpixel import SENSORS
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
@@ -95,3 +97,8 @@ def tiles_of_file(file: str) -> list[str]:
 def vrt_name(tile: Tile, window: Window) -> str:
     """Return the name of the VRT of a tile's zone, such as `utm31n_2023.vrt`."""
     return f"{tile.id.partition('_')[0]}_{window.name}.vrt"
+
+
+def requested_counts(counts: np.ndarray, requested: np.ndarray) -> np.ndarray:
+    """Return `counts`, uint16 (3, H, W), with NOT_REQUESTED where `requested`, bool (H, W), is false."""
+    return np.where(requested, counts, np.uint16(NOT_REQUESTED))

@@ -7,58 +7,54 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
-from tessera_cli.files import write_bytes
-from tessera_cli.outputs.asset import Asset, damaged
+from tessera_cli.outputs.asset import check_layout, check_scales, damaged
 from tessera_cli.outputs.encoded import EncodedTile
-from tessera_cli.outputs.item import Expected
-from tessera_cli.outputs.layers import LAYERS, Role, file_name
+from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import Layer, Role
 
 VERSION = (1, 0)
 """Version of the npy format: the one that every reader knows."""
 
 
-def write(folder: Path, encoded: EncodedTile) -> tuple[Asset, ...]:
-    """Write the arrays of a tile: (H, W, R) and, with codes, float32 (H, W) of scales.
+@contextmanager
+def layer_bytes(layer: Layer, encoded: EncodedTile) -> Iterator[memoryview]:
+    """Yield the array of a layer: embeddings (H, W, R) or float32 scales (H, W).
 
     Without an embedding, values and scales are NaN and codes 0: a zero code can be an embedding's, a NaN scale cannot.
     """
-    assets = []
-    for layer in LAYERS["npy", encoded.dtype]:
-        values = encoded.scales if layer.role == "scales" and encoded.scales is not None else encoded.values
-        data, array = empty_npy((*encoded.tile.shape, *values.shape[1:]), layer.dtype)
-        array[...] = layer.nodata or 0
-        array[encoded.pixels] = values
-        assets.append(Asset.of(layer.role, file_name(encoded.name, layer.role, "npy"), data))
-        write_bytes(folder / assets[-1].name, data)
-    return tuple(assets)
+    values = encoded.scales if layer.role == "scales" and encoded.scales is not None else encoded.values
+    data, array = empty_npy((*encoded.record.tile.shape, *values.shape[1:]), layer.dtype)
+    array[...] = layer.nodata or 0
+    array[encoded.pixels] = values
+    yield data
 
 
-def read_back(expected: Expected, paths: Mapping[Role, Path]) -> np.ndarray:
+def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:
     """Return bool (H, W): pixels with an embedding in the arrays at `paths`.
 
-    Raises TileError unless each has the expected layout and they agree with each other and with what was asked for.
+    Raises TileError unless each has the expected layout and they agree with each other.
     """
-    emb = _open_checked(paths["emb"], expected.dtype, (*expected.tile.shape, expected.dims))
+    emb = _open_checked(paths["emb"], record.dtype, (*record.tile.shape, record.dims))
     if "scales" in paths:
-        scales = _open_checked(paths["scales"], "float32", expected.tile.shape)
+        scales = _open_checked(paths["scales"], "float32", record.tile.shape)
         missing = np.isnan(scales)
-        if not (np.isfinite(scales[~missing]) & (scales[~missing] > 0)).all():
-            raise damaged(paths["scales"], "some scales are not finite and positive")
+        check_scales(paths["scales"], scales[~missing])
     else:
         missing = np.isnan(emb[..., 0])
     for values, gone in zip(emb, missing, strict=True):  # row by row: in float32 they are large
-        empty = np.isnan(values) if expected.dtype == "float32" else values == 0
+        empty = np.isnan(values) if record.dtype == "float32" else values == 0
         if not empty[gone].all():
             raise damaged(paths["emb"], "some pixels without an embedding hold values")
         if not np.isfinite(values[~gone]).all():
             raise damaged(paths["emb"], "some values are not finite")
-    if (~missing & ~expected.requested).any():
+    if (~missing & ~record.requested).any():
         raise damaged(paths["emb"], "pixels outside the requested ones hold embeddings")
     return ~missing
 
@@ -75,7 +71,7 @@ def empty_npy(shape: tuple[int, ...], dtype: str) -> tuple[memoryview, np.ndarra
 
 
 def _open_checked(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Map the array at `path` after comparing its layout; TileError if it is not as expected."""
+    """Map the array at `path` after comparing its layout; TileError if it is not as record."""
     try:
         with path.open("rb") as file:
             version = npy.read_magic(file)
@@ -88,7 +84,5 @@ def _open_checked(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         "shape": (array.shape, shape),
         "order": ("C" if array.flags.c_contiguous else "Fortran", "C"),
     }
-    for what, (actual, due) in layout.items():
-        if actual != due:
-            raise damaged(path, f"its {what} is {actual}, not {due}")
+    check_layout(path, layout)
     return array

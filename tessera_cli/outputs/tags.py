@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 
 from tessera_cli import __version__
 from tessera_cli.extent.window import Window
@@ -14,13 +15,13 @@ VERSIONS: Mapping[str, str] = {"v1.0": "1.0", "v1.1": "1.1", "v2": "2.0"}
 """How the names of released models begin -> the version that geotessera's tags and pages use."""
 
 
-def model_tags(model: str, source: str | None, dims: int, preprocessing: str, note: str = "") -> dict[str, str]:
-    """Return what all rasters of a folder say of the model that made them.
+def model_tags(identity: Mapping[str, Any], note: str = "") -> dict[str, str]:
+    """Return the tags of all rasters of a folder with this identity.
 
     The dataset version holds the model's size or kind and the variant our source, so that geotessera refuses to merge
     what does not belong together; it would merge rasters without a variant with anything.
     """
-    name = PurePath(model).name  # rasters hold no paths
+    source, name = identity["source"], PurePath(identity["model"]).name  # rasters hold no paths
     family, _, kind = name.partition("-")
     version = _version(name)
     dataset = name if version is None else "-".join([version] + ([kind] if kind and kind != source else []))
@@ -28,12 +29,12 @@ def model_tags(model: str, source: str | None, dims: int, preprocessing: str, no
         "TESSERA_MODEL": model_url(name),
         "TESSERA_MODEL_NAME": name,
         **({"TESSERA_SOURCE": source} if source else {}),
-        "TESSERA_BANDS": ",".join(map(str, range(dims))),
+        "TESSERA_BANDS": ",".join(map(str, range(identity["dims"]))),
         "TESSERA_BUILD_VERSION": __version__,
         "TESSERA_DATASET_VERSION": dataset,
         "TESSERA_DATASET_VERSION_PATH": family if version else name,
         "TESSERA_DATASET_VARIANT": f"local-{source or 'unknown'}",
-        "TESSERA_PREPROCESSING": preprocessing,
+        "TESSERA_PREPROCESSING": identity["preprocessing"],
         **({"TESSERA_NOTE": note} if note else {}),
     }
 

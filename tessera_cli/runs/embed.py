@@ -29,19 +29,8 @@ from tessera_cli.timing import StageTimer
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """What encoding made of a tile's d-pixels."""
-
-    record: TileRecord
-    """Still without the tile's files."""
-    tile: EncodedTile | None
-    """None if no pixel can be embedded."""
-    tokens: int
-
-
 @dataclass(frozen=True)
-class Run(Job[Encoded]):
+class Run(Job[EncodedTile | TileRecord]):
     """Reads, encodes and writes tiles."""
 
     inputs: Inputs
@@ -51,14 +40,16 @@ class Run(Job[Encoded]):
     compress: Compress = "zstd"
     stages: StageTimer = field(default_factory=StageTimer)
 
-    def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Encoded:
-        """Encode the pixels of a tile that have enough observations."""
+    def process(
+        self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]
+    ) -> EncodedTile | TileRecord:
+        """Encode the pixels of a tile that have enough observations; return the record alone if there are none."""
         settings, model = self.settings, self.settings.model
         pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
         pixels &= model.spec.observations.encodes(dpixels)
         record = TileRecord.of(
             dpixels,
-            settings.identity(),
+            self.folder.identity,
             pixels=int(pixels.sum()),
             status="done" if pixels.any() else "empty",
             device=model.device,
@@ -66,10 +57,10 @@ class Run(Job[Encoded]):
             counts=dpixels.counts if settings.format == "npy" else None,
         )
         if not pixels.any():
-            return Encoded(record, None, 0)
+            return record
         quantiser = model.spec.quantiser if settings.dtype == "int8" else None
         assert quantiser is not None or settings.dtype == "float32"  # `Settings.checked` has seen to it
-        embeddings = encode(
+        made = encode(
             dpixels,
             model,
             pixels,
@@ -79,31 +70,21 @@ class Run(Job[Encoded]):
             threads=self.threads,
             progress=advance,
         )
-        tile = EncodedTile(
-            tile=dpixels.tile,
-            window=dpixels.window,
-            pixels=pixels,
-            values=embeddings.values,
-            scales=embeddings.scales,
-            counts=dpixels.counts,
-            requested=dpixels.requested,
-            tags=settings.tags(),
-        )
-        return Encoded(record, tile, embeddings.tokens)
+        return EncodedTile(record, pixels, made.values, made.scales, dpixels.counts, made.tokens)
 
-    def write(self, request: TileRequest, made: Encoded) -> TileResult | None:
+    def write(self, request: TileRequest, made: EncodedTile | TileRecord) -> TileResult | None:
         """Write a tile's files, then its record, which makes it done."""
-        if self.folder.is_overtaken(request, made.record.requested):
+        record, tokens = (made.record, made.tokens) if isinstance(made, EncodedTile) else (made, 0)
+        if self.folder.is_overtaken(request, record.requested):
             return None
         self.folder.invalidate(request.name)
-        if made.tile is None:
-            formats.remove(self.folder.path, request.name)  # of an earlier run
-            record = made.record
+        if isinstance(made, EncodedTile):
+            assets = formats.write(self.folder.path, made, compress=self.compress)
+            record = replace(record, assets=assets)
         else:
-            assets = formats.write(self.settings.format, self.folder.path, made.tile, compress=self.compress)
-            record = replace(made.record, assets=assets)
+            formats.remove(self.folder.path, request.name)  # of an earlier run
         self.folder.finish(record)
-        return self.result(request, record.status, record, tokens=made.tokens)
+        return self.result(request, record.status, record, tokens=tokens)
 
     @property
     def ascending(self) -> bool:  # type: ignore[override]
@@ -137,9 +118,7 @@ def embed(
         done = {r.request.name for r in results if r.path and isinstance(r.request.tile, Tile)}
         windows = sorted({r.window for r in inputs.tile_requests if r.window is not None})
         with run.stages.at("write"):
-            mosaics = write_mosaics(
-                folder, windows, dims=settings.dims, dtype=settings.dtype, tags=settings.tags(), known=done
-            )
+            mosaics = write_mosaics(folder, windows, known=done)
     seconds = time.monotonic() - started
     summary = Summary(folder.path, results, mosaics, seconds, inputs.network(), run.stages.seconds)
     logger.debug("%s", stages_text(summary))

@@ -19,19 +19,11 @@ from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN, tiles_of_file
+from tessera_cli.runs.results import TileResult
 
 logger = logging.getLogger(__name__)
 
 SCENES, RUNS = "scenes.ndjson.gz", "runs"
-
-
-@dataclass(frozen=True, eq=False)
-class Failure:
-    """A tile that a run could not finish."""
-
-    request: TileRequest
-    reason: str
-    allow_missing: int
 
 
 @dataclass(frozen=True)
@@ -51,8 +43,8 @@ class Folder:
     def open(cls, path: Path) -> Folder:
         """Return the folder at `path` with the identity in its `run.json`, or none if that is absent or damaged."""
         run = read_json(path / RUN)
-        identity = run.get("identity") if isinstance(run, dict) else None
-        return cls(path, identity if isinstance(identity, dict) else {})
+        run = run if isinstance(run, dict) and isinstance(run.get("identity"), dict) else {}
+        return cls(path, run.get("identity", {}), run.get("note", ""))
 
     @property
     def holds_dpixels(self) -> bool:
@@ -134,16 +126,19 @@ class Folder:
             write_ndjson_gz(self.path / SCENES, scenes.to_ndjson())
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
-    def end_run(self, run: str, record: Mapping[str, Any], failures: Iterable[Failure]) -> None:
+    def end_run(
+        self, run: str, record: Mapping[str, Any], results: Iterable[TileResult], *, allow_missing: int
+    ) -> None:
         """Note which tiles of the run failed, why, and for which pixels."""
         failed = {
-            failure.request.name: {
-                "reason": failure.reason,
-                "shape": list(failure.request.tile.shape),
-                "requested": base64.b64encode(failure.request.packed).decode(),
-                "allow_missing": failure.allow_missing,
+            result.request.name: {
+                "reason": str(result.error),
+                "shape": list(result.request.tile.shape),
+                "requested": base64.b64encode(result.request.packed).decode(),
+                "allow_missing": allow_missing,
             }
-            for failure in failures
+            for result in results
+            if result.error is not None
         }
         record = {**record, "failed": failed}
         if read_json(self._run_path(run)) != json.loads(json.dumps(record)):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.outputs.layers import DPIXELS, Dtype, Format, StoreFormat
-from tessera_cli.outputs.tags import model_tags
 from tessera_cli.runs.folder import Folder
 from tessera_cli.sampling import LARGEST_LEGACY_SEED, RandomSampling
 from tessera_cli.sampling.statistics import V1_1
@@ -107,10 +106,6 @@ class Settings:
     def note(self) -> str:
         """Return what users of the embeddings must know; empty if there is nothing."""
         return DEMONSTRATION if self.model.spec.demonstration_only else ""
-
-    def tags(self) -> dict[str, str]:
-        """Return what the rasters say of their origin."""
-        return model_tags(self.model.name, self.source, self.dims, self.preprocessing, self.note)
 
     def folder(self, path: Path) -> Folder:
         """Return the folder at `path` for embeddings of these settings."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_bytes
-from tessera_cli.outputs.layers import Dtype, vrt_name
+from tessera_cli.outputs.layers import vrt_name
+from tessera_cli.outputs.tags import model_tags
 from tessera_cli.outputs.vrt import Bounds, embedding_vrt
 from tessera_cli.runs.folder import Folder
 
@@ -19,22 +20,15 @@ MAX_SOURCES = 256 * 128 * 2
 """Most rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
 
 
-def write_mosaics(
-    folder: Folder,
-    windows: Sequence[Window],
-    *,
-    dims: int,
-    dtype: Dtype,
-    tags: Mapping[str, str],
-    known: Collection[str] = (),
-) -> tuple[Path, ...]:
+def write_mosaics(folder: Folder, windows: Sequence[Window], *, known: Collection[str] = ()) -> tuple[Path, ...]:
     """Write the VRTs of `windows`. Tiles and bounds are those of all runs on the folder, not of the last one alone.
 
     Only tiles of the grid whose record says that they are done are taken, and those named in `known`, whose record the
-    caller has seen. `tags` are the model's. Arrays (npy) have no VRT.
+    caller has seen. Arrays (npy) have no VRT.
     """
     if folder.identity.get("format") == "npy":
         return ()
+    dims, dtype, tags = folder.identity["dims"], folder.identity["dtype"], model_tags(folder.identity, folder.note)
 
     def done(tile: Tile, window: Window) -> bool:
         name = tile_name(tile, window)

@@ -32,7 +32,7 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.files import remove_stale_parts
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
-from tessera_cli.runs.folder import Failure, Folder
+from tessera_cli.runs.folder import Folder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.results import Progress, TileResult, TileStatus, network_text
 from tessera_cli.timing import StageTimer
@@ -107,8 +107,7 @@ def run_tiles(job: Job[Made], *, progress: Progress, allow_missing: int) -> tupl
         pipeline = Pipeline(job, progress, results, starting.close)
         while todo:
             todo = pipeline.run(todo)
-    failed = (Failure(r.request, str(r.error), allow_missing) for r in results if r.error)
-    folder.end_run(inputs.key, inputs.record(), failed)
+    folder.end_run(inputs.key, inputs.record(), results, allow_missing=allow_missing)
     if text := network_text(inputs.network()):
         logger.info("%s", text)
     order = {request.name: position for position, request in enumerate(inputs.tile_requests)}

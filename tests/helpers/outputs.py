@@ -48,18 +48,19 @@ def values(made: dict[str, Any]) -> np.ndarray:
     return made["codes"].astype(np.float32) * made["scales"]
 
 
-def encoded(made: dict[str, Any], tile: AnyTile = TILE, dtype: str = "int8", **changes: Any) -> EncodedTile:
+def encoded(
+    made: dict[str, Any], tile: AnyTile = TILE, dtype: str = "int8", format: str = "geotiff", **own: Any
+) -> EncodedTile:
+    """Made-up arrays as a tile that is ready to be written; `own` are fields of its record."""
     pixels = ~np.isnan(made["scales"])
+    own = {"identity": identity(len(made["codes"]), dtype, format), "note": "", **own}
+    window = WINDOW if isinstance(tile, Tile) else None
     return EncodedTile(
-        tile=tile,
-        window=WINDOW if isinstance(tile, Tile) else None,
+        record=record(tile=tile, window=window, requested=made["requested"], assets=(), **own),
         pixels=pixels,
         values=(made["codes"] if dtype == "int8" else values(made))[:, pixels].T,
         scales=made["scales"][pixels] if dtype == "int8" else None,
         counts=made["counts"],
-        requested=made["requested"],
-        tags=tags(len(made["codes"])),
-        **changes,
     )
 
 
@@ -90,11 +91,11 @@ def identity(dims: int = 16, dtype: str = "int8", format: str = "geotiff", **cha
 
 
 def tags(dims: int = 16, model: str = "v2-medium", source: str | None = "mpc", note: str = "") -> dict[str, str]:
-    return model_tags(model, source, dims, "official", note)
+    return model_tags(identity(dims, model=model, source=source), note)
 
 
 def write(folder: Path, tile: Tile = TILE, seed: int = 0, dtype: str = "int8", **changes: Any) -> tuple[Asset, ...]:
-    return formats.write("geotiff", folder, encoded(arrays(seed) | changes, tile, dtype), compress="deflate")
+    return formats.write(folder, encoded(arrays(seed) | changes, tile, dtype), compress="deflate")
 
 
 def record(**changes: Any) -> TileRecord:

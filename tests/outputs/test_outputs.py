@@ -32,7 +32,7 @@ from tessera_cli import files as atomic
 from tessera_cli.errors import DiskFullError, TileError, UsageError
 from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
-from tessera_cli.outputs import formats, geotiff, npy
+from tessera_cli.outputs import formats, geotiff
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.layers import CODES, COUNTS, SCALES, VALUES, Layer, file_name, tiles_of_file
 from tessera_cli.outputs.tags import window_tags
@@ -437,8 +437,8 @@ def test_what_cannot_be_stored_leaves_nothing(tmp_path: Path, format: formats.Fo
     row, column = np.argwhere(pixels)[0]
     unasked = REQUESTED.copy()
     unasked[row, column] = False
-    bad = [encoded(made | {"requested": unasked}, dtype=dtype)]
-    good = encoded(made, dtype=dtype)
+    bad = [encoded(made | {"requested": unasked}, dtype=dtype, format=format)]
+    good = encoded(made, dtype=dtype, format=format)
     if dtype == "int8":
         scales = made["scales"][pixels]
         for value in (0, np.inf, np.nan, -1):
@@ -455,7 +455,7 @@ def test_what_cannot_be_stored_leaves_nothing(tmp_path: Path, format: formats.Fo
             bad.append(replace(good, values=codes))
     for tile in bad:
         with pytest.raises(TileError, match="is damaged"):
-            formats.write(format, tmp_path, tile)
+            formats.write(tmp_path, tile)
         assert not list(tmp_path.iterdir())
 
 
@@ -469,12 +469,12 @@ def test_what_is_not_written_to_the_end_leaves_nothing(
             raise error
         atomic.write_bytes(path, data)
 
-    formats.write(format, tmp_path, encoded(arrays(0)))  # by an earlier run: without its record it is worth nothing
+    # By an earlier run: without its record it is worth nothing.
+    formats.write(tmp_path, encoded(arrays(0), format=format))
     assert (tmp_path / f"{NAME}{last}").exists()
-    for module in (geotiff, npy):
-        monkeypatch.setattr(module, "write_bytes", fail_at_the_last)
+    monkeypatch.setattr(formats, "write_bytes", fail_at_the_last)
     with pytest.raises(error):
-        formats.write(format, tmp_path, encoded(arrays(1)))
+        formats.write(tmp_path, encoded(arrays(1), format=format))
     assert not list(tmp_path.iterdir())
 
 
@@ -487,7 +487,8 @@ def test_a_tile_of_wrong_arrays_is_not_made() -> None:
         ({"scales": None}, "values"),
         ({"scales": made.scales.astype(np.float64)}, "scales"),
         ({"counts": made.counts[:2]}, "counts"),
-        ({"requested": made.requested[:, :500]}, "requested"),
+        ({"record": replace(made.record, requested=REQUESTED[:, :500])}, "requested"),
+        ({"record": replace(made.record, identity=identity(8))}, "values"),
         ({"pixels": made.pixels.astype(np.uint8)}, "pixels"),
     ):
         with pytest.raises(ValueError, match=f"{what}: "):
@@ -499,7 +500,7 @@ def test_a_tile_of_wrong_arrays_is_not_made() -> None:
 
 def test_float32_rasters(tmp_path: Path) -> None:
     made = arrays(3)
-    assets = formats.write("geotiff", tmp_path, encoded(made, dtype="float32"))
+    assets = formats.write(tmp_path, encoded(made, dtype="float32"))
     assert [asset.name for asset in assets] == [f"{NAME}_emb.tif", f"{NAME}_counts.tif"]
     assert len(list(tmp_path.iterdir())) == 2
     for asset in assets:
@@ -541,7 +542,7 @@ def test_rasters_of_official_tiles(
 ) -> None:
     tile = replace(PLACED, shape=shape)
     made = foreign(tile)
-    assets = formats.write("geotiff", tmp_path, encoded(made, tile, dtype), compress=compress)
+    assets = formats.write(tmp_path, encoded(made, tile, dtype), compress=compress)
     assert assets[0].name == "field_emb.tif"
     for asset in assets:
         assert cog_validate(tmp_path / asset.name, strict=True) == (True, [], [])
@@ -560,7 +561,7 @@ def test_a_raster_in_another_projection(tmp_path: Path) -> None:
     crs = rasterio.CRS.from_proj4("+proj=laea +lat_0=52 +lon_0=10.5 +x_0=4321000 +y_0=3210000 +ellps=GRS80 +units=m")
     tile = ForeignTile("laea", (40, 30), crs.to_wkt(), Affine(10.5, 0, 4321000.25, 0, -10.5, 3210000.75))
     made = foreign(tile)
-    assets = formats.write("geotiff", tmp_path, encoded(made, tile, "float32"))
+    assets = formats.write(tmp_path, encoded(made, tile, "float32"))
     with rasterio.open(tmp_path / assets[0].name) as dataset:
         assert dataset.crs == crs
         assert dataset.transform == tile.transform
@@ -568,7 +569,7 @@ def test_a_raster_in_another_projection(tmp_path: Path) -> None:
 
 def test_a_thousand_bands(tmp_path: Path) -> None:
     made = foreign(PLACED, dims=1024)
-    assets = formats.write("geotiff", tmp_path, encoded(made, PLACED, "float32"))
+    assets = formats.write(tmp_path, encoded(made, PLACED, "float32"))
     assert cog_validate(tmp_path / assets[0].name, strict=True)[0]
     with rasterio.open(tmp_path / assets[0].name) as dataset:
         assert (dataset.count, dataset.descriptions[-1]) == (1024, "Tessera_Band_1023")
@@ -577,7 +578,7 @@ def test_a_thousand_bands(tmp_path: Path) -> None:
 
 def test_what_lies_nowhere_is_no_geotiff(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"needs a georeference \(roi\.tiff\)\. Use --format npy"):
-        formats.write("geotiff", tmp_path, encoded(foreign(NOWHERE), NOWHERE))
+        formats.write(tmp_path, encoded(foreign(NOWHERE), NOWHERE))
     for format in ("geotiff", "npy"):
         with pytest.raises(UsageError, match=r"run\.json holds"):
             formats.check_tile(format, replace(PLACED, id="run"))
@@ -600,7 +601,7 @@ def npy_header(path: Path) -> tuple[bytes, dict[str, Any]]:
 def test_arrays_of_codes(tmp_path: Path, tile: AnyTile) -> None:
     made = arrays(4) if tile is TILE else foreign(tile)
     name, missing = (NAME if tile is TILE else tile.id), np.isnan(made["scales"])
-    assets = formats.write("npy", tmp_path, encoded(made, tile))
+    assets = formats.write(tmp_path, encoded(made, tile, format="npy"))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(a.name for a in assets)
     assert [asset.name for asset in assets] == [f"{name}.npy", f"{name}_scales.npy"]
     for asset, kind, shape in zip(assets, ("|i1", "<f4"), ((*tile.shape, len(made["codes"])), tile.shape), strict=True):
@@ -616,7 +617,7 @@ def test_arrays_of_codes(tmp_path: Path, tile: AnyTile) -> None:
 @pytest.mark.parametrize("tile", [NOWHERE, TILE], ids=["3x4", "grid"])
 def test_arrays_of_float32(tmp_path: Path, tile: AnyTile) -> None:
     made = arrays(4) if tile is TILE else foreign(tile)
-    (asset,) = formats.write("npy", tmp_path, encoded(made, tile, "float32"))
+    (asset,) = formats.write(tmp_path, encoded(made, tile, "float32", format="npy"))
     assert [path.name for path in tmp_path.iterdir()] == [asset.name]
     magic, header = npy_header(tmp_path / asset.name)
     assert magic == b"\x93NUMPY\x01\x00"
@@ -624,7 +625,7 @@ def test_arrays_of_float32(tmp_path: Path, tile: AnyTile) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / asset.name), np.moveaxis(values(made), 0, -1))
     again = tmp_path / "again"
     again.mkdir()
-    assert formats.write("npy", again, encoded(made, tile, "float32")) == (asset,)
+    assert formats.write(again, encoded(made, tile, "float32", format="npy")) == (asset,)
 
 
 def test_arrays_that_disagree_are_not_accepted(tmp_path: Path) -> None:
@@ -633,7 +634,7 @@ def test_arrays_that_disagree_are_not_accepted(tmp_path: Path) -> None:
     row, column = np.argwhere(there)[0]
 
     def refused(dtype: str, role: str, change: Any, what: str, **record_changes: Any) -> None:
-        assets = formats.write("npy", tmp_path, encoded(made, dtype=dtype))
+        assets = formats.write(tmp_path, encoded(made, dtype=dtype, format="npy"))
         path = next(tmp_path / asset.name for asset in assets if asset.role == role)
         data = change(np.load(path))
         assets = rewritten(tmp_path, assets, role, data if isinstance(data, bytes) else saved(data))
@@ -676,7 +677,7 @@ def test_arrays_that_disagree_are_not_accepted(tmp_path: Path) -> None:
     refused("float32", "emb", lambda array: array, "lacks counts", counts=counts)
     check(
         tmp_path,
-        formats.write("npy", tmp_path, encoded(made)),
+        formats.write(tmp_path, encoded(made, format="npy")),
         made,
         identity=identity(format="npy"),
         counts=np.where(REQUESTED, made["counts"], np.uint16(65535)),
@@ -685,9 +686,9 @@ def test_arrays_that_disagree_are_not_accepted(tmp_path: Path) -> None:
 
 def test_remove_takes_all_formats_and_nothing_else(tmp_path: Path) -> None:
     for format, dtype in FORMATS:
-        formats.write(format, tmp_path, encoded(arrays(0), dtype=dtype))
+        formats.write(tmp_path, encoded(arrays(0), dtype=dtype, format=format))
     (tmp_path / f"{NAME}.json").write_text("{}")
-    formats.write("npy", tmp_path, encoded(foreign(NOWHERE), NOWHERE))
+    formats.write(tmp_path, encoded(foreign(NOWHERE), NOWHERE, format="npy"))
     formats.remove(tmp_path, NAME)
     formats.remove(tmp_path, "none")
     kept = {f"{NAME}.json", "Somewhere_else.2.npy", "Somewhere_else.2_scales.npy"}

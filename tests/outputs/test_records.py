@@ -115,7 +115,7 @@ def test_the_record_survives_the_round_trip() -> None:
 @pytest.mark.parametrize(("format", "dtype"), FORMATS)
 def test_the_record_of_every_format(tmp_path: Path, format: formats.Format, dtype: str) -> None:
     made = arrays(0)
-    assets = formats.write(format, tmp_path, encoded(made, dtype=dtype))
+    assets = formats.write(tmp_path, encoded(made, dtype=dtype, format=format))
     item = round_trip(
         record(
             assets=assets,

@@ -436,13 +436,13 @@ def test_rasters_without_a_record_are_in_no_mosaic(catalog, tessera, tmp_path):
 
     out = tmp_path / "out"
     tessera("embed", *catalog.options(out))
-    folder, windows = Folder(out), [Window.from_name("2021")]
+    folder, windows = Folder.open(out), [Window.from_name("2021")]
     (out / f"{EAST.id}_2021.json").unlink()
-    (path,) = write_mosaics(folder, windows, dims=128, dtype="int8", tags={})
+    (path,) = write_mosaics(folder, windows)
     assert EAST.id not in path.read_text()
     assert WEST.id in path.read_text()
     (out / f"{WEST.id}_2021.json").unlink()
-    assert write_mosaics(folder, windows, dims=128, dtype="int8", tags={}) == ()
+    assert write_mosaics(folder, windows) == ()
     assert not path.exists()
 
 

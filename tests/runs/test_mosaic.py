@@ -18,14 +18,15 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Part
 
 from tessera_cli import files as atomic
-from tessera_cli.errors import IdentityError
+from tessera_cli.errors import IdentityError, TileError
 from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, TileRequest, pack_mask, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats, vrt
 from tessera_cli.outputs.layers import vrt_name
 from tessera_cli.outputs.tags import window_tags
-from tessera_cli.runs.folder import Failure, Folder
+from tessera_cli.runs.folder import Folder
 from tessera_cli.runs.mosaic import write_mosaics
+from tessera_cli.runs.results import TileResult
 from tests.helpers.outputs import (
     NAME,
     NOWHERE,
@@ -204,7 +205,7 @@ def folder_of(path: Path, tiles: list[Tile], *runs: dict[str, Any], dtype: str =
         folder.start_run(f"{number}", run, None)
     for seed, tile in enumerate(tiles):
         made = arrays(seed, 3)
-        assets = formats.write("geotiff", path, encoded(made, tile, dtype))
+        assets = formats.write(path, encoded(made, tile, dtype))
         pixels = int((~np.isnan(made["scales"])).sum())
         folder.finish(record(tile=tile, identity=folder.identity, assets=assets, pixels=pixels))
     return folder
@@ -214,8 +215,8 @@ def asks(tiles: list[Tile], window: Window = WINDOW, **more: Any) -> dict[str, A
     return {"names": [tile_name(tile, window) for tile in tiles], **more}
 
 
-def mosaics(folder: Folder, *windows: Window, dtype: Any = "int8", **more: Any) -> list[str]:
-    return [p.name for p in write_mosaics(folder, windows or [WINDOW], dims=3, dtype=dtype, tags=tags(3), **more)]
+def mosaics(folder: Folder, *windows: Window, **more: Any) -> list[str]:
+    return [path.name for path in write_mosaics(folder, windows or [WINDOW], **more)]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
@@ -229,13 +230,13 @@ def test_a_mosaic_shows_what_all_runs_asked_for(tmp_path: Path, dtype: str) -> N
         {"names": [tile_name(GAP[2], Window.from_name("2022")), "field"]},
         dtype=dtype,
     )
-    assert mosaics(folder, dtype=dtype) == ["utm31n_2023.vrt"]
+    assert mosaics(folder) == ["utm31n_2023.vrt"]
     with rasterio.open(tmp_path / "utm31n_2023.vrt") as dataset:
         assert tuple(dataset.bounds) == (west + 2000, north - 700, west + 6000, north - 100)
         found = dataset.read()
     both = np.concatenate([values(arrays(0, 3)), values(arrays(1, 3))], axis=2)
     np.testing.assert_array_equal(found, both[:, 10:70, 200:600])
-    assert mosaics(folder, Window.from_name("2022"), dtype=dtype) == []  # its only tile is not done
+    assert mosaics(folder, Window.from_name("2022")) == []  # its only tile is not done
 
 
 def test_a_mosaic_of_tiles_that_were_asked_for_as_they_are(tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_an_official_tile_is_in_no_mosaic(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [], asks([TILE]))
     made = foreign(PLACED, dims=3)
     tile = replace(PLACED, id=NAME)
-    assets = formats.write("geotiff", tmp_path, encoded(made, tile))
+    assets = formats.write(tmp_path, encoded(made, tile))
     own = record(tile=tile, window=None, identity=folder.identity, assets=assets, requested=made["requested"])
     folder.finish(own)
     assert folder.record(NAME) is not None
@@ -309,30 +310,24 @@ def test_a_tile_is_finished_for_what_it_covers(tmp_path: Path, tile: AnyTile) ->
     made = arrays(0) if tile is TILE else foreign(tile)
     own = identity(len(made["codes"]), format="npy")
     folder = Folder(tmp_path, own)
-    ready = encoded(made, tile)
-    name, requested = ready.name, made["requested"]
+    ready = encoded(made, tile, format="npy", identity=own, pixels=int((~np.isnan(made["scales"])).sum()))
+    name, requested = ready.record.name, made["requested"]
     folder.start_run("a", {"names": [name]}, None)
     assert folder.asked() == {name}
-    request = TileRequest(tile, ready.window, pack_mask(requested))
+    request = TileRequest(tile, ready.record.window, pack_mask(requested))
 
     def finished(pixels: np.ndarray = requested, *, allow_missing: int = 1, inputs: str | None = None) -> Any:
         asked = replace(request, packed=pack_mask(pixels))
         return folder.finished(asked, allow_missing=allow_missing, inputs=inputs)
 
     assert finished() is None
-    folder.end_run("a", {"names": [name]}, [Failure(request, "no network", 1)])
+    folder.end_run(
+        "a", {"names": [name]}, [TileResult(request, "failed", error=TileError("no network"))], allow_missing=1
+    )
     assert folder.failures() == {name: "no network"}
 
-    assets = formats.write("npy", tmp_path, ready)
-    written = record(
-        tile=tile,
-        window=ready.window,
-        identity=own,
-        assets=assets,
-        requested=requested,
-        pixels=int(ready.pixels.sum()),
-        counts=made["counts"],
-    )
+    assets = formats.write(tmp_path, ready)
+    written = replace(ready.record, assets=assets, counts=made["counts"])
     folder.finish(written)
     found = finished()
     assert found is not None

@@ -59,8 +59,8 @@ class Folder:
     def finished(self, request: TileRequest, **how: Any) -> str | None:
         return request.name if request.name in self.done else None
 
-    def end_run(self, key: str, record: Any, failures: Any) -> None:
-        self.failures = {failure.request.name: failure.reason for failure in failures}
+    def end_run(self, key: str, record: Any, results: Any, *, allow_missing: int) -> None:
+        self.failures = {result.request.name: str(result.error) for result in results if result.error}
 
 
 class Counts:

@@ -21,14 +21,15 @@ from tessera_cli.catalog import Scenes, get_source
 from tessera_cli.cli.verify import verify as verb
 from tessera_cli.dpixels import write_folder, write_store
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.errors import PartialFailureError, UsageError
+from tessera_cli.errors import PartialFailureError, TileError, UsageError
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.runs.fetch import store
-from tessera_cli.runs.folder import Failure, Folder
+from tessera_cli.runs.folder import Folder
 from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
+from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.verify import Check, verify
 from tests.dpixels.test_stores import sample
 from tests.helpers.builders import s2_item
@@ -53,19 +54,18 @@ OTHER = Tile(32631, 113, 1098)
 def finish(folder: Folder, tile: AnyTile = TILE) -> str:
     """Write a tile's files and record; its name."""
     made = arrays(0, 5) if isinstance(tile, Tile) else foreign(tile)
-    ready = encoded(made, tile, folder.identity["dtype"])
-    format = folder.identity["format"]
-    written = record(
-        tile=tile,
-        window=ready.window,
-        identity=folder.identity,
-        requested=made["requested"],
-        assets=formats.write(format, folder.path, ready),
-        pixels=int(ready.pixels.sum()),
-        counts=made["counts"] if format == "npy" else None,
+    own = folder.identity
+    ready = encoded(
+        made, tile, own["dtype"], own["format"], identity=own, pixels=int((~np.isnan(made["scales"])).sum())
+    )
+    written = replace(
+        ready.record,
+        assets=formats.write(folder.path, ready),
+        note="for demonstration only",
+        counts=made["counts"] if own["format"] == "npy" else None,
     )
     folder.finish(written)
-    return ready.name
+    return written.name
 
 
 @pytest.fixture(params=["geotiff-int8", "geotiff-float32", "npy-int8", "npy-float32"])
@@ -81,8 +81,8 @@ def folder(request: Any, tmp_path: Path) -> Folder:
     return folder
 
 
-def failure(tile: Tile, pixels: np.ndarray, reason: str) -> Failure:
-    return Failure(TileRequest(tile, WINDOW, pack_mask(pixels)), reason, 0)
+def failure(tile: Tile, pixels: np.ndarray, reason: str) -> TileResult:
+    return TileResult(TileRequest(tile, WINDOW, pack_mask(pixels)), "failed", error=TileError(reason))
 
 
 def told(path: Path) -> dict[str, str]:
@@ -158,7 +158,7 @@ def test_what_failed_and_what_is_missing(tmp_path: Path) -> None:
     folder.start_run("a", {"names": names}, None)
     finish(folder)
     failed = [failure(OTHER, REQUESTED, "B05 is absent"), failure(TILE, np.ones((512, 512), bool), "no")]
-    folder.end_run("a", {"names": names}, failed)
+    folder.end_run("a", {"names": names}, failed, allow_missing=0)
     assert told(tmp_path) == {NAME: "failed", names[1]: "failed", "field": "missing", "other": "missing"}
     reasons = {check.name: check.reason for check in verify(tmp_path).checks}
     assert reasons[names[1]] == "B05 is absent"
@@ -490,7 +490,7 @@ def test_the_record_of_dpixels_is_a_stac_item(fetched: Folder, dpixels: DPixels)
 def test_dpixels_that_failed_or_are_missing(fetched: Folder) -> None:
     names = [STORED, f"{OTHER.id}_2023", "utm31n_c0114_r1098_2023"]
     failed = [failure(OTHER, REQUESTED, "B05 is absent")]
-    fetched.end_run("a", {"names": names}, failed)
+    fetched.end_run("a", {"names": names}, failed, allow_missing=0)
     assert told(fetched.path) == dict(zip(names, ["sound", "failed", "missing"], strict=True))
     found = describe(fetched.path)
     assert found["tiles"] == {"done": 1, "failed": 1, "missing": 1}
