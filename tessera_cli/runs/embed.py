@@ -58,14 +58,12 @@ class Run(Job[EncodedTile | TileRecord]):
         )
         if not pixels.any():
             return record
-        quantiser = model.spec.quantiser if settings.dtype == "int8" else None
-        assert quantiser is not None or settings.dtype == "float32"  # `Settings.checked` has seen to it
         made = encode(
             dpixels,
             model,
             pixels,
             dims=settings.dims,
-            quantiser=quantiser,
+            quantiser=settings.quantiser,
             seed=settings.seed,
             threads=self.threads,
             progress=advance,

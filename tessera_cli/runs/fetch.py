@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.outputs import stores
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.handover import pull_weights
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, run_tiles
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, TileStatus, stages_text
@@ -78,25 +78,7 @@ def fetch(
     job = _Fetch(inputs, folder)
     results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
     seconds = time.monotonic() - started
-    summary = Summary(folder.path, results, None, seconds, inputs.network(), job.stages.seconds)
+    network, stages = inputs.network(), job.stages.seconds
+    summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)
     logger.debug("%s", stages_text(summary))
-    return replace(summary, embed_command="", weights_error=weights_error)
-
-
-def pull_weights(model: str) -> TesseraError | None:
-    """Download the weights of a released model into the local cache; return the error if the network does not allow it.
-
-    UsageError for what is no matter of the network. Other models, and those without weights, need nothing.
-    """
-    from tessera_cli.models.registry import REGISTRY
-    from tessera_cli.models.weights import pull
-
-    spec = REGISTRY.get(model)
-    if spec is None or spec.weights is None:
-        return None
-    try:
-        logger.info("weights of %s: %s", spec.name, pull(spec.name)["path"])
-    except (SourceRefusedError, SourceUnavailableError) as error:
-        logger.warning("the weights of %s cannot be downloaded now; going on with the d-pixels", spec.name)
-        return type(error)(f"{error} Of what was asked for only this is missing: `tessera weights pull {spec.name}`.")
-    return None
+    return summary

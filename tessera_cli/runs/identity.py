@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.models.quantise import Quantiser
 from tessera_cli.outputs.layers import DPIXELS, Dtype, Format, StoreFormat
 from tessera_cli.runs.folder import Folder
 from tessera_cli.sampling import LARGEST_LEGACY_SEED, RandomSampling
@@ -106,6 +107,11 @@ class Settings:
     def note(self) -> str:
         """Return what users of the embeddings must know; empty if there is nothing."""
         return DEMONSTRATION if self.model.spec.demonstration_only else ""
+
+    @property
+    def quantiser(self) -> Quantiser | None:
+        """Return how values become codes, or None if they are stored as float32."""
+        return self.model.spec.quantiser if self.dtype == "int8" else None
 
     def folder(self, path: Path) -> Folder:
         """Return the folder at `path` for embeddings of these settings."""

@@ -62,8 +62,8 @@ class Summary:
 
     out: Path
     results: tuple[TileResult, ...]
-    mosaics: tuple[Path, ...] | None
-    """The VRTs that were written; None in a fetch."""
+    mosaics: tuple[Path, ...]
+    """The VRTs that were written."""
     seconds: float
     network: Mapping[str, Any] = field(default_factory=dict)
     """What was asked of servers, and how every planned read ended."""
@@ -110,7 +110,7 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Return the last line of `--json`."""
         error = self.error()
-        embedded = self.mosaics is not None
+        embedded = self.embed_command is None
         line = {
             "type": "summary",
             "schema": SCHEMA,
@@ -121,7 +121,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
             "network": dict(self.network),
-            "mosaics": [str(path) for path in self.mosaics or ()] if embedded else None,
+            "mosaics": [str(path) for path in self.mosaics] if embedded else None,
             "exit_code": error.exit_code if error else 0,
             "embed_command": self.embed_command,
             "weights_error": None if self.weights_error is None else str(self.weights_error),

@@ -73,7 +73,7 @@ class Verification:
         }
 
 
-def verify(path: Path, *, report: Callable[[Check], None] = lambda check: None) -> Verification:
+def verify(path: Path, *, report: Callable[[Check], object] = lambda check: None) -> Verification:
     """Check everything at `path`; `report` is called with each result. Raises UsageError for what is not ours."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
