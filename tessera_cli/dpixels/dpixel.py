@@ -73,6 +73,11 @@ class DPixels:
         """Sensor -> dates of its frames."""
         return dict(zip(SENSORS, (self.s2_dates, self.s1_asc_dates, self.s1_desc_dates), strict=True))
 
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """The arrays of DIMENSIONS."""
+        return {name: self.requested if name == "roi" else getattr(self, name) for name in DIMENSIONS}
+
     @functools.cached_property
     def s2_doy(self) -> np.ndarray:
         return day_of_year(self.s2_dates)
@@ -115,25 +120,14 @@ class DPixels:
         return self.requested & (s2 >= min_s2) & (s1_asc + s1_desc >= min_s1)
 
     def to_xarray(self) -> xr.Dataset:
-        """The same arrays with named dimensions, dates and, if the tile has a place, pixel-centre coordinates."""
-        import xarray as xr
+        """Return a Dataset of the same arrays with named bands, dates and, where it is known, the place on Earth.
 
-        coords: dict[str, Any] = {f"{name}_time": dates.astype("datetime64[ns]") for name, dates in self.dates.items()}
-        coords |= {"band": list(S2_BANDS), "pol": list(S1_BANDS)}
-        if (transform := self.tile.transform) is not None:
-            height, width = self.requested.shape
-            coords["x"] = transform.c + transform.a * (np.arange(width) + 0.5)
-            coords["y"] = transform.f + transform.e * (np.arange(height) + 0.5)
-        variables = {
-            "s2": (("s2_time", "y", "x", "band"), self.s2),
-            "s2_mask": (("s2_time", "y", "x"), self.s2_mask),
-            "s1_asc": (("s1_asc_time", "y", "x", "pol"), self.s1_asc),
-            "s1_desc": (("s1_desc_time", "y", "x", "pol"), self.s1_desc),
-            "roi": (("y", "x"), self.requested),
-        }
+        Variables: s2 (s2_time, y, x, band), s2_mask (s2_time, y, x), s1_asc and s1_desc (their time, y, x, pol), and
+        roi (y, x), the requested pixels. Coordinates: dates as datetime64[ns], band, pol, pixel centres y and x, and
+        spatial_ref, from which `.odc.crs` and `.rio.crs` read the CRS. Attributes say what the d-pixels were made from.
+        """
         attrs = {
-            "tile": self.tile.id,
-            "crs": self.tile.crs,
+            **georeference(self.tile),
             "window": None if self.window is None else self.window.name,
             "source": self.source,
             "preprocessing": self.preprocessing,
@@ -141,4 +135,45 @@ class DPixels:
             "holes": dict(self.missing_scenes),
             "input_digest": self.input_digest,
         }
-        return xr.Dataset(variables, coords=coords, attrs=attrs)
+        return to_dataset(self.arrays, self.dates, self.tile, attrs)
+
+
+DIMENSIONS: Mapping[str, tuple[str, ...]] = {
+    "s2": ("s2_time", "y", "x", "band"),
+    "s2_mask": ("s2_time", "y", "x"),
+    "s1_asc": ("s1_asc_time", "y", "x", "pol"),
+    "s1_desc": ("s1_desc_time", "y", "x", "pol"),
+    "roi": ("y", "x"),
+}
+"""The arrays of d-pixels as a dataset and on disk; roi is what DPixels calls requested."""
+DTYPES = {"s2": "uint16", "s2_mask": "uint8", "s1_asc": "int16", "s1_desc": "int16", "roi": "bool"}
+
+
+def georeference(tile: AnyTile) -> dict[str, Any]:
+    """Return the attributes that say where a tile lies; `transform` is a, b, c, d, e, f of pixel corner -> metres."""
+    return {
+        "tile": tile.id,
+        "crs": tile.crs,
+        "transform": None if tile.transform is None else list(tile.transform)[:6],
+    }
+
+
+def to_dataset(
+    arrays: Mapping[str, Any], dates: Mapping[str, np.ndarray], tile: AnyTile, attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """Name the dimensions and coordinates of the arrays of DIMENSIONS: NumPy's, or lazy variables, which stay so.
+
+    ValueError where they have other types or do not fit together.
+    """
+    import xarray as xr
+    from odc.geo.geobox import GeoBox
+    from odc.geo.xr import xr_coords
+
+    for name, array in arrays.items():
+        if array.dtype != DTYPES[name]:
+            raise ValueError(f"{name} is {array.dtype}, not {DTYPES[name]}")
+    coords: dict[Any, Any] = {f"{sensor}_time": days.astype("datetime64[ns]") for sensor, days in dates.items()}
+    coords |= {"band": list(S2_BANDS), "pol": list(S1_BANDS)}
+    if tile.transform is not None:
+        coords |= xr_coords(GeoBox(arrays["roi"].shape, tile.transform, tile.crs), dims=("y", "x"))
+    return xr.Dataset({name: (DIMENSIONS[name], array) for name, array in arrays.items()}, coords, attrs)

@@ -67,11 +67,12 @@ class Window:
 
     @classmethod
     def from_name(cls, name: str) -> Window:
-        """The inverse of `name`."""
-        if len(name) == 4:
-            return cls(dt.date(int(name), 1, 1), dt.date(int(name), 12, 31))
-        start, end = (dt.datetime.strptime(part, "%Y%m%d").date() for part in name.split("-"))
-        return cls(start, end)
+        """Return the window of this `name`; ValueError if it is that of none."""
+        ends = (f"{name}0101", f"{name}1231") if len(name) == 4 else name.split("-")
+        window = cls(*(dt.datetime.strptime(end, "%Y%m%d").date() for end in ends))
+        if window.name != name or not 1 <= window.days <= MAX_DAYS:
+            raise ValueError(f"{name!r} is not the name of a window")
+        return window
 
     @property
     def days(self) -> int:

@@ -53,6 +53,7 @@ def test_xarray_has_the_same_values_with_names() -> None:
     assert dataset.attrs == {
         "tile": "utm31n_c0112_r1098",
         "crs": "EPSG:32631",
+        "transform": [10.0, 0.0, west, 0.0, -10.0, north],
         "window": "2024",
         "source": "mpc",
         "preprocessing": "official",
