@@ -1,4 +1,4 @@
-"""d-pixels: what all clear observations of a tile's pixels saw, each with its date."""
+"""d-pixels: all observations of a tile's pixels in a window, each with its date."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ S1_BANDS = ("VV", "VH")
 
 
 def tile_name(tile: AnyTile, window: Window | None) -> str:
-    """`<tile>_<window>`, or the tile's id alone where the window is not known: the name of everything made of it."""
+    """Return `<tile>_<window>`, or the tile's id alone where the window is not known: how files of the tile begin."""
     return tile.id if window is None else f"{tile.id}_{window.name}"
 
 
 def missing_scenes_text(missing_scenes: Mapping[str, str]) -> str:
-    """Holes, scene id -> reason, as a part of one line: a catalogue that has moved may make hundreds."""
+    """Return missing scenes (id -> reason) as a part of one line; the first three are named, the others counted."""
     told = [f"{scene}: {why}" for scene, why in sorted(missing_scenes.items())]
     return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
 
@@ -59,24 +59,19 @@ class DPixels:
     requested: np.ndarray
     """bool (H, W): the pixels asked for; the other arrays are only defined there."""
     source: str | None
-    """None: nobody recorded it."""
+    """None if unknown."""
     preprocessing: str
     scenes: tuple[str, ...] = ()
-    """Ids of the scenes listed on the tile, holes included, in the order that decides overlaps."""
+    """Ids of the scenes listed on the tile, missing ones included, in the order that decides overlaps."""
     missing_scenes: Mapping[str, str] = field(default_factory=dict)
     """Scene id -> why it could not be read."""
     input_digest: str = ""
-    """Digest of what they were made from: equal inputs need no second reading."""
+    """Digest of what they were made from."""
 
     @property
     def dates(self) -> Mapping[str, np.ndarray]:
         """Sensor -> dates of its frames."""
         return dict(zip(SENSORS, (self.s2_dates, self.s1_asc_dates, self.s1_desc_dates), strict=True))
-
-    @property
-    def arrays(self) -> Mapping[str, np.ndarray]:
-        """The arrays of DIMENSIONS."""
-        return {name: self.requested if name == "roi" else getattr(self, name) for name in DIMENSIONS}
 
     @functools.cached_property
     def s2_doy(self) -> np.ndarray:
@@ -111,11 +106,11 @@ class DPixels:
         return tile_name(self.tile, self.window)
 
     def without_ascending(self) -> DPixels:
-        """The same without ascending passes."""
+        """Return a copy without ascending passes."""
         return dataclasses.replace(self, s1_asc=self.s1_asc[:0], s1_asc_dates=self.s1_asc_dates[:0])
 
     def embeddable(self, *, min_s2: int, min_s1: int) -> np.ndarray:
-        """bool (H, W): requested pixels with enough observations per sensor."""
+        """Return bool (H, W): requested pixels with enough observations per sensor."""
         s2, s1_asc, s1_desc = self.counts.astype(np.int32)
         return self.requested & (s2 >= min_s2) & (s1_asc + s1_desc >= min_s1)
 
@@ -126,6 +121,7 @@ class DPixels:
         roi (y, x), the requested pixels. Coordinates: dates as datetime64[ns], band, pol, pixel centres y and x, and
         spatial_ref, from which `.odc.crs` and `.rio.crs` read the CRS. Attributes say what the d-pixels were made from.
         """
+        arrays = {name: self.requested if name == "roi" else getattr(self, name) for name in ARRAYS}
         attrs = {
             **georeference(self.tile),
             "window": None if self.window is None else self.window.name,
@@ -135,33 +131,29 @@ class DPixels:
             "holes": dict(self.missing_scenes),
             "input_digest": self.input_digest,
         }
-        return to_dataset(self.arrays, self.dates, self.tile, attrs)
+        return to_dataset(arrays, self.dates, self.tile, attrs)
 
 
-DIMENSIONS: Mapping[str, tuple[str, ...]] = {
-    "s2": ("s2_time", "y", "x", "band"),
-    "s2_mask": ("s2_time", "y", "x"),
-    "s1_asc": ("s1_asc_time", "y", "x", "pol"),
-    "s1_desc": ("s1_desc_time", "y", "x", "pol"),
-    "roi": ("y", "x"),
+ARRAYS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "s2": ("uint16", ("s2_time", "y", "x", "band")),
+    "s2_mask": ("uint8", ("s2_time", "y", "x")),
+    "s1_asc": ("int16", ("s1_asc_time", "y", "x", "pol")),
+    "s1_desc": ("int16", ("s1_desc_time", "y", "x", "pol")),
+    "roi": ("bool", ("y", "x")),
 }
-"""The arrays of d-pixels as a dataset and on disk; roi is what DPixels calls requested."""
-DTYPES = {"s2": "uint16", "s2_mask": "uint8", "s1_asc": "int16", "s1_desc": "int16", "roi": "bool"}
+"""Types and dimensions of the arrays of a dataset; roi is what DPixels calls requested."""
 
 
 def georeference(tile: AnyTile) -> dict[str, Any]:
     """Return the attributes that say where a tile lies; `transform` is a, b, c, d, e, f of pixel corner -> metres."""
-    return {
-        "tile": tile.id,
-        "crs": tile.crs,
-        "transform": None if tile.transform is None else list(tile.transform)[:6],
-    }
+    transform = None if tile.transform is None else list(tile.transform)[:6]
+    return {"tile": tile.id, "crs": tile.crs, "transform": transform}
 
 
 def to_dataset(
     arrays: Mapping[str, Any], dates: Mapping[str, np.ndarray], tile: AnyTile, attrs: Mapping[str, Any]
 ) -> xr.Dataset:
-    """Name the dimensions and coordinates of the arrays of DIMENSIONS: NumPy's, or lazy variables, which stay so.
+    """Name the dimensions and coordinates of ARRAYS: NumPy arrays, or lazy variables, which stay so.
 
     ValueError where they have other types or do not fit together.
     """
@@ -169,11 +161,11 @@ def to_dataset(
     from odc.geo.geobox import GeoBox
     from odc.geo.xr import xr_coords
 
-    for name, array in arrays.items():
-        if array.dtype != DTYPES[name]:
-            raise ValueError(f"{name} is {array.dtype}, not {DTYPES[name]}")
+    for name, (dtype, _) in ARRAYS.items():
+        if arrays[name].dtype != dtype:
+            raise ValueError(f"{name} is {arrays[name].dtype}, not {dtype}")
     coords: dict[Any, Any] = {f"{sensor}_time": days.astype("datetime64[ns]") for sensor, days in dates.items()}
     coords |= {"band": list(S2_BANDS), "pol": list(S1_BANDS)}
     if tile.transform is not None:
         coords |= xr_coords(GeoBox(arrays["roi"].shape, tile.transform, tile.crs), dims=("y", "x"))
-    return xr.Dataset({name: (DIMENSIONS[name], array) for name, array in arrays.items()}, coords, attrs)
+    return xr.Dataset({name: (dims, arrays[name]) for name, (_, dims) in ARRAYS.items()}, coords, attrs)

@@ -19,7 +19,7 @@ from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
-from tessera_cli.dpixels.dpixel import DTYPES, S1_BANDS, S2_BANDS, DPixels
+from tessera_cli.dpixels.dpixel import ARRAYS, S1_BANDS, S2_BANDS, DPixels
 from tessera_cli.dpixels.stored import Stored
 from tessera_cli.errors import TileError, UsageError, reason
 from tessera_cli.extent.grid import ForeignTile, pack_mask
@@ -47,12 +47,12 @@ _SENSORS = {
 }
 _MASKS = "masks.npy"
 _OBSERVATIONS = {"s2_mask": _MASKS, **{sensor: files.frames for sensor, files in _SENSORS.items()}}
-_ARRAYS = (*_OBSERVATIONS.values(), *(files.days for files in _SENSORS.values()))
+_FILES = (*_OBSERVATIONS.values(), *(files.days for files in _SENSORS.values()))
 
 
 def is_folder(path: Path) -> bool:
     """Return whether a folder holds any array of the layout."""
-    return any((path / name).is_file() for name in _ARRAYS)
+    return any((path / name).is_file() for name in _FILES)
 
 
 def describe_folder(path: Path) -> Stored:
@@ -82,8 +82,7 @@ def read_folder(path: Path, *, lazy: bool = False) -> DPixels:
     masks = _load(path / _MASKS)
     if ((masks != 0) & (masks != 1)).any():
         logger.warning("%s: %s holds other values than 0 and 1; whatever is not 0 is taken for clear", path, _MASKS)
-    load = _map if lazy else _load
-    arrays: dict[str, Any] = {sensor: load(path / files.frames) for sensor, files in _SENSORS.items()}
+    arrays: dict[str, Any] = {sensor: _load(path / files.frames, lazy=lazy) for sensor, files in _SENSORS.items()}
     arrays |= {f"{sensor}_dates": dates for sensor, dates in _read_dates(path).items()}
     return DPixels(
         tile=stored.tile,
@@ -105,7 +104,7 @@ def write_folder(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None]
     TileError where the disk does not take them.
     """
     path = folder / dpixels.name
-    strange = sorted(found.name for found in path.glob("*") if found.name not in (*_ARRAYS, ROI))
+    strange = sorted(found.name for found in path.glob("*") if found.name not in (*_FILES, ROI))
     if strange:
         raise UsageError(
             f"{path} cannot be written: it holds files of another kind ({strange[0]}). Remove them, or choose another "
@@ -114,8 +113,8 @@ def write_folder(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None]
     arrays: dict[str, np.ndarray] = {}
     for name, file in _OBSERVATIONS.items():
         arrays[file] = getattr(dpixels, name)
-        if arrays[file].dtype != DTYPES[name]:
-            raise ValueError(f"{name} is {arrays[file].dtype}, not {DTYPES[name]}")
+        if arrays[file].dtype != ARRAYS[name][0]:
+            raise ValueError(f"{name} is {arrays[file].dtype}, not {ARRAYS[name][0]}")
     for sensor, files in _SENSORS.items():
         arrays[files.days] = getattr(dpixels, f"{sensor}_doy").astype(files.days_dtype)
     with atomic_directory(path) as part:
@@ -134,19 +133,19 @@ def _size(path: Path) -> tuple[int, int]:
         why = f"it has no {_SENSORS['s2'].frames}" if path.is_dir() else "there is no such folder"
         raise UsageError(f"{path} is not an official tile folder: {why}. Give a folder of seven .npy files.")
     bands = path / _SENSORS["s2"].frames
-    frames, height, width, _ = _shape(bands, DTYPES["s2"], ("T", "H", "W", len(S2_BANDS)))
+    frames, height, width, _ = _shape(bands, ARRAYS["s2"][0], ("T", "H", "W", len(S2_BANDS)))
     if 0 in (height, width):
         raise _unfit(bands, "it has no pixels")
     _shape(path / _MASKS, "integers", (frames, height, width))
     for sensor, files in _SENSORS.items():
-        frames = _shape(path / files.frames, DTYPES[sensor], ("T", height, width, files.bands))[0]
+        frames = _shape(path / files.frames, ARRAYS[sensor][0], ("T", height, width, files.bands))[0]
         _shape(path / files.days, "integers", (frames,), ", one day for each frame")
     return height, width
 
 
 def _shape(file: Path, dtype: str, due: tuple[int | str, ...], remark: str = "") -> tuple[int, ...]:
     """Return the shape of an array; TileError unless it has this type and shape, where a letter is any number."""
-    array = _map(file)
+    array = _load(file, lazy=True)
     if not (array.dtype.kind in "iub" if dtype == "integers" else array.dtype == dtype):
         raise _unfit(file, f"it holds {array.dtype}, not {dtype}")
     if array.ndim != len(due) or any(b not in (a, "T", "H", "W") for a, b in zip(array.shape, due, strict=True)):
@@ -154,26 +153,23 @@ def _shape(file: Path, dtype: str, due: tuple[int | str, ...], remark: str = "")
     return array.shape
 
 
-def _map(file: Path) -> np.ndarray:
-    """Map a file without reading more than its header; TileError where it is missing or too short."""
+def _load(file: Path, *, lazy: bool = False) -> np.ndarray:
+    """Return the values in C order, read straight into memory, or, if lazy, the file mapped after its header was read.
+
+    TileError where it is missing, cut or no array.
+    """
     try:
-        return npy.open_memmap(file, mode="r")
+        if lazy:
+            return npy.open_memmap(file, mode="r")
+        with file.open("rb") as opened:
+            return np.ascontiguousarray(npy.read_array(opened, allow_pickle=False))
     except FileNotFoundError as error:
         raise TileError(
             f"{file} is missing: all seven arrays are needed. Make the folder again; a sensor without observations is "
             "an array of 0 frames."
         ) from error
     except (OSError, ValueError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _load(file: Path) -> np.ndarray:
-    """Return the values in C order, read straight into memory: those of a tile come to a gigabyte."""
-    try:
-        with file.open("rb") as opened:
-            return np.ascontiguousarray(npy.read_array(opened, allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise _unreadable(file, error) from error
+        raise TileError(f"{file} cannot be read as a NumPy array: {reason(error)}. Make the folder again.") from error
 
 
 def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
@@ -232,7 +228,7 @@ def _encode_roi(dpixels: DPixels) -> bytes:
 def _digest(path: Path) -> str:
     """Return the SHA-256 of names, sizes and modification times: reading many folders would take minutes."""
     digest = hashlib.sha256()
-    for name in sorted((*_ARRAYS, ROI)):
+    for name in sorted((*_FILES, ROI)):
         if (path / name).is_file():
             status = (path / name).stat()
             digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
@@ -241,7 +237,3 @@ def _digest(path: Path) -> str:
 
 def _unfit(file: Path, why: str) -> TileError:
     return TileError(f"{file} does not fit the official layout: {why}. Make the folder again.")
-
-
-def _unreadable(file: Path, error: Exception) -> TileError:
-    return TileError(f"{file} cannot be read as a NumPy array: {reason(error)}. Make the folder again.")

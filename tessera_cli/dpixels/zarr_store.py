@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     import xarray as xr
     import zarr
 
-T = TypeVar("T")
-
 SUFFIX = ".zarr"
 FORMAT = "tessera d-pixels"
 VERSION = 1
+ADVICE = "Give one that `tessera fetch` wrote."
 CHUNK = 32
 """Side of the inner chunks in pixels."""
 OBSERVATIONS = ("s2", "s2_mask", "s1_asc", "s1_desc")
@@ -38,6 +37,8 @@ TIMES = {f"{sensor}_time": sensor for sensor in SENSORS}
 ARRAYS = (*OBSERVATIONS, *TIMES, "x", "y", "roi")
 TIME_ATTRIBUTES = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
 """CF conventions: what makes xarray see dates."""
+STRINGS = ("tile", "window", "source", "preprocessing", "input_digest")
+ROOT_TYPES = {**dict.fromkeys(STRINGS, str), "scenes": list, "holes": dict, "sizes": dict}
 ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
     "s2": {"bands": list(S2_BANDS)},  # strings in arrays are not in the specification of Zarr v3
     "s1_asc": {"pols": list(S1_BANDS)},
@@ -49,8 +50,8 @@ ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
 def write_store(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None] = lambda part: None) -> Path:
     """Write `<folder>/<tile>_<window>.zarr`, whole or not at all, and return it; an older one is replaced.
 
-    `look` is told of the finished store before it takes its place, where others might replace it at once.
-    What lies under masks is stored as 0. ValueError for d-pixels that are not of a tile of the grid and a window, or
+    `look` is called with the finished folder before it is renamed, where other runs might replace it at once.
+    Masked observations are stored as 0. ValueError for d-pixels that are not of a tile of the grid and a window, or
     whose arrays do not fit together. UsageError, DiskFullError or TileError where the disk does not take them.
     """
     import zarr
@@ -86,7 +87,24 @@ def is_store(path: Path) -> bool:
 
 def describe_store(path: Path) -> Stored:
     """Return what a store holds, without reading its observations. Errors as those of `read_store`."""
-    return _describe(path, _read_attributes(path))
+    attributes = _read_attributes(path)
+    with _reading(path):
+        tile, window = Tile.from_id(attributes["tile"]), Window.from_name(attributes["window"])
+        if not georeference(tile).items() <= attributes.items():
+            raise ValueError(f"its georeference is not that of {tile.id}")
+        _check_files(path, ["roi"], attributes["sizes"])
+        return Stored(
+            path=path,
+            tile=tile,
+            window=window,
+            source=attributes.get("source"),
+            preprocessing=attributes["preprocessing"],
+            packed=pack_mask(np.asarray(_get(path, "roi", "uint8", tile.shape)[...]) != 0),
+            input_digest=attributes["input_digest"],
+            load=read_store,
+            load_dates=_read_dates,
+            missing_scenes=attributes["holes"],
+        )
 
 
 def read_store(path: Path) -> DPixels:
@@ -95,7 +113,7 @@ def read_store(path: Path) -> DPixels:
     UsageError where there is no store, or one in another version of the format; TileError where it is damaged.
     """
     stamp = _stamp(path)
-    stored, dataset = _open(path)
+    stored, dataset = describe_store(path), open_store(path)
     with _reading(path):
         observations = {name: _read_frames(dataset[name]) for name in OBSERVATIONS}
         if observations["s2_mask"].max(initial=0) > 1:
@@ -121,14 +139,9 @@ def open_store(path: Path) -> xr.Dataset:
 
     All else is read and checked at once. Errors as those of `read_store`.
     """
-    return _open(path)[1]
-
-
-def _open(path: Path) -> tuple[Stored, xr.Dataset]:
     import xarray as xr
 
-    attributes = _read_attributes(path)
-    stored = _describe(path, attributes)
+    stored, attributes = describe_store(path), _read_attributes(path)
     with _reading(path):
         _check_files(path, ARRAYS, attributes["sizes"])
         dates = _read_dates(path)
@@ -142,8 +155,6 @@ def _open(path: Path) -> tuple[Stored, xr.Dataset]:
         )
         arrays: dict[str, Any] = {"roi": stored.pixels}
         for name in OBSERVATIONS:
-            if name not in lazy:
-                raise ValueError(f"{name} is not an array")
             arrays[name] = lazy[name].variable
             if not ATTRIBUTES.get(name, {}).items() <= lazy[name].attrs.items():
                 raise ValueError(f"{name} holds other bands than those of DPixels")
@@ -152,14 +163,14 @@ def _open(path: Path) -> tuple[Stored, xr.Dataset]:
         for axis in ("x", "y"):
             if not np.array_equal(_get(path, axis, "float64", dataset[axis].shape)[...], dataset[axis]):
                 raise ValueError(f"{axis} does not hold the pixel centres of {stored.tile.id}")
-    return stored, dataset
+        return dataset
 
 
 def _read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes of a store in this version of the format."""
     if not (path / "zarr.json").is_file():
         why = "it has no zarr.json" if path.is_dir() else "there is no such folder"
-        raise UsageError(f"{path} is not a store of d-pixels: {why}. Give one that `tessera fetch` wrote.")
+        raise UsageError(f"{path} is not a store of d-pixels: {why}. {ADVICE}")
     with _reading(path):
         try:
             root = json.loads((path / "zarr.json").read_bytes())
@@ -167,44 +178,26 @@ def _read_attributes(path: Path) -> dict[str, Any]:
             raise ValueError(f"zarr.json is not JSON ({error})") from error
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
-        raise UsageError(
-            f"{path} is not a store of d-pixels: it is other Zarr data. Give one that `tessera fetch` wrote."
-        )
+        raise UsageError(f"{path} is not a store of d-pixels: it is other Zarr data. {ADVICE}")
     if (version := attributes.get("format_version")) != VERSION:
         raise UsageError(
             f"{path} cannot be read: it has version {version} of the format, and this program knows "
             f"version {VERSION} only. Use the release that wrote it, or fetch the tile again."
         )
-    return attributes
-
-
-def _describe(path: Path, attributes: Mapping[str, Any]) -> Stored:
     with _reading(path):
-        tile, window = Tile.from_id(_of(attributes, "tile", str)), Window.from_name(_of(attributes, "window", str))
-        if not georeference(tile).items() <= attributes.items():
-            raise ValueError(f"its georeference is not that of {tile.id}")
-        _of(attributes, "scenes", list)
-        _check_files(path, ["roi"], _of(attributes, "sizes", dict))
-        return Stored(
-            path=path,
-            tile=tile,
-            window=window,
-            source=None if attributes.get("source") is None else _of(attributes, "source", str),
-            preprocessing=_of(attributes, "preprocessing", str),
-            packed=pack_mask(np.asarray(_get(path, "roi", "uint8", tile.shape)[...]) != 0),
-            input_digest=_of(attributes, "input_digest", str),
-            load=read_store,
-            load_dates=_read_dates,
-            missing_scenes=_of(attributes, "holes", dict),
-        )
+        for key, kind in ROOT_TYPES.items():
+            value = attributes.get(key)
+            if not (isinstance(value, kind) or (key == "source" and value is None)):
+                raise ValueError(f"the attribute {key} is {'missing' if value is None else f'not a {kind.__name__}'}")
+    return attributes
 
 
 def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
     """Return sensor -> dates of its frames."""
     attributes = _read_attributes(path)
     with _reading(path):
-        window = Window.from_name(_of(attributes, "window", str))
-        _check_files(path, TIMES, _of(attributes, "sizes", dict))
+        window = Window.from_name(attributes["window"])
+        _check_files(path, TIMES, attributes["sizes"])
         dates = {}
         for name, sensor in TIMES.items():
             array = _get(path, name, "int64", None)
@@ -217,7 +210,7 @@ def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
 
 
 def _read_frames(array: xr.DataArray) -> np.ndarray:
-    """Return all values, read a row of inner chunks at a time: Zarr decodes into memory of its own before ours."""
+    """Return all values, read one row of inner chunks at a time: Zarr decodes into memory of its own first."""
     values = np.empty(array.shape, array.dtype)
     for row in range(0, array.shape[1], CHUNK):
         values[:, row : row + CHUNK] = array[:, row : row + CHUNK]
@@ -235,7 +228,7 @@ def _get(path: Path, name: str, dtype: str, shape: tuple[int, ...] | None) -> za
 
 
 def _stamp(path: Path) -> int | None:
-    """Changes when a store is replaced, even by an equal one; None where there is none."""
+    """Return a number that changes when a store is replaced, even by an equal one; None where there is no store."""
     with suppress(OSError):
         return (path / "zarr.json").stat().st_mtime_ns
     return None
@@ -243,7 +236,7 @@ def _stamp(path: Path) -> int | None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged store makes Zarr and its codecs raise, as a TileError of one line."""
+    """Turn whatever a damaged store makes Zarr and its codecs raise into a TileError of one line."""
     try:
         yield
     except (TesseraError, MemoryError):
@@ -254,15 +247,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise TileError(f"{path} is damaged: {reason(error)}. Fetch the tile again.") from error
 
 
-def _of(attributes: Mapping[str, Any], key: str, kind: type[T]) -> T:
-    value = attributes.get(key)
-    if not isinstance(value, kind):
-        raise ValueError(f"the attribute {key} is {'missing' if value is None else f'not a {kind.__name__}'}")
-    return value
-
-
 def _clear(s2: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`s2` with 0 where the mask is 0: itself, if it is so already, since a copy is large."""
+    """Return `s2` with 0 where the mask is 0: itself, if it is so already, since a copy is large."""
     dirty = any(frame[clear == 0].any() for frame, clear in zip(s2, mask, strict=True))
     return np.where(mask[..., None] != 0, s2, np.uint16(0)) if dirty else s2
 
@@ -286,7 +272,7 @@ def _encoding(name: str, variable: xr.Variable) -> dict[str, Any]:
 
 
 def _check_dates(sensor: str, dates: np.ndarray, window: Window) -> None:
-    """ValueError unless frames are in date order, one per date, within the window."""
+    """Raise ValueError unless frames are in date order, one per date, within the window."""
     start, end = np.array([window.start, window.end], "datetime64[D]")
     if not ((start <= dates) & (dates <= end)).all():
         raise ValueError(f"{sensor} has frames outside {window.start} to {window.end}")
@@ -301,7 +287,7 @@ def _sizes(store: Path, names: Collection[str]) -> dict[str, int]:
 
 
 def _check_files(store: Path, names: Collection[str], recorded: Mapping[str, int]) -> None:
-    """ValueError unless the files of these arrays are there with the sizes that were recorded of all arrays."""
+    """Raise ValueError unless the files of these arrays are there with the sizes that were recorded of all arrays."""
     for name in names:
         if not (store / name / "zarr.json").is_file():
             raise ValueError(f"the array {name} is missing")

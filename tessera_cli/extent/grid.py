@@ -65,20 +65,20 @@ class Tile:
 
     @functools.cached_property
     def outline(self) -> BaseGeometry:
-        """The square in longitude and latitude; near the antimeridian longitudes exceed 180."""
+        """The tile in degrees; near the antimeridian longitudes exceed 180."""
         return _outline(self.bounds, from_utm(self.epsg))
 
 
 @dataclass(frozen=True)
 class ForeignTile:
-    """A rectangle of pixels that is no cell of the grid: an official tile folder, with or without a georeference."""
+    """A rectangle of pixels that is not a tile of the grid, as in official tile folders; the georeference is optional."""
 
     id: str
     shape: tuple[int, int]
     crs: str | None = None
-    """`EPSG:32631`, or WKT; None: nobody said where the tile lies."""
+    """`EPSG:32631`, or WKT; None if unknown."""
     transform: Affine | None = None
-    """Pixel corner -> metres, north up; None with `crs`."""
+    """Pixel corner -> metres, north up; None if unknown."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -89,7 +89,7 @@ class ForeignTile:
 
     @functools.cached_property
     def outline(self) -> BaseGeometry:
-        """The rectangle in longitude and latitude; near the antimeridian longitudes exceed 180."""
+        """The tile in degrees; near the antimeridian longitudes exceed 180."""
         return _outline(self.bounds, Transformer.from_crs(self.crs, 4326, always_xy=True))
 
 
@@ -97,9 +97,9 @@ AnyTile = Tile | ForeignTile
 
 
 def pixel_positions(tile: AnyTile, numbers: np.ndarray) -> np.ndarray:
-    """Flat pixel numbers (N,) -> int64 (N, 3): EPSG code, easting and northing of the pixel's centre in metres.
+    """Return int64 (N, 3) for flat pixel numbers (N,): EPSG code, easting and northing of the pixel's centre in metres.
 
-    Where nobody said where the tile lies: 0, column and row.
+    0, column and row for a tile without a georeference.
     """
     rows, columns = np.divmod(np.asarray(numbers, np.int64), tile.shape[1])
     if tile.transform is None:
@@ -115,18 +115,18 @@ def _outline(bounds: tuple[float, float, float, float], to_lonlat: Transformer) 
     side = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
     square = shapely.segmentize(shapely.box(*bounds), side / 21)
     lonlat = shapely.transform(square, to_lonlat.transform, interleaved=False)
-    return unwrap(lonlat, around=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
+    return unwrap(lonlat, centre=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
 
 
 @functools.lru_cache
 def to_utm(epsg: int) -> Transformer:
-    """Longitude, latitude -> easting, northing."""
+    """Return the transformer longitude, latitude -> easting, northing."""
     return Transformer.from_crs(4326, epsg, always_xy=True)
 
 
 @functools.lru_cache
 def from_utm(epsg: int) -> Transformer:
-    """Easting, northing -> longitude, latitude."""
+    """Return the transformer easting, northing -> longitude, latitude."""
     return Transformer.from_crs(epsg, 4326, always_xy=True)
 
 
@@ -138,14 +138,14 @@ _SPECIAL_ZONES = {
 
 
 def zone_limits(zone: int, lat: float) -> tuple[float, float]:
-    """West and east longitude of a UTM zone at a latitude."""
+    """Return the west and east longitude of a UTM zone at a latitude."""
     special = next((zones for (south, north), zones in _SPECIAL_ZONES.items() if south <= lat < north), {})
     west = (zone - 1) * 6.0 - 180
     return special.get(zone, (west, west + 6))
 
 
 def utm_zone(lon: float, lat: float) -> int:
-    """Zone number 1..60 with the Norway and Svalbard exceptions; longitude 180 belongs to zone 60."""
+    """Return the zone 1..60 with the Norway and Svalbard exceptions; longitude 180 belongs to zone 60."""
     for (south, north), zones in _SPECIAL_ZONES.items():
         for zone, (west, east) in zones.items():
             if south <= lat < north and west <= lon < east:
@@ -158,7 +158,7 @@ def utm_epsg(lon: float, lat: float) -> int:
 
 
 def utm_code(text: str) -> int:
-    """`EPSG:32631` or `32631` -> 32631; only UTM on WGS84 is a grid of ours."""
+    """Return 32631 for `EPSG:32631` or `32631`; UsageError for what is not UTM on WGS84."""
     digits = text.upper().removeprefix("EPSG:")
     if digits.isdigit() and (32601 <= int(digits) <= 32660 or 32701 <= int(digits) <= 32760):
         return int(digits)
@@ -166,10 +166,10 @@ def utm_code(text: str) -> int:
 
 
 def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
-    """Tiles whose square intersects `geometry` (in metres of `epsg`), row by row from the north-west."""
+    """Return the tiles that intersect `geometry` (in metres of `epsg`), row by row from the north-west."""
     if geometry.is_empty:
         return []
-    west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for float noise
+    west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for rounding noise
     columns = range(math.floor(west / TILE_METRES), math.floor(east / TILE_METRES) + 1)
     rows = range(math.floor(south / TILE_METRES), math.floor(north / TILE_METRES) + 1)
     shapely.prepare(geometry)
@@ -192,11 +192,11 @@ class TileRequest:
 
 
 def pack_mask(mask: np.ndarray) -> bytes:
-    """bool (H, W) -> a few hundred bytes."""
+    """Return a mask, bool (H, W), compressed to a few hundred bytes."""
     return zlib.compress(np.packbits(mask).tobytes(), 6)
 
 
 def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """The inverse of `pack_mask`: a writable bool array of `shape`."""
+    """Return the mask that `pack_mask` packed: a writable bool array of `shape`."""
     bits = np.frombuffer(zlib.decompress(packed), np.uint8)
     return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)

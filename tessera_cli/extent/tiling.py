@@ -1,4 +1,4 @@
-"""From an AOI to the pixels of the grid that were asked for."""
+"""Find the tiles and pixels of the grid that an AOI covers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ EDGE_STEP = 0.01
 def tile_requests(
     aoi: Aoi, *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
 ) -> list[TileRequest]:
-    """The tiles of the AOI with the pixels whose centre lies in it, by zone, then row by row from the north-west.
+    """Return the tiles of the AOI, by zone, then row by row from north-west, with the pixels whose centre lies in it.
 
     `epsg` forces one UTM zone, `mask` keeps the pixels where a raster is nonzero, `fill_bbox` takes the AOI's
-    bounding box in metres instead of its outline. Raises NothingToEmbedError when no pixel centre is left.
+    bounding box in metres instead of its outline. NothingToEmbedError if no pixel is left.
     """
     requests = []
     for zone, geometry in areas_by_zone(aoi, epsg=epsg).items():
@@ -48,7 +48,7 @@ def tile_requests(
 
 
 def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
-    """EPSG code of a UTM zone -> the AOI's part in it, in metres. Zones are chosen per feature by its centroid."""
+    """Return EPSG code -> the AOI's part in that UTM zone, in metres. A feature's zone is that of its centroid."""
     parts: dict[int, list[BaseGeometry]] = {}
     for feature in aoi.features:
         for zone, part in _cut_to_zones(feature, epsg):
@@ -61,13 +61,12 @@ def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometr
 
 
 def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:
-    """bool (H, W): pixels whose centre lies in `geometry` (metres of the tile's zone)."""
+    """Return bool (H, W): pixels whose centre lies in `geometry` (metres of the tile's zone)."""
     near = shapely.clip_by_rect(geometry, *shapely.box(*tile.bounds).buffer(20).bounds)
     if near.is_empty or near.area == 0:
         return np.zeros(tile.shape, bool)
-    return rasterio.features.rasterize([near], out_shape=tile.shape, transform=tile.transform, dtype="uint8").astype(
-        bool
-    )
+    burnt = rasterio.features.rasterize([near], out_shape=tile.shape, transform=tile.transform, dtype="uint8")
+    return burnt.astype(bool)
 
 
 def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int, BaseGeometry]]:
@@ -77,13 +76,13 @@ def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int
     inside = west - ZONE_MARGIN <= feature.bounds[0] and feature.bounds[2] <= east + ZONE_MARGIN
     if epsg or inside:
         return [(home, feature)]
-    pieces = []
+    parts = []
     for border in np.arange(np.floor(feature.bounds[0] / 3) * 3, feature.bounds[2], 3.0):
-        piece = feature.intersection(shapely.box(border, -90, border + 3, 90))
-        if piece.area > 0:
-            pieces.append((utm_epsg(border + 1.5, piece.centroid.y), piece))
+        part = feature.intersection(shapely.box(border, -90, border + 3, 90))
+        if part.area > 0:
+            parts.append((utm_epsg(border + 1.5, part.centroid.y), part))
     hemisphere = home - home % 100  # one feature keeps its hemisphere, so that it is not split at the equator
-    return [(hemisphere + zone % 100, piece) for zone, piece in pieces]
+    return [(hemisphere + zone % 100, part) for zone, part in parts]
 
 
 def _read_mask(path: Path, tile: Tile) -> np.ndarray:
