@@ -71,7 +71,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class ForeignTile:
-    """A rectangle of pixels that is not a tile of the grid, as in official tile folders; the georeference is optional."""
+    """A rectangle of pixels outside the grid, as in official tile folders; the georeference is optional."""
 
     id: str
     shape: tuple[int, int]
