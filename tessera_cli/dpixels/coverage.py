@@ -27,11 +27,11 @@ class Coverage:
     first: dt.date | None
     last: dt.date | None
     longest_gap: int | None
-    """Days between neighbouring frames, or from a frame to the window's first or last day; without frames, its length."""
+    """Days between neighbouring frames, or from a frame to an end of the window; without frames, its length."""
 
     @classmethod
     def of(cls, dates: Sequence[dt.date] | np.ndarray, window: Window | None) -> Coverage:
-        """Return the coverage by frames of these dates (T,), in any order; without a window only their number is known."""
+        """Return the coverage by frames of these dates (T,), in any order; without a window, only their number."""
         if window is None:
             return cls(len(dates), None, None, None)
         days: list[dt.date] = np.sort(np.asarray(dates, "datetime64[D]")).tolist()

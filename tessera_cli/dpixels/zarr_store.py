@@ -34,7 +34,7 @@ CHUNK = 32
 """Side of the inner chunks in pixels."""
 OBSERVATIONS = ("s2", "s2_mask", "s1_asc", "s1_desc")
 TIMES = {f"{sensor}_time": sensor for sensor in SENSORS}
-ARRAYS = (*OBSERVATIONS, *TIMES, "x", "y", "roi")
+STORED_ARRAYS = (*OBSERVATIONS, *TIMES, "x", "y", "roi")
 TIME_ATTRIBUTES = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
 """CF conventions: what makes xarray see dates."""
 STRINGS = ("tile", "window", "source", "preprocessing", "input_digest")
@@ -73,7 +73,7 @@ def write_store(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None] 
     path = folder / f"{dpixels.name}{SUFFIX}"
     with atomic_directory(path) as part:
         dataset.to_zarr(part, zarr_format=3, consolidated=False)
-        attributes = {"format": FORMAT, "format_version": VERSION, **attributes, "sizes": _sizes(part, ARRAYS)}
+        attributes = {"format": FORMAT, "format_version": VERSION, **attributes, "sizes": _sizes(part, STORED_ARRAYS)}
         # Last, so that nothing unfinished calls itself a store.
         zarr.open_group(part, mode="r+", use_consolidated=False).attrs.update(attributes)
         look(part)
@@ -143,7 +143,7 @@ def open_store(path: Path) -> xr.Dataset:
 
     stored, attributes = describe_store(path), _read_attributes(path)
     with _reading(path):
-        _check_files(path, ARRAYS, attributes["sizes"])
+        _check_files(path, STORED_ARRAYS, attributes["sizes"])
         dates = _read_dates(path)
         lazy = xr.open_dataset(
             path,
@@ -151,13 +151,14 @@ def open_store(path: Path) -> xr.Dataset:
             zarr_format=3,
             consolidated=False,
             decode_cf=False,
-            drop_variables=set(ARRAYS).difference(OBSERVATIONS),
+            drop_variables=set(STORED_ARRAYS).difference(OBSERVATIONS),
         )
         arrays: dict[str, Any] = {"roi": stored.pixels}
         for name in OBSERVATIONS:
             arrays[name] = lazy[name].variable
-            if not ATTRIBUTES.get(name, {}).items() <= lazy[name].attrs.items():
-                raise ValueError(f"{name} holds other bands than those of DPixels")
+            for key, bands in ATTRIBUTES.get(name, {}).items():
+                if arrays[name].attrs.get(key) != bands:
+                    raise ValueError(f"{name} holds other bands than {', '.join(bands)}")
         own = {key: value for key, value in attributes.items() if key not in ("format", "format_version", "sizes")}
         dataset = to_dataset(arrays, dates, stored.tile, own)
         for axis in ("x", "y"):
