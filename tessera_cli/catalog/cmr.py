@@ -14,7 +14,7 @@ from tessera_cli.catalog.api import Box
 from tessera_cli.catalog.paging import Pages
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import SourceUnavailableError
-from tessera_cli.extent.antimeridian import split, unroll
+from tessera_cli.extent.antimeridian import split, unwrap_edges
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client, Response
 from tessera_cli.net.responses import redact
@@ -91,7 +91,7 @@ def footprint_of(granule: Mapping[str, Any]) -> shapely.Geometry | None:
     """In longitude and latitude, cut at the antimeridian; None where it cannot be told, as around a pole."""
     try:
         shapes = [
-            unroll(shapely.Polygon(_ring(rings[0]), [_ring(hole) for hole in rings[1:]]))
+            unwrap_edges(shapely.Polygon(_ring(rings[0]), [_ring(hole) for hole in rings[1:]]))
             for rings in granule.get("polygons") or []
         ]
         for box in granule.get("boxes") or [] if not shapes else []:

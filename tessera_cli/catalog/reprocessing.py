@@ -11,7 +11,7 @@ import shapely
 
 from tessera_cli.catalog.scene import Scene, Sensor, utc_time
 from tessera_cli.catalog.scenes import Scenes
-from tessera_cli.extent.antimeridian import joined, unwrap
+from tessera_cli.extent.antimeridian import rejoin, unwrap
 
 Baseline = tuple[int, int]
 
@@ -84,8 +84,8 @@ def _covered(scene: Scene, kept: list[Scene]) -> bool:
     """Whether the scene adds no ground worth mentioning; those that do not say where they lie add none."""
     if scene.footprint is None or any(other.footprint is None for other in kept):
         return True
-    ours = joined(scene.footprint)
-    theirs = shapely.union_all([unwrap(joined(other.footprint), ours.centroid.x) for other in kept if other.footprint])
+    ours = rejoin(scene.footprint)
+    theirs = shapely.union_all([unwrap(rejoin(other.footprint), ours.centroid.x) for other in kept if other.footprint])
     return bool(ours.difference(theirs).area <= SLIVER * ours.area)
 
 

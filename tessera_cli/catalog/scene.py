@@ -16,7 +16,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.catalog.sources import Source
-from tessera_cli.extent.antimeridian import joined, turns
+from tessera_cli.extent.antimeridian import rejoin, shifted
 from tessera_cli.extent.grid import Tile
 
 OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
@@ -136,7 +136,7 @@ class Scene:
 
     def lies_on(self, tile: Tile) -> bool:
         """Whether the footprint touches the tile, on a globe where longitude has no end."""
-        return self.footprint is None or bool(shapely.intersects(joined(self.footprint), turns(tile.outline)).any())
+        return self.footprint is None or bool(shapely.intersects(rejoin(self.footprint), shifted(tile.outline)).any())
 
 
 def in_mosaic_order(scenes: Iterable[Scene], source: Source) -> list[Scene]:

@@ -21,7 +21,7 @@ import shapely
 from tessera_cli.catalog.scene import Scene, Sensor, SkippedItem, in_mosaic_order
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
-from tessera_cli.extent.antimeridian import joined, turns
+from tessera_cli.extent.antimeridian import rejoin, shifted
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 
@@ -121,11 +121,11 @@ class Footprints:
         known = [(index, scene.footprint) for index, scene in enumerate(scenes) if scene.footprint is not None]
         self._anywhere = np.array([index for index, scene in enumerate(scenes) if scene.footprint is None], int)
         self._indices = np.array([index for index, _ in known], int)
-        self._tree = shapely.STRtree([joined(footprint) for _, footprint in known])
+        self._tree = shapely.STRtree([rejoin(footprint) for _, footprint in known])
 
     def touching(self, tile: Tile) -> list[int]:
         """Indices of the scenes that lie on the tile, ascending; those without a footprint lie everywhere."""
-        _, found = self._tree.query(turns(tile.outline), predicate="intersects")
+        _, found = self._tree.query(shifted(tile.outline), predicate="intersects")
         return np.union1d(self._anywhere, self._indices[found]).tolist()
 
 

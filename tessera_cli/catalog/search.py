@@ -17,7 +17,7 @@ from tessera_cli.catalog.scene import footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
-from tessera_cli.extent.antimeridian import joined, split, turns
+from tessera_cli.extent.antimeridian import rejoin, shifted, split
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
@@ -81,7 +81,7 @@ def matching(
     items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], collections: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
     """The items a STAC API would return: by collection, geometry and time."""
-    areas = turns(shapely.union_all([shapely.box(*box) for box in boxes]))
+    areas = shifted(shapely.union_all([shapely.box(*box) for box in boxes]))
     shapely.prepare(areas)
     for item in items:
         if item.get("collection") not in collections:
@@ -92,7 +92,7 @@ def matching(
         if start and end and not any(start < _midnight(w.end, 1) and end >= _midnight(w.start) for w in windows):
             continue
         footprint = footprint_of(item)
-        if footprint is None or any(area.intersects(joined(footprint)) for area in areas):
+        if footprint is None or any(area.intersects(rejoin(footprint)) for area in areas):
             yield item
 
 

@@ -1,4 +1,4 @@
-"""How a sensor covers a window: how many frames, from when to when, and for how long it saw nothing."""
+"""How a sensor covers a window: number of frames, first and last date, longest gap."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Coverage:
     first: dt.date | None
     last: dt.date | None
     longest_gap: int | None
-    """Days: between neighbouring frames, or from a frame to the window's first or last day; the window if no frame."""
+    """Days between neighbouring frames, or from a frame to an end of the window; without frames, its length."""
 
     @classmethod
     def of(cls, dates: Sequence[dt.date] | np.ndarray, window: Window | None) -> Coverage:
-        """Of the frames' dates (T,) in any order, a date for each frame; a window of None leaves only their number."""
+        """Return the coverage by frames of these dates (T,), in any order; without a window, only their number."""
         if window is None:
             return cls(len(dates), None, None, None)
         days: list[dt.date] = np.sort(np.asarray(dates, "datetime64[D]")).tolist()
@@ -52,7 +52,7 @@ class Coverage:
 
 
 def gap_warnings(dpixels: DPixels) -> tuple[str, ...]:
-    """Named warnings, logged as well, for Sentinel-2 or Sentinel-1 that saw nothing of the tile for over 60 days."""
+    """Return and log a named warning for each of Sentinel-2 and Sentinel-1 that has a gap of over 60 days."""
     radar = np.concatenate([dpixels.s1_asc_dates, dpixels.s1_desc_dates])
     warnings = []
     for name, dates in (("s2-gap", dpixels.s2_dates), ("s1-gap", radar)):

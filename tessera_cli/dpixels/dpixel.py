@@ -1,4 +1,4 @@
-"""d-pixels: what all clear observations of a tile's pixels saw, each with its date."""
+"""d-pixels: all observations of a tile's pixels in a window, each with its date."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ S1_BANDS = ("VV", "VH")
 
 
 def missing_scenes_text(missing_scenes: Mapping[str, str]) -> str:
-    """Holes, scene id -> reason, as a part of one line: a catalogue that has moved may make hundreds."""
+    """Return missing scenes (id -> reason) as a part of one line; the first three are named, the others counted."""
     told = [f"{scene}: {why}" for scene, why in sorted(missing_scenes.items())]
     return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
 
@@ -54,14 +54,14 @@ class DPixels:
     requested: np.ndarray
     """bool (H, W): the pixels asked for; the other arrays are only defined there."""
     source: str | None
-    """None: nobody recorded it."""
+    """None if unknown."""
     preprocessing: str
     scenes: tuple[str, ...] = ()
-    """Ids of the scenes listed on the tile, holes included, in the order that decides overlaps."""
+    """Ids of the scenes listed on the tile, missing ones included, in the order that decides overlaps."""
     missing_scenes: Mapping[str, str] = field(default_factory=dict)
     """Scene id -> why it could not be read."""
     input_digest: str = ""
-    """Digest of what they were made from: equal inputs need no second reading."""
+    """Digest of what they were made from."""
 
     @property
     def dates(self) -> Mapping[str, np.ndarray]:
@@ -101,34 +101,24 @@ class DPixels:
         return tile_name(self.tile, self.window)
 
     def without_ascending(self) -> DPixels:
-        """The same without ascending passes."""
+        """Return a copy without ascending passes."""
         return dataclasses.replace(self, s1_asc=self.s1_asc[:0], s1_asc_dates=self.s1_asc_dates[:0])
 
     def embeddable(self, *, min_s2: int, min_s1: int) -> np.ndarray:
-        """bool (H, W): requested pixels with enough observations per sensor."""
+        """Return bool (H, W): requested pixels with enough observations per sensor."""
         s2, s1_asc, s1_desc = self.counts.astype(np.int32)
         return self.requested & (s2 >= min_s2) & (s1_asc + s1_desc >= min_s1)
 
     def to_xarray(self) -> xr.Dataset:
-        """The same arrays with named dimensions, dates and, if the tile has a place, pixel-centre coordinates."""
-        import xarray as xr
+        """Return a Dataset of the same arrays with named bands, dates and, where it is known, the place on Earth.
 
-        coords: dict[str, Any] = {f"{name}_time": dates.astype("datetime64[ns]") for name, dates in self.dates.items()}
-        coords |= {"band": list(S2_BANDS), "pol": list(S1_BANDS)}
-        if (transform := self.tile.transform) is not None:
-            height, width = self.requested.shape
-            coords["x"] = transform.c + transform.a * (np.arange(width) + 0.5)
-            coords["y"] = transform.f + transform.e * (np.arange(height) + 0.5)
-        variables = {
-            "s2": (("s2_time", "y", "x", "band"), self.s2),
-            "s2_mask": (("s2_time", "y", "x"), self.s2_mask),
-            "s1_asc": (("s1_asc_time", "y", "x", "pol"), self.s1_asc),
-            "s1_desc": (("s1_desc_time", "y", "x", "pol"), self.s1_desc),
-            "roi": (("y", "x"), self.requested),
-        }
+        Variables: s2 (s2_time, y, x, band), s2_mask (s2_time, y, x), s1_asc and s1_desc (their time, y, x, pol), and
+        roi (y, x), the requested pixels. Coordinates: dates as datetime64[ns], band, pol, pixel centres y and x, and
+        spatial_ref, from which `.odc.crs` and `.rio.crs` read the CRS. Attributes say what the d-pixels were made from.
+        """
+        arrays = {name: self.requested if name == "roi" else getattr(self, name) for name in ARRAYS}
         attrs = {
-            "tile": self.tile.id,
-            "crs": self.tile.crs,
+            **georeference(self.tile),
             "window": None if self.window is None else self.window.name,
             "source": self.source,
             "preprocessing": self.preprocessing,
@@ -136,4 +126,41 @@ class DPixels:
             "holes": dict(self.missing_scenes),
             "input_digest": self.input_digest,
         }
-        return xr.Dataset(variables, coords=coords, attrs=attrs)
+        return to_dataset(arrays, self.dates, self.tile, attrs)
+
+
+ARRAYS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "s2": ("uint16", ("s2_time", "y", "x", "band")),
+    "s2_mask": ("uint8", ("s2_time", "y", "x")),
+    "s1_asc": ("int16", ("s1_asc_time", "y", "x", "pol")),
+    "s1_desc": ("int16", ("s1_desc_time", "y", "x", "pol")),
+    "roi": ("bool", ("y", "x")),
+}
+"""Types and dimensions of the arrays of a dataset; roi is what DPixels calls requested."""
+
+
+def georeference(tile: AnyTile) -> dict[str, Any]:
+    """Return the attributes that say where a tile lies; `transform` is a, b, c, d, e, f of pixel corner -> metres."""
+    transform = None if tile.transform is None else list(tile.transform)[:6]
+    return {"tile": tile.id, "crs": tile.crs, "transform": transform}
+
+
+def to_dataset(
+    arrays: Mapping[str, Any], dates: Mapping[str, np.ndarray], tile: AnyTile, attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """Name the dimensions and coordinates of ARRAYS: NumPy arrays, or lazy variables, which stay so.
+
+    ValueError where they have other types or do not fit together.
+    """
+    import xarray as xr
+    from odc.geo.geobox import GeoBox
+    from odc.geo.xr import xr_coords
+
+    for name, (dtype, _) in ARRAYS.items():
+        if arrays[name].dtype != dtype:
+            raise ValueError(f"{name} is {arrays[name].dtype}, not {dtype}")
+    coords: dict[Any, Any] = {f"{sensor}_time": days.astype("datetime64[ns]") for sensor, days in dates.items()}
+    coords |= {"band": list(S2_BANDS), "pol": list(S1_BANDS)}
+    if tile.transform is not None:
+        coords |= xr_coords(GeoBox(arrays["roi"].shape, tile.transform, tile.crs), dims=("y", "x"))
+    return xr.Dataset({name: (dims, arrays[name]) for name, (_, dims) in ARRAYS.items()}, coords, attrs)

@@ -1,22 +1,26 @@
-"""Find stored d-pixels at paths."""
+"""Find stored d-pixels by path, and open them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tessera_cli.dpixels.official import describe_folder, is_folder
+from tessera_cli.dpixels.official import describe_folder, is_folder, read_folder
 from tessera_cli.dpixels.stored import Stored
-from tessera_cli.dpixels.zarr_store import describe_store, is_store
+from tessera_cli.dpixels.zarr_store import describe_store, is_store, open_store
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.files import PART
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 def find_stores(paths: Sequence[Path]) -> tuple[Stored, ...]:
-    """Describe the d-pixels at `paths`, sorted by name.
+    """Return the d-pixels at `paths`, by name: Zarr stores, official tile folders, or folders that directly hold such.
 
-    A path is a Zarr store, an official tile folder, or a folder that directly holds such; one given twice counts once.
-    UsageError where there is nothing, where a store cannot be described, and where two have the same name.
+    No observations are read. UsageError where nothing is found, where one cannot be described, and where two have
+    the same name; a path given twice counts once.
     """
     folders: dict[Path, Path] = {}
     for path in paths:
@@ -49,5 +53,30 @@ def members(path: Path) -> Iterator[Path]:
 
 
 def describe(path: Path) -> Stored:
-    """Describe a Zarr store or an official tile folder without its observations; TileError where it is damaged."""
+    """Describe a Zarr store or an official tile folder, without its observations; TileError where it is damaged."""
     return describe_store(path) if is_store(path) else describe_folder(path)
+
+
+def open_dpixels(path: Path | str, *, chunks: Any = None) -> xr.Dataset:
+    """Open stored d-pixels of one tile as a lazy xarray Dataset.
+
+    Args:
+        path: A Zarr store that `tessera fetch` wrote, or a tile folder of the official code.
+        chunks: Chunks of dask arrays, as `xarray.Dataset.chunk` takes them; by default no dask is used, and values are
+            read when they are asked for.
+
+    Returns:
+        The Dataset that `DPixels.to_xarray` describes: `s2` uint16 (s2_time, y, x, band), `s2_mask` uint8,
+        `s1_asc` and `s1_desc` int16 (their time, y, x, pol), `roi` bool (y, x). `.odc.crs` and `.rio.crs` give the
+        CRS. Official folders know days of year only: their dates are those of 2024, and attribute `window` is None.
+
+    Raises:
+        UsageError: There are no d-pixels at `path`, or they are of another version of the format.
+        TileError: They are damaged. Observations are not read, so damage there is found when they are.
+    """
+    path = Path(path)
+    if not (is_store(path) or is_folder(path)):
+        why = "Give a store such as those that `tessera fetch` writes, <tile>_<window>.zarr"
+        raise UsageError(f"{path} is neither a store of d-pixels nor an official tile folder. {why}.")
+    dataset = open_store(path) if is_store(path) else read_folder(path, lazy=True).to_xarray()
+    return dataset if chunks is None else dataset.chunk(chunks)

@@ -1,4 +1,4 @@
-"""Longitude has no end: geometries that cross the antimeridian."""
+"""Geometries in degrees that cross the antimeridian: the same place has longitudes 181 and -179."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from shapely import affinity
 from shapely.geometry.base import BaseGeometry
 
 SLIVER = 1e-12
-"""Square degrees below which a piece is float noise."""
+"""Square degrees below which a part is rounding noise."""
 
 
-def unwrap(geometry: BaseGeometry, around: float) -> BaseGeometry:
-    """The same places with longitudes within 180 degrees of `around`, so that neighbours are near each other."""
+def unwrap(geometry: BaseGeometry, centre: float) -> BaseGeometry:
+    """Return the geometry with each longitude shifted by multiples of 360 degrees to within 180 of `centre`."""
     west, _, east, _ = geometry.bounds
-    if around - 180 <= west and east <= around + 180 and east - west < 180:
+    if centre - 180 <= west and east <= centre + 180 and east - west < 180:
         return geometry
     return shapely.transform(
-        geometry, lambda lon, lat: (np.mod(lon - around + 180, 360) - 180 + around, lat), interleaved=False
+        geometry, lambda lon, lat: (np.mod(lon - centre + 180, 360) - 180 + centre, lat), interleaved=False
     )
 
 
-def joined(geometry: BaseGeometry) -> BaseGeometry:
-    """The same places with longitudes that run on (179 to 181) where the antimeridian divides them.
+def rejoin(geometry: BaseGeometry) -> BaseGeometry:
+    """Return parts on both sides of the antimeridian with continuous longitudes (179 to 181): the inverse of `split`.
 
-    A geometry more than half way round the globe is taken at its word.
+    A geometry that is still 180 degrees wide or wider then is returned as it is.
     """
     west, _, east, _ = geometry.bounds
     if east - west < 180:
         return geometry
-    crossing = unwrap(geometry, around=180)
+    crossing = unwrap(geometry, centre=180)
     west, _, east, _ = crossing.bounds
     return crossing if 0 < east - west < 180 else geometry
 
 
-def turns(geometry: BaseGeometry) -> list[BaseGeometry]:
-    """The same places with every longitude by which others may call them: a turn to the west, none, one to the east."""
-    return [affinity.translate(geometry, xoff=turn) if turn else geometry for turn in (-360, 0, 360)]
+def shifted(geometry: BaseGeometry) -> list[BaseGeometry]:
+    """Return the geometry shifted by -360, 0 and 360 degrees, to compare with others whatever their longitudes."""
+    return [affinity.translate(geometry, xoff=shift) if shift else geometry for shift in (-360, 0, 360)]
 
 
-def unroll(polygon: BaseGeometry) -> BaseGeometry:
-    """A polygon whose edges jump across the antimeridian (179 to -179), with longitudes that run on (179 to 181).
+def unwrap_edges(polygon: BaseGeometry) -> BaseGeometry:
+    """Return a polygon with edges across the antimeridian (179 to -179) with continuous longitudes (179 to 181).
 
-    The polygon itself if none does. Raises ValueError for one around a pole.
+    Returns the polygon itself if it has no such edge. ValueError for a polygon around a pole.
     """
     rings = [polygon.exterior, *polygon.interiors]
     coordinates = [shapely.get_coordinates(ring) for ring in rings]
@@ -59,13 +59,13 @@ def unroll(polygon: BaseGeometry) -> BaseGeometry:
 
 
 def split(geometry: BaseGeometry) -> list[BaseGeometry]:
-    """Pieces with longitudes within -180..180 (RFC 7946, 3.1.9), from west to east as they lie on the globe."""
+    """Cut at the antimeridian; return parts with longitudes in -180..180 (RFC 7946, 3.1.9), from west to east."""
     west, _, east, _ = geometry.bounds
     if west >= -180 and east <= 180:
         return [geometry]
-    pieces = []
-    for turn in (-360, 0, 360):
-        piece = geometry.intersection(shapely.box(turn - 180, -90, turn + 180, 90))
-        if piece.area > SLIVER:
-            pieces.append(affinity.translate(piece, xoff=-turn))
-    return pieces
+    parts = []
+    for shift in (-360, 0, 360):
+        part = geometry.intersection(shapely.box(shift - 180, -90, shift + 180, 90))
+        if part.area > SLIVER:
+            parts.append(affinity.translate(part, xoff=-shift))
+    return parts

@@ -17,7 +17,7 @@ from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError
-from tessera_cli.extent.antimeridian import split, unroll
+from tessera_cli.extent.antimeridian import split, unwrap_edges
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Aoi:
 
     @classmethod
     def from_bbox(cls, west: float, south: float, east: float, north: float, *, name: str = "bbox") -> Aoi:
-        """A box of longitudes and latitudes; west > east crosses the antimeridian."""
+        """Return a box of longitudes and latitudes; west > east crosses the antimeridian."""
         text = f"--bbox {west:g} {south:g} {east:g} {north:g}"
         if not all(map(np.isfinite, (west, south, east, north))):
             raise UsageError(f"{text}: four finite numbers are needed. Write --bbox WEST SOUTH EAST NORTH in degrees.")
@@ -70,7 +70,7 @@ class Aoi:
 
     @classmethod
     def from_geojson(cls, text: str, *, name: str = "aoi", origin: str = "the AOI") -> Aoi:
-        """A geometry, Feature, FeatureCollection, or a text sequence of them."""
+        """Return the areas of a GeoJSON geometry, Feature, FeatureCollection, or a text sequence of them."""
         objects = _json_objects(text, origin)
         geometries = [g for obj in objects for g in _geometries(obj, origin)]
         crs = next((c for obj in objects if (c := _declared_crs(obj, origin)) is not None), None)
@@ -78,7 +78,7 @@ class Aoi:
 
     @classmethod
     def from_file(cls, path: Path) -> Aoi:
-        """GeoJSON, GeoPackage, Shapefile or whatever else pyogrio reads."""
+        """Return the areas of a GeoJSON, GeoPackage, Shapefile or another file that pyogrio reads."""
         if not path.exists():
             raise UsageError(f"{path}: no such file. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
         if path.suffix.lower() in {".geojson", ".json", ".geojsonl", ".geojsons", ".ndjson"}:
@@ -100,14 +100,14 @@ class Aoi:
                 kind = geometry.geom_type
                 raise UsageError(f"{origin} holds a {kind}; an area is needed. Give polygons, or buffer the {kind}.")
             _check_degrees(origin, geometry.bounds)
-            features += _by_side_of_antimeridian([_sound(polygon, origin) for polygon in polygons])
+            features += _by_side_of_antimeridian([_repair(polygon, origin) for polygon in polygons])
         if not features:
             raise NothingToEmbedError(f"{origin} holds no geometry, so there is nothing to embed. Give a polygon.")
         return cls(name, tuple(features))
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the polygons; the name does not matter."""
+        """SHA-256 of the polygons, without the name."""
         parts = (shapely.to_wkb(shapely.normalize(f), byte_order=1) for f in self.features)
         return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
 
@@ -135,7 +135,7 @@ def _check_degrees(origin: str, bounds: Iterable[float]) -> None:
 
 
 def _polygons(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
-    """Every polygon within a geometry, whatever it is nested in."""
+    """Yield every polygon within a geometry, whatever it is nested in."""
     if geometry.geom_type == "Polygon":
         yield geometry
     elif geometry.geom_type in ("MultiPolygon", "GeometryCollection"):
@@ -143,24 +143,24 @@ def _polygons(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
             yield from _polygons(part)
 
 
-def _sound(polygon: BaseGeometry, origin: str) -> BaseGeometry:
-    """A valid polygon whose longitudes run on across the antimeridian."""
+def _repair(polygon: BaseGeometry, origin: str) -> BaseGeometry:
+    """Return a valid polygon, with continuous longitudes where it crosses the antimeridian; warn of repairs."""
     try:
-        unrolled = unroll(polygon)
+        unwrapped = unwrap_edges(polygon)
     except ValueError as error:
         raise UsageError(f"{origin}: {error}. Clip the area.") from error
-    if unrolled is not polygon:
+    if unwrapped is not polygon:
         logger.warning("%s has edges of more than 180 degrees of longitude; taken as crossing the antimeridian", origin)
-    if unrolled.is_valid:
-        return unrolled
-    reason = shapely.is_valid_reason(unrolled)
+    if unwrapped.is_valid:
+        return unwrapped
+    reason = shapely.is_valid_reason(unwrapped)
     logger.warning("%s: a polygon is not valid (%s) and was repaired; check the result", origin, reason)
-    return shapely.union_all(list(_polygons(shapely.make_valid(unrolled))))
+    return shapely.union_all(list(_polygons(shapely.make_valid(unwrapped))))
 
 
 def _by_side_of_antimeridian(polygons: list[BaseGeometry]) -> list[BaseGeometry]:
-    """One feature, or one per side when it reaches the antimeridian from both."""
-    parts = [piece for polygon in polygons for piece in split(polygon) if not piece.is_empty]
+    """Return one feature, or one per side if the polygons reach the antimeridian from both sides."""
+    parts = [part for polygon in polygons for part in split(polygon) if not part.is_empty]
     east = [part for part in parts if part.bounds[0] > 90]
     west = [part for part in parts if part.bounds[2] < -90]
     middle = [part for part in parts if part.bounds[0] <= 90 and part.bounds[2] >= -90]
@@ -200,7 +200,7 @@ def _geometries(obj: Mapping[str, Any], origin: str) -> list[BaseGeometry]:
 
 
 def _declared_crs(obj: Mapping[str, Any], origin: str) -> CRS | None:
-    """The `crs` member of the older GeoJSON; None for longitude and latitude."""
+    """Return the `crs` member of GeoJSON 2008; None for longitude and latitude."""
     declared = obj.get("crs")
     if not declared:
         return None
@@ -225,7 +225,7 @@ def _read_vector(path: Path) -> list[BaseGeometry]:
 
 
 def crs_of(path: Path, declared: str | None) -> CRS:
-    """What a vector file declares; UsageError where that is no place on Earth."""
+    """Return the CRS that a vector file declares; UsageError if there is none, or none on Earth."""
     try:
         crs = CRS.from_user_input(declared) if declared else None
     except CRSError:
@@ -236,7 +236,7 @@ def crs_of(path: Path, declared: str | None) -> CRS:
 
 
 def _to_lonlat(geometries: Iterable[BaseGeometry], crs: CRS) -> list[BaseGeometry]:
-    """Reproject; edges are densified first, since straight lines do not stay straight."""
+    """Reproject to degrees; edges are densified first, since straight lines do not stay straight."""
     transform = Transformer.from_crs(crs, 4326, always_xy=True).transform
     step = 1000 / crs.axis_info[0].unit_conversion_factor if crs.is_projected else 0.01
     return [

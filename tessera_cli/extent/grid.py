@@ -79,7 +79,7 @@ class ForeignTile:
     crs: str | None = None
     """`EPSG:32631`, or WKT; None if unknown."""
     transform: Affine | None = None
-    """Pixel corner -> metres, north up; None with `crs`."""
+    """Pixel corner -> metres, north up; None if unknown."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -116,7 +116,7 @@ def _outline(bounds: tuple[float, float, float, float], to_lonlat: Transformer) 
     side = max(bounds[2] - bounds[0], bounds[3] - bounds[1])
     square = shapely.segmentize(shapely.box(*bounds), side / 21)
     lonlat = shapely.transform(square, to_lonlat.transform, interleaved=False)
-    return unwrap(lonlat, around=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
+    return unwrap(lonlat, centre=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
 
 
 @functools.lru_cache
@@ -170,7 +170,7 @@ def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
     """Return the tiles whose square intersects `geometry` (in metres of `epsg`), row by row from the north-west."""
     if geometry.is_empty:
         return []
-    west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for float noise
+    west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for rounding noise
     columns = range(math.floor(west / TILE_METRES), math.floor(east / TILE_METRES) + 1)
     rows = range(math.floor(south / TILE_METRES), math.floor(north / TILE_METRES) + 1)
     shapely.prepare(geometry)

@@ -72,9 +72,8 @@ def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:
     near = shapely.clip_by_rect(geometry, *shapely.box(*tile.bounds).buffer(20).bounds)
     if near.is_empty or near.area == 0:
         return np.zeros(tile.shape, bool)
-    return rasterio.features.rasterize([near], out_shape=tile.shape, transform=tile.transform, dtype="uint8").astype(
-        bool
-    )
+    burnt = rasterio.features.rasterize([near], out_shape=tile.shape, transform=tile.transform, dtype="uint8")
+    return burnt.astype(bool)
 
 
 def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int, BaseGeometry]]:
@@ -84,13 +83,13 @@ def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int
     inside = west - ZONE_MARGIN <= feature.bounds[0] and feature.bounds[2] <= east + ZONE_MARGIN
     if epsg or inside:
         return [(home, feature)]
-    pieces = []
+    parts = []
     for border in np.arange(np.floor(feature.bounds[0] / 3) * 3, feature.bounds[2], 3.0):
-        piece = feature.intersection(shapely.box(border, -90, border + 3, 90))
-        if piece.area > 0:
-            pieces.append((utm_epsg(border + 1.5, piece.centroid.y), piece))
+        part = feature.intersection(shapely.box(border, -90, border + 3, 90))
+        if part.area > 0:
+            parts.append((utm_epsg(border + 1.5, part.centroid.y), part))
     hemisphere = home - home % 100  # one feature keeps its hemisphere, so that it is not split at the equator
-    return [(hemisphere + zone % 100, piece) for zone, piece in pieces]
+    return [(hemisphere + zone % 100, part) for zone, part in parts]
 
 
 def _read_mask(path: Path, tile: Tile) -> np.ndarray:

@@ -25,7 +25,7 @@ class Window:
 
     @classmethod
     def of_year(cls, year: int, *, today: dt.date | None = None) -> Window:
-        """The calendar year; refused before 2015, for the running year and for the future."""
+        """Return the calendar year; UsageError before 2015, for the running year and for the future."""
         today = today or dt.datetime.now(dt.timezone.utc).date()
         if year < FIRST_YEAR:
             raise UsageError(f"--year {year}: Sentinel-2 starts in {FIRST_YEAR}. Choose {FIRST_YEAR} or later.")
@@ -40,7 +40,7 @@ class Window:
 
     @classmethod
     def parse(cls, text: str, *, today: dt.date | None = None) -> Window:
-        """`2023-07/2024-06` or `2023-07-01/2024-06-30`, both ends included."""
+        """Return the window `2023-07/2024-06` or `2023-07-01/2024-06-30`, both ends included; UsageError for others."""
         today = today or dt.datetime.now(dt.timezone.utc).date()
         match = _WINDOW.fullmatch(text.strip())
         if not match:
@@ -67,11 +67,12 @@ class Window:
 
     @classmethod
     def from_name(cls, name: str) -> Window:
-        """The inverse of `name`."""
-        if len(name) == 4:
-            return cls(dt.date(int(name), 1, 1), dt.date(int(name), 12, 31))
-        start, end = (dt.datetime.strptime(part, "%Y%m%d").date() for part in name.split("-"))
-        return cls(start, end)
+        """Return the window of this `name`; ValueError if it is that of none."""
+        ends = (f"{name}0101", f"{name}1231") if len(name) == 4 else name.split("-")
+        window = cls(*(dt.datetime.strptime(end, "%Y%m%d").date() for end in ends))
+        if window.name != name or not 1 <= window.days <= MAX_DAYS:
+            raise ValueError(f"{name!r} is not the name of a window")
+        return window
 
     @property
     def days(self) -> int:
@@ -86,13 +87,8 @@ class Window:
 
     @property
     def is_year(self) -> bool:
-        return (self.start.month, self.start.day, self.end.month, self.end.day, self.start.year) == (
-            1,
-            1,
-            12,
-            31,
-            self.end.year,
-        )
+        year = self.start.year
+        return (self.start, self.end) == (dt.date(year, 1, 1), dt.date(year, 12, 31))
 
     @property
     def is_twelve_months(self) -> bool:
@@ -111,8 +107,6 @@ def _month_before(day: dt.date) -> dt.date:
 
 
 def day_of_year(dates: np.ndarray) -> np.ndarray:
-    """Day of year 1..366 of each date: datetime64 (...,) -> uint16 (...,)."""
+    """Return the day of year 1..366 of each date: datetime64 (...,) -> uint16 (...,)."""
     days = np.asarray(dates).astype("datetime64[D]")
-    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64).astype(np.uint16) + np.uint16(
-        1
-    )
+    return (days - days.astype("datetime64[Y]") + 1).astype(np.uint16)

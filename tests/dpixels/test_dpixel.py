@@ -1,4 +1,4 @@
-"""d-pixels as a noun: what they say of themselves, as arrays and as an xarray dataset."""
+"""d-pixels in memory: their dates and counts, the xarray dataset of them, and coverage of a window."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_sensors_have_one_name_each() -> None:
     assert dpixels.counts[:, 0, 0].tolist() == [5, 3, 2]
 
 
-def test_many_holes_make_one_line_that_can_be_read() -> None:
+def test_many_missing_scenes_make_one_line_that_can_be_read() -> None:
     assert missing_scenes_text({"b": "VV is absent", "a": "SCL is broken"}) == "a: SCL is broken; b: VV is absent"
     assert missing_scenes_text({str(n): "gone" for n in range(3)}) == "0: gone; 1: gone; 2: gone"
     assert missing_scenes_text({str(n): "gone" for n in range(9)}) == "0: gone; 1: gone; 2: gone; and 6 more"
@@ -53,6 +53,7 @@ def test_xarray_has_the_same_values_with_names() -> None:
     assert dataset.attrs == {
         "tile": "utm31n_c0112_r1098",
         "crs": "EPSG:32631",
+        "transform": [10.0, 0.0, west, 0.0, -10.0, north],
         "window": "2024",
         "source": "mpc",
         "preprocessing": "official",

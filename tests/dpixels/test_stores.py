@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import importlib
 import json
 import logging
 import os
@@ -25,7 +26,15 @@ import xarray as xr
 import zarr
 from affine import Affine
 
-from tessera_cli.dpixels import find_stores, read_folder, read_store, write_folder, write_store, zarr_store
+from tessera_cli.dpixels import (
+    find_stores,
+    open_dpixels,
+    read_folder,
+    read_store,
+    write_folder,
+    write_store,
+    zarr_store,
+)
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, DPixels
 from tessera_cli.errors import DiskFullError, TesseraError, TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, Tile
@@ -268,6 +277,92 @@ def test_what_is_no_tile_of_ours_is_not_written(tmp_path: Path, dpixels: DPixels
     assert not names_in(tmp_path)
 
 
+@pytest.mark.parametrize("frames", [(3, 2, 1), (0, 1, 0)])
+def test_open_dpixels_gives_the_arrays_with_names_dates_and_a_place(
+    tmp_path: Path, frames: tuple[int, int, int]
+) -> None:
+    path = write_store(tmp_path, due := sample(*frames))
+    dataset = open_dpixels(str(path))  # without a warning: they are errors here
+    for name in ("s2", "s2_mask", "s1_asc", "s1_desc"):
+        assert dataset[name].dtype == getattr(due, name).dtype
+        np.testing.assert_array_equal(dataset[name], getattr(due, name))
+    assert dataset.s2.dims == ("s2_time", "y", "x", "band")
+    assert dataset.s1_desc.dims == ("s1_desc_time", "y", "x", "pol")
+    assert (tuple(dataset.band.values), tuple(dataset.pol.values)) == (S2_BANDS, S1_BANDS)
+    np.testing.assert_array_equal(dataset.roi, due.requested)
+    np.testing.assert_array_equal(dataset.s1_asc_time, due.s1_asc_dates)
+    assert (dataset.odc.crs.epsg, dataset.s2.odc.crs.epsg) == (32631, 32631)
+    assert (dataset.x[0], dataset.x[-1], dataset.y[0]) == (112 * 5120 + 5, 113 * 5120 - 5, 1099 * 5120 - 5)
+    assert {key: dataset.attrs[key] for key in ("tile", "window", "source", "preprocessing", "scenes")} == {
+        "tile": TILE.id,
+        "window": "2023",
+        "source": "mpc",
+        "preprocessing": "official",
+        "scenes": list(due.scenes),
+    }
+    xr.testing.assert_identical(dataset.load(), read_store(path).to_xarray())
+
+
+def test_the_crs_is_where_rioxarray_and_gdal_look(written: Path) -> None:
+    """CF conventions: a coordinate `spatial_ref` without dimensions, the CRS in its attribute `crs_wkt`."""
+    dataset = open_dpixels(written)
+    assert dataset.spatial_ref.dims == ()
+    assert rasterio.crs.CRS.from_wkt(dataset.spatial_ref.attrs["crs_wkt"]).to_epsg() == 32631
+    assert [float(number) for number in dataset.spatial_ref.attrs["GeoTransform"].split()] == [
+        573440.0,
+        10.0,
+        0.0,
+        5626880.0,
+        0.0,
+        -10.0,
+    ]
+    if importlib.util.find_spec("rioxarray"):
+        importlib.import_module("rioxarray")
+        assert dataset.rio.crs.to_epsg() == 32631
+
+
+def test_open_dpixels_reads_observations_when_they_are_used(store: Path, dpixels: DPixels) -> None:
+    bytes_of(SHARD, flipped(0.5))(store)
+    dataset = open_dpixels(store)
+    np.testing.assert_array_equal(dataset.s2_mask[1, 7], dpixels.s2_mask[1, 7])
+    with pytest.raises(ValueError, match="checksum"):
+        dataset.s2.load()
+
+
+def test_open_dpixels_in_chunks(written: Path, dpixels: DPixels) -> None:
+    dataset = open_dpixels(written, chunks={"y": 128})
+    assert dataset.s2.chunks == ((3,), (128,) * 4, (512,), (10,))
+    assert int(dataset.s2.sum()) == int(dpixels.s2.sum())
+
+
+def test_open_dpixels_of_an_official_folder(folder: Path, official: DPixels) -> None:
+    dataset = open_dpixels(folder)
+    np.testing.assert_array_equal(dataset.s2.sel(band="B8A"), np.load(folder / "bands.npy")[..., 4])
+    np.testing.assert_array_equal(dataset.s2_time.dt.dayofyear, np.load(folder / "doys.npy"))
+    assert (dataset.odc.crs.epsg, dataset.attrs["window"]) == (32631, None)
+    xr.testing.assert_identical(dataset.load(), official.to_xarray().assign_attrs(dataset.attrs))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "why"),
+    [
+        (lambda store: (store / SHARD).unlink(), TileError, "has no bytes"),  # Zarr would read zeros
+        (lambda store: valued("s2_time", 0, 0)(store), TileError, "s2 has frames outside"),
+        (lambda store: attributes(tile=None)(store), TileError, "the attribute tile is missing"),
+        (lambda store: attributes(format=None)(store), UsageError, "other Zarr data"),
+        (lambda store: attributes(format_version=2)(store), UsageError, "it has version 2 of the format"),
+        (shutil.rmtree, UsageError, "neither a store of d-pixels nor an official tile folder"),
+    ],
+)
+def test_open_dpixels_of_what_is_damaged_or_not_ours(
+    store: Path, damage: Callable[[Path], Any], error: type[TesseraError], why: str
+) -> None:
+    damage(store)
+    with pytest.raises(error, match=why) as caught:
+        open_dpixels(store)
+    assert_one_line(caught.value)
+
+
 # Whole or not at all -------------------------------------------------------------------------------------------------
 
 
@@ -381,7 +476,7 @@ def test_a_store_that_is_replaced_while_it_is_read_is_not_returned(
     read, other = zarr_store._read_frames, sample(3, 2, 1, seed=seed)
 
     def replace(array: Any) -> np.ndarray:
-        if array.name == "/s2_mask":
+        if array.name == "s2_mask":
             write_store(store.parent, other)
         return read(array)
 
@@ -473,19 +568,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "description void": (lambda store: (store / "s2/zarr.json").write_text("{}"), "damaged"),
     "a group": (
         lambda store: (store / "s2/zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}'),
-        "s2 is not an array",
+        "No variable named 's2'",
     ),
     "dtype": (described("s2", data_type="int16"), "s2 is int16"),
     "dtype unknown": (described("s2", data_type="uint17"), "uint17"),
     "dtype of dates": (described("s2_time", data_type="float64"), "s2_time is float64"),
     "dtype of roi": (described("roi", data_type="int8"), "roi is int8"),
-    "shape": (described("s2", shape=[3, 512, 500, 10]), "not uint16"),
+    "shape": (described("s2", shape=[3, 512, 500, 10]), "conflicting sizes for dimension 'x'"),
     "huge": (described("s2_time", shape=[10**12]), "s2_time does not hold dates"),
     "dimensions": (described("s2_time", shape=[3, 1]), "damaged"),
-    "frames disagree": (described("s2_mask", shape=[2, 512, 512]), "s2_mask is uint8"),
+    "frames disagree": (described("s2_mask", shape=[2, 512, 512]), "conflicting sizes for dimension 's2_time'"),
     "codec unknown": (described("s2", codecs=[{"name": "mine"}]), "damaged"),
     "unit of dates": (described("s2_time", attributes={"units": "hours since 1970-01-01"}), "does not hold dates"),
-    "order of bands": (described("s2", attributes={"bands": sorted(S2_BANDS)}), "s2 holds other bands"),
+    "order of bands": (described("s2", attributes={"bands": sorted(S2_BANDS)}), "s2 holds other bands than B04, B02"),
     "tile missing": (attributes(tile=None), "the attribute tile is missing"),
     "tile wrong": (attributes(tile="x0_y0"), "is not a tile id"),
     "tile other": (attributes(tile="utm31n_c0113_r1098"), "its georeference is not"),
@@ -745,10 +840,10 @@ MISFITS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "radar is float": (saved("sar_ascending", np.ones((3, 6, 9, 2))), "it holds float64, not int16"),
     "days are float": (saved("doys", np.ones(4)), "it holds float64, not integers"),
     "masks are float": (saved("masks", np.ones((4, 6, 9))), "it holds float64, not integers"),
-    "nine bands": (saved("bands", np.ones((4, 6, 9, 9), np.uint16)), "not (T, 6, 9, 10)"),
+    "nine bands": (saved("bands", np.ones((4, 6, 9, 9), np.uint16)), "not (T, H, W, 10)"),
     "three polarisations": (saved("sar_descending", np.ones((2, 6, 9, 3), np.int16)), "not (T, 6, 9, 2)"),
     "bands are flat": (saved("bands", np.ones((4, 54, 10), np.uint16)), "not (T, H, W, 10)"),
-    "no pixels": (saved("bands", np.ones((4, 0, 9, 10), np.uint16)), "not (T, H, W, 10)"),
+    "no pixels": (saved("bands", np.ones((4, 0, 9, 10), np.uint16)), "it has no pixels"),
     "masks of fewer frames": (saved("masks", np.ones((3, 6, 9), np.uint8)), "not (4, 6, 9)"),
     "masks of other size": (saved("masks", np.ones((4, 9, 6), np.uint8)), "not (4, 6, 9)"),
     "fewer days": (saved("doys", np.ones(3, np.uint16)), "not (4,), one day for each frame"),
@@ -869,7 +964,7 @@ def test_descriptions_alone_are_read(written: Path, folder: Path, monkeypatch: p
         raise AssertionError
 
     monkeypatch.setattr(zarr_store, "_read_frames", fail)
-    monkeypatch.setattr("tessera_cli.dpixels.official._load", fail)
+    monkeypatch.setattr("numpy.lib.format.read_array", fail)
     assert len(find_stores([written, folder])) == 2
 
 

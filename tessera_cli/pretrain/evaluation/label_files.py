@@ -16,7 +16,7 @@ from affine import Affine
 from pyproj import CRS, Transformer
 
 from tessera_cli.errors import UsageError, reason
-from tessera_cli.extent.antimeridian import joined, split, unroll
+from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
 from tessera_cli.extent.aoi import crs_of
 from tessera_cli.extent.grid import to_utm, utm_epsg
 
@@ -232,10 +232,10 @@ def _unrolled(path: Path, geometries: np.ndarray) -> np.ndarray:
     geometries = geometries.copy()
     for number in wide:
         try:
-            parts = [unroll(part) for part in shapely.get_parts(geometries[number])]
+            parts = [unwrap_edges(part) for part in shapely.get_parts(geometries[number])]
         except ValueError as error:
             raise UsageError(f"{path}: {error}. Clip the polygon.") from error
-        geometries[number] = joined(shapely.union_all(parts))
+        geometries[number] = rejoin(shapely.union_all(parts))
     return geometries
 
 
