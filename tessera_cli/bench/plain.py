@@ -15,7 +15,7 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models.layout import official_names
-from tessera_cli.sampling import BANDS, BucketedSampling, Modality, SensorSeries, streams
+from tessera_cli.sampling import BANDS, BucketedSampling, Modality, SensorSeries, sensor_series
 from tessera_cli.sampling.buckets import PATTERNS
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class PlainForm:
 
         assert isinstance(self.spec.observations, BucketedSampling)
         assert self.spec.statistics is not None
-        found = streams(dpixels, self.spec.statistics)
+        found = sensor_series(dpixels, self.spec.statistics)
         numbers = np.flatnonzero(pixels)
         embeddings = np.empty((len(numbers), self.config.representation), np.float32)
         with torch.inference_mode():
@@ -97,13 +97,13 @@ class PlainForm:
         counts = valid.sum(axis=0)
         length = int(rule.bin_of(counts[:1])[0])
         if length == 0:  # a missing sensor: v1.1 fills the smallest bin with zeros, v2 takes one zero
-            length = rule.bins[0] if rule.fillers == "v1.1" else 1
+            length = rule.bins[0] if rule.padding == "v1.1" else 1
             bands = found[0].frames.shape[-1]
             return np.zeros((len(pixels), length, bands), np.float32), np.zeros((len(pixels), length), np.float32)
         values = np.concatenate([(s.frames[:, pixels].astype(np.float32) - s.mean) / s.std for s in found])
         days = np.concatenate([stream.doy for stream in found]).astype(np.float32)
         frames = np.argsort(~valid, axis=0, kind="stable").T  # a pixel's valid frames first, in their order
-        patterns = np.stack([PATTERNS[rule.fillers](n, length) for n in counts.tolist()])
+        patterns = np.stack([PATTERNS[rule.padding](n, length) for n in counts.tolist()])
         chosen = np.take_along_axis(frames, patterns, axis=1)
         return values[chosen, np.arange(len(pixels))[:, None]], days[chosen]
 

@@ -31,9 +31,9 @@ def unprepared(name: str, seed: int) -> Encoder:
     spec = get_spec(name)
     if isinstance(spec.weights, PackagedFile):
         from tessera_cli.models import hub
-        from tessera_cli.models.checkpoint import read
+        from tessera_cli.models.checkpoint import read_checkpoint
 
-        return read(hub.fetch(spec.weights)).encoder
+        return read_checkpoint(hub.fetch(spec.weights)).encoder
     from tessera_cli.models.encoder import seeded
 
     assert spec.config is not None

@@ -97,7 +97,7 @@ def stored(path: Path, rule: ObservationRule, most: int | None = None) -> Worklo
     if len(found) != 1:
         raise UsageError(f"{path} holds the d-pixels of {len(found)} tiles. Give one of them.")
     dpixels = found[0].read()
-    numbers = np.flatnonzero(dpixels.embeddable(min_s2=1, min_s1=0) & rule.encodes(dpixels))[:most]
+    numbers = np.flatnonzero(dpixels.embeddable(min_s2=1, min_s1=0) & rule.valid_pixels(dpixels))[:most]
     if not len(numbers):
         raise UsageError(f"{path} holds no pixel with a clear Sentinel-2 observation. Give another tile.")
     pixels = np.zeros(dpixels.requested.size, bool)

@@ -15,18 +15,19 @@ import dataclasses
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
-from tessera_cli.errors import UsageError
-from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
+from tessera_cli.errors import UsageError, complaint
+from tessera_cli.models.architecture import EncoderConfig, Size, TransformerConfig
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.layout import misfit, official_names, official_shapes, tensor_shapes
-from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.model_config import ModelConfig, V1_0Heads, V1_1Heads
 from tessera_cli.models.payload import Payload, check_tensors, load_payload
 from tessera_cli.models.registry import SMALL, V1_1
 from tessera_cli.models.spec import Family
@@ -41,7 +42,6 @@ _ENCODER = re.compile(r"\w*_backbone\.|dim_reducer\.|fusion_")
 """How the tensors of encoders begin; what else a training checkpoint holds is left out, as by official loaders."""
 _LONG_REDUCER = ("dim_reducer.1.", "dim_reducer.4.")
 """Only that of v1.1 is more than one linear map."""
-_SIZES = ("latent_dim", "num_layers", "nhead", "dim_feedforward", "repr_dim")
 _V1_0_HEADS: Mapping[str, int] = {"v1.0-early": 8, "v1.0-qat": 4}
 
 
@@ -56,11 +56,9 @@ class Contents:
     family: Family
     config: EncoderConfig
     dims: tuple[int, ...] | None
-    """Prefixes of the embedding that the file names (matryoshka_dims); None: those of its family."""
+    """Prefixes of the embedding that the file names (matryoshka_dims); None for those of its family."""
     tensors: dict[str, Tensor]
     """float32, by our names."""
-    card: Mapping[str, Any] = field(default_factory=dict)
-    """Empty for official files."""
 
 
 def read_official(path: Path, model_config: ModelConfig) -> Contents:
@@ -69,16 +67,17 @@ def read_official(path: Path, model_config: ModelConfig) -> Contents:
     dims: tuple[int, ...] | None = None
     if "encoder_state_dict" in payload:
         family: Family = "v2-teacher"
-        tensors, arch = _parts(path, payload, "encoder_state_dict", "arch")
-        config = _teacher_config(path, arch, model_config)
+        tensors, given = _parts(path, payload, "encoder_state_dict", "arch")
+        arch = _parse(path, "arch", _TeacherArch, given, model_config)
+        config = _check_heads(path, arch.encoder(final_norm=arch.final_layernorm, **PARTS[family]))
     elif "model_state" in payload or "model_state_dict" in payload:
         family, tensors = _v1_tensors(path, payload)
         config = _v1_config(path, family, tensors, model_config)
     elif "model" in payload:
         family = "v2-student"
-        tensors, args = _parts(path, payload, "model", "args")
-        config = _student_config(path, args, model_config)
-        dims = _dims(path, args, config.representation)
+        tensors, given = _parts(path, payload, "model", "args")
+        args = _parse(path, "args", _StudentArgs, given, model_config)
+        config, dims = _check_heads(path, args.encoder(qk_norm=args.enable_qk_norm)), args.dims
     else:
         raise UsageError(
             f"{path}: not a TESSERA checkpoint: it has none of the parts that official ones have (model, model_state, "
@@ -119,62 +118,66 @@ def _parts(path: Path, payload: Payload, tensors: str, sizes: str) -> tuple[dict
 # --- v2: the file says everything -------------------------------------------------------------------------------------
 
 
-def _student_config(path: Path, args: Mapping[Any, Any], model_config: ModelConfig) -> EncoderConfig:
-    """Sizes that `args` lacks are those of the small model, as in the official loader."""
-    small = (SMALL.latent, SMALL.s2.layers, SMALL.s2.heads, SMALL.s2.feedforward, SMALL.representation)
-    latent, layers, heads, feedforward, representation = _sizes(path, "args", args, small, model_config)
-    qk_norm = _switch(path, "args", args, "enable_qk_norm", False, model_config)
-    config = EncoderConfig.of(latent, layers, heads, feedforward, representation=representation, qk_norm=qk_norm)
-    return _with_whole_heads(path, config)
+class _Sizes(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    latent_dim: Size
+    num_layers: Size
+    nhead: Size
+    dim_feedforward: Size
+    repr_dim: Size
+
+    def encoder(self, **parts: Any) -> EncoderConfig:
+        sizes = self.latent_dim, self.num_layers, self.nhead, self.dim_feedforward
+        return EncoderConfig.of(*sizes, representation=self.repr_dim, **parts)
 
 
-def _teacher_config(path: Path, arch: Mapping[Any, Any], model_config: ModelConfig) -> EncoderConfig:
-    latent, layers, heads, feedforward, representation = _sizes(path, "arch", arch, (None,) * 5, model_config)
-    final_norm = _switch(path, "arch", arch, "final_layernorm", True, model_config)
-    config = EncoderConfig.of(
-        latent, layers, heads, feedforward, representation=representation, final_norm=final_norm, **PARTS["v2-teacher"]
-    )
-    return _with_whole_heads(path, config)
+class _StudentArgs(_Sizes):
+    """`args`; sizes that it lacks are those of the small model, as in the official loader."""
+
+    latent_dim: Size = SMALL.latent
+    num_layers: Size = SMALL.s2.layers
+    nhead: Size = SMALL.s2.heads
+    dim_feedforward: Size = SMALL.s2.feedforward
+    repr_dim: Size = SMALL.representation
+    enable_qk_norm: bool = False
+    matryoshka_dims: str | None = None
+    """Such as "16,32,64,128"; None if only the whole embedding can be stored."""
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(sorted({int(part) for part in (self.matryoshka_dims or str(self.repr_dim)).split(",")}))
+
+    @model_validator(mode="after")
+    def _check_dims(self) -> _StudentArgs:
+        try:
+            fits = self.dims[0] >= 1 and self.dims[-1] <= self.repr_dim and self.matryoshka_dims != ""
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"matryoshka_dims is no list such as '16,32,64,128' up to repr_dim ({self.repr_dim})")
+        return self
 
 
-def _sizes(
-    path: Path, part: str, given: Mapping[Any, Any], defaults: tuple[int | None, ...], model_config: ModelConfig
-) -> list[int]:
-    sizes = []
-    for name, default in zip(_SIZES, defaults, strict=True):
-        size = given.get(name, default)
-        if type(size) is not int or size < 1:
-            raise UsageError(
-                f"{path}: {part}.{name} is {str(size)[:40]!r}, not a positive integer. Get the file again."
-            )
-        model_config.agree(name, size)
-        sizes.append(size)
-    return sizes
+class _TeacherArch(_Sizes):
+    """`arch`"""
+
+    final_layernorm: bool = True
 
 
-def _switch(
-    path: Path, part: str, given: Mapping[Any, Any], name: str, default: bool, model_config: ModelConfig
-) -> bool:
-    value = given.get(name, default)
-    if type(value) is not bool:
-        raise UsageError(f"{path}: {part}.{name} is {str(value)[:40]!r}, neither true nor false. Get the file again.")
-    model_config.agree(name, value)
-    return value
+SizesT = TypeVar("SizesT", bound=_Sizes)
 
 
-def _dims(path: Path, args: Mapping[Any, Any], representation: int) -> tuple[int, ...]:
-    """`matryoshka_dims` is a string such as "16,32,64,128"; without it only the whole embedding can be stored."""
-    text = args.get("matryoshka_dims", str(representation))
+def _parse(path: Path, part: str, schema: type[SizesT], given: Mapping[Any, Any], model_config: ModelConfig) -> SizesT:
+    """Return the sizes that a v2 file records; UsageError if they are wrong or the user says otherwise."""
     try:
-        dims = tuple(sorted({int(part) for part in text.split(",")}))
-    except (AttributeError, ValueError):
-        dims = ()
-    if not dims or dims[0] < 1 or dims[-1] > representation:
-        raise UsageError(
-            f"{path}: args.matryoshka_dims is {str(text)[:40]!r}; a list such as '16,32,64,128' up to repr_dim "
-            f"({representation}) is needed. Get the file again."
-        )
-    return dims
+        sizes = schema.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {part}.{complaint(error)}. Get the file again.") from error
+    for key, value in sizes:
+        if key != "matryoshka_dims":
+            model_config.agree(key, value)
+    return sizes
 
 
 # --- v1.x: the tensors say what they can, the user the rest -----------------------------------------------------------
@@ -245,18 +248,19 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
     model_config.agree("fusion_method", known["fusion"])
     if family == "v1.1":
         model_config.agree("representation_dim", known["representation"])
+    if family == "v1.1":
+        given = model_config.parse(V1_1Heads)
+        heads = {"s2": given.s2_num_heads, "s1": given.s1_num_heads}
+    else:
+        heads = dict.fromkeys(BANDS, model_config.parse(V1_0Heads).nhead or _V1_0_HEADS[family])
     stacks = {}
     for modality, (layers, feedforward) in sizes.items():
         prefix = f"{modality}_" if family == "v1.1" else ""
         model_config.agree(f"{prefix}num_layers", layers)
         model_config.agree(f"{prefix}dim_feedforward", feedforward)
-        if family == "v1.1":
-            heads = model_config.integer(f"{prefix}num_heads", 1) if f"{prefix}num_heads" in model_config else 0
-        else:
-            heads = model_config.integer("nhead", _V1_0_HEADS[family])
-        stacks[modality] = TransformerConfig(layers, heads, feedforward)
+        stacks[modality] = TransformerConfig(layers, heads[modality], feedforward)
     config = EncoderConfig(width // 4, stacks["s2"], stacks["s1"], **known)
-    return _with_whole_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
+    return _check_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
 
 
 def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_config: ModelConfig) -> None:
@@ -287,7 +291,7 @@ def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
     return completed
 
 
-def _with_whole_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
+def _check_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
     for stack in (config.s2, config.s1, config.fusion_stack):
         if stack is not None and config.width % stack.heads:
             raise UsageError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models import hub
-from tessera_cli.models.load import spec_of
+from tessera_cli.models.load import identify
 from tessera_cli.models.model_config import ModelConfig
 from tessera_cli.models.registry import REGISTRY, available, get_spec, published
 from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
@@ -49,7 +49,7 @@ def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dic
     """
     model_config = model_config or ModelConfig()
     checkpoint, unknown = _read(path, model_config)
-    spec = spec_of(checkpoint, model_config)
+    spec = identify(checkpoint, model_config)
     sizes = dataclasses.asdict(checkpoint.config)
     for key in unknown:
         sizes[key[:2]]["heads"] = None
@@ -112,14 +112,14 @@ def _released(spec: ModelSpec) -> dict[str, Any]:
 
 def _read(path: Path, model_config: ModelConfig) -> tuple[Checkpoint, list[str]]:
     """The file, and the keys of heads that nobody knows: every tensor of a v1.1 file can be checked without them."""
-    from tessera_cli.models import checkpoint
+    from tessera_cli.models.checkpoint import read_checkpoint
     from tessera_cli.models.official import UnknownHeadsError
 
     try:
-        return checkpoint.read(path, model_config), []
+        return read_checkpoint(path, model_config), []
     except UnknownHeadsError:
         unknown = [key for key in _HEADS if key not in model_config]
-        return checkpoint.read(
+        return read_checkpoint(
             path, ModelConfig({**model_config.values, **dict.fromkeys(unknown, 1)}, model_config.origin)
         ), unknown
 

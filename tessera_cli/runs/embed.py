@@ -76,7 +76,7 @@ class Run(Job[TileRecord, DPixels, Encoded]):
         settings, model = self.settings, self.settings.model
         with self.stages.at("encode"):
             pixels = read.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
-            pixels &= model.spec.observations.encodes(read)
+            pixels &= model.spec.observations.valid_pixels(read)
             record = self._record(read, pixels)
             if not pixels.any():
                 return Encoded(record, None, 0, time.monotonic() - started)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tessera_cli.extent.grid import pixel_positions
-from tessera_cli.sampling.observations import Observations, Sampler, listed
-from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, streams
+from tessera_cli.sampling.observations import Observations, Sampler, valid_frames
+from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, sensor_series
 
 if TYPE_CHECKING:
     from tessera_cli.dpixels.dpixel import DPixels
@@ -29,7 +29,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class RandomSampling:
-    """`s2` and `s1` observations of each pixel, sorted by frame; with replacement where there are fewer."""
+    """`s2` and `s1` random observations of each pixel, sorted by frame; with replacement where there are fewer."""
 
     s2: int = 40
     """sample_size_s2"""
@@ -46,8 +46,8 @@ class RandomSampling:
     batch: int = 1024
     """batch_size: pixels per batch of the official loop, which the official order of draws depends on."""
 
-    def encodes(self, dpixels: DPixels) -> np.ndarray:
-        """Pixels of which some frame holds a Sentinel-2 value, be it under a mask, and with enough observations."""
+    def valid_pixels(self, dpixels: DPixels) -> np.ndarray:
+        """Return the pixels with a nonzero Sentinel-2 value in any frame, masked or not, and enough observations."""
         seen = np.zeros(dpixels.requested.shape, bool)
         for frame in dpixels.s2:
             seen |= frame.any(axis=-1)
@@ -61,31 +61,33 @@ class RandomSampling:
         return self.s2, self.s1
 
     def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> Sampler:
-        found = streams(dpixels, statistics)
+        found = sensor_series(dpixels, statistics)
         if self.dummies:
-            found["s1"] = tuple(_with_dummy(stream) for stream in found["s1"])
+            found["s1"] = tuple(_with_dummy(series) for series in found["s1"])
         return (self._legacy if self.legacy else self._own)(dpixels, found, pixels, seed)
 
     def _own(self, dpixels: DPixels, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> Sampler:
         every = pixel_keys(seed, pixel_positions(dpixels.tile, pixels))
 
-        def see(modality: Modality, part: slice, repeat: int) -> Observations:
+        def sample(modality: Modality, part: slice, repeat: int) -> Observations:
             keys = mix(every[part] ^ mix(np.uint64(2 * repeat + (modality == "s1")) + _GAMMA))
-            frames, starts, counts = listed(_candidates(found[modality], pixels[part]))
+            frames, starts, counts = valid_frames(_candidates(found[modality], pixels[part]))
             ranks = draw(keys, counts, self.size(modality))
             return Observations.drawn(found[modality], pixels[part], frames[starts[:, None] + ranks])
 
-        return see
+        return sample
 
     def _legacy(self, dpixels: DPixels, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> Sampler:
-        every = np.flatnonzero(self.encodes(dpixels))  # the official code draws for the whole tile, whatever is asked
+        every = np.flatnonzero(
+            self.valid_pixels(dpixels)
+        )  # the official code draws for the whole tile, whichever pixels are asked for
         drawn, asked = self._legacy_draws(found, every, seed), np.searchsorted(every, pixels)
 
-        def see(modality: Modality, part: slice, repeat: int) -> Observations:
+        def sample(modality: Modality, part: slice, repeat: int) -> Observations:
             frames = drawn[modality][repeat, asked[part]].astype(np.int64)
             return Observations.drawn(found[modality], pixels[part], frames)
 
-        return see
+        return sample
 
     def size(self, modality: Modality) -> int:
         return self.s2 if modality == "s2" else self.s1
@@ -172,14 +174,14 @@ def mix(x: np.ndarray | np.uint64) -> np.ndarray:
 
 def _candidates(found: tuple[SensorSeries, ...], pixels: np.ndarray) -> np.ndarray:
     """bool (T, N): the valid frames of each pixel, or all of them where none is."""
-    valid = np.concatenate([stream.valid[:, pixels] for stream in found])
+    valid = np.concatenate([series.valid[:, pixels] for series in found])
     valid[:, ~valid.any(axis=0)] = True
     return valid
 
 
-def _with_dummy(stream: SensorSeries) -> SensorSeries:
-    if len(stream.frames):
-        return stream
-    _, pixels, bands = stream.frames.shape
-    frames, valid = np.zeros((1, pixels, bands), stream.frames.dtype), np.zeros((1, pixels), bool)
-    return dataclasses.replace(stream, frames=frames, valid=valid, doy=np.array([DUMMY_DOY], np.uint16))
+def _with_dummy(series: SensorSeries) -> SensorSeries:
+    if len(series.frames):
+        return series
+    _, pixels, bands = series.frames.shape
+    frames, valid = np.zeros((1, pixels, bands), series.frames.dtype), np.zeros((1, pixels), bool)
+    return dataclasses.replace(series, frames=frames, valid=valid, doy=np.array([DUMMY_DOY], np.uint16))
