@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window as Pixels
 
-from tessera_cli.bench.subjects import catalog_folder, items_of
+from tessera_cli.bench.subjects import catalog_folder, read_items
 from tessera_cli.catalog import MPC, Scene, Scenes, Sensor, by_date
 from tessera_cli.dpixels.dpixel import SENSORS, DPixels
 from tessera_cli.errors import UsageError
@@ -96,7 +96,7 @@ class _Job:
 
 
 def _jobs(folder: Path, *, parse: bool) -> list[_Job]:
-    items, window = items_of(folder)
+    items, window = read_items(folder)
     for item in items:
         for asset in item["assets"].values():
             asset["href"] = str((folder / asset["href"]).resolve())

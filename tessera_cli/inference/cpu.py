@@ -4,7 +4,7 @@ the batch.
 A matrix product's bits may change with its shape, with its number of threads and with the alignment of its operands.
 Here they follow from the pixel's own number of observations, as far as they matter:
 
-- each sensor's backbone runs on pixels with equally many observations of that sensor; the other sensor has no influence;
+- each sensor's backbone runs on pixels with equally many observations of that sensor; the other does not matter;
 - a micro-batch of T observations has about 1024 / T pixels, and the last one is padded by repeating a pixel: to full
   size or, where results do not depend on the number of rows (`PrepackedLinear`, int8), to a multiple of 8;
 - a micro-batch runs on one intra-op thread; several threads run several micro-batches side by side;

@@ -20,48 +20,26 @@ PARTS: Mapping[Family, Mapping[str, Any]] = {
 }
 """The parts that the encoders of a family are built of; sizes are the model's."""
 
-_ONE_SET = (
-    "Model {model} has one set of statistics for all sources: its embeddings of source {source} may be shifted "
-    "against those of others. Do not mix them."
-)
-_OLD_PIPELINE = (
-    "Model {model} was trained on d-pixels of an older pipeline: its embeddings of source {source} may be shifted "
-    "against the published ones. Do not mix them."
-)
+_OLD_PIPELINE: Mapping[str, Any] = {
+    "warning": "Model {model} was trained on d-pixels of an older pipeline: its embeddings of source {source} may be "
+    "shifted against the published ones. Do not mix them.",
+    "warn_sources": ("mpc", "aws"),
+}
+_ONE_SET: Mapping[str, Any] = {
+    "warning": "Model {model} has one set of statistics for all sources: its embeddings of source {source} may be "
+    "shifted against those of others. Do not mix them.",
+    "warn_sources": ("aws",),
+}
+_RULES: Mapping[Family, Mapping[str, Any]] = {
+    "v1.0-early": {"statistics": V1_0, "observations": RandomSampling(), "quantiser": "v1", **_OLD_PIPELINE},
+    "v1.0-qat": {"statistics": V1_0, "observations": RandomSampling(dummies=True), "quantiser": "v1", **_OLD_PIPELINE},
+    "v1.1": {"statistics": None, "observations": V1_1_RULE, "quantiser": "v1"},
+    "v2-student": {"statistics": V2_STUDENT, "observations": V2_RULE, "quantiser": "v2", **_ONE_SET},
+    "v2-teacher": {"statistics": V2_TEACHER, "observations": V2_RULE, "quantiser": None, **_ONE_SET},
+}
+"""What else the models of a family have in common, as fields of `ModelSpec`."""
 V1_1_SAVED = 128
 """save_embedding_dim: how many of a v1.1 model's values are stored."""
-
-_RULES: Mapping[Family, Mapping[str, Any]] = {
-    "v1.0-early": {
-        "statistics": V1_0,
-        "observations": RandomSampling(),
-        "quantiser": "v1",
-        "warning": _OLD_PIPELINE,
-        "warn_sources": ("mpc", "aws"),
-    },
-    "v1.0-qat": {
-        "statistics": V1_0,
-        "observations": RandomSampling(dummies=True),
-        "quantiser": "v1",
-        "warning": _OLD_PIPELINE,
-        "warn_sources": ("mpc", "aws"),
-    },
-    "v1.1": {"statistics": None, "observations": V1_1_RULE, "quantiser": "v1"},
-    "v2-student": {
-        "statistics": V2_STUDENT,
-        "observations": V2_RULE,
-        "quantiser": "v2",
-        "warning": _ONE_SET,
-        "warn_sources": ("aws",),
-    },
-    "v2-teacher": {
-        "statistics": V2_TEACHER,
-        "observations": V2_RULE,
-        "quantiser": None,
-        "warning": _ONE_SET,
-        "warn_sources": ("aws",),
-    },
-}
 
 
 def family_spec(family: Family, name: str, config: EncoderConfig, **fields: Any) -> ModelSpec:

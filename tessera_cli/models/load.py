@@ -1,6 +1,6 @@
 """From what the user names (a released model, a file or folder of ours, an official checkpoint) to a `Model`.
 
-Top to bottom: `load_model` prepares what `read_model` reads; `identify` tells which model a file is.
+Top to bottom: `load_model` prepares what `read_model` reads for a device; `identify` tells which model a file is.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def load_model(
         if loaded.name == "demo":
             reservation = "it was trained on simulated landscapes and means nothing on real imagery"
         logger.warning("Model %s is for demonstration only: %s.", loaded.name, reservation)
-    return _prepare(loaded, device, precision)
+    return prepare_model(loaded, device, precision)
 
 
 def read_model(
@@ -144,16 +144,6 @@ def describe_model(
     if weights is None and (model is None or not _is_path(model)):
         return get_spec(str(model or DEFAULT_MODEL)).with_config(model_config)
     return read_model(model, weights=weights, model_config=model_config).spec
-
-
-def seeded_model(name: str, seed: int = 0, *, device: str = "auto", precision: str = "auto") -> Model:
-    """Return a model of this name's shape with random weights, for measurements; nothing is downloaded."""
-    spec = get_spec(name)
-    if spec.config is None:
-        return Model(spec, None, "")
-    from tessera_cli.models.encoder import seeded
-
-    return _prepare(Model(spec, seeded(spec.config, seed), ""), device, precision)
 
 
 def identify(checkpoint: Checkpoint, model_config: ModelConfig = NO_CONFIG) -> ModelSpec:
@@ -212,8 +202,8 @@ def _warn_if_unpublished(what: object, sha256: str, spec: ModelSpec) -> None:
         logger.warning("%s is not the published %s, only of its size (%s…).", what, spec.name, sha256[:12])
 
 
-def _prepare(model: Model, device: str, precision: str) -> Model:
-    """Return the model on its device, in its precision."""
+def prepare_model(model: Model, device: str, precision: str) -> Model:
+    """Return what `read_model` gave on its device, in its precision."""
     if model.encoder is None:
         return model
     from tessera_cli.models.precision import prepare, resolve

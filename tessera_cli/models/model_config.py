@@ -23,20 +23,11 @@ class Keys(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class V1_0Heads(Keys):  # noqa: N801 - the family's name
+class V1_0Keys(Keys):  # noqa: N801 - the family's name
+    """v1.0: attention heads, and fields of `RandomSampling` by their official keys."""
+
     nhead: Positive = 0
-    """Attention heads of both sensors' transformers; 0 if not given."""
-
-
-class V1_1Heads(Keys):  # noqa: N801
-    s2_num_heads: Positive = 0
-    """0 if not given."""
-    s1_num_heads: Positive = 0
-
-
-class V1_0Keys(Keys):  # noqa: N801
-    """v1.0: the fields of `RandomSampling` that were given, by their official keys."""
-
+    """Of both sensors' transformers; 0 if not given."""
     s2: Length = Field(0, alias="sample_size_s2")
     s1: Length = Field(0, alias="sample_size_s1")
     repeats: Length = Field(0, alias="repeat_times")
@@ -51,8 +42,10 @@ def _positive(numbers: list[int]) -> list[int]:
 
 
 class V1_1Keys(Keys):  # noqa: N801
-    """v1.1: which observations are used and how many values are stored."""
+    """v1.1: attention heads, which observations are used, how many values are stored; 0 and empty if not given."""
 
+    s2_num_heads: Positive = 0
+    s1_num_heads: Positive = 0
     use_s2: bool = True
     use_s1: bool = True
     split_s1_modalities: bool = False

@@ -27,7 +27,7 @@ from tessera_cli.errors import UsageError, complaint
 from tessera_cli.models.architecture import EncoderConfig, Size, TransformerConfig
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.layout import misfit, official_names, official_shapes, tensor_shapes
-from tessera_cli.models.model_config import ModelConfig, V1_0Heads, V1_1Heads
+from tessera_cli.models.model_config import ModelConfig, V1_0Keys, V1_1Keys
 from tessera_cli.models.payload import Payload, check_tensors, load_payload
 from tessera_cli.models.registry import SMALL, V1_1
 from tessera_cli.models.spec import Family
@@ -227,13 +227,8 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
         raise UsageError(f"{path}: the encoder's width is {width}, no multiple of 4. Get the file again.")
     last = "dim_reducer.4.weight" if family == "v1.1" else "dim_reducer.0.weight"
     summed = _size(path, tensors, "dim_reducer.0.weight", 1) == width
-    sizes = {
-        modality: (
-            _depth(modality, tensors),
-            rows(f"{modality}_backbone.transformer_encoder.layers.0.linear1.weight"),
-        )
-        for modality in BANDS
-    }
+    first = "_backbone.transformer_encoder.layers.0.linear1.weight"
+    sizes = {modality: (_depth(modality, tensors), rows(modality + first)) for modality in BANDS}
     if sizes["s2"][0] != sizes["s1"][0]:
         _check_unequal_depths(path, family, sizes["s2"][0], sizes["s1"][0], model_config)
     if family != "v1.1":  # both transformers are of one size
@@ -248,11 +243,10 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
     model_config.agree("fusion_method", known["fusion"])
     if family == "v1.1":
         model_config.agree("representation_dim", known["representation"])
-    if family == "v1.1":
-        given = model_config.parse(V1_1Heads)
+        given = model_config.parse(V1_1Keys)
         heads = {"s2": given.s2_num_heads, "s1": given.s1_num_heads}
     else:
-        heads = dict.fromkeys(BANDS, model_config.parse(V1_0Heads).nhead or _V1_0_HEADS[family])
+        heads = dict.fromkeys(BANDS, model_config.parse(V1_0Keys).nhead or _V1_0_HEADS[family])
     stacks = {}
     for modality, (layers, feedforward) in sizes.items():
         prefix = f"{modality}_" if family == "v1.1" else ""

@@ -58,10 +58,8 @@ def _quantise(backbone: Backbone) -> None:
     _replace(backbone.embed, "out", Int8Linear)
     for block in backbone.blocks:
         assert isinstance(block, Block)
-        _replace(block.attention, "in_proj", Int8Linear)
-        _replace(block.attention, "out_proj", Int8Linear)
-        _replace(block, "up", Int8Linear)
-        _replace(block, "down", Int8Linear)
+        for part, name in (block.attention, "in_proj"), (block.attention, "out_proj"), (block, "up"), (block, "down"):
+            _replace(part, name, Int8Linear)
 
 
 def prepack_weights(module: nn.Module) -> None:

@@ -80,7 +80,7 @@ class ModelSpec:
         """Return the model with the user's configuration: observations, stored values, source of the d-pixels."""
         rule = self.observations
         if isinstance(rule, RandomSampling):
-            given = model_config.parse(V1_0Keys).model_dump(exclude_unset=True)
+            given = model_config.parse(V1_0Keys).model_dump(exclude_unset=True, exclude={"nhead"})
             return dataclasses.replace(self, observations=dataclasses.replace(rule, **given))
         if self.family != "v1.1" or not isinstance(rule, BucketedSampling) or self.config is None:
             return self

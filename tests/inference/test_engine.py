@@ -164,6 +164,25 @@ def test_a_batch_has_fewer_sequences_than_kernels_take(monkeypatch: pytest.Monke
     assert max(sizes) == 7
 
 
+def test_a_batch_moves_to_its_device_as_a_whole() -> None:
+    pixels = made_up(np.array([[3, 1, 1], [0, 2, 0], [9, 0, 4]]), seed=1)
+    sampler = V2_RULE.sampler(pixels, V2_STUDENT, np.arange(3), seed=0)
+    for modality in BANDS:
+        here = DeviceBatch.of(sampler(modality, slice(0, 3), 0), padded=False)
+        there = here.to(torch.device("meta"))
+        found: list[tuple[Any, Any]] = [(vars(here), vars(there))]
+        found += [(vars(a), vars(b)) for a, b in zip(here.groups, there.groups, strict=True)]
+        moved = 0
+        for before, after in found:
+            for name, value in before.items():
+                if isinstance(value, torch.Tensor):
+                    assert (after[name].device.type, after[name].shape) == ("meta", value.shape), name
+                    moved += 1
+                elif name != "groups":
+                    assert after[name] == value, name
+        assert moved >= 6 + 4 * len(here.groups)  # of a group: members, patterns, which, repeat_index
+
+
 def test_a_device_without_room_for_a_chunk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: DeviceBatch, device: torch.device) -> DeviceBatch:
         raise torch.OutOfMemoryError("CUDA out of memory")
