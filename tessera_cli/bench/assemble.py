@@ -122,8 +122,7 @@ def _odc_load() -> Callable[..., Any]:
         import odc.stac
     except ImportError:
         raise UsageError("--baseline eager needs odc-stac, which is not installed. Run pip install odc-stac.") from None
-    load: Callable[..., Any] = odc.stac.load
-    return load
+    return odc.stac.load
 
 
 def _eagerly(job: _Job, load: Callable[..., Any]) -> Frames:

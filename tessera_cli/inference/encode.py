@@ -56,7 +56,7 @@ def encode(
 ) -> Embeddings:
     """Encode some pixels of a tile.
 
-    On a CPU with glibc, malloc is told to keep freed blocks of up to 32 MB, for the rest of the process.
+    On a CPU with glibc, malloc is set to keep freed blocks of up to 32 MB, for the rest of the process.
 
     Args:
         dpixels: The tile's observations.

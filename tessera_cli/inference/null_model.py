@@ -27,5 +27,4 @@ def mean_bands(sensor: tuple[SensorSeries, ...], pixels: np.ndarray) -> np.ndarr
             valid_count += here
         total += (raw - valid_count[:, None] * series.mean.astype(np.float64)) / series.std
         count += valid_count
-    means: np.ndarray = (total / np.maximum(count, 1)[:, None]).astype(np.float32)
-    return means
+    return (total / np.maximum(count, 1)[:, None]).astype(np.float32)

@@ -38,8 +38,7 @@ class Backbone(nn.Module):
         with torch.autocast(x_BTC.device.type, self.matmul_dtype) if lower else nullcontext():
             for block in self.blocks:
                 x_BTD = block(x_BTD, log_repeats_T)
-        pooled_BD: Tensor = self.pool(x_BTD.float() if lower else x_BTD, repeat_index)
-        return pooled_BD
+        return self.pool(x_BTD.float() if lower else x_BTD, repeat_index)
 
 
 class FusionTransformer(nn.Module):
@@ -94,8 +93,7 @@ class Encoder(nn.Module):
         is computed once, and the result is that of the whole sequence.
         """
         backbone = self.s2 if modality == "s2" else self.s1
-        pooled_BD: Tensor = backbone(x_BTC, doy_BT, self.days, repeat_index)
-        return pooled_BD
+        return backbone(x_BTC, doy_BT, self.days, repeat_index)
 
     def fuse(self, s2_BD: Tensor, s1_BD: Tensor) -> Tensor:
         """Return the embeddings float32 (B, R) of the sensors' vectors float32 (B, D)."""
@@ -105,8 +103,7 @@ class Encoder(nn.Module):
             fused_BF = self.fusion(torch.stack([s2_BD, s1_BD], dim=1)).flatten(start_dim=1)
         else:
             fused_BF = torch.cat([s2_BD, s1_BD], dim=-1)
-        embedding_BR: Tensor = self.reducer(fused_BF)
-        return embedding_BR
+        return self.reducer(fused_BF)
 
     def forward(self, s2_BTC: Tensor, s2_doy_BT: Tensor, s1_BTC: Tensor, s1_doy_BT: Tensor) -> Tensor:
         return self.fuse(self.encode_modality("s2", s2_BTC, s2_doy_BT), self.encode_modality("s1", s1_BTC, s1_doy_BT))

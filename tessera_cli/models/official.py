@@ -1,12 +1,12 @@
-"""Official checkpoints of every family: which family a file is of, its sizes, and all its tensors by our names.
+"""Official checkpoints of every family: recognise the family, read the sizes, rename all tensors.
 
 | family | payload | tensors |
 |---|---|---|
-| v1.0 early, v1.0 QAT, v1.1 | `model_state` or `model_state_dict` | training's, at times under `_orig_mod.` |
+| v1.0, v1.0-qat, v1.1 | `model_state` or `model_state_dict` | of the training, at times under `_orig_mod.` |
 | v2 student | `args`, `model` | the encoder |
 | v2 teacher | `arch`, `encoder_state_dict` | the encoder |
 
-Sizes are taken from the tensors wherever they show there, and checked against what the file or the user says.
+Sizes are taken from the shapes of the tensors where possible, and checked against what the file or the user says.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ logger = logging.getLogger(__name__)
 
 _COMPILED = "_orig_mod."
 _PROJECTORS = ("projector.", "segmented_matryoshka_projector.")
-"""Training's heads: no part of the encoder."""
+"""Projectors of the training: no part of the encoder."""
 _ENCODER = re.compile(r"\w*_backbone\.|dim_reducer\.|fusion_")
-"""How the tensors of encoders begin; what else a training checkpoint holds is left out, as by official loaders."""
+"""Start of the names of an encoder's tensors; official loaders, too, ignore others in a training checkpoint."""
 _LONG_REDUCER = ("dim_reducer.1.", "dim_reducer.4.")
-"""Only that of v1.1 is more than one linear map."""
+"""Tensors that only v1.1's reducer has; in v1.0 it is one linear map."""
 _V1_0_HEADS: Mapping[str, int] = {"v1.0-early": 8, "v1.0-qat": 4}
 
 
 class UnknownHeadsError(UsageError):
-    """A v1.1 checkpoint of a size that was never released, and nobody said how many attention heads it has."""
+    """A v1.1 checkpoint of a size that was never released, with an unknown number of attention heads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,26 +84,26 @@ def read_official(path: Path, model_config: ModelConfig) -> Contents:
             "model_state_dict, encoder_state_dict). Give the .pt file of a TESSERA model."
         )
     for modality in BANDS:
-        _check_depth(path, modality, config.stack(modality).layers, tensors, told=family.startswith("v2"))
+        _check_depth(path, modality, config.stack(modality).layers, tensors, recorded=family.startswith("v2"))
     if problem := misfit(official_shapes(config), {name: tuple(t.shape) for name, t in tensors.items()}):
         raise UsageError(
             f"{path}: the tensors do not fit a {family} encoder with {describe(config)}, which is what it says it is: "
             f"{problem}. Give a checkpoint as its authors saved it."
         )
     parts = {name: official_names(name, config) for name in tensor_shapes(config)}
-    return Contents(family, config, dims, {ours: _joined(tensors, names) for ours, names in parts.items()})
+    return Contents(family, config, dims, {ours: _concatenate(tensors, names) for ours, names in parts.items()})
 
 
 def describe(config: EncoderConfig) -> str:
-    """The sizes in words."""
+    """Return the sizes in words, for messages."""
     qk = "QK-norm" if config.qk_norm else "no QK-norm"
     s2, s1 = config.s2.layers, config.s1.layers
     layers = f"{s2}" if s2 == s1 else f"{s2} and {s1}"
     return f"latent_dim {config.latent}, {layers} layers and {qk}"
 
 
-def _joined(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
-    """The tensor of ours; what it was made from is let go, for the largest files fill the memory."""
+def _concatenate(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    """Return our tensor from its official parts, which are removed: the largest files fill the memory."""
     found = [tensors.pop(name) for name in names]
     return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -184,7 +184,7 @@ def _parse(path: Path, part: str, schema: type[SizesT], given: Mapping[Any, Any]
 
 
 def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]]:
-    """The family, known by its pooling and its reducer, and the tensors of its encoder by their official names."""
+    """Return the family, recognised by pooling and reducer, and the encoder's tensors by their official names."""
     part = "model_state" if "model_state" in payload else "model_state_dict"
     state = payload[part]
     if not isinstance(state, Mapping):
@@ -195,7 +195,7 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
         if plain in named:
             raise UsageError(f"{path}: holds the tensor {str(plain)[:80]} twice, with and without {_COMPILED!r}.")
         named[plain] = tensor
-    named = _without_trainings_own(path, named)
+    named = _select_encoder(path, named)
     if any(".gru_cell." in str(name) for name in named):
         family: Family = "v1.1" if any(str(name).startswith(_LONG_REDUCER) for name in named) else "v1.0-qat"
     elif any(".temporal_context." in str(name) for name in named):
@@ -208,8 +208,8 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
     return family, check_tensors(path, part, named)
 
 
-def _without_trainings_own(path: Path, named: Mapping[Any, Any]) -> dict[Any, Any]:
-    """What is left without projectors and the like; a warning names what no official file is known to hold."""
+def _select_encoder(path: Path, named: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the tensors without projectors and the like; warn about any that no official file is known to hold."""
     encoder = {name: t for name, t in named.items() if not isinstance(name, str) or _ENCODER.match(name)}
     unknown = sorted(name for name in named.keys() - encoder.keys() if not name.startswith(_PROJECTORS))
     if unknown:
@@ -258,7 +258,7 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
 
 
 def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_config: ModelConfig) -> None:
-    """One sensor's last layers may be lost. Only v1.1 encoders can be meant so, and then the configuration says it."""
+    """Raise UsageError for unequal depths: layers may be lost, unless a v1.1 file's configuration confirms them."""
     if family == "v1.1" and "s2_num_layers" in model_config and "s1_num_layers" in model_config:
         return
     shorter = "s1" if s1 < s2 else "s2"
@@ -271,7 +271,7 @@ def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_co
 
 
 def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
-    """v1.1: heads that nobody gave are those of the released model, if the encoder has its sizes."""
+    """v1.1: fill in heads that were not given with those of the released model, if the encoder has its sizes."""
     released = V1_1.s2.heads
     s2, s1 = (
         TransformerConfig(stack.layers, stack.heads or released, stack.feedforward) for stack in (config.s2, config.s1)
@@ -305,21 +305,24 @@ def _size(path: Path, tensors: Mapping[str, Tensor], name: str, axis: int) -> in
 
 
 def _depth(modality: str, tensors: Mapping[str, Any]) -> int:
-    """Layers of one backbone: as many as the highest number in its tensors' names says."""
+    """Return the number of layers of one backbone: one more than the highest index in its tensors' names."""
     layer = re.compile(rf"{modality}_backbone\.transformer_encoder\.(?:layers\.)?(\d{{1,9}})\.")
     return 1 + max((int(found[1]) for name in tensors if (found := layer.match(name))), default=-1)
 
 
-def _check_depth(path: Path, modality: str, layers: int, tensors: Mapping[str, Any], *, told: bool) -> None:
-    """Before any list of a claimed length is made. `told`: by something else than the tensors."""
+def _check_depth(path: Path, modality: str, layers: int, tensors: Mapping[str, Any], *, recorded: bool) -> None:
+    """Raise UsageError for a wrong number of layers, before a list of that length is made.
+
+    `recorded`: whether the file states it, beside what the tensors' names show.
+    """
     found = _depth(modality, tensors)
-    if told and any(name.startswith(f"{modality}_backbone.") for name in tensors) and layers != found:
+    if recorded and any(name.startswith(f"{modality}_backbone.") for name in tensors) and layers != found:
         raise UsageError(
             f"{path}: its sizes speak of {layers} layers, but the file holds the tensors of {found}. "
             "It is damaged or was edited; get it again from where it came."
         )
     if layers > len(tensors):
         raise UsageError(
-            f"{path}: its {'sizes' if told else 'tensors'} speak of {layers} layers, but it holds {len(tensors)} "
+            f"{path}: its {'sizes' if recorded else 'tensors'} speak of {layers} layers, but it holds {len(tensors)} "
             "tensors. Get the file again."
         )

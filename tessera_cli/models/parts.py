@@ -57,8 +57,7 @@ class Linear(nn.Linear):
 
 def _add_residual(linear: nn.Module, x: Tensor, add: Tensor, dropout: float) -> Tensor:
     """Return W x + b + add, in training with dropout before the sum."""
-    out: Tensor = add + F.dropout(linear(x), dropout) if dropout else linear(x, add=add)
-    return out
+    return add + F.dropout(linear(x), dropout) if dropout else linear(x, add=add)
 
 
 class BandEmbedding(nn.Module):
@@ -70,8 +69,7 @@ class BandEmbedding(nn.Module):
         self.out = Linear(width, width)
 
     def forward(self, x_BTC: Tensor, days_BTD: Tensor) -> Tensor:
-        tokens: Tensor = self.out(self.hidden(x_BTC, relu=True), add=days_BTD)
-        return tokens
+        return self.out(self.hidden(x_BTC, relu=True), add=days_BTD)
 
 
 class Attention(nn.Module):
@@ -142,8 +140,7 @@ class Block(nn.Module):
             x_BTD = self.attention(self.norm1(x_BTD), log_repeats_T, add=x_BTD)
             return self._feedforward(self.norm2(x_BTD), add=x_BTD)
         y_BTD = self.norm1(self.attention(x_BTD, log_repeats_T, add=x_BTD))
-        out: Tensor = self.norm2(self._feedforward(y_BTD, add=y_BTD))
-        return out
+        return self.norm2(self._feedforward(y_BTD, add=y_BTD))
 
     def _feedforward(self, y_BTD: Tensor, *, add: Tensor) -> Tensor:
         rate = self.dropout if self.training else 0.0

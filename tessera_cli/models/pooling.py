@@ -99,8 +99,7 @@ class CustomGruPool(_StatePool):
         return torch.stack(states, dim=1)
 
     def context(self, x_BTD: Tensor) -> Tensor:
-        normed: Tensor = self.norm(self.states(x_BTD))
-        return normed
+        return self.norm(self.states(x_BTD))
 
 
 def log_repeats(repeat_index: Tensor, tokens: int) -> Tensor:

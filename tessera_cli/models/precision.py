@@ -94,10 +94,8 @@ class PrepackedLinear(nn.Module):
 
     def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
         if add is not None:
-            summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
-            return summed
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")
-        return out
+            return torch.ops.mkldnn._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")
 
 
 class Int8Linear(nn.Module):

@@ -12,8 +12,8 @@ from tessera_cli.models import hub
 from tessera_cli.models.layout import official_shapes
 from tessera_cli.models.load import identify
 from tessera_cli.models.model_config import ModelConfig
-from tessera_cli.models.registry import REGISTRY, available, get_spec, published
-from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
+from tessera_cli.models.registry import available, get_spec, published
+from tessera_cli.models.spec import HubFile, PackagedFile
 from tessera_cli.sampling.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER, Statistics
 
 if TYPE_CHECKING:
@@ -83,7 +83,23 @@ def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dic
 
 def released() -> list[dict[str, Any]]:
     """Return the released models, whether their weights are here, and where; no file is opened."""
-    return [_released(REGISTRY[name]) for name in available()]
+    found = []
+    for spec in map(get_spec, available()):
+        weights = spec.weights
+        assert weights is not None  # of every model that is offered
+        path = hub.cached(weights)
+        origin: dict[str, Any] = {"url": None, "file": None, "sha256": None, "bytes": None}
+        if isinstance(weights, HubFile):
+            origin = {"url": weights.url, "file": weights.path, "sha256": weights.sha256, "bytes": weights.bytes}
+        if path is not None:
+            origin["bytes"] = path.stat().st_size
+        here = {
+            "cached": path is not None and isinstance(weights, HubFile),
+            "packaged": isinstance(weights, PackagedFile),
+            "path": None if path is None else str(path),
+        }
+        found.append({"name": spec.name, "family": spec.family, **origin, **here})
+    return found
 
 
 def pull(name: str) -> dict[str, Any]:
@@ -94,25 +110,6 @@ def pull(name: str) -> dict[str, Any]:
     path = hub.fetch(spec.weights)
     sha256 = spec.weights.sha256 if isinstance(spec.weights, HubFile) else None
     return {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": sha256}
-
-
-def _released(spec: ModelSpec) -> dict[str, Any]:
-    weights = spec.weights
-    assert weights is not None  # of every model that is offered
-    path = hub.cached(weights)
-    origin: dict[str, Any] = {"url": None, "file": None, "sha256": None, "bytes": None}
-    if isinstance(weights, HubFile):
-        origin = {"url": weights.url, "file": weights.path, "sha256": weights.sha256, "bytes": weights.bytes}
-    if path is not None:
-        origin["bytes"] = path.stat().st_size
-    return {
-        "name": spec.name,
-        "family": spec.family,
-        **origin,
-        "cached": path is not None and isinstance(weights, HubFile),
-        "packaged": isinstance(weights, PackagedFile),
-        "path": None if path is None else str(path),
-    }
 
 
 def _read(path: Path, model_config: ModelConfig) -> tuple[Checkpoint, list[str]]:

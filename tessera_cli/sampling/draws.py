@@ -1,7 +1,7 @@
 """v1.0: a fixed number of each pixel's observations, drawn at random.
 
 The official code draws from one unseeded generator, pixel after pixel, so its embeddings can never be made again. Ours
-come from a generator of (seed, zone, easting, northing): the same in whatever tile, batch or order. The official order
+come from a generator of (seed, zone, easting, northing): the same in any tile, batch or order. The official order
 of draws is kept as an option, for those who seed the official code.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LARGEST_LEGACY_SEED = 2**32 - 1
 DUMMY_DOY = 180
-"""Of the empty frame that the official QAT code puts in the place of an orbit without frames."""
+"""Day of the empty frame that the official QAT code has for an orbit without frames."""
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -48,14 +48,14 @@ class RandomSampling:
 
     def valid_pixels(self, dpixels: DPixels) -> np.ndarray:
         """Return the pixels with a nonzero Sentinel-2 value in any frame, masked or not, and enough observations."""
-        seen = np.zeros(dpixels.requested.shape, bool)
+        observed = np.zeros(dpixels.requested.shape, bool)
         for frame in dpixels.s2:
-            seen |= frame.any(axis=-1)
+            observed |= frame.any(axis=-1)
         s2, asc, desc = dpixels.counts.astype(np.int64)
         no_radar = not len(dpixels.s1_asc) and not len(dpixels.s1_desc)
         if no_radar:  # the early code has nothing to draw from and crashes
-            return seen & (s2 >= self.minimum) & self.dummies
-        return seen & (s2 >= self.minimum) & (asc + desc >= self.minimum)
+            return observed & (s2 >= self.minimum) & self.dummies
+        return observed & (s2 >= self.minimum) & (asc + desc >= self.minimum)
 
     def lengths(self, s2: float, s1: float) -> tuple[int, int]:
         return self.s2, self.s1
@@ -93,7 +93,7 @@ class RandomSampling:
         return self.s2 if modality == "s2" else self.s1
 
     def _legacy_draws(self, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> dict[Modality, np.ndarray]:
-        """Frame numbers int16 (repeats, N, size) per sensor: batch by batch, repeat by repeat, Sentinel-2 first."""
+        """Return frame numbers int16 (repeats, N, size) by sensor: batch by batch, repeat by repeat, S2 first."""
         generator = np.random.RandomState(seed)
         drawn = {m: np.empty((self.repeats, len(pixels), self.size(m)), np.int16) for m in BANDS}
         valid = {m: _candidates(found[m], pixels) for m in BANDS}
@@ -113,7 +113,9 @@ class RandomSampling:
 
 
 def draw(keys: np.ndarray, counts: np.ndarray, size: int | np.ndarray, *, always: bool = False) -> np.ndarray:
-    """`size` of the numbers 0..n−1 for each pixel, rising: keys uint64 (N,), counts n int64 (N,) -> int64 (N, size).
+    """Draw `size` of the numbers 0..n−1 for each pixel, in ascending order: int64 (N, size).
+
+    `keys` are uint64 (N,), `counts`, the n of each pixel, int64 (N,).
 
     A pixel may have a size of its own, int64 (N,): then zeros follow its numbers, up to the largest size. Numbers come
     twice where there are fewer than `size` (only 0 where there are none), or `always`.
@@ -139,12 +141,12 @@ def draw(keys: np.ndarray, counts: np.ndarray, size: int | np.ndarray, *, always
 
 
 def pixel_keys(seed: int, positions: np.ndarray) -> np.ndarray:
-    """uint64 (N,) from the seed and int64 (N, 3): zone, easting, northing."""
+    """Return a key per pixel, uint64 (N,), from the seed and int64 (N, 3): zone, easting, northing."""
     return hashed(seed, *positions.T)
 
 
 def hashed(seed: int, *columns: np.ndarray | int) -> np.ndarray:
-    """A hash of the seed and of what stands in each row of integer columns, (N,) or a number for all: uint64 (N,)."""
+    """Return hashes of the seed and each row of integer columns, (N,) or a number for all rows: uint64 (N,)."""
     key: np.ndarray = np.asarray(seed % 2**64, np.uint64)
     for column in columns:
         with np.errstate(over="ignore"):
@@ -154,13 +156,13 @@ def hashed(seed: int, *columns: np.ndarray | int) -> np.ndarray:
 
 
 def numbered(keys: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` hashes of each key, uint64 (N,) -> uint64 (N, count): SplitMix64 begun at the key."""
+    """Return `count` hashes of each key, uint64 (N,) -> uint64 (N, count): SplitMix64 started at the key."""
     with np.errstate(over="ignore"):
         return mix(keys[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GAMMA)
 
 
 def uniform(hashes: np.ndarray) -> np.ndarray:
-    """uint64, any shape -> float64 in [0, 1)."""
+    """Map uint64, any shape, to float64 in [0, 1)."""
     return np.asarray((hashes >> np.uint64(11)) * 2.0**-53)
 
 
@@ -173,7 +175,7 @@ def mix(x: np.ndarray | np.uint64) -> np.ndarray:
 
 
 def _candidates(found: tuple[SensorSeries, ...], pixels: np.ndarray) -> np.ndarray:
-    """bool (T, N): the valid frames of each pixel, or all of them where none is."""
+    """Return the valid frames of each pixel, or all of them where none is, bool (T, N)."""
     valid = np.concatenate([series.valid[:, pixels] for series in found])
     valid[:, ~valid.any(axis=0)] = True
     return valid

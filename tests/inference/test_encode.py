@@ -186,7 +186,7 @@ def precisions() -> list[Any]:
 
 @pytest.mark.parametrize("precision", precisions())
 @pytest.mark.parametrize("name", SMALL)
-def test_company_order_and_threads_do_not_change_a_bit(
+def test_other_pixels_order_and_threads_do_not_change_a_bit(
     name: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 600 if name == "student" and precision == "fp32" else 200
@@ -225,7 +225,7 @@ def certain(rule: RandomSampling, count: int) -> np.ndarray:
 
 
 def assert_position_does_not_matter(model: Model, bins: Iterable[int], column: int | None = None) -> None:
-    """A full micro-batch and one that is padded, then both in reverse: each pixel meets other company elsewhere.
+    """A full micro-batch and one that is padded, then both in reverse: each pixel meets other pixels elsewhere.
 
     `column` of the counts, else it changes from bin to bin.
     """

@@ -62,7 +62,7 @@ def test_expected_lengths() -> None:
         (8, [0, 1, 2, 3, 4, 5, 6, 7]),
     ],
 )
-def test_fillers_of_the_first_bin(n: int, pattern: list[int]) -> None:
+def test_padding_of_the_first_bin(n: int, pattern: list[int]) -> None:
     assert v2_pattern(n, 8).tolist() == pattern
 
 
@@ -82,7 +82,7 @@ def test_every_pattern_of_v1_1_agrees_with_the_reference(rule: BucketedSampling)
         assert v1_1_pattern(n, bin).tolist() == reference.choose_v1_1(n, bin), n
 
 
-def test_fillers_of_v1_1_stay_at_the_end() -> None:
+def test_padding_of_v1_1_stays_at_the_end() -> None:
     assert v1_1_pattern(1, 8).tolist() == [0] * 8
     assert v1_1_pattern(2, 5).tolist() == [0, 1, 0, 0, 1]  # 0.25, 0.5 (half to even), 0.75
     assert v1_1_pattern(6, 8).tolist() == [0, 1, 2, 3, 4, 5, 2, 3]
@@ -150,7 +150,7 @@ def test_a_sampler_sees_any_part_of_its_pixels() -> None:
         np.testing.assert_array_equal(part.counts, whole.counts[2:5])
 
 
-def test_gathering_is_independent_of_company() -> None:
+def test_gathering_does_not_depend_on_other_pixels() -> None:
     counts = np.random.default_rng(1).integers(0, 20, (50, 3))
     pixels = made_up(counts, seed=4, shape=(5, 10))
     radar = sensor_series(pixels, V2_STUDENT)["s1"]
@@ -186,7 +186,7 @@ def test_radar_frame_with_one_polarisation_is_valid_and_orbits_keep_their_order(
 
 
 @pytest.mark.parametrize("modality", ["s2", "s1"])
-def test_settled_sequences_are_taken_as_they_are(modality: Modality) -> None:
+def test_given_frames_are_taken_as_they_are(modality: Modality) -> None:
     pixels = made_up(np.array([[5, 3, 2], [2, 3, 0], [5, 1, 1]]), seed=6)
     found = sensor_series(pixels, V2_STUDENT)[modality]
     frames = np.array([[0, 4, 4], [1, 2, 3]])  # invalid ones too

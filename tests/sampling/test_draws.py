@@ -139,7 +139,7 @@ def test_with_replacement_where_there_are_few() -> None:
     assert max(len(np.unique(row)) for row in ranks) > 20
 
 
-def test_a_draw_does_not_depend_on_company() -> None:
+def test_a_draw_does_not_depend_on_other_pixels() -> None:
     rng = np.random.default_rng(1)
     counts, keys = rng.integers(1, 130, 500), keys_of(500)
     every = draw(keys, counts, 40)
