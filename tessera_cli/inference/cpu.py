@@ -24,7 +24,6 @@ import ctypes
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 
 import torch
@@ -49,19 +48,8 @@ CHUNK_BYTES = 1 << 27
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-@dataclass(frozen=True, eq=False)
-class _MicroBatch:
-    modality: Modality
-    observations: DeviceBatch
-    group: Group[Tensor]
-    start: int
-    size: int
-    """Pixels, with padding."""
-
-    @property
-    def count(self) -> int:
-        """Pixels without padding."""
-        return min(self.size, len(self.group.members) - self.start)
+_MicroBatch = tuple[Modality, DeviceBatch, Group[Tensor], int, int]
+"""Sensor, its observations, a group of them, its first member in the batch, and the number of pixels with padding."""
 
 
 class CpuEngine(Engine):
@@ -105,14 +93,15 @@ class CpuEngine(Engine):
 
     def _encode(self, chunk: Chunk, vectors: dict[Modality, Tensor], encoded: Callable[[int], None]) -> None:
         def encode(batch: _MicroBatch) -> int:
-            places = torch.arange(batch.start, batch.start + batch.size).clamp_(max=len(batch.group.members) - 1)
+            modality, observations, group, start, size = batch
+            places = torch.arange(start, start + size).clamp_(max=len(group.members) - 1)
+            members = group.members[start : start + size]  # without padding
             with torch.inference_mode():
                 found_BD = self._encoder.encode_modality(
-                    batch.modality, *batch.observations.sequences(batch.group, places), batch.group.repeat_index
+                    modality, *observations.sequences(group, places), group.repeat_index
                 )
-                members = batch.group.members[batch.start : batch.start + batch.count]
-                vectors[batch.modality][members] = found_BD[: batch.count]
-            return batch.count * batch.group.length
+                vectors[modality][members] = found_BD[: len(members)]
+            return len(members) * group.length
 
         done = 0
         for tokens in self._pool.map(encode, self._batches(chunk)):
@@ -139,7 +128,7 @@ class CpuEngine(Engine):
                 size, count = pixels_of(group.length), len(group.members)
                 for start in range(0, count, size):
                     left = -(-(count - start) // PIXELS) * PIXELS
-                    yield _MicroBatch(modality, observations, group, start, size if self._fixed else min(size, left))
+                    yield modality, observations, group, start, size if self._fixed else min(size, left)
 
 
 @functools.cache
