@@ -67,16 +67,14 @@ def read_official(path: Path, model_config: ModelConfig) -> Contents:
     dims: tuple[int, ...] | None = None
     if "encoder_state_dict" in payload:
         family: Family = "v2-teacher"
-        tensors, given = _parts(path, payload, "encoder_state_dict", "arch")
-        arch = _parse(path, "arch", _TeacherArch, given, model_config)
+        tensors, arch = _read_v2(path, payload, "encoder_state_dict", "arch", _TeacherArch, model_config)
         config = _check_heads(path, arch.encoder(final_norm=arch.final_layernorm, **PARTS[family]))
     elif "model_state" in payload or "model_state_dict" in payload:
         family, tensors = _v1_tensors(path, payload)
         config = _v1_config(path, family, tensors, model_config)
     elif "model" in payload:
         family = "v2-student"
-        tensors, given = _parts(path, payload, "model", "args")
-        args = _parse(path, "args", _StudentArgs, given, model_config)
+        tensors, args = _read_v2(path, payload, "model", "args", _StudentArgs, model_config)
         config, dims = _check_heads(path, args.encoder(qk_norm=args.enable_qk_norm)), args.dims
     else:
         raise UsageError(
@@ -108,14 +106,7 @@ def _concatenate(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def _parts(path: Path, payload: Payload, tensors: str, sizes: str) -> tuple[dict[str, Tensor], Mapping[Any, Any]]:
-    found, arguments = payload[tensors], payload.get(sizes, {})
-    if not isinstance(found, Mapping) or not isinstance(arguments, Mapping):
-        raise UsageError(f"{path}: not a TESSERA checkpoint: its parts {tensors!r} and {sizes!r} are no dictionaries.")
-    return check_tensors(path, tensors, found), arguments
-
-
-# --- v2: the file says everything -------------------------------------------------------------------------------------
+# --- v2: the file records everything ----------------------------------------------------------------------------------
 
 
 class _Sizes(BaseModel):
@@ -168,8 +159,13 @@ class _TeacherArch(_Sizes):
 SizesT = TypeVar("SizesT", bound=_Sizes)
 
 
-def _parse(path: Path, part: str, schema: type[SizesT], given: Mapping[Any, Any], model_config: ModelConfig) -> SizesT:
-    """Return the sizes that a v2 file records; UsageError if they are wrong or the user says otherwise."""
+def _read_v2(
+    path: Path, payload: Payload, state: str, part: str, schema: type[SizesT], model_config: ModelConfig
+) -> tuple[dict[str, Tensor], SizesT]:
+    """Return tensors and sizes of a v2 file; UsageError if they are wrong or the user says otherwise."""
+    tensors, given = payload[state], payload.get(part, {})
+    if not isinstance(tensors, Mapping) or not isinstance(given, Mapping):
+        raise UsageError(f"{path}: not a TESSERA checkpoint: its parts {state!r} and {part!r} are no dictionaries.")
     try:
         sizes = schema.model_validate(given)
     except ValidationError as error:
@@ -177,7 +173,7 @@ def _parse(path: Path, part: str, schema: type[SizesT], given: Mapping[Any, Any]
     for key, value in sizes:
         if key != "matryoshka_dims":
             model_config.agree(key, value)
-    return sizes
+    return check_tensors(path, state, tensors), sizes
 
 
 # --- v1.x: the tensors say what they can, the user the rest -----------------------------------------------------------
