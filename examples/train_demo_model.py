@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tessera_cli.models.checkpoint import read, save_safetensors
+from tessera_cli.models.checkpoint import read_checkpoint, save_safetensors
 
 LANDSCAPES = {101: 2021, 102: 2022, 103: 2023, 104: 2024}
 """Seed -> year: all lie at the same place."""
@@ -55,10 +55,11 @@ def main() -> None:
         tessera(
             "pretrain", folder / "dpixels", "--config", CONFIG, "--out", folder / "run", "--threads", 1, *args.pretrain
         )
-        trained = read(folder / "run" / "export" / "demo.safetensors")
+        trained = read_checkpoint(folder / "run" / "export" / "demo.safetensors")
 
     note = "Demonstration only: trained on simulated landscapes, it has never seen the Earth."
-    card = {key: value for key, value in trained.card.items() if key != "source"}  # simulated: as good for any
+    assert trained.card is not None
+    card = trained.card.model_dump(mode="json", exclude_unset=True, exclude={"source"})  # simulated: as good for any
     card |= {"demonstration_only": True, "description": note, "license": "MIT"}
     save_safetensors(args.out, trained.encoder, card)  # float16: the package stays small
 

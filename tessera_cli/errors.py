@@ -4,6 +4,14 @@ Exit codes: 2 usage or configuration, 3 nothing to embed, 4 some tiles failed (a
 5 the output folder belongs to other settings, 69/75 source unavailable, 77 credentials.
 """
 
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class TesseraError(Exception):
     """Base of all errors with a message meant for the user."""
@@ -77,3 +85,18 @@ def reason(error: BaseException) -> str:
     """What another library's error says, as a part of one line of ours; its name where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:200].rstrip(". ") if lines else type(error).__name__
+
+
+def complaint(error: ValidationError) -> str:
+    """Return the first problem that pydantic found, in one clause: "dims.0 is 0, but it should be greater than 0"."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key} is {shown(first['input'])}, but {message}" if key else message
+
+
+def shown(value: object) -> str:
+    """Return a value of a JSON document for a message, cut to 60 characters."""
+    return json.dumps(value, default=str)[:60]

@@ -129,7 +129,7 @@ def encode(
     settings = Settings.checked(
         loaded, source, recorded=dpixels.source, dims=dims, dtype=dtype, min_s2=min_s2, min_s1=min_s1, seed=seed
     )
-    valid = dpixels.embeddable(min_s2=min_s2, min_s1=min_s1) & settings.model.spec.observations.encodes(dpixels)
+    valid = dpixels.embeddable(min_s2=min_s2, min_s1=min_s1) & settings.model.spec.observations.valid_pixels(dpixels)
     return run(
         dpixels,
         settings.model,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window as Pixels
 
-from tessera_cli.bench.subjects import catalog_folder, items_of
+from tessera_cli.bench.subjects import catalog_folder, read_items
 from tessera_cli.catalog import MPC, Scene, Scenes, Sensor, by_date
 from tessera_cli.dpixels.dpixel import SENSORS, DPixels
 from tessera_cli.errors import UsageError
@@ -94,7 +94,7 @@ class _Job:
 
 
 def _jobs(folder: Path, *, parse: bool) -> list[_Job]:
-    items, window = items_of(folder)
+    items, window = read_items(folder)
     for item in items:
         for asset in item["assets"].values():
             asset["href"] = str((folder / asset["href"]).resolve())
@@ -120,8 +120,7 @@ def _odc_load() -> Callable[..., Any]:
         import odc.stac
     except ImportError:
         raise UsageError("--baseline eager needs odc-stac, which is not installed. Run pip install odc-stac.") from None
-    load: Callable[..., Any] = odc.stac.load
-    return load
+    return odc.stac.load
 
 
 def _eagerly(job: _Job, load: Callable[..., Any]) -> Frames:

@@ -1,4 +1,4 @@
-"""How fast the encoder is: from raw integers to codes, beside the machine's matrix product and the plain form."""
+"""Throughput of the encoder, from raw integers to codes, beside the machine's matrix product and the plain form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from tessera_cli.bench import machine
 from tessera_cli.bench.figures import agreement, figures, median
 from tessera_cli.bench.plain import PlainForm, check
-from tessera_cli.bench.subjects import model_named, unprepared
-from tessera_cli.bench.workload import Workload, made_up, stored
+from tessera_cli.bench.subjects import get_model, unprepared_model
+from tessera_cli.bench.workload import Workload, from_store, synthetic
 from tessera_cli.errors import UsageError
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import Model, get_spec
@@ -24,11 +24,11 @@ from tessera_cli.timing import StageTimer
 logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 4.0
-"""What the encoder should take for a round where nobody says how many pixels."""
+"""Duration of a round of the encoder, where the number of pixels is not given."""
 STEP = 256
-"""The number of pixels is then a multiple of this."""
+"""The number of pixels is then a multiple of this,"""
 FULL_BATCH = 1024
-"""And, beside the plain form, no less than its batch."""
+"""and with a baseline at least one batch of the plain form."""
 COMPARED = 1024
 """Pixels whose embeddings are compared, at most."""
 
@@ -58,13 +58,13 @@ def measure(
     if baseline:
         check(spec)
     with machine.torch_settings(threads):
-        model = model_named(name, seed, device=device, precision=precision)
+        model = get_model(name, seed, device=device, precision=precision)
         if dpixels is not None:
-            work = stored(dpixels, spec.observations, pixels)
+            work = from_store(dpixels, spec.observations, pixels)
         else:
-            work = made_up(pixels or _enough(model, clouds, threads, baseline), clouds=clouds, seed=seed)
+            work = synthetic(pixels or _enough(model, clouds, threads, baseline), clouds=clouds, seed=seed)
         memory = _memory(model, work, threads)  # before there is a second model
-        plain = PlainForm(unprepared(name, seed), spec, _device(model)) if baseline else None
+        plain = PlainForm(unprepared_model(name, seed), _device(model)) if baseline else None
         agrees = _agreement(model, work, plain, seed, device, threads)
 
         turns: list[Callable[[], dict[str, Any]]] = [functools.partial(_rates, model, threads)]
@@ -95,31 +95,22 @@ def measure(
 
 
 def _ours(model: Model, work: Workload, threads: int) -> dict[str, Any]:
-    """One round of the encoder: codes and scales as they are stored."""
-    stages, spec = StageTimer(), model.spec
+    """Time one round of the encoder, up to codes and scales as they are stored."""
+    stages, dims, quantiser = StageTimer(), model.spec.default_dims, model.spec.quantiser
     started = time.perf_counter()
-    encode(
-        work.dpixels,
-        model,
-        work.pixels,
-        dims=spec.default_dims,
-        quantiser=spec.quantiser,
-        threads=threads,
-        stages=stages,
-    )
-    seconds = time.perf_counter() - started
-    return {"pixels_per_second": work.size / seconds, "stages": stages.seconds}
+    encode(work.dpixels, model, work.pixels, dims=dims, quantiser=quantiser, threads=threads, stages=stages)
+    return {"pixels_per_second": work.size / (time.perf_counter() - started), "stages": stages.seconds}
 
 
 def _plain(plain: PlainForm, work: Workload) -> dict[str, Any]:
-    """One round of the plain form."""
+    """Time one round of the plain form."""
     started = time.perf_counter()
     plain.encode(work.dpixels, work.pixels)
     return {"plain_pixels_per_second": work.size / (time.perf_counter() - started)}
 
 
 def _rates(model: Model, threads: int) -> dict[str, Any]:
-    """One round of matrix products: in the model's arithmetic, and those that help to judge it."""
+    """Time one round of matrix products: in the model's precision, and others to judge it by."""
     rates = {"matmul_gflops": machine.matmul_gflops(model.precision, _device(model), threads)}
     if model.precision != "fp32":
         rates["matmul_gflops_fp32"] = machine.matmul_gflops("fp32", _device(model), threads)
@@ -130,19 +121,19 @@ def _rates(model: Model, threads: int) -> dict[str, Any]:
 
 
 def _enough(model: Model, clouds: bool, threads: int, baseline: bool) -> int:
-    """So many pixels as the encoder needs about ROUND_SECONDS for."""
+    """Return how many pixels the encoder needs about ROUND_SECONDS for."""
     count, rate, seconds = 16, 0.0, 0.0
     while seconds < ROUND_SECONDS / 8:
         count *= 2
-        rate = _ours(model, made_up(count, clouds=clouds), threads)["pixels_per_second"]
+        rate = _ours(model, synthetic(count, clouds=clouds), threads)["pixels_per_second"]
         seconds = count / rate
     return max(FULL_BATCH if baseline else STEP, round(rate * ROUND_SECONDS / STEP) * STEP)
 
 
 def _memory(model: Model, work: Workload, threads: int) -> dict[str, float | None]:
-    """Peaks of encoding the pixels once, in MB of 10^6 bytes, and what the memory plan expects on the device.
+    """Return the memory peaks of encoding the pixels once, and what the memory plan expects, in MB of 10^6 bytes.
 
-    The resident set holds Python, torch, the weights and the d-pixels beside.
+    The resident set includes Python, torch, the weights and the d-pixels.
     """
     from tessera_cli.inference.engines import get_engine
 
@@ -170,7 +161,6 @@ def _memory(model: Model, work: Workload, threads: int) -> dict[str, float | Non
 
 
 def _device(model: Model) -> str:
-    """Such as `cpu`, `cuda:1`."""
     assert model.encoder
     return str(model.encoder.device)
 
@@ -178,21 +168,15 @@ def _device(model: Model) -> str:
 def _agreement(
     model: Model, work: Workload, plain: PlainForm | None, seed: int, device: str, threads: int
 ) -> dict[str, Any] | None:
-    """Embeddings before they become codes against those of the plain form; without it, against our own in float32."""
-    few = _first(work.pixels, COMPARED)
+    """Compare embeddings, before quantising, with those of the plain form; without it, with our own in float32."""
+    few = np.zeros(work.pixels.shape, bool)
+    few.flat[np.flatnonzero(work.pixels)[:COMPARED]] = True
     if plain:
         against, wanted = "plain", plain.encode(work.dpixels, few)
     elif model.precision != "fp32":
-        exact = model_named(model.name, seed, device=device, precision="fp32")
+        exact = get_model(model.name, seed, device=device, precision="fp32")
         against, wanted = "fp32", encode(work.dpixels, exact, few, threads=threads).values
     else:
         return None
     values = encode(work.dpixels, model, few, threads=threads).values
     return {"against": against, "pixels": len(values), **agreement(values, wanted)}
-
-
-def _first(pixels: np.ndarray, most: int) -> np.ndarray:
-    """The first of the pixels, in row-major order."""
-    few = np.zeros(pixels.size, bool)
-    few[np.flatnonzero(pixels)[:most]] = True
-    return few.reshape(pixels.shape)

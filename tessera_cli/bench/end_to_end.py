@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.bench.machine import peak_rss_mb
-from tessera_cli.bench.subjects import catalog_folder, items_of, model_named
+from tessera_cli.bench.subjects import catalog_folder, get_model, read_items
 from tessera_cli.catalog import MPC
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.imagery import Reader
@@ -34,9 +34,9 @@ def measure(
     was at work; None without an encoder. `peak_rss_mb` is that of this process so far. Raises UsageError if there is
     no such catalogue, and the run's own error if a tile failed.
     """
-    chosen = model_named(model, seed, device="cpu")
+    chosen = get_model(model, seed, device="cpu")
     with tempfile.TemporaryDirectory() as scratch, catalog_folder(catalog, size=size, seed=seed) as simulated:
-        _, window = items_of(simulated)
+        _, window = read_items(simulated)
         ask = Request(Aoi.from_file(simulated / "aoi.geojson"), (window,), MPC, str(simulated / "items.json"))
         settings = Settings.checked(chosen, ask.source.name, recorded=ask.source.name, force_source=True, seed=seed)
         folder, reader, progress = settings.folder(Path(scratch) / "out"), Reader(Client()), _FirstPixels()

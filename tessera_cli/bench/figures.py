@@ -1,4 +1,4 @@
-"""From what was timed to what is told: FLOP per pixel, shares of the matrix product, agreement of embeddings."""
+"""Results from timings: FLOP per pixel, shares of the matrix product, agreement of embeddings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def figures(spec: ModelSpec, work: Workload, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Medians over the rounds, and ratios of medians."""
+    """Return medians over the rounds, and ratios of medians."""
     assert spec.config is not None
     rule = spec.observations
     lengths = work.lengths(rule)
@@ -38,10 +38,10 @@ def figures(spec: ModelSpec, work: Workload, rounds: Sequence[Mapping[str, Any]]
 
 
 def flop_per_pixel(config: EncoderConfig, counts: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
-    """Mean FLOP per pixel: as officially computed, and with each distinct observation computed once.
+    """Return the mean FLOP per pixel: as officially computed, and with each distinct observation computed once.
 
-    `counts` and `lengths`: int (N, 2), observations and places of both sequences. A GRU, to which order matters, visits
-    every place either way.
+    `counts` and `lengths` are int (N, 2), observations and sequence lengths of both sensors. A GRU, to which order
+    matters, visits all positions either way.
     """
     rows, often = np.unique(np.concatenate([counts, lengths], axis=1), axis=0, return_counts=True)
     official = needed = 0.0
@@ -55,7 +55,7 @@ def flop_per_pixel(config: EncoderConfig, counts: np.ndarray, lengths: np.ndarra
 
 
 def agreement(values: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
-    """Of embeddings (N, R): the largest difference of a value, mean and least cosine over the pixels."""
+    """Return the largest difference between embeddings (N, R), and the mean and least cosine over the pixels."""
     a, b = values.astype(np.float64), wanted.astype(np.float64)
     cosines = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     return {

@@ -1,4 +1,4 @@
-"""The machine: what its matrix product reaches, and the conditions of a measurement."""
+"""The machine: throughput of its matrix product, and the conditions of a measurement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def matmul_gflops(precision: Precision, device: str, threads: int, *, size: int = MATMUL) -> float:
-    """10^9 operations per second of a square matrix product in this arithmetic.
+    """Return 10^9 operations per second of a square matrix product in this precision.
 
     On a CPU the better of two ways to use the threads: all on one product, and one product each. Where others use the
     machine too, threads that wait for each other lose most.
@@ -45,7 +45,7 @@ def matmul_gflops(precision: Precision, device: str, threads: int, *, size: int 
 
 
 def _rate(precision: Precision, device: str, size: int) -> float:
-    """The same in this thread, over and over for MATMUL_SECONDS."""
+    """Return the same for this thread, repeated for MATMUL_SECONDS."""
     import torch
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
@@ -72,7 +72,7 @@ def _rate(precision: Precision, device: str, size: int) -> float:
 
 @contextmanager
 def torch_settings(threads: int) -> Iterator[None]:
-    """So many intra-op threads and no TF32; as it was before, afterwards."""
+    """Set the number of intra-op threads and turn TF32 off, until the end of the context."""
     import torch
 
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
@@ -86,19 +86,19 @@ def torch_settings(threads: int) -> Iterator[None]:
 
 
 def peak_rss_mb() -> float:
-    """The largest resident set of this process so far, in MB of 10^6 bytes."""
+    """Return the largest resident set of this process so far, in MB of 10^6 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def rss_mb() -> float:
-    """The resident set of this process now, in MB of 10^6 bytes; where it cannot be read, the largest so far."""
+    """Return the resident set of this process now, in MB of 10^6 bytes; where it cannot be read, the largest so far."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6 if statm.exists() else peak_rss_mb()
 
 
 def conditions(device: str, threads: int) -> dict[str, Any]:
-    """Where, when and under what load, as plain JSON; null for what cannot be read here."""
+    """Return device, date, load and versions as plain JSON; null for what cannot be read here."""
     import torch
 
     return {
@@ -127,12 +127,12 @@ def _cpu_name() -> str:
 
 
 def _cpu_mhz() -> list[float] | None:
-    """Of every core."""
+    """Return the clock of every core."""
     return [float(mhz) for mhz in _cpuinfo("cpu MHz")] or None
 
 
 def _gpu_mhz() -> list[float] | None:
-    """Of every GPU's multiprocessors, as the driver's own tool tells them."""
+    """Return the clocks of all GPUs, as nvidia-smi reports them."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None

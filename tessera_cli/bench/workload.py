@@ -1,4 +1,4 @@
-"""What is encoded in a benchmark: made-up d-pixels with known numbers of observations, or stored ones."""
+"""D-pixels to encode in a benchmark: synthetic ones with known numbers of observations, or stored ones."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tessera_cli.sampling import ObservationRule
 
 S2_FRAMES, S1_FRAMES = 60, 30
-"""Per pixel; radar: of either orbit."""
+"""Per pixel; of Sentinel-1, per orbit direction."""
 CLEAR_SHARE = 0.15, 0.75
-"""Of a cloudy workload's Sentinel-2 frames, pixel by pixel."""
+"""Least and largest share of clear Sentinel-2 frames of a pixel, with clouds."""
 WINDOW = Window.from_name("2023")
 
 
@@ -39,17 +39,17 @@ class Workload:
 
     @property
     def counts(self) -> np.ndarray:
-        """int64 (N, 2): valid observations of each pixel, Sentinel-2 and radar of both orbits."""
+        """Valid observations of each pixel, Sentinel-2 and Sentinel-1 of both orbits: int64 (N, 2)."""
         s2, asc, desc = self.dpixels.counts[:, self.pixels].astype(np.int64)
         return np.stack([s2, asc + desc], axis=-1)
 
     def lengths(self, rule: ObservationRule) -> np.ndarray:
-        """int64 (N, 2): how long the sequences of the two sensors become, duplicates included."""
+        """Return the sequence lengths of both sensors, padding included: int64 (N, 2)."""
         distinct, which = np.unique(self.counts, axis=0, return_inverse=True)
         return np.array([rule.lengths(*row) for row in distinct.tolist()], np.int64)[which.reshape(-1)]
 
     def describe(self, rule: ObservationRule) -> dict[str, Any]:
-        """The distribution of observations and of lengths, as plain JSON."""
+        """Return the distribution of observations and of lengths, as plain JSON."""
         pairs, often = np.unique(self.lengths(rule), axis=0, return_counts=True)
         s2, s1 = ({"mean": float(n.mean()), "min": int(n.min()), "max": int(n.max())} for n in self.counts.T)
         return {
@@ -59,10 +59,10 @@ class Workload:
         }
 
 
-def made_up(count: int, *, clouds: bool = False, seed: int = 0) -> Workload:
-    """`count` pixels, each with 30 + 30 radar observations and 60 clear ones of Sentinel-2: bins 64/64.
+def synthetic(count: int, *, clouds: bool = False, seed: int = 0) -> Workload:
+    """Return `count` pixels, each with 30 + 30 radar observations and 60 clear ones of Sentinel-2: bins 64/64.
 
-    With `clouds`, 15 to 75 % of each pixel's 60 frames are clear, evenly spread over that range; which ones, is drawn.
+    With `clouds`, 15 to 75 % of each pixel's 60 frames are clear, uniformly over that range, at random.
     """
     rng = np.random.default_rng(seed)
     shape = (1, count)
@@ -91,21 +91,21 @@ def made_up(count: int, *, clouds: bool = False, seed: int = 0) -> Workload:
     return Workload("mixed clouds" if clouds else "all clear", dpixels, dpixels.requested)
 
 
-def stored(path: Path, rule: ObservationRule, most: int | None = None) -> Workload:
-    """The pixels of one stored tile that have a clear Sentinel-2 observation; the first `most` of them."""
-    found = find_stores([path])
-    if len(found) != 1:
-        raise UsageError(f"{path} holds the d-pixels of {len(found)} tiles. Give one of them.")
-    dpixels = found[0].read()
-    numbers = np.flatnonzero(dpixels.embeddable(min_s2=1, min_s1=0) & rule.encodes(dpixels))[:most]
+def from_store(path: Path, rule: ObservationRule, most: int | None = None) -> Workload:
+    """Return the first `most` pixels of a stored tile that have a clear Sentinel-2 observation (None: all)."""
+    stores = find_stores([path])
+    if len(stores) != 1:
+        raise UsageError(f"{path} holds the d-pixels of {len(stores)} tiles. Give one of them.")
+    dpixels = stores[0].read()
+    numbers = np.flatnonzero(dpixels.embeddable(min_s2=1, min_s1=0) & rule.valid_pixels(dpixels))[:most]
     if not len(numbers):
         raise UsageError(f"{path} holds no pixel with a clear Sentinel-2 observation. Give another tile.")
-    pixels = np.zeros(dpixels.requested.size, bool)
-    pixels[numbers] = True
-    return Workload(found[0].name, dpixels, pixels.reshape(dpixels.requested.shape))
+    pixels = np.zeros(dpixels.requested.shape, bool)
+    pixels.flat[numbers] = True
+    return Workload(stores[0].name, dpixels, pixels)
 
 
 def _dates(frames: int, *, first: int) -> np.ndarray:
-    """datetime64[D] (frames,): evenly spread over the window, from its `first` day on."""
+    """Return datetime64[D] (frames,), evenly spread over the window from its `first` day on."""
     days = first + np.arange(frames) * (WINDOW.days - first) // frames
     return np.datetime64(WINDOW.start) + days.astype("timedelta64[D]")

@@ -1,123 +1,108 @@
-"""Raw observations on the encoder's device, and the sequences that are gathered from them there."""
+"""The raw observations of a chunk of pixels on the encoder's device, and the sequences gathered from them there."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tessera_cli.sampling import Group, Modality, Observations
-
-Put = Callable[[np.ndarray], Tensor]
-"""Brings an array to the device."""
+from tessera_cli.sampling import Group, Observations
 
 
 @dataclass(frozen=True, eq=False)
-class StagedGroup:
-    """`sampling.Group` as tensors."""
-
-    length: int
-    members: Tensor
-    patterns: Tensor
-    which: Tensor
-    copies: Tensor | None
-
-    @classmethod
-    def of(cls, group: Group, put: Put) -> StagedGroup:
-        copies = None if group.copies is None else put(group.copies)
-        return cls(group.length, put(group.members), put(group.patterns), put(group.which), copies)
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-
-def standardised(raw: Tensor, unsigned: bool, mean: Tensor, std: Tensor, streams: Tensor | None) -> Tensor:
-    """(raw - mean) / std, float32 (S, C), of raw integers, int16 (S, C): if `unsigned`, the bits of uint16.
-
-    `mean` and `std` are float32 (streams, C); `streams`, int (S,), says whose each row is, and None that there is one.
-    """
-    values = (raw.int() & 0xFFFF).float() if unsigned else raw.float()
-    if streams is None:
-        return values.sub_(mean).div_(std)
-    of = streams.long()
-    return values.sub_(mean[of]).div_(std[of])
-
-
-@dataclass(frozen=True, eq=False)
-class StagedObservations:
-    """One sensor's observations of N pixels: `sampling.Observations` as tensors."""
+class DeviceBatch:
+    """One sensor's observations of N pixels: `sampling.Observations` on a device, or on their way to it."""
 
     values: Tensor
     """int16 (S, C); for Sentinel-2 the bits of uint16."""
     unsigned: bool
     doy: Tensor
-    streams: Tensor | None
-    """None: there is one."""
+    """int16 (S,)"""
+    series_index: Tensor | None
+    """uint8 (S,): which row of `mean` and `std` standardises an observation; None if there is only one."""
     mean: Tensor
     std: Tensor
     starts: Tensor
-    groups: tuple[StagedGroup, ...]
+    """int64 (N,)"""
+    groups: tuple[Group[Tensor], ...]
     """Longest sequences first."""
-    unseen: Tensor
-    """int64: positions of the pixels that the sensor never saw."""
+    missing_sensor: Tensor
+    """int64: positions of the pixels without any observation of this sensor."""
     places: int
-    """Of all sequences together, fillers included; one for each pixel that was never seen."""
+    """Of all sequences together, padding included; one for each pixel without observations."""
+
+    ready: torch.cuda.Event | None = None
+    """When the copies to a GPU have arrived; None if they have."""
 
     @classmethod
-    def of(cls, seen: Observations, *, once: bool, put: Put = torch.from_numpy) -> StagedObservations:
-        """`once`: the groups hold each observation once."""
-        groups = seen.by_length() if once else seen.by_bin()
+    def of(cls, observations: Observations, *, padded: bool) -> DeviceBatch:
+        """Return the observations on the CPU; unless `padded`, groups hold each observation once."""
+        groups = observations.by_bin() if padded else observations.by_length()
         return cls(
-            values=put(seen.values.view(np.int16)),
-            unsigned=seen.values.dtype == np.uint16,
-            doy=put(seen.doy),
-            streams=None if len(seen.mean) == 1 else put(seen.streams),
-            mean=put(seen.mean),
-            std=put(seen.std),
-            starts=put(seen.starts),
-            groups=tuple(StagedGroup.of(group, put) for group in groups),
-            unseen=put(seen.unseen()),
-            places=int(np.maximum(seen.bins, 1).sum()),
+            values=torch.from_numpy(observations.values.view(np.int16)),
+            unsigned=observations.values.dtype == np.uint16,
+            doy=torch.from_numpy(observations.doy),
+            series_index=None if len(observations.mean) == 1 else torch.from_numpy(observations.series_index),
+            mean=torch.from_numpy(observations.mean),
+            std=torch.from_numpy(observations.std),
+            starts=torch.from_numpy(observations.starts),
+            groups=tuple(group.map(torch.from_numpy) for group in groups),
+            missing_sensor=torch.from_numpy(observations.missing_sensor()),
+            places=int(np.maximum(observations.bins, 1).sum()),
         )
 
-    def sequences(self, group: StagedGroup, places: Tensor) -> tuple[Tensor, Tensor]:
-        """The sequences of some members of a group, which are named by their places, int64 (B,).
+    def to(self, device: torch.device) -> DeviceBatch:
+        """Return the batch on this device; copies to a GPU run on the current stream, and `wait` waits for them."""
+        if device.type != "cuda":
+            return self.map(lambda tensor: tensor.to(device))
+        moved = self.map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
+        return dataclasses.replace(moved, ready=torch.cuda.current_stream(device).record_event())
 
-        Returns standardised bands float32 (B, T, C) and days of year int64 (B, T).
+    def wait(self) -> None:
+        """Have the current stream wait for the copies, and the allocator keep them until it is done."""
+        if self.ready is None:
+            return
+        stream = torch.cuda.current_stream(self.values.device)
+        stream.wait_event(self.ready)
+
+        def keep(tensor: Tensor) -> Tensor:
+            tensor.record_stream(stream)
+            return tensor
+
+        self.map(keep)
+
+    def map(self, convert: Callable[[Tensor], Tensor]) -> DeviceBatch:
+        """Return the batch with every tensor converted."""
+        tensors: dict[str, Any] = {
+            name: convert(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, groups=tuple(group.map(convert) for group in self.groups), **tensors)
+
+    def sequences(self, group: Group[Tensor], places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sequences of the members of a group at these places, int64 (B,).
+
+        They are standardised bands float32 (B, T, C) and days of year int64 (B, T).
         """
         rows_BT = self.starts[group.members[places]].unsqueeze(1) + group.patterns[group.which[places]]
         rows = rows_BT.flatten()
-        streams = None if self.streams is None else self.streams.index_select(0, rows)
-        values = standardised(self.values.index_select(0, rows), self.unsigned, self.mean, self.std, streams)
+        index = None if self.series_index is None else self.series_index.index_select(0, rows)
+        values = standardised(self.values.index_select(0, rows), self.unsigned, self.mean, self.std, index)
         return values.view(*rows_BT.shape, -1), self.doy.index_select(0, rows).long().view(rows_BT.shape)
 
 
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """Both sensors' observations of the same N pixels, on the device or on their way."""
+def standardised(raw: Tensor, unsigned: bool, mean: Tensor, std: Tensor, series_index: Tensor | None) -> Tensor:
+    """Return (raw - mean) / std, float32 (S, C), of raw integers, int16 (S, C): if `unsigned`, the bits of uint16.
 
-    pixels: int
-    sensors: dict[Modality, StagedObservations]
-    ready: torch.cuda.Event | None = None
-    """When they have arrived; None: they are there."""
-
-    @property
-    def tokens(self) -> int:
-        """As the official code counts: fillers included."""
-        return sum(staged.places for staged in self.sensors.values())
-
-    @property
-    def work(self) -> int:
-        """Tokens to encode."""
-        return sum(len(group) * group.length for staged in self.sensors.values() for group in staged.groups)
-
-    def tensors(self) -> list[Tensor]:
-        found: list[Tensor | None] = []
-        for staged in self.sensors.values():
-            found += [staged.values, staged.doy, staged.streams, staged.mean, staged.std, staged.starts, staged.unseen]
-            for group in staged.groups:
-                found += [group.members, group.patterns, group.which, group.copies]
-        return [tensor for tensor in found if tensor is not None]
+    `mean` and `std` are float32 (series, C); `series_index`, int (S,), is the row of them for each observation, None if
+    there is only one.
+    """
+    values = (raw.int() & 0xFFFF).float() if unsigned else raw.float()
+    if series_index is None:
+        return values.sub_(mean).div_(std)
+    index = series_index.long()
+    return values.sub_(mean[index]).div_(std[index])

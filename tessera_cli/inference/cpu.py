@@ -1,11 +1,12 @@
-"""On a CPU: micro-batches that fit its caches, several side by side; no pixel's embedding depends on its company.
+"""On a CPU: micro-batches that fit its caches, several side by side. Results do not depend on
+the batch.
 
 A matrix product's bits may change with its shape, with its number of threads and with the alignment of its operands.
 Here they follow from the pixel's own number of observations, as far as they matter:
 
-- each sensor's backbone runs on pixels with equally many observations of that sensor; the other sensor has no say;
+- each sensor's backbone runs on pixels with equally many observations of that sensor; the other does not matter;
 - a micro-batch of T observations has about 1024 / T pixels, and the last one is padded by repeating a pixel: to full
-  size, or where products are known not to mind (`PackedLinear`, sums of integers) to a multiple of 8 pixels;
+  size or, where results do not depend on the number of rows (`PrepackedLinear`, int8), to a multiple of 8;
 - a micro-batch runs on one intra-op thread; several threads run several micro-batches side by side;
 - operands lie in memory that torch allocated, hence equally aligned.
 
@@ -14,65 +15,53 @@ last rows of a product in another way unless their number is a multiple of 8. In
 rows as observations, which may be any number; in a GRU it has one. So the pixels themselves come in multiples of 8;
 tests check that this is enough.
 
-Observations that stand at several places of their sequence are encoded once (`Encoder.encode_modality`, `copies`).
+Repeated observations of a sequence are encoded once (`Encoder.encode_modality`, `repeat_index`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 from torch import Tensor
 
-from tessera_cli.inference.batch import Chunk, StagedGroup, StagedObservations
-from tessera_cli.inference.engine import Advance, Engine
+from tessera_cli.inference.batch import DeviceBatch
+from tessera_cli.inference.engine import Advance, Chunk, Engine
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.precision import PackedLinear
-from tessera_cli.sampling import Modality, Observations
+from tessera_cli.models.precision import PrepackedLinear
+from tessera_cli.sampling import Group, Modality, Observations
 
 TOKENS = 1024
 """Per micro-batch: few enough to stay in a core's caches, enough for matrix products to run at speed."""
 PIXELS = 8
-"""Micro-batches hold a multiple of so many pixels."""
+"""Micro-batches hold a multiple of this many pixels."""
 FUSED = 256
 """Pixels per batch of fusion and reduction."""
 CHUNK = 16384
 CHUNK_BYTES = 1 << 27
-"""Of the two sensor vectors that are held at a time."""
+"""Of the two sensor vectors held at a time."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    modality: Modality
-    staged: StagedObservations
-    group: StagedGroup
-    start: int
-    size: int
-    """Pixels, with padding."""
-
-    @property
-    def count(self) -> int:
-        """Pixels without padding."""
-        return min(self.size, len(self.group) - self.start)
+_MicroBatch = tuple[Modality, DeviceBatch, Group[Tensor], int, int]
+"""Sensor, its observations, a group of them, its first member in the batch, and the number of pixels with padding."""
 
 
 class CpuEngine(Engine):
-    """`threads` micro-batches side by side, which does not change the result."""
+    """Runs `threads` micro-batches side by side; their number does not change the result."""
 
-    chunks = 2  # one is staged while another is encoded
+    chunks = 2  # one is prepared while another is encoded
 
     def __init__(self, encoder: Encoder, threads: int) -> None:
         super().__init__(encoder)
         self.chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * encoder.config.width)))
         self._threads = threads
-        self._fixed = not isinstance(encoder.s2.embed.hidden, PackedLinear)
+        self._fixed = not isinstance(encoder.s2.embed.hidden, PrepackedLinear)
         """Whether micro-batches of one length must all have the same size."""
 
     def __enter__(self) -> Engine:
@@ -88,12 +77,11 @@ class CpuEngine(Engine):
         finally:
             super().__exit__(kind, error, at)
 
-    def _at_once(self, longest: int) -> int:
+    def _max_tokens(self, longest: int) -> int:
         return self._threads * max(pixels_of(length) * length for length in range(1, longest + 1))
 
-    def stage(self, seen: dict[Modality, Observations]) -> Chunk:
-        pixels = len(next(iter(seen.values())).counts)
-        return Chunk(pixels, {m: StagedObservations.of(observations, once=True) for m, observations in seen.items()})
+    def to_device(self, observations: Mapping[Modality, Observations]) -> Chunk:
+        return {modality: DeviceBatch.of(found, padded=False) for modality, found in observations.items()}
 
     def embed(self, chunk: Chunk, advance: Advance) -> Tensor:
         try:
@@ -104,15 +92,16 @@ class CpuEngine(Engine):
             raise
 
     def _encode(self, chunk: Chunk, vectors: dict[Modality, Tensor], encoded: Callable[[int], None]) -> None:
-        def encode(batch: _Batch) -> int:
-            places = torch.arange(batch.start, batch.start + batch.size).clamp_(max=len(batch.group) - 1)
+        def encode(batch: _MicroBatch) -> int:
+            modality, observations, group, start, size = batch
+            places = torch.arange(start, start + size).clamp_(max=len(group.members) - 1)
+            members = group.members[start : start + size]  # without padding
             with torch.inference_mode():
                 found_BD = self._encoder.encode_modality(
-                    batch.modality, *batch.staged.sequences(batch.group, places), batch.group.copies
+                    modality, *observations.sequences(group, places), group.repeat_index
                 )
-                members = batch.group.members[batch.start : batch.start + batch.count]
-                vectors[batch.modality][members] = found_BD[: batch.count]
-            return batch.count * batch.group.length
+                vectors[modality][members] = found_BD[: len(members)]
+            return len(members) * group.length
 
         done = 0
         for tokens in self._pool.map(encode, self._batches(chunk)):
@@ -132,14 +121,14 @@ class CpuEngine(Engine):
             pass
         return out_NR
 
-    def _batches(self, chunk: Chunk) -> Iterator[_Batch]:
+    def _batches(self, chunk: Chunk) -> Iterator[_MicroBatch]:
         """Longest sequences first, so that the last batches to finish are small ones."""
-        for modality, staged in chunk.sensors.items():
-            for group in staged.groups:
-                size = pixels_of(group.length)
-                for start in range(0, len(group), size):
-                    left = -(-(len(group) - start) // PIXELS) * PIXELS
-                    yield _Batch(modality, staged, group, start, size if self._fixed else min(size, left))
+        for modality, observations in chunk.items():
+            for group in observations.groups:
+                size, count = pixels_of(group.length), len(group.members)
+                for start in range(0, count, size):
+                    left = -(-(count - start) // PIXELS) * PIXELS
+                    yield modality, observations, group, start, size if self._fixed else min(size, left)
 
 
 @functools.cache
@@ -155,5 +144,5 @@ def _keep_small_blocks() -> None:
 
 
 def pixels_of(length: int) -> int:
-    """How many sequences of this length make a micro-batch."""
+    """Return how many sequences of this length make a micro-batch."""
     return PIXELS * max(1, round(TOKENS / (length * PIXELS)))

@@ -1,9 +1,9 @@
-"""Runs an encoder over chunks of pixels: `cpu.py` and `gpu.py` differ in how a chunk is cut into batches."""
+"""Run an encoder over chunks of pixels: `cpu.py` and `gpu.py` differ in how they cut a chunk into batches."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 import numpy as np
@@ -11,22 +11,26 @@ import torch
 from torch import Tensor
 
 from tessera_cli.inference import memory
-from tessera_cli.inference.batch import Chunk
+from tessera_cli.inference.batch import DeviceBatch
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.quantise import Quantiser, codes_and_scales
 from tessera_cli.sampling import BANDS, Modality, Observations
 
 Advance = Callable[[int], None]
-"""Told how many pixels were finished since its last call."""
+"""Called with the number of pixels finished since its last call."""
+Arrays = tuple[np.ndarray, np.ndarray | None]
+"""Embeddings and None, or codes and scales."""
+Chunk = Mapping[Modality, DeviceBatch]
+"""Both sensors' observations of the same pixels."""
 
 
 class Engine(abc.ABC):
-    """An encoder at work, as a context manager. Where it computes in float32, that is exact: TF32 is off."""
+    """Context manager around an encoder's use. Where it computes in float32, TF32 is off."""
 
     chunk: int
-    """So many pixels at a time."""
+    """Pixels at a time."""
     chunks: int
-    """So many chunks are held at the same time."""
+    """Chunks held at the same time."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -43,62 +47,61 @@ class Engine(abc.ABC):
         torch.set_float32_matmul_precision(precision)
 
     def peak_bytes(self, pixels: int, observations: float, longest: int) -> int:
-        """The memory plan: bytes of the device that encoding takes at its peak, weights apart.
+        """Return the bytes of device memory that encoding takes at its peak, without the weights.
 
-        So many pixels with so many observations on average, of which a sequence holds at most `longest`.
+        `observations` is the mean per pixel, `longest` the longest sequence.
         """
         config, matmul_dtype = self._encoder.config, self._encoder.s2.matmul_dtype
         held = min(pixels, self.chunk)
         each = max(memory.token_bytes(config, modality, matmul_dtype) for modality in BANDS)
         chunks = min(self.chunks, -(-pixels // held))
-        return min(self._at_once(longest), held * longest) * each + chunks * memory.chunk_bytes(
+        return min(self._max_tokens(longest), held * longest) * each + chunks * memory.chunk_bytes(
             config, held, observations
         )
 
     @abc.abstractmethod
-    def _at_once(self, longest: int) -> int:
-        """Tokens that are encoded at the same time, at most."""
+    def _max_tokens(self, longest: int) -> int:
+        """Return how many tokens are encoded at the same time at most."""
 
     @abc.abstractmethod
-    def stage(self, seen: dict[Modality, Observations]) -> Chunk:
-        """Bring what was seen of some pixels to the device. May be called from another thread than `embed`."""
+    def to_device(self, observations: Mapping[Modality, Observations]) -> Chunk:
+        """Bring the observations of some pixels to the device; may be called from another thread than `embed`."""
 
     @torch.inference_mode()
     def embed(self, chunk: Chunk, advance: Advance) -> Tensor:
-        """The embeddings of the chunk's pixels, float32 (N, R), on the device. `advance` is called meanwhile."""
+        """Return the embeddings of the chunk's pixels, float32 (N, R), on the device; calls `advance` meanwhile."""
         if not self._missing:
             self._missing = {modality: self._missing_vector(modality) for modality in BANDS}
-        vectors = {
-            modality: torch.empty((chunk.pixels, self._encoder.config.width), device=self._encoder.device)
-            for modality in chunk.sensors
-        }
-        for modality, staged in chunk.sensors.items():
-            vectors[modality][staged.unseen] = self._missing[modality]
-        work, reported = chunk.work, 0
+        pixels, reported = len(chunk["s2"].starts), 0
+        work = sum(len(group.members) * group.length for batch in chunk.values() for group in batch.groups)
+        vectors = {}
+        for modality, batch in chunk.items():
+            vectors[modality] = torch.empty((pixels, self._encoder.config.width), device=self._encoder.device)
+            vectors[modality][batch.missing_sensor] = self._missing[modality]
 
         def encoded(tokens: int) -> None:
             nonlocal reported
-            now = chunk.pixels * tokens // (work + 1)  # the last pixel is finished after fusion
+            now = pixels * tokens // (work + 1)  # the last pixel is finished after fusion
             advance(now - reported)
             reported = now
 
         self._encode(chunk, vectors, encoded)
         embeddings = self._fuse(vectors["s2"], vectors["s1"])
-        advance(chunk.pixels - reported)
+        advance(pixels - reported)
         return embeddings
 
     @abc.abstractmethod
     def _encode(self, chunk: Chunk, vectors: dict[Modality, Tensor], encoded: Callable[[int], None]) -> None:
-        """Fill `vectors`, float32 (N, D) each; `encoded` is told how many tokens are done so far."""
+        """Fill `vectors`, float32 (N, D) each; calls `encoded` with the number of tokens done so far."""
 
     @abc.abstractmethod
     def _fuse(self, s2_ND: Tensor, s1_ND: Tensor) -> Tensor: ...
 
     @torch.inference_mode()
-    def finish(self, values: Tensor, quantiser: Quantiser | None) -> Callable[[], tuple[np.ndarray, np.ndarray | None]]:
-        """Begin to bring embeddings, float32 (N, R), to the host, as codes and scales if there is a quantiser.
+    def finish(self, values: Tensor, quantiser: Quantiser | None) -> Callable[[], Arrays]:
+        """Start to copy embeddings, float32 (N, R), to the host, as codes and scales if there is a quantiser.
 
-        What is returned waits for them.
+        Returns a function that waits for them.
         """
         if quantiser is None:
             fetched = self._fetch(values)
@@ -110,7 +113,7 @@ class Engine(abc.ABC):
         return lambda: [tensor.numpy() for tensor in tensors]
 
     def _missing_vector(self, modality: Modality) -> Tensor:
-        """What the backbone makes of a sensor that never saw the pixel: float32 (1, D), a constant of the model."""
+        """Return the backbone's output for a pixel without observations of this sensor: float32 (1, D), a constant."""
         bands_BTC = torch.zeros((1, 1, BANDS[modality]), device=self._encoder.device)
         doy_BT = torch.zeros((1, 1), dtype=torch.int64, device=self._encoder.device)
         return self._encoder.encode_modality(modality, bands_BTC, doy_BT)

@@ -1,6 +1,6 @@
-"""How much memory encoding takes: what batches are sized by, and what `tessera bench` predicts.
+"""Memory that encoding takes, for the size of batches and for `tessera bench`.
 
-Counted in bytes per token from the tensors that live at the same time where a batch needs most.
+Counted in bytes per token from the tensors that are alive at the peak.
 """
 
 from __future__ import annotations
@@ -11,33 +11,35 @@ from tessera_cli.models.architecture import EncoderConfig
 from tessera_cli.sampling import BANDS, Modality
 
 MOST_TOKENS = 1 << 19
-"""Per batch: more is no quicker."""
+"""Per batch; more would not be faster."""
 SHARE = 0.8
-"""Of a device's free memory that is planned with; the rest is the allocator's slack."""
+"""Of a device's free memory that is used; the rest is left to the allocator."""
 CHUNKS = 3
-"""On a GPU: one is encoded, one waits for it, one is staged."""
+"""On a GPU: one is encoded, one waits for it, one is copied there."""
 OBSERVATIONS = 400
-"""Of both sensors that a pixel may have on average when room is set aside for them."""
+"""Of both sensors per pixel on average, for which room is reserved."""
 
 
 def token_bytes(config: EncoderConfig, modality: Modality, matmul_dtype: torch.dtype) -> int:
-    """Bytes per token of a batch at its peak."""
+    """Return the bytes per token of a batch at its peak."""
     d, f, e = config.width, config.stack(modality).feedforward, matmul_dtype.itemsize
-    lowered = 0 if e == 4 else e * d  # the copy of a product's input
-    attention = lowered + e * (3 * d + d + d) + 2 * 4 * d  # q, k, v, what they give, its map; what comes in and out
+    lowered = 0 if e == 4 else e * d  # the low-precision copy of an input
+    attention = (
+        lowered + e * (3 * d + d + d) + 2 * 4 * d
+    )  # q, k, v, attention's output, its projection; input and output
     feedforward = max(lowered + e * f, e * (f + d) + 4 * d) + 2 * 4 * d
     pooling = 0 if config.pooling == "attention" else 4 * (d + 3 * d + 2 * d)  # tokens, inputs, states twice
     return max(attention, feedforward, pooling)
 
 
 def chunk_bytes(config: EncoderConfig, pixels: int, observations: float = OBSERVATIONS) -> int:
-    """Bytes of a chunk of pixels with so many observations each: what was seen, both vectors, the embeddings."""
+    """Return the bytes of a chunk of pixels with this many observations each: these, both vectors, the embeddings."""
     each = 2 * max(BANDS.values()) + 2 + 1
     return int(pixels * (observations * each + 4 * 2 * config.width + 8 * config.representation))
 
 
 def plan(config: EncoderConfig, matmul_dtype: torch.dtype, free: int | None, pixels: int) -> tuple[int, int]:
-    """Pixels per chunk, at most so many, and tokens per batch, for a device with so many free bytes (None: plenty)."""
+    """Return pixels per chunk (at most `pixels`) and tokens per batch for `free` bytes of memory; None for no limit."""
     if free is None:
         return pixels, MOST_TOKENS
     room = int(SHARE * free)

@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
 
 from tessera_cli.sampling import BANDS, Modality
 
 Pooling = Literal["attention", "gru", "custom-gru"]
-"""What scores a pixel's tokens over time: the tokens, the states of `nn.GRU`, or those of TESSERA's own GRU."""
+"""What scores a pixel's tokens over time (`models/pooling.py`): the tokens (v2), the states of `nn.GRU` (v1.0), or of
+TESSERA's own GRU (v1.0-qat, v1.1)."""
 Fusion = Literal["concat", "sum", "transformer"]
-"""How the two sensors' vectors meet."""
-POOLINGS: tuple[Pooling, ...] = ("attention", "gru", "custom-gru")
-FUSIONS: tuple[Fusion, ...] = ("concat", "sum", "transformer")
+"""How the two sensors' vectors are joined."""
+Size = Annotated[int, Field(strict=True, gt=0)]
+Switch = Annotated[bool, Field(strict=True)]
+_STRICT = ConfigDict(extra="forbid")
+"""For pydantic, which reads these classes from the cards of weights files."""
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
     """The transformer of one backbone, or of the fusion."""
 
-    layers: int
-    heads: int
-    feedforward: int
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    layers: Size
+    heads: Size
+    feedforward: Size
 
 
 FUSION_LAYERS, FUSION_HEADS = 2, 4
-"""Of the fusion transformer: fixed in the official code; its feed-forward is twice the width."""
+"""Sizes of the fusion transformer, fixed in the official code; its feed-forward is twice the width."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """The sizes and the parts of an encoder (`spec/encoders.md` sections 1 to 4)."""
 
-    latent: int
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    latent: Size
     """A quarter of the transformers' width."""
     s2: TransformerConfig
     s1: TransformerConfig
-    hidden: int | None
-    """The length of the reducer's hidden layer; None: the reducer is one linear map."""
-    representation: int = 128
-    """The length of what the reducer gives."""
-    qk_norm: bool = False
+    hidden: Size | None
+    """Width of the reducer's hidden layer; None if the reducer is one linear map."""
+    representation: Size = 128
+    """Length of the embedding."""
+    qk_norm: Switch = False
     """Queries and keys are RMS-normalised per head."""
-    pre_norm: bool = False
-    """Layers normalise what goes into attention and feed-forward, not their sums."""
+    pre_norm: Switch = False
+    """Layers normalise the inputs of attention and feed-forward, not the residual sums."""
     pooling: Pooling = "attention"
     fusion: Fusion = "concat"
-    final_norm: bool = True
-    """The embedding is standardised: mean 0, standard deviation 1 over its values."""
+    final_norm: Switch = True
+    """The embedding is layer-normalised: mean 0, standard deviation 1 over its values."""
 
     @classmethod
     def of(cls, latent: int, layers: int, heads: int, feedforward: int, **more: Any) -> EncoderConfig:
-        """With equal transformers for both sensors and, unless given, a hidden layer of 4 times their width."""
+        """Return a config with equal transformers for both sensors; `hidden` defaults to 4 x their width."""
         stack = TransformerConfig(layers, heads, feedforward)
         return cls(latent, stack, stack, **{"hidden": 16 * latent, **more})
 
@@ -61,7 +68,7 @@ class EncoderConfig:
 
     @property
     def fused_width(self) -> int:
-        """The length of what goes into the reducer."""
+        """Length of the reducer's input."""
         return self.width if self.fusion == "sum" else 2 * self.width
 
     @property
@@ -72,7 +79,7 @@ class EncoderConfig:
         return self.s2 if modality == "s2" else self.s1
 
     def flop_per_pixel(self, t_s2: float, t_s1: float) -> float:
-        """FLOP of one pixel whose sequences have these lengths (norms and activations not counted)."""
+        """Return the FLOP of one pixel whose sequences have these lengths (norms and activations not counted)."""
         d, r = self.width, self.representation
 
         def transformer(t: float, stack: TransformerConfig) -> float:

@@ -15,7 +15,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def tensor_shapes(config: EncoderConfig) -> Shapes:
-    """Every tensor of `Encoder(config)` by our name."""
+    """Return the shapes of all tensors of `Encoder(config)`, by our names."""
     width = config.width
     shapes: Shapes = {}
 
@@ -91,7 +91,7 @@ _STACKED = {
 
 
 def official_names(name: str, config: EncoderConfig) -> tuple[str, ...]:
-    """The official tensors that, stacked along their first axis, make up the one that we call `name`."""
+    """Return the official names of the tensors that, concatenated along axis 0, are our tensor `name`."""
     rules = [*_PLAIN, (r"^reducer\.down", "dim_reducer.0" if config.hidden is None else "dim_reducer.4")]
     if not config.qk_norm:
         rules += [
@@ -113,7 +113,7 @@ def official_names(name: str, config: EncoderConfig) -> tuple[str, ...]:
 
 
 def official_shapes(config: EncoderConfig) -> Shapes:
-    """Every tensor of an official checkpoint of such an encoder, without those that only training needs."""
+    """Return the shapes of the encoder's tensors in an official checkpoint, by official names."""
     shapes: Shapes = {}
     for ours, (rows, *rest) in tensor_shapes(config).items():
         names = official_names(ours, config)
@@ -122,7 +122,7 @@ def official_shapes(config: EncoderConfig) -> Shapes:
 
 
 def misfit(expected: Shapes, found: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What is wrong with the tensors of a file, in plain words; None where every one is accounted for."""
+    """Return what is wrong with the tensors of a file, in words; None if all are expected and none is missing."""
     if missing := sorted(expected.keys() - found.keys()):
         return f"it lacks {_some(missing)}"
     if unexpected := sorted(found.keys() - expected.keys()):

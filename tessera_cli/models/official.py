@@ -1,12 +1,12 @@
-"""Official checkpoints of every family: which family a file is of, its sizes, and all its tensors by our names.
+"""Official checkpoints of every family: recognise the family, read the sizes, rename all tensors.
 
 | family | payload | tensors |
 |---|---|---|
-| v1.0 early, v1.0 QAT, v1.1 | `model_state` or `model_state_dict` | training's, at times under `_orig_mod.` |
+| v1.0, v1.0-qat, v1.1 | `model_state` or `model_state_dict` | of the training, at times under `_orig_mod.` |
 | v2 student | `args`, `model` | the encoder |
 | v2 teacher | `arch`, `encoder_state_dict` | the encoder |
 
-Sizes are taken from the tensors wherever they show there, and checked against what the file or the user says.
+Sizes are taken from the shapes of the tensors where possible, and checked against what the file or the user says.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import dataclasses
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
-from tessera_cli.errors import UsageError
-from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
+from tessera_cli.errors import UsageError, complaint
+from tessera_cli.models.architecture import EncoderConfig, Size, TransformerConfig
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.layout import misfit, official_names, official_shapes, tensor_shapes
-from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.model_config import ModelConfig, V1_0Keys, V1_1Keys
 from tessera_cli.models.payload import Payload, check_tensors, load_payload
 from tessera_cli.models.registry import SMALL, V1_1
 from tessera_cli.models.spec import Family
@@ -36,17 +37,16 @@ logger = logging.getLogger(__name__)
 
 _COMPILED = "_orig_mod."
 _PROJECTORS = ("projector.", "segmented_matryoshka_projector.")
-"""Training's heads: no part of the encoder."""
+"""Projectors of the training: no part of the encoder."""
 _ENCODER = re.compile(r"\w*_backbone\.|dim_reducer\.|fusion_")
-"""How the tensors of encoders begin; what else a training checkpoint holds is left out, as by official loaders."""
+"""Start of the names of an encoder's tensors; official loaders, too, ignore others in a training checkpoint."""
 _LONG_REDUCER = ("dim_reducer.1.", "dim_reducer.4.")
-"""Only that of v1.1 is more than one linear map."""
-_SIZES = ("latent_dim", "num_layers", "nhead", "dim_feedforward", "repr_dim")
+"""Tensors that only v1.1's reducer has; in v1.0 it is one linear map."""
 _V1_0_HEADS: Mapping[str, int] = {"v1.0-early": 8, "v1.0-qat": 4}
 
 
 class UnknownHeadsError(UsageError):
-    """A v1.1 checkpoint of a size that was never released, and nobody said how many attention heads it has."""
+    """A v1.1 checkpoint of a size that was never released, with an unknown number of attention heads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +56,9 @@ class Contents:
     family: Family
     config: EncoderConfig
     dims: tuple[int, ...] | None
-    """Prefixes of the embedding that the file names (matryoshka_dims); None: those of its family."""
+    """Prefixes of the embedding that the file names (matryoshka_dims); None for those of its family."""
     tensors: dict[str, Tensor]
     """float32, by our names."""
-    card: Mapping[str, Any] = field(default_factory=dict)
-    """Empty for official files."""
 
 
 def read_official(path: Path, model_config: ModelConfig) -> Contents:
@@ -69,119 +67,120 @@ def read_official(path: Path, model_config: ModelConfig) -> Contents:
     dims: tuple[int, ...] | None = None
     if "encoder_state_dict" in payload:
         family: Family = "v2-teacher"
-        tensors, arch = _parts(path, payload, "encoder_state_dict", "arch")
-        config = _teacher_config(path, arch, model_config)
+        tensors, arch = _read_v2(path, payload, "encoder_state_dict", "arch", _TeacherArch, model_config)
+        config = _check_heads(path, arch.encoder(final_norm=arch.final_layernorm, **PARTS[family]))
     elif "model_state" in payload or "model_state_dict" in payload:
         family, tensors = _v1_tensors(path, payload)
         config = _v1_config(path, family, tensors, model_config)
     elif "model" in payload:
         family = "v2-student"
-        tensors, args = _parts(path, payload, "model", "args")
-        config = _student_config(path, args, model_config)
-        dims = _dims(path, args, config.representation)
+        tensors, args = _read_v2(path, payload, "model", "args", _StudentArgs, model_config)
+        config, dims = _check_heads(path, args.encoder(qk_norm=args.enable_qk_norm)), args.dims
     else:
         raise UsageError(
             f"{path}: not a TESSERA checkpoint: it has none of the parts that official ones have (model, model_state, "
             "model_state_dict, encoder_state_dict). Give the .pt file of a TESSERA model."
         )
     for modality in BANDS:
-        _check_depth(path, modality, config.stack(modality).layers, tensors, told=family.startswith("v2"))
+        _check_depth(path, modality, config.stack(modality).layers, tensors, recorded=family.startswith("v2"))
     if problem := misfit(official_shapes(config), {name: tuple(t.shape) for name, t in tensors.items()}):
         raise UsageError(
             f"{path}: the tensors do not fit a {family} encoder with {describe(config)}, which is what it says it is: "
             f"{problem}. Give a checkpoint as its authors saved it."
         )
     parts = {name: official_names(name, config) for name in tensor_shapes(config)}
-    return Contents(family, config, dims, {ours: _joined(tensors, names) for ours, names in parts.items()})
+    return Contents(family, config, dims, {ours: _concatenate(tensors, names) for ours, names in parts.items()})
 
 
 def describe(config: EncoderConfig) -> str:
-    """The sizes in words."""
+    """Return the sizes in words, for messages."""
     qk = "QK-norm" if config.qk_norm else "no QK-norm"
     s2, s1 = config.s2.layers, config.s1.layers
     layers = f"{s2}" if s2 == s1 else f"{s2} and {s1}"
     return f"latent_dim {config.latent}, {layers} layers and {qk}"
 
 
-def _joined(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
-    """The tensor of ours; what it was made from is let go, for the largest files fill the memory."""
+def _concatenate(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    """Return our tensor from its official parts, which are removed: the largest files fill the memory."""
     found = [tensors.pop(name) for name in names]
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def _parts(path: Path, payload: Payload, tensors: str, sizes: str) -> tuple[dict[str, Tensor], Mapping[Any, Any]]:
-    found, arguments = payload[tensors], payload.get(sizes, {})
-    if not isinstance(found, Mapping) or not isinstance(arguments, Mapping):
-        raise UsageError(f"{path}: not a TESSERA checkpoint: its parts {tensors!r} and {sizes!r} are no dictionaries.")
-    return check_tensors(path, tensors, found), arguments
+# --- v2: the file records everything ----------------------------------------------------------------------------------
 
 
-# --- v2: the file says everything -------------------------------------------------------------------------------------
+class _Sizes(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    latent_dim: Size
+    num_layers: Size
+    nhead: Size
+    dim_feedforward: Size
+    repr_dim: Size
+
+    def encoder(self, **parts: Any) -> EncoderConfig:
+        sizes = self.latent_dim, self.num_layers, self.nhead, self.dim_feedforward
+        return EncoderConfig.of(*sizes, representation=self.repr_dim, **parts)
 
 
-def _student_config(path: Path, args: Mapping[Any, Any], model_config: ModelConfig) -> EncoderConfig:
-    """Sizes that `args` lacks are those of the small model, as in the official loader."""
-    small = (SMALL.latent, SMALL.s2.layers, SMALL.s2.heads, SMALL.s2.feedforward, SMALL.representation)
-    latent, layers, heads, feedforward, representation = _sizes(path, "args", args, small, model_config)
-    qk_norm = _switch(path, "args", args, "enable_qk_norm", False, model_config)
-    config = EncoderConfig.of(latent, layers, heads, feedforward, representation=representation, qk_norm=qk_norm)
-    return _with_whole_heads(path, config)
+class _StudentArgs(_Sizes):
+    """`args`; sizes that it lacks are those of the small model, as in the official loader."""
+
+    latent_dim: Size = SMALL.latent
+    num_layers: Size = SMALL.s2.layers
+    nhead: Size = SMALL.s2.heads
+    dim_feedforward: Size = SMALL.s2.feedforward
+    repr_dim: Size = SMALL.representation
+    enable_qk_norm: bool = False
+    matryoshka_dims: str | None = None
+    """Such as "16,32,64,128"; None if only the whole embedding can be stored."""
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(sorted({int(part) for part in (self.matryoshka_dims or str(self.repr_dim)).split(",")}))
+
+    @model_validator(mode="after")
+    def _check_dims(self) -> _StudentArgs:
+        try:
+            fits = self.dims[0] >= 1 and self.dims[-1] <= self.repr_dim and self.matryoshka_dims != ""
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"matryoshka_dims is no list such as '16,32,64,128' up to repr_dim ({self.repr_dim})")
+        return self
 
 
-def _teacher_config(path: Path, arch: Mapping[Any, Any], model_config: ModelConfig) -> EncoderConfig:
-    latent, layers, heads, feedforward, representation = _sizes(path, "arch", arch, (None,) * 5, model_config)
-    final_norm = _switch(path, "arch", arch, "final_layernorm", True, model_config)
-    config = EncoderConfig.of(
-        latent, layers, heads, feedforward, representation=representation, final_norm=final_norm, **PARTS["v2-teacher"]
-    )
-    return _with_whole_heads(path, config)
+class _TeacherArch(_Sizes):
+    """`arch`"""
+
+    final_layernorm: bool = True
 
 
-def _sizes(
-    path: Path, part: str, given: Mapping[Any, Any], defaults: tuple[int | None, ...], model_config: ModelConfig
-) -> list[int]:
-    sizes = []
-    for name, default in zip(_SIZES, defaults, strict=True):
-        size = given.get(name, default)
-        if type(size) is not int or size < 1:
-            raise UsageError(
-                f"{path}: {part}.{name} is {str(size)[:40]!r}, not a positive integer. Get the file again."
-            )
-        model_config.agree(name, size)
-        sizes.append(size)
-    return sizes
+SizesT = TypeVar("SizesT", bound=_Sizes)
 
 
-def _switch(
-    path: Path, part: str, given: Mapping[Any, Any], name: str, default: bool, model_config: ModelConfig
-) -> bool:
-    value = given.get(name, default)
-    if type(value) is not bool:
-        raise UsageError(f"{path}: {part}.{name} is {str(value)[:40]!r}, neither true nor false. Get the file again.")
-    model_config.agree(name, value)
-    return value
-
-
-def _dims(path: Path, args: Mapping[Any, Any], representation: int) -> tuple[int, ...]:
-    """`matryoshka_dims` is a string such as "16,32,64,128"; without it only the whole embedding can be stored."""
-    text = args.get("matryoshka_dims", str(representation))
+def _read_v2(
+    path: Path, payload: Payload, state: str, part: str, schema: type[SizesT], model_config: ModelConfig
+) -> tuple[dict[str, Tensor], SizesT]:
+    """Return tensors and sizes of a v2 file; UsageError if they are wrong or the user says otherwise."""
+    tensors, given = payload[state], payload.get(part, {})
+    if not isinstance(tensors, Mapping) or not isinstance(given, Mapping):
+        raise UsageError(f"{path}: not a TESSERA checkpoint: its parts {state!r} and {part!r} are no dictionaries.")
     try:
-        dims = tuple(sorted({int(part) for part in text.split(",")}))
-    except (AttributeError, ValueError):
-        dims = ()
-    if not dims or dims[0] < 1 or dims[-1] > representation:
-        raise UsageError(
-            f"{path}: args.matryoshka_dims is {str(text)[:40]!r}; a list such as '16,32,64,128' up to repr_dim "
-            f"({representation}) is needed. Get the file again."
-        )
-    return dims
+        sizes = schema.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {part}.{complaint(error)}. Get the file again.") from error
+    for key, value in sizes:
+        if key != "matryoshka_dims":
+            model_config.agree(key, value)
+    return check_tensors(path, state, tensors), sizes
 
 
 # --- v1.x: the tensors say what they can, the user the rest -----------------------------------------------------------
 
 
 def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]]:
-    """The family, known by its pooling and its reducer, and the tensors of its encoder by their official names."""
+    """Return the family, recognised by pooling and reducer, and the encoder's tensors by their official names."""
     part = "model_state" if "model_state" in payload else "model_state_dict"
     state = payload[part]
     if not isinstance(state, Mapping):
@@ -192,7 +191,7 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
         if plain in named:
             raise UsageError(f"{path}: holds the tensor {str(plain)[:80]} twice, with and without {_COMPILED!r}.")
         named[plain] = tensor
-    named = _without_trainings_own(path, named)
+    named = _select_encoder(path, named)
     if any(".gru_cell." in str(name) for name in named):
         family: Family = "v1.1" if any(str(name).startswith(_LONG_REDUCER) for name in named) else "v1.0-qat"
     elif any(".temporal_context." in str(name) for name in named):
@@ -205,8 +204,8 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
     return family, check_tensors(path, part, named)
 
 
-def _without_trainings_own(path: Path, named: Mapping[Any, Any]) -> dict[Any, Any]:
-    """What is left without projectors and the like; a warning names what no official file is known to hold."""
+def _select_encoder(path: Path, named: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the tensors without projectors and the like; warn about any that no official file is known to hold."""
     encoder = {name: t for name, t in named.items() if not isinstance(name, str) or _ENCODER.match(name)}
     unknown = sorted(name for name in named.keys() - encoder.keys() if not name.startswith(_PROJECTORS))
     if unknown:
@@ -224,13 +223,8 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
         raise UsageError(f"{path}: the encoder's width is {width}, no multiple of 4. Get the file again.")
     last = "dim_reducer.4.weight" if family == "v1.1" else "dim_reducer.0.weight"
     summed = _size(path, tensors, "dim_reducer.0.weight", 1) == width
-    sizes = {
-        modality: (
-            _depth(modality, tensors),
-            rows(f"{modality}_backbone.transformer_encoder.layers.0.linear1.weight"),
-        )
-        for modality in BANDS
-    }
+    first = "_backbone.transformer_encoder.layers.0.linear1.weight"
+    sizes = {modality: (_depth(modality, tensors), rows(modality + first)) for modality in BANDS}
     if sizes["s2"][0] != sizes["s1"][0]:
         _check_unequal_depths(path, family, sizes["s2"][0], sizes["s1"][0], model_config)
     if family != "v1.1":  # both transformers are of one size
@@ -245,22 +239,22 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
     model_config.agree("fusion_method", known["fusion"])
     if family == "v1.1":
         model_config.agree("representation_dim", known["representation"])
+        given = model_config.parse(V1_1Keys)
+        heads = {"s2": given.s2_num_heads, "s1": given.s1_num_heads}
+    else:
+        heads = dict.fromkeys(BANDS, model_config.parse(V1_0Keys).nhead or _V1_0_HEADS[family])
     stacks = {}
     for modality, (layers, feedforward) in sizes.items():
         prefix = f"{modality}_" if family == "v1.1" else ""
         model_config.agree(f"{prefix}num_layers", layers)
         model_config.agree(f"{prefix}dim_feedforward", feedforward)
-        if family == "v1.1":
-            heads = model_config.integer(f"{prefix}num_heads", 1) if f"{prefix}num_heads" in model_config else 0
-        else:
-            heads = model_config.integer("nhead", _V1_0_HEADS[family])
-        stacks[modality] = TransformerConfig(layers, heads, feedforward)
+        stacks[modality] = TransformerConfig(layers, heads[modality], feedforward)
     config = EncoderConfig(width // 4, stacks["s2"], stacks["s1"], **known)
-    return _with_whole_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
+    return _check_heads(path, _with_released_heads(path, config) if family == "v1.1" else config)
 
 
 def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_config: ModelConfig) -> None:
-    """One sensor's last layers may be lost. Only v1.1 encoders can be meant so, and then the configuration says it."""
+    """Raise UsageError for unequal depths: layers may be lost, unless a v1.1 file's configuration confirms them."""
     if family == "v1.1" and "s2_num_layers" in model_config and "s1_num_layers" in model_config:
         return
     shorter = "s1" if s1 < s2 else "s2"
@@ -273,7 +267,7 @@ def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_co
 
 
 def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
-    """v1.1: heads that nobody gave are those of the released model, if the encoder has its sizes."""
+    """v1.1: fill in heads that were not given with those of the released model, if the encoder has its sizes."""
     released = V1_1.s2.heads
     s2, s1 = (
         TransformerConfig(stack.layers, stack.heads or released, stack.feedforward) for stack in (config.s2, config.s1)
@@ -287,7 +281,7 @@ def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
     return completed
 
 
-def _with_whole_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
+def _check_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
     for stack in (config.s2, config.s1, config.fusion_stack):
         if stack is not None and config.width % stack.heads:
             raise UsageError(
@@ -307,21 +301,24 @@ def _size(path: Path, tensors: Mapping[str, Tensor], name: str, axis: int) -> in
 
 
 def _depth(modality: str, tensors: Mapping[str, Any]) -> int:
-    """Layers of one backbone: as many as the highest number in its tensors' names says."""
+    """Return the number of layers of one backbone: one more than the highest index in its tensors' names."""
     layer = re.compile(rf"{modality}_backbone\.transformer_encoder\.(?:layers\.)?(\d{{1,9}})\.")
     return 1 + max((int(found[1]) for name in tensors if (found := layer.match(name))), default=-1)
 
 
-def _check_depth(path: Path, modality: str, layers: int, tensors: Mapping[str, Any], *, told: bool) -> None:
-    """Before any list of a claimed length is made. `told`: by something else than the tensors."""
+def _check_depth(path: Path, modality: str, layers: int, tensors: Mapping[str, Any], *, recorded: bool) -> None:
+    """Raise UsageError for a wrong number of layers, before a list of that length is made.
+
+    `recorded`: whether the file states it, beside what the tensors' names show.
+    """
     found = _depth(modality, tensors)
-    if told and any(name.startswith(f"{modality}_backbone.") for name in tensors) and layers != found:
+    if recorded and any(name.startswith(f"{modality}_backbone.") for name in tensors) and layers != found:
         raise UsageError(
             f"{path}: its sizes speak of {layers} layers, but the file holds the tensors of {found}. "
             "It is damaged or was edited; get it again from where it came."
         )
     if layers > len(tensors):
         raise UsageError(
-            f"{path}: its {'sizes' if told else 'tensors'} speak of {layers} layers, but it holds {len(tensors)} "
+            f"{path}: its {'sizes' if recorded else 'tensors'} speak of {layers} layers, but it holds {len(tensors)} "
             "tensors. Get the file again."
         )

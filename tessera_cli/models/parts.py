@@ -17,7 +17,7 @@ QK_NORM_EPS = 1.1920929e-07
 
 
 def day_of_year_table(width: int) -> np.ndarray:
-    """float32 (367, width): row d holds sin(d·ω_k) as feature 2k and cos(d·ω_k) as 2k+1, ω_k = 10000^(−2k/width).
+    """Return float32 (367, width): row d is sin(d·ω_k) as feature 2k and cos(d·ω_k) as 2k+1, ω_k = 10000^(−2k/width).
 
     Row 0 belongs to the token that stands for a missing sensor. The angles are float32 products, as in the official
     code; the functions themselves are rounded once from float64, so that no thread count or vector unit shows.
@@ -32,8 +32,10 @@ def _omega(width: int) -> np.ndarray:
 
 
 def day_tokens(doy_BT: Tensor, table: Tensor) -> Tensor:
-    """Sinusoids of days of year, (B, T, D): of whole days, int (B, T), from the table, (367, D); of fractions of days,
-    float32 (B, T), which training blends, in float32.
+    """Return the sinusoids of days of year, (B, T, D).
+
+    Whole days, int (B, T), are looked up in the table, (367, D); fractions of days, float32 (B, T), which training
+    blends, are computed in float32.
     """
     if not doy_BT.is_floating_point():
         return F.embedding(doy_BT, table)
@@ -43,20 +45,19 @@ def day_tokens(doy_BT: Tensor, table: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A linear map and what follows it, which quicker forms (`models/precision.py`) do in the same pass."""
+    """A linear map with a following ReLU or sum, which faster forms (`models/precision.py`) fuse into one pass."""
 
     def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
-        """relu(W x + b) or W x + b + add."""
+        """Return relu(W x + b) or W x + b + add."""
         y = F.linear(x, self.weight, self.bias)
         if relu:
             y = F.relu(y, inplace=True)
         return y if add is None else add + y
 
 
-def _added(linear: nn.Module, x: Tensor, add: Tensor, dropout: float) -> Tensor:
-    """W x + b + add, or with dropout before the sum."""
-    out: Tensor = add + F.dropout(linear(x), dropout) if dropout else linear(x, add=add)
-    return out
+def _add_residual(linear: nn.Module, x: Tensor, add: Tensor, dropout: float) -> Tensor:
+    """Return W x + b + add, in training with dropout before the sum."""
+    return add + F.dropout(linear(x), dropout) if dropout else linear(x, add=add)
 
 
 class BandEmbedding(nn.Module):
@@ -68,15 +69,14 @@ class BandEmbedding(nn.Module):
         self.out = Linear(width, width)
 
     def forward(self, x_BTC: Tensor, days_BTD: Tensor) -> Tensor:
-        tokens: Tensor = self.out(self.hidden(x_BTC, relu=True), add=days_BTD)
-        return tokens
+        return self.out(self.hidden(x_BTC, relu=True), add=days_BTD)
 
 
 class Attention(nn.Module):
-    """Every observation of a pixel looks at every other: all tokens are real observations.
+    """Self-attention among a pixel's observations, without a mask: all tokens are real observations.
 
-    `log_copies`, float32 (T,): logarithm of how often each token occurs, if it may occur more than once. What is added
-    to the logits of a key counts it as often as that.
+    `log_repeats_T`, float32: logarithm of how often each token occurs, if any may occur more than once. Added to the
+    logits of a key, it counts the key as often as that.
     """
 
     def __init__(self, width: int, heads: int, *, qk_norm: bool) -> None:
@@ -89,23 +89,23 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
         self.k_norm = nn.RMSNorm(width // heads, eps=QK_NORM_EPS) if qk_norm else None
 
-    def forward(self, x_BTD: Tensor, log_copies: Tensor | None, *, add: Tensor) -> Tensor:
-        """A(x) + add."""
+    def forward(self, x_BTD: Tensor, log_repeats_T: Tensor | None, *, add: Tensor) -> Tensor:
+        """Return A(x) + add."""
         B, T, _ = x_BTD.shape
         q, k, v = self.in_proj(x_BTD).view(B, T, 3, self.heads, -1).unbind(dim=2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
-        bias = None if log_copies is None else log_copies.expand(B, 1, T, T)
+        bias = None if log_repeats_T is None else log_repeats_T.expand(B, 1, T, T)
         rate = self.dropout if self.training else 0.0
-        seen = F.scaled_dot_product_attention(
+        attended = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias, dropout_p=rate, scale=self.scale
         )
-        return _added(self.out_proj, seen.transpose(1, 2).reshape(B, T, -1), add, rate)
+        return _add_residual(self.out_proj, attended.transpose(1, 2).reshape(B, T, -1), add, rate)
 
     def pad_heads(self, multiple: int) -> None:
-        """Lengthen heads by zeros, which changes no result, where they are not normalised.
+        """Pad heads with zeros to a multiple, which changes no result, unless they are normalised.
 
-        Flash attention takes sizes that are multiples of 8; torch would pad queries, keys and values in every call.
+        Flash attention takes multiples of 8; torch would pad queries, keys and values in every call.
         """
         size = len(self.in_proj.weight) // (3 * self.heads)
         more = -size % multiple
@@ -135,21 +135,20 @@ class Block(nn.Module):
         self.down = Linear(feedforward, width)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, x_BTD: Tensor, log_copies: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, log_repeats_T: Tensor | None = None) -> Tensor:
         if self.pre_norm:
-            x_BTD = self.attention(self.norm1(x_BTD), log_copies, add=x_BTD)
+            x_BTD = self.attention(self.norm1(x_BTD), log_repeats_T, add=x_BTD)
             return self._feedforward(self.norm2(x_BTD), add=x_BTD)
-        y_BTD = self.norm1(self.attention(x_BTD, log_copies, add=x_BTD))
-        out: Tensor = self.norm2(self._feedforward(y_BTD, add=y_BTD))
-        return out
+        y_BTD = self.norm1(self.attention(x_BTD, log_repeats_T, add=x_BTD))
+        return self.norm2(self._feedforward(y_BTD, add=y_BTD))
 
     def _feedforward(self, y_BTD: Tensor, *, add: Tensor) -> Tensor:
         rate = self.dropout if self.training else 0.0
         hidden = self.up(y_BTD, relu=True)
-        return _added(self.down, F.dropout(hidden, rate) if rate else hidden, add, rate)
+        return _add_residual(self.down, F.dropout(hidden, rate) if rate else hidden, add, rate)
 
 
-class Reducer(nn.Module):
+class DimReducer(nn.Module):
     """The sensors' fused vector -> the embedding: one linear map, or two with a normalised layer between them."""
 
     def __init__(self, inputs: int, hidden: int | None, representation: int, *, final_norm: bool) -> None:

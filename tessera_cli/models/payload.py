@@ -20,7 +20,7 @@ _ENCRYPTED, _FOLDER = 0x2041, 0x10
 
 
 def load_payload(path: Path) -> Payload:
-    """What the file holds, a mapping. Only tensors and plain Python values are ever made from it; else a UsageError."""
+    """Return the mapping that the file holds; UsageError if it holds more than tensors and plain Python values."""
     _check_archive(path)
     try:
         with warnings.catch_warnings():
@@ -41,10 +41,10 @@ def load_payload(path: Path) -> Payload:
 
 
 def _check_archive(path: Path) -> None:
-    """UsageError unless every part of the zip is there as it was written.
+    """Raise UsageError unless every part of the zip is as it was written.
 
-    torch compares no checksums, and where the directory calls a part a folder, or empty, it hands out memory that
-    nobody wrote to.
+    torch compares no checksums, and where the directory calls a part a folder, or empty, it returns
+    uninitialised memory.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -62,7 +62,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _misshapen(members: list[zipfile.ZipInfo], size: int) -> str | None:
-    """What no file written by torch has."""
+    """Return what no archive written by torch has, in words; None for a sound one."""
     if len({m.filename.lower() for m in members}) != len(members):
         return "it holds two parts of one name"
     if sum(m.file_size for m in members) > size:
@@ -75,7 +75,7 @@ def _misshapen(members: list[zipfile.ZipInfo], size: int) -> str | None:
 
 
 def check_tensors(path: Path, part: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """`tensors` if every one is a dense float32 tensor with a name and they fit into the file, else a UsageError."""
+    """Return `tensors` if all are dense float32 tensors with names that fit into the file, else raise UsageError."""
     checked: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):

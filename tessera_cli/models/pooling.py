@@ -1,10 +1,13 @@
-"""Pooling over time: a pixel's tokens -> one vector. Always a weighted mean of the tokens themselves.
+"""Pooling over time: a pixel's tokens -> one vector, always a mean of the tokens weighted by a softmax over scores.
 
-The weights are a softmax over time of one learned score. What is scored differs: the tokens (v2), the states of an
-`nn.GRU` (v1.0 early), or the normalised states of TESSERA's own GRU (v1.0 QAT, v1.1). One token is its own mean.
+| family | pooling | what is scored |
+|---|---|---|
+| v2 | `attention` | the tokens |
+| v1.0 | `gru` | states of `torch.nn.GRU`: the reset gate acts after W_hn, the update gate z weights the old state |
+| v1.0-qat, v1.1 | `custom-gru` | LayerNorm(states) of TESSERA's GRU: reset acts before W_hh, z weights the new state |
 
-A sequence may come as its distinct tokens and `copies`, int64 (places,): which of them stands at each place. A GRU
-walks through the places; where only tokens are scored, it is enough to count each as often as it occurs.
+A sequence may be given as its distinct tokens and `repeat_index`, int64 (positions,): which of them stands at each
+position. A GRU walks through all positions; where only tokens are scored, each is counted as often as it occurs.
 """
 
 from __future__ import annotations
@@ -19,32 +22,37 @@ from tessera_cli.models.parts import Linear
 
 
 class AttentionPool(nn.Module):
-    """Scores the tokens."""
+    """v2: scores the tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.query = Linear(width, 1)
 
-    def forward(self, x_BTD: Tensor, copies: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, repeat_index: Tensor | None = None) -> Tensor:
         scores_BT = self.query(x_BTD).squeeze(-1)
-        return _mean(x_BTD, scores_BT if copies is None else scores_BT + log_counts(copies, x_BTD.shape[1]))
+        return _weighted_mean(
+            x_BTD, scores_BT if repeat_index is None else scores_BT + log_repeats(repeat_index, x_BTD.shape[1])
+        )
 
 
 class _StatePool(AttentionPool, abc.ABC):
-    """Scores what a GRU makes of the tokens."""
+    """Scores the output of a GRU over the tokens."""
 
     @abc.abstractmethod
     def context(self, x_BTD: Tensor) -> Tensor:
-        """What is scored, (B, T, D)."""
+        """Return what is scored, (B, T, D)."""
 
-    def forward(self, x_BTD: Tensor, copies: Tensor | None = None) -> Tensor:
-        if copies is not None:
-            x_BTD = x_BTD[:, copies]
-        return _mean(x_BTD, self.query(self.context(x_BTD)).squeeze(-1))
+    def forward(self, x_BTD: Tensor, repeat_index: Tensor | None = None) -> Tensor:
+        if repeat_index is not None:
+            x_BTD = x_BTD[:, repeat_index]
+        return _weighted_mean(x_BTD, self.query(self.context(x_BTD)).squeeze(-1))
 
 
 class GruPool(_StatePool):
-    """Scores the states of `nn.GRU`: n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn)), h' = (1−z) ⊙ n + z ⊙ h, h_0 = 0."""
+    """v1.0: scores the states of `nn.GRU`.
+
+    n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn)), h' = (1−z) ⊙ n + z ⊙ h, h_0 = 0.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -64,10 +72,10 @@ class GruPool(_StatePool):
 
 
 class CustomGruPool(_StatePool):
-    """Scores LayerNorm(states) of TESSERA's own GRU.
+    """v1.0-qat, v1.1: scores LayerNorm(states) of TESSERA's own GRU, which no `nn.GRU` computes.
 
     The reset gate acts on the state before the matrix, n = tanh(W_ih x + W_hh (r ⊙ h) + b_h), and the update gate has
-    the opposite sense, h' = (1−z) ⊙ h + z ⊙ n. No `nn.GRU` computes this.
+    the opposite sense, h' = (1−z) ⊙ h + z ⊙ n, h_0 = 0.
     """
 
     def __init__(self, width: int) -> None:
@@ -78,7 +86,7 @@ class CustomGruPool(_StatePool):
         self.norm = nn.LayerNorm(width)
 
     def states(self, x_BTD: Tensor) -> Tensor:
-        """h_1..h_T, (B, T, D)."""
+        """Return h_1..h_T, (B, T, D)."""
         width = x_BTD.shape[-1]
         inputs_BTG = self.inputs(x_BTD)
         h_BD = torch.zeros_like(x_BTD[:, 0])
@@ -91,16 +99,15 @@ class CustomGruPool(_StatePool):
         return torch.stack(states, dim=1)
 
     def context(self, x_BTD: Tensor) -> Tensor:
-        normed: Tensor = self.norm(self.states(x_BTD))
-        return normed
+        return self.norm(self.states(x_BTD))
 
 
-def log_counts(copies: Tensor, tokens: int) -> Tensor:
-    """float32 (tokens,): the logarithm of how often each token occurs in a sequence; each occurs at least once."""
-    return torch.bincount(copies, minlength=tokens).float().log()
+def log_repeats(repeat_index: Tensor, tokens: int) -> Tensor:
+    """Return the logarithm of how often each token occurs in a sequence (at least once), float32 (tokens,)."""
+    return torch.bincount(repeat_index, minlength=tokens).float().log()
 
 
-def _mean(x_BTD: Tensor, scores_BT: Tensor) -> Tensor:
+def _weighted_mean(x_BTD: Tensor, scores_BT: Tensor) -> Tensor:
     return torch.bmm(torch.softmax(scores_BT, dim=1).unsqueeze(1), x_BTD).squeeze(1)
 
 

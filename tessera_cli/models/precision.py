@@ -1,8 +1,8 @@
-"""`--precision`: in what arithmetic the backbones compute. Fusion, reducer and days of year are always float32.
+"""`--precision`: the arithmetic of the backbones. Fusion, reducer and days of year are always float32.
 
 - `fp32`: the official float32 outputs within 5e-5; TF32 is off.
 - `bf16`: the transformers' matrix products and attention in bfloat16; sums, norms, pooling, sinusoids and the embedding
-  of bands in float32 (a fiftieth of the products, in bfloat16 half of the whole error).
+  of bands in float32 (2 % of the matrix products, but in bfloat16 half of the whole error).
 - `int8`: on a CPU with VNNI. The large linear maps take int8 weights (one scale per output) and int8 inputs (one scale
   per token, so that a pixel's embedding still depends on the pixel alone), and sum exactly in int32.
 """
@@ -24,7 +24,10 @@ PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
 
 
 def resolve(asked: str, device: torch.device) -> Precision:
-    """`auto` is bf16 on CUDA devices that have it, else fp32. UsageError for what the device cannot do."""
+    """Return the precision to use; `auto` is bf16 on CUDA devices that have it, else fp32.
+
+    UsageError for one that the device cannot do.
+    """
     if asked == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if asked == "int8" and (device.type != "cpu" or not torch.cpu._is_vnni_supported()):
@@ -37,7 +40,7 @@ def resolve(asked: str, device: torch.device) -> Precision:
 
 
 def prepare(encoder: Encoder, precision: Precision) -> None:
-    """Make the encoder's backbones compute so, from now on; no longer fit for training."""
+    """Convert the encoder to this precision and to the layout fastest on its device; it can no longer be trained."""
     for backbone in (encoder.s2, encoder.s1):
         if precision == "bf16":
             backbone.matmul_dtype = torch.bfloat16
@@ -48,28 +51,26 @@ def prepare(encoder: Encoder, precision: Precision) -> None:
             if isinstance(attention, Attention):
                 attention.pad_heads(8)
     elif precision != "bf16":
-        pack(encoder)
+        prepack_weights(encoder)
 
 
 def _quantise(backbone: Backbone) -> None:
     _replace(backbone.embed, "out", Int8Linear)
     for block in backbone.blocks:
         assert isinstance(block, Block)
-        _replace(block.attention, "in_proj", Int8Linear)
-        _replace(block.attention, "out_proj", Int8Linear)
-        _replace(block, "up", Int8Linear)
-        _replace(block, "down", Int8Linear)
+        for part, name in (block.attention, "in_proj"), (block.attention, "out_proj"), (block, "up"), (block, "down"):
+            _replace(part, name, Int8Linear)
 
 
-def pack(module: nn.Module) -> None:
-    """Give all linear maps of an encoder on a CPU the form that oneDNN computes quickest, where torch has oneDNN."""
+def prepack_weights(module: nn.Module) -> None:
+    """Replace all linear maps of a module on a CPU by `PrepackedLinear`, where torch has oneDNN."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for name, child in module.named_children():
         if isinstance(child, Linear):
-            _replace(module, name, PackedLinear)
+            _replace(module, name, PrepackedLinear)
         else:
-            pack(child)
+            prepack_weights(child)
 
 
 def _replace(module: nn.Module, name: str, form: Callable[[Linear], nn.Module]) -> None:
@@ -78,12 +79,12 @@ def _replace(module: nn.Module, name: str, form: Callable[[Linear], nn.Module]) 
     setattr(module, name, form(linear))
 
 
-class PackedLinear(nn.Module):
-    """A linear map in float32 whose weights lie as oneDNN wants them; bias, ReLU and sum are part of the product.
+class PrepackedLinear(nn.Module):
+    """A float32 linear map with weights laid out for oneDNN, which fuses bias, ReLU and sum into the product.
 
-    What torch's own passes use for frozen models. Its bits do not depend on the number of rows (from two on), unlike
-    those of MKL, and on AMD it is a third to a half faster. Its ReLU makes 0 of NaN, which finite weights and inputs do
-    not give.
+    As torch's compiler does for frozen models. Its bits do not depend on the number of rows (from two on), unlike
+    those of MKL, and on AMD it is a third to a half faster. Its ReLU turns NaN into 0, but finite weights and
+    inputs give no NaN.
     """
 
     def __init__(self, linear: Linear) -> None:
@@ -93,10 +94,8 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
         if add is not None:
-            summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
-            return summed
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")
-        return out
+            return torch.ops.mkldnn._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")
 
 
 class Int8Linear(nn.Module):
@@ -123,6 +122,6 @@ class Int8Linear(nn.Module):
 
 
 def _symmetric(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 (N, K) -> int8 (N, K) and the scale of each row, float32 (N, 1)."""
+    """Return int8 codes (N, K) of float32 rows (N, K), and the scale of each row, float32 (N, 1)."""
     scales = rows.abs().amax(dim=-1, keepdim=True).clamp_min(1e-12) / 127
     return (rows / scales).round_().to(torch.int8), scales

@@ -17,26 +17,26 @@ _ROWS = 16384
 """Pixels per step, which bounds the temporaries."""
 
 
-def quantize(values: np.ndarray, rule: Quantiser) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (N, R) -> codes int8 (N, R), scales float32 (N,); TileError if a value is NaN or infinite.
+def quantise(values: np.ndarray, rule: Quantiser) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes int8 (N, R) and scales float32 (N,) of values float32 (N, R); TileError if one is NaN or infinite.
 
     `v2`: scale = max(max|x|, 1e-12) / 127, codes in ±127. `v1`: scale = max(max|x| / 127, 1e-8), codes in −128..127.
-    For a prefix, slice first: the scale belongs to the values that are saved.
+    Slice a prefix before quantising: the scale belongs to the values that are stored.
     """
     codes = np.empty(values.shape, np.int8)
     scales = np.empty(len(values), np.float32)
     for start in range(0, len(values), _ROWS):
         part = slice(start, start + _ROWS)
-        with np.errstate(invalid="ignore"):  # what is not finite shows in its scale
+        with np.errstate(invalid="ignore"):  # it shows in the scales
             codes[part], scales[part] = codes_and_scales(values[part], rule, np)
     check_finite(scales[:, None])
     return codes, scales
 
 
 def codes_and_scales(values: Any, rule: Quantiser, library: Any) -> tuple[Any, Any]:
-    """The arithmetic of `quantize`, on arrays of `library`: numpy or torch. Scales of NaN and infinity are such too."""
+    """Compute `quantise` on arrays of `library`, numpy or torch; NaN and infinities show in the scales."""
     largest = library.amax(abs(values), axis=1)
-    most = library.full_like(largest, 127)  # by a number, a GPU would multiply with 1 / 127
+    most = library.full_like(largest, 127)  # dividing by a scalar, a GPU would multiply with 1 / 127
     if rule == "v2":
         scales, lowest = library.clip(largest, 1e-12, None) / most, -127
     else:
@@ -46,7 +46,7 @@ def codes_and_scales(values: Any, rule: Quantiser, library: Any) -> tuple[Any, A
 
 
 def check_finite(values: np.ndarray) -> None:
-    """TileError if an embedding of float32 (N, R), or its scale, is NaN or infinite."""
+    """Raise TileError if any of the embeddings, float32 (N, R), or of their scales is NaN or infinite."""
     bad = sum(
         int((~np.isfinite(values[start : start + _ROWS])).any(axis=1).sum()) for start in range(0, len(values), _ROWS)
     )
@@ -57,6 +57,6 @@ def check_finite(values: np.ndarray) -> None:
         )
 
 
-def dequantize(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """codes int8 (..., R), scales float32 (...) -> float32 (..., R); NaN where the scale is NaN (no data)."""
+def dequantise(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Return float32 (..., R) of codes int8 (..., R) and scales float32 (...); NaN where the scale is NaN (no data)."""
     return codes.astype(np.float32) * scales[..., None]

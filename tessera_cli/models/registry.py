@@ -23,75 +23,35 @@ TEACHER = EncoderConfig.of(
 )
 
 
-def _student(name: str, letter: str, file: str, size: int, sha256: str, config: EncoderConfig) -> ModelSpec:
-    weights = HubFile(f"geotessera/TESSERA-V-2.0-2B-{letter}", f"ckpt/{file}", size, sha256)
-    return family_spec("v2-student", name, config, weights=weights, dims=(16, 32, 64, 128))
+_V1_0, _V1_1 = "geotessera/TESSERA-V-1.0", "geotessera/TESSERA-V-1.1"
+"""Repositories on the Hugging Face hub."""
+
+
+def _student(size: str, config: EncoderConfig, nbytes: int, sha256: str) -> ModelSpec:
+    weights = HubFile(f"geotessera/TESSERA-V-2.0-2B-{size[0].upper()}", f"ckpt/student_{size}.pt", nbytes, sha256)
+    return family_spec("v2-student", f"v2-{size}", config, weights=weights, dims=(16, 32, 64, 128))
 
 
 _SPECS = (
-    family_spec(
-        "v1.0-early",
-        "v1.0",
-        V1_0,
-        weights=HubFile("geotessera/TESSERA-V-1.0", "best_model_fsdp_20250427_084307.pt"),
-    ),
-    family_spec(
-        "v1.0-qat",
-        "v1.0-qat",
-        V1_0_QAT,
-        weights=HubFile("geotessera/TESSERA-V-1.0", "tessera-v1.0-QAT-best.pt"),
-    ),
+    family_spec("v1.0-early", "v1.0", V1_0, weights=HubFile(_V1_0, "best_model_fsdp_20250427_084307.pt")),
+    family_spec("v1.0-qat", "v1.0-qat", V1_0_QAT, weights=HubFile(_V1_0, "tessera-v1.0-QAT-best.pt")),
     family_spec(
         "v1.1",
         "v1.1-mpc",
         V1_1,
         source="mpc",
         weights=HubFile(
-            "geotessera/TESSERA-V-1.1",
+            _V1_1,
             "tessera_v1_1_mpc_encoder.pt",
             230_891_229,
             "5dab0f070d5711034f7c241e841eaeedb49fef90b9355f68c8f20b9507839ec3",
         ),
     ),
-    family_spec(
-        "v1.1",
-        "v1.1-aws",
-        V1_1,
-        source="aws",
-        weights=HubFile("geotessera/TESSERA-V-1.1", "tessera_v1_1_aws_encoder.pt"),
-    ),
-    _student(
-        "v2-nano",
-        "N",
-        "student_nano.pt",
-        4_288_221,
-        "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691",
-        NANO,
-    ),
-    _student(
-        "v2-small",
-        "S",
-        "student_small.pt",
-        28_488_531,
-        "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95",
-        SMALL,
-    ),
-    _student(
-        "v2-medium",
-        "M",
-        "student_medium.pt",
-        84_163_403,
-        "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e",
-        MEDIUM,
-    ),
-    _student(
-        "v2-large",
-        "L",
-        "student_large.pt",
-        175_363_923,
-        "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1",
-        LARGE,
-    ),
+    family_spec("v1.1", "v1.1-aws", V1_1, source="aws", weights=HubFile(_V1_1, "tessera_v1_1_aws_encoder.pt")),
+    _student("nano", NANO, 4_288_221, "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691"),
+    _student("small", SMALL, 28_488_531, "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95"),
+    _student("medium", MEDIUM, 84_163_403, "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e"),
+    _student("large", LARGE, 175_363_923, "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1"),
     family_spec(
         "v2-teacher",
         "v2-teacher",
@@ -118,18 +78,18 @@ REGISTRY: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
 
 def available() -> list[str]:
-    """The names to offer to a user."""
+    """Return the names to offer to a user."""
     return [name for name, spec in REGISTRY.items() if not spec.hidden]
 
 
 def published(sha256: str) -> ModelSpec | None:
-    """The released model whose weights have this checksum."""
+    """Return the released model whose weights have this checksum, None if there is none."""
     files = ((spec, spec.weights) for spec in REGISTRY.values() if isinstance(spec.weights, HubFile))
     return next((spec for spec, file in files if file.sha256 == sha256), None)
 
 
 def get_spec(name: str) -> ModelSpec:
-    """The released model of this name, or a UsageError with the nearest names."""
+    """Return the released model of this name; UsageError with the nearest names if there is none."""
     if name in REGISTRY:
         return REGISTRY[name]
     near = [known for known in available() if known.startswith(f"{name.lower()}-")]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models import hub
-from tessera_cli.models.load import spec_of
+from tessera_cli.models.layout import official_shapes
+from tessera_cli.models.load import identify
 from tessera_cli.models.model_config import ModelConfig
-from tessera_cli.models.registry import REGISTRY, available, get_spec, published
-from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
+from tessera_cli.models.registry import available, get_spec, published
+from tessera_cli.models.spec import HubFile, PackagedFile
 from tessera_cli.sampling.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER, Statistics
 
 if TYPE_CHECKING:
@@ -33,28 +34,31 @@ _UNRECORDED: Mapping[str, tuple[str, ...]] = {
     "v1.0-qat": ("nhead", *_DRAWS),
     "v1.1": (*_HEADS, *_BINS),
 }
-"""What official files of a family do not say, by its official key."""
+"""What official files of a family do not record, by official keys."""
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a file is for `describe_weights`, by its name."""
+    """Return whether a file is for `describe_weights`, by its name."""
     return path.suffix.lower() in SUFFIXES
 
 
 def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dict[str, Any]:
-    """A weights file: every tensor is read and accounted for. UsageError for anything that is not whole.
+    """Describe a weights file, of which every tensor is read; UsageError for anything that is not whole.
 
-    `sizes` hold null for the heads of a v1.1 file that nobody knows; `not_recorded` lists by their official keys what
+    `sizes` hold null for unknown heads of a v1.1 file; `not_recorded` lists by their official keys what
     the file cannot say: `model_config` can, else the values of the released models apply where there are any.
     """
     model_config = model_config or ModelConfig()
     checkpoint, unknown = _read(path, model_config)
-    spec = spec_of(checkpoint, model_config)
+    spec = identify(checkpoint, model_config)
     sizes = dataclasses.asdict(checkpoint.config)
     for key in unknown:
         sizes[key[:2]]["heads"] = None
     known = published(checkpoint.sha256)
     note = "for demonstration only" if spec.demonstration_only else None
+    statistics = None  # those of the source, which must be given
+    if spec.statistics is not None:
+        statistics = next((name for name, one in _STATISTICS.items() if one == spec.statistics), "its own")
     return {
         "path": str(path),
         "bytes": path.stat().st_size,
@@ -65,8 +69,9 @@ def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dic
         "published": known is not None,
         "card": {"name": spec.name, "note": note} if checkpoint.card else None,
         "sizes": sizes,
-        **_counts(checkpoint),
-        "statistics": _statistics(spec),
+        "tensors": len(checkpoint.encoder.state_dict() if checkpoint.card else official_shapes(checkpoint.config)),
+        "parameters": sum(p.numel() for p in checkpoint.encoder.parameters()),
+        "statistics": statistics,
         "dims": list(spec.dims),
         "source": spec.source,
         "quantiser": spec.quantiser,
@@ -77,12 +82,28 @@ def describe_weights(path: Path, model_config: ModelConfig | None = None) -> dic
 
 
 def released() -> list[dict[str, Any]]:
-    """The released models, whether their weights are here, and where; no file is opened."""
-    return [_released(REGISTRY[name]) for name in available()]
+    """Return the released models, whether their weights are here, and where; no file is opened."""
+    found = []
+    for spec in map(get_spec, available()):
+        weights = spec.weights
+        assert weights is not None  # of every model that is offered
+        path = hub.cached(weights)
+        origin: dict[str, Any] = {"url": None, "file": None, "sha256": None, "bytes": None}
+        if isinstance(weights, HubFile):
+            origin = {"url": weights.url, "file": weights.path, "sha256": weights.sha256, "bytes": weights.bytes}
+        if path is not None:
+            origin["bytes"] = path.stat().st_size
+        here = {
+            "cached": path is not None and isinstance(weights, HubFile),
+            "packaged": isinstance(weights, PackagedFile),
+            "path": None if path is None else str(path),
+        }
+        found.append({"name": spec.name, "family": spec.family, **origin, **here})
+    return found
 
 
 def pull(name: str) -> dict[str, Any]:
-    """The weights of a released model, downloaded if need be, and the SHA-256 that they were checked against."""
+    """Return where the weights of a released model are, downloaded if need be, and the SHA-256 they were checked by."""
     spec = get_spec(name)
     if spec.weights is None:
         raise UsageError(f"{name} has no weights. Choose one of {', '.join(available())}.")
@@ -91,48 +112,14 @@ def pull(name: str) -> dict[str, Any]:
     return {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": sha256}
 
 
-def _released(spec: ModelSpec) -> dict[str, Any]:
-    weights = spec.weights
-    assert weights is not None  # of every model that is offered
-    path = hub.cached(weights)
-    origin: dict[str, Any] = {"url": None, "file": None, "sha256": None, "bytes": None}
-    if isinstance(weights, HubFile):
-        origin = {"url": weights.url, "file": weights.path, "sha256": weights.sha256, "bytes": weights.bytes}
-    if path is not None:
-        origin["bytes"] = path.stat().st_size
-    return {
-        "name": spec.name,
-        "family": spec.family,
-        **origin,
-        "cached": path is not None and isinstance(weights, HubFile),
-        "packaged": isinstance(weights, PackagedFile),
-        "path": None if path is None else str(path),
-    }
-
-
 def _read(path: Path, model_config: ModelConfig) -> tuple[Checkpoint, list[str]]:
-    """The file, and the keys of heads that nobody knows: every tensor of a v1.1 file can be checked without them."""
-    from tessera_cli.models import checkpoint
+    """Return the file, and the keys of unknown heads: every tensor of a v1.1 file can be checked without them."""
+    from tessera_cli.models.checkpoint import read_checkpoint
     from tessera_cli.models.official import UnknownHeadsError
 
     try:
-        return checkpoint.read(path, model_config), []
+        return read_checkpoint(path, model_config), []
     except UnknownHeadsError:
         unknown = [key for key in _HEADS if key not in model_config]
-        return checkpoint.read(
-            path, ModelConfig({**model_config.values, **dict.fromkeys(unknown, 1)}, model_config.origin)
-        ), unknown
-
-
-def _counts(checkpoint: Checkpoint) -> dict[str, int]:
-    from tessera_cli.models.layout import official_shapes
-
-    tensors = checkpoint.encoder.state_dict() if checkpoint.card else official_shapes(checkpoint.config)
-    return {"tensors": len(tensors), "parameters": sum(p.numel() for p in checkpoint.encoder.parameters())}
-
-
-def _statistics(spec: ModelSpec) -> str | None:
-    """Whose they are; None: those of the source, which must be given."""
-    if spec.statistics is None:
-        return None
-    return next((name for name, known in _STATISTICS.items() if known == spec.statistics), "its own")
+        values = {**model_config.values, **dict.fromkeys(unknown, 1)}
+        return read_checkpoint(path, ModelConfig(values, model_config.origin)), unknown

@@ -12,10 +12,10 @@ import torch
 from tessera_cli.dpixels import find_stores
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.families import bind_source
-from tessera_cli.models.load import read_model, sizes_text
+from tessera_cli.models.load import read_model
 from tessera_cli.models.precision import resolve
 from tessera_cli.models.registry import get_spec
+from tessera_cli.models.spec import describe_sizes
 from tessera_cli.pretrain import checkpoint as resume
 from tessera_cli.pretrain.callbacks import Row, Watch
 from tessera_cli.pretrain.config import DataSettings, Settings
@@ -119,11 +119,12 @@ def _initial(name: str | Path, settings: Settings) -> Start:
     wanted = settings.model.encoder
     if Path(name).is_file() and resume.is_checkpoint(Path(name)):
         return Start(*resume.read_encoder(Path(name), wanted))
-    model = read_model(name)
+    official = Path(name).is_file() and Path(name).suffix in (".pt", ".pth")
+    model = read_model(weights=Path(name)) if official else read_model(name)
     if model.encoder is None or model.config != wanted or model.spec.family != settings.model.family:
         raise UsageError(
-            f"--init-from {name}: it is a {model.spec.family} with {sizes_text(model.config)}, and the settings say "
-            f"{settings.model.family} with {sizes_text(wanted)}. Choose the preset of its shape."
+            f"--init-from {name}: it is a {model.spec.family} with {describe_sizes(model.config)}, and the settings "
+            f"say {settings.model.family} with {describe_sizes(wanted)}. Choose the preset of its shape."
         )
     return Start(model.encoder, model.spec.statistics)
 
@@ -139,7 +140,7 @@ def _statistics(settings: Settings, shards: Shards, initial: Start | None) -> St
     if wanted == "own":
         chosen = shards.statistics
     else:
-        spec = bind_source(get_spec(wanted), None)
+        spec = get_spec(wanted).bind_source(None)
         if spec.statistics is None or spec.config is None:
             raise UsageError(f"data.statistics = {wanted}: that model has none. Name another.")
         chosen = spec.statistics

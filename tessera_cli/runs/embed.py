@@ -46,7 +46,7 @@ class Run(Job[EncodedTile | TileRecord]):
         """Encode the pixels of a tile that have enough observations; return the record alone if there are none."""
         settings, model = self.settings, self.settings.model
         pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
-        pixels &= model.spec.observations.encodes(dpixels)
+        pixels &= model.spec.observations.valid_pixels(dpixels)
         record = TileRecord.of(
             dpixels,
             self.folder.identity,

@@ -3,7 +3,7 @@
 from tessera_cli.sampling.buckets import V1_1_RULE, V2_RULE, BucketedSampling
 from tessera_cli.sampling.draws import LARGEST_LEGACY_SEED, RandomSampling
 from tessera_cli.sampling.observations import Group, ObservationRule, Observations, Sampler
-from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, streams
+from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, sensor_series
 
 __all__ = [
     "BANDS",
@@ -19,5 +19,5 @@ __all__ = [
     "Sampler",
     "SensorSeries",
     "SensorSeriesByModality",
-    "streams",
+    "sensor_series",
 ]

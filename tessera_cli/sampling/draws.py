@@ -1,7 +1,7 @@
 """v1.0: a fixed number of each pixel's observations, drawn at random.
 
 The official code draws from one unseeded generator, pixel after pixel, so its embeddings can never be made again. Ours
-come from a generator of (seed, zone, easting, northing): the same in whatever tile, batch or order. The official order
+come from a generator of (seed, zone, easting, northing): the same in any tile, batch or order. The official order
 of draws is kept as an option, for those who seed the official code.
 """
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tessera_cli.extent.grid import pixel_positions
-from tessera_cli.sampling.observations import Observations, Sampler, listed
-from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, streams
+from tessera_cli.sampling.observations import Observations, Sampler, valid_frames
+from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, sensor_series
 
 if TYPE_CHECKING:
     from tessera_cli.dpixels.dpixel import DPixels
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 LARGEST_LEGACY_SEED = 2**32 - 1
 DUMMY_DOY = 180
-"""Of the empty frame that the official QAT code puts in the place of an orbit without frames."""
+"""Day of the empty frame that the official QAT code has for an orbit without frames."""
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class RandomSampling:
-    """`s2` and `s1` observations of each pixel, sorted by frame; with replacement where there are fewer."""
+    """`s2` and `s1` random observations of each pixel, sorted by frame; with replacement where there are fewer."""
 
     s2: int = 40
     """sample_size_s2"""
@@ -46,52 +46,54 @@ class RandomSampling:
     batch: int = 1024
     """batch_size: pixels per batch of the official loop, which the official order of draws depends on."""
 
-    def encodes(self, dpixels: DPixels) -> np.ndarray:
-        """Pixels of which some frame holds a Sentinel-2 value, be it under a mask, and with enough observations."""
-        seen = np.zeros(dpixels.requested.shape, bool)
+    def valid_pixels(self, dpixels: DPixels) -> np.ndarray:
+        """Return the pixels with a nonzero Sentinel-2 value in any frame, masked or not, and enough observations."""
+        observed = np.zeros(dpixels.requested.shape, bool)
         for frame in dpixels.s2:
-            seen |= frame.any(axis=-1)
+            observed |= frame.any(axis=-1)
         s2, asc, desc = dpixels.counts.astype(np.int64)
         no_radar = not len(dpixels.s1_asc) and not len(dpixels.s1_desc)
         if no_radar:  # the early code has nothing to draw from and crashes
-            return seen & (s2 >= self.minimum) & self.dummies
-        return seen & (s2 >= self.minimum) & (asc + desc >= self.minimum)
+            return observed & (s2 >= self.minimum) & self.dummies
+        return observed & (s2 >= self.minimum) & (asc + desc >= self.minimum)
 
     def lengths(self, s2: float, s1: float) -> tuple[int, int]:
         return self.s2, self.s1
 
     def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> Sampler:
-        found = streams(dpixels, statistics)
+        found = sensor_series(dpixels, statistics)
         if self.dummies:
-            found["s1"] = tuple(_with_dummy(stream) for stream in found["s1"])
+            found["s1"] = tuple(_with_dummy(series) for series in found["s1"])
         return (self._legacy if self.legacy else self._own)(dpixels, found, pixels, seed)
 
     def _own(self, dpixels: DPixels, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> Sampler:
         every = pixel_keys(seed, pixel_positions(dpixels.tile, pixels))
 
-        def see(modality: Modality, part: slice, repeat: int) -> Observations:
+        def sample(modality: Modality, part: slice, repeat: int) -> Observations:
             keys = mix(every[part] ^ mix(np.uint64(2 * repeat + (modality == "s1")) + _GAMMA))
-            frames, starts, counts = listed(_candidates(found[modality], pixels[part]))
+            frames, starts, counts = valid_frames(_candidates(found[modality], pixels[part]))
             ranks = draw(keys, counts, self.size(modality))
             return Observations.drawn(found[modality], pixels[part], frames[starts[:, None] + ranks])
 
-        return see
+        return sample
 
     def _legacy(self, dpixels: DPixels, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> Sampler:
-        every = np.flatnonzero(self.encodes(dpixels))  # the official code draws for the whole tile, whatever is asked
+        every = np.flatnonzero(
+            self.valid_pixels(dpixels)
+        )  # the official code draws for the whole tile, whichever pixels are asked for
         drawn, asked = self._legacy_draws(found, every, seed), np.searchsorted(every, pixels)
 
-        def see(modality: Modality, part: slice, repeat: int) -> Observations:
+        def sample(modality: Modality, part: slice, repeat: int) -> Observations:
             frames = drawn[modality][repeat, asked[part]].astype(np.int64)
             return Observations.drawn(found[modality], pixels[part], frames)
 
-        return see
+        return sample
 
     def size(self, modality: Modality) -> int:
         return self.s2 if modality == "s2" else self.s1
 
     def _legacy_draws(self, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> dict[Modality, np.ndarray]:
-        """Frame numbers int16 (repeats, N, size) per sensor: batch by batch, repeat by repeat, Sentinel-2 first."""
+        """Return frame numbers int16 (repeats, N, size) by sensor: batch by batch, repeat by repeat, S2 first."""
         generator = np.random.RandomState(seed)
         drawn = {m: np.empty((self.repeats, len(pixels), self.size(m)), np.int16) for m in BANDS}
         valid = {m: _candidates(found[m], pixels) for m in BANDS}
@@ -111,7 +113,9 @@ class RandomSampling:
 
 
 def draw(keys: np.ndarray, counts: np.ndarray, size: int | np.ndarray, *, always: bool = False) -> np.ndarray:
-    """`size` of the numbers 0..n−1 for each pixel, rising: keys uint64 (N,), counts n int64 (N,) -> int64 (N, size).
+    """Draw `size` of the numbers 0..n−1 for each pixel, in ascending order: int64 (N, size).
+
+    `keys` are uint64 (N,), `counts`, the n of each pixel, int64 (N,).
 
     A pixel may have a size of its own, int64 (N,): then zeros follow its numbers, up to the largest size. Numbers come
     twice where there are fewer than `size` (only 0 where there are none), or `always`.
@@ -137,12 +141,12 @@ def draw(keys: np.ndarray, counts: np.ndarray, size: int | np.ndarray, *, always
 
 
 def pixel_keys(seed: int, positions: np.ndarray) -> np.ndarray:
-    """uint64 (N,) from the seed and int64 (N, 3): zone, easting, northing."""
+    """Return a key per pixel, uint64 (N,), from the seed and int64 (N, 3): zone, easting, northing."""
     return hashed(seed, *positions.T)
 
 
 def hashed(seed: int, *columns: np.ndarray | int) -> np.ndarray:
-    """A hash of the seed and of what stands in each row of integer columns, (N,) or a number for all: uint64 (N,)."""
+    """Return hashes of the seed and each row of integer columns, (N,) or a number for all rows: uint64 (N,)."""
     key: np.ndarray = np.asarray(seed % 2**64, np.uint64)
     for column in columns:
         with np.errstate(over="ignore"):
@@ -152,13 +156,13 @@ def hashed(seed: int, *columns: np.ndarray | int) -> np.ndarray:
 
 
 def numbered(keys: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` hashes of each key, uint64 (N,) -> uint64 (N, count): SplitMix64 begun at the key."""
+    """Return `count` hashes of each key, uint64 (N,) -> uint64 (N, count): SplitMix64 started at the key."""
     with np.errstate(over="ignore"):
         return mix(keys[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GAMMA)
 
 
 def uniform(hashes: np.ndarray) -> np.ndarray:
-    """uint64, any shape -> float64 in [0, 1)."""
+    """Map uint64, any shape, to float64 in [0, 1)."""
     return np.asarray((hashes >> np.uint64(11)) * 2.0**-53)
 
 
@@ -171,15 +175,15 @@ def mix(x: np.ndarray | np.uint64) -> np.ndarray:
 
 
 def _candidates(found: tuple[SensorSeries, ...], pixels: np.ndarray) -> np.ndarray:
-    """bool (T, N): the valid frames of each pixel, or all of them where none is."""
-    valid = np.concatenate([stream.valid[:, pixels] for stream in found])
+    """Return the valid frames of each pixel, or all of them where none is, bool (T, N)."""
+    valid = np.concatenate([series.valid[:, pixels] for series in found])
     valid[:, ~valid.any(axis=0)] = True
     return valid
 
 
-def _with_dummy(stream: SensorSeries) -> SensorSeries:
-    if len(stream.frames):
-        return stream
-    _, pixels, bands = stream.frames.shape
-    frames, valid = np.zeros((1, pixels, bands), stream.frames.dtype), np.zeros((1, pixels), bool)
-    return dataclasses.replace(stream, frames=frames, valid=valid, doy=np.array([DUMMY_DOY], np.uint16))
+def _with_dummy(series: SensorSeries) -> SensorSeries:
+    if len(series.frames):
+        return series
+    _, pixels, bands = series.frames.shape
+    frames, valid = np.zeros((1, pixels, bands), series.frames.dtype), np.zeros((1, pixels), bool)
+    return dataclasses.replace(series, frames=frames, valid=valid, doy=np.array([DUMMY_DOY], np.uint16))

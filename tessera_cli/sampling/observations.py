@@ -1,10 +1,10 @@
-"""One sensor's chosen observations of some pixels, and how they become rectangular sequences."""
+"""The observations of one sensor chosen for some pixels, and their grouping into sequences of equal length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,38 +16,47 @@ if TYPE_CHECKING:
 
 
 class ObservationRule(Protocol):
-    """How a model family chooses among a pixel's observations. A pixel's choice depends on the pixel alone."""
+    """How a model family samples a pixel's observations. A pixel's sample depends on nothing but that pixel."""
 
     @property
     def repeats(self) -> int:
-        """How many choices are encoded, and their embeddings averaged."""
+        """How many samples of each pixel are encoded; their embeddings are averaged."""
 
-    def encodes(self, dpixels: DPixels) -> np.ndarray:
-        """bool (H, W): the pixels that the family's official code gives an embedding."""
+    def valid_pixels(self, dpixels: DPixels) -> np.ndarray:
+        """Return the pixels for which the family's official code computes an embedding, bool (H, W)."""
 
     def lengths(self, s2: float, s1: float) -> tuple[int, int]:
-        """The lengths of the two sequences that so many observations become; 0 for a sensor that saw nothing."""
+        """Return the sequence lengths for these numbers of observations; 0 for a sensor without any."""
 
     def sampler(self, dpixels: DPixels, statistics: Statistics, pixels: np.ndarray, seed: int) -> Sampler:
-        """What chooses for the pixels with these flat numbers, int64 (N,), all of them in `encodes`."""
+        """Return the sampler of the pixels with these flat numbers, int64 (N,), all of them in `valid_pixels`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the choice depends on, as plain JSON."""
+        """Return everything that the sample depends on, as plain JSON."""
+
+
+Array = TypeVar("Array")
+Converted = TypeVar("Converted")
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """Pixels whose sequences are equally long."""
+class Group(Generic[Array]):
+    """Pixels whose sequences are equally long, as numpy arrays or as tensors."""
 
-    members: np.ndarray
+    members: Array
     """int64 (M,): positions among the pixels."""
     length: int
-    patterns: np.ndarray
-    """int64 (K, length): choices among a pixel's observations."""
-    which: np.ndarray
-    """int64 (M,): the choice of each member."""
-    copies: np.ndarray | None = None
-    """int64 (bin,), if the sequences hold each observation once: which of them stands at each place of the bin."""
+    patterns: Array
+    """int64 (K, length): positions among a pixel's observations, row by row."""
+    which: Array
+    """int64 (M,): the row of `patterns` of each member."""
+    repeat_index: Array | None = None
+    """int64 (bin,), if the sequences hold each observation once: which of them stands at each position of the bin."""
+
+    def map(self, convert: Callable[[Array], Converted]) -> Group[Converted]:
+        """Return the group with every array converted."""
+        repeat_index = None if self.repeat_index is None else convert(self.repeat_index)
+        return Group(convert(self.members), self.length, convert(self.patterns), convert(self.which), repeat_index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,55 +67,55 @@ class Observations:
     """uint16 or int16 (S, C)"""
     doy: np.ndarray
     """int16 (S,): days of year 1..366."""
-    streams: np.ndarray
-    """uint8 (S,): which statistics standardise it."""
+    series_index: np.ndarray
+    """uint8 (S,): number of the `SensorSeries` it comes from, hence which mean and std standardise it."""
     mean: np.ndarray
-    """float32 (streams, C)"""
+    """float32 (series, C)"""
     std: np.ndarray
     starts: np.ndarray
     """int64 (N,): where each pixel begins among the S."""
     counts: np.ndarray
     """int64 (N,)"""
     bins: np.ndarray
-    """int64 (N,): length of each pixel's sequence; 0 = the sensor never saw it."""
+    """int64 (N,): length of each pixel's sequence; 0 where the pixel has no observation of this sensor."""
     pattern: Callable[[int, int], np.ndarray]
-    """(count, bin) -> int64 (bin,): which of a pixel's observations stands at each place of its sequence."""
+    """(count, bin) -> int64 (bin,): which of a pixel's observations stands at each position of its sequence."""
 
     @classmethod
     def valid(
         cls,
-        streams: tuple[SensorSeries, ...],
+        series: tuple[SensorSeries, ...],
         pixels: np.ndarray,
         bin_of: Callable[[np.ndarray], np.ndarray],
         pattern: Callable[[int, int], np.ndarray],
     ) -> Observations:
-        """All valid observations of the pixels with these flat numbers, int (N,), in the order of the frames.
+        """Return all valid observations of the pixels with these flat numbers, int (N,), in the order of the frames.
 
-        `bin_of` maps counts to the lengths of sequences.
+        `bin_of` maps observation counts to sequence lengths.
         """
-        frames, starts, counts = listed(np.concatenate([stream.valid[:, pixels] for stream in streams]))
-        return cls(*_gathered(streams, frames, np.repeat(pixels, counts)), starts, counts, bin_of(counts), pattern)
+        frames, starts, counts = valid_frames(np.concatenate([one.valid[:, pixels] for one in series]))
+        return cls(*_gather(series, frames, np.repeat(pixels, counts)), starts, counts, bin_of(counts), pattern)
 
     @classmethod
-    def drawn(cls, streams: tuple[SensorSeries, ...], pixels: np.ndarray, frames: np.ndarray) -> Observations:
-        """Sequences of equal length that are settled already: frame numbers int (N, T)."""
+    def drawn(cls, series: tuple[SensorSeries, ...], pixels: np.ndarray, frames: np.ndarray) -> Observations:
+        """Return sequences of equal length, given as frame numbers int (N, T)."""
         count, length = frames.shape
         lengths = np.full(count, length, np.int64)
         starts = np.arange(count, dtype=np.int64) * length
-        gathered = _gathered(streams, frames.reshape(-1), np.repeat(pixels, length))
-        return cls(*gathered, starts, lengths, lengths, _as_they_are)
+        gathered = _gather(series, frames.reshape(-1), np.repeat(pixels, length))
+        return cls(*gathered, starts, lengths, lengths, _identity)
 
-    def unseen(self) -> np.ndarray:
-        """int64: positions of the pixels that the sensor never saw."""
+    def missing_sensor(self) -> np.ndarray:
+        """Return the positions of the pixels without any observation of this sensor, int64."""
         return np.flatnonzero(self.bins == 0)
 
-    def by_bin(self) -> Iterator[Group]:
-        """The pixels that were seen, longest sequences first, duplicates and all."""
+    def by_bin(self) -> Iterator[Group[np.ndarray]]:
+        """Yield the pixels with observations, longest sequences first, padding included."""
         for bin in _falling(self.bins):
             yield self._whole(np.flatnonzero(self.bins == bin), bin)
 
-    def by_length(self) -> Iterator[Group]:
-        """The pixels that were seen, longest sequences first, each observation once: more groups, fewer tokens."""
+    def by_length(self) -> Iterator[Group[np.ndarray]]:
+        """Yield them with each observation once, without padding: more groups than `by_bin`, fewer tokens."""
         lengths = np.minimum(self.counts, self.bins)
         for length in _falling(lengths):
             members = np.flatnonzero(lengths == length)
@@ -117,45 +126,48 @@ class Observations:
                 every, first = np.arange(length)[None], np.zeros(len(members), np.int64)
                 yield Group(members, length, every, first, self.pattern(length, bin).copy())
 
-    def _whole(self, members: np.ndarray, bin: int) -> Group:
+    def _whole(self, members: np.ndarray, bin: int) -> Group[np.ndarray]:
         distinct, which = np.unique(self.counts[members], return_inverse=True)
         return Group(members, bin, np.stack([self.pattern(int(n), bin) for n in distinct]), which)
 
 
-def listed(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """bool (T, N) -> the true frames' numbers, pixel after pixel; where each pixel begins; how many it has. int64."""
+def valid_frames(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the numbers of the valid frames, pixel after pixel, each pixel's start in them and its count, all int64.
+
+    `valid` is bool (T, N).
+    """
     counts = valid.sum(axis=0, dtype=np.int64)
     return np.nonzero(np.ascontiguousarray(valid.T))[1], np.cumsum(counts) - counts, counts
 
 
-def _gathered(
-    streams: tuple[SensorSeries, ...], frames: np.ndarray, pixels: np.ndarray
+def _gather(
+    series: tuple[SensorSeries, ...], frames: np.ndarray, pixels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Values, days, streams, means and deviations of observations.
+    """Return values, days of year, series numbers, means and standard deviations of S observations.
 
-    `frames` are numbers counted through all streams, `pixels` flat numbers, int (S,) both.
+    `frames` are numbers counted through all series, `pixels` flat numbers, int (S,) both.
     """
-    firsts = np.cumsum([0] + [len(stream.frames) for stream in streams])
-    doy = np.concatenate([stream.doy for stream in streams]).astype(np.int16)[frames]
-    mean, std = (np.stack([getattr(stream, name) for stream in streams]) for name in ("mean", "std"))
-    if len(streams) == 1:
-        return streams[0].frames[frames, pixels], doy, np.zeros(len(frames), np.uint8), mean, std
-    values = np.empty((len(frames), streams[0].frames.shape[-1]), streams[0].frames.dtype)
-    number = np.repeat(np.arange(len(streams), dtype=np.uint8), np.diff(firsts))[frames]
-    for i, stream in enumerate(streams):
+    firsts = np.cumsum([0] + [len(one.frames) for one in series])
+    doy = np.concatenate([one.doy for one in series]).astype(np.int16)[frames]
+    mean, std = (np.stack([getattr(one, name) for one in series]) for name in ("mean", "std"))
+    if len(series) == 1:
+        return series[0].frames[frames, pixels], doy, np.zeros(len(frames), np.uint8), mean, std
+    values = np.empty((len(frames), series[0].frames.shape[-1]), series[0].frames.dtype)
+    number = np.repeat(np.arange(len(series), dtype=np.uint8), np.diff(firsts))[frames]
+    for i, one in enumerate(series):
         here = np.flatnonzero(number == i)
-        values[here] = stream.frames[frames[here] - firsts[i], pixels[here]]
+        values[here] = one.frames[frames[here] - firsts[i], pixels[here]]
     return values, doy, number, mean, std
 
 
 def _falling(lengths: np.ndarray) -> list[int]:
-    """The distinct lengths, without 0."""
+    """Return the distinct lengths except 0, longest first."""
     return [length for length in np.unique(lengths)[::-1].tolist() if length]
 
 
-def _as_they_are(count: int, bin: int) -> np.ndarray:
+def _identity(count: int, bin: int) -> np.ndarray:
     return np.arange(bin)
 
 
 Sampler = Callable[[Modality, slice, int], Observations]
-"""One sensor's observations of a part of the pixels, as they are chosen for the n-th repeat."""
+"""(modality, part of the pixels, repeat) -> the observations of that sensor, sampled for that repeat."""

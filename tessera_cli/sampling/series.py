@@ -1,4 +1,4 @@
-"""The frames of a tile as an encoder's two halves want them: optical, and radar of both orbits."""
+"""The frames of a tile by sensor, with the statistics that standardise them: optical, and radar of both orbits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tessera_cli.sampling.statistics import Statistics
 
 Modality = Literal["s2", "s1"]
-"""What a backbone sees: Sentinel-2, or Sentinel-1 of both orbits."""
+"""The input of one backbone: Sentinel-2, or Sentinel-1 of both orbits."""
 BANDS: dict[Modality, int] = {"s2": len(S2_BANDS), "s1": len(S1_BANDS)}
 
 
@@ -37,23 +37,24 @@ class SensorSeries:
 SensorSeriesByModality = dict[Modality, tuple[SensorSeries, ...]]
 
 
-def streams(dpixels: DPixels, statistics: Statistics) -> SensorSeriesByModality:
-    """Both sensors. Sentinel-2: a frame is valid at a pixel where its mask is not 0, whatever the bands hold.
+def sensor_series(dpixels: DPixels, statistics: Statistics) -> SensorSeriesByModality:
+    """Return the series of both sensors.
 
-    Sentinel-1: ascending frames come before descending ones, each with its own statistics; never sorted by date.
+    A Sentinel-2 frame is valid at a pixel where its mask is not 0, whatever the bands hold. Sentinel-1 has one series
+    per orbit direction, each with its own statistics: ascending frames come before descending ones, unsorted by date.
     """
     asc = statistics.s1_asc_mean, statistics.s1_asc_std
     desc = statistics.s1_desc_mean, statistics.s1_desc_std
     return {
-        "s2": (_stream(dpixels.s2, dpixels.s2_mask != 0, dpixels.s2_doy, statistics.s2_mean, statistics.s2_std),),
+        "s2": (_series(dpixels.s2, dpixels.s2_mask != 0, dpixels.s2_doy, statistics.s2_mean, statistics.s2_std),),
         "s1": (
-            _stream(dpixels.s1_asc, dpixels.s1_asc_valid, dpixels.s1_asc_doy, *asc),
-            _stream(dpixels.s1_desc, dpixels.s1_desc_valid, dpixels.s1_desc_doy, *desc),
+            _series(dpixels.s1_asc, dpixels.s1_asc_valid, dpixels.s1_asc_doy, *asc),
+            _series(dpixels.s1_desc, dpixels.s1_desc_valid, dpixels.s1_desc_doy, *desc),
         ),
     }
 
 
-def _stream(
+def _series(
     frames: np.ndarray, valid: np.ndarray, doy: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> SensorSeries:
     count, height, width, bands = frames.shape

@@ -19,8 +19,8 @@ from tessera_cli.bench import encode as bench_encode
 from tessera_cli.bench.figures import agreement, figures, flop_per_pixel
 from tessera_cli.bench.machine import torch_settings
 from tessera_cli.bench.plain import PlainForm
-from tessera_cli.bench.subjects import unprepared
-from tessera_cli.bench.workload import made_up, stored
+from tessera_cli.bench.subjects import unprepared_model
+from tessera_cli.bench.workload import from_store, synthetic
 from tessera_cli.dpixels import write_folder
 from tessera_cli.errors import UsageError
 from tessera_cli.inference.encode import encode
@@ -36,7 +36,7 @@ from tests.helpers.encoders import random_model
 
 
 def test_every_made_up_pixel_is_clear_60_times() -> None:
-    work = made_up(50)
+    work = synthetic(50)
     np.testing.assert_array_equal(work.dpixels.counts[:, work.pixels], np.repeat([[60], [30], [30]], 50, axis=1))
     assert work.describe(V2_RULE) == {
         "s2": {"mean": 60, "min": 60, "max": 60},
@@ -50,7 +50,7 @@ def test_every_made_up_pixel_is_clear_60_times() -> None:
 
 
 def test_clouds_leave_15_to_75_per_cent() -> None:
-    work = made_up(600, clouds=True)
+    work = synthetic(600, clouds=True)
     s2, s1 = work.counts.T
     assert set(s2) == set(range(9, 46))
     assert set(s1) == {60}
@@ -63,7 +63,7 @@ def test_clouds_leave_15_to_75_per_cent() -> None:
 
 
 def test_a_seed_is_a_workload() -> None:
-    one, same, other = (made_up(20, clouds=True, seed=seed).dpixels for seed in (1, 1, 2))
+    one, same, other = (synthetic(20, clouds=True, seed=seed).dpixels for seed in (1, 1, 2))
     for name in ("s2", "s2_mask", "s1_asc", "s1_desc"):
         np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
         assert (getattr(one, name) != getattr(other, name)).any()
@@ -72,9 +72,9 @@ def test_a_seed_is_a_workload() -> None:
 def test_a_stored_tile_is_a_workload(tmp_path: Path) -> None:
     dpixels = tiles.made_up(np.array([[3, 1, 1], [0, 4, 0], [0, 0, 0], [5, 0, 0], [7, 2, 2], [1, 0, 0]]), 0, (2, 3))
     folder = write_folder(tmp_path / "tile", dpixels)
-    work = stored(folder, V2_RULE)
+    work = from_store(folder, V2_RULE)
     np.testing.assert_array_equal(work.counts, [[3, 2], [5, 0], [7, 4], [1, 0]])  # those without Sentinel-2 left out
-    np.testing.assert_array_equal(stored(folder, V2_RULE, 2).counts, [[3, 2], [5, 0]])
+    np.testing.assert_array_equal(from_store(folder, V2_RULE, 2).counts, [[3, 2], [5, 0]])
 
 
 # --- the plain form ---------------------------------------------------------------------------------------------------
@@ -104,16 +104,15 @@ def test_the_plain_form_gives_the_same_embeddings(
 ) -> None:
     """Of pixels with any number of observations, missing sensors included, in batches that are not full."""
     monkeypatch.setattr(plain, "BATCH", 3)
-    encoder = random_model(config, family, precision=None).encoder
-    assert encoder is not None
+    unprepared = random_model(config, family, precision=None)
     model = random_model(config, family)  # ready, which the plain form's weights must not be
     dpixels = tiles.made_up(np.array(COUNTS), 5)
-    got = PlainForm(encoder, model.spec, "cpu").encode(dpixels, dpixels.requested)
+    got = PlainForm(unprepared, "cpu").encode(dpixels, dpixels.requested)
     np.testing.assert_allclose(got, encode(dpixels, model, dpixels.requested).values, rtol=0, atol=5e-5)
 
 
 def test_batches_are_of_equal_bins_and_full() -> None:
-    form = PlainForm(unprepared("v2-nano", 0), get_spec("v2-nano"), "cpu")
+    form = PlainForm(unprepared_model("v2-nano", 0), "cpu")
     counts = np.concatenate([np.repeat([[60], [30], [30]], 2500, axis=1), np.repeat([[9], [1], [0]], 10, axis=1)], 1)
     batches = [*form._batches(counts[:, np.random.default_rng(0).permutation(2510)])]
     assert sorted(map(len, batches)) == [10, 452, 1024, 1024]
@@ -153,7 +152,7 @@ def test_flop_are_a_mean_over_pixels() -> None:
 
 
 def test_figures_are_medians_and_their_ratios() -> None:
-    work = made_up(4)
+    work = synthetic(4)
     rounds = [
         {"pixels_per_second": p, "plain_pixels_per_second": 10.0, "matmul_gflops": m, "stages": {}}
         for p, m in ((30.0, 90.0), (20.0, 100.0), (99.0, 110.0))

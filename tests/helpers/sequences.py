@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from tessera_cli.inference.batch import StagedObservations
+from tessera_cli.inference.batch import DeviceBatch
 from tessera_cli.sampling import Observations
 
 
 def sequences(seen: Observations, members: list[int] | np.ndarray, bin: int) -> tuple[np.ndarray, np.ndarray]:
     """Of some pixels of one bin: standardised bands float32 (B, bin, C) and days of year int64 (B, bin)."""
-    staged = StagedObservations.of(seen, once=False)
-    group = next(group for group in staged.groups if group.length == bin)
+    batch = DeviceBatch.of(seen, padded=True)
+    group = next(group for group in batch.groups if group.length == bin)
     places = torch.tensor([group.members.tolist().index(member) for member in members])
-    values, doy = staged.sequences(group, places)
+    values, doy = batch.sequences(group, places)
     return values.numpy(), doy.numpy()

@@ -125,7 +125,7 @@ def test_families_agree_with_the_float64_reference(name: str, tmp_path: Path) ->
     config, tensors, model = published(tmp_path, family, 8, options=options, source=source, **sizes)
     pixels = made_up(FAMILY_EDGES, seed=12, shape=(5, 9))
     expected, defined = reference.embed_tile(family, config, tensors, reference.arrays_of(pixels), source=source)
-    np.testing.assert_array_equal(model.spec.observations.encodes(pixels), defined)
+    np.testing.assert_array_equal(model.spec.observations.valid_pixels(pixels), defined)
     values = encode(pixels, model, defined, threads=2).values
     assert np.abs(values - expected[defined]).max() < 5e-5
     if not model.spec.use_ascending:  # whoever left them out beforehand gets the same
@@ -164,7 +164,7 @@ SMALL: dict[str, tuple[Family, dict[str, Any], ObservationRule | None]] = {
     "teacher": ("v2-teacher", PARTS["v2-teacher"], None),
     "v1.1": ("v1.1", PARTS["v1.1"] | {"representation": 24}, None),
     "v1.1 sum": ("v1.1", PARTS["v1.1"] | {"fusion": "sum"}, None),
-    "v1.1 odd bins": ("v1.1", PARTS["v1.1"], BucketedSampling("v1.1", (5, 11, 37), unseen=True)),
+    "v1.1 odd bins": ("v1.1", PARTS["v1.1"], BucketedSampling("v1.1", (5, 11, 37), encode_empty=True)),
     "v1.0": ("v1.0-early", PARTS["v1.0-early"], None),
     "v1.0 odd sizes": ("v1.0-early", PARTS["v1.0-early"], RandomSampling(s2=7, s1=13, repeats=2)),
     "v1.0-qat": ("v1.0-qat", PARTS["v1.0-qat"], None),
@@ -186,7 +186,7 @@ def precisions() -> list[Any]:
 
 @pytest.mark.parametrize("precision", precisions())
 @pytest.mark.parametrize("name", SMALL)
-def test_company_order_and_threads_do_not_change_a_bit(
+def test_other_pixels_order_and_threads_do_not_change_a_bit(
     name: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 600 if name == "student" and precision == "fp32" else 200
@@ -225,7 +225,7 @@ def certain(rule: RandomSampling, count: int) -> np.ndarray:
 
 
 def assert_position_does_not_matter(model: Model, bins: Iterable[int], column: int | None = None) -> None:
-    """A full micro-batch and one that is padded, then both in reverse: each pixel meets other company elsewhere.
+    """A full micro-batch and one that is padded, then both in reverse: each pixel meets other pixels elsewhere.
 
     `column` of the counts, else it changes from bin to bin.
     """
@@ -274,7 +274,7 @@ def test_position_does_not_change_a_bit_in_odd_bins(bin: int, precision: str) ->
         rule = (
             RandomSampling(bin, bin)
             if isinstance(model.spec.observations, RandomSampling)
-            else BucketedSampling("v1.1", (bin,), unseen=True)
+            else BucketedSampling("v1.1", (bin,), encode_empty=True)
         )
         model = dataclasses.replace(model, spec=dataclasses.replace(model.spec, observations=rule))
         assert_position_does_not_matter(model, [bin], 0)
@@ -292,7 +292,7 @@ def test_position_does_not_change_a_bit_at_released_widths(
     one = dataclasses.replace(config.s2, layers=1)
     model = random_model(dataclasses.replace(config, s2=one, s1=one), family)
     for bin in bins:
-        rule = BucketedSampling("v1.1", (bin,), unseen=True) if family == "v1.1" else RandomSampling(bin, bin)
+        rule = BucketedSampling("v1.1", (bin,), encode_empty=True) if family == "v1.1" else RandomSampling(bin, bin)
         sized = dataclasses.replace(model, spec=dataclasses.replace(model.spec, observations=rule))
         assert_position_does_not_matter(sized, [bin], 0)
 
@@ -439,12 +439,16 @@ def holding(monkeypatch: pytest.MonkeyPatch, *, tokens: float = math.inf, pixels
     encode_modality, fuse = Encoder.encode_modality, Encoder.fuse
 
     def limited_encode(
-        self: Encoder, modality: Any, x_BTC: torch.Tensor, doy_BT: torch.Tensor, copies: torch.Tensor | None = None
+        self: Encoder,
+        modality: Any,
+        x_BTC: torch.Tensor,
+        doy_BT: torch.Tensor,
+        repeat_index: torch.Tensor | None = None,
     ) -> torch.Tensor:
         tried.append(doy_BT.numel())
         if doy_BT.numel() > tokens:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return encode_modality(self, modality, x_BTC, doy_BT, copies)
+        return encode_modality(self, modality, x_BTC, doy_BT, repeat_index)
 
     def limited_fuse(self: Encoder, s2_BD: torch.Tensor, s1_BD: torch.Tensor) -> torch.Tensor:
         if len(s2_BD) > pixels:

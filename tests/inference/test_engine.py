@@ -10,13 +10,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tessera_cli.inference import engines, gpu, memory
+from tessera_cli.inference.batch import DeviceBatch
 from tessera_cli.inference.encode import encode
 from tessera_cli.inference.gpu import GpuEngine
 from tessera_cli.models import EncoderConfig, Model
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.parts import Block
-from tessera_cli.models.quantise import quantize
+from tessera_cli.models.quantise import quantise
 from tessera_cli.models.registry import MEDIUM
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import BANDS, V1_1_RULE, V2_RULE, BucketedSampling, Observations
@@ -42,26 +43,26 @@ def test_equal_observations_can_be_encoded_once(family: Family) -> None:
     model = random_model(config(family), family, precision=None).encoder
     assert model
     generator = torch.Generator().manual_seed(1)
-    copies = torch.tensor([0, 1, 2, 3, 4, 2, 2, 0])
+    repeat_index = torch.tensor([0, 1, 2, 3, 4, 2, 2, 0])
     for modality, bands in BANDS.items():
         x = torch.randn(3, 5, bands, generator=generator)
         doy = torch.randint(1, 367, (3, 5), generator=generator)
-        whole = model.encode_modality(modality, x[:, copies], doy[:, copies])
-        once = model.encode_modality(modality, x, doy, copies)
+        whole = model.encode_modality(modality, x[:, repeat_index], doy[:, repeat_index])
+        once = model.encode_modality(modality, x, doy, repeat_index)
         torch.testing.assert_close(once, whole, rtol=0, atol=3e-6)
-        assert (model.encode_modality(modality, x, doy) - whole).abs().max() > 1e-3  # the copies do count
+        assert (model.encode_modality(modality, x, doy) - whole).abs().max() > 1e-3  # the repeat_index do count
 
 
 @pytest.mark.parametrize("rule", [V1_1_RULE, V2_RULE, BucketedSampling("v2", (5, 37))], ids=str)
 def test_both_ways_to_group_hold_the_same_observations(rule: BucketedSampling) -> None:
     counts = np.array([[n, n // 2, n // 3] for n in (0, 1, 2, 3, 7, 8, 9, 40, 41, 255, 256, 257, 300)])
     pixels = made_up(counts, seed=2)
-    statistics = V2_STUDENT if rule.fillers == "v2" else V1_1["mpc"]
+    statistics = V2_STUDENT if rule.padding == "v2" else V1_1["mpc"]
     sampler = rule.sampler(pixels, statistics, np.arange(len(counts)), seed=0)
     for modality in BANDS:
         seen = sampler(modality, slice(0, len(counts)), 0)
         whole, once = rows(seen, by_length=False), rows(seen, by_length=True)
-        assert whole.keys() == once.keys() == set(range(len(counts))) - set(seen.unseen().tolist())
+        assert whole.keys() == once.keys() == set(range(len(counts))) - set(seen.missing_sensor().tolist())
         for member, found in once.items():
             np.testing.assert_array_equal(found, whole[member])
         lengths = [group.length for group in seen.by_length()]
@@ -69,7 +70,7 @@ def test_both_ways_to_group_hold_the_same_observations(rule: BucketedSampling) -
 
 
 def rows(seen: Observations, *, by_length: bool) -> dict[int, np.ndarray]:
-    """Pixel -> the rows of its sequence, with copies."""
+    """Pixel -> the rows of its sequence, with repeat_index."""
     found = {}
     for group in seen.by_length() if by_length else seen.by_bin():
         assert group.patterns.shape[1] == group.length
@@ -77,7 +78,7 @@ def rows(seen: Observations, *, by_length: bool) -> dict[int, np.ndarray]:
             sequence = seen.starts[member] + group.patterns[which]
             if by_length:
                 assert len(set(sequence.tolist())) == group.length
-            found[member] = sequence if group.copies is None else sequence[group.copies]
+            found[member] = sequence if group.repeat_index is None else sequence[group.repeat_index]
             assert len(found[member]) == seen.bins[member]
     return found
 
@@ -105,7 +106,7 @@ def test_codes_are_those_of_the_stored_prefix(rule: Any, on_gpu: bool, monkeypat
         values = encode(pixels, model, every((4, 10))).values
         for dims in (16, 128):
             found = encode(pixels, model, every((4, 10)), dims=dims, quantiser=rule)
-            codes, scales = quantize(values[:, :dims], rule)
+            codes, scales = quantise(values[:, :dims], rule)
             np.testing.assert_array_equal(found.values, codes)
             np.testing.assert_array_equal(found.scales, scales)
             assert found.values.dtype == np.int8
@@ -163,12 +164,31 @@ def test_a_batch_has_fewer_sequences_than_kernels_take(monkeypatch: pytest.Monke
     assert max(sizes) == 7
 
 
+def test_a_batch_moves_to_its_device_as_a_whole() -> None:
+    pixels = made_up(np.array([[3, 1, 1], [0, 2, 0], [9, 0, 4]]), seed=1)
+    sampler = V2_RULE.sampler(pixels, V2_STUDENT, np.arange(3), seed=0)
+    for modality in BANDS:
+        here = DeviceBatch.of(sampler(modality, slice(0, 3), 0), padded=False)
+        there = here.to(torch.device("meta"))
+        found: list[tuple[Any, Any]] = [(vars(here), vars(there))]
+        found += [(vars(a), vars(b)) for a, b in zip(here.groups, there.groups, strict=True)]
+        moved = 0
+        for before, after in found:
+            for name, value in before.items():
+                if isinstance(value, torch.Tensor):
+                    assert (after[name].device.type, after[name].shape) == ("meta", value.shape), name
+                    moved += 1
+                elif name != "groups":
+                    assert after[name] == value, name
+        assert moved >= 6 + 4 * len(here.groups)  # of a group: members, patterns, which, repeat_index
+
+
 def test_a_device_without_room_for_a_chunk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: GpuEngine, array: np.ndarray) -> torch.Tensor:
+    def full(self: DeviceBatch, device: torch.device) -> DeviceBatch:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(engines, "get_engine", lambda encoder, threads: GpuEngine(encoder))
-    monkeypatch.setattr(GpuEngine, "_put", full)
+    monkeypatch.setattr(DeviceBatch, "to", full)
     with pytest.raises(MemoryError, match="cpu cannot hold a chunk of"):
         encode(made_up(np.full((3, 3), 4), seed=1), random_model(config("v2-student")), every((1, 3)))
 

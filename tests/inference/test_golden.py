@@ -23,7 +23,7 @@ from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import official_shapes
 from tessera_cli.models.parts import day_of_year_table
 from tessera_cli.models.pooling import CustomGruPool
-from tessera_cli.models.quantise import dequantize, quantize
+from tessera_cli.models.quantise import dequantise, quantise
 from tessera_cli.sampling import V1_1_RULE, V2_RULE, RandomSampling
 from tessera_cli.sampling.buckets import v1_1_pattern, v2_pattern
 from tests.helpers.tiles import GOLDEN
@@ -124,7 +124,7 @@ def model_of(case: Case) -> Model:
 def test_through_the_library(case: Case) -> None:
     model, dpixels = model_of(case), read_folder(case.tile)
     defined = case.defined
-    np.testing.assert_array_equal(model.spec.observations.encodes(dpixels), defined)
+    np.testing.assert_array_equal(model.spec.observations.valid_pixels(dpixels), defined)
     counts = dpixels.counts
     expected = case.output.parent
     np.testing.assert_array_equal(counts[0], np.load(expected / "n_valid_s2.npy"))
@@ -143,15 +143,15 @@ def test_through_the_library(case: Case) -> None:
         codes, scales = np.load(file)[defined], np.load(expected / scale_file)[defined]
         dims = codes.shape[-1]
         assert model.spec.quantiser is not None
-        exact_codes, exact_scales = quantize(official[:, :dims], model.spec.quantiser)
+        exact_codes, exact_scales = quantise(official[:, :dims], model.spec.quantiser)
         np.testing.assert_array_equal(exact_codes, codes)
         np.testing.assert_array_equal(exact_scales, scales)
-        our_codes, our_scales = quantize(values[:, : model.spec.check_dims(dims)], model.spec.quantiser)
+        our_codes, our_scales = quantise(values[:, : model.spec.check_dims(dims)], model.spec.quantiser)
         difference = np.abs(our_codes.astype(int) - codes)
         assert difference.max() <= 1
         assert (difference > 0).mean() <= 0.005
         np.testing.assert_allclose(our_scales, scales, rtol=1e-4)
-        assert (np.abs(dequantize(our_codes, our_scales) - values[:, :dims]).max(axis=1) <= our_scales * 0.501).all()
+        assert (np.abs(dequantise(our_codes, our_scales) - values[:, :dims]).max(axis=1) <= our_scales * 0.501).all()
 
 
 def test_through_the_command(case: Case, tessera: Any, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_quantise() -> None:
     unit = GOLDEN / "units" / "quantise"
     values = np.load(unit / "input.npy")
     for rule, dims, suffix in (("v1", 128, ""), *(("v2", dims, f"_d{dims}") for dims in (16, 32, 64, 128))):
-        codes, scales = quantize(values[:, :dims], rule)  # type: ignore[arg-type]
+        codes, scales = quantise(values[:, :dims], rule)  # type: ignore[arg-type]
         np.testing.assert_array_equal(codes, np.load(unit / f"{rule}_code{suffix}.npy"))
         np.testing.assert_array_equal(scales, np.load(unit / f"{rule}_scale{suffix}.npy"))
 

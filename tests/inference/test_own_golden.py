@@ -13,7 +13,7 @@ import torch
 from tessera_cli.dpixels import read_folder
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import ModelConfig, load_model
-from tessera_cli.models.quantise import dequantize, quantize
+from tessera_cli.models.quantise import dequantise, quantise
 from tests import reference
 from tests.helpers.encoders import drawing_officially
 
@@ -45,7 +45,7 @@ def test_through_the_library(case: reference.Case, weights: Path, tile: Path) ->
     if case.seed is not None:
         model = drawing_officially(model)
     dpixels = read_folder(tile)
-    np.testing.assert_array_equal(model.spec.observations.encodes(dpixels), case.defined)
+    np.testing.assert_array_equal(model.spec.observations.valid_pixels(dpixels), case.defined)
 
     values = encode(dpixels, model, case.defined, seed=case.seed or 0, threads=2).values
 
@@ -53,12 +53,12 @@ def test_through_the_library(case: reference.Case, weights: Path, tile: Path) ->
     assert bool(case.codes) == (model.spec.quantiser is not None and case.family != "v1_0_early")
     for dims, stored in case.codes.items():
         assert model.spec.quantiser is not None
-        codes, scales = quantize(values[:, : model.spec.check_dims(dims)], model.spec.quantiser)
+        codes, scales = quantise(values[:, : model.spec.check_dims(dims)], model.spec.quantiser)
         difference = np.abs(codes.astype(int) - stored[case.defined])
         assert difference.max() <= 1
         assert (difference > 0).mean() <= 0.005
         np.testing.assert_allclose(scales, case.scales[dims][case.defined], rtol=1e-4)
-        assert (np.abs(dequantize(codes, scales) - values[:, :dims]).max(axis=1) <= scales * 0.501).all()
+        assert (np.abs(dequantise(codes, scales) - values[:, :dims]).max(axis=1) <= scales * 0.501).all()
 
 
 def test_through_the_command(case: reference.Case, weights: Path, tile: Path, tessera: Any, tmp_path: Path) -> None:

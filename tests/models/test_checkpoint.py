@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models import EncoderConfig, load_model
-from tessera_cli.models.checkpoint import CARD_KEY, Checkpoint, read, save_safetensors
+from tessera_cli.models.checkpoint import CARD_KEY, Checkpoint, read_checkpoint, save_safetensors
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import official_names
 from tests.helpers.checkpoints import QUERY, VARIANTS, Variant, saved
@@ -39,9 +39,9 @@ def random_encoder(config: EncoderConfig = TINY) -> Encoder:
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     with pytest.raises(UsageError, match="cannot be read"):
-        read(path)
+        read_checkpoint(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     for content, message in (
         (b"", "it is empty"),
         (b"<!DOCTYPE html><title>Virus scan warning</title>", "it is a web page"),
@@ -55,7 +55,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     ):
         path.write_bytes(content)
         with pytest.raises(UsageError, match=message):
-            read(path)
+            read_checkpoint(path)
 
 
 def test_zips_that_are_something_else(tmp_path: Path) -> None:
@@ -63,11 +63,11 @@ def test_zips_that_are_something_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "<x/>")
     with pytest.raises(UsageError, match="a zip archive, but not a PyTorch checkpoint"):
-        read(path)
+        read_checkpoint(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a zip bomb
         archive.writestr("archive/data.pkl", bytes(10**7))
     with pytest.raises(UsageError, match="not a PyTorch checkpoint"):
-        read(path)
+        read_checkpoint(path)
 
 
 class Trap:
@@ -98,12 +98,12 @@ def test_code_in_a_checkpoint_is_never_executed(tmp_path: Path, name: str, place
         content["extra"] = {"deep": [trap]}
     path = saved(tmp_path, content)
     with pytest.raises(UsageError, match="refused, because it is damaged or holds more than"):
-        read(path, variant.said)
+        read_checkpoint(path, variant.said)
     assert not trap.marker.exists()
     for protocol in (0, 2, 4):
         path.write_bytes(pickle.dumps(content if place == "top" else trap, protocol=protocol))
         with pytest.raises(UsageError):
-            read(path, variant.said)
+            read_checkpoint(path, variant.said)
     assert not trap.marker.exists()
 
 
@@ -121,7 +121,7 @@ def test_a_flipped_bit_among_the_weights_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     torch.load(path, weights_only=True)
     with pytest.raises(UsageError, match=r"damaged one: the checksum of its part 'weights/data/[0-9]+' is wrong"):
-        read(path, variant.said)
+        read_checkpoint(path, variant.said)
 
 
 def without_checksums(path: Path) -> bytes:
@@ -139,7 +139,7 @@ def test_files_without_checksums(tmp_path: Path) -> None:
     variant = VARIANTS["v2-student"]
     path = saved(tmp_path, variant.payload())
     path.write_bytes(without_checksums(path))
-    assert read(path).config == variant.config
+    assert read_checkpoint(path).config == variant.config
 
 
 def own_card(variant: Variant) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def test_truncated_files(tmp_path: Path, own: bool) -> None:
         for length in (0, 1, 7, 9, 40, 200, 1000, len(content) // 2, len(content) - 1):
             path.write_bytes(content[:length])
             with pytest.raises(UsageError):
-                read(path, variant.said)
+                read_checkpoint(path, variant.said)
 
 
 def bytes_changed(content: bytes, rng: random.Random, reach: int) -> bytes:
@@ -227,7 +227,7 @@ def in_the_file(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 def survives(path: Path, variant: Variant) -> Checkpoint | None:
     """A damaged file that is read all the same."""
     try:
-        checkpoint = read(path, variant.said)
+        checkpoint = read_checkpoint(path, variant.said)
     except UsageError:
         return None
     tensors = checkpoint.encoder.state_dict()
@@ -247,7 +247,7 @@ def test_damaged_archives_are_errors_or_do_no_harm(tmp_path: Path) -> None:
     survivors = 0
     for variant in VARIANTS.values():
         path = whole_file(tmp_path, variant, own=False)
-        content, original = path.read_bytes(), read(path, variant.said).encoder.state_dict()
+        content, original = path.read_bytes(), read_checkpoint(path, variant.said).encoder.state_dict()
         directory = len(content) - content.find(b"PK\x01\x02")
         for attempt in range(30):
             reach = (3000, directory, len(content))[attempt % 3]  # opcodes and sizes, names and places, everything
@@ -320,19 +320,23 @@ def test_a_directory_that_hides_a_tensor(
     content = path.read_bytes() if checksums else without_checksums(path)
     path.write_bytes(directory_changed(content, change))
     with pytest.raises(UsageError, match=r"not stored as plain bytes|two parts of one name|header.* differ|damaged"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_random_bytes(tmp_path: Path) -> None:
     rng = random.Random(6)
     path = tmp_path / "weights.pt"
     for attempt in range(120):
-        start = (b"", b"PK\x03\x04", b"PK\x05\x06", struct.pack("<Q", rng.randrange(4000)) + b"{", b"\x80\x02")[
-            attempt % 5
-        ]
+        start = (
+            b"",
+            b"PK\x03\x04",
+            b"PK\x05\x06",
+            struct.pack("<Q", rng.randrange(4000)) + b"{",
+            b"\x80\x02",
+        )[attempt % 5]
         path.write_bytes(start + rng.randbytes(rng.randrange(4000)))
         with pytest.raises(UsageError):
-            read(path)
+            read_checkpoint(path)
 
 
 # --- our own files ----------------------------------------------------------------------------------------------------
@@ -345,7 +349,7 @@ def test_own_files_round_trip_in_every_family(tmp_path: Path, name: str, half: b
     encoder = random_encoder(variant.config)
     path = tmp_path / "own.safetensors"
     save_safetensors(path, encoder, {**own_card(variant), "dims": [4]}, half=half)
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     assert (checkpoint.family, checkpoint.config, checkpoint.dims) == (variant.family, variant.config, (4,))
     found = checkpoint.encoder.state_dict()
     assert found.keys() == encoder.state_dict().keys()
@@ -361,7 +365,7 @@ def test_own_files_round_trip_in_every_family(tmp_path: Path, name: str, half: b
 def test_own_files_without_more_are_as_their_family(tmp_path: Path, name: str) -> None:
     variant = VARIANTS[name]
     path = whole_file(tmp_path, variant, own=True)
-    assert read(path).dims is None
+    assert read_checkpoint(path).dims is None
     own = load_model(path, device="cpu").spec
     official = load_model(weights=saved(tmp_path, variant.payload()), model_config=variant.said, device="cpu").spec
     assert own.statistics == official.statistics
@@ -376,12 +380,14 @@ def test_own_files_round_trip(tmp_path: Path, half: bool) -> None:
     path = tmp_path / "own.safetensors"
     state = torch.get_rng_state()
     save_safetensors(path, encoder, {"name": "tiny", "dims": [16, 128], "trained_on": "nothing"}, half=half)
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     assert torch.equal(torch.get_rng_state(), state)
     assert checkpoint.config == encoder.config
     assert checkpoint.dims == (16, 128)
-    assert checkpoint.card["trained_on"] == "nothing"
-    assert checkpoint.card["family"] == "v2-student"
+    assert checkpoint.card is not None
+    assert checkpoint.card.model_extra is not None
+    assert checkpoint.card.model_extra["trained_on"] == "nothing"
+    assert checkpoint.card.family == "v2-student"
     assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     for name, tensor in checkpoint.encoder.state_dict().items():
         original = encoder.state_dict()[name]
@@ -421,7 +427,6 @@ def with_stack(**changes: object) -> dict[str, object]:
     return with_config(s1={**CONFIG["s1"], **changes})
 
 
-SIZES = "the sizes in its card"
 BAD_CARDS: dict[str, tuple[object, str]] = {
     "none": (None, "without a TESSERA model card"),
     "list": ([], "without a TESSERA model card"),
@@ -430,33 +435,44 @@ BAD_CARDS: dict[str, tuple[object, str]] = {
     "no family": ({"format": 1, "config": CONFIG}, "family None"),
     "no network": ({**CARD, "family": "band-means"}, "family band-means"),
     "family in a list": ({**CARD, "family": ["v1.1"]}, r"this release reads format 1 and families v1\.0-early, "),
-    "no config": ({"format": 1, "family": "v2-student"}, SIZES),
-    "config is a list": ({**CARD, "config": [1, 2]}, SIZES),
-    "missing size": ({**CARD, "config": {"latent": 4, "hidden": 64}}, SIZES),
-    "missing stack": ({**CARD, "config": {k: v for k, v in CONFIG.items() if k != "s1"}}, SIZES),
-    "missing in a stack": (with_config(s1={"layers": 2, "heads": 2}), SIZES),
-    "stack is a number": (with_config(s1=2), SIZES),
-    "flat": (with_config(layers=2), SIZES),
-    "extra in a stack": (with_stack(x=1), SIZES),
-    "text": (with_stack(layers="2"), SIZES),
-    "fraction": (with_stack(layers=2.0), SIZES),
-    "negative": (with_config(latent=-4), SIZES),
-    "heads": (with_stack(heads=3), SIZES),
-    "zero": (with_stack(heads=0), SIZES),
-    "switch": (with_config(qk_norm=1), SIZES),
-    "pooling": (with_config(pooling="mean"), SIZES),
-    "fusion": (with_config(fusion=["concat"]), SIZES),
-    "hidden": (with_config(hidden=0), SIZES),
+    "no config": ({"format": 1, "family": "v2-student"}, "in its card, config is missing"),
+    "config is a list": ({**CARD, "config": [1, 2]}, r"config is \[1, 2\], but"),
+    "missing size": ({**CARD, "config": {"latent": 4, "hidden": 64}}, r"config\.s2 is missing"),
+    "missing stack": ({**CARD, "config": {k: v for k, v in CONFIG.items() if k != "s1"}}, r"config\.s1 is missing"),
+    "missing in a stack": (with_config(s1={"layers": 2, "heads": 2}), r"config\.s1\.feedforward is missing"),
+    "stack is a number": (with_config(s1=2), r"config\.s1 is 2, but"),
+    "flat": (with_config(layers=2), r"config\.layers is 2, but"),
+    "extra in a stack": (with_stack(x=1), r"config\.s1\.x is 1, but"),
+    "text": (with_stack(layers="2"), r"config\.s1\.layers is \"2\", but it should be a valid integer"),
+    "fraction": (with_stack(layers=2.0), r"config\.s1\.layers is 2\.0, but"),
+    "negative": (with_config(latent=-4), r"config\.latent is -4, but it should be greater than 0"),
+    "heads": (with_stack(heads=3), r"config\.s1\.heads do not both divide the width"),
+    "zero": (with_stack(heads=0), r"config\.s1\.heads is 0, but"),
+    "switch": (with_config(qk_norm=1), r"config\.qk_norm is 1, but it should be a valid boolean"),
+    "pooling": (with_config(pooling="mean"), r"config\.pooling is \"mean\", but it should be 'attention', 'gru'"),
+    "fusion": (with_config(fusion=["concat"]), r"config\.fusion is \[\"concat\"\], but"),
+    "hidden": (with_config(hidden=0), r"config\.hidden is 0, but"),
     "layers": (with_stack(layers=10**9), "speaks of 1000000000 layers"),
     "width": (with_config(latent=10**15), "do not fit the sizes"),
     "other pooling": (with_config(pooling="custom-gru"), r"lacks \d+ tensors"),
     "no hidden layer": (with_config(hidden=None), r"holds \d tensors: reducer\.norm\.bias"),
     "other embedding": (with_config(representation=64), r"reducer\.down\.weight is 128 x 64, where 64 x 64"),
     "fusion transformer": (with_config(fusion="transformer"), "lacks 25 tensors: fusion"),
-    "dims": ({**CARD, "dims": [16, 256]}, "'dims' in its card"),
-    "no dims": ({**CARD, "dims": []}, "'dims' in its card"),
-    "dims of nothing": ({**CARD, "dims": [0, 16]}, "'dims' in its card"),
-    "dims null": ({**CARD, "dims": None}, "'dims' in its card"),
+    "dims": ({**CARD, "dims": [16, 256]}, "in its card, dims is not a list of prefixes up to 128"),
+    "no dims": ({**CARD, "dims": []}, r"in its card, dims is \[\], but"),
+    "dims of nothing": ({**CARD, "dims": [0, 16]}, r"in its card, dims\.0 is 0, but it should be greater than 0"),
+    "no name": ({**CARD, "name": ""}, 'in its card, name is "", but'),
+    "a name with a slash": ({**CARD, "name": "../x"}, "name is .* cannot be used in file names"),
+    "a name that cannot be printed": ({**CARD, "name": "a\nb"}, "cannot be used in file names"),
+    "name is a number": ({**CARD, "name": 7}, "in its card, name is 7, but"),
+    "statistics cut": (
+        {**CARD, "statistics": {"s2_mean": [1.0]}},
+        r"in its card, statistics\.s2_mean is \[1\.0\], but",
+    ),
+    "another source": ({**CARD, "source": "landsat"}, 'in its card, source is "landsat", but'),
+    "observations of v2": ({**CARD, "n_obs": 40}, "n_obs fits no model of this family"),
+    "no observations": ({**CARD, "family": "v1.0-qat", "n_obs": 0}, "n_obs is 0, but it should be greater than 0"),
+    "dims null": ({**CARD, "dims": None}, "in its card, dims is null, but"),
 }
 
 
@@ -464,7 +480,7 @@ BAD_CARDS: dict[str, tuple[object, str]] = {
 def test_own_files_with_a_bad_card(tmp_path: Path, kind: str) -> None:
     card, message = BAD_CARDS[kind]
     with pytest.raises(UsageError, match=message):
-        read(own_file(tmp_path / "own.safetensors", card))
+        read_checkpoint(own_file(tmp_path / "own.safetensors", card))
 
 
 def test_own_files_with_bad_tensors(tmp_path: Path) -> None:
@@ -478,4 +494,4 @@ def test_own_files_with_bad_tensors(tmp_path: Path) -> None:
         (lambda tensors: tensors[name].fill_(torch.nan), "NaN or infinite"),
     ):
         with pytest.raises(UsageError, match=message):
-            read(own_file(tmp_path / "own.safetensors", CARD, change))
+            read_checkpoint(own_file(tmp_path / "own.safetensors", CARD, change))

@@ -23,7 +23,7 @@ from tessera_cli.models import (
     load,
     load_model,
 )
-from tessera_cli.models.checkpoint import read, save_safetensors
+from tessera_cli.models.checkpoint import read_checkpoint, save_safetensors
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import official_names, official_shapes, tensor_shapes
 from tessera_cli.models.parts import day_of_year_table
@@ -405,7 +405,7 @@ def test_the_packaged_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capl
 
 def test_the_registry_says_of_the_demo_what_its_card_says() -> None:
     file = Path(load.__file__).parent / "data" / "demo.safetensors"
-    assert load.spec_of(read(file)) == dataclasses.replace(REGISTRY["demo"], weights=None)
+    assert load.identify(read_checkpoint(file)) == dataclasses.replace(REGISTRY["demo"], weights=None)
 
 
 def test_own_files_for_demonstration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -419,7 +419,7 @@ def test_own_files_for_demonstration(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 def test_describing_a_released_model_leaves_its_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(hub, "fetch")
-    monkeypatch.delattr(load, "_read")
+    monkeypatch.delattr("tessera_cli.models.checkpoint.read_checkpoint")
     assert describe_model() is REGISTRY[DEFAULT_MODEL]
     for name in REGISTRY:
         assert describe_model(name) == REGISTRY[name]

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.parts import Block, day_of_year_table, day_tokens
-from tessera_cli.models.quantise import Quantiser, dequantize, quantize
+from tessera_cli.models.quantise import Quantiser, dequantise, quantise
 from tessera_cli.models.spec import FAMILIES, Family
 from tessera_cli.pretrain.barlow_twins import Outcome, Placed, Twins
 from tessera_cli.pretrain.config import Settings
@@ -264,7 +264,7 @@ def test_what_projectors_see_is_what_is_stored(rule: Quantiser) -> None:
     for size in (12, 5):  # the scale of a prefix is its own
         given = x[:, :size].requires_grad_()
         out = quantise(given)
-        assert np.array_equal(out.detach().numpy(), dequantize(*quantize(given.detach().numpy(), rule)))
+        assert np.array_equal(out.detach().numpy(), dequantise(*quantise(given.detach().numpy(), rule)))
         out.backward(weights := floats(1, 50, size).float())
         assert torch.equal(given.grad, weights)  # type: ignore[arg-type]
     assert quantise.acted == 2
@@ -674,7 +674,7 @@ def test_quantisation_acts_inside_the_wrapped_module(processes: list[dict[str, A
         for size, given in zip((12, 5), found["given"], strict=True):
             exact = found["of"][:, :size].numpy()
             quantised, then = given[1].numpy(), given[3].numpy()  # the second of two calls is that of the first view
-            assert np.array_equal(quantised, dequantize(*quantize(exact, "v2")))
+            assert np.array_equal(quantised, dequantise(*quantise(exact, "v2")))
             assert np.array_equal(then, exact)
             assert not np.array_equal(quantised, exact)
 

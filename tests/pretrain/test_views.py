@@ -260,7 +260,7 @@ def test_bucketed_lengths(bins: BucketedSampling, replacement: Any, order: Any) 
             assert len(ranks) in {int(bins.bin_of(np.array(k))) for k in range(few, many + 1)}
             # Filled by the family's pattern: some k explains the whole sequence. Or there were more than it can show.
             more = many > longest == len(ranks) and (replacement == "always" or len(set(ranks)) == longest)
-            pattern = PATTERNS[bins.fillers]
+            pattern = PATTERNS[bins.padding]
             sizes = [
                 k
                 for k in range(few, min(many, len(ranks)) + 1)
@@ -525,11 +525,11 @@ def test_everything_is_what_embed_shows(bins: BucketedSampling) -> None:
         for group in seen.by_bin():
             for member, which in zip(group.members.tolist(), group.which.tolist(), strict=True):
                 rows = seen.starts[member] + group.patterns[which]
-                due = seen.values[rows], seen.doy[rows], seen.streams[rows]
+                due = seen.values[rows], seen.doy[rows], seen.series_index[rows]
                 for ours, embeds in zip(shown[member], due, strict=True):
                     np.testing.assert_array_equal(ours, embeds, strict=True)
-        assert len(seen.unseen())
-        for member in seen.unseen():
+        assert len(seen.missing_sensor())
+        for member in seen.missing_sensor():
             values, doy, streams = shown[member]
             assert (values.tolist(), doy.tolist(), streams.tolist()) == ([[0] * BANDS[modality]], [0], [MISSING])
     assert everything(no_pixels(), bins) == {"s2": (), "s1": ()}

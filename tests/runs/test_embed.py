@@ -14,7 +14,7 @@ import shapely
 
 from tessera_cli.dpixels.dpixel import S2_BANDS
 from tessera_cli.extent.grid import Tile, from_utm
-from tessera_cli.models.quantise import dequantize
+from tessera_cli.models.quantise import dequantise
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.sampling.statistics import V2_STUDENT
 from tests.conftest import box_geojson, make_catalog
@@ -54,7 +54,7 @@ def test_the_values_are_those_of_the_imagery(catalog, tessera, tmp_path):
     """The band means of the `null` model against an independent computation from the files."""
     out = tmp_path / "out"
     assert tessera("embed", *catalog.options(out))[0] == 0
-    values = dequantize(np.moveaxis(read(out, EAST, "emb"), 0, -1), read(out, EAST, "scales")[0])
+    values = dequantise(np.moveaxis(read(out, EAST, "emb"), 0, -1), read(out, EAST, "scales")[0])
     step = read(out, EAST, "scales")[0]
     row, column = round((EAST.bounds[3] - catalog.origin[1]) / 10) + 17, 9  # pixel (17, 29) of the scenes
     dn, power = [], {"vv": [], "vh": []}

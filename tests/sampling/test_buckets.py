@@ -18,7 +18,7 @@ from tessera_cli.sampling import (
     Modality,
     Observations,
     SensorSeries,
-    streams,
+    sensor_series,
 )
 from tessera_cli.sampling.buckets import v1_1_pattern, v2_pattern
 from tessera_cli.sampling.statistics import V1_1, V2_STUDENT, V2_TEACHER, Statistics
@@ -26,7 +26,7 @@ from tests import reference
 from tests.helpers.sequences import sequences
 from tests.helpers.tiles import dpixels, made_up
 
-ODD = BucketedSampling("v1.1", (5, 12, 37), unseen=True)
+ODD = BucketedSampling("v1.1", (5, 12, 37), encode_empty=True)
 
 
 def valid_of_v2(found: tuple[SensorSeries, ...], pixels: np.ndarray) -> Observations:
@@ -54,7 +54,7 @@ def test_expected_lengths() -> None:
     [
         (1, [0, 0, 0, 0, 0, 0, 0, 0]),
         (2, [0, 1, 0, 1, 0, 1, 0, 1]),
-        (3, [0, 1, 2, 0, 1, 2, 0, 1]),  # fillers start at observation 0 again
+        (3, [0, 1, 2, 0, 1, 2, 0, 1]),  # padding start at observation 0 again
         (4, [0, 1, 2, 3, 0, 1, 2, 3]),
         (5, [0, 1, 2, 3, 4, 1, 3, 4]),  # runs 01 23 4
         (6, [0, 1, 2, 3, 4, 5, 1, 4]),  # runs 012 345
@@ -62,7 +62,7 @@ def test_expected_lengths() -> None:
         (8, [0, 1, 2, 3, 4, 5, 6, 7]),
     ],
 )
-def test_fillers_of_the_first_bin(n: int, pattern: list[int]) -> None:
+def test_padding_of_the_first_bin(n: int, pattern: list[int]) -> None:
     assert v2_pattern(n, 8).tolist() == pattern
 
 
@@ -72,7 +72,9 @@ def test_every_pattern_agrees_with_the_reference() -> None:
         assert v2_pattern(n, bin).tolist() == reference.choose_v2(n), n
 
 
-@pytest.mark.parametrize("rule", [V1_1_RULE, ODD, BucketedSampling("v1.1", (1, 2, 3, 11, 300, 1000), unseen=True)])
+@pytest.mark.parametrize(
+    "rule", [V1_1_RULE, ODD, BucketedSampling("v1.1", (1, 2, 3, 11, 300, 1000), encode_empty=True)]
+)
 def test_every_pattern_of_v1_1_agrees_with_the_reference(rule: BucketedSampling) -> None:
     for n in range(1, 2001):
         bin = int(rule.bin_of(np.array(n)))
@@ -80,7 +82,7 @@ def test_every_pattern_of_v1_1_agrees_with_the_reference(rule: BucketedSampling)
         assert v1_1_pattern(n, bin).tolist() == reference.choose_v1_1(n, bin), n
 
 
-def test_fillers_of_v1_1_stay_at_the_end() -> None:
+def test_padding_of_v1_1_stays_at_the_end() -> None:
     assert v1_1_pattern(1, 8).tolist() == [0] * 8
     assert v1_1_pattern(2, 5).tolist() == [0, 1, 0, 0, 1]  # 0.25, 0.5 (half to even), 0.75
     assert v1_1_pattern(6, 8).tolist() == [0, 1, 2, 3, 4, 5, 2, 3]
@@ -132,8 +134,8 @@ def test_sequences_equal_the_reference_tokens(name: str) -> None:
 
 def test_which_pixels_are_encoded() -> None:
     pixels = made_up(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 2], [1, 0, 0]]), seed=1)
-    assert V2_RULE.encodes(pixels).tolist() == [[True, False, True, True]]
-    assert V1_1_RULE.encodes(pixels).tolist() == [[True, True, True, True]]
+    assert V2_RULE.valid_pixels(pixels).tolist() == [[True, False, True, True]]
+    assert V1_1_RULE.valid_pixels(pixels).tolist() == [[True, True, True, True]]
 
 
 def test_a_sampler_sees_any_part_of_its_pixels() -> None:
@@ -148,10 +150,10 @@ def test_a_sampler_sees_any_part_of_its_pixels() -> None:
         np.testing.assert_array_equal(part.counts, whole.counts[2:5])
 
 
-def test_gathering_is_independent_of_company() -> None:
+def test_gathering_does_not_depend_on_other_pixels() -> None:
     counts = np.random.default_rng(1).integers(0, 20, (50, 3))
     pixels = made_up(counts, seed=4, shape=(5, 10))
-    radar = streams(pixels, V2_STUDENT)["s1"]
+    radar = sensor_series(pixels, V2_STUDENT)["s1"]
     every = valid_of_v2(radar, np.arange(50))
     chosen = np.array([42, 7, 19, 3])
     few = valid_of_v2(radar, chosen)
@@ -174,7 +176,7 @@ def test_radar_frame_with_one_polarisation_is_valid_and_orbits_keep_their_order(
         desc,
         np.array([5]),
     )
-    seen = valid_of_v2(streams(pixels, V2_STUDENT)["s1"], np.array([0]))
+    seen = valid_of_v2(sensor_series(pixels, V2_STUDENT)["s1"], np.array([0]))
     values, doy = sequences(seen, [0], 8)
     assert doy[0, :3].tolist() == [300, 320, 5]
     np.testing.assert_allclose(values[0, 0], [(5000 - 5909.3921) / 1507.1750, -3405.0322 / 1531.2615], rtol=1e-6)
@@ -184,9 +186,9 @@ def test_radar_frame_with_one_polarisation_is_valid_and_orbits_keep_their_order(
 
 
 @pytest.mark.parametrize("modality", ["s2", "s1"])
-def test_settled_sequences_are_taken_as_they_are(modality: Modality) -> None:
+def test_given_frames_are_taken_as_they_are(modality: Modality) -> None:
     pixels = made_up(np.array([[5, 3, 2], [2, 3, 0], [5, 1, 1]]), seed=6)
-    found = streams(pixels, V2_STUDENT)[modality]
+    found = sensor_series(pixels, V2_STUDENT)[modality]
     frames = np.array([[0, 4, 4], [1, 2, 3]])  # invalid ones too
     seen = Observations.drawn(found, np.array([2, 0]), frames)
     assert seen.bins.tolist() == [3, 3]

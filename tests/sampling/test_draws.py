@@ -139,7 +139,7 @@ def test_with_replacement_where_there_are_few() -> None:
     assert max(len(np.unique(row)) for row in ranks) > 20
 
 
-def test_a_draw_does_not_depend_on_company() -> None:
+def test_a_draw_does_not_depend_on_other_pixels() -> None:
     rng = np.random.default_rng(1)
     counts, keys = rng.integers(1, 130, 500), keys_of(500)
     every = draw(keys, counts, 40)
@@ -217,7 +217,7 @@ def test_neighbours_seeds_sensors_and_repeats_draw_independently() -> None:
 def test_only_the_place_decides(repeats: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = RandomSampling(12, 9, repeats=repeats)
     model, pixels = model_drawing(rule), placed(cloudy(2, (12, 17)))
-    processed = rule.encodes(pixels)
+    processed = rule.valid_pixels(pixels)
     whole = np.full((12, 17, model.representation), np.nan, np.float32)
     whole[processed] = encode(pixels, model, processed, seed=5).values
 
@@ -227,7 +227,7 @@ def test_only_the_place_decides(repeats: int, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_array_equal(found(pixels, processed, threads=2), whole[processed])
     for rows, columns in ((slice(3, 12), slice(5, 17)), (slice(0, 1), slice(0, 17)), (slice(7, 8), slice(16, 17))):
         window = cut(pixels, rows, columns)
-        here = rule.encodes(window)
+        here = rule.valid_pixels(window)
         np.testing.assert_array_equal(here, processed[rows, columns])
         np.testing.assert_array_equal(found(window, here, threads=2), whole[rows, columns][here])
     some = processed & (np.random.default_rng(3).random((12, 17)) < 0.3)
@@ -264,7 +264,7 @@ def test_a_tile_of_the_grid_and_a_window_across_two_agree() -> None:
     )
     chosen = np.zeros(tile.shape, bool)
     chosen[:4, :6] = True
-    np.testing.assert_array_equal(rule.encodes(whole), chosen)
+    np.testing.assert_array_equal(rule.valid_pixels(whole), chosen)
     np.testing.assert_array_equal(encode(whole, model, chosen, seed=1).values.reshape(4, 6, -1), values[2:, 4:])
 
 
@@ -289,7 +289,7 @@ def test_what_embeddings_depend_on() -> None:
 def test_repeats_are_averaged() -> None:
     rule = RandomSampling(12, 9, repeats=3)
     model, pixels = model_drawing(rule), placed(cloudy(7, (4, 5)))
-    processed = rule.encodes(pixels)
+    processed = rule.valid_pixels(pixels)
     sampler = rule.sampler(pixels, V1_0, np.flatnonzero(processed), 8)
     assert model.encoder
     each = []
@@ -332,9 +332,9 @@ def test_pixels_that_are_left_out() -> None:
     counts = np.array([[3, 1, 1], [0, 4, 4], [2, 0, 0], [1, 1, 0], [9, 9, 9]])
     pixels = made_up(counts, seed=1)
     pixels.s2[:, 0, 4] = 0  # clear, but nothing is there
-    assert RandomSampling().encodes(pixels).tolist() == [[True, True, True, True, False]]
-    assert RandomSampling(minimum=1).encodes(pixels).tolist() == [[True, False, False, True, False]]
-    assert RandomSampling(minimum=2).encodes(pixels).tolist() == [[True, False, False, False, False]]
+    assert RandomSampling().valid_pixels(pixels).tolist() == [[True, True, True, True, False]]
+    assert RandomSampling(minimum=1).valid_pixels(pixels).tolist() == [[True, False, False, True, False]]
+    assert RandomSampling(minimum=2).valid_pixels(pixels).tolist() == [[True, False, False, False, False]]
     none = dataclasses.replace(
         pixels,
         s1_asc=pixels.s1_asc[:0],
@@ -342,8 +342,8 @@ def test_pixels_that_are_left_out() -> None:
         s1_desc=pixels.s1_desc[:0],
         s1_desc_dates=pixels.s1_desc_dates[:0],
     )
-    assert not RandomSampling().encodes(none).any()
-    assert RandomSampling(minimum=2, dummies=True).encodes(none).tolist() == [[True, False, True, False, False]]
+    assert not RandomSampling().valid_pixels(none).any()
+    assert RandomSampling(minimum=2, dummies=True).valid_pixels(none).tolist() == [[True, False, True, False, False]]
     seen = RandomSampling(4, 4, dummies=True).sampler(none, V1_0, np.array([0, 2]), 0)("s1", slice(0, 2), 0)
     values, days = sequences(seen, [0, 1], 4)
     assert (days == DUMMY_DOY).all()
@@ -385,7 +385,7 @@ def test_official_order_of_draws(name: str, seed: int, tmp_path: Path, monkeypat
     pixels = cloudy(20 + seed, (5, 7))
     expected, defined = reference.embed_tile(family, config, tensors, reference.arrays_of(pixels), legacy_seed=seed)
     assert 5 < defined.sum() < 35
-    np.testing.assert_array_equal(model.spec.observations.encodes(pixels), defined)
+    np.testing.assert_array_equal(model.spec.observations.valid_pixels(pixels), defined)
     values = encode(pixels, model, defined, seed=seed, threads=2).values
     assert np.abs(values - expected[defined]).max() < 5e-5
     assert np.abs(encode(pixels, model, defined, seed=seed + 1).values - values).max() > 0.01
@@ -397,7 +397,7 @@ def test_orbits_without_frames(most: tuple[int, int, int], tmp_path: Path) -> No
         config, tensors, model = published(tmp_path, family, 3, options={"batch_size": 6}, legacy=True)
         pixels = cloudy(5, (4, 5), most)
         expected, defined = reference.embed_tile(family, config, tensors, reference.arrays_of(pixels), legacy_seed=9)
-        np.testing.assert_array_equal(model.spec.observations.encodes(pixels), defined)
+        np.testing.assert_array_equal(model.spec.observations.valid_pixels(pixels), defined)
         values = encode(pixels, model, defined, seed=9).values
         assert np.abs(values - expected[defined]).max() < 5e-5
 
@@ -406,7 +406,7 @@ def test_the_official_order_does_not_depend_on_what_is_asked_for(tmp_path: Path)
     """The official code draws for every pixel of a tile, in order; the rest follows from that."""
     _, _, model = published(tmp_path, "v1_0_early", 3, options={"batch_size": 8, "repeat_times": 2}, legacy=True)
     pixels = cloudy(24, (5, 7))
-    every = model.spec.observations.encodes(pixels)
+    every = model.spec.observations.valid_pixels(pixels)
     whole = np.full((5, 7, model.representation), np.nan, np.float32)
     whole[every] = encode(pixels, model, every, seed=6).values
     for share in (0.8, 0.2):

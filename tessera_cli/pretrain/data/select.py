@@ -45,7 +45,7 @@ def collected(dpixels: DPixels, settings: DataSettings, origin: int) -> Ragged:
     def series(modality: Modality) -> Series:
         seen = see(modality, slice(None), 0)
         starts = np.append(seen.starts, len(seen.doy)).astype(np.int64)
-        return Series(seen.values, seen.doy.astype(np.uint16), seen.streams, starts)
+        return Series(seen.values, seen.doy.astype(np.uint16), seen.series_index, starts)
 
     origins = np.full(len(numbers), origin, np.int32)
     return Ragged(series("s2"), series("s1"), keys, _places(dpixels, numbers), origins)

@@ -44,7 +44,7 @@ def everything(pixels: Ragged, bins: BucketedSampling) -> View:
         sizes = np.maximum(series.counts, 1)
         ranks = np.broadcast_to(np.arange(sizes.max(initial=0)), (len(sizes), sizes.max(initial=0)))
         lengths = np.maximum(bins.bin_of(series.counts), 1)
-        return _by_length(series, ranks, sizes, lengths, PATTERNS[bins.fillers])
+        return _by_length(series, ranks, sizes, lengths, PATTERNS[bins.padding])
 
     return {modality: view(pixels.series(modality)) for modality in BANDS}
 
@@ -97,7 +97,7 @@ def _drawn(
         share = low + (high - low) * uniform(_hashes(keys, modality, "share"))
         sizes = np.maximum(np.rint(share * counts).astype(np.int64), 1)
         lengths = np.where(counts, bins.bin_of(sizes), 1)
-        pattern = PATTERNS[bins.fillers]
+        pattern = PATTERNS[bins.padding]
     else:
         most = np.full_like(counts, settings.n_obs)
         sizes = np.clip(counts, 1, most) if settings.replacement == "never" else most
