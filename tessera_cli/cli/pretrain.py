@@ -119,24 +119,24 @@ def pretrain(
     """
     from tessera_cli import config as environment
     from tessera_cli.models.load import get_device
-    from tessera_cli.pretrain.callbacks import Watch
-    from tessera_cli.pretrain.config_file import settings_of
-    from tessera_cli.pretrain.distributed import joined
+    from tessera_cli.pretrain.callbacks import Callbacks
+    from tessera_cli.pretrain.config_file import load_config
+    from tessera_cli.pretrain.distributed import init_distributed
     from tessera_cli.pretrain.run import pretrain as run
 
     rank, size, local = environment.processes()
     terminal = Terminal(verbose - quiet if rank == 0 else -2, as_json)
     more = [f"train.{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
-    settings = settings_of(
+    settings = load_config(
         preset_name=preset,
-        config=config,
+        path=config,
         more={"probe": {"labels": str(probe)}} if probe else {},
         overrides=[*more, *(overrides or [])],
     )
     place = get_device(device, local)
     set_threads(threads or environment.threads())
     raise_file_limit()
-    group = joined(rank, size, place)
+    group = init_distributed(rank, size, place)
     with Signals.caught() as signals, TrainingProgress(terminal) as progress, group as world:
 
         def building(done: int, total: int) -> None:
@@ -148,9 +148,16 @@ def pretrain(
                 )
             progress.building(done, total)
 
-        watch = Watch(building, progress.begin, progress.row, progress.step, lambda: signals.number is not None)
+        callbacks = Callbacks(building, progress.begin, progress.row, progress.step, lambda: signals.number is not None)
         trained = run(
-            stores or [], settings, out, shards=shards, init_from=init_from, device=place, world=world, watch=watch
+            stores or [],
+            settings,
+            out,
+            shards=shards,
+            init_from=init_from,
+            device=place,
+            world=world,
+            callbacks=callbacks,
         )
     if not trained.finished:
         logger.warning(

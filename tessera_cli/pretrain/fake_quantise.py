@@ -1,4 +1,4 @@
-"""Embeddings as they will be stored, while they are trained."""
+"""Quantisation-aware training: embeddings as int8 would store them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from tessera_cli.models.quantise import Quantiser, codes_and_scales
 
 
 class FakeQuantise(nn.Module):
-    """float32 (B, K) -> what is read back where int8 codes and a scale per pixel were stored, float32 (B, K).
+    """Quantise and dequantise float32 (B, K) with a scale per pixel; gradients pass unchanged (straight-through).
 
-    Gradients pass as if nothing had been rounded. `active` is a property of this module, not of one that wraps it: an
-    attribute that is set on a DDP module is never seen here. `acted` counts how often it did.
+    Set `active` on this module: an attribute set on a DDP wrapper is never seen here. `acted` counts the uses.
     """
 
     def __init__(self, rule: Quantiser) -> None:

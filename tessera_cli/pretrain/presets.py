@@ -1,9 +1,9 @@
-"""Starting points: shapes of released models, with the batch and the projector that suit their size."""
+"""Presets: sizes of the released models, with the batch and the projector that suit them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tessera_cli.errors import UsageError
@@ -16,18 +16,11 @@ Values = Mapping[str, Mapping[str, Any]]
 
 
 def _shape(family: Family, config: EncoderConfig) -> dict[str, Any]:
-    stack = config.s2
-    return {
-        "family": family,
-        "latent": config.latent,
-        "layers": stack.layers,
-        "heads": stack.heads,
-        "feedforward": stack.feedforward,
-        "representation": config.representation,
-    }
+    sizes = {name: getattr(config.s2, name) for name in ("layers", "heads", "feedforward")}
+    return {"family": family, "latent": config.latent, **sizes, "representation": config.representation}
 
 
-# A missing sensor has to be met in training, or `embed` will show it to the encoder for the first time.
+# An encoder that never met a missing sensor in training gives noise where `embed` finds one missing.
 _ROBUST = {"drop_s1": 0.1, "drop_orbit": 0.1}
 
 DEFAULT_PRESET = "nano"
@@ -69,7 +62,7 @@ PRESETS: Mapping[str, Values] = {
         "projector": {"width": 4096, "depth": 4, "prefixes": [128]},
         "train": {"batch": 8192, "steps": 12_000},
     },
-    # As the released v1.0 was trained, as far as its log and its code tell; quantisation acts here, and per pixel.
+    # The recipe of the released v1.0, as far as its log and its code tell; here quantisation acts, and per pixel.
     "v1.0": {
         "views": {"replacement": "always", "order": "random"},
         "model": _shape("v1.0-qat", V1_0_QAT) | {"dropout": 0.1},
@@ -81,11 +74,14 @@ PRESETS: Mapping[str, Values] = {
 }
 
 
-def preset(name: str) -> Values:
-    """The values of a preset; `v2-nano` is `nano`. UsageError with the nearest name if there is none."""
-    known = PRESETS.get(name.removeprefix("v2-"))
-    if known is None:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(f"--preset {name}: there is none of this name. {hint}Choose one of {', '.join(PRESETS)}.")
+def get_preset(name: str) -> Values:
+    """Return the values of a preset; `v2-nano` is `nano`. UsageError suggests a name if there is none such."""
+    if (known := PRESETS.get(name.removeprefix("v2-"))) is None:
+        raise UsageError(f"--preset {name}: there is none of this name. {suggest(name, PRESETS)}")
     return known
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return the nearest of the known names as a question, or all of them if none is near."""
+    near = difflib.get_close_matches(name, known := list(known), n=1)
+    return f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(known)}."

@@ -1,4 +1,4 @@
-"""Statistics of observations that never lie in memory together: exact sums, so their order does not matter."""
+"""Mean and standard deviation per band, from exact integer sums: the order of observations does not matter."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, SENSORS
-from tessera_cli.pretrain.data.ragged import STREAMS, Ragged
+from tessera_cli.pretrain.data.ragged import STREAMS, RaggedPixels
 from tessera_cli.sampling.statistics import V2_STUDENT, Statistics
 
 logger = logging.getLogger(__name__)
 
 _ROWS = 1 << 16
-"""Summed at once: at most 2^20, so that sums of squares of 16 bits are exact in float64."""
+"""Rows summed at once: at most 2^20, so that sums of squares of 16-bit integers are exact in float64."""
 _OTHER_ORBIT = {"s1_asc": "s1_desc", "s1_desc": "s1_asc"}
 
 
 @dataclass
 class _Sums:
-    """Of the observations of one stream, per band."""
+    """Exact sums per band over the observations of one stream."""
 
     count: int = 0
     values: list[int] = field(default_factory=list)
     squares: list[int] = field(default_factory=list)
 
     def add(self, values: np.ndarray) -> None:
-        """Integers of 16 bits (S, C)."""
+        """Add 16-bit integers (S, C)."""
         wide = np.ascontiguousarray(values.T, np.float64)  # (C, S)
-        for sums, found in ((self.values, wide.sum(axis=1)), (self.squares, np.einsum("cs,cs->c", wide, wide))):
-            sums[:] = [a + int(b) for a, b in zip(sums or [0] * len(wide), found, strict=True)]
+        for sums, new in ((self.values, wide.sum(axis=1)), (self.squares, np.einsum("cs,cs->c", wide, wide))):
+            sums[:] = [a + int(b) for a, b in zip(sums or [0] * len(wide), new, strict=True)]
         self.count += len(values)
 
     def band(self, number: int) -> tuple[float, float]:
-        """Mean and population standard deviation, of exact sums."""
+        """Return mean and population standard deviation."""
         n, total = self.count, self.values[number]
         return total / n, math.sqrt((n * self.squares[number] - total * total) / (n * n))
 
 
-class Tally:
-    """Counts and sums of the pixels that were added."""
+class BandStatistics:
+    """Accumulate pixels; `statistics` returns their band statistics."""
 
     def __init__(self) -> None:
         self._sums = {stream: _Sums() for stream in SENSORS}
 
-    def add(self, ragged: Ragged) -> None:
+    def add(self, pixels: RaggedPixels) -> None:
         for modality, streams in STREAMS.items():
-            series = ragged.series(modality)
+            series = pixels.series(modality)
             for start in range(0, len(series.values), _ROWS):
                 values, numbers = series.values[start : start + _ROWS], series.streams[start : start + _ROWS]
                 for number, stream in enumerate(streams):
@@ -57,13 +57,14 @@ class Tally:
 
     @property
     def observations(self) -> Mapping[str, int]:
-        """By stream."""
+        """The number of observations by stream."""
         return {stream: sums.count for stream, sums in self._sums.items()}
 
     def statistics(self) -> Statistics:
-        """Of everything added. An orbit that was never seen takes the numbers of the other one.
+        """Return the statistics of all pixels.
 
-        A sensor that was never seen takes those of the v2 students, as does a band that never varies.
+        An orbit without observations takes those of the other one; a sensor without any, and a band that never varies,
+        those of the v2 students.
         """
         card: dict[str, list[float]] = {}
         for stream in SENSORS:

@@ -1,4 +1,4 @@
-"""Pixels whose classes are known: which ones the probes take, and which of them belong together."""
+"""Labelled pixels: the choice for the probes, and the groups that must not be split."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import RESOLUTION, from_utm
-from tessera_cli.pretrain.config import ProbeSettings
-from tessera_cli.pretrain.data.ragged import Ragged, concatenated
+from tessera_cli.pretrain.config import ProbeConfig
+from tessera_cli.pretrain.data.ragged import RaggedPixels, concatenated
 from tessera_cli.pretrain.data.select import stratified_sample
-from tessera_cli.pretrain.evaluation.label_files import Labels, Polygons, Raster
+from tessera_cli.pretrain.evaluation.label_files import Labels, PolygonLabels, RasterLabels
 from tessera_cli.sampling.draws import mix, pixel_keys
 
 logger = logging.getLogger(__name__)
@@ -27,38 +27,38 @@ _SALT = np.uint64(0x70726F6265)
 class Labelled:
     """N pixels and their classes."""
 
-    pixels: Ragged
+    pixels: RaggedPixels
     classes: np.ndarray
-    """int64 (N,): numbers into `names`."""
+    """int64 (N,): index into `names`."""
     names: tuple[str, ...]
     groups: np.ndarray
-    """int64 (N,): pixels of one group must not be split, since they lie in one parcel or near each other."""
+    """int64 (N,): pixels of one group lie in one parcel or near each other, and must not be split."""
 
 
-def labelled(parts: Sequence[Ragged], settings: ProbeSettings, path: Path) -> Labelled:
-    """At most `settings.pixels` pixels of several shards that the file gives a class, in an order that hashes decide.
+def label_pixels(parts: Sequence[RaggedPixels], config: ProbeConfig, path: Path) -> Labelled:
+    """Choose at most `config.pixels` pixels of several shards that the file labels, in the order of a hash.
 
-    They are dealt evenly over the classes; what a class has too few of goes to the others. Which ones follows from
-    their keys alone, not from how they are divided into shards. A group is a square of `settings.block` pixels: the one
-    around the centroid of a pixel's polygon, or around the pixel itself if the labels are a raster. Classes within one
-    square are left out: they cannot be both learned and asked for. Raises UsageError for labels that no probe can use.
+    They are spread evenly over the classes; what a class lacks goes to the others. The choice follows from their keys
+    alone, not from their division into shards. A group is a square of `config.block` pixels: that of the centroid of a
+    pixel's polygon, or of the pixel itself if the labels are a raster. Classes within one square are left out, since
+    they cannot be both learned and predicted. Raises UsageError for labels that no probe can use.
     """
-    side = settings.block * RESOLUTION
+    side = config.block * RESOLUTION
     raster = path.suffix.lower() in (".tif", ".tiff")
-    labels: Labels = Raster.open(path, side) if raster else Polygons.read(path, settings.column, side)
+    labels: Labels = RasterLabels.open(path, side) if raster else PolygonLabels.read(path, config.column, side)
     found = _NONE
     for number, part in enumerate(parts):
         found = _Candidates(*map(np.concatenate, zip(found, _candidates(part, number, labels), strict=True)))
-        found = _first_of_each(found, settings.pixels)
+        found = _first_of_each(found, config.pixels)
     if not len(found.values):
         raise UsageError(f"{path} labels no pixel of the d-pixels. {_whereabouts(parts)}")
 
-    found = _asked_for(found, settings.classes, labels, path)
-    _check_groups(found, settings, path)
-    found = _without_lonely(found, labels, path)
-    chosen = _rows(found, stratified_sample(found.hashes, found.values, settings.pixels))
-    chosen = _without_lonely(chosen, labels, path)  # of a class with many squares, few pixels may lie in one
-    _check_groups(chosen, settings, path)
+    found = _of_classes(found, config.classes, labels, path)
+    _check_groups(found, config, path)
+    found = _in_several_groups(found, labels, path)
+    chosen = _rows(found, stratified_sample(found.hashes, found.values, config.pixels))
+    chosen = _in_several_groups(chosen, labels, path)  # of a class with many squares, few pixels may lie in one
+    _check_groups(chosen, config, path)
     if len(np.unique(chosen.values)) < 2:
         name = labels.name(int(chosen.values[0]))
         raise UsageError(f"{path}: all labelled pixels are of the class {name}. A probe takes at least 2 classes.")
@@ -72,12 +72,12 @@ def labelled(parts: Sequence[Ragged], settings: ProbeSettings, path: Path) -> La
 
 
 def shuffled(keys: np.ndarray) -> np.ndarray:
-    """Pixels' keys uint64 (N,) -> hashes uint64 (N,): a sample is those with the smallest ones."""
+    """Return hashes of pixels' keys, uint64 (N,): a random sample is the pixels with the smallest ones."""
     return mix(keys ^ _SALT)
 
 
 class _Candidates(NamedTuple):
-    """Labelled pixels: arrays of equal length."""
+    """Labelled pixels, arrays of equal length: number of the part, position in it, class, group, hash."""
 
     parts: np.ndarray
     numbers: np.ndarray
@@ -89,7 +89,7 @@ class _Candidates(NamedTuple):
 _NONE = _Candidates(*(np.empty(0, np.int64),) * 3, *(np.empty(0, np.uint64),) * 2)
 
 
-def _candidates(part: Ragged, number: int, labels: Labels) -> _Candidates:
+def _candidates(part: RaggedPixels, number: int, labels: Labels) -> _Candidates:
     hits = labels.at(np.asarray(part.places, np.int64))
     parts = np.full(len(hits.numbers), number, np.int64)
     return _Candidates(parts, hits.numbers, hits.values, pixel_keys(0, hits.squares), shuffled(part.keys[hits.numbers]))
@@ -100,12 +100,12 @@ def _rows(found: _Candidates, which: np.ndarray) -> _Candidates:
 
 
 def _first_of_each(found: _Candidates, count: int) -> _Candidates:
-    """The `count` first ones of each class, by hash: no more can be chosen."""
+    """Keep the `count` smallest hashes of each class: no more can be chosen."""
     found = _rows(found, np.lexsort((found.hashes, found.values)))
     return _rows(found, np.arange(len(found.values)) - np.searchsorted(found.values, found.values) < count)
 
 
-def _asked_for(found: _Candidates, names: Sequence[str], labels: Labels, path: Path) -> _Candidates:
+def _of_classes(found: _Candidates, names: Sequence[str], labels: Labels, path: Path) -> _Candidates:
     if not names:
         return found
     values = {labels.name(int(value)): value for value in np.unique(found.values)}
@@ -115,14 +115,14 @@ def _asked_for(found: _Candidates, names: Sequence[str], labels: Labels, path: P
     return _rows(found, np.isin(found.values, [values[name] for name in names]))
 
 
-def _without_lonely(found: _Candidates, labels: Labels, path: Path) -> _Candidates:
+def _in_several_groups(found: _Candidates, labels: Labels, path: Path) -> _Candidates:
     pairs = np.unique(np.stack([found.values.view(np.uint64), found.groups]), axis=1)
     values, groups = np.unique(pairs[0].view(np.int64), return_counts=True)
-    lonely = values[groups < 2]
-    if len(lonely):
-        names = ", ".join(labels.name(int(value)) for value in lonely)
+    single = values[groups < 2]
+    if len(single):
+        names = ", ".join(labels.name(int(value)) for value in single)
         logger.warning("%s: classes that lie in one square of probe.block pixels only are left out: %s", path, names)
-    kept = _rows(found, ~np.isin(found.values, lonely))
+    kept = _rows(found, ~np.isin(found.values, single))
     if not len(kept.values):
         raise UsageError(
             f"{path}: every class lies in one square of probe.block pixels only. Make probe.block smaller."
@@ -130,17 +130,17 @@ def _without_lonely(found: _Candidates, labels: Labels, path: Path) -> _Candidat
     return kept
 
 
-def _check_groups(found: _Candidates, settings: ProbeSettings, path: Path) -> None:
+def _check_groups(found: _Candidates, config: ProbeConfig, path: Path) -> None:
     groups = len(np.unique(found.groups))
-    if groups < settings.folds:
+    if groups < config.folds:
         raise UsageError(
-            f"{path}: the labelled pixels lie in {groups} squares of {settings.block} pixels, too few for "
-            f"{settings.folds} folds. Make probe.block or probe.folds smaller."
+            f"{path}: the labelled pixels lie in {groups} squares of {config.block} pixels, too few for "
+            f"{config.folds} folds. Make probe.block or probe.folds smaller."
         )
 
 
-def _whereabouts(parts: Sequence[Ragged]) -> str:
-    """Where to look for labels."""
+def _whereabouts(parts: Sequence[RaggedPixels]) -> str:
+    """Return a hint where the labels should lie."""
     for part in parts:
         for epsg, east, north in np.asarray(part.places[part.places[:, 0] > 0][:1], np.int64).tolist():
             lon, lat = from_utm(epsg).transform(east, north)

@@ -56,7 +56,7 @@ MEASURES: Mapping[str, tuple[str, str]] = {
 """Measures of an evaluation: their names and what they mean."""
 
 
-def report(rows: Sequence[Row], settings: Sections, notes: Mapping[str, str]) -> str:
+def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> str:
     """A self-contained page: no script, nothing loaded from elsewhere.
 
     `rows` are those of `metrics.jsonl` in rising step; measures that a row lacks, or that are no finite number, are
@@ -64,18 +64,18 @@ def report(rows: Sequence[Row], settings: Sections, notes: Mapping[str, str]) ->
     """
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = [row for row in rows if row.get("kind") == "eval"]
-    name = escape(str(_setting(settings, "model", "name") or "an encoder"))
-    charts = "".join(_charts(train, evaluations, settings))
+    name = escape(str(_setting(config, "model", "name") or "an encoder"))
+    charts = "".join(_charts(train, evaluations, config))
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Pretraining of {name}</title>'
         '<meta name="viewport" content="width=device-width"/><meta name="color-scheme" content="light dark"/>'
         f"<style>{_STYLE}{chart.STYLE}</style></head><body>\n<h1>Pretraining of {name}</h1>\n"
         + (f"<dl>{''.join(map(_entry, notes.items()))}</dl>\n" if notes else "")
         + (_COLLAPSED if train and train[-1].get("collapsed") else "")
-        + f'<div class="tiles">{"".join(_tiles(train, evaluations, settings))}</div>\n'
+        + f'<div class="tiles">{"".join(_tiles(train, evaluations, config))}</div>\n'
         + (f'<div class="charts">{charts}</div>\n' if charts else "<p>Nothing has been measured yet.</p>\n")
         + (_table(evaluations[-1]) if evaluations else "")
-        + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, settings.items()))}</div>\n</body></html>\n'
+        + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, config.items()))}</div>\n</body></html>\n'
     )
 
 
@@ -101,7 +101,7 @@ _COLLAPSED = (
 )
 
 
-def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
+def _tiles(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -> Iterator[str]:
     """The figures that matter most."""
     found = evaluations[-1] if evaluations else {}
     last = train[-1] if train else {}
@@ -111,7 +111,7 @@ def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections)
         yield _tile(MEASURES[key][0], number(measure(found, key)), remark)
     chance = number(measure(last, "offdiag_rms_chance"))
     yield _tile("Off-diagonal RMS", number(measure(last, "offdiag_rms")), f"chance {chance}, collapse {COLLAPSED}")
-    steps, batch = _setting(settings, "train", "steps"), _setting(settings, "train", "batch")
+    steps, batch = _setting(config, "train", "steps"), _setting(config, "train", "batch")
     done = int(max(measure(last, "step") or 0, measure(found, "step") or 0))
     yield _tile("Steps", f"{done:,}", f"of {steps:,}" if isinstance(steps, int) else "")
     if isinstance(batch, int):
@@ -160,8 +160,8 @@ def _value(value: Any) -> str:
     return escape(str(value).lower() if isinstance(value, bool) else str(value))
 
 
-def _setting(settings: Sections, section: str, key: str) -> Any:
-    return settings.get(section, {}).get(key)
+def _setting(config: Sections, section: str, key: str) -> Any:
+    return config.get(section, {}).get(key)
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def _curve(rows: Iterable[Row], key: str, name: str, style: str = "c1") -> Curve
     return Curve(name, [(step, value) for step, value in pairs if step is not None and value is not None], style)
 
 
-def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
+def _charts(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -> Iterator[str]:
     losses = [_curve(train, "loss_above_floor", "above the floor"), _curve(train, "loss", "loss", "plain")]
     caption = (
         "B pixels cannot make D outputs independent: D\u00b2/(B\u22121) \u2212 D of the off-diagonal terms "
@@ -199,7 +199,7 @@ def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections
         _curve(evaluations, "rank_me", "held out", "c2"),
         _curve(evaluations, "rank_me_random", "held out, random", "c2 dashed"),
     ]
-    size = _setting(settings, "model", "representation")
+    size = _setting(config, "model", "representation")
     title = "RankMe" if size is None else f"RankMe of {size} dimensions"
     yield chart.chart(title, MEASURES["rank_me"][1], ranks, zero=True)
 
@@ -207,7 +207,7 @@ def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections
     yield chart.chart("Learning rate", caption, [_curve(train, "lr", "rate")], zero=True)
 
     caption = "Before clipping. Single spikes are harmless; a rise without end is not: lower optim.lr."
-    clip = _setting(settings, "optim", "clip")
+    clip = _setting(config, "optim", "clip")
     levels = [Level("clipped at", clip, "bad")] if isinstance(clip, int | float) else []
     yield chart.chart("Gradient norm", caption, [_curve(train, "gradient_norm", "norm")], levels, log=True)
 
