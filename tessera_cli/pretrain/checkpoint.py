@@ -115,21 +115,15 @@ def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> Hea
 
 def check(header: Header, *, path: Path, processes: int, shards: str, statistics: Mapping[str, Any]) -> None:
     """Raise IdentityError if the run cannot be resumed exactly."""
-    anew = "or choose another --out with --init-from to start from its weights."
-    if header.processes != processes:
-        raise IdentityError(
-            f"{path} was saved by {header.processes} processes, and now there are {processes}. Start as many again, "
-            + anew
-        )
-    if header.shards != shards:
-        raise IdentityError(
-            f"{path} was trained on other shards than those at hand. Give the same d-pixels (or --shards), {anew}"
-        )
-    if header.statistics != statistics:
-        raise IdentityError(
-            f"{path} was trained on d-pixels standardised with other statistics. Keep data.statistics, or choose "
-            "another --out."
-        )
+    for there, here, what, hint in (
+        (header.processes, processes, f"saved by {header.processes} processes, not {processes}", "Start as many again"),
+        (header.shards, shards, "trained on other shards than those at hand", "Give the same d-pixels (or --shards)"),
+        (header.statistics, statistics, "trained with other band statistics", "Keep data.statistics"),
+    ):
+        if there != here:
+            raise IdentityError(
+                f"{path} was {what}. {hint}, or choose another --out with --init-from to start from its weights."
+            )
 
 
 def _tensors(path: Path, prefix: str) -> dict[str, Tensor]:

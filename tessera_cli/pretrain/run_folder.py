@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,15 @@ FREE = {"train.workers", "train.log_every", "train.save_every", "train.eval_ever
 """Keys that may differ when a run is resumed: they change no weight."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.toml"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def shards(self) -> Path:
-        """Default folder of the shards."""
-        return self.path / "shards"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "checkpoints" / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        return self.path / "checkpoints" / "best.safetensors"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.toml"
+        self.metrics = path / "metrics.jsonl"
+        self.shards = path / "shards"
+        """The default folder of the shards."""
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
 
     def exported(self, config: PretrainConfig) -> Path:
         return self.path / "export" / f"{config.model.name}.safetensors"
@@ -85,11 +70,9 @@ class RunFolder:
 
     def describe(self, **more: Any) -> None:
         """Write `env.json`: versions and machine."""
-        import numpy
-        import torch
-
-        versions = {"tessera": __version__, "python": platform.python_version(), "torch": torch.__version__}
-        write_json(self.path / "env.json", {**versions, "numpy": numpy.__version__, "cores": os.cpu_count(), **more})
+        packages = {name: version(name) for name in ("torch", "numpy")}
+        machine = {"tessera": __version__, "python": platform.python_version(), **packages, "cores": os.cpu_count()}
+        write_json(self.path / "env.json", machine | more)
 
     def rows(self) -> list[Row]:
         """Return the rows of `metrics.jsonl`, without a line that a killed run left unfinished."""

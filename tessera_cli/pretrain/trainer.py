@@ -22,7 +22,6 @@ from tessera_cli.pretrain.config import PretrainConfig
 from tessera_cli.pretrain.config_file import as_json
 from tessera_cli.pretrain.data.batch import Batch
 from tessera_cli.pretrain.data.loader import Loader
-from tessera_cli.pretrain.data.sampler import BatchSampler
 from tessera_cli.pretrain.data.shards import Shards
 from tessera_cli.pretrain.distributed import World
 from tessera_cli.pretrain.embedder import Embedder
@@ -76,17 +75,7 @@ class Trainer:
             if self.device.type == "cuda":
                 torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32: the correlations
         self.optimiser = adamw(self.model, config.optim)
-        self.loader = Loader(
-            shards=self.shards,
-            sampler=BatchSampler(tuple(self.shards.sizes), config.train.batch, config.train.seed),
-            views=config.views,
-            bins=config.model.bins,
-            seed=config.train.seed,
-            mix=config.loss.mix > 0,
-            rank=world.rank,
-            size=world.size,
-            workers=config.train.workers,
-        )
+        self.loader = Loader(self.shards, config, world.rank, world.size)
         self.evaluation = Evaluation.of(self.shards, config) if world.main else None
         self.correlated = config.train.batch // (1 if config.loss.scope == "global" else world.size)
         """The number of pixels over which correlations are taken."""

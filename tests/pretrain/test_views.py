@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.pretrain.config import ViewConfig
+from tessera_cli.pretrain.config import PretrainConfig, ViewConfig
 from tessera_cli.pretrain.data.batch import MISSING, Batch, Sequences, View
 from tessera_cli.pretrain.data.loader import Loader
 from tessera_cli.pretrain.data.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
@@ -614,9 +614,20 @@ class Gathered:
         return self.pixels.take(numbers)
 
 
-def loader(shards: Gathered, batch: int = 30, **more: Any) -> Loader:
-    config = {"views": ViewConfig(n_obs=6), "mix": False, "seed": 9, **more}
-    return Loader(shards=shards, sampler=BatchSampler(shards.sizes, batch, 4), bins=V2_RULE, **config)
+def loader(
+    shards: Gathered,
+    batch: int = 30,
+    *,
+    views: ViewConfig = ViewConfig(n_obs=6),  # noqa: B008 - frozen
+    mix: bool = False,
+    seed: int = 9,
+    workers: int = 2,
+    rank: int = 0,
+    size: int = 1,
+) -> Loader:
+    train = {"batch": batch, "seed": seed, "workers": workers}
+    config = PretrainConfig(views=views, loss={"mix": float(mix)}, train=train)
+    return Loader(shards, config, rank, size)  # type: ignore[arg-type]
 
 
 def assert_same_view(found: View[np.ndarray], due: View[np.ndarray]) -> None:
@@ -673,7 +684,7 @@ def test_what_a_batch_holds() -> None:
         np.testing.assert_array_equal(batch.tile_index, pixels.tile_index)
         for number, view in enumerate((batch.first, batch.second)):
             keys = view_keys(pixels.keys, seed=9, epochs=epochs, view=number)
-            assert_same_view(view, random_view(pixels, ours.views, V2_RULE, keys))
+            assert_same_view(view, random_view(pixels, ours.config.views, V2_RULE, keys))
             days = view["s2"][0].doy[np.argsort(numbers)]
             seen.append(days[shards.pixels.s2.counts > 20])
     for one, other in itertools.combinations(seen, 2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,20 +25,21 @@ class _Sums:
     """Exact sums per band over the observations of one stream."""
 
     count: int = 0
-    values: list[int] = field(default_factory=list)
-    squares: list[int] = field(default_factory=list)
+    values: np.ndarray | int = 0
+    """object (C,): Python integers, which do not overflow."""
+    squares: np.ndarray | int = 0
 
     def add(self, values: np.ndarray) -> None:
         """Add 16-bit integers (S, C)."""
         wide = np.ascontiguousarray(values.T, np.float64)  # (C, S)
-        for sums, new in ((self.values, wide.sum(axis=1)), (self.squares, np.einsum("cs,cs->c", wide, wide))):
-            sums[:] = [a + int(b) for a, b in zip(sums or [0] * len(wide), new, strict=True)]
         self.count += len(values)
+        self.values = self.values + wide.sum(axis=1).astype(np.int64).astype(object)
+        self.squares = self.squares + np.einsum("cs,cs->c", wide, wide).astype(np.int64).astype(object)
 
-    def band(self, number: int) -> tuple[float, float]:
-        """Return mean and population standard deviation."""
-        n, total = self.count, self.values[number]
-        return total / n, math.sqrt((n * self.squares[number] - total * total) / (n * n))
+    def bands(self) -> list[tuple[float, float]]:
+        """Return mean and population standard deviation of each band."""
+        n, pairs = self.count, np.stack([self.values, self.squares], axis=1)
+        return [(total / n, math.sqrt((n * squares - total * total) / (n * n))) for total, squares in pairs.tolist()]
 
 
 class BandStatistics:
@@ -72,11 +73,12 @@ class BandStatistics:
             sums = self._sums[stream if self._sums[stream].count else _OTHER_ORBIT.get(stream, stream)]
             if not sums.count:
                 logger.warning("no pixel has %s observations: they will be standardised as v2 does it", stream)
-            for number, band in enumerate((S2_BANDS if stream == "s2" else S1_BANDS) if sums.count else ()):
-                mean, std = sums.band(number)
+            names = S2_BANDS if stream == "s2" else S1_BANDS
+            for number, (mean, std) in enumerate(sums.bands() if sums.count else ()):
                 if std > 0:
                     means[number], stds[number] = mean, std
                 else:
+                    band = names[number]
                     logger.warning("%s of %s is always %g: it will be standardised as v2 does it", band, stream, mean)
             card |= {f"{stream}_mean": means, f"{stream}_std": stds}
         return Statistics.from_card(card)

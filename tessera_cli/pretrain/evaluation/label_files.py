@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -120,11 +122,8 @@ class RasterLabels:
     def open(cls, path: Path, side: int) -> RasterLabels:
         """Open a raster; `side` of the squares in metres. UsageError if it is no raster of one band with a CRS."""
         _check_exists(path)
-        try:
-            with rasterio.open(path) as src:
-                crs, bands = src.crs, src.count
-        except rasterio.errors.RasterioIOError as error:
-            raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+        with _opened(path) as src:
+            crs, bands = src.crs, src.count
         if crs is None:
             raise UsageError(f"{path} has no CRS, so its place on Earth is unknown. Assign one.")
         if bands != 1:
@@ -134,21 +133,18 @@ class RasterLabels:
     def at(self, places: np.ndarray) -> Hits:
         x, y = _projected(places, self.crs)
         values = np.zeros(len(places), np.int64)
-        try:
-            with rasterio.open(self.path) as src:
-                to_pixel: Affine = ~src.transform
-                columns = to_pixel.a * x + to_pixel.b * y + to_pixel.c
-                rows = to_pixel.d * x + to_pixel.e * y + to_pixel.f
-                inside = np.flatnonzero((rows >= 0) & (rows < src.height) & (columns >= 0) & (columns < src.width))
-                cells = np.stack([rows, columns], axis=1)[inside].astype(np.int64)
-                windows, members = np.unique(cells // _WINDOW, axis=0, return_inverse=True)
-                for number, (row, column) in enumerate((windows * _WINDOW).tolist()):
-                    here = members.ravel() == number
-                    size = min(_WINDOW, src.width - column), min(_WINDOW, src.height - row)
-                    read = src.read(1, window=rasterio.windows.Window(column, row, *size), masked=True)
-                    values[inside[here]] = self._whole(read[tuple((cells[here] - (row, column)).T)])
-        except rasterio.errors.RasterioIOError as error:
-            raise UsageError(f"{self.path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+        with _opened(self.path) as src:
+            to_pixel: Affine = ~src.transform
+            columns = to_pixel.a * x + to_pixel.b * y + to_pixel.c
+            rows = to_pixel.d * x + to_pixel.e * y + to_pixel.f
+            inside = np.flatnonzero((rows >= 0) & (rows < src.height) & (columns >= 0) & (columns < src.width))
+            cells = np.stack([rows, columns], axis=1)[inside].astype(np.int64)
+            windows, members = np.unique(cells // _WINDOW, axis=0, return_inverse=True)
+            for number, (row, column) in enumerate((windows * _WINDOW).tolist()):
+                here = members.ravel() == number
+                size = min(_WINDOW, src.width - column), min(_WINDOW, src.height - row)
+                read = src.read(1, window=rasterio.windows.Window(column, row, *size), masked=True)
+                values[inside[here]] = self._whole(read[tuple((cells[here] - (row, column)).T)])
         numbers = np.flatnonzero(values)
         return Hits(numbers, values[numbers], _squares(places[numbers], self.side))
 
@@ -160,6 +156,15 @@ class RasterLabels:
 
     def name(self, value: int) -> str:
         return str(value)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+    try:
+        with rasterio.open(path) as src:
+            yield src
+    except rasterio.errors.RasterioIOError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
 
 
 def _check_exists(path: Path) -> None:

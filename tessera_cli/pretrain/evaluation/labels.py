@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -46,29 +45,31 @@ def label_pixels(parts: Sequence[RaggedPixels], config: ProbeConfig, path: Path)
     side = config.block * RESOLUTION
     raster = path.suffix.lower() in (".tif", ".tiff")
     labels: Labels = RasterLabels.open(path, side) if raster else PolygonLabels.read(path, config.column, side)
-    found = _NONE
+    found = np.empty(0, _CANDIDATE)
     for number, part in enumerate(parts):
-        found = _Candidates(*map(np.concatenate, zip(found, _candidates(part, number, labels), strict=True)))
-        found = _first_of_each(found, config.pixels)
-    if not len(found.values):
+        found = np.concatenate([found, _candidates(part, number, labels)])
+        found = found[np.lexsort((found["hash"], found["value"]))]
+        rank = np.arange(len(found)) - np.searchsorted(found["value"], found["value"])
+        found = found[rank < config.pixels]  # no more of a class can be chosen
+    if not len(found):
         raise UsageError(f"{path} labels no pixel of the d-pixels. {_whereabouts(parts)}")
 
     found = _of_classes(found, config.classes, labels, path)
     _check_groups(found, config, path)
     found = _in_several_groups(found, labels, path)
-    chosen = _rows(found, stratified_sample(found.hashes, found.values, config.pixels))
+    chosen = found[stratified_sample(found["hash"], found["value"], config.pixels)]
     chosen = _in_several_groups(chosen, labels, path)  # of a class with many squares, few pixels may lie in one
     _check_groups(chosen, config, path)
-    if len(np.unique(chosen.values)) < 2:
-        name = labels.name(int(chosen.values[0]))
+    if len(np.unique(chosen["value"])) < 2:
+        name = labels.name(int(chosen["value"][0]))
         raise UsageError(f"{path}: all labelled pixels are of the class {name}. A probe takes at least 2 classes.")
 
-    chosen = _rows(chosen, np.argsort(chosen.parts, kind="stable"))
-    pixels = concatenated([parts[n].take(chosen.numbers[chosen.parts == n]) for n in np.unique(chosen.parts)])
-    order = np.argsort(chosen.hashes)
-    values, classes = np.unique(chosen.values[order], return_inverse=True)
+    chosen = chosen[np.argsort(chosen["part"], kind="stable")]
+    pixels = concatenated([parts[n].take(chosen["number"][chosen["part"] == n]) for n in np.unique(chosen["part"])])
+    order = np.argsort(chosen["hash"])
+    values, classes = np.unique(chosen["value"][order], return_inverse=True)
     names = tuple(labels.name(int(value)) for value in values)
-    return Labelled(pixels.take(order), classes.astype(np.int64), names, chosen.groups[order].view(np.int64))
+    return Labelled(pixels.take(order), classes.astype(np.int64), names, chosen["group"][order].view(np.int64))
 
 
 def shuffled(keys: np.ndarray) -> np.ndarray:
@@ -76,62 +77,45 @@ def shuffled(keys: np.ndarray) -> np.ndarray:
     return mix(keys ^ _SALT)
 
 
-class _Candidates(NamedTuple):
-    """Labelled pixels, arrays of equal length: number of the part, position in it, class, group, hash."""
-
-    parts: np.ndarray
-    numbers: np.ndarray
-    values: np.ndarray
-    groups: np.ndarray
-    hashes: np.ndarray
+_CANDIDATE = np.dtype([("part", "i8"), ("number", "i8"), ("value", "i8"), ("group", "u8"), ("hash", "u8")])
+"""A labelled pixel: number of its part, position in it, class, group, hash."""
 
 
-_NONE = _Candidates(*(np.empty(0, np.int64),) * 3, *(np.empty(0, np.uint64),) * 2)
-
-
-def _candidates(part: RaggedPixels, number: int, labels: Labels) -> _Candidates:
+def _candidates(part: RaggedPixels, number: int, labels: Labels) -> np.ndarray:
     hits = labels.at(np.asarray(part.places, np.int64))
-    parts = np.full(len(hits.numbers), number, np.int64)
-    return _Candidates(parts, hits.numbers, hits.values, pixel_keys(0, hits.squares), shuffled(part.keys[hits.numbers]))
+    found = np.empty(len(hits.numbers), _CANDIDATE)
+    found["part"], found["number"], found["value"] = number, hits.numbers, hits.values
+    found["group"], found["hash"] = pixel_keys(0, hits.squares), shuffled(part.keys[hits.numbers])
+    return found
 
 
-def _rows(found: _Candidates, which: np.ndarray) -> _Candidates:
-    return _Candidates(*(column[which] for column in found))
-
-
-def _first_of_each(found: _Candidates, count: int) -> _Candidates:
-    """Keep the `count` smallest hashes of each class: no more can be chosen."""
-    found = _rows(found, np.lexsort((found.hashes, found.values)))
-    return _rows(found, np.arange(len(found.values)) - np.searchsorted(found.values, found.values) < count)
-
-
-def _of_classes(found: _Candidates, names: Sequence[str], labels: Labels, path: Path) -> _Candidates:
+def _of_classes(found: np.ndarray, names: Sequence[str], labels: Labels, path: Path) -> np.ndarray:
     if not names:
         return found
-    values = {labels.name(int(value)): value for value in np.unique(found.values)}
+    values = {labels.name(int(value)): value for value in np.unique(found["value"])}
     if missing := [name for name in names if name not in values]:
         there = ", ".join(list(values)[:20])
         raise UsageError(f"{path}: no pixel is of the class {missing[0]} of probe.classes. There are: {there}.")
-    return _rows(found, np.isin(found.values, [values[name] for name in names]))
+    return found[np.isin(found["value"], [values[name] for name in names])]
 
 
-def _in_several_groups(found: _Candidates, labels: Labels, path: Path) -> _Candidates:
-    pairs = np.unique(np.stack([found.values.view(np.uint64), found.groups]), axis=1)
-    values, groups = np.unique(pairs[0].view(np.int64), return_counts=True)
+def _in_several_groups(found: np.ndarray, labels: Labels, path: Path) -> np.ndarray:
+    """Leave out classes that lie in one group only; UsageError if none is left."""
+    values, groups = np.unique(np.unique(found[["value", "group"]])["value"], return_counts=True)
     single = values[groups < 2]
     if len(single):
         names = ", ".join(labels.name(int(value)) for value in single)
         logger.warning("%s: classes that lie in one square of probe.block pixels only are left out: %s", path, names)
-    kept = _rows(found, ~np.isin(found.values, single))
-    if not len(kept.values):
+    kept = found[~np.isin(found["value"], single)]
+    if not len(kept):
         raise UsageError(
             f"{path}: every class lies in one square of probe.block pixels only. Make probe.block smaller."
         )
     return kept
 
 
-def _check_groups(found: _Candidates, config: ProbeConfig, path: Path) -> None:
-    groups = len(np.unique(found.groups))
+def _check_groups(found: np.ndarray, config: ProbeConfig, path: Path) -> None:
+    groups = len(np.unique(found["group"]))
     if groups < config.folds:
         raise UsageError(
             f"{path}: the labelled pixels lie in {groups} squares of {config.block} pixels, too few for "

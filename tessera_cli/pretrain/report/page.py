@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from tessera_cli.pretrain.callbacks import COLLAPSED, Row
@@ -66,10 +67,11 @@ def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> s
     evaluations = [row for row in rows if row.get("kind") == "eval"]
     name = escape(str(_setting(config, "model", "name") or "an encoder"))
     charts = "".join(_charts(train, evaluations, config))
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Pretraining of {name}</title>'
         '<meta name="viewport" content="width=device-width"/><meta name="color-scheme" content="light dark"/>'
-        f"<style>{_STYLE}{chart.STYLE}</style></head><body>\n<h1>Pretraining of {name}</h1>\n"
+        f"<style>{style}{chart.STYLE}</style></head><body>\n<h1>Pretraining of {name}</h1>\n"
         + (f"<dl>{''.join(map(_entry, notes.items()))}</dl>\n" if notes else "")
         + (_COLLAPSED if train and train[-1].get("collapsed") else "")
         + f'<div class="tiles">{"".join(_tiles(train, evaluations, config))}</div>\n'
@@ -219,32 +221,3 @@ def _beside_random(title: str, evaluations: Sequence[Row], *keys: str) -> str:
         curves.append(_curve(evaluations, key, label, f"c{colour}"))
         curves.append(_curve(evaluations, f"{key}_random", f"{label}, random", f"c{colour} dashed"))
     return chart.chart(title, " ".join(MEASURES[key][1] for key in keys), curves)
-
-
-_STYLE = """
-:root { --page: #fcfcfb; --card: #fff; --ink: #1c1c1a; --soft: #65645f; --rule: #e4e3de;
-  --c1: #2467b0; --c2: #c2620a; --c3: #1f8a5f; --c4: #8a4aa8; --bad: #c62828; --good: #5f7f2e; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #161615; --card: #1f1f1e; --ink: #ecebe6; --soft: #a3a19a; --rule: #383733;
-    --c1: #6eaef0; --c2: #f09a4a; --c3: #55c596; --c4: #c58fe0; --bad: #ff7b72; --good: #a5c667; } }
-body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1060px;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 0; }
-dl, .tiles, .settings { display: flex; flex-wrap: wrap; gap: .8rem 2rem; align-items: flex-start; }
-dl { color: var(--soft); gap: .3rem 1.6rem; } dl div { display: flex; gap: .5rem; }
-dd { margin: 0; color: var(--ink); overflow-wrap: anywhere; }
-.tiles { gap: .8rem; margin: 1.4rem 0; align-items: stretch; }
-.tiles div { flex: 1 1 150px; padding: .7rem .8rem; box-sizing: border-box; }
-.tiles span { display: block; color: var(--soft); font-size: .8rem; } .tiles b { font-size: 1.5rem; font-weight: 600; }
-.tiles div, figure { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); gap: .8rem; }
-.collapsed { border: 2px solid var(--bad); border-radius: 8px; padding: .7rem 1rem; }
-.collapsed b { color: var(--bad); }
-table { border-collapse: collapse; font-size: .88rem; } .wide { overflow-x: auto; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; vertical-align: top; } th { font-weight: 500; }
-.measures td, .measures th { border-bottom: 1px solid var(--rule); } .measures th { white-space: nowrap; }
-.measures td:last-child { color: var(--soft); min-width: 16rem; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-.settings table { flex: 1 1 220px; } .settings td { overflow-wrap: anywhere; }
-caption { text-align: left; font-weight: 600; border-bottom: 1px solid var(--rule); padding-bottom: .2rem; }
-"""
