@@ -13,7 +13,7 @@ from tessera_cli.pretrain.config import PretrainConfig
 from tessera_cli.pretrain.data.batch import Batch, Mixing, View
 from tessera_cli.pretrain.distributed import World
 from tessera_cli.pretrain.embedder import Embedder
-from tessera_cli.pretrain.fake_quantise import FakeQuantise
+from tessera_cli.pretrain.fake_quantise import fake_quantise
 from tessera_cli.pretrain.loss import barlow_twins_loss, mixing_loss, normalise_batch
 from tessera_cli.pretrain.projector import Projector
 from tessera_cli.sampling import Modality
@@ -23,17 +23,14 @@ from tessera_cli.sampling.statistics import Statistics
 class StepOutput(NamedTuple):
     """The result of a forward pass. All but the loss is detached and belongs to the projector of the whole embedding.
 
-    The terms of the loss are unweighted; mixing is 0 without mixing.
+    The terms of the loss are (), unweighted; mixing is 0 without mixing.
     """
 
     loss: Tensor
     """(): mean over the projectors."""
     on_diagonal: Tensor
-    """()"""
     off_diagonal: Tensor
-    """()"""
     mixing: Tensor
-    """()"""
     correlation_rms: Tensor
     """(): root mean square of C_ij, i != j."""
     representation: Tensor
@@ -55,17 +52,14 @@ class BarlowTwins(Embedder):
         self.projectors = nn.ModuleList(
             Projector(size, config.projector.width, config.projector.depth, self.scope) for size in self.sizes
         )
-        rule = family_spec(config.model.family, config.model.name, encoder.config).quantiser
-        self.quantiser = FakeQuantise(rule or "v2")  # the configuration refuses loss.quantise without a rule
+        self.quantiser = family_spec(config.model.family, config.model.name, encoder.config).quantiser
+        self.quantise = False
+        """Whether projectors take embeddings as int8 would store them. Set it on this module: DDP's has no effect."""
 
     def set_matmul_dtype(self, matmul_dtype: torch.dtype) -> None:
         """Set the dtype of the matrix products of transformers and projectors; the rest stays float32."""
         for part in (self.encoder.s2, self.encoder.s1, *self.projectors):
             part.matmul_dtype = matmul_dtype
-
-    def quantise(self, active: bool) -> None:
-        """Set whether projectors take embeddings as int8 would store them. Call it on this module, not on DDP's."""
-        self.quantiser.active = active
 
     def forward(self, batch: Batch[Tensor]) -> StepOutput:
         first_BR, second_BR = self.embed(batch.first), self.embed(batch.second)
@@ -82,7 +76,10 @@ class BarlowTwins(Embedder):
         """Return the loss of projector `i` and its on-diagonal, off-diagonal and mixing terms, () each."""
 
         def project(embedding_BR: Tensor) -> Tensor:
-            z_BD: Tensor = self.projectors[i](self.quantiser(embedding_BR[:, : self.sizes[i]]))
+            prefix_BK = embedding_BR[:, : self.sizes[i]]
+            if self.quantise and self.quantiser is not None:
+                prefix_BK = fake_quantise(prefix_BK, self.quantiser)
+            z_BD: Tensor = self.projectors[i](prefix_BK)
             return z_BD
 
         raw_BD = project(second_BR)

@@ -118,7 +118,7 @@ class Trainer:
         # Dropout depends on the seed, the step and the process, so no generator's state has to be saved.
         state = np.random.SeedSequence((config.train.seed, self.step, self.world.rank)).generate_state(1)
         torch.manual_seed(int(state[0]))
-        self.model.quantise(config.loss.quantise and self.step >= config.loss.quantise_from)
+        self.model.quantise = config.loss.quantise and self.step >= config.loss.quantise_from
         rate = learning_rate(self.step, config.train.steps, config.optim)
         set_learning_rate(self.optimiser, rate)
         output: StepOutput = self.wrapped(batch.to(self.device))

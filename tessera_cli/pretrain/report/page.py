@@ -1,4 +1,4 @@
-"""The rows of a run as one HTML page: what was learned, how training went, and what the numbers mean."""
+"""The report of a run as one HTML page: measures, curves, configuration, and what the numbers mean."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tessera_cli.pretrain.report import chart
 from tessera_cli.pretrain.report.chart import Curve, Level, number
 
 Sections = Mapping[str, Mapping[str, Any]]
-"""Settings as JSON."""
+"""A configuration as JSON."""
 
 HEADLINES = ("probe_knn", "probe_linear", "retrieval")
-"""Measures of an evaluation that sum it up; the first one that is there is enough."""
+"""Measures that sum up an evaluation, in order of preference."""
 
 _DRIFT = "Agreement of a held-out pixel's embedding from {} with the one from all its observations; 1: no drift."
 MEASURES: Mapping[str, tuple[str, str]] = {
@@ -54,14 +54,14 @@ MEASURES: Mapping[str, tuple[str, str]] = {
         "projector. Independent noise has 1/\u221abatch; at 1 they all say the same: collapse.",
     ),
 }
-"""Measures of an evaluation: their names and what they mean."""
+"""Measures of an evaluation: name and meaning."""
 
 
 def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> str:
-    """A self-contained page: no script, nothing loaded from elsewhere.
+    """Return a self-contained HTML page, without scripts.
 
-    `rows` are those of `metrics.jsonl` in rising step; measures that a row lacks, or that are no finite number, are
-    left out. `notes` are shown as names and values below the title.
+    `rows`: those of `metrics.jsonl`, by rising step; measures that are absent or not finite are left out. `notes`:
+    names and values to show below the title.
     """
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = [row for row in rows if row.get("kind") == "eval"]
@@ -82,7 +82,7 @@ def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> s
 
 
 def measure(row: Row, key: str) -> float | None:
-    """A finite number, or None."""
+    """Return a measure of a row, or None if it is no finite number."""
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -90,7 +90,7 @@ def measure(row: Row, key: str) -> float | None:
 
 
 def headline(row: Row) -> str | None:
-    """Which measure sums an evaluation up."""
+    """Return the measure that sums up an evaluation."""
     return next((key for key in HEADLINES if measure(row, key) is not None), None)
 
 
@@ -104,7 +104,7 @@ _COLLAPSED = (
 
 
 def _tiles(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -> Iterator[str]:
-    """The figures that matter most."""
+    """Yield the most important figures."""
     found = evaluations[-1] if evaluations else {}
     last = train[-1] if train else {}
     if key := headline(found):
@@ -132,7 +132,7 @@ def _entry(note: tuple[str, str]) -> str:
 
 
 def _table(row: Row) -> str:
-    """An evaluation beside the random encoder."""
+    """Return the table of an evaluation beside the random encoder."""
     lines = []
     for key, (label, meaning) in MEASURES.items():
         if (value := measure(row, key)) is not None:
