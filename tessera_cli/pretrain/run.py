@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -43,14 +42,6 @@ class Trained:
     """The rows of `metrics.jsonl`."""
 
 
-class Initial(NamedTuple):
-    """The model whose weights a run starts from."""
-
-    encoder: Encoder
-    statistics: Statistics | None
-    """None if unknown."""
-
-
 def pretrain(
     dpixels: Sequence[Path],
     config: PretrainConfig,
@@ -81,7 +72,7 @@ def pretrain(
             f"train.batch {config.train.batch} cannot be divided among {world.size} processes: it is that of all of "
             "them. Give a multiple, of at least 2 pixels each."
         )
-    initial = None if init_from is None else _read_initial(init_from, config)
+    encoder, expected = (None, None) if init_from is None else _read_initial(init_from, config)
     if world.main:
         folder.claim(config)
         opened = open_or_build(stores, config.data, path, progress=callbacks.on_shards)
@@ -97,8 +88,7 @@ def pretrain(
     world.barrier()
     if not world.main:
         opened = Shards.open(path, verify=False)
-    statistics = _choose_statistics(config, opened, initial)
-    encoder = None if initial is None else initial.encoder
+    statistics = _choose_statistics(config, opened, expected)
     trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks)
     finished = trainer.run()
     return Trained(finished, trainer.step, folder.exported(config), tuple(folder.rows()))
@@ -112,28 +102,29 @@ def _with_data_of_shards(config: PretrainConfig, path: Path) -> PretrainConfig:
     return config.model_copy(update={"data": made})
 
 
-def _read_initial(name: str | Path, config: PretrainConfig) -> Initial:
-    """Read the model of --init-from; UsageError if its shape is not that of the config."""
+def _read_initial(name: str | Path, config: PretrainConfig) -> tuple[Encoder, Statistics | None]:
+    """Return encoder and band statistics (None if unknown) of --init-from; UsageError if it is of another shape."""
     wanted = config.model.encoder
     if Path(name).is_file() and checkpoint.is_checkpoint(Path(name)):
-        return Initial(*checkpoint.read_encoder(Path(name), wanted))
+        return checkpoint.read_encoder(Path(name), wanted)
     model = read_model(name)
     if model.encoder is None or model.config != wanted or model.spec.family != config.model.family:
         raise UsageError(
             f"--init-from {name}: it is a {model.spec.family} with {sizes_text(model.config)}, and the settings say "
             f"{config.model.family} with {sizes_text(wanted)}. Choose the preset of its shape."
         )
-    return Initial(model.encoder, model.spec.statistics)
+    if model.spec.statistics is None:
+        logger.warning("--init-from does not say what its d-pixels were standardised with; make sure it is the same.")
+    return model.encoder, model.spec.statistics
 
 
-def _choose_statistics(config: PretrainConfig, shards: Shards, initial: Initial | None) -> Statistics:
+def _choose_statistics(config: PretrainConfig, shards: Shards, expected: Statistics | None) -> Statistics:
     """Return the band statistics of `data.statistics`; IdentityError if the initial weights expect others."""
     wanted = config.data.statistics
-    theirs = None if initial is None else initial.statistics
     if wanted == "init":
-        if theirs is None:
+        if expected is None:
             raise UsageError("data.statistics = init takes those of --init-from, which is missing or has none.")
-        return theirs
+        return expected
     if wanted == "own":
         chosen = shards.statistics
     else:
@@ -141,9 +132,7 @@ def _choose_statistics(config: PretrainConfig, shards: Shards, initial: Initial 
         if spec.statistics is None or spec.config is None:
             raise UsageError(f"data.statistics = {wanted}: that model has none. Name another.")
         chosen = spec.statistics
-    if initial is not None and theirs is None:
-        logger.warning("--init-from does not say what its d-pixels were standardised with; make sure it is the same.")
-    if theirs is not None and theirs != chosen:
+    if expected is not None and expected != chosen:
         raise IdentityError(
             "--init-from was trained on d-pixels standardised with other statistics. Use its own: "
             "--set data.statistics=init."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tessera_cli.errors import TesseraError
-from tessera_cli.pretrain.config import FIXED_NUMBER, PretrainConfig, ProbeConfig, ViewConfig
+from tessera_cli.pretrain.config import FIXED_NUMBER, PretrainConfig, ViewConfig
 from tessera_cli.pretrain.data.batch import View
 from tessera_cli.pretrain.data.ragged import RaggedPixels, RaggedSeries
 from tessera_cli.pretrain.data.views import full_view, random_view, view_keys
@@ -19,7 +19,6 @@ from tessera_cli.pretrain.evaluation.labels import Labelled, label_pixels, shuff
 from tessera_cli.pretrain.evaluation.probe import balanced_accuracy, knn, linear, split
 from tessera_cli.pretrain.evaluation.stability import agreement, retrieval
 from tessera_cli.pretrain.metrics import rank_me
-from tessera_cli.sampling import BucketedSampling
 
 if TYPE_CHECKING:
     from tessera_cli.pretrain.data.shards import Shards
@@ -43,13 +42,8 @@ class Evaluation:
     holdout: RaggedPixels
     """Pixels of ground that training never sees."""
     labelled: Labelled | None
-    views: ViewConfig
+    config: PretrainConfig
     """As in training, but no view misses a season, an orbit or a sensor."""
-    bins: BucketedSampling
-    config: ProbeConfig
-    seed: int
-    without_radar: bool = True
-    """Whether `embed` represents a missing sensor as training does, so that a lack of radar can be measured."""
 
     @classmethod
     def of(cls, shards: Shards, config: PretrainConfig) -> Evaluation:
@@ -64,10 +58,8 @@ class Evaluation:
         path = config.probe.labels
         known = label_pixels((*shards.train, shards.holdout), config.probe, Path(path)) if path else None
         no_drops = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
-        views, bins = config.views.model_copy(update=no_drops), config.model.bins
-        return cls(
-            holdout, known, views, bins, config.probe, config.train.seed, config.model.family not in FIXED_NUMBER
-        )
+        views = config.views.model_copy(update=no_drops)
+        return cls(holdout, known, config.model_copy(update={"views": views}))
 
     def measure(self, embed: Embed) -> dict[str, float]:
         """Return measures by name; those that need labels or holdout pixels only if there are some.
@@ -83,7 +75,7 @@ class Evaluation:
         pixels = self.holdout
         if len(pixels) < 2:
             return {}
-        first, second = (self._embed_random(embed, pixels, self.views, view) for view in (FIRST, SECOND))
+        first, second = (self._embed_random(embed, pixels, self.config.views, view) for view in (FIRST, SECOND))
         measures = {
             "retrieval": retrieval(first, second),
             "agreement": agreement(first, second),
@@ -91,10 +83,11 @@ class Evaluation:
         }
         full = self._embed(embed, pixels, self._full_view)
         for dates in DATES:
-            few = ViewConfig(n_obs=dates, replacement="never", order=self.views.order)
+            few = ViewConfig(n_obs=dates, replacement="never", order=self.config.views.order)
             measures[f"drift_{dates}"] = agreement(full, self._embed_random(embed, pixels, few, FIRST))
         both = np.flatnonzero((pixels.s2.counts > 0) & (pixels.s1.counts > 0))
-        if self.without_radar and len(both) > 1:
+        # Where a family's `embed` and training represent a missing sensor differently, its lack cannot be measured.
+        if self.config.model.family not in FIXED_NUMBER and len(both) > 1:
             blind = self._embed(embed, _without_radar(pixels.take(both)), self._full_view)
             measures["drift_no_radar"] = agreement(full[both], blind)
         return measures
@@ -102,23 +95,24 @@ class Evaluation:
     def _probes(self, embed: Embed) -> dict[str, float]:
         if self.labelled is None:
             return {}
-        embeddings = self._embed_random(embed, self.labelled.pixels, self.views, FIRST)
+        embeddings = self._embed_random(embed, self.labelled.pixels, self.config.views, FIRST)
         classes = self.labelled.classes
-        folds = split(self.labelled.groups, classes, self.config.folds)
+        folds = split(self.labelled.groups, classes, self.config.probe.folds)
         return {
             "probe_knn": balanced_accuracy(classes, knn(embeddings, classes, folds)),
             "probe_linear": balanced_accuracy(classes, linear(embeddings, classes, folds)),
         }
 
     def _full_view(self, pixels: RaggedPixels) -> View[np.ndarray]:
-        return full_view(pixels, self.bins)
+        return full_view(pixels, self.config.model.bins)
 
     def _embed_random(self, embed: Embed, pixels: RaggedPixels, views: ViewConfig, number: int) -> np.ndarray:
         """Embed pixels from random views, float32 (N, R); `number`: which of several views."""
 
         def view(part: RaggedPixels) -> View[np.ndarray]:
-            keys = view_keys(part.keys, seed=self.seed, epochs=np.zeros(len(part), np.int64), view=number)
-            return random_view(part, views, self.bins, keys)
+            epochs = np.zeros(len(part), np.int64)
+            keys = view_keys(part.keys, seed=self.config.train.seed, epochs=epochs, view=number)
+            return random_view(part, views, self.config.model.bins, keys)
 
         return self._embed(embed, pixels, view)
 
