@@ -70,7 +70,6 @@ class PolygonLabels:
 
         Raises UsageError for files that cannot be read, have no CRS, no polygon or no column of classes.
         """
-        _check_exists(path)
         crs, geometries, columns = read_vector(path)
         values, names = _classes(path, columns, column)
         known = (values >= 0) & ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
@@ -121,7 +120,6 @@ class RasterLabels:
     @classmethod
     def open(cls, path: Path, side: int) -> RasterLabels:
         """Open a raster; `side` of the squares in metres. UsageError if it is no raster of one band with a CRS."""
-        _check_exists(path)
         with _opened(path) as src:
             crs, bands = src.crs, src.count
         if crs is None:
@@ -165,11 +163,6 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
             yield src
     except rasterio.errors.RasterioIOError as error:
         raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
-
-
-def _check_exists(path: Path) -> None:
-    if not path.exists():
-        raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
 
 
 def _classes(path: Path, columns: dict[str, np.ndarray], wanted: str) -> tuple[np.ndarray, tuple[str, ...]]:

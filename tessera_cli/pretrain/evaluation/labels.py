@@ -42,6 +42,8 @@ def label_pixels(parts: Sequence[RaggedPixels], config: ProbeConfig, path: Path)
     pixel's polygon, or of the pixel itself if the labels are a raster. Classes within one square are left out, since
     they cannot be both learned and predicted. Raises UsageError for labels that no probe can use.
     """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
     side = config.block * RESOLUTION
     raster = path.suffix.lower() in (".tif", ".tiff")
     labels: Labels = RasterLabels.open(path, side) if raster else PolygonLabels.read(path, config.column, side)
