@@ -107,7 +107,7 @@ class TrainedModelConfig(Section):
         )
 
     @property
-    def bins(self) -> BucketedSampling:
+    def buckets(self) -> BucketedSampling:
         """Lengths and padding of bucketed sequences, as in `embed`."""
         return V1_1_RULE if self.family.startswith("v1") else V2_RULE
 

@@ -195,7 +195,7 @@ def test_the_exported_encoder_gives_what_training_saw(shards, tmp_path):
         resumed = Trainer(
             config, found, found.statistics, RunFolder(out), CPU
         )  # the last weights, as they were saved: without labels they are the exported ones
-        embedded = resumed.model.evaluate(full_view(pixels, config.model.bins))
+        embedded = resumed.model.evaluate(full_view(pixels, config.model.buckets))
         for name in "ab":
             tile = planted(name)
             mine = np.flatnonzero([found.header["origins"][o]["name"] == name for o in pixels.tile_index])

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.lib.format as npy
 
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
-from tessera_cli.pretrain.data.ragged import STREAMS, RaggedPixels, RaggedSeries, concatenated, no_pixels
+from tessera_cli.pretrain.data.ragged import STREAMS, RaggedPixels, RaggedSeries, concatenated
 from tessera_cli.sampling import Modality
 
 
@@ -99,7 +99,7 @@ def appended_pixels(path: Path) -> RaggedPixels:
     with path.open("rb") as file:
         while file.tell() < path.stat().st_size:
             parts.append(_pixels_of({name: npy.read_array(file, allow_pickle=False) for name in ARRAYS}))
-    return concatenated(parts) if parts else no_pixels()
+    return concatenated(parts)
 
 
 def _arrays_of(part: RaggedPixels) -> dict[str, np.ndarray]:

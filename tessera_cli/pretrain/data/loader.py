@@ -74,4 +74,4 @@ class Loader:
 
     def _view(self, pixels: RaggedPixels, epochs: np.ndarray, view: int) -> View[np.ndarray]:
         keys = view_keys(pixels.keys, seed=self.config.train.seed, epochs=epochs, view=view)
-        return random_view(pixels, self.config.views, self.config.model.bins, keys)
+        return random_view(pixels, self.config.views, self.config.model.buckets, keys)

@@ -72,7 +72,8 @@ def starts_of(counts: np.ndarray) -> np.ndarray:
 
 
 def concatenated(parts: Sequence[RaggedPixels]) -> RaggedPixels:
-    """Return the pixels of several parts, at least one, in this order."""
+    """Return the pixels of several parts, in this order."""
+    parts = parts or (no_pixels(),)
 
     def joined(name: str, of: Sequence[object] = parts) -> np.ndarray:
         return np.concatenate([getattr(one, name) for one in of])

@@ -23,7 +23,7 @@ from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.files import sha256_of, write_json
 from tessera_cli.pretrain.data.array_files import open_pixels
-from tessera_cli.pretrain.data.ragged import RaggedPixels, concatenated, no_pixels
+from tessera_cli.pretrain.data.ragged import RaggedPixels, concatenated
 from tessera_cli.sampling.statistics import Statistics
 
 CONTENT = "pretraining shards"
@@ -93,8 +93,6 @@ class Shards:
 
     def gather(self, numbers: np.ndarray) -> RaggedPixels:
         """Copy training pixels, numbers int (M,) counted through all shards, in this order."""
-        if not len(numbers):
-            return no_pixels()
         bounds = np.concatenate([[0], np.cumsum(self.sizes)])
         order = np.argsort(numbers, kind="stable")
         rising = np.asarray(numbers)[order]

@@ -31,28 +31,30 @@ def view_keys(pixel_keys: np.ndarray, *, seed: int, epochs: np.ndarray, view: in
     return hashed(seed, pixel_keys, epochs, view)
 
 
-def random_view(pixels: RaggedPixels, config: ViewConfig, bins: BucketedSampling, keys: np.ndarray) -> View[np.ndarray]:
+def random_view(
+    pixels: RaggedPixels, config: ViewConfig, buckets: BucketedSampling, keys: np.ndarray
+) -> View[np.ndarray]:
     """Return the view that the keys, uint64 (N,), decide: some observations are dropped, the rest is drawn from.
 
-    A pixel's sequences depend on its own observations and key alone. `bins`: lengths of bucketed sequences.
+    A pixel's sequences depend on its own observations and key alone. `buckets`: lengths of bucketed sequences.
     """
     dropped = _dropped_sensors(pixels, config, keys)
 
     def view(modality: Modality) -> tuple[Sequences[np.ndarray], ...]:
         hashes = functools.partial(_hashes, keys, modality)
-        return _draw(_kept(pixels.series(modality), dropped[modality], config, hashes), config, bins, hashes)
+        return _draw(_kept(pixels.series(modality), dropped[modality], config, hashes), config, buckets, hashes)
 
     return {modality: view(modality) for modality in BANDS}
 
 
-def full_view(pixels: RaggedPixels, bins: BucketedSampling) -> View[np.ndarray]:
+def full_view(pixels: RaggedPixels, buckets: BucketedSampling) -> View[np.ndarray]:
     """Return all observations in the order of the frames, brought to the lengths of `embed`; nothing is drawn."""
 
     def view(series: RaggedSeries) -> tuple[Sequences[np.ndarray], ...]:
         sizes = np.maximum(series.counts, 1)
         ranks = np.broadcast_to(np.arange(sizes.max(initial=0)), (len(sizes), sizes.max(initial=0)))
-        lengths = np.maximum(bins.bin_of(series.counts), 1)
-        return _by_length(series, ranks, sizes, lengths, PATTERNS[bins.fillers])
+        lengths = np.maximum(buckets.bin_of(series.counts), 1)
+        return _by_length(series, ranks, sizes, lengths, PATTERNS[buckets.fillers])
 
     return {modality: view(pixels.series(modality)) for modality in BANDS}
 
@@ -95,7 +97,7 @@ def _kept(series: RaggedSeries, dropped: np.ndarray, config: ViewConfig, hashes:
 
 
 def _draw(
-    series: RaggedSeries, config: ViewConfig, bins: BucketedSampling, hashes: Hashes
+    series: RaggedSeries, config: ViewConfig, buckets: BucketedSampling, hashes: Hashes
 ) -> tuple[Sequences[np.ndarray], ...]:
     """Draw each pixel's sequence. A pixel without observations has the missing sensor's token: once, or as often as
     sequences are long if all are to be equally long."""
@@ -104,8 +106,8 @@ def _draw(
         low, high = config.share
         share = low + (high - low) * uniform(hashes("share"))
         sizes = np.maximum(np.rint(share * counts).astype(np.int64), 1)
-        lengths = np.where(counts, bins.bin_of(sizes), 1)
-        pattern = PATTERNS[bins.fillers]
+        lengths = np.where(counts, buckets.bin_of(sizes), 1)
+        pattern = PATTERNS[buckets.fillers]
     else:
         most = np.full_like(counts, config.n_obs)
         sizes = np.clip(counts, 1, most) if config.replacement == "never" else most

@@ -104,7 +104,7 @@ class Evaluation:
         }
 
     def _full_view(self, pixels: RaggedPixels) -> View[np.ndarray]:
-        return full_view(pixels, self.config.model.bins)
+        return full_view(pixels, self.config.model.buckets)
 
     def _embed_random(self, embed: Embed, pixels: RaggedPixels, views: ViewConfig, number: int) -> np.ndarray:
         """Embed pixels from random views, float32 (N, R); `number`: which of several views."""
@@ -112,7 +112,7 @@ class Evaluation:
         def view(part: RaggedPixels) -> View[np.ndarray]:
             epochs = np.zeros(len(part), np.int64)
             keys = view_keys(part.keys, seed=self.config.train.seed, epochs=epochs, view=number)
-            return random_view(part, views, self.config.model.bins, keys)
+            return random_view(part, views, self.config.model.buckets, keys)
 
         return self._embed(embed, pixels, view)
 
