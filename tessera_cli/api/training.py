@@ -12,7 +12,7 @@ from tessera_cli import config as environment
 if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath
     from tessera_cli.api.progress import Bar
-    from tessera_cli.pretrain.callbacks import Watch
+    from tessera_cli.pretrain.callbacks import Callbacks
     from tessera_cli.pretrain.run import Trained
 
 
@@ -30,7 +30,7 @@ def pretrain(
     shards: AnyPath | None = None,
     device: str = "auto",
     threads: int | None = None,
-    progress: Watch | Callable[[int, int], object] | None = None,
+    progress: Callbacks | Callable[[int, int], object] | None = None,
 ) -> Trained:
     """Train an encoder on d-pixels of your own, with Barlow Twins. Run it again to go on after an interruption.
 
@@ -64,25 +64,25 @@ def pretrain(
     from tessera_cli.api.arguments import as_paths
     from tessera_cli.api.progress import Bar
     from tessera_cli.models.load import get_device
-    from tessera_cli.pretrain.callbacks import Watch
-    from tessera_cli.pretrain.config_file import settings_of
-    from tessera_cli.pretrain.distributed import joined
+    from tessera_cli.pretrain.callbacks import Callbacks
+    from tessera_cli.pretrain.config_file import load_config
+    from tessera_cli.pretrain.distributed import init_distributed
     from tessera_cli.pretrain.run import pretrain as run
 
     rank, size, local = environment.processes()
     keys = {"train.steps": steps, "train.seed": seed, **(overrides if isinstance(overrides, Mapping) else {})}
     words = [f"{key}={value}" for key, value in keys.items() if value is not None]
-    settings = settings_of(
+    settings = load_config(
         preset_name=preset,
-        config=None if config is None else Path(config),
+        path=None if config is None else Path(config),
         more={"probe": {"labels": str(probe)}} if probe else {},
         overrides=[*words, *(() if isinstance(overrides, Mapping) else overrides)],
     )
     place = get_device(device, local)
     torch.set_num_threads(threads or environment.threads())
     _raise_file_limit()
-    watch = progress if isinstance(progress, Watch) else _watch(Bar(progress))
-    with joined(rank, size, place) as world:
+    callbacks = progress if isinstance(progress, Callbacks) else _callbacks(Bar(progress))
+    with init_distributed(rank, size, place) as world:
         return run(
             as_paths(dpixels),
             settings,
@@ -91,15 +91,15 @@ def pretrain(
             init_from=init_from,
             device=place,
             world=world,
-            watch=watch,
+            callbacks=callbacks,
         )
 
 
-def _watch(bar: Bar) -> Watch:
+def _callbacks(bar: Bar) -> Callbacks:
     """Return callbacks that show steps on a bar."""
-    from tessera_cli.pretrain.callbacks import Watch
+    from tessera_cli.pretrain.callbacks import Callbacks
 
-    return Watch(begin=bar.start, step=lambda step: bar.advance(step - bar.done))
+    return Callbacks(on_start=bar.start, on_step=lambda step: bar.advance(step - bar.done))
 
 
 def _raise_file_limit() -> None:

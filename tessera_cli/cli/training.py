@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from tessera_cli.pretrain.callbacks import Watch
+    from tessera_cli.pretrain.callbacks import Callbacks
 
 SHORT = {"probe_knn": "kNN", "probe_linear": "linear", "retrieval": "retrieval"}
 """Measures of an evaluation that a line holds."""
@@ -41,9 +41,9 @@ class TrainingProgress:
     def __exit__(self, *exc: object) -> None:
         self.end()
 
-    def callbacks(self, signals: Signals) -> Watch:
+    def callbacks(self, signals: Signals) -> Callbacks:
         """Return what `pretrain` is to call: this object, until a signal asks to stop."""
-        from tessera_cli.pretrain.callbacks import Watch
+        from tessera_cli.pretrain.callbacks import Callbacks
 
         def building(done: int, total: int) -> None:
             if signals.number is not None:
@@ -54,7 +54,7 @@ class TrainingProgress:
                 )
             self.building(done, total)
 
-        return Watch(building, self.begin, self.row, self.step, lambda: signals.number is not None)
+        return Callbacks(building, self.begin, self.row, self.step, lambda: signals.number is not None)
 
     def building(self, done: int, total: int) -> None:
         """So much of the work is done: tiles read, and parts of shards written."""

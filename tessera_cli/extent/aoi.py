@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.antimeridian import split, unwrap_edges
+from tessera_cli.extent.vector import read_vector
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,11 @@ class Aoi:
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageError(f"{path} cannot be read: {error}. Check the file.") from error
             return cls.from_geojson(text, name=path.stem, origin=str(path))
-        return cls._checked(path.stem, _read_vector(path), str(path))
+        crs, found, _ = read_vector(path, columns=False)
+        geometries = [geometry for geometry in found if geometry is not None]
+        if crs.to_epsg() != 4326:
+            geometries = _to_lonlat(geometries, crs)
+        return cls._checked(path.stem, geometries, str(path))
 
     @classmethod
     def _checked(cls, name: str, geometries: Iterable[BaseGeometry], origin: str) -> Aoi:
@@ -209,30 +214,6 @@ def _declared_crs(obj: Mapping[str, Any], origin: str) -> CRS | None:
     except (CRSError, KeyError, TypeError) as error:
         raise UsageError(f"{origin} declares a CRS that is not known: {declared}. Convert it to WGS84.") from error
     return None if crs.is_geographic and crs.to_epsg() in (4326, None) else crs
-
-
-def _read_vector(path: Path) -> list[BaseGeometry]:
-    import pyogrio
-    from pyogrio.errors import DataSourceError
-
-    try:
-        meta, _, wkb, _ = pyogrio.raw.read(path, columns=[])
-    except (DataSourceError, ValueError, OSError) as error:
-        raise UsageError(f"{path} cannot be read as vector data: {error}. Give GeoJSON or GeoPackage.") from error
-    geometries = [] if wkb is None else [g for g in shapely.from_wkb(wkb) if g is not None]
-    crs = crs_of(path, meta["crs"])
-    return geometries if crs.to_epsg() == 4326 else _to_lonlat(geometries, crs)
-
-
-def crs_of(path: Path, declared: str | None) -> CRS:
-    """Return the CRS that a vector file declares; UsageError if there is none, or none on Earth."""
-    try:
-        crs = CRS.from_user_input(declared) if declared else None
-    except CRSError:
-        crs = None
-    if crs is None or crs.is_engineering or "undefined" in crs.name.lower():
-        raise UsageError(f"{path} declares no CRS, so its place on Earth is unknown. Assign one (.prj or layer CRS).")
-    return crs
 
 
 def _to_lonlat(geometries: Iterable[BaseGeometry], crs: CRS) -> list[BaseGeometry]:

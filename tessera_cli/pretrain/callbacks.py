@@ -1,4 +1,4 @@
-"""Who is told how a run goes, and who may end it."""
+"""Training callbacks; all default to no-ops."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from typing import Any
 Row = Mapping[str, Any]
 """One object of `metrics.jsonl`."""
 COLLAPSED = 0.5
-"""Off-diagonal RMS of the projections beyond which their dimensions say the same; healthy runs end at 0.1 to 0.3."""
+"""Off-diagonal RMS of the projections above which the run has collapsed; healthy runs end at 0.1 to 0.3."""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Nobody, by default."""
-
-    building: Callable[[int, int], None] = lambda done, total: None
-    """Parts done and in all, while shards are built; what it raises ends that."""
-    begin: Callable[[int, int], None] = lambda steps, start: None
-    """Before the first step: steps in all, and those that are done."""
-    row: Callable[[Row], None] = lambda row: None
-    """Every row of `metrics.jsonl`."""
-    step: Callable[[int], None] = lambda step: None
-    """The number of finished steps, after each."""
-    stop: Callable[[], bool] = lambda: False
-    """Whether to save and leave after this step."""
+class Callbacks:
+    on_shards: Callable[[int, int], None] = lambda done, total: None
+    """Called with parts done and in all while shards are built; an exception ends the build."""
+    on_start: Callable[[int, int], None] = lambda steps, start: None
+    """Called before the first step with the steps in all and those already done."""
+    on_row: Callable[[Row], None] = lambda row: None
+    """Called with every row of `metrics.jsonl`."""
+    on_step: Callable[[int], None] = lambda step: None
+    """Called after each step with the number of finished steps."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Return whether to save and stop after this step."""

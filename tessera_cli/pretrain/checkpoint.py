@@ -1,7 +1,7 @@
-"""What a run needs to go on as if nothing had happened, in one safetensors file: no pickles.
+"""Save and load the state of a run as one safetensors file, without pickles.
 
-Weights, the optimiser's moments, and a header. Order, views, learning rate and dropout are functions of the seed and
-the step, so that the step is all there is to remember of them.
+It holds the weights, AdamW's moments and a JSON header. Batches, views, learning rate and dropout are functions of the
+seed and the step, so the step is all that is stored of them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ KEY = "tessera-pretrain"
 FORMAT = 1
 WEIGHTS, ENCODER = "weights.", "weights.encoder."
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""Of AdamW, by parameter."""
+"""AdamW's state of each parameter."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Everything besides tensors."""
+    """Everything but the tensors."""
 
     step: int
     """Finished steps."""
@@ -40,31 +40,31 @@ class Header:
     shards: str
     """Digest of the shards."""
     statistics: Mapping[str, Any]
-    """`Statistics.to_card`: what the pixels were standardised with."""
+    """`Statistics.to_card` of the band statistics in use."""
     random: Mapping[str, float] = field(default_factory=dict)
-    """The measures of the encoder with random weights."""
+    """Measures of the encoder with random weights."""
     best: float | None = None
-    """The best evaluation so far."""
+    """Best evaluation so far."""
     moments: int = 0
-    """How many tensors of the optimiser there are; `save` counts them."""
+    """Number of the optimiser's tensors; set by `save`."""
     format: int = FORMAT
 
 
 def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, header: Header) -> None:
-    """Write the state; the file appears whole, and what was there before stays until then.
-
-    DiskFullError, UsageError or TileError as those of `atomic.write_bytes`.
-    """
-    tensors = {WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
-    for name, parameter in module.named_parameters():
-        tensors |= {f"{moment}.{name}": value for moment, value in optimiser.state.get(parameter, {}).items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = replace(header, moments=len(tensors) - len(module.state_dict()))
-    write_bytes(path, tensors_as_bytes(tensors, metadata={KEY: json.dumps(asdict(header))}))
+    """Write the state atomically. Errors as those of `files.write_bytes`."""
+    weights = {WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
+    moments = {
+        f"{moment}.{name}": value
+        for name, parameter in module.named_parameters()
+        for moment, value in optimiser.state.get(parameter, {}).items()
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights | moments).items()}
+    metadata = {KEY: json.dumps(asdict(replace(header, moments=len(moments))))}
+    write_bytes(path, tensors_as_bytes(tensors, metadata=metadata))
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether the file is one of these, as far as its header tells."""
+    """Return whether the file's header is that of a checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
             return KEY in (file.metadata() or {})
@@ -73,74 +73,64 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_encoder(path: Path, config: EncoderConfig) -> tuple[Encoder, Statistics]:
-    """The encoder of a checkpoint, and what its pixels were standardised with; UsageError if it is of other sizes."""
+    """Return a checkpoint's encoder and its band statistics; UsageError if the encoder is of other sizes."""
     header = read_header(path)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(ENCODER)}  # noqa: SIM118
     encoder = Encoder(config)
     try:
-        encoder.load_state_dict(_those(tensors, ENCODER), strict=True)
+        encoder.load_state_dict(_tensors(path, ENCODER), strict=True)
     except RuntimeError as error:
         raise UsageError(f"{path} holds an encoder of other sizes than model.* says. Choose its preset.") from error
     return encoder, Statistics.from_card(header.statistics)
 
 
 def read_header(path: Path) -> Header:
-    """UsageError if the file is damaged or of another kind."""
+    """Return the header; UsageError if the file is damaged or of another kind."""
     try:
         with safe_open(path, framework="pt") as file:
-            return Header(**_header(file.metadata()))
+            header = Header(**json.loads((file.metadata() or {})[KEY]))
+        if header.format != FORMAT:
+            raise ValueError("another format")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
+    return header
 
 
 def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> Header:
-    """Put the state into a module and its optimiser; UsageError if it does not fit in every tensor."""
+    """Load the state into a module and its optimiser; UsageError unless every tensor fits."""
     header = read_header(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        if sum(name.partition(".")[0] in MOMENTS for name in tensors) != header.moments:
+        moments = {moment: _tensors(path, f"{moment}.") for moment in MOMENTS}
+        if sum(map(len, moments.values())) != header.moments:
             raise KeyError("moments")
-        module.load_state_dict(_those(tensors, WEIGHTS), strict=True)
+        module.load_state_dict(_tensors(path, WEIGHTS), strict=True)
         for name, parameter in module.named_parameters():
-            state = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS if f"{moment}.{name}" in tensors}
-            if state:
-                moved = {key: value.to(parameter.device) for key, value in state.items() if key != "step"}
-                optimiser.state[parameter] = {"step": state["step"], **moved}
+            if state := {moment: tensors[name] for moment, tensors in moments.items() if name in tensors}:
+                optimiser.state[parameter] = {
+                    moment: value if moment == "step" else value.to(parameter.device) for moment, value in state.items()
+                }
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise _damaged(path) from error
     return header
 
 
 def check(header: Header, *, path: Path, processes: int, shards: str, statistics: Mapping[str, Any]) -> None:
-    """IdentityError if the run cannot go on exactly as it was."""
-    if header.processes != processes:
-        raise IdentityError(
-            f"{path} was saved by {header.processes} processes, and now there are {processes}. Start as many again, or "
-            "choose another --out with --init-from to start from its weights."
-        )
-    if header.shards != shards:
-        raise IdentityError(
-            f"{path} was trained on other shards than those at hand. Give the same d-pixels (or --shards), or choose "
-            "another --out with --init-from to start from its weights."
-        )
-    if header.statistics != statistics:
-        raise IdentityError(
-            f"{path} was trained on d-pixels standardised with other statistics. Keep data.statistics, or choose "
-            "another --out."
-        )
+    """Raise IdentityError if the run cannot be resumed exactly."""
+    for there, here, what, hint in (
+        (header.processes, processes, f"saved by {header.processes} processes, not {processes}", "Start as many again"),
+        (header.shards, shards, "trained on other shards than those at hand", "Give the same d-pixels (or --shards)"),
+        (header.statistics, statistics, "trained with other band statistics", "Keep data.statistics"),
+    ):
+        if there != here:
+            raise IdentityError(
+                f"{path} was {what}. {hint}, or choose another --out with --init-from to start from its weights."
+            )
 
 
-def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    header = json.loads((metadata or {})[KEY])
-    if header["format"] != FORMAT:
-        raise ValueError("another format")
-    return header
-
-
-def _those(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _tensors(path: Path, prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with the prefix, by the rest of their names."""
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
 def _damaged(path: Path) -> UsageError:

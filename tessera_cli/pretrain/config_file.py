@@ -1,8 +1,7 @@
-"""Preset, TOML file and command line -> `Settings`, and back to TOML."""
+"""Load a run's configuration from a preset, a TOML file and the command line; write it back as TOML."""
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,47 +12,47 @@ import tomli_w
 from pydantic import ValidationError
 
 from tessera_cli.errors import UsageError, reason
-from tessera_cli.pretrain.config import Settings
-from tessera_cli.pretrain.presets import DEFAULT_PRESET, Values, preset
+from tessera_cli.pretrain.config import PretrainConfig
+from tessera_cli.pretrain.presets import DEFAULT_PRESET, Values, get_preset, suggest
 
 Nested = dict[str, dict[str, Any]]
 
 
-def settings_of(
+def load_config(
     *,
     preset_name: str | None = None,
-    config: Path | None = None,
+    path: Path | None = None,
     overrides: Sequence[str] = (),
     more: Values = MappingProxyType({}),
-) -> Settings:
-    """What the user asked for: `overrides` (section.key=value) win over `more`, TOML file, preset, defaults.
+) -> PretrainConfig:
+    """Return the configuration; `overrides` (section.key=value) win over `more`, TOML file, preset and defaults.
 
-    A TOML file may name its preset itself (`preset = "nano"`). UsageError names the key and what it takes.
+    A TOML file may name its preset (`preset = "nano"`). UsageError names the key and the values it takes.
     """
     nested: Nested = {}
-    from_file = {} if config is None else _read(config)
+    from_file = {} if path is None else _read(path)
     own = from_file.pop("preset", None)
     if own is not None and not isinstance(own, str):
-        raise UsageError(f'{config}: preset is not a name. Write it as preset = "nano".')
-    _lay(nested, preset(preset_name or own or DEFAULT_PRESET))
-    _lay(nested, from_file, str(config))
-    _lay(nested, more)
+        raise UsageError(f'{path}: preset is not a name. Write it as preset = "nano".')
+    _merge(nested, get_preset(preset_name or own or DEFAULT_PRESET))
+    _merge(nested, from_file, str(path))
+    _merge(nested, more)
     for override in overrides:
-        _lay(nested, _parsed(override), "--set")
+        _merge(nested, _parse(override), "--set")
     try:
-        return Settings.model_validate(nested)
+        return PretrainConfig.model_validate(nested)
     except ValidationError as error:
-        raise UsageError(_told(error)) from error
+        raise UsageError(_first_error(error)) from error
 
 
-def to_toml(settings: Settings) -> str:
-    """Every key with its value, as a file that `settings_of` reads back."""
-    return tomli_w.dumps(as_json(settings))
+def to_toml(config: PretrainConfig) -> str:
+    """Return every key with its value, as a file that `load_config` reads."""
+    return tomli_w.dumps(as_json(config))
 
 
-def as_json(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Section -> key -> value, as TOML and JSON hold them; keys that are None are left out."""
-    return settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+def as_json(config: PretrainConfig) -> dict[str, dict[str, Any]]:
+    """Return section -> key -> value, as TOML and JSON hold them, without the keys that are None."""
+    return config.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -65,16 +64,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"--config {path} is no TOML: {reason(error)}. Correct it.") from error
 
 
-def _lay(nested: Nested, values: Mapping[str, Any], origin: str = "") -> None:
-    """Put values over those that are there."""
+def _merge(nested: Nested, values: Mapping[str, Any], origin: str = "") -> None:
+    """Overwrite `nested` with these values."""
     for section, keys in values.items():
         if not isinstance(keys, Mapping):
-            raise UsageError(f"{origin}: {section} is no section. {_nearest(section, list(Settings.model_fields))}")
+            raise UsageError(f"{origin}: {section} is no section. {suggest(section, PretrainConfig.model_fields)}")
         nested.setdefault(section, {}).update(keys)
 
 
-def _parsed(override: str) -> Nested:
-    """`optim.lr=1e-3` -> {"optim": {"lr": 0.001}}. What is no TOML value is taken as text."""
+def _parse(override: str) -> Nested:
+    """`optim.lr=1e-3` -> {"optim": {"lr": 0.001}}. A value that is no TOML is taken as text."""
     path, equals, text = override.partition("=")
     section, dot, key = path.strip().partition(".")
     if not (equals and dot and key):
@@ -86,22 +85,15 @@ def _parsed(override: str) -> Nested:
     return {section: {key: value}}
 
 
-def _told(error: ValidationError) -> str:
-    """The first of pydantic's complaints, in one line."""
+def _first_error(error: ValidationError) -> str:
+    """Return the first of pydantic's errors as one line."""
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    name = ".".join(place)
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        if len(place) == 1:
-            return f"Settings have no section {name}. {_nearest(name, list(Settings.model_fields))}"
-        section = Settings.model_fields[place[0]].annotation
-        fields = {} if section is None else section.model_fields
-        return f"Settings have no {name}. {_nearest(place[1], [field.alias or key for key, field in fields.items()])}"
+        model = PretrainConfig if len(path) == 1 else PretrainConfig.model_fields[path[0]].annotation
+        known = [field.alias or key for key, field in getattr(model, "model_fields", {}).items()]
+        return f"Settings have no {'section ' if len(path) == 1 else ''}{name}. {suggest(path[-1], known)}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = "" if first["type"] == "value_error" else f" = {first['input']!r}"
     return f"{name or 'Settings'}{given}: {message}. Correct it with --set or in --config."
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(known)}."

@@ -1,4 +1,4 @@
-"""The processes that train together, and the sums over them."""
+"""Process groups, and sums over processes that gradients pass through."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 TIMEOUT = dt.timedelta(hours=12)
-"""How long processes wait for one another: one of them may be building shards."""
+"""How long processes wait for one another; the first one may be building shards."""
 
 
 @dataclass(frozen=True)
 class World:
-    """One process among those that train together. One process alone needs no process group.
+    """This process's rank among `size` processes. A single process needs no process group.
 
-    Gradients pass through `sum` and `gather` as through functions of all processes' tensors: what comes back is the
-    gradient of the sum of all processes' losses. DDP then averages the gradients, so that a loss which each process
-    computes of the joint batch has the gradient that one process would find for it. `torch.distributed.all_reduce`,
-    which autograd does not see, would give 1 / size of that.
+    Through `all_reduce` and `all_gather` the gradient of the sum of all processes' losses flows back. DDP then averages
+    the gradients, so that a loss which every process computes of the joint batch has the gradient that one process
+    would find for it. `torch.distributed.all_reduce`, which autograd does not see, would give 1 / size of that.
     """
 
     rank: int = 0
@@ -31,19 +30,19 @@ class World:
 
     @property
     def main(self) -> bool:
-        """Whether this is the process that writes files."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
-    def sum(self, x: Tensor) -> Tensor:
-        """The sum over all processes, of the same shape; gradients pass."""
-        return x if self.size == 1 else _Sum.apply(x)  # type: ignore[no-untyped-call]
+    def all_reduce(self, x: Tensor) -> Tensor:
+        """Return the sum over all processes, of the same shape, with gradients."""
+        return x if self.size == 1 else _AllReduce.apply(x)  # type: ignore[no-untyped-call]
 
-    def gather(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (size x B, ...): the rows of all processes, equally many each, by rank; gradients pass."""
-        return x if self.size == 1 else _Gather.apply(x, self.rank, self.size)  # type: ignore[no-untyped-call]
+    def all_gather(self, x: Tensor) -> Tensor:
+        """Return the rows of all processes, equally many each, by rank: (B, ...) -> (size x B, ...), with gradients."""
+        return x if self.size == 1 else _AllGather.apply(x, self.rank, self.size)  # type: ignore[no-untyped-call]
 
-    def total(self, x: Tensor) -> Tensor:
-        """The sum over all processes, without gradients."""
+    def all_reduce_detached(self, x: Tensor) -> Tensor:
+        """Return the sum over all processes, without gradients."""
         return x.detach() if self.size == 1 else _summed(x.detach())
 
     def barrier(self) -> None:
@@ -53,10 +52,10 @@ class World:
 
 
 @contextmanager
-def joined(rank: int, size: int, device: torch.device) -> Iterator[World]:
-    """The process group that torchrun prepared (MASTER_ADDR and MASTER_PORT say where), while the context lasts.
+def init_distributed(rank: int, size: int, device: torch.device) -> Iterator[World]:
+    """Join the process group of torchrun (at MASTER_ADDR and MASTER_PORT) for the time of the context.
 
-    NCCL for a CUDA `device`, which needs an index, else gloo.
+    The backend is NCCL for a CUDA `device`, which needs an index, else gloo.
     """
     if size == 1:
         yield World(rank, size)
@@ -70,7 +69,7 @@ def joined(rank: int, size: int, device: torch.device) -> Iterator[World]:
         device_id=device if cuda else None,
     )
     yield World(rank, size)
-    # Not after an error: the others may be waiting for this process, and leaving the group may wait for them.
+    # Not after an error: leaving the group may wait for processes that wait for this one.
     dist.destroy_process_group()
 
 
@@ -80,7 +79,7 @@ def _summed(x: Tensor) -> Tensor:
     return out
 
 
-class _Sum(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return _summed(x)
@@ -90,7 +89,7 @@ class _Sum(torch.autograd.Function):
         return _summed(grad)
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int, size: int) -> Tensor:
         ctx.rows = slice(rank * len(x), (rank + 1) * len(x))

@@ -1,4 +1,4 @@
-"""What a batch of embeddings says of an encoder without labels: how many of its dimensions are in use."""
+"""Measures of embeddings that need no labels: how many dimensions are in use."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 EPS = 1e-7
-"""As in the RankMe paper."""
+"""As in the paper on RankMe."""
 DEAD_SHARE, DEAD_STD = 1e-3, 1e-6
-"""A dimension is dead whose standard deviation is below this share of the median one, or below this number."""
+"""A dimension is dead if its standard deviation is below this share of the median one, or below this number."""
 
 
 def rank_me(x_NR: Tensor | np.ndarray) -> float:
-    """RankMe: the exponential of the entropy of the singular values' shares, 1..min(N, R); NaN if x is not finite.
+    """Return RankMe of embeddings (N, R): the exponential of the entropy of the normalised singular values.
 
-    Garrido et al., 2023 (arXiv 2210.02885), on embeddings as they are: not centred. Only runs of one method, measured
-    on equally many pixels, can be compared by it.
+    1..min(N, R); NaN if x is not finite. Garrido et al., 2023 (arXiv 2210.02885): embeddings are not centred. Compare
+    runs of one method on equally many pixels only.
     """
     x_NR = torch.as_tensor(x_NR).detach().double()
     if not x_NR.isfinite().all():
@@ -27,7 +27,7 @@ def rank_me(x_NR: Tensor | np.ndarray) -> float:
 
 
 def spread(x_NR: Tensor | np.ndarray) -> dict[str, float]:
-    """The standard deviations of the dimensions over the pixels: least, median, mean; and how many are dead."""
+    """Return least, median and mean standard deviation of the dimensions over the pixels, and the dead dimensions."""
     std_R = torch.as_tensor(x_NR).detach().double().std(dim=0, correction=0)
     median = float(std_R.median())
     return {

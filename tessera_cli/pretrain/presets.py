@@ -1,91 +1,30 @@
-"""Starting points: shapes of released models, with the batch and the projector that suit their size."""
+"""Presets: the starting points of a configuration in `presets.toml`."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tessera_cli.errors import UsageError
-from tessera_cli.models.architecture import EncoderConfig
-from tessera_cli.models.registry import LARGE, MEDIUM, NANO, SMALL, V1_0_QAT, V1_1
-from tessera_cli.models.spec import Family
 
 Values = Mapping[str, Mapping[str, Any]]
 """Section -> key -> value."""
 
-
-def _shape(family: Family, config: EncoderConfig) -> dict[str, Any]:
-    stack = config.s2
-    return {
-        "family": family,
-        "latent": config.latent,
-        "layers": stack.layers,
-        "heads": stack.heads,
-        "feedforward": stack.feedforward,
-        "representation": config.representation,
-    }
-
-
-# A missing sensor has to be met in training, or `embed` will show it to the encoder for the first time.
-_ROBUST = {"drop_s1": 0.1, "drop_orbit": 0.1}
-
+PRESETS: Mapping[str, Values] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 DEFAULT_PRESET = "nano"
-PRESETS: Mapping[str, Values] = {
-    "tiny": {
-        "data": {"holdout": 0.1, "holdout_block": 8},
-        "views": {"n_obs": 16},
-        "model": {"latent": 16, "layers": 1, "heads": 4, "feedforward": 128, "representation": 64},
-        "projector": {"width": 256},
-        "optim": {"lr": 2e-3},
-        "train": {"batch": 256, "steps": 300, "log_every": 20, "save_every": 50, "eval_every": 300},
-        "probe": {"pixels": 3000, "block": 8},
-    },
-    "nano": {
-        "views": {"n_obs": 24, **_ROBUST},
-        "model": _shape("v2-student", NANO),
-    },
-    "small": {
-        "views": _ROBUST,
-        "model": _shape("v2-student", SMALL),
-        "projector": {"width": 2048},
-        "train": {"batch": 4096, "steps": 12_000},
-    },
-    "medium": {
-        "views": _ROBUST,
-        "model": _shape("v2-student", MEDIUM),
-        "projector": {"width": 4096},
-        "train": {"batch": 8192, "steps": 12_000},
-    },
-    "large": {
-        "views": _ROBUST,
-        "model": _shape("v2-student", LARGE),
-        "projector": {"width": 4096},
-        "train": {"batch": 8192, "steps": 18_000},
-    },
-    "v1.1": {
-        "views": {"lengths": "bucketed", **_ROBUST},
-        "model": _shape("v1.1", V1_1) | {"dropout": 0.1},
-        "projector": {"width": 4096, "depth": 4, "prefixes": [128]},
-        "train": {"batch": 8192, "steps": 12_000},
-    },
-    # As the released v1.0 was trained, as far as its log and its code tell; quantisation acts here, and per pixel.
-    "v1.0": {
-        "views": {"replacement": "always", "order": "random"},
-        "model": _shape("v1.0-qat", V1_0_QAT) | {"dropout": 0.1},
-        "projector": {"width": 16_384, "depth": 6},
-        "loss": {"scope": "local", "mix": 1.0, "quantise": True, "quantise_from": 5000},
-        "optim": {"weight_decay": 1e-6},
-        "train": {"batch": 16_384, "steps": 28_381},
-    },
-}
 
 
-def preset(name: str) -> Values:
-    """The values of a preset; `v2-nano` is `nano`. UsageError with the nearest name if there is none."""
-    known = PRESETS.get(name.removeprefix("v2-"))
-    if known is None:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(f"--preset {name}: there is none of this name. {hint}Choose one of {', '.join(PRESETS)}.")
+def get_preset(name: str) -> Values:
+    """Return the values of a preset; `v2-nano` is `nano`. UsageError suggests a name if there is none such."""
+    if (known := PRESETS.get(name.removeprefix("v2-"))) is None:
+        raise UsageError(f"--preset {name}: there is none of this name. {suggest(name, PRESETS)}")
     return known
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return the nearest of the known names as a question, or all of them if none is near."""
+    near = difflib.get_close_matches(name, known := list(known), n=1)
+    return f"Did you mean {near[0]}?" if near else f"Choose one of {', '.join(known)}."

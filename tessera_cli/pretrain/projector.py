@@ -1,4 +1,4 @@
-"""The projector: embeddings -> what the loss correlates. It is thrown away after training."""
+"""The projector between embedding and loss, which is discarded after training."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tessera_cli.pretrain.distributed import World
-from tessera_cli.pretrain.loss import EPS, centred
+from tessera_cli.pretrain.loss import EPS, centre_batch
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over the joint batch of all processes, on any device; in float32.
-
-    There are no running statistics, because there is no inference: it does the same in evaluation mode.
-    """
+    """Batch norm over the joint batch of all processes, on any device, in float32; no running statistics."""
 
     def __init__(self, width: int, world: World) -> None:
         super().__init__()
@@ -23,14 +20,14 @@ class BatchNorm(nn.Module):
         self.world = world
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        x_BD, variance_D = centred(x_BD, self.world)
+        x_BD, variance_D = centre_batch(x_BD, self.world)
         return torch.addcmul(self.bias, x_BD, self.weight * torch.rsqrt(variance_D + EPS))
 
 
 class Projector(nn.Module):
-    """`depth` linear maps, and between them batch norm and ReLU: float32 (B, R) -> float32 (B, width).
+    """`depth` linear maps with batch norm and ReLU between them: float32 (B, R) -> float32 (B, width).
 
-    The maps have no biases: a batch norm follows each of them, the last one in the loss, and takes out any constant.
+    The maps have no biases: a batch norm follows each of them (the last one in the loss) and would cancel them.
     """
 
     def __init__(self, inputs: int, width: int, depth: int, world: World) -> None:
@@ -38,15 +35,15 @@ class Projector(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(inputs if i == 0 else width, width, bias=False) for i in range(depth))
         self.norms = nn.ModuleList(BatchNorm(width, world) for _ in range(depth - 1))
         self.matmul_dtype = torch.float32
-        """In what the matrix products are computed; the rest is float32."""
+        """dtype of the matrix products; the rest is float32."""
 
     def forward(self, x_BR: Tensor) -> Tensor:
-        z_BD = self._product(0, x_BR)
+        z_BD = self._linear(0, x_BR)
         for i, norm in enumerate(self.norms, start=1):
-            z_BD = self._product(i, F.relu(norm(z_BD), inplace=True))
+            z_BD = self._linear(i, F.relu(norm(z_BD), inplace=True))
         return z_BD
 
-    def _product(self, i: int, x_BD: Tensor) -> Tensor:
+    def _linear(self, i: int, x_BD: Tensor) -> Tensor:
         if self.matmul_dtype == torch.float32:
             out: Tensor = self.linears[i](x_BD)
             return out

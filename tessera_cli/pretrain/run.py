@@ -1,4 +1,4 @@
-"""From stored d-pixels to a trained encoder: everything that `tessera pretrain` does."""
+"""Pretraining from stored d-pixels to a weights file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tessera_cli.models.load import read_model
 from tessera_cli.models.precision import resolve
 from tessera_cli.models.registry import get_spec
 from tessera_cli.models.spec import describe_sizes
-from tessera_cli.pretrain import checkpoint as resume
-from tessera_cli.pretrain.callbacks import Row, Watch
-from tessera_cli.pretrain.config import DataSettings, Settings
-from tessera_cli.pretrain.data.build import shards_for
+from tessera_cli.pretrain import checkpoint
+from tessera_cli.pretrain.callbacks import Callbacks, Row
+from tessera_cli.pretrain.config import DataConfig, PretrainConfig
+from tessera_cli.pretrain.data.build import open_or_build
 from tessera_cli.pretrain.data.shards import Shards, read_header
 from tessera_cli.pretrain.distributed import World
 from tessera_cli.pretrain.run_folder import RunFolder
@@ -31,112 +31,101 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """How it ended."""
+    """The result of a run."""
 
     finished: bool
+    """False if a callback stopped it."""
     step: int
     exported: Path
+    """The weights file."""
     rows: tuple[Row, ...]
-    """Of `metrics.jsonl`."""
+    """The rows of `metrics.jsonl`."""
 
 
 def pretrain(
     dpixels: Sequence[Path],
-    settings: Settings,
+    config: PretrainConfig,
     out: Path,
     *,
     shards: Path | None = None,
     init_from: str | Path | None = None,
     device: torch.device,
     world: World = World(),  # noqa: B008 - frozen
-    watch: Watch = Watch(),  # noqa: B008 - frozen
+    callbacks: Callbacks = Callbacks(),  # noqa: B008 - frozen
 ) -> Trained:
-    """Train an encoder on d-pixels, or go on where the run in `out` stopped.
+    """Train an encoder on d-pixels, or resume the run in `out`.
 
-    `dpixels`: what `find_stores` takes; may be empty if there are shards, whose settings of `data` then count.
-    `init_from`: a model as `--model` names it, or a checkpoint, whose weights a new run starts from. Every process of
-    `world` calls this with the same arguments; process 0 writes. Errors are TesseraErrors; what was saved stays.
+    `dpixels`: paths for `find_stores`; may be empty if shards exist, whose `data` section then replaces that of the
+    config. `shards`: their folder, by default within `out`. `init_from`: a model as `--model` names it, or a
+    checkpoint, whose weights a new run starts from. All processes of `world` call this with the same arguments; the
+    first one writes. Raises TesseraError; what was saved stays.
     """
-    folder, path = RunFolder(out), shards or RunFolder(out).shards
+    folder = RunFolder(out)
+    path = shards or folder.shards
     stores = find_stores(dpixels) if dpixels else ()
     if not stores:
-        settings = _as_they_are(settings, path)
-    if settings.probe.labels and not Path(settings.probe.labels).is_file():
-        raise UsageError(f"--probe {settings.probe.labels}: there is no such file. Check the path.")
-    if settings.train.batch % world.size or settings.train.batch // world.size < 2:
+        config = _with_data_of_shards(config, path)
+    if config.probe.labels and not Path(config.probe.labels).is_file():
+        raise UsageError(f"--probe {config.probe.labels}: there is no such file. Check the path.")
+    if config.train.batch % world.size or config.train.batch // world.size < 2:
         raise UsageError(
-            f"train.batch {settings.train.batch} cannot be dealt out to {world.size} processes: it is of the joint "
-            "batch. Give a multiple, of at least 2 pixels each."
+            f"train.batch {config.train.batch} cannot be divided among {world.size} processes: it is that of all of "
+            "them. Give a multiple, of at least 2 pixels each."
         )
-    initial = None if init_from is None else _initial(init_from, settings)
+    encoder, expected = (None, None) if init_from is None else _read_initial(init_from, config)
     if world.main:
-        folder.claim(settings)
-        found = shards_for(stores, settings.data, path, progress=watch.building)
+        folder.claim(config)
+        opened = open_or_build(stores, config.data, path, progress=callbacks.on_shards)
         folder.describe(
             device=str(device),
-            device_name=_name(device),
+            device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             processes=world.size,
             threads=torch.get_num_threads(),
-            precision=resolve(settings.train.precision, device),
+            precision=resolve(config.train.precision, device),
             shards=str(path),
-            inputs=[origin["name"] for origin in found.header["origins"]],
+            inputs=[origin["name"] for origin in opened.header["origins"]],
         )
     world.barrier()
     if not world.main:
-        found = Shards.open(path, verify=False)
-    trainer = Trainer(
-        settings,
-        found,
-        _statistics(settings, found, initial),
-        folder,
-        device,
-        world,
-        initial=None if initial is None else initial.encoder,
-        watch=watch,
-    )
+        opened = Shards.open(path, verify=False)
+    statistics = _choose_statistics(config, opened, expected)
+    trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks)
     finished = trainer.run()
-    return Trained(finished, trainer.step, folder.exported(settings), tuple(folder.rows()))
+    return Trained(finished, trainer.step, folder.exported(config), tuple(folder.rows()))
 
 
-def _as_they_are(settings: Settings, path: Path) -> Settings:
-    """The settings with those of `data` that the shards were made with; UsageError if there are no shards."""
+def _with_data_of_shards(config: PretrainConfig, path: Path) -> PretrainConfig:
+    """Return the config with the `data` section of the shards; UsageError if there are none."""
     if not path.exists():
         raise UsageError("There are no d-pixels to train on: give what `tessera fetch` wrote, or --shards.")
-    made = DataSettings(**read_header(path)["settings"], statistics=settings.data.statistics)
-    return settings.model_copy(update={"data": made})
+    made = DataConfig(**read_header(path)["settings"], statistics=config.data.statistics)
+    return config.model_copy(update={"data": made})
 
 
-@dataclass(frozen=True)
-class Start:
-    """Weights to start from, and what their pixels are standardised with."""
-
-    encoder: Encoder
-    statistics: Statistics | None
-
-
-def _initial(name: str | Path, settings: Settings) -> Start:
-    """UsageError if the model is of another shape than the settings say."""
-    wanted = settings.model.encoder
-    if Path(name).is_file() and resume.is_checkpoint(Path(name)):
-        return Start(*resume.read_encoder(Path(name), wanted))
+def _read_initial(name: str | Path, config: PretrainConfig) -> tuple[Encoder, Statistics | None]:
+    """Return encoder and band statistics (None if unknown) of --init-from; UsageError if it is of another shape."""
+    wanted = config.model.encoder
+    if Path(name).is_file() and checkpoint.is_checkpoint(Path(name)):
+        return checkpoint.read_encoder(Path(name), wanted)
     official = Path(name).is_file() and Path(name).suffix in (".pt", ".pth")
     model = read_model(weights=Path(name)) if official else read_model(name)
-    if model.encoder is None or model.config != wanted or model.spec.family != settings.model.family:
+    if model.encoder is None or model.config != wanted or model.spec.family != config.model.family:
         raise UsageError(
             f"--init-from {name}: it is a {model.spec.family} with {describe_sizes(model.config)}, and the settings "
-            f"say {settings.model.family} with {describe_sizes(wanted)}. Choose the preset of its shape."
+            f"say {config.model.family} with {describe_sizes(wanted)}. Choose the preset of its shape."
         )
-    return Start(model.encoder, model.spec.statistics)
+    if model.spec.statistics is None:
+        logger.warning("--init-from does not say what its d-pixels were standardised with; make sure it is the same.")
+    return model.encoder, model.spec.statistics
 
 
-def _statistics(settings: Settings, shards: Shards, initial: Start | None) -> Statistics:
-    """What the pixels are standardised with; IdentityError if the weights to start from expect something else."""
-    wanted = settings.data.statistics
-    theirs = None if initial is None else initial.statistics
+def _choose_statistics(config: PretrainConfig, shards: Shards, expected: Statistics | None) -> Statistics:
+    """Return the band statistics of `data.statistics`; IdentityError if the initial weights expect others."""
+    wanted = config.data.statistics
     if wanted == "init":
-        if theirs is None:
+        if expected is None:
             raise UsageError("data.statistics = init takes those of --init-from, which is missing or has none.")
-        return theirs
+        return expected
     if wanted == "own":
         chosen = shards.statistics
     else:
@@ -144,15 +133,9 @@ def _statistics(settings: Settings, shards: Shards, initial: Start | None) -> St
         if spec.statistics is None or spec.config is None:
             raise UsageError(f"data.statistics = {wanted}: that model has none. Name another.")
         chosen = spec.statistics
-    if initial is not None and theirs is None:
-        logger.warning("--init-from does not say what its d-pixels were standardised with; make sure it is the same.")
-    if theirs is not None and theirs != chosen:
+    if expected is not None and expected != chosen:
         raise IdentityError(
             "--init-from was trained on d-pixels standardised with other statistics. Use its own: "
             "--set data.statistics=init."
         )
     return chosen
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

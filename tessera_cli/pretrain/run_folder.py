@@ -1,12 +1,11 @@
-"""The folder of a run: whose it is, what happened, and where everything lies."""
+"""The folder of a run: its identity, its metrics, and the paths of its files."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Iterator
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,68 +13,54 @@ from tessera_cli import __version__
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.files import explain, remove_stale_parts, write_bytes, write_json
 from tessera_cli.pretrain.callbacks import Row
-from tessera_cli.pretrain.config import Settings
-from tessera_cli.pretrain.config_file import as_json, settings_of, to_toml
+from tessera_cli.pretrain.config import PretrainConfig
+from tessera_cli.pretrain.config_file import as_json, load_config, to_toml
 
-FREE = {"train": {"workers", "log_every", "save_every", "eval_every"}}
-"""Keys that may differ when a run goes on: they change no weight."""
+FREE = {"train.workers", "train.log_every", "train.save_every", "train.eval_every"}
+"""Keys that may differ when a run is resumed: they change no weight."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.toml"
+        self.metrics = path / "metrics.jsonl"
+        self.shards = path / "shards"
+        """The default folder of the shards."""
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.toml"
+    def exported(self, config: PretrainConfig) -> Path:
+        return self.path / "export" / f"{config.model.name}.safetensors"
 
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+    def claim(self, config: PretrainConfig) -> None:
+        """Create the folder, or check that it is of this run. Until a run has saved something its config may change.
 
-    @property
-    def shards(self) -> Path:
-        """Where shards lie that have no folder of their own."""
-        return self.path / "shards"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "checkpoints" / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        return self.path / "checkpoints" / "best.safetensors"
-
-    def exported(self, settings: Settings) -> Path:
-        return self.path / "export" / f"{settings.model.name}.safetensors"
-
-    def claim(self, settings: Settings) -> None:
-        """Make the folder this run's, or find that it is.
-
-        IdentityError if it was made with other settings, UsageError if it holds something else. Until a run has saved
-        something its settings may change.
+        IdentityError if it was made with another config, UsageError if it holds something else.
         """
         if self.config.exists():
             if self.last.exists() or self.metrics.exists():
-                self._compare(settings)
+                self._compare(config)
         elif self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
             raise UsageError(f"{self.path} holds something else, which stays. Name a new or empty folder.")
         try:
-            for folder in (self.last.parent, self.exported(settings).parent):
+            for folder in (self.last.parent, self.exported(config).parent):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_stale_parts(folder)
             remove_stale_parts(self.path)
         except OSError as error:
             raise explain(self.path, error) from error
-        write_bytes(self.config, to_toml(settings).encode())
+        write_bytes(self.config, to_toml(config).encode())
 
-    def _compare(self, settings: Settings) -> None:
-        before, now = as_json(settings_of(config=self.config)), as_json(settings)
+    def _compare(self, config: PretrainConfig) -> None:
+        before, now = (
+            {f"{section}.{key}": value for section, keys in as_json(one).items() for key, value in keys.items()}
+            for one in (load_config(path=self.config), config)
+        )
         differing = [
-            f"{section}.{key} ({before[section].get(key)} there, {now[section].get(key)} here)"
-            for section in now
-            for key in sorted({*now[section], *before[section]})
-            if key not in FREE.get(section, set()) and before[section].get(key) != now[section].get(key)
+            f"{key} ({before.get(key)} there, {now.get(key)} here)"
+            for key in sorted({*now, *before} - FREE)
+            if before.get(key) != now.get(key)
         ]
         if differing:
             raise IdentityError(
@@ -84,25 +69,29 @@ class RunFolder:
             )
 
     def describe(self, **more: Any) -> None:
-        """Write `env.json`: what the run happens on."""
-        import numpy
-        import torch
-
-        versions = {"tessera": __version__, "python": platform.python_version(), "torch": torch.__version__}
-        write_json(self.path / "env.json", {**versions, "numpy": numpy.__version__, "cores": os.cpu_count(), **more})
+        """Write `env.json`: versions and machine."""
+        packages = {name: version(name) for name in ("torch", "numpy")}
+        machine = {"tessera": __version__, "python": platform.python_version(), **packages, "cores": os.cpu_count()}
+        write_json(self.path / "env.json", machine | more)
 
     def rows(self) -> list[Row]:
-        """What `metrics.jsonl` holds; a line that a killed run left unfinished is not one of them."""
-        return list(_rows(self.metrics))
+        """Return the rows of `metrics.jsonl`, without a line that a killed run left unfinished."""
+        rows: list[Row] = []
+        if self.metrics.exists():
+            for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(row, dict):
+                    rows.append(row)
+        return rows
 
-    def forget_after(self, step: int) -> None:
-        """Drop the rows of steps that will be done again."""
+    def truncate(self, step: int) -> None:
+        """Drop the rows of later steps, which will be done again."""
         if self.metrics.exists():
             kept = [json.dumps(row) + "\n" for row in self.rows() if row.get("step", 0) <= step]
             write_bytes(self.metrics, "".join(kept).encode())
-
-    def write_report(self, page: str) -> None:
-        write_bytes(self.path / "report.html", page.encode())
 
     def append(self, row: Row) -> None:
         try:
@@ -111,16 +100,5 @@ class RunFolder:
         except OSError as error:
             raise explain(self.metrics, error) from error
 
-
-def _rows(path: Path) -> Iterator[Row]:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
+    def write_report(self, page: str) -> None:
+        write_bytes(self.path / "report.html", page.encode())

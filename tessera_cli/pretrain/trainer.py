@@ -1,4 +1,4 @@
-"""The training loop: from shards to an encoder, one readable step after the other."""
+"""The training loop: from shards to an encoder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.models.encoder import Encoder, seeded
 from tessera_cli.models.precision import resolve
-from tessera_cli.pretrain import checkpoint as resume
-from tessera_cli.pretrain.barlow_twins import Outcome, Twins
-from tessera_cli.pretrain.callbacks import COLLAPSED, Row, Watch
-from tessera_cli.pretrain.config import Settings
+from tessera_cli.pretrain import checkpoint
+from tessera_cli.pretrain.barlow_twins import BarlowTwins, StepOutput
+from tessera_cli.pretrain.callbacks import COLLAPSED, Callbacks, Row
+from tessera_cli.pretrain.config import PretrainConfig
 from tessera_cli.pretrain.config_file import as_json
 from tessera_cli.pretrain.data.batch import Batch
 from tessera_cli.pretrain.data.loader import Loader
-from tessera_cli.pretrain.data.sampler import Order
 from tessera_cli.pretrain.data.shards import Shards
 from tessera_cli.pretrain.distributed import World
 from tessera_cli.pretrain.embedder import Embedder
@@ -31,7 +30,7 @@ from tessera_cli.pretrain.export import export
 from tessera_cli.pretrain.loss import rank_floor
 from tessera_cli.pretrain.meter import Meter
 from tessera_cli.pretrain.metrics import rank_me, spread
-from tessera_cli.pretrain.optimiser import adamw, groups_text, rate
+from tessera_cli.pretrain.optimiser import adamw, describe_groups, learning_rate, set_learning_rate
 from tessera_cli.pretrain.report.page import report
 from tessera_cli.pretrain.run_folder import RunFolder
 from tessera_cli.sampling.statistics import Statistics
@@ -45,9 +44,9 @@ class NotFiniteError(TesseraError):
 
 @dataclass
 class Trainer:
-    """One process of a run: made ready, or brought to where the run stopped, when it is constructed; then `run`."""
+    """One process of a run. Construction sets it up and restores the last checkpoint; `run` trains."""
 
-    settings: Settings
+    config: PretrainConfig
     shards: Shards
     statistics: Statistics
     folder: RunFolder
@@ -55,265 +54,226 @@ class Trainer:
     world: World = field(default_factory=World)
     initial: Encoder | None = None
     """Weights to start from; None: random ones."""
-    watch: Watch = field(default_factory=Watch)
+    callbacks: Callbacks = field(default_factory=Callbacks)
     step: int = field(default=0, init=False)
     """Finished steps."""
     _random: Mapping[str, float] = field(default_factory=dict, init=False)
-    """The measures of the encoder with random weights."""
+    """Measures of the encoder with random weights."""
     _best: float | None = field(default=None, init=False)
     _collapsed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        settings, world = self.settings, self.world
+        config, world = self.config, self.world
         encoder = self._random_encoder() if self.initial is None else self.initial
-        encoder.set_dropout(settings.model.dropout)
+        encoder.set_dropout(config.model.dropout)
+        encoder.train().requires_grad_(True)
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(settings.train.seed + 1)  # of the projectors; equal in all processes
-            self.twins = Twins(encoder.train().requires_grad_(True), self.statistics, settings, world).to(self.device)
-        if resolve(settings.train.precision, self.device) == "bf16":
-            self.twins.compute_in(torch.bfloat16)
+            torch.manual_seed(config.train.seed + 1)  # of the projectors; equal in all processes
+            self.model = BarlowTwins(encoder, self.statistics, config, world).to(self.device)
+        if resolve(config.train.precision, self.device) == "bf16":
+            self.model.set_matmul_dtype(torch.bfloat16)
             if self.device.type == "cuda":
-                torch.set_float32_matmul_precision("high")  # of what is left in float32, the correlations: TF32
-        self.optimiser = adamw(self.twins, settings.optim)
-        self.loader = Loader(
-            shards=self.shards,
-            order=Order(tuple(self.shards.sizes), settings.train.batch, settings.train.seed),
-            views=settings.views,
-            bins=settings.model.bins,
-            seed=settings.train.seed,
-            mix=settings.loss.mix > 0,
-            rank=world.rank,
-            size=world.size,
-            workers=settings.train.workers,
-        )
-        self.evaluation = Evaluation.of(self.shards, settings) if world.main else None
-        self._resume()
-        self.wrapped = self._wrapped()
+                torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32: the correlations
+        self.optimiser = adamw(self.model, config.optim)
+        self.loader = Loader(self.shards, config, world.rank, world.size)
+        self.evaluation = Evaluation.of(self.shards, config) if world.main else None
+        self.correlated = config.train.batch // (1 if config.loss.scope == "global" else world.size)
+        """The number of pixels over which correlations are taken."""
+        self.floor = rank_floor(config.projector.width, self.correlated)
+        self._restore()
+        self.wrapped = self._wrap()
         if world.main:
-            self._introduce()
+            self._log_setup()
 
     def run(self) -> bool:
-        """Train to the last step; False if `watch.stop` ended it before. Either way the state is saved."""
-        train = self.settings.train
+        """Train to the last step; return False if `should_stop` ended it before. Either way the state is saved."""
+        train = self.config.train
         if self.step == 0:
-            self._begin()
-        self.watch.begin(train.steps, self.step)
+            self._start()
+        self.callbacks.on_start(train.steps, self.step)
         meter = Meter(self.world, self.device)
         for batch in meter.waiting(self.loader.batches(self.step, train.steps)):
-            outcome, norm, lr = self._step(batch)
+            output, norm, rate = self._step(batch)
             self.step += 1
-            meter.add(batch, outcome)
+            meter.add(batch, output)
             last = self.step == train.steps
             if last or self.step % train.log_every == 0:
-                self._log(outcome, norm, lr, meter)
-            leave = self._agreed_to_stop()
+                self._log(output, meter, {"gradient_norm": norm, "lr": rate})
+            stop = self._agree_to_stop()
             with meter.paused():
                 if last or self.step % train.eval_every == 0:
-                    self._evaluate(outcome)
-                if last or leave or self.step % train.save_every == 0:
+                    self._evaluate(output)
+                if last or stop or self.step % train.save_every == 0:
                     self._save()
-            self.watch.step(self.step)
-            if leave and not last:
+            self.callbacks.on_step(self.step)
+            if stop and not last:
                 return False
-        if self.world.main and not self.folder.exported(self.settings).exists():
+        if self.world.main and not self.folder.exported(self.config).exists():
             self._export_again()
         return True
 
-    def _step(self, batch: Batch) -> tuple[Outcome, float, float]:
-        settings = self.settings
-        # Dropout draws from the seed, the step and the process: nothing to save, nothing shared.
-        state = np.random.SeedSequence((settings.train.seed, self.step, self.world.rank)).generate_state(1)
+    def _step(self, batch: Batch[np.ndarray]) -> tuple[StepOutput, float, float]:
+        """Take one step; return its output, the norm of the gradient before clipping, and the learning rate."""
+        config = self.config
+        # Dropout depends on the seed, the step and the process, so no generator's state has to be saved.
+        state = np.random.SeedSequence((config.train.seed, self.step, self.world.rank)).generate_state(1)
         torch.manual_seed(int(state[0]))
-        self.twins.quantise(settings.loss.quantise and self.step >= settings.loss.quantise_from)
-        lr = rate(self.step, settings.train.steps, settings.optim)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        outcome: Outcome = self.wrapped(self.twins.place(batch))
-        torch.autograd.backward(outcome.loss)
-        norm = float(nn.utils.clip_grad_norm_(self.twins.parameters(), settings.optim.clip))
+        self.model.quantise = config.loss.quantise and self.step >= config.loss.quantise_from
+        rate = learning_rate(self.step, config.train.steps, config.optim)
+        set_learning_rate(self.optimiser, rate)
+        output: StepOutput = self.wrapped(batch.to(self.device))
+        torch.autograd.backward(output.loss)
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip))
         if not math.isfinite(norm):
             raise NotFiniteError(
-                f"Step {self.step + 1}: the gradient is not finite (loss {float(outcome.loss.detach()):g}). "
-                f"The last checkpoint stays. Lower optim.lr ({settings.optim.lr:g}) or take fp32, in a new --out."
+                f"Step {self.step + 1}: the gradient is not finite (loss {float(output.loss.detach()):g}). "
+                f"The last checkpoint stays. Lower optim.lr ({config.optim.lr:g}) or take fp32, in a new --out."
             )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return outcome, norm, lr
+        return output, norm, rate
 
     def _random_encoder(self) -> Encoder:
-        return seeded(self.settings.model.encoder, self.settings.train.seed)
+        return seeded(self.config.model.encoder, self.config.train.seed)
 
-    def _begin(self) -> None:
-        """Measure the random encoder, and find out whether the disk can hold the state, before anything is spent."""
+    def _start(self) -> None:
+        """Measure the random encoder, and save, so that a full disk is found before any work is done."""
         if self.evaluation is not None:
-            random = self.twins if self.initial is None else Embedder(self._random_encoder(), self.statistics)
-            self._random = self.evaluation.measure(random.to(self.device).embedded)
+            random = self.model if self.initial is None else Embedder(self._random_encoder(), self.statistics)
+            self._random = self.evaluation.measure(random.to(self.device).evaluate)
         self._save()
 
-    def _evaluate(self, outcome: Outcome) -> None:
-        if self.evaluation is None:  # that is for the main process
-            self.world.barrier()
-            return
-        found = self.evaluation.measure(self.twins.embedded)
-        score = selection(found)
-        better = score is not None and (self._best is None or score > self._best)
-        if better:
-            self._best = score
-        rms = float(outcome.correlation_rms)
-        row = {
-            "kind": "eval",
-            "step": self.step,
-            **found,
-            **{f"{name}_random": x for name, x in self._random.items()},
-            "offdiag_rms": rms,
-            "collapsed": rms > COLLAPSED,
-            "best": better,
-        }
-        self._record(row)
-        if better:
-            resume.save(self.folder.best, self.twins, self.optimiser, self._header())
-        if better or "probe_knn" not in found:  # without labels the last weights are exported
-            self._export(self.twins.encoder, row)
+    def _evaluate(self, output: StepOutput) -> None:
+        if self.evaluation is not None:
+            measures = self.evaluation.measure(self.model.evaluate)
+            score = selection(measures)
+            better = score is not None and (self._best is None or score > self._best)
+            if better:
+                self._best = score
+            random = {f"{name}_random": value for name, value in self._random.items()}
+            row = self._record("eval", measures | random, output, best=better)
+            if better:
+                checkpoint.save(self.folder.best, self.model, self.optimiser, self._header())
+            if better or "probe_knn" not in measures:  # without labels the last weights are exported
+                self._export(self.model.encoder, row)
         self.world.barrier()
 
     def _export(self, encoder: Encoder, row: Row) -> None:
         measures = {key: value for key, value in row.items() if key != "kind"}
-        export(self.folder.exported(self.settings), encoder, self.settings, self.shards, self.statistics, measures)
+        export(self.folder.exported(self.config), encoder, self.config, self.shards, self.statistics, measures)
 
     def _export_again(self) -> None:
-        """Of a finished run whose weights file is gone."""
-        encoder, rows = self.twins.encoder, [row for row in self.folder.rows() if row.get("kind") == "eval"]
-        if self.settings.probe.labels and self.folder.best.exists():
-            encoder, _ = resume.read_encoder(self.folder.best, encoder.config)
+        """Restore the missing weights file of a finished run."""
+        encoder, rows = self.model.encoder, [row for row in self.folder.rows() if row.get("kind") == "eval"]
+        if self.config.probe.labels and self.folder.best.exists():
+            encoder, _ = checkpoint.read_encoder(self.folder.best, encoder.config)
             rows = [row for row in rows if row.get("best")]
         self._export(encoder, rows[-1] if rows else {})
 
-    def _log(self, outcome: Outcome, norm: float, lr: float, meter: Meter) -> None:
-        """The numbers of the interval; every process takes part in what they are gathered from."""
-        rms, measured = float(outcome.correlation_rms), meter.take()
-        representation = self.world.gather(outcome.representation)
+    def _log(self, output: StepOutput, meter: Meter, more: Mapping[str, float]) -> None:
+        """Record the numbers of the interval. All processes must call it, since they are gathered from all."""
+        means = meter.take()
+        representation = self.world.all_gather(output.representation)
         if not self.world.main:
             return
-        floor = self._floor
-        self._record(
-            {
-                "kind": "train",
-                "step": self.step,
-                **measured,
-                "loss_above_floor": measured["loss"] - self.settings.loss.off_diagonal * floor,
-                "off_diagonal_floor": floor,
-                "off_diagonal_above_floor": measured["off_diagonal"] - floor,
-                "offdiag_rms": rms,
-                "offdiag_rms_chance": self._correlated**-0.5,
-                "collapsed": rms > COLLAPSED,
-                "rank_me": rank_me(representation),
-                **spread(representation),
-                "gradient_norm": norm,
-                "lr": lr,
-            }
-        )
-        if rms > COLLAPSED and not self._collapsed:  # once: every row says it too
+        numbers = {
+            **means,
+            "loss_above_floor": means["loss"] - self.config.loss.off_diagonal * self.floor,
+            "off_diagonal_floor": self.floor,
+            "off_diagonal_above_floor": means["off_diagonal"] - self.floor,
+            "offdiag_rms_chance": self.correlated**-0.5,
+            "rank_me": rank_me(representation),
+            **spread(representation),
+            **more,
+        }
+        row = self._record("train", numbers, output)
+        if row["collapsed"] and not self._collapsed:  # warn once; every row holds it too
             logger.warning(
                 "Collapse: at step %d all dimensions of the projection say the same (off-diagonal RMS %.2f of 1). "
                 "Raise loss.lambda, or lower optim.lr.",
                 self.step,
-                rms,
+                row["offdiag_rms"],
             )
-        self._collapsed = rms > COLLAPSED
+        self._collapsed = row["collapsed"]
 
-    def _record(self, row: Row) -> None:
+    def _record(self, kind: str, numbers: Mapping[str, float], output: StepOutput, **more: bool) -> Row:
+        """Append a row to `metrics.jsonl`."""
+        rms = float(output.correlation_rms)
+        row = {"kind": kind, "step": self.step, **numbers, "offdiag_rms": rms, "collapsed": rms > COLLAPSED, **more}
         self.folder.append(row)
-        self.watch.row(row)
+        self.callbacks.on_row(row)
+        return row
 
     def _save(self) -> None:
         if self.world.main:
-            resume.save(self.folder.last, self.twins, self.optimiser, self._header())
-            self.folder.write_report(report(self.folder.rows(), as_json(self.settings), self._notes()))
+            checkpoint.save(self.folder.last, self.model, self.optimiser, self._header())
+            self.folder.write_report(report(self.folder.rows(), as_json(self.config), self._notes()))
         self.world.barrier()
 
-    def _header(self) -> resume.Header:
-        return resume.Header(
+    def _header(self) -> checkpoint.Header:
+        return checkpoint.Header(
             self.step, self.world.size, self.shards.digest, self.statistics.to_card(), self._random, self._best
         )
 
-    def _resume(self) -> None:
-        rows = self.folder.rows()
-        if not self.folder.last.exists():
-            if rows or self.folder.best.exists() or self.folder.exported(self.settings).exists():
+    def _restore(self) -> None:
+        """Load the last checkpoint, if there is one."""
+        last = self.folder.last
+        if not last.exists():
+            if self.folder.rows() or self.folder.best.exists() or self.folder.exported(self.config).exists():
                 raise UsageError(
-                    f"{self.folder.last} is gone, but the run has begun: see what else lies in its folder. Restore "
-                    "it from a copy, or choose another --out; the run does not start anew by itself."
+                    f"{last} is gone, but the run has begun: see what else lies in its folder. Restore it from a copy, "
+                    "or choose another --out; the run does not start anew by itself."
                 )
             return
-        header = resume.load(self.folder.last, self.twins, self.optimiser)
-        resume.check(
-            header,
-            path=self.folder.last,
-            processes=self.world.size,
-            shards=self.shards.digest,
-            statistics=self.statistics.to_card(),
-        )
+        header = checkpoint.load(last, self.model, self.optimiser)
+        digest, card = self.shards.digest, self.statistics.to_card()
+        checkpoint.check(header, path=last, processes=self.world.size, shards=digest, statistics=card)
         self.step, self._random, self._best = header.step, header.random, header.best
         if self.world.main:
-            self.folder.forget_after(self.step)
-            if self.step < self.settings.train.steps:
-                logger.info("Going on after step %d of %d.", self.step, self.settings.train.steps)
+            self.folder.truncate(self.step)
+            if self.step < self.config.train.steps:
+                logger.info("Going on after step %d of %d.", self.step, self.config.train.steps)
             else:
                 logger.info("All %d steps are done already.", self.step)
 
-    def _wrapped(self) -> nn.Module:
-        if self.settings.train.compile:
-            for stack in (self.twins.encoder.s2, self.twins.encoder.s1):
-                for block in stack.blocks:
-                    block.compile()
+    def _wrap(self) -> nn.Module:
+        """Compile the transformers if asked, and return the module, within DDP if there are several processes."""
+        if self.config.train.compile:
+            for block in (*self.model.encoder.s2.blocks, *self.model.encoder.s1.blocks):
+                block.compile()
         if self.world.size == 1:
-            return self.twins
+            return self.model
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.twins, device_ids=devices, forward_sync_buffers=False)
+        return DistributedDataParallel(self.model, device_ids=devices, forward_sync_buffers=False)
 
-    def _agreed_to_stop(self) -> bool:
-        """A signal may reach processes at different steps; they leave after the same one."""
-        if self.world.size == 1:
-            return self.watch.stop()
-        flag = torch.tensor([float(self.watch.stop())], device=self.device)
-        return bool(self.world.total(flag) > 0)
+    def _agree_to_stop(self) -> bool:
+        """Return whether any process wants to stop, since a signal may reach them at different steps."""
+        stop = torch.tensor([float(self.callbacks.should_stop())], device=self.device)
+        return bool(self.world.all_reduce_detached(stop) > 0)
 
-    def _introduce(self) -> None:
-        settings = self.settings
+    def _log_setup(self) -> None:
         for what, text in self._notes().items():
             logger.info("%s: %s.", what, text)
-        if settings.projector.width > self._correlated:
+        if (width := self.config.projector.width) > self.correlated:
             logger.warning(
                 "A batch of %d cannot fill %d dimensions of the projector: the off-diagonal sum stays above %.0f (%.1f "
                 "of the loss). Logs say what is above it.",
-                self._correlated,
-                settings.projector.width,
-                self._floor,
-                settings.loss.off_diagonal * self._floor,
+                self.correlated,
+                width,
+                self.floor,
+                self.config.loss.off_diagonal * self.floor,
             )
-        if settings.train.batch > self.shards.pixels:
-            logger.warning(
-                "A batch of %d holds some of the %d pixels more than once.", settings.train.batch, self.shards.pixels
-            )
-
-    @property
-    def _correlated(self) -> int:
-        """The pixels over which correlations are taken."""
-        batch = self.settings.train.batch
-        return batch if self.settings.loss.scope == "global" else batch // self.world.size
-
-    @property
-    def _floor(self) -> float:
-        return rank_floor(self.settings.projector.width, self._correlated)
+        if (batch := self.config.train.batch) > self.shards.pixels:
+            logger.warning("A batch of %d holds some of the %d pixels more than once.", batch, self.shards.pixels)
 
     def _notes(self) -> dict[str, str]:
-        """What is trained, on what, by what: for the log and the report."""
-        shards, settings = self.shards, self.settings
-        own, all_ = (sum(p.numel() for p in module.parameters()) for module in (self.twins.encoder, self.twins))
+        """Return data, encoder, optimiser and device in words, for the log and the report."""
+        shards, config = self.shards, self.config
+        own, total = (sum(p.numel() for p in module.parameters()) for module in (self.model.encoder, self.model))
         return {
-            "Data": f"{shards.pixels:,} pixels to train on and {len(shards.held):,} held out in {shards.path}",
-            "Encoder": f"{settings.model.family}, {own:,} numbers, and {all_ - own:,} of projectors; weights, "
-            f"gradients and moments take {all_ * 16 / 1e6:,.0f} MB",
-            "AdamW": groups_text(self.optimiser),
-            "Device": f"{self.device}, {resolve(settings.train.precision, self.device)}, processes: {self.world.size}",
+            "Data": f"{shards.pixels:,} pixels to train on and {len(shards.holdout):,} held out in {shards.path}",
+            "Encoder": f"{config.model.family}, {own:,} numbers, and {total - own:,} of projectors; weights, "
+            f"gradients and moments take {total * 16 / 1e6:,.0f} MB",
+            "AdamW": describe_groups(self.optimiser),
+            "Device": f"{self.device}, {resolve(config.train.precision, self.device)}, processes: {self.world.size}",
         }

@@ -20,7 +20,7 @@ from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN
-from tessera_cli.pretrain.config_file import settings_of
+from tessera_cli.pretrain.config_file import load_config
 from tessera_cli.pretrain.data.shards import CONTENT as SHARDS
 from tessera_cli.pretrain.data.shards import HEADER, read_header
 from tessera_cli.pretrain.report.page import measure
@@ -180,7 +180,7 @@ def _shards(path: Path) -> Mapping[str, Any]:
 def _run(folder: RunFolder) -> Mapping[str, Any]:
     """Describe a run of `pretrain`: settings, step of the last checkpoint, figures of `metrics.jsonl`."""
     try:
-        settings = settings_of(config=folder.config)
+        settings = load_config(path=folder.config)
     except UsageError as error:
         raise UsageError(f"{folder.path} is no run of `tessera pretrain`: {error}") from error
     rows = folder.rows()
@@ -206,9 +206,9 @@ def _run(folder: RunFolder) -> Mapping[str, Any]:
 def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of steps that are finished and saved."""
     if folder.last.exists():
-        from tessera_cli.pretrain import checkpoint as resume
+        from tessera_cli.pretrain import checkpoint
 
-        return resume.read_header(folder.last).step
+        return checkpoint.read_header(folder.last).step
     return int(max((measure(row, "step") or 0 for row in rows), default=0))
 
 

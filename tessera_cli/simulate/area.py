@@ -1,4 +1,4 @@
-"""Where the simulated landscape lies: its pixel grid, its AOI, the edge of a swath."""
+"""Geometry of the simulated landscape: pixel grid, AOI, edge of a swath. All but `lonlat` in metres."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _TILE_BORDER_E, _CENTRE_N = 118 * TILE_METRES, 1098 * TILE_METRES + TILE_METRES 
 
 
 def area(size: int) -> GeoBox:
-    """Pixels of 10 m on multiples of 20 m around an AOI of `size` pixels, a third of it west of the tile border."""
+    """Return the grid of 10 m pixels, on multiples of 20 m, around an AOI of `size` pixels across a tile border."""
     half = 10 * math.ceil(size / 2) + 10 * MARGIN
     west, middle = _TILE_BORDER_E - 20 * round(size / 6) - 10 * MARGIN, _CENTRE_N + half % 20
     return GeoBox.from_bbox((west, middle - half, west + 2 * half, middle + half), EPSG, resolution=10)
 
 
 def aoi(grid: GeoBox) -> BaseGeometry:
-    """In metres: a square turned by 4 degrees, so that it follows no pixel edge."""
+    """Return a square turned by 4 degrees, so that it follows no pixel edge."""
     size = grid.width - 2 * MARGIN
     return rotate(grid.extent.geom.buffer(-10 * (MARGIN + 0.035 * size), join_style="mitre"), 4)
 
 
 def swath(grid: GeoBox, rng: np.random.Generator) -> BaseGeometry:
-    """In metres: the part on one side of a swath's edge, which leans by 11 degrees."""
+    """Return the part on one side of a swath's edge, which leans by 11 degrees."""
     west, south, east, north = grid.extent.geom.bounds
     middle, lean = west + (east - west) * rng.uniform(0.3, 0.7), 0.1 * (north - south)
     far = rng.choice([west, east])
@@ -40,12 +40,12 @@ def swath(grid: GeoBox, rng: np.random.Generator) -> BaseGeometry:
 
 
 def inside(geometry: BaseGeometry, grid: GeoBox) -> np.ndarray:
-    """bool (H, W): pixels whose centre lies in the geometry (metres)."""
+    """Return bool (H, W): whether a pixel's centre lies in the geometry."""
     x, y = (grid.coords[axis].values for axis in "xy")
     return shapely.contains_xy(geometry, x, y[:, None])
 
 
 def lonlat(geometry: BaseGeometry) -> BaseGeometry:
-    """Metres -> degrees, rounded to 1e-7 (1 cm)."""
+    """Convert metres to degrees, rounded to 1e-7 (1 cm)."""
     degrees = shapely.transform(geometry, from_utm(EPSG).transform, interleaved=False)
     return shapely.transform(degrees, lambda coordinates: np.round(coordinates, 7))

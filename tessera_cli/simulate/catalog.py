@@ -1,4 +1,4 @@
-"""COGs and STAC items as Planetary Computer lays them out, with relative hrefs."""
+"""Write COGs and STAC items in the layout of Planetary Computer, with relative hrefs."""
 
 from __future__ import annotations
 
@@ -21,33 +21,19 @@ TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 def write_cog(path: Path, band: np.ndarray, grid: GeoBox, nodata: float | None, **fields: Any) -> Json:
-    """One band (H, W) -> OUT/cogs/PRODUCT/KEY.tif; returns its STAC asset with the given fields."""
+    """Write one band (H, W) to OUT/cogs/PRODUCT/KEY.tif; return its STAC asset with the given fields."""
     # A tiled GeoTIFF written in one go is a COG without overviews; the COG driver is slower.
     path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=grid.width,
-        height=grid.height,
-        count=1,
-        dtype=band.dtype,
-        crs=f"EPSG:{EPSG}",
-        transform=grid.affine,
-        nodata=nodata,
-        tiled=True,
-        blockxsize=256,
-        blockysize=256,
-        compress="deflate",
-        zlevel=1,
-    ) as file:
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "zlevel": 1}
+    place = {"width": grid.width, "height": grid.height, "crs": f"EPSG:{EPSG}", "transform": grid.affine}
+    with rasterio.open(path, "w", "GTiff", count=1, dtype=band.dtype, nodata=nodata, **place, **layout) as file:
         file.write(band, 1)
     kind = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data"]}
     return {"href": f"./cogs/{path.parent.name}/{path.name}", **kind, **fields}
 
 
 def stac_item(collection: str, name: str, at: Overpass, seen: BaseGeometry, assets: Json, **properties: Any) -> Json:
-    """Of one product that covers `seen` (metres)."""
+    """Return the STAC item of one product that covers `seen` (metres)."""
     extensions = ("eo/v1.1.0", "sat/v1.0.0", "sar/v1.0.0", "projection/v1.1.0", "raster/v1.1.0")
     geometry = lonlat(seen)
     orbit = {"sat:orbit_state": at.state, "sat:relative_orbit": at.relative, "proj:epsg": EPSG}
@@ -66,5 +52,5 @@ def stac_item(collection: str, name: str, at: Overpass, seen: BaseGeometry, asse
 
 
 def write_features(path: Path, features: list[Json]) -> None:
-    """A GeoJSON FeatureCollection; an ItemCollection, if the features are items."""
+    """Write a GeoJSON FeatureCollection; an ItemCollection if the features are items."""
     write_bytes(path, json.dumps({"type": "FeatureCollection", "features": features}).encode())

@@ -1,4 +1,4 @@
-"""The ground: fields, forest, water and town, each pixel on one stand."""
+"""Simulate the ground: fields, forest, water and town; each pixel belongs to one stand."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from odc.geo.geobox import GeoBox
 from tessera_cli.simulate.noise import field
 from tessera_cli.simulate.phenology import COVERS, DECIDUOUS, EVERGREEN, GRASSLAND, TOWN, WATER, Stands
 
-_CROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)  # the classes of farmland, dealt out to the fields
+_CROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)  # classes of farmland, assigned to the fields in turn
 
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """What the satellites look at; arrays (H, W) of the grid."""
+    """The simulated ground; arrays (H, W) of the grid."""
 
     grid: GeoBox
     parcels: np.ndarray
-    """int32: parcel number from 1, 0 on the grass verges between fields; the row of `stands`."""
+    """int32: row of `stands`; parcels count from 1, 0 is the grass verge between fields."""
     stands: Stands
     texture: np.ndarray
-    """float32, mean 0, variance 1, within +-3: better and worse spots of a field, houses and streets of a town."""
+    """float32, mean 0, variance 1, within +-3: variation within a field or a town."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -38,7 +38,7 @@ class Landscape:
 
 
 def landscape(grid: GeoBox, rng: np.random.Generator) -> Landscape:
-    """Deal out plots to farmers, woods and towns, then fill the lakes."""
+    """Assign plots to farmland, woods and towns, then add lakes."""
     plot = _plots((grid.height, grid.width), rng)
     patch = max(100.0, grid.height / 4)  # extent of a wood, a town or a lake
     sums = [np.bincount(plot.ravel(), field(rng, plot.shape, patch, 2).ravel()) for _ in range(2)]
@@ -61,7 +61,7 @@ def landscape(grid: GeoBox, rng: np.random.Generator) -> Landscape:
 
 
 def _plots(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """int (H, W): plot number of each pixel: strips cut into fields of about 1 to 5 ha, on a bent and turned grid."""
+    """Return plot numbers, int (H, W): strips cut into fields of about 1 to 5 ha, on a bent and turned grid."""
     rows, columns = np.indices(shape)
     angle = rng.uniform(0.1, 0.3)
     along = np.cos(angle) * columns + np.sin(angle) * rows + 6 * field(rng, shape, 90, 6)

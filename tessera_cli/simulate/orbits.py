@@ -1,4 +1,4 @@
-"""Which satellite passes over Brussels when."""
+"""Dates and times of Sentinel-1 and Sentinel-2 overpasses over Brussels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Overpass(NamedTuple):
-    """One pass: its time in UTC, without time zone; its number within the mission and the year."""
+    """One pass; `when` in UTC without time zone, `number` within the mission and the year."""
 
     satellite: str
     relative: int
@@ -17,7 +17,7 @@ class Overpass(NamedTuple):
 
     @property
     def day(self) -> int:
-        """Of the year, 1..366."""
+        """Day of year, 1..366."""
         return self.when.timetuple().tm_yday
 
 
@@ -36,7 +36,7 @@ SENTINEL_1 = (
 
 
 def overpasses(known: tuple[Overpass, ...], year: int, *, days: int) -> list[Overpass]:
-    """All passes of a UTC year in time order, given one of each and the days after which they repeat."""
+    """Return all passes of a UTC year in time order, given one of each track and the repeat cycle in days."""
     new_year, cycle = dt.datetime(year, 1, 1), dt.timedelta(days=days)
     first = [one._replace(when=one.when + ((new_year - one.when) // cycle + 1) * cycle) for one in known]
     passes = [one._replace(when=one.when + i * cycle) for one in first for i in range(366 // days + 1)]

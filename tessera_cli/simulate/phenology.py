@@ -1,4 +1,4 @@
-"""The classes, and what grows on each stand through the year. A stand is a parcel of one class."""
+"""Land-cover classes, and the canopy of each stand through the year. A stand is a parcel of one class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRASSLAND, DECIDUOUS, EVERGREEN, WATER, TOWN = 5, 6, 7, 8, 9
 
 
 class Stands(NamedTuple):
-    """The stands' classes and what makes stands of one class differ; arrays (stands,)."""
+    """Classes of the stands, and the variation between stands of one class; arrays (stands,)."""
 
     cover: np.ndarray  # int rows of COVERS
     vigour: np.ndarray  # near 1; scales green cover and biomass
@@ -38,14 +38,14 @@ class Stands(NamedTuple):
 
     @classmethod
     def sown(cls, cover: np.ndarray, rng: np.random.Generator) -> Stands:
-        """Of the classes `cover`, int (stands,)."""
+        """Draw stands of the classes `cover`, int (stands,)."""
         n = len(cover)
         vigour, brightness = rng.normal(0.92, 0.1, n).clip(0.6, 1.05), rng.normal(1, 0.12, n).clip(0.7, 1.3)
         after = COVERS.after[cover] * rng.uniform(0, 1.5, n)
         return cls(cover, vigour, brightness, rng.normal(0, [[7], [5]], (2, n)), after)
 
     def canopy(self, day: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shares of the ground under green leaves and under dry matter, float (stands,) each."""
+        """Return the shares of the ground under green leaves and under dry matter, float (stands,) each."""
         own, (growing, ripening) = COVERS[self.cover], day - self.late
         grown = own.winter + (own.peak * self.vigour - own.winter).clip(0) * _logistic((growing - own.greenup) / 8)
         ripe, stubble = _logistic((ripening - own.yellowing) / 5), ripening - own.harvest

@@ -1,4 +1,4 @@
-"""Sentinel-1 RTC scenes: gamma0 as linear power, with speckle."""
+"""Simulate Sentinel-1 RTC scenes: gamma0 as linear power, with speckle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MODES = {"1SDV": ("VV", "VH"), "1SSV": ("VV",), "1SDH": ("HH", "HV")}
 
 
 def passes(year: int) -> list[tuple[Overpass, str]]:
-    """The year's passes with their modes: VV and VH, but for two of them."""
+    """Return the year's passes with their modes: VV and VH, but for two of them."""
     flown = overpasses(SENTINEL_1, year, days=12)
     ascending = [one for one in flown if one.state == "ascending"]
     odd = {ascending[9]: "1SSV", ascending[-9]: "1SDH"}
@@ -28,13 +28,13 @@ def passes(year: int) -> list[tuple[Overpass, str]]:
 
 
 def speckle(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 (H, W): gamma distributed with mean 1 and LOOKS looks; neighbours overlap: the sensor resolves 20 m."""
+    """Return gamma noise, float32 (H, W), with mean 1 and LOOKS looks, correlated over 2 pixels (20 m resolution)."""
     quarter = rng.standard_gamma(LOOKS / 4, (shape[0] + 1, shape[1] + 1), dtype=np.float32) / np.float32(LOOKS)
     return quarter[1:, 1:] + quarter[:-1, 1:] + quarter[1:, :-1] + quarter[:-1, :-1]
 
 
 def write_pass(ground: Landscape, overpass: Overpass, mode: str, seed: int, out: Path) -> list[Json]:
-    """The files and the STAC item of one pass."""
+    """Write the files of one pass; return its STAC item."""
     grid, start, end = ground.grid, overpass.when, overpass.when + timedelta(seconds=25)
     rng = np.random.default_rng((seed, 4, start.toordinal()))
     footprint = swath(grid, rng) if overpass.number % 10 == 7 else grid.extent.geom

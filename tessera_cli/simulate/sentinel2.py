@@ -1,4 +1,4 @@
-"""Sentinel-2 L2A scenes: clouds, their shadow and cirrus over the landscape, the scene classification, the DN."""
+"""Simulate Sentinel-2 L2A scenes: clouds, shadow and cirrus over the landscape, scene classification, DN."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tessera_cli.simulate.surface import BANDS, reflectance
 _AT_10_M = ("B02", "B03", "B04", "B08")
 _CLOUD = np.array((0.60, 0.59, 0.59, 0.60, 0.61, 0.62, 0.63, 0.63, 0.45, 0.35), np.float32)
 _CIRRUS = np.linspace(0.062, 0.020, 10, dtype=np.float32)
-"""Reflectance per band: of a thick cloud, and what a thin veil adds."""
+"""Reflectance per band of a thick cloud, and that added by a thin veil."""
 
 
 def passes(seed: int, year: int, cloud: float) -> list[tuple[Overpass, float]]:
-    """The year's passes, and the share of the area under cloud or cirrus in each: `cloud` in the mean."""
+    """Return the year's passes with the share of the area under cloud or cirrus, whose mean is `cloud`."""
     flown, rng = overpasses(SENTINEL_2, year, days=10), np.random.default_rng((seed, 2))
     covers = np.full(len(flown), cloud)
     if 0 < cloud < 1:  # most scenes are nearly clear or overcast: deal out the quantiles of a U-shaped distribution
@@ -30,8 +30,8 @@ def passes(seed: int, year: int, cloud: float) -> list[tuple[Overpass, float]]:
     return list(zip(flown, covers.tolist(), strict=True))
 
 
-def matmul_dtype(number: int, width: int) -> list[tuple[str, slice, int]]:
-    """MGRS tile, 10 m columns and release of a pass's granules: mostly one, often two that overlap, once a rerun."""
+def granules(number: int, width: int) -> list[tuple[str, slice, int]]:
+    """Return MGRS tile, 10 m columns and release of a pass's granules: one, at times two that overlap, once a rerun."""
     west, east = (2 * round(share * width / 2) for share in (0.4, 0.6))
     if number % 8 == 3:
         return [("31UES", slice(0, east), 0), ("31UFS", slice(west, width), 0)]
@@ -39,7 +39,7 @@ def matmul_dtype(number: int, width: int) -> list[tuple[str, slice, int]]:
 
 
 def sky(rng: np.random.Generator, shape: tuple[int, ...], cover: float) -> list[np.ndarray]:
-    """Opacity 0..1, float32 (H, W), of clouds and cirrus, on `cover` of the pixels, and of the clouds' shadow."""
+    """Return opacities 0..1, float32 (H, W): clouds and cirrus on `cover` of the pixels, and the clouds' shadow."""
     thick, thin = (field(rng, shape, max(60, shape[0] / 3)) for _ in range(2))
     veiled = cover * rng.uniform(0.1, 0.5) * (rng.random() < 0.3)
     cloud, cirrus = np.zeros((2, *shape), np.float32)
@@ -53,10 +53,10 @@ def sky(rng: np.random.Generator, shape: tuple[int, ...], cover: float) -> list[
 
 
 def observe(ground: Landscape, day: int, cover: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Reflectance float32 per band, and the SCL uint8, at native resolution over the whole area."""
+    """Return float32 reflectance per band and the uint8 SCL, at native resolution over the whole area."""
     cloud, cirrus, shadow = above = sky(rng, ground.parcels.shape, cover)
     scene = reflectance(ground, day)
-    for i, gain in enumerate(rng.normal(1, 0.015, 10).tolist()):  # what the atmospheric correction leaves
+    for i, gain in enumerate(rng.normal(1, 0.015, 10).tolist()):  # residual errors of the atmospheric correction
         below = scene[i] * (gain - gain * 0.6 * shadow) + cirrus * _CIRRUS[i]
         scene[i] = below + cloud * (_CLOUD[i] - below) + 0.002 * rng.standard_normal(cloud.shape, dtype=np.float32)
     coarse = dict(zip(BANDS, _halved(scene), strict=True))
@@ -65,8 +65,8 @@ def observe(ground: Landscape, day: int, cover: float, rng: np.random.Generator)
 
 
 def classify(bands: dict[str, np.ndarray], cloud: np.ndarray, cirrus: np.ndarray, shadow: np.ndarray) -> np.ndarray:
-    """uint8 (h, w): the scene classification in the codes of Sen2Cor; what is in the sky is known, not guessed."""
-    rules = (  # the first that holds
+    """Return the scene classification, uint8 (h, w), in the codes of Sen2Cor, from the true opacities."""
+    rules = (  # the first one that holds decides
         (cloud >= 0.6, 9),
         (cloud >= 0.25, 8),
         (cirrus >= 0.3, 10),
@@ -79,7 +79,7 @@ def classify(bands: dict[str, np.ndarray], cloud: np.ndarray, cirrus: np.ndarray
 
 
 def write_pass(ground: Landscape, overpass: Overpass, cover: float, seed: int, out: Path) -> list[Json]:
-    """The files and the STAC items of all granules of one pass."""
+    """Write the files of all granules of one pass; return their STAC items."""
     rng = np.random.default_rng((seed, 3, overpass.when.toordinal()))
     covered = swath(ground.grid, rng) if overpass.number % 10 == 6 else ground.grid.extent.geom
     nodata = None if overpass.number % 7 == 0 else 0  # some files of Planetary Computer lack the tag
@@ -87,7 +87,7 @@ def write_pass(ground: Landscape, overpass: Overpass, cover: float, seed: int, o
     offset, baseline = (1000, "05.10") if overpass.when >= datetime(2022, 1, 26) else (0, "03.01")
     observed = observe(ground, overpass.day, cover, rng)
     items = []
-    for mgrs, columns, release in matmul_dtype(overpass.number, ground.grid.width):
+    for mgrs, columns, release in granules(overpass.number, ground.grid.width):
         fine = ground.grid[:, columns]
         coarse = fine.zoom_out(2)
         seen, processed = inside(covered, coarse), overpass.when + timedelta(days=211 * release, hours=6)
@@ -117,6 +117,6 @@ def write_pass(ground: Landscape, overpass: Overpass, cover: float, seed: int, o
 
 
 def _halved(values: np.ndarray) -> np.ndarray:
-    """10 m -> 20 m: the mean of 2 x 2 pixels, (..., H, W) -> (..., H/2, W/2)."""
+    """Average 2 x 2 pixels, 10 m -> 20 m: (..., H, W) -> (..., H/2, W/2)."""
     rows = values[..., ::2, :] + values[..., 1::2, :]
     return (rows[..., ::2] + rows[..., 1::2]) * np.float32(0.25)

@@ -1,4 +1,4 @@
-"""A simulated year over a simulated landscape, as a STAC catalogue of COGs with labels."""
+"""Simulate a year over a landscape, as a STAC catalogue of COGs with labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MARK = "simulated landscape"  # in our aoi.geojson: a folder that has it may be
 
 @dataclass(frozen=True)
 class Simulation:
-    """What was written: the catalogue, the polygon to embed, the truth, and how much there is of everything."""
+    """Paths of the catalogue, AOI and labels, and the numbers of items and parcels."""
 
     items: Path
     aoi: Path
@@ -64,7 +64,7 @@ def simulate(
             items += written
             if progress:
                 progress(done, len(work))
-    order = np.random.default_rng((seed, 5)).permutation(len(items))  # nobody may rely on the order of a file
+    order = np.random.default_rng((seed, 5)).permutation(len(items))  # so that nothing can rely on the order
     write_features(out / "items.json", [items[i] for i in order])
     optical = sum(item["collection"] == "sentinel-2-l2a" for item in items)
     paths = (out / "items.json", out / "aoi.geojson", out / "labels.tif")
@@ -81,7 +81,7 @@ def _check(out: Path, **numbers: float) -> None:
 
 
 def _write_truth(ground: Landscape, out: Path) -> int:
-    """Class, parcel and biomass of each pixel and of each parcel; returns the number of parcels."""
+    """Write class, parcel and biomass of each pixel and of each parcel; return the number of parcels."""
     parcels, biomass, grid = ground.parcels, ground.biomass, ground.grid
     write_cog(out / "labels.tif", ground.labels, grid, 0)
     write_cog(out / "parcels.tif", parcels, grid, 0)
@@ -100,5 +100,5 @@ def _write_truth(ground: Landscape, out: Path) -> int:
 
 
 def _feature(geometry: BaseGeometry, **properties: Any) -> Json:
-    """GeoJSON of a geometry in metres."""
+    """Return a GeoJSON feature of a geometry in metres."""
     return {"type": "Feature", "properties": properties, "geometry": shapely.geometry.mapping(lonlat(geometry))}

@@ -1,4 +1,4 @@
-"""What the ground looks like on a day without sky or speckle: reflectance in ten bands, radar backscatter."""
+"""Noise-free surface signal on a day: reflectance in ten bands, radar backscatter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GROUND_DB = {"soil": (-11.5, -20.0), "litter": (-10.5, -16.5), "water": (-22.0,
 
 
 def reflectance(landscape: Landscape, day: int) -> np.ndarray:
-    """float32 (10, H, W) in the order of BANDS, on the day of the year."""
+    """Return reflectance, float32 (10, H, W) in the order of BANDS, on a day of year."""
     stands, uneven = landscape.stands, COVERS.uneven[landscape.stands.cover, None]
     green, dry = (share[:, None] for share in stands.canopy(day))
     leaf = np.array([SPECTRA[name] for name in COVERS.leaf])[stands.cover]
@@ -42,7 +42,7 @@ def reflectance(landscape: Landscape, day: int) -> np.ndarray:
 
 
 def backscatter(landscape: Landscape, day: int) -> np.ndarray:
-    """float32 (2, H, W): gamma0 of VV and VH as linear power, on the day of the year. The water-cloud model."""
+    """Return gamma0 of VV and VH as linear power, float32 (2, H, W), on a day of year, by the water-cloud model."""
     stands, own = landscape.stands, COVERS[landscape.stands.cover]
     ground = 10 ** (np.array([_GROUND_DB[name] for name in COVERS.ground]).T[:, stands.cover] / 10) * stands.brightness
     canopy = 10 ** (np.stack([own.vv, own.vh]) / 10)

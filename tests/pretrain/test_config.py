@@ -15,10 +15,10 @@ from torch import nn
 
 from tessera_cli.errors import DiskFullError, IdentityError, UsageError
 from tessera_cli.models.registry import REGISTRY
-from tessera_cli.pretrain import checkpoint as resume
-from tessera_cli.pretrain.config import OptimSettings, Settings
-from tessera_cli.pretrain.config_file import as_json, settings_of, to_toml
-from tessera_cli.pretrain.optimiser import adamw, groups_text, rate
+from tessera_cli.pretrain import checkpoint
+from tessera_cli.pretrain.config import OptimiserConfig, PretrainConfig
+from tessera_cli.pretrain.config_file import as_json, load_config, to_toml
+from tessera_cli.pretrain.optimiser import adamw, describe_groups, learning_rate
 from tessera_cli.pretrain.presets import PRESETS
 from tessera_cli.pretrain.run_folder import RunFolder
 
@@ -27,9 +27,9 @@ from tessera_cli.pretrain.run_folder import RunFolder
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_survive_toml(name, tmp_path):
-    settings = settings_of(preset_name=name)
-    (tmp_path / "config.toml").write_text(to_toml(settings))
-    assert settings_of(config=tmp_path / "config.toml") == settings
+    config = load_config(preset_name=name)
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    assert load_config(path=tmp_path / "config.toml") == config
 
 
 @pytest.mark.parametrize(
@@ -45,21 +45,21 @@ def test_presets_are_valid_and_survive_toml(name, tmp_path):
     ],
 )
 def test_presets_have_the_shape_of_released_models(name, released):
-    settings = settings_of(preset_name=name)
-    assert settings.model.encoder == REGISTRY[released].config
-    assert settings.model.family == REGISTRY[released].family
+    config = load_config(preset_name=name)
+    assert config.model.encoder == REGISTRY[released].config
+    assert config.model.family == REGISTRY[released].family
 
 
 def test_later_layers_win(tmp_path):
     toml = tmp_path / "own.toml"
     toml.write_text('preset = "nano"\n[optim]\nlr = 1e-4\n[train]\nbatch = 64\n[views]\nshare = [0.1, 0.5]\n')
-    settings = settings_of(config=toml, overrides=["train.batch=32", "loss.lambda=0", "model.name=alps"])
-    assert settings.model.encoder == REGISTRY["v2-nano"].config
-    assert settings.optim.lr == 1e-4
-    assert settings.train.batch == 32
-    assert settings.loss.off_diagonal == 0
-    assert settings.model.name == "alps"
-    assert settings.views.share == (0.1, 0.5)
+    config = load_config(path=toml, overrides=["train.batch=32", "loss.lambda=0", "model.name=alps"])
+    assert config.model.encoder == REGISTRY["v2-nano"].config
+    assert config.optim.lr == 1e-4
+    assert config.train.batch == 32
+    assert config.loss.off_diagonal == 0
+    assert config.model.name == "alps"
+    assert config.views.share == (0.1, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -89,27 +89,27 @@ def test_later_layers_win(tmp_path):
 )
 def test_a_wrong_key_or_value_is_one_clear_line(override, told):
     with pytest.raises(UsageError) as error:
-        settings_of(overrides=override.split(" ") if "teacher" in override else [override])
+        load_config(overrides=override.split(" ") if "teacher" in override else [override])
     assert told in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_mixing_takes_sequences_of_equal_length():
-    settings_of(overrides=["loss.mix=1"])
+    load_config(overrides=["loss.mix=1"])
     for other in ("views.lengths=bucketed", "views.replacement=never"):
         with pytest.raises(UsageError, match="equal length"):
-            settings_of(overrides=["loss.mix=1", other])
+            load_config(overrides=["loss.mix=1", other])
 
 
 def test_bad_files(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
-        settings_of(config=tmp_path / "none.toml")
+        load_config(path=tmp_path / "none.toml")
     for text, told in (("[a\n", "no TOML"), ("batch = 3\n", "no section"), ("preset = 3\n", "preset is not a name")):
         (tmp_path / "bad.toml").write_text(text)
         with pytest.raises(UsageError, match=told):
-            settings_of(config=tmp_path / "bad.toml")
+            load_config(path=tmp_path / "bad.toml")
     with pytest.raises(UsageError, match="Did you mean nano"):
-        settings_of(preset_name="nanno")
+        load_config(preset_name="nanno")
 
 
 # --- optimiser --------------------------------------------------------------------------------------------------------
@@ -117,12 +117,12 @@ def test_bad_files(tmp_path):
 
 def test_matrices_decay_and_vectors_do_not():
     module = nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 2, bias=False))
-    optimiser = adamw(module, OptimSettings(weight_decay=0.5, lr=0.1))
+    optimiser = adamw(module, OptimiserConfig(weight_decay=0.5, lr=0.1))
     decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert {decay[id(module[0].weight)], decay[id(module[2].weight)]} == {0.5}
     assert {decay[id(p)] for p in (module[0].bias, module[1].weight, module[1].bias)} == {0.0}
     assert len(decay) == len(list(module.parameters()))
-    assert "2 matrices (49 numbers) decay 0.5" in groups_text(optimiser)
+    assert "2 matrices (49 numbers) decay 0.5" in describe_groups(optimiser)
     for parameter in module.parameters():  # without a gradient of its own a matrix shrinks by lr x decay
         parameter.grad = torch.zeros_like(parameter)
     before = [parameter.detach().clone() for parameter in module.parameters()]
@@ -132,14 +132,14 @@ def test_matrices_decay_and_vectors_do_not():
 
 
 def test_the_rate_rises_along_a_line_and_falls_along_a_cosine():
-    settings = OptimSettings(lr=0.5, warmup=0.2)
-    found = [rate(step, 100, settings) for step in range(100)]
+    config = OptimiserConfig(lr=0.5, warmup=0.2)
+    found = [learning_rate(step, 100, config) for step in range(100)]
     assert found[:20] == pytest.approx([0.5 * (i + 1) / 20 for i in range(20)])
     assert found[20] == 0.5
     assert found[60] == pytest.approx(0.25)
     assert found[99] == pytest.approx(0.25 * (1 + math.cos(math.pi * 79 / 80)))
     assert 0 < found[99] < 1e-3
-    assert rate(0, 1, settings) == 0.5
+    assert learning_rate(0, 1, config) == 0.5
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
@@ -147,18 +147,18 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine():
 
 def test_a_folder_belongs_to_one_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    settings = settings_of(preset_name="tiny")
-    folder.claim(settings_of(preset_name="tiny", overrides=["optim.lr=0.5"]))  # by mistake; nothing was trained
-    folder.claim(settings)
+    config = load_config(preset_name="tiny")
+    folder.claim(load_config(preset_name="tiny", overrides=["optim.lr=0.5"]))  # by mistake; nothing was trained
+    folder.claim(config)
     folder.append({"step": 1})
-    folder.claim(settings)
-    folder.claim(settings_of(preset_name="tiny", overrides=["train.workers=7", "train.log_every=1"]))
+    folder.claim(config)
+    folder.claim(load_config(preset_name="tiny", overrides=["train.workers=7", "train.log_every=1"]))
     with pytest.raises(IdentityError, match=r"optim\.lr \(0\.002 there, 0\.1 here\)"):
-        folder.claim(settings_of(preset_name="tiny", overrides=["optim.lr=0.1"]))
+        folder.claim(load_config(preset_name="tiny", overrides=["optim.lr=0.1"]))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="holds something else"):
-        RunFolder(tmp_path / "other").claim(settings)
+        RunFolder(tmp_path / "other").claim(config)
 
 
 def test_rows_survive_a_killed_writer(tmp_path):
@@ -167,7 +167,7 @@ def test_rows_survive_a_killed_writer(tmp_path):
         folder.append({"step": step})
     with folder.metrics.open("a") as file:
         file.write('{"step": 4')
-    folder.forget_after(20)
+    folder.truncate(20)
     assert folder.rows() == [{"step": 10}, {"step": 20}]
     folder.append({"step": 21})
     assert [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()] == [10, 20, 21]
@@ -182,7 +182,7 @@ def trained(seed: int, steps: int, module=None, optimiser=None):
     if module is None:
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
-        optimiser = adamw(module, OptimSettings(lr=0.1))
+        optimiser = adamw(module, OptimiserConfig(lr=0.1))
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         inputs = torch.from_numpy(rng.standard_normal((8, 4)).astype(np.float32))
@@ -192,17 +192,17 @@ def trained(seed: int, steps: int, module=None, optimiser=None):
     return module, optimiser
 
 
-HEADER = resume.Header(step=3, processes=2, shards="abc", statistics={"s2_mean": [1.5]}, random={"probe_knn": 0.5})
+HEADER = checkpoint.Header(step=3, processes=2, shards="abc", statistics={"s2_mean": [1.5]}, random={"probe_knn": 0.5})
 
 
 def test_training_goes_on_bit_for_bit(tmp_path):
     path = tmp_path / "last.safetensors"
     module, optimiser = trained(1, 3)
-    resume.save(path, module, optimiser, HEADER)
+    checkpoint.save(path, module, optimiser, HEADER)
     trained(2, 3, module, optimiser)
     again = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
-    other = adamw(again, OptimSettings(lr=0.1))
-    assert resume.load(path, again, other) == dataclasses.replace(HEADER, moments=12)
+    other = adamw(again, OptimiserConfig(lr=0.1))
+    assert checkpoint.load(path, again, other) == dataclasses.replace(HEADER, moments=12)
     trained(2, 3, again, other)
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
@@ -210,7 +210,7 @@ def test_training_goes_on_bit_for_bit(tmp_path):
 
 
 def test_other_processes_or_shards_are_refused(tmp_path):
-    resume.check(HEADER, path=tmp_path, processes=2, shards="abc", statistics={"s2_mean": [1.5]})
+    checkpoint.check(HEADER, path=tmp_path, processes=2, shards="abc", statistics={"s2_mean": [1.5]})
     for different, told in (
         ({"processes": 1}, "2 processes"),
         ({"shards": "xyz"}, "other shards"),
@@ -218,7 +218,7 @@ def test_other_processes_or_shards_are_refused(tmp_path):
     ):
         given = {"processes": 2, "shards": "abc", "statistics": {"s2_mean": [1.5]}, **different}
         with pytest.raises(IdentityError, match=told):
-            resume.check(HEADER, path=tmp_path, **given)
+            checkpoint.check(HEADER, path=tmp_path, **given)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_other_processes_or_shards_are_refused(tmp_path):
 def test_a_damaged_state_is_an_error(tmp_path, damage):
     path = tmp_path / "last.safetensors"
     module, optimiser = trained(1, 1)
-    resume.save(path, module, optimiser, HEADER)
+    checkpoint.save(path, module, optimiser, HEADER)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "empty":
@@ -236,7 +236,7 @@ def test_a_damaged_state_is_an_error(tmp_path, damage):
         path.write_text("x" * 1000)
     elif damage == "of another shape":
         module = nn.Linear(4, 2)
-        optimiser = adamw(module, OptimSettings())
+        optimiser = adamw(module, OptimiserConfig())
     else:
         from safetensors import safe_open
         from safetensors.torch import load_file, save_file
@@ -246,13 +246,13 @@ def test_a_damaged_state_is_an_error(tmp_path, damage):
         weights = {name: tensor for name, tensor in load_file(path).items() if name.startswith("weights.")}
         save_file(weights, path, metadata=header if damage == "without moments" else None)
     with pytest.raises(UsageError, match="does not start anew"):
-        resume.load(path, module, optimiser)
+        checkpoint.load(path, module, optimiser)
 
 
 def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
     path = tmp_path / "last.safetensors"
     module, optimiser = trained(1, 1)
-    resume.save(path, module, optimiser, HEADER)
+    checkpoint.save(path, module, optimiser, HEADER)
     before = path.read_bytes()
 
     def full(self, *args):
@@ -260,14 +260,14 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(DiskFullError, match="disk is full"):
-        resume.save(path, module, optimiser, HEADER)
+        checkpoint.save(path, module, optimiser, HEADER)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_the_documents_name_every_key():
     text = (Path(__file__).parents[2] / "docs" / "pretraining.md").read_text()
-    for section, keys in as_json(settings_of(overrides=["model.pooling=gru"])).items():
+    for section, keys in as_json(load_config(overrides=["model.pooling=gru"])).items():
         for key in keys:
             assert f"`{section}.{key}`" in text
     for name in PRESETS:
@@ -275,5 +275,5 @@ def test_the_documents_name_every_key():
 
 
 def test_without_a_preset_it_is_nano():
-    assert settings_of() == settings_of(preset_name="nano")
-    assert Settings().model == settings_of().model
+    assert load_config() == load_config(preset_name="nano")
+    assert PretrainConfig().model == load_config().model

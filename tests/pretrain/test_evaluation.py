@@ -17,11 +17,11 @@ from pyproj import Transformer
 
 from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.extent.grid import from_utm, to_utm
-from tessera_cli.pretrain.config import ProbeSettings, Settings
-from tessera_cli.pretrain.data.ragged import Ragged, Series, concatenated, no_pixels
+from tessera_cli.pretrain.config import PretrainConfig, ProbeConfig
+from tessera_cli.pretrain.data.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tessera_cli.pretrain.evaluation import evaluate, label_files, labels
 from tessera_cli.pretrain.evaluation import probe as probes
-from tessera_cli.pretrain.evaluation.labels import labelled
+from tessera_cli.pretrain.evaluation.labels import label_pixels
 from tessera_cli.pretrain.evaluation.probe import balanced_accuracy, knn, linear, split
 from tessera_cli.pretrain.evaluation.stability import agreement, retrieval
 
@@ -35,9 +35,9 @@ def ragged(places, *, s2=30, s1=24, seed=0):
 
     def series(count, values, streams):
         doy = np.sort(rng.integers(1, 367, (n, count)), axis=1).astype(np.uint16).ravel()
-        return Series(values, doy, streams, np.arange(n + 1) * count)
+        return RaggedSeries(values, doy, streams, np.arange(n + 1) * count)
 
-    return Ragged(
+    return RaggedPixels(
         series(s2, rng.integers(0, 9000, (n * s2, 10)).astype(np.uint16), np.zeros(n * s2, np.uint8)),
         series(
             s1,
@@ -81,7 +81,7 @@ def strips(path, names, *, width=80, height=400, step=10):
     return write_geojson(path, [in_degrees(one) for one in boxes], **{"class": names})
 
 
-SMALL = ProbeSettings(block=8, folds=2)
+SMALL = ProbeConfig(block=8, folds=2)
 FIELDS = ["wheat", "maize", "wheat", "maize", "beet", "beet"]
 
 
@@ -107,7 +107,7 @@ def test_polygons_label_the_pixels_whose_centre_lies_within(tmp_path):
     path = write_geojson(tmp_path / "fields.geojson", areas, Crop=kinds, other=list(range(14)))
     places = block(60, 60)
 
-    found = outcome(labelled([ragged(places, s2=1, s1=1)], SMALL.model_copy(update={"pixels": 10**6}), path))
+    found = outcome(label_pixels([ragged(places, s2=1, s1=1)], SMALL.model_copy(update={"pixels": 10**6}), path))
 
     squares = {}
     for place in places.tolist():
@@ -144,7 +144,7 @@ def test_polygons_may_come_in_any_projection_and_with_numbers_as_classes(tmp_pat
             crs="EPSG:3035",
         )
         part = ragged(block(40, 30), s2=1, s1=1)
-        found = labelled([part], SMALL, path)
+        found = label_pixels([part], SMALL, path)
         assert found.names == ("7", "12")
         inside = {
             (32631, x, y): str(numbers[(x - EAST) // 100])
@@ -155,12 +155,12 @@ def test_polygons_may_come_in_any_projection_and_with_numbers_as_classes(tmp_pat
         assert expected is None or outcome(found) == expected
         expected = outcome(found)
         with pytest.raises(UsageError, match="column area holds float64"):
-            labelled([part], SMALL.model_copy(update={"column": "area"}), path)
+            label_pixels([part], SMALL.model_copy(update={"column": "area"}), path)
 
 
 def test_whole_numbers_with_nulls_stay_whole(tmp_path):
     path = strips(tmp_path / "f.geojson", [1, 2, None, 1, 2])
-    assert labelled([ragged(block(40, 40))], SMALL, path).names == ("1", "2")
+    assert label_pixels([ragged(block(40, 40))], SMALL, path).names == ("1", "2")
 
 
 def test_parcels_are_never_split_even_between_zones(tmp_path):
@@ -176,7 +176,7 @@ def test_parcels_are_never_split_even_between_zones(tmp_path):
     edges = np.linspace(50.6985, 50.7015, 7)
     areas = [shapely.box(5.9975, south, 6.0025, north) for south, north in pairwise(edges)]
     path = write_geojson(tmp_path / "f.geojson", areas, label=["a", "b"] * 3)
-    found = labelled([ragged(places)], ProbeSettings(block=1, folds=2), path)
+    found = label_pixels([ragged(places)], ProbeConfig(block=1, folds=2), path)
     zones = {}
     for place, (_, group) in outcome(found).items():
         zones.setdefault(group, set()).add(place[0])
@@ -199,11 +199,11 @@ def test_parcels_across_the_antimeridian(tmp_path, drawn):
     places = [(32701, *np.floor(to_utm(32701).transform(-179.995, row)).astype(int)) for row in rows]
     places += [(32760, *np.floor(to_utm(32760).transform(179.995, row)).astype(int)) for row in rows]
     places += [(32701, *np.floor(to_utm(32701).transform(-179.95, row)).astype(int)) for row in rows]
-    found = outcome(labelled([ragged(places)], ProbeSettings(block=1, folds=2), path))
+    found = outcome(label_pixels([ragged(places)], ProbeConfig(block=1, folds=2), path))
     assert [found[place][0] for place in places[:8]] == ["a", "b", "b", "a"] * 2
     assert [found[place][1] for place in places[:4]] == [found[place][1] for place in places[4:8]]
     assert len(found) == 8
-    assert set(label_files.Polygons.read(path, "", 10).squares[:, 0]) == {32760}
+    assert set(label_files.PolygonLabels.read(path, "", 10).squares[:, 0]) == {32760}
 
 
 def write_raster(path, values, *, transform, crs, nodata=None):
@@ -238,7 +238,7 @@ def test_rasters_label_pixels_with_the_value_at_their_centre(tmp_path, monkeypat
         transform = Affine(1.6e-4, 2e-6, lon, 1e-6, -1e-4, lat)  # slightly turned
     path = write_raster(tmp_path / "classes.tif", values, transform=transform, crs=f"EPSG:{crs}", nodata=4)
     places = np.concatenate([block(60, 60), [(0, 5, 5)]])
-    found = outcome(labelled([ragged(places, s2=1, s1=1)], ProbeSettings(block=8, folds=3), path))
+    found = outcome(label_pixels([ragged(places, s2=1, s1=1)], ProbeConfig(block=8, folds=3), path))
 
     move = Transformer.from_crs(32631, crs, always_xy=True)
     groups = {}
@@ -260,15 +260,15 @@ def test_the_choice_of_pixels_is_even_and_does_not_depend_on_the_shards(tmp_path
     whole = ragged(block(40, 40))  # a: 640, b: 320, c: 320 pixels
     order = np.random.default_rng(0).permutation(len(whole))
     cut = [whole.take(part) for part in np.array_split(order, 3)]
-    settings = ProbeSettings(block=4, folds=3, pixels=600)
-    one, three = labelled([whole], settings, path), labelled([*cut, no_pixels()], settings, path)
+    config = ProbeConfig(block=4, folds=3, pixels=600)
+    one, three = label_pixels([whole], config, path), label_pixels([*cut, no_pixels()], config, path)
     assert np.array_equal(one.pixels.keys, three.pixels.keys)
     assert np.array_equal(one.pixels.s2.values, three.pixels.s2.values)
     assert np.array_equal(one.pixels.s1.starts, three.pixels.s1.starts)
     assert np.array_equal(one.classes, three.classes)
     assert np.array_equal(one.groups, three.groups)
     assert np.bincount(one.classes).tolist() == [200, 200, 200]
-    more = labelled([whole], settings.model_copy(update={"pixels": 1000}), path)
+    more = label_pixels([whole], config.model_copy(update={"pixels": 1000}), path)
     assert np.bincount(more.classes).tolist() == [360, 320, 320]
     assert set(one.pixels.keys.tolist()) < set(more.pixels.keys.tolist())
     assert one.pixels.s2.values[: one.pixels.s2.starts[1]].tolist() in [
@@ -279,14 +279,17 @@ def test_the_choice_of_pixels_is_even_and_does_not_depend_on_the_shards(tmp_path
 def test_only_some_classes(tmp_path):
     path = strips(tmp_path / "f.geojson", FIELDS)
     part = ragged(block(60, 40))
-    assert labelled([part], SMALL.model_copy(update={"classes": ("wheat", "beet")}), path).names == ("beet", "wheat")
+    assert label_pixels([part], SMALL.model_copy(update={"classes": ("wheat", "beet")}), path).names == (
+        "beet",
+        "wheat",
+    )
     with pytest.raises(UsageError, match=r"the class rye of probe.classes. There are: beet, maize, wheat"):
-        labelled([part], SMALL.model_copy(update={"classes": ("wheat", "rye")}), path)
+        label_pixels([part], SMALL.model_copy(update={"classes": ("wheat", "rye")}), path)
 
 
 def test_classes_within_one_square_are_left_out(tmp_path, caplog):
     path = strips(tmp_path / "f.geojson", ["wheat", "maize", "wheat", "maize", "town"])
-    assert labelled([ragged(block(60, 40))], SMALL, path).names == ("maize", "wheat")
+    assert label_pixels([ragged(block(60, 40))], SMALL, path).names == ("maize", "wheat")
     assert "left out: town" in caplog.text
 
 
@@ -318,7 +321,7 @@ def test_files_without_labels(tmp_path, name, content, message):
     if content is not None:
         path.write_text(content)
     with pytest.raises(UsageError, match=message) as error:
-        labelled([ragged(block(4, 4))], SMALL, path)
+        label_pixels([ragged(block(4, 4))], SMALL, path)
     assert "\n" not in str(error.value)
 
 
@@ -326,13 +329,13 @@ def test_polygons_that_are_no_use(tmp_path):
     part = ragged(block(60, 40))
     boxes = [in_degrees(shapely.box(EAST + i * 100, NORTH, EAST + i * 100 + 90, NORTH + 90)) for i in range(4)]
 
-    def fails(message, geometries=boxes, settings=SMALL, pixels=part, **columns):
+    def fails(message, geometries=boxes, config=SMALL, pixels=part, **columns):
         path = write_geojson(tmp_path / "f.geojson", geometries, **columns)
         with pytest.raises(UsageError, match=message):
-            labelled([pixels], settings, path)
+            label_pixels([pixels], config, path)
 
     fails("no column called class.*there are: kind, n", kind=list("abab"), n=[1, 2, 3, 4])
-    fails("no column crops.*there are: crop", settings=SMALL.model_copy(update={"column": "crops"}), crop=list("abab"))
+    fails("no column crops.*there are: crop", config=SMALL.model_copy(update={"column": "crops"}), crop=list("abab"))
     fails("no polygon with a class", crop=[None] * 4)
     fails("holds a Point; a parcel is an area", [b.centroid for b in boxes], crop=list("abab"))
     fails("not longitudes and latitudes", [shapely.box(EAST, NORTH, EAST + 9, NORTH + 9)] * 2, crop=["a", "b"])
@@ -342,7 +345,7 @@ def test_polygons_that_are_no_use(tmp_path):
         crop=list("abab"),
     )
     fails("do not say where they lie", pixels=ragged([(0, 1, 1)]), crop=list("abab"))
-    fails("lie in 4 squares of 8 pixels, too few for 5 folds", settings=ProbeSettings(block=8), crop=list("abab"))
+    fails("lie in 4 squares of 8 pixels, too few for 5 folds", config=ProbeConfig(block=8), crop=list("abab"))
     fails("all labelled pixels are of the class a", crop=list("aaaa"))
     fails("every class lies in one square", crop=list("abcd"))
 
@@ -363,7 +366,7 @@ def test_no_crs_is_an_error(tmp_path):
         (broken, "fractions, which are no classes"),
     ):
         with pytest.raises(UsageError, match=message):
-            labelled([ragged(block(9, 9))], SMALL, path)
+            label_pixels([ragged(block(9, 9))], SMALL, path)
 
 
 def test_broken_polygons_are_repaired_and_the_first_layer_is_taken(tmp_path, caplog):
@@ -382,7 +385,7 @@ def test_broken_polygons_are_repaired_and_the_first_layer_is_taken(tmp_path, cap
             geometry_type="Polygon",
             crs="EPSG:4326",
         )
-    hits = label_files.Polygons.read(path, "", 10).at(block(40, 20))
+    hits = label_files.PolygonLabels.read(path, "", 10).at(block(40, 20))
     assert "the first one, first, is taken" in caplog.text
     x, y = (block(40, 20)[:, 1:] - (EAST + 100, NORTH + 100)).T
     labels_a = np.isin(np.arange(800), hits.numbers[hits.values == 0])
@@ -394,7 +397,7 @@ def test_a_polygon_without_area_labels_nothing(tmp_path):
     line = in_degrees(shapely.Polygon([(EAST, NORTH), (EAST + 300, NORTH + 300), (EAST + 600, NORTH + 600)]))
     box = in_degrees(shapely.box(EAST, NORTH, EAST + 100, NORTH + 100))
     path = write_geojson(tmp_path / "f.geojson", [line, box], crop=["a", "b"])
-    hits = label_files.Polygons.read(path, "", 10).at(block(60, 60))
+    hits = label_files.PolygonLabels.read(path, "", 10).at(block(60, 60))
     assert set(hits.values) == {1}
     assert len(hits.values) == 100
 
@@ -583,22 +586,22 @@ def made(tmp_path):
     values = whole.s2.values // 9 + np.repeat(brighter, 30, axis=0)
     whole = replace(whole, s2=replace(whole.s2, values=values))
     parts = [whole.take(np.arange(i, 2400, 4)) for i in range(4)]
-    settings = Settings(
+    config = PretrainConfig(
         views={"n_obs": 12, "drop_s1": 0.5, "drop_season": 0.3, "drop_orbit": 0.3},
         probe={"labels": str(path), "block": 8, "folds": 3, "pixels": 500},
     )
-    return SimpleNamespace(train=tuple(parts[:3]), held=parts[3]), settings
+    return SimpleNamespace(train=tuple(parts[:3]), holdout=parts[3]), config
 
 
 def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
-    shards, settings = made
+    shards, config = made
     seen = []
 
     def embed(view):
         seen.append(view)
         return flat(view)
 
-    evaluation = evaluate.Evaluation.of(shards, settings)
+    evaluation = evaluate.Evaluation.of(shards, config)
     found = evaluation.measure(embed)
     assert set(found) == {
         "retrieval",
@@ -620,10 +623,10 @@ def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
         for sensor in ("s1", "s2"):
             assert all(np.array_equal(a.values, b.values) for a, b in zip(one[sensor], other[sensor], strict=True))
     monkeypatch.setattr(evaluate, "CHUNK", 37)
-    assert evaluate.Evaluation.of(shards, settings).measure(flat) == found
+    assert evaluate.Evaluation.of(shards, config).measure(flat) == found
     assert (
         evaluate.Evaluation.of(
-            shards, settings.model_copy(update={"train": settings.train.model_copy(update={"seed": 4})})
+            shards, config.model_copy(update={"train": config.train.model_copy(update={"seed": 4})})
         ).measure(flat)["agreement"]
         != found["agreement"]
     )
@@ -631,9 +634,9 @@ def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
 
 def test_what_the_views_show(made):
     """No view of the probes and of retrieval misses a sensor, although training drops them; drift shows fewer dates."""
-    shards, settings = made
-    evaluation = evaluate.Evaluation.of(shards, settings)
-    assert len(evaluation.held) == len(evaluation.labelled.pixels) == 500
+    shards, config = made
+    evaluation = evaluate.Evaluation.of(shards, config)
+    assert len(evaluation.holdout) == len(evaluation.labelled.pixels) == 500
     rows = []
 
     def embed(view):
@@ -651,8 +654,8 @@ def test_what_the_views_show(made):
 
 
 def test_drift_tells_what_an_encoder_depends_on(made):
-    shards, settings = made
-    evaluation = evaluate.Evaluation.of(shards, settings)
+    shards, config = made
+    evaluation = evaluate.Evaluation.of(shards, config)
     found = evaluation.measure(lambda view: flat(view)[:, :10])  # means of the optical bands
     assert found["drift_no_radar"] == pytest.approx(1)
     assert found["drift_5"] < found["drift_10"] < found["drift_20"] < 1
@@ -661,44 +664,44 @@ def test_drift_tells_what_an_encoder_depends_on(made):
 
 
 def test_without_held_out_pixels_or_labels(made, caplog):
-    shards, settings = made
-    shards.held = no_pixels()
-    evaluation = evaluate.Evaluation.of(shards, settings)
+    shards, config = made
+    shards.holdout = no_pixels()
+    evaluation = evaluate.Evaluation.of(shards, config)
     assert [r.levelno for r in caplog.records if "held out" in r.message] == [logging.WARNING]
     assert set(evaluation.measure(flat)) == {"probe_knn", "probe_linear"}
-    bare = settings.model_copy(update={"probe": settings.probe.model_copy(update={"labels": ""})})
+    bare = config.model_copy(update={"probe": config.probe.model_copy(update={"labels": ""})})
     assert evaluate.Evaluation.of(shards, bare).measure(flat) == {}
 
 
 def test_pixels_without_radar_cannot_lose_it(made):
-    shards, settings = made
-    whole, dark = shards.held, ragged(shards.held.places, s1=0)
-    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, held=dark), settings)
+    shards, config = made
+    whole, dark = shards.holdout, ragged(shards.holdout.places, s1=0)
+    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, holdout=dark), config)
     assert "drift_no_radar" not in evaluation.measure(flat)
-    both = SimpleNamespace(train=shards.train, held=concatenated([whole, dark]))
-    seeing = evaluate.Evaluation.of(both, settings)
-    held = seeing.held.s1.counts > 0
+    both = SimpleNamespace(train=shards.train, holdout=concatenated([whole, dark]))
+    seeing = evaluate.Evaluation.of(both, config)
+    held = seeing.holdout.s1.counts > 0
     assert 0 < held.sum() < len(held)
     assert seeing.measure(lambda view: flat(view)[:, :10])["drift_no_radar"] == pytest.approx(1)
 
 
 def test_few_observations_are_not_repeated_for_the_drift(made):
-    shards, settings = made
-    few = SimpleNamespace(train=shards.train, held=ragged(shards.held.places, s2=7, s1=3))
+    shards, config = made
+    few = SimpleNamespace(train=shards.train, holdout=ragged(shards.holdout.places, s2=7, s1=3))
     lengths = []
 
     def embed(view):
         lengths.append(({s.doy.shape[1] for s in view["s2"]}, {s.doy.shape[1] for s in view["s1"]}))
         return flat(view)
 
-    evaluate.Evaluation.of(few, settings).measure(embed)
+    evaluate.Evaluation.of(few, config).measure(embed)
     assert lengths[3:6] == [({5}, {3}), ({7}, {3}), ({7}, {3})]
 
 
 def test_a_diverged_encoder_is_named(made):
-    shards, settings = made
+    shards, config = made
     with pytest.raises(TesseraError, match="not finite"):
-        evaluate.Evaluation.of(shards, settings).measure(lambda view: np.nan * flat(view))
+        evaluate.Evaluation.of(shards, config).measure(lambda view: np.nan * flat(view))
 
 
 def test_the_best_checkpoint_is_chosen_by_the_probe():

@@ -22,17 +22,18 @@ from rich.console import Console
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.training import TrainingProgress
 from tessera_cli.errors import UsageError
-from tessera_cli.pretrain.config import DataSettings, Settings
+from tessera_cli.pretrain.config import DataConfig, PretrainConfig
 from tessera_cli.pretrain.config_file import as_json
+from tessera_cli.pretrain.data.array_files import write_pixels
 from tessera_cli.pretrain.data.ragged import no_pixels
-from tessera_cli.pretrain.data.shards import write_header, write_pixels
+from tessera_cli.pretrain.data.shards import write_header
 from tessera_cli.pretrain.report import chart
 from tessera_cli.pretrain.report.chart import Curve, Level, number
 from tessera_cli.pretrain.report.page import report
 from tessera_cli.pretrain.run_folder import RunFolder
 from tessera_cli.runs.info import describe
 
-SETTINGS = Settings.model_validate({"model": {"name": "alps"}, "train": {"steps": 200, "batch": 256}})
+SETTINGS = PretrainConfig.model_validate({"model": {"name": "alps"}, "train": {"steps": 200, "batch": 256}})
 
 
 def train_row(step: int, **more: Any) -> dict[str, Any]:
@@ -155,8 +156,8 @@ def test_collapse_is_told_of_the_last_row(last: bool, told: bool) -> None:
 
 def test_text_is_escaped() -> None:
     nasty = '<script>alert("x")</script> & ]]>'
-    settings = {"model": {"name": nasty, nasty: [nasty, None, True]}, nasty: {"key": ""}}
-    html = report(ROWS, settings, {nasty: nasty})
+    config = {"model": {"name": nasty, nasty: [nasty, None, True]}, nasty: {"key": ""}}
+    html = report(ROWS, config, {nasty: nasty})
     root = ET.fromstring(html.partition("\n")[2])
     assert not list(root.iter("script"))
     assert f"Pretraining of {nasty}" == root.findtext("body/h1")
@@ -493,7 +494,7 @@ def shards(path: Path) -> Path:
         {
             "preprocessing": "official",
             "sources": ["mpc"],
-            "settings": DataSettings().model_dump(mode="json"),
+            "settings": DataConfig().model_dump(mode="json"),
             "origins": [{**origin, "name": name, "window": window} for name, window in windows.items()],
             "counts": {"trained": 1000, "held_out": 50, "left_out": 7, "observations": {"s2": 70, "s1_asc": 30}},
             "statistics": {},
@@ -505,7 +506,7 @@ def shards(path: Path) -> Path:
 def test_info_of_shards(tmp_path: Path, tessera: Any) -> None:
     path = shards(tmp_path / "shards")
     found = json.loads(tessera("info", path, "--json")[1])
-    digest, settings = found.pop("digest"), found.pop("settings")
+    digest, config = found.pop("digest"), found.pop("settings")
     assert found == {
         "content": "pretraining shards",
         "sources": ["mpc"],
@@ -518,7 +519,7 @@ def test_info_of_shards(tmp_path: Path, tessera: Any) -> None:
         "observations": {"s2": 70, "s1_asc": 30},
         "bytes": sum(file.stat().st_size for file in path.glob("*/*.npy")),
     }
-    assert settings["min_s2"] == 10
+    assert config["min_s2"] == 10
     assert len(digest) == 64
     assert "windows        2021, 2022" in tessera("info", path)[1].splitlines()
 

@@ -23,12 +23,12 @@ from tessera_cli.inference.encode import encode
 from tessera_cli.models import describe_model, load_model
 from tessera_cli.models.checkpoint import save_safetensors
 from tessera_cli.models.load import read_model
-from tessera_cli.pretrain import checkpoint as resume
-from tessera_cli.pretrain.callbacks import Watch
-from tessera_cli.pretrain.config_file import settings_of
-from tessera_cli.pretrain.data.ragged import Ragged
+from tessera_cli.pretrain import checkpoint
+from tessera_cli.pretrain.callbacks import Callbacks
+from tessera_cli.pretrain.config_file import load_config
+from tessera_cli.pretrain.data.ragged import RaggedPixels
 from tessera_cli.pretrain.data.shards import Shards
-from tessera_cli.pretrain.data.views import everything
+from tessera_cli.pretrain.data.views import full_view
 from tessera_cli.pretrain.run import pretrain
 from tessera_cli.pretrain.run_folder import RunFolder
 from tessera_cli.pretrain.trainer import NotFiniteError, Trainer
@@ -49,7 +49,7 @@ SMALL = (
 
 
 def small(*overrides: str):
-    return settings_of(preset_name="tiny", overrides=[*SMALL, *overrides])
+    return load_config(preset_name="tiny", overrides=[*SMALL, *overrides])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,8 +78,8 @@ def shards(dpixels, tmp_path_factory) -> Path:
     return out / "shards"
 
 
-def train(out: Path, shards: Path, *overrides: str, watch: Watch = Watch(), **more):  # noqa: B008
-    return pretrain([], small(*overrides), out, shards=shards, device=CPU, watch=watch, **more)
+def train(out: Path, shards: Path, *overrides: str, callbacks: Callbacks = Callbacks(), **more):  # noqa: B008
+    return pretrain([], small(*overrides), out, shards=shards, device=CPU, callbacks=callbacks, **more)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -134,7 +134,7 @@ def test_it_learns_and_embed_takes_the_result(dpixels, labels, tmp_path, tessera
     assert last["retrieval"] > last["retrieval_random"]
     present = {path.name for path in run.iterdir()}
     assert present == {"config.toml", "env.json", "metrics.jsonl", "report.html", "checkpoints", "export", "shards"}
-    assert settings_of(config=run / "config.toml").train.batch == 64
+    assert load_config(path=run / "config.toml").train.batch == 64
 
     code, out, err = tessera(
         "embed", "--dpixels", dpixels / "a", "--model", run, "--out", tmp_path / "emb", "--format", "npy", "--min-s2", 0
@@ -189,16 +189,16 @@ def test_the_exported_encoder_gives_what_training_saw(shards, tmp_path):
         trained = train(out, shards, *overrides)
         model = load_model(trained.exported, device="cpu", precision="fp32").bind_source("mpc")
         found = Shards.open(shards)
-        pixels: Ragged = found.train[0].take(np.arange(50))
-        settings = small(*overrides)
+        pixels: RaggedPixels = found.train[0].take(np.arange(50))
+        config = small(*overrides)
         assert Path(trained.exported).name == "own.safetensors"
         resumed = Trainer(
-            settings, found, found.statistics, RunFolder(out), CPU
+            config, found, found.statistics, RunFolder(out), CPU
         )  # the last weights, as they were saved: without labels they are the exported ones
-        embedded = resumed.twins.embedded(everything(pixels, settings.model.bins))
+        embedded = resumed.model.evaluate(full_view(pixels, config.model.buckets))
         for name in "ab":
             tile = planted(name)
-            mine = np.flatnonzero([found.header["origins"][o]["name"] == name for o in pixels.origins])
+            mine = np.flatnonzero([found.header["origins"][o]["name"] == name for o in pixels.tile_index])
             east, north = pixels.places[mine, 1], pixels.places[mine, 2]
             column = (east - tile.tile.transform.c) // 10
             row = (tile.tile.transform.f - north) // 10
@@ -230,8 +230,8 @@ def test_the_exported_encoder_gives_what_training_saw(shards, tmp_path):
 def test_every_kind_of_run_trains_and_exports(overrides, shards, tmp_path):
     trained = train(tmp_path, shards, *overrides, "train.steps=2", "train.eval_every=2", "train.log_every=1")
     model = load_model(trained.exported, device="cpu", precision="fp32")
-    settings = small(*overrides)
-    assert model.config == settings.model.encoder
+    config = small(*overrides)
+    assert model.config == config.model.encoder
     assert model.spec.dims[-1] in (64, 128)
     assert all(np.isfinite(row["loss"]) for row in trained.rows if row["kind"] == "train")
     before, after = (row["gradient_norm"] for row in trained.rows if row["kind"] == "train")
@@ -260,23 +260,23 @@ def test_what_embed_must_know_stands_in_the_card(shards, tmp_path):
 
 def test_shards_without_d_pixels_bring_their_settings(shards, tmp_path):
     train(tmp_path, shards, "data.holdout=0.3", "train.steps=1")
-    assert settings_of(config=tmp_path / "config.toml").data == small().data
+    assert load_config(path=tmp_path / "config.toml").data == small().data
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 
-def stopping_after(step: int) -> Watch:
+def stopping_after(step: int) -> Callbacks:
     done = []
-    return Watch(step=done.append, stop=lambda: len(done) + 1 >= step)
+    return Callbacks(on_step=done.append, should_stop=lambda: len(done) + 1 >= step)
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(shards, labels, tmp_path):
     more = (f"probe.labels={labels}", "model.dropout=0.1", "loss.mix=0.5", "views.drop_s1=0.2")
     whole = train(tmp_path / "whole", shards, *more)
-    first = train(tmp_path / "parts", shards, *more, watch=stopping_after(3))
+    first = train(tmp_path / "parts", shards, *more, callbacks=stopping_after(3))
     assert (first.finished, first.step) == (False, 3)
-    second = train(tmp_path / "parts", shards, *more, watch=stopping_after(2))
+    second = train(tmp_path / "parts", shards, *more, callbacks=stopping_after(2))
     assert (second.finished, second.step) == (False, 5)
     assert train(tmp_path / "parts", shards, *more).finished
     assert_equal_weights(tmp_path / "whole", tmp_path / "parts")
@@ -302,7 +302,7 @@ def _child(out: Path, shards: Path, seconds: float | None) -> None:
         if seconds is not None:
             threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 
-    train(out, shards, "train.save_every=1", f"train.steps={STEPS}", watch=Watch(begin=begin))
+    train(out, shards, "train.save_every=1", f"train.steps={STEPS}", callbacks=Callbacks(on_start=begin))
 
 
 def test_kill_9_at_ten_random_moments(shards, tmp_path):
@@ -325,7 +325,7 @@ def test_kill_9_at_ten_random_moments(shards, tmp_path):
     for _ in range(40):
         if len(killed) == 10 or run(out, rng.uniform(0, lasts / 5)) == 0:
             break
-        killed.append(resume.read_header(out / "checkpoints" / "last.safetensors").step)
+        killed.append(checkpoint.read_header(out / "checkpoints" / "last.safetensors").step)
     assert len(killed) == 10, f"seed {seed}: {killed}"
     assert killed[0] < STEPS
     assert killed == sorted(killed)
@@ -370,7 +370,7 @@ def test_signals_save_and_say_so(number, code, shards, tmp_path, tessera, monkey
 
 def test_what_does_not_go_on_is_refused(shards, dpixels, tmp_path):
     out = tmp_path / "run"
-    train(out, shards, watch=stopping_after(3))
+    train(out, shards, callbacks=stopping_after(3))
     with pytest.raises(IdentityError, match=r"optim\.lr"):
         train(out, shards, "optim.lr=1e-5")
     with pytest.raises(IdentityError, match=r"other shards|made otherwise"):

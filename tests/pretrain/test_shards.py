@@ -24,17 +24,17 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import DiskFullError, IdentityError, NothingToEmbedError, TesseraError, TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, Tile, pack_mask
 from tessera_cli.extent.window import Window
-from tessera_cli.pretrain.config import DataSettings
-from tessera_cli.pretrain.data.build import build, shards_for
-from tessera_cli.pretrain.data.ragged import Ragged, concatenated
-from tessera_cli.pretrain.data.select import collected, held_out, stratified_sample
+from tessera_cli.pretrain.config import DataConfig
+from tessera_cli.pretrain.data.build import build, open_or_build
+from tessera_cli.pretrain.data.ragged import RaggedPixels, concatenated
+from tessera_cli.pretrain.data.select import holdout_mask, select_pixels, stratified_sample
 from tessera_cli.pretrain.data.shards import Shards, digest_of
-from tessera_cli.pretrain.data.statistics import Tally
+from tessera_cli.pretrain.data.statistics import BandStatistics
 from tessera_cli.sampling.statistics import V2_STUDENT, Statistics
 from tests.helpers.tiles import made_up
 
-ALL = DataSettings(min_s2=0, min_s1=0, holdout=0.0)
-SMALL = DataSettings(min_s2=2, min_s1=2, holdout=0.2, holdout_block=4, shard_pixels=150)
+ALL = DataConfig(min_s2=0, min_s1=0, holdout=0.0)
+SMALL = DataConfig(min_s2=2, min_s1=2, holdout=0.2, holdout_block=4, shard_pixels=150)
 EAST, NORTH = 500_000, 5_800_000
 """West and north edge of the tile `a`."""
 
@@ -97,8 +97,8 @@ def brute(dpixels: DPixels, number: int) -> tuple[list[tuple[int, ...]], list[tu
     return s2, s1
 
 
-def listed(ragged: Ragged, position: int) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """The same of a pixel in a Ragged."""
+def listed(ragged: RaggedPixels, position: int) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """The same of a pixel in a RaggedPixels."""
 
     def observations(modality: Any) -> list[tuple[int, ...]]:
         series = ragged.series(modality)
@@ -109,8 +109,8 @@ def listed(ragged: Ragged, position: int) -> tuple[list[tuple[int, ...]], list[t
     return observations("s2"), observations("s1")
 
 
-def assert_same(found: Ragged, due: Ragged) -> None:
-    for name in ("keys", "places", "origins"):
+def assert_same(found: RaggedPixels, due: RaggedPixels) -> None:
+    for name in ("keys", "places", "tile_index"):
         np.testing.assert_array_equal(getattr(found, name), getattr(due, name))
         assert getattr(found, name).dtype == getattr(due, name).dtype
     for one, other in ((found.s2, due.s2), (found.s1, due.s1)):
@@ -139,7 +139,7 @@ def assert_one_line(error: BaseException) -> None:
 def test_pixels_are_those_seen_often_enough_with_all_their_valid_observations(minimum: tuple[int, int]) -> None:
     dpixels = some(most=4)
     dpixels.s1_asc[..., 0] *= np.random.default_rng(0).integers(0, 2, dpixels.s1_asc.shape[:3], dtype=np.int16)
-    found = collected(dpixels, DataSettings(min_s2=minimum[0], min_s1=minimum[1]), 7)
+    found = select_pixels(dpixels, DataConfig(min_s2=minimum[0], min_s1=minimum[1]), 7)
     due = {}
     for number in np.flatnonzero(dpixels.requested).tolist():
         s2, s1 = brute(dpixels, number)
@@ -150,7 +150,7 @@ def test_pixels_are_those_seen_often_enough_with_all_their_valid_observations(mi
     width = dpixels.requested.shape[1]
     centres = [(32631, EAST + 10 * (n % width) + 5, NORTH - 10 * (n // width) - 5) for n in due]
     assert found.places.tolist() == [list(centre) for centre in centres]
-    assert set(found.origins.tolist()) == {7}
+    assert set(found.tile_index.tolist()) == {7}
     types = [found.s2.values, found.s1.values, found.s2.doy, found.s2.streams, found.s2.starts, found.places]
     assert [str(array.dtype) for array in types] == ["uint16", "int16", "uint16", "uint8", "int64", "int32"]
 
@@ -164,17 +164,19 @@ def test_a_sensor_without_frames() -> None:
         s1_desc=plain.s1_desc[:0],
         s1_desc_dates=plain.s1_desc_dates[:0],
     )
-    found = collected(blind, DataSettings(min_s2=1, min_s1=0), 0)
+    found = select_pixels(blind, DataConfig(min_s2=1, min_s1=0), 0)
     assert len(found) == int(((plain.s2_mask.sum(axis=0) >= 1) & plain.requested).sum())
     assert found.s1.values.shape == (0, 2)
     assert not found.s1.starts.any()
-    assert len(collected(blind, DataSettings(min_s2=1, min_s1=1), 0)) == 0
+    assert len(select_pixels(blind, DataConfig(min_s2=1, min_s1=1), 0)) == 0
 
 
 def test_a_window_over_new_year_keeps_its_frames_in_the_order_of_dates() -> None:
     plain = some(most=3)
     dates = np.array(["2023-11-20", "2023-12-31", "2024-01-01", "2024-02-29"], "datetime64[D]")[: len(plain.s2)]
-    found = collected(dataclasses.replace(plain, s2_dates=dates, window=Window.from_name("20231101-20240430")), ALL, 0)
+    found = select_pixels(
+        dataclasses.replace(plain, s2_dates=dates, window=Window.from_name("20231101-20240430")), ALL, 0
+    )
     whole = np.flatnonzero(found.s2.counts == 3)
     assert len(whole)
     for position in whole.tolist():
@@ -190,7 +192,7 @@ def splitmix(x: int) -> int:
 
 def test_keys_name_a_pixel_whatever_else_is_collected() -> None:
     dpixels = some()
-    found = collected(dpixels, ALL, 3)
+    found = select_pixels(dpixels, ALL, 3)
     assert len(np.unique(found.keys)) == len(found)
     seed = int.from_bytes(hashlib.sha256(b"a_2024").digest()[:8], "little")
     due = {splitmix(seed ^ splitmix(n + 1)): n for n in range(600)}
@@ -198,38 +200,40 @@ def test_keys_name_a_pixel_whatever_else_is_collected() -> None:
     for key, (_, east, north) in zip(found.keys.tolist(), found.places.tolist(), strict=True):
         assert due[key] == (NORTH - north) // 10 * width + (east - EAST) // 10
     other_year = dataclasses.replace(dpixels, window=Window.from_name("2023"))
-    assert not set(collected(other_year, ALL, 3).keys.tolist()) & set(found.keys.tolist())
-    strict = collected(dpixels, DataSettings(min_s2=3, min_s1=3), 0)
+    assert not set(select_pixels(other_year, ALL, 3).keys.tolist()) & set(found.keys.tolist())
+    strict = select_pixels(dpixels, DataConfig(min_s2=3, min_s1=3), 0)
     assert set(strict.keys.tolist()) < set(found.keys.tolist())
 
 
 @pytest.mark.parametrize("crs", [None, 'LOCAL_CS["field",UNIT["metre",1]]'])
 def test_pixels_of_a_tile_without_a_known_place_have_columns_and_rows(crs: str | None) -> None:
     tile = ForeignTile("x", (20, 30), crs, None if crs is None else Affine(10, 0, 1000, 0, -10, 9000))
-    found = collected(dataclasses.replace(some(), tile=tile, requested=np.ones((20, 30), bool)), ALL, 0)
+    found = select_pixels(dataclasses.replace(some(), tile=tile, requested=np.ones((20, 30), bool)), ALL, 0)
     assert found.places.min(axis=0).tolist() == [0, 0, 0]
     assert found.places.max(axis=0).tolist() == [0, 29, 19]
 
 
 def test_the_cap_keeps_a_fixed_random_choice() -> None:
     dpixels = some(shape=(40, 60))
-    every = collected(dpixels, ALL, 0)
-    kept = [set(collected(dpixels, ALL.model_copy(update={"pixels_per_tile": n}), 0).keys.tolist()) for n in (50, 300)]
+    every = select_pixels(dpixels, ALL, 0)
+    kept = [
+        set(select_pixels(dpixels, ALL.model_copy(update={"pixels_per_tile": n}), 0).keys.tolist()) for n in (50, 300)
+    ]
     assert [len(keys) for keys in kept] == [50, 300]
     assert kept[0] < kept[1] < set(every.keys.tolist())
-    one = collected(dpixels, ALL.model_copy(update={"pixels_per_tile": 300}), 0)
+    one = select_pixels(dpixels, ALL.model_copy(update={"pixels_per_tile": 300}), 0)
     assert_same(one, every.take(np.flatnonzero(np.isin(every.keys, one.keys))))
     rows = (NORTH - one.places[:, 2]) // 10  # an even choice: the mean of 300 rows of 0..39 is 19.5 +- 0.7
     assert abs(rows.mean() - 19.5) < 4 * 0.7
-    assert_same(collected(dpixels, ALL.model_copy(update={"pixels_per_tile": len(every)}), 0), every)
+    assert_same(select_pixels(dpixels, ALL.model_copy(update={"pixels_per_tile": len(every)}), 0), every)
 
 
 def test_the_cap_does_not_choose_the_first_shards(tmp_path: Path) -> None:
     """It hashes the same keys as the order of the shards: with the same hash, all would lie in the first buckets."""
     capped = ALL.model_copy(update={"pixels_per_tile": 200, "shard_pixels": 100})
     shards = build([stored(some("a", (40, 60))), stored(some("b", (8, 30)))], capped, tmp_path / "shards")
-    assert shards.sizes.sum() == 200 + min(200, len(collected(some("b", (8, 30)), ALL, 1)))
-    first = [int((part.origins == 0).sum()) for part in shards.train]
+    assert shards.sizes.sum() == 200 + min(200, len(select_pixels(some("b", (8, 30)), ALL, 1)))
+    first = [int((part.tile_index == 0).sum()) for part in shards.train]
     assert min(first) > 20  # of 50 on average in 4 shards; +- 5 at the most
 
 
@@ -259,7 +263,7 @@ def test_the_cap_is_dealt_over_classes_of_mean_and_spread_of_ndvi() -> None:
     s2 = plain.s2.copy()
     s2[..., 0], s2[..., 3] = 1000, 1000 * (1 + ndvi) / (1 - ndvi)
     dpixels = dataclasses.replace(plain, s2=s2, requested=np.ones((40, 60), bool))
-    every = collected(dpixels, DataSettings(min_s2=1, min_s1=0), 0)
+    every = select_pixels(dpixels, DataConfig(min_s2=1, min_s1=0), 0)
     values = every.s2.values.astype(np.float64)
     found = (values[:, 3] - values[:, 0]) / (values[:, 3] + values[:, 0])
     spans = [slice(*every.s2.starts[i : i + 2]) for i in range(len(every))]
@@ -268,27 +272,29 @@ def test_the_cap_is_dealt_over_classes_of_mean_and_spread_of_ndvi() -> None:
         (sum(m > edge for edge in (0.2, 0.4, 0.6)), sum(s > edge for edge in (0.1, 0.2)))
         for m, s in zip(mean, std, strict=True)
     ]
-    capped = DataSettings(min_s2=1, min_s1=0, pixels_per_tile=240, stratify="greenness")
-    chosen = np.isin(every.keys, collected(dpixels, capped, 0).keys)
+    capped = DataConfig(min_s2=1, min_s1=0, pixels_per_tile=240, stratify="greenness")
+    chosen = np.isin(every.keys, select_pixels(dpixels, capped, 0).keys)
     assert chosen.sum() == 240
     have, taken = Counter(classes), Counter(one for one, kept in zip(classes, chosen, strict=True) if kept)
     assert len(have) == 12
     full = {one for one in have if taken[one] < have[one]}  # of which more was there than could be taken
     assert len(full) >= 8
     assert max(taken.values()) - min(taken[one] for one in full) <= 1
-    without = collected(dpixels, DataSettings(min_s2=1, min_s1=0, stratify="greenness"), 0)
+    without = select_pixels(dpixels, DataConfig(min_s2=1, min_s1=0, stratify="greenness"), 0)
     assert_same(without, every)  # nothing to choose without a cap
 
 
 # Held out ------------------------------------------------------------------------------------------------------------
 
 
-def at(places: np.ndarray, origins: int = 0) -> Ragged:
+def at(places: np.ndarray, origins: int = 0) -> RaggedPixels:
     """Pixels at these places, without observations."""
-    empty = collected(some(), DataSettings(min_s2=99), 0)
+    empty = select_pixels(some(), DataConfig(min_s2=99), 0)
     count = len(places)
     s2, s1 = (dataclasses.replace(series, starts=np.zeros(count + 1, np.int64)) for series in (empty.s2, empty.s1))
-    return Ragged(s2, s1, np.arange(count, dtype=np.uint64), places.astype(np.int32), np.full(count, origins, np.int32))
+    return RaggedPixels(
+        s2, s1, np.arange(count, dtype=np.uint64), places.astype(np.int32), np.full(count, origins, np.int32)
+    )
 
 
 def grid_of(zone: int, size: int, step: int, east: int = 0, north: int = 0) -> np.ndarray:
@@ -300,7 +306,7 @@ def grid_of(zone: int, size: int, step: int, east: int = 0, north: int = 0) -> n
 def test_squares_are_held_out_whole_and_as_often_as_asked(zone: int, step: int) -> None:
     block, size = 4, 400
     ragged = at(grid_of(zone, size, step))
-    out = held_out(ragged, 0.3, block)
+    out = holdout_mask(ragged, 0.3, block)
     squares = out.reshape(size // block, block, size // block, block).swapaxes(1, 2).reshape(-1, block * block)
     assert (squares.all(axis=1) | ~squares.any(axis=1)).all()
     share = squares.any(axis=1).mean()
@@ -308,38 +314,38 @@ def test_squares_are_held_out_whole_and_as_often_as_asked(zone: int, step: int) 
     neighbours = squares[:, 0].reshape(size // block, -1)
     both = (neighbours[:, 1:] & neighbours[:, :-1]).mean()  # independent of each other
     assert abs(both - 0.09) < 4 * np.sqrt(0.09 * 0.91 / len(squares))
-    assert (held_out(ragged, 0.2, block) <= out).all()
-    assert not held_out(ragged, 0.0, block).any()
-    assert held_out(ragged, 1.0, block).all()
+    assert (holdout_mask(ragged, 0.2, block) <= out).all()
+    assert not holdout_mask(ragged, 0.0, block).any()
+    assert holdout_mask(ragged, 1.0, block).all()
 
 
 def test_a_place_is_held_out_whatever_tile_or_year_shows_it() -> None:
     places = grid_of(32631, 64, 10, EAST + 5, NORTH + 5)
-    whole = held_out(at(places), 0.3, 32)
+    whole = holdout_mask(at(places), 0.3, 32)
     some_of_them = np.flatnonzero(np.random.default_rng(0).random(len(places)) < 0.5)
-    np.testing.assert_array_equal(held_out(at(places[some_of_them], origins=9), 0.3, 32), whole[some_of_them])
+    np.testing.assert_array_equal(holdout_mask(at(places[some_of_them], origins=9), 0.3, 32), whole[some_of_them])
     far = at(grid_of(32632, 400, 10))
-    assert (held_out(far, 0.3, 4) != held_out(at(grid_of(32631, 400, 10)), 0.3, 4)).any()
+    assert (holdout_mask(far, 0.3, 4) != holdout_mask(at(grid_of(32631, 400, 10)), 0.3, 4)).any()
 
 
 def test_tiles_without_a_place_have_squares_of_their_own() -> None:
     places = grid_of(0, 400, 1)
-    one, other = (held_out(at(places, origins), 0.3, 4) for origins in (0, 1))
+    one, other = (holdout_mask(at(places, origins), 0.3, 4) for origins in (0, 1))
     assert abs((one & other).mean() - 0.09) < 4 * np.sqrt(0.09 * 0.91 / 1e4)
 
 
 # Statistics ----------------------------------------------------------------------------------------------------------
 
 
-def tallied(*parts: Ragged) -> Statistics:
-    tally = Tally()
+def tallied(*parts: RaggedPixels) -> Statistics:
+    statistics = BandStatistics()
     for part in parts:
-        tally.add(part)
-    return tally.statistics()
+        statistics.add(part)
+    return statistics.statistics()
 
 
 def test_statistics_are_those_of_all_observations_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [collected(dpixels, ALL, 0) for dpixels in THREE]
+    parts = [select_pixels(dpixels, ALL, 0) for dpixels in THREE]
     monkeypatch.setattr("tessera_cli.pretrain.data.statistics._ROWS", 1000)
     found = tallied(*parts)
     every = concatenated(parts)
@@ -357,7 +363,7 @@ def test_statistics_are_those_of_all_observations_in_any_order(monkeypatch: pyte
 
 
 def test_statistics_do_not_lose_a_small_spread_beside_a_large_mean() -> None:
-    ragged = collected(THREE[0], ALL, 0)
+    ragged = select_pixels(THREE[0], ALL, 0)
     values = np.full((len(ragged.s2.values), 10), 65535, np.uint16)
     values[0] = 65534
     n = len(values)
@@ -366,13 +372,13 @@ def test_statistics_do_not_lose_a_small_spread_beside_a_large_mean() -> None:
 
 
 def test_what_was_never_seen_takes_other_statistics(caplog: pytest.LogCaptureFixture) -> None:
-    ragged = collected(THREE[0], ALL, 0)
-    descending = collected(THREE[0].without_ascending(), ALL, 0)
+    ragged = select_pixels(THREE[0], ALL, 0)
+    descending = select_pixels(THREE[0].without_ascending(), ALL, 0)
     found = tallied(descending)
     assert found.s1_asc_mean == found.s1_desc_mean == tallied(ragged).s1_desc_mean
     assert found.s1_asc_std == found.s1_desc_std
     assert not caplog.records
-    optical = dataclasses.replace(ragged, s1=collected(THREE[0], DataSettings(min_s2=99), 0).s1)
+    optical = dataclasses.replace(ragged, s1=select_pixels(THREE[0], DataConfig(min_s2=99), 0).s1)
     assert tallied(optical).s1_desc_std == V2_STUDENT.s1_desc_std
     assert "s1_asc" in caplog.text
     assert "s1_desc" in caplog.text
@@ -401,10 +407,10 @@ def folder(tmp_path: Path, built: Path) -> Path:
 
 def test_every_pixel_is_in_the_shards_once_as_it_was_collected(built: Path) -> None:
     shards = Shards.open(built)
-    due = concatenated([collected(dpixels, SMALL, origin) for origin, dpixels in enumerate(THREE)])
+    due = concatenated([select_pixels(dpixels, SMALL, origin) for origin, dpixels in enumerate(THREE)])
     position = {key: number for number, key in enumerate(due.keys.tolist())}
-    out = held_out(due, 0.2, 4)
-    for part, held in ((concatenated(shards.train), False), (shards.held, True)):
+    out = holdout_mask(due, 0.2, 4)
+    for part, held in ((concatenated(shards.train), False), (shards.holdout, True)):
         numbers = np.array([position.pop(key) for key in part.keys.tolist()])
         assert_same(part, due.take(numbers))
         assert (out[numbers] == held).all()
@@ -413,12 +419,12 @@ def test_every_pixel_is_in_the_shards_once_as_it_was_collected(built: Path) -> N
     counts = shards.header["counts"]
     asked = sum(int(dpixels.requested.sum()) for dpixels in THREE)
     trained = shards.pixels
-    assert (counts["trained"], counts["held_out"]) == (trained, len(shards.held))
+    assert (counts["trained"], counts["held_out"]) == (trained, len(shards.holdout))
     assert counts["left_out"] == asked - len(due)
     assert counts["observations"]["s2"] == sum(len(part.s2.doy) for part in shards.train)
     origins = shards.header["origins"]
     assert [(o["name"], o["pixels"]) for o in origins] == [
-        (f"{name}_2024", int((due.origins == number).sum())) for number, name in enumerate("abc")
+        (f"{name}_2024", int((due.tile_index == number).sum())) for number, name in enumerate("abc")
     ]
     assert shards.header["sources"] == ["mpc"]
 
@@ -427,17 +433,17 @@ def test_shards_are_equally_large_and_hold_pixels_of_all_tiles(built: Path) -> N
     shards = Shards.open(built)
     assert len(shards.train) == round(shards.pixels / 150)
     assert np.ptp(shards.sizes) <= 1
-    everything = np.concatenate([part.origins for part in shards.train])
+    everything = np.concatenate([part.tile_index for part in shards.train])
     for tile in range(3):
         share = (everything == tile).mean()
         for part in shards.train:  # hypergeometric
             n, rest = len(part), (len(everything) - len(part)) / (len(everything) - 1)
             deviation = np.sqrt(share * (1 - share) / n * rest)
-            assert abs((part.origins == tile).mean() - share) < 4.5 * deviation
+            assert abs((part.tile_index == tile).mean() - share) < 4.5 * deviation
     runs = np.count_nonzero(np.diff(everything)) / (len(everything) - 1)  # neighbours are of one tile by chance only
     shares = np.bincount(everything) / len(everything)
     assert abs(runs - (1 - (shares**2).sum())) < 4.5 / (2 * np.sqrt(len(everything)))
-    rows = np.concatenate([part.places[part.origins == 0][:, 2] for part in shards.train])
+    rows = np.concatenate([part.places[part.tile_index == 0][:, 2] for part in shards.train])
     assert abs(np.corrcoef(np.arange(len(rows)), rows)[0, 1]) < 4.5 / np.sqrt(len(rows))
 
 
@@ -473,7 +479,7 @@ def test_the_layout(built: Path) -> None:
     assert header["digest"] == shards.digest
     first = np.load(built / "train-00000" / "s2.npy")
     assert (first.dtype, first.shape) == (np.uint16, (len(shards.train[0].s2.doy), 10))
-    every = concatenated([*shards.train, shards.held])
+    every = concatenated([*shards.train, shards.holdout])
     sizes = sum(entry["bytes"] for name, entry in header["files"].items())
     heads = 128 * len(header["files"]) + 16 * (len(shards.train) + 1)
     assert sizes == heads + 22 * len(every.s2.doy) + 7 * len(every.s1.doy) + 40 * len(every)
@@ -482,10 +488,10 @@ def test_the_layout(built: Path) -> None:
 
 
 def test_nothing_held_out_is_said_and_can_be_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    settings = SMALL.model_copy(update={"holdout": 1e-9})
-    shards = build([stored(THREE[0])], settings, tmp_path / "shards")
+    config = SMALL.model_copy(update={"holdout": 1e-9})
+    shards = build([stored(THREE[0])], config, tmp_path / "shards")
     assert "no pixel is held out" in caplog.text
-    assert len(Shards.open(shards.path).held) == 0
+    assert len(Shards.open(shards.path).holdout) == 0
 
 
 def test_progress_rises_to_its_end(tmp_path: Path) -> None:
@@ -500,10 +506,10 @@ def test_official_folders_and_stores_are_read_from_disk(tmp_path: Path) -> None:
     for dpixels in THREE:
         write_folder(tmp_path / "dpixels", dataclasses.replace(dpixels, window=None, source=None))
     shards = build(find_stores([tmp_path / "dpixels"]), SMALL, tmp_path / "shards")
-    due = concatenated([collected(dpixels, SMALL, 0) for dpixels in THREE])
-    assert shards.pixels + len(shards.held) == len(due)
+    due = concatenated([select_pixels(dpixels, SMALL, 0) for dpixels in THREE])
+    assert shards.pixels + len(shards.holdout) == len(due)
     assert shards.header["sources"] == []
-    assert sorted(map(tuple, concatenated([*shards.train, shards.held]).places.tolist())) == sorted(
+    assert sorted(map(tuple, concatenated([*shards.train, shards.holdout]).places.tolist())) == sorted(
         map(tuple, due.places.tolist())
     )
 
@@ -619,18 +625,18 @@ def test_a_bucket_that_the_system_cuts_short_leaves_nothing(tmp_path: Path) -> N
 
 def test_files_of_others_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    for attempt in (build, shards_for):
+    for attempt in (build, open_or_build):
         with pytest.raises(UsageError, match="holds something else") as caught:
             attempt([stored(THREE[0])], SMALL, tmp_path)
         assert_one_line(caught.value)
     (tmp_path / "header.json").write_text('{"content": "something else"}')
-    for attempt in (build, shards_for):
+    for attempt in (build, open_or_build):
         with pytest.raises(UsageError):
             attempt([stored(THREE[0])], SMALL, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["header.json", "notes.txt"]
     (tmp_path / "file").write_text("mine")
     with pytest.raises(TileError, match="a file of this name is there"):
-        shards_for([stored(THREE[0])], SMALL, tmp_path / "file")
+        open_or_build([stored(THREE[0])], SMALL, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -654,14 +660,14 @@ def unread(dpixels: DPixels, **changes: Any) -> Stored:
 
 
 def test_shards_are_built_once(tmp_path: Path, built: Path) -> None:
-    made = shards_for([stored(dpixels) for dpixels in THREE], SMALL, tmp_path / "shards")
+    made = open_or_build([stored(dpixels) for dpixels in THREE], SMALL, tmp_path / "shards")
     assert made.digest == Shards.open(built).digest
-    for settings in (SMALL, SMALL.model_copy(update={"statistics": "v2-nano"})):  # which concern training alone
-        again = shards_for([unread(dpixels) for dpixels in THREE[::-1]], settings, made.path)
+    for config in (SMALL, SMALL.model_copy(update={"statistics": "v2-nano"})):  # which concern training alone
+        again = open_or_build([unread(dpixels) for dpixels in THREE[::-1]], config, made.path)
         assert again.digest == made.digest
-    assert shards_for([], SMALL, made.path).digest == made.digest
+    assert open_or_build([], SMALL, made.path).digest == made.digest
     with pytest.raises(IdentityError, match=r"data\.holdout is 0\.2 there and 0\.1 here"):
-        shards_for([], SMALL.model_copy(update={"holdout": 0.1}), made.path)
+        open_or_build([], SMALL.model_copy(update={"holdout": 0.1}), made.path)
 
 
 @pytest.mark.parametrize(
@@ -677,7 +683,7 @@ def test_shards_of_other_pixels_are_refused(
     built: Path, given: list[Stored], changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(IdentityError, match=said) as caught:
-        shards_for(given, SMALL.model_copy(update=changes), built)
+        open_or_build(given, SMALL.model_copy(update=changes), built)
     assert_one_line(caught.value)
 
 
@@ -778,7 +784,7 @@ def test_one_flipped_bit_is_found(folder: Path, file: str) -> None:
     with pytest.raises(UsageError, match=f"{file} was changed: its checksum does not fit"):
         Shards.open(folder)
     with pytest.raises(UsageError, match="its checksum does not fit"):
-        shards_for([unread(dpixels) for dpixels in THREE], SMALL, folder)
+        open_or_build([unread(dpixels) for dpixels in THREE], SMALL, folder)
     Shards.open(folder, verify=False)
 
 

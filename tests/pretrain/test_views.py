@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.pretrain.config import ViewSettings
+from tessera_cli.pretrain.config import PretrainConfig, ViewConfig
 from tessera_cli.pretrain.data.batch import MISSING, Batch, Sequences, View
 from tessera_cli.pretrain.data.loader import Loader
-from tessera_cli.pretrain.data.ragged import Ragged, Series, concatenated, no_pixels
-from tessera_cli.pretrain.data.sampler import Order
-from tessera_cli.pretrain.data.views import everything, see, view_keys
+from tessera_cli.pretrain.data.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
+from tessera_cli.pretrain.data.sampler import BatchSampler
+from tessera_cli.pretrain.data.views import full_view, random_view, view_keys
 from tessera_cli.sampling import BANDS, V1_1_RULE, V2_RULE, BucketedSampling, Modality
 from tessera_cli.sampling.buckets import PATTERNS
 from tessera_cli.sampling.draws import draw, hashed, numbered, uniform
@@ -29,7 +29,7 @@ from tests.helpers.tiles import made_up
 GAMMA = 0x9E3779B97F4A7C15
 
 
-def series(counts: Iterable[Iterable[int]], seed: int, bands: int, dtype: Any) -> Series:
+def series(counts: Iterable[Iterable[int]], seed: int, bands: int, dtype: Any) -> RaggedSeries:
     """Of pixels with so many observations of each stream. The bands hold an observation's pixel and rank, and its day
     of year; days are random, rise within a stream, and some come twice."""
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def series(counts: Iterable[Iterable[int]], seed: int, bands: int, dtype: Any) -
         count = sum(of_streams)
         values.append(np.stack([np.full(count, pixel), np.arange(count), *np.zeros((bands - 2, count), int)], axis=1))
         starts.append(starts[-1] + count)
-    return Series(
+    return RaggedSeries(
         np.concatenate(values).astype(dtype),
         np.concatenate(doy).astype(np.uint16),
         np.concatenate(streams).astype(np.uint8),
@@ -49,10 +49,10 @@ def series(counts: Iterable[Iterable[int]], seed: int, bands: int, dtype: Any) -
     )
 
 
-def pixels_with(counts: Any, seed: int = 0) -> Ragged:
+def pixels_with(counts: Any, seed: int = 0) -> RaggedPixels:
     """Pixels with so many observations of Sentinel-2 and of Sentinel-1, ascending and descending: int (N, 3)."""
     rows = np.asarray(counts).tolist()
-    return Ragged(
+    return RaggedPixels(
         series([row[:1] for row in rows], seed, 10, np.uint16),
         series([row[1:] for row in rows], seed + 1, 2, np.int16),
         np.random.default_rng(seed).integers(0, 2**64, len(rows), np.uint64),
@@ -61,7 +61,7 @@ def pixels_with(counts: Any, seed: int = 0) -> Ragged:
     )
 
 
-def varied(count: int, seed: int = 0) -> Ragged:
+def varied(count: int, seed: int = 0) -> RaggedPixels:
     """Few and many observations, and all kinds of nothing."""
     counts = np.random.default_rng(seed).integers(0, [70, 40, 40], (count, 3))
     counts[::5] //= 8
@@ -71,18 +71,18 @@ def varied(count: int, seed: int = 0) -> Ragged:
     return pixels_with(counts, seed)
 
 
-def same(count: int, *counts: int) -> Ragged:
+def same(count: int, *counts: int) -> RaggedPixels:
     """One pixel, many times over, with different keys."""
     copies = pixels_with([counts]).take(np.zeros(count, int))
     return dataclasses.replace(copies, keys=keys_of(copies, view=5))
 
 
-def keys_of(pixels: Ragged, *, seed: int = 1, epoch: int = 0, view: int = 0) -> np.ndarray:
+def keys_of(pixels: RaggedPixels, *, seed: int = 1, epoch: int = 0, view: int = 0) -> np.ndarray:
     numbers = hashed(7, np.arange(len(pixels)))
     return view_keys(numbers, seed=seed, epochs=np.full(len(pixels), epoch), view=view)
 
 
-def rows_of(sequences: Iterable[Sequences], pixels: int) -> list[tuple[np.ndarray, ...]]:
+def rows_of(sequences: Iterable[Sequences[np.ndarray]], pixels: int) -> list[tuple[np.ndarray, ...]]:
     """Values, days and streams of each pixel's sequence, and that each pixel has one."""
     found: dict[int, tuple[np.ndarray, ...]] = {}
     for one in sequences:
@@ -95,7 +95,7 @@ def rows_of(sequences: Iterable[Sequences], pixels: int) -> list[tuple[np.ndarra
     return [found[i] for i in range(pixels)]
 
 
-def assert_equal(some: View, every: View, pixels: Ragged, chosen: np.ndarray) -> None:
+def assert_equal(some: View[np.ndarray], every: View[np.ndarray], pixels: RaggedPixels, chosen: np.ndarray) -> None:
     for modality in BANDS:
         whole = rows_of(every[modality], len(pixels))
         for one, number in zip(rows_of(some[modality], len(chosen)), chosen.tolist(), strict=True):
@@ -103,7 +103,7 @@ def assert_equal(some: View, every: View, pixels: Ragged, chosen: np.ndarray) ->
                 np.testing.assert_array_equal(ours, due, strict=True)
 
 
-def ranks_shown(view: View, pixels: Ragged, modality: Modality) -> list[list[int] | None]:
+def ranks_shown(view: View[np.ndarray], pixels: RaggedPixels, modality: Modality) -> list[list[int] | None]:
     """Which of its observations each pixel shows, in which order; None if the sensor is missing. Each observation is
     checked to come from the pixel, as it is."""
     source, found = pixels.series(modality), list[list[int] | None]()
@@ -200,8 +200,8 @@ def test_pixels_may_draw_different_numbers() -> None:
 @pytest.mark.parametrize("replacement", ["never", "short", "always"])
 def test_fixed_lengths(replacement: Any, order: Any) -> None:
     pixels, n_obs = varied(150), 16
-    settings = ViewSettings(n_obs=n_obs, replacement=replacement, order=order)
-    view = see(pixels, settings, V2_RULE, keys_of(pixels))
+    config = ViewConfig(n_obs=n_obs, replacement=replacement, order=order)
+    view = random_view(pixels, config, V2_RULE, keys_of(pixels))
     shuffled = repeated = 0
     for modality in BANDS:
         source = pixels.series(modality)
@@ -229,7 +229,7 @@ def test_by_day_is_another_order_than_by_frame() -> None:
     """Descending passes come after ascending ones in the shards, but not in a view by day."""
     pixels = same(100, 1, 20, 20)
     by_day, by_frame = (
-        see(pixels, ViewSettings(order=order), V2_RULE, keys_of(pixels))["s1"][0] for order in ("day", "frames")
+        random_view(pixels, ViewConfig(order=order), V2_RULE, keys_of(pixels))["s1"][0] for order in ("day", "frames")
     )
     assert (np.diff(by_day.doy) >= 0).all()
     assert (np.diff(by_day.streams.astype(int)) < 0).any(axis=1).all()
@@ -242,8 +242,8 @@ def test_by_day_is_another_order_than_by_frame() -> None:
 @pytest.mark.parametrize("bins", [V2_RULE, V1_1_RULE, BucketedSampling("v2", (1, 6, 11))], ids=["v2", "v1.1", "odd"])
 def test_bucketed_lengths(bins: BucketedSampling, replacement: Any, order: Any) -> None:
     pixels = varied(150, seed=2)
-    settings = ViewSettings(lengths="bucketed", replacement=replacement, order=order, share=(0.2, 0.8))
-    view = see(pixels, settings, bins, keys_of(pixels))
+    config = ViewConfig(lengths="bucketed", replacement=replacement, order=order, share=(0.2, 0.8))
+    view = random_view(pixels, config, bins, keys_of(pixels))
     for modality in BANDS:
         source, longest = pixels.series(modality), bins.bins[-1]
         lengths = [one.values.shape[1] for one in view[modality]]
@@ -277,8 +277,8 @@ def test_bucketed_lengths(bins: BucketedSampling, replacement: Any, order: Any) 
 
 def test_the_share_of_a_bucketed_view_is_uniform() -> None:
     pixels = same(20_000, 20, 10, 10)
-    settings = ViewSettings(lengths="bucketed", share=(0.3, 0.9))
-    view = see(pixels, settings, BucketedSampling("v2", tuple(range(1, 21))), keys_of(pixels))
+    config = ViewConfig(lengths="bucketed", share=(0.3, 0.9))
+    view = random_view(pixels, config, BucketedSampling("v2", tuple(range(1, 21))), keys_of(pixels))
     sizes = {m: np.array([len(row[1]) for row in rows_of(view[m], len(pixels))]) for m in BANDS}
     due = np.array([0.5, *[1] * 11, 0.5]) / 12 * len(pixels)  # 20 x share is 6 up to 6.5, 7 up to 7.5, ... 18
     for modality in BANDS:
@@ -292,7 +292,7 @@ def test_a_missing_sensor(replacement: Any, length: int) -> None:
     counts = np.array([[5, 0, 0], [0, 4, 0], [0, 0, 0], [30, 10, 20]])
     more = {"lengths": "bucketed"} if replacement == "bucketed" else {"replacement": replacement}
     for pixels in (pixels_with(counts), pixels_with(counts[2:3])):  # the other one has no observation at all
-        view = see(pixels, ViewSettings(n_obs=9, **more), V2_RULE, keys_of(pixels))
+        view = random_view(pixels, ViewConfig(n_obs=9, **more), V2_RULE, keys_of(pixels))
         for modality in BANDS:
             missing = pixels.series(modality).counts == 0
             rows = rows_of(view[modality], len(pixels))
@@ -306,7 +306,7 @@ def test_a_missing_sensor(replacement: Any, length: int) -> None:
 def test_short_sequences_share_theirs_with_the_missing_sensor() -> None:
     """One Sequences per length, whatever the tokens are."""
     pixels = pixels_with([[1, 1, 0], [0, 0, 0], [3, 3, 0]])
-    view = see(pixels, ViewSettings(replacement="never"), V2_RULE, keys_of(pixels))
+    view = random_view(pixels, ViewConfig(replacement="never"), V2_RULE, keys_of(pixels))
     for modality in BANDS:
         assert [one.members.tolist() for one in view[modality]] == [[2], [0, 1]]
         assert view[modality][1].streams.tolist() == [[0], [MISSING]]
@@ -316,30 +316,30 @@ ALL_DROPS = {"drop_season": 0.5, "drop_orbit": 0.5, "drop_s1": 0.3, "drop_s2": 0
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "config",
     [
-        ViewSettings(n_obs=12),
-        ViewSettings(n_obs=12, replacement="never", order="random", **ALL_DROPS),
-        ViewSettings(n_obs=12, replacement="always", order="frames", **ALL_DROPS),
-        ViewSettings(lengths="bucketed", order="random"),
-        ViewSettings(lengths="bucketed", replacement="always", **ALL_DROPS),
+        ViewConfig(n_obs=12),
+        ViewConfig(n_obs=12, replacement="never", order="random", **ALL_DROPS),
+        ViewConfig(n_obs=12, replacement="always", order="frames", **ALL_DROPS),
+        ViewConfig(lengths="bucketed", order="random"),
+        ViewConfig(lengths="bucketed", replacement="always", **ALL_DROPS),
     ],
     ids=["fixed", "never", "always", "bucketed", "bucketed always"],
 )
-def test_a_pixel_is_seen_as_its_key_says_in_any_company(settings: ViewSettings) -> None:
+def test_a_pixel_is_seen_as_its_key_says_in_any_company(config: ViewConfig) -> None:
     pixels = varied(200, seed=4)
     keys = keys_of(pixels)
-    every = see(pixels, settings, V2_RULE, keys)
+    every = random_view(pixels, config, V2_RULE, keys)
     rng = np.random.default_rng(0)
     for chosen in (rng.permutation(200), rng.choice(200, 31), np.array([77])):
-        assert_equal(see(pixels.take(chosen), settings, V2_RULE, keys[chosen]), every, pixels, chosen)
-    assert see(no_pixels(), settings, V2_RULE, keys[:0]) == {"s2": (), "s1": ()}
+        assert_equal(random_view(pixels.take(chosen), config, V2_RULE, keys[chosen]), every, pixels, chosen)
+    assert random_view(no_pixels(), config, V2_RULE, keys[:0]) == {"s2": (), "s1": ()}
 
 
 # --- chance -----------------------------------------------------------------------------------------------------------
 
 
-def shown_codes(view: View, modality: Modality, base: int) -> np.ndarray:
+def shown_codes(view: View[np.ndarray], modality: Modality, base: int) -> np.ndarray:
     """What each of equal pixels shows, as one number: the ranks as its digits."""
     (one,) = view[modality]
     return one.values[:, :, 1].astype(np.int64) @ base ** np.arange(one.values.shape[1])
@@ -364,8 +364,8 @@ def counted(codes: np.ndarray, outcomes: int) -> np.ndarray:
 )
 def test_all_draws_are_equally_likely(n: int, n_obs: int, replacement: Any, order: Any, outcomes: int) -> None:
     pixels = same(20_000, n, n, 0)
-    settings = ViewSettings(n_obs=n_obs, replacement=replacement, order=order)
-    view = see(pixels, settings, V2_RULE, keys_of(pixels))
+    config = ViewConfig(n_obs=n_obs, replacement=replacement, order=order)
+    view = random_view(pixels, config, V2_RULE, keys_of(pixels))
     for modality in BANDS:
         found = counted(shown_codes(view, modality, n), outcomes)
         assert deviation(found, len(pixels) / outcomes) < 5
@@ -373,13 +373,13 @@ def test_all_draws_are_equally_likely(n: int, n_obs: int, replacement: Any, orde
 
 def test_views_epochs_seeds_and_sensors_draw_independently() -> None:
     """Two draws of 2 of 5 observations: all 10 x 10 pairs of outcomes are equally likely."""
-    pixels, settings = same(20_000, 5, 5, 0), ViewSettings(n_obs=2)
-    first = see(pixels, settings, V2_RULE, keys_of(pixels))
+    pixels, config = same(20_000, 5, 5, 0), ViewConfig(n_obs=2)
+    first = random_view(pixels, config, V2_RULE, keys_of(pixels))
     codes = shown_codes(first, "s2", 5)
     others = {
-        "view": shown_codes(see(pixels, settings, V2_RULE, keys_of(pixels, view=1)), "s2", 5),
-        "epoch": shown_codes(see(pixels, settings, V2_RULE, keys_of(pixels, epoch=1)), "s2", 5),
-        "seed": shown_codes(see(pixels, settings, V2_RULE, keys_of(pixels, seed=2)), "s2", 5),
+        "view": shown_codes(random_view(pixels, config, V2_RULE, keys_of(pixels, view=1)), "s2", 5),
+        "epoch": shown_codes(random_view(pixels, config, V2_RULE, keys_of(pixels, epoch=1)), "s2", 5),
+        "seed": shown_codes(random_view(pixels, config, V2_RULE, keys_of(pixels, seed=2)), "s2", 5),
         "sensor": shown_codes(first, "s1", 5),
         "neighbour": np.roll(codes, 1),
     }
@@ -390,7 +390,7 @@ def test_views_epochs_seeds_and_sensors_draw_independently() -> None:
 # --- what is dropped --------------------------------------------------------------------------------------------------
 
 
-def dropped(view: View) -> dict[Modality, np.ndarray]:
+def dropped(view: View[np.ndarray]) -> dict[Modality, np.ndarray]:
     """bool (N,): where a sensor is missing. Of equally long sequences."""
     return {modality: (view[modality][0].streams == MISSING).all(axis=1) for modality in BANDS}
 
@@ -398,8 +398,8 @@ def dropped(view: View) -> dict[Modality, np.ndarray]:
 def test_dropped_sensors() -> None:
     pixels = same(4000, 6, 3, 3)
     for share_s2, share_s1 in ((0.3, 0.0), (0.0, 0.3), (0.5, 0.4), (1.0, 0.25), (0.25, 1.0), (1.0, 1.0)):
-        settings = ViewSettings(n_obs=2, drop_s2=share_s2, drop_s1=share_s1)
-        found = dropped(see(pixels, settings, V2_RULE, keys_of(pixels)))
+        config = ViewConfig(n_obs=2, drop_s2=share_s2, drop_s1=share_s1)
+        found = dropped(random_view(pixels, config, V2_RULE, keys_of(pixels)))
         assert not (found["s2"] & found["s1"]).any()
         assert is_rate(found["s1"], share_s1)
         assert is_rate(found["s2"], share_s2 * (1 - share_s1))  # where both would be, Sentinel-2 stays
@@ -408,27 +408,27 @@ def test_dropped_sensors() -> None:
 def test_the_only_sensor_is_never_dropped() -> None:
     pixels = pixels_with([[6, 0, 0], [0, 3, 3], [0, 0, 0]] * 100)
     for share_s2, share_s1 in itertools.product((0.0, 0.5, 1.0), repeat=2):
-        settings = ViewSettings(n_obs=2, drop_s2=share_s2, drop_s1=share_s1)
-        found = dropped(see(pixels, settings, V2_RULE, keys_of(pixels)))
+        config = ViewConfig(n_obs=2, drop_s2=share_s2, drop_s1=share_s1)
+        found = dropped(random_view(pixels, config, V2_RULE, keys_of(pixels)))
         assert found["s2"].tolist() == [False, True, True] * 100
         assert found["s1"].tolist() == [True, False, True] * 100
 
 
 def test_dropped_orbits() -> None:
-    whole = ViewSettings(n_obs=20, replacement="never", order="frames", drop_orbit=1.0)
+    whole = ViewConfig(n_obs=20, replacement="never", order="frames", drop_orbit=1.0)
     pixels = pixels_with([[3, 6, 4], [3, 5, 0], [3, 0, 5]] * 700)
-    view = see(pixels, whole, V2_RULE, keys_of(pixels))
+    view = random_view(pixels, whole, V2_RULE, keys_of(pixels))
     assert ranks_shown(view, pixels, "s2") == [[0, 1, 2]] * 2100
     shown = ranks_shown(view, pixels, "s1")
     assert shown[1::3] == shown[2::3] == [[0, 1, 2, 3, 4]] * 700  # the only orbit stays
     ascending = np.array([ranks == [0, 1, 2, 3, 4, 5] for ranks in shown[::3]])
     assert (ascending | np.array([ranks == [6, 7, 8, 9] for ranks in shown[::3]])).all()
     assert is_rate(ascending, 0.5)
-    some = see(pixels, whole.model_copy(update={"drop_orbit": 0.3}), V2_RULE, keys_of(pixels))
+    some = random_view(pixels, whole.model_copy(update={"drop_orbit": 0.3}), V2_RULE, keys_of(pixels))
     assert is_rate(np.array([len(ranks or ()) < 10 for ranks in ranks_shown(some, pixels, "s1")[::3]]), 0.3)
 
 
-def every_day(count: int) -> Ragged:
+def every_day(count: int) -> RaggedPixels:
     """Pixels that both sensors saw on each day of the year."""
     pixels = pixels_with([[366, 366, 0]])
     days = np.arange(1, 367, dtype=np.uint16)
@@ -438,9 +438,9 @@ def every_day(count: int) -> Ragged:
 
 def test_dropped_seasons() -> None:
     pixels = every_day(1200)
-    settings = ViewSettings(n_obs=366, replacement="never", drop_season=1.0, season_days=90)
+    config = ViewConfig(n_obs=366, replacement="never", drop_season=1.0, season_days=90)
     starts = {}
-    view = see(pixels, settings, V2_RULE, keys_of(pixels))
+    view = random_view(pixels, config, V2_RULE, keys_of(pixels))
     for modality in BANDS:
         (one,) = view[modality]
         assert one.doy.shape == (1200, 276)
@@ -452,7 +452,7 @@ def test_dropped_seasons() -> None:
         starts[modality] = begins.argmax(axis=1)
         assert deviation(np.bincount(starts[modality] // 61, minlength=6), 200) < 5
     assert is_rate(starts["s2"] == starts["s1"], 1 / 366)
-    some = see(pixels, settings.model_copy(update={"drop_season": 0.3}), V2_RULE, keys_of(pixels))
+    some = random_view(pixels, config.model_copy(update={"drop_season": 0.3}), V2_RULE, keys_of(pixels))
     for modality in BANDS:
         lengths = [one.values.shape[1] for one in some[modality]]
         assert lengths == [366, 276]
@@ -463,21 +463,21 @@ def test_a_season_is_kept_if_there_is_no_other() -> None:
     pixels = same(2000, 3, 2, 2)
     summer = dataclasses.replace(pixels.s2, doy=np.tile(np.array([170, 200, 230], np.uint16), 2000))
     pixels = dataclasses.replace(pixels, s2=summer)
-    settings = ViewSettings(n_obs=9, replacement="never", drop_season=1.0, season_days=90, drop_orbit=1.0)
-    view = see(pixels, settings, V2_RULE, keys_of(pixels))
+    config = ViewConfig(n_obs=9, replacement="never", drop_season=1.0, season_days=90, drop_orbit=1.0)
+    view = random_view(pixels, config, V2_RULE, keys_of(pixels))
     shown = {tuple(ranks or ()) for ranks in ranks_shown(view, pixels, "s2")}
     assert shown == {(0, 1, 2), (0, 1), (1, 2), (0,), (2,)}
     assert all(ranks_shown(view, pixels, "s1"))
-    year = settings.model_copy(update={"season_days": 366, "drop_orbit": 0.0})
+    year = config.model_copy(update={"season_days": 366, "drop_orbit": 0.0})
     for modality, count in (("s2", 3), ("s1", 4)):
-        (one,) = see(pixels, year, V2_RULE, keys_of(pixels))[modality]
+        (one,) = random_view(pixels, year, V2_RULE, keys_of(pixels))[modality]
         assert one.values.shape[:2] == (2000, count)
 
 
 # --- everything -------------------------------------------------------------------------------------------------------
 
 
-def ragged_of(dpixels: DPixels) -> Ragged:
+def ragged_of(dpixels: DPixels) -> RaggedPixels:
     """All pixels of d-pixels, one by one."""
     frames: dict[Modality, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {
         "s2": [(dpixels.s2, dpixels.s2_mask != 0, dpixels.s2_doy)],
@@ -500,14 +500,14 @@ def ragged_of(dpixels: DPixels) -> Ragged:
             for x in range(width)
         ]
         every = [one for pixel in seen for one in pixel]
-        both[modality] = Series(
+        both[modality] = RaggedSeries(
             np.stack([one[0] for one in every]),
             np.array([one[1] for one in every], np.uint16),
             np.array([one[2] for one in every], np.uint8),
             np.cumsum([0] + [len(pixel) for pixel in seen]).astype(np.int64),
         )
     count = height * width
-    return Ragged(
+    return RaggedPixels(
         both["s2"], both["s1"], np.zeros(count, np.uint64), np.zeros((count, 3), np.int32), np.zeros(count, np.int32)
     )
 
@@ -517,7 +517,7 @@ def test_everything_is_what_embed_shows(bins: BucketedSampling) -> None:
     counts = np.random.default_rng(1).integers(0, [60, 30, 30], (40, 3))
     counts[3:6] = [[0, 4, 4], [7, 0, 0], [300, 1, 0]]
     dpixels = made_up(counts, seed=2)
-    view = everything(ragged_of(dpixels), bins)
+    view = full_view(ragged_of(dpixels), bins)
     sampler = bins.sampler(dpixels, V2_STUDENT, np.arange(40), 0)
     for modality in BANDS:
         shown = rows_of(view[modality], 40)
@@ -532,7 +532,7 @@ def test_everything_is_what_embed_shows(bins: BucketedSampling) -> None:
         for member in seen.missing_sensor():
             values, doy, streams = shown[member]
             assert (values.tolist(), doy.tolist(), streams.tolist()) == ([[0] * BANDS[modality]], [0], [MISSING])
-    assert everything(no_pixels(), bins) == {"s2": (), "s1": ()}
+    assert full_view(no_pixels(), bins) == {"s2": (), "s1": ()}
 
 
 # --- the order of pixels ----------------------------------------------------------------------------------------------
@@ -541,8 +541,8 @@ def test_everything_is_what_embed_shows(bins: BucketedSampling) -> None:
 @pytest.mark.parametrize("batch", [1, 7, 24, 60, 200])
 def test_every_pixel_once_per_epoch(batch: int) -> None:
     sizes = (11, 0, 30, 1, 18)
-    order, total = Order(sizes, batch, 5), 60
-    steps = [order.at(step) for step in range(-(-4 * total // batch))]
+    sampler, total = BatchSampler(sizes, batch, 5), 60
+    steps = [sampler.joint_batch(step) for step in range(-(-4 * total // batch))]
     assert all(len(one) == batch and one.dtype == np.int64 for pair in steps for one in pair)
     numbers, epochs = (np.concatenate(column) for column in zip(*steps, strict=True))
     np.testing.assert_array_equal(epochs, np.arange(len(epochs)) // total)
@@ -557,38 +557,42 @@ def test_every_pixel_once_per_epoch(batch: int) -> None:
     assert len(set(visits)) > 1
     assert len(set(seen)) == 4
     for step in (len(steps) - 1, 0, len(steps) // 2):  # in any order, by anyone
-        for ours, due in zip(Order(sizes, batch, 5).at(step), steps[step], strict=True):
+        for ours, due in zip(BatchSampler(sizes, batch, 5).joint_batch(step), steps[step], strict=True):
             np.testing.assert_array_equal(ours, due)
     if batch > 1:
-        assert (Order(sizes, batch, 6).at(0)[0] != steps[0][0]).any()
+        assert (BatchSampler(sizes, batch, 6).joint_batch(0)[0] != steps[0][0]).any()
 
 
 def test_shards_of_one_size_have_orders_of_their_own() -> None:
-    numbers = Order((50, 50, 50), 150, 0).at(0)[0]
+    numbers = BatchSampler((50, 50, 50), 150, 0).joint_batch(0)[0]
     shards = {tuple(part % 50) for part in np.split(numbers, 3)}
     assert len(shards) == 3
     assert tuple(range(50)) not in shards
 
 
 def test_parts_make_up_the_batch() -> None:
-    order = Order((40, 25), 12, 1)
+    sampler = BatchSampler((40, 25), 12, 1)
     for step, size in itertools.product((0, 4, 5, 30), (1, 2, 3, 12)):
-        parts = [order.part(step, rank, size) for rank in range(size)]
-        for column, due in zip(zip(*parts, strict=True), order.at(step), strict=True):
-            assert {len(part) for part in column} == {12 // size}
-            np.testing.assert_array_equal(np.concatenate(column), due)
+        slices = [sampler.slice_of(rank, size) for rank in range(size)]
+        for joint in sampler.joint_batch(step):
+            parts = [joint[own] for own in slices]
+            assert {len(part) for part in parts} == {12 // size}
+            np.testing.assert_array_equal(np.concatenate(parts), joint)
     with pytest.raises(ValueError, match="a batch of 12 pixels has no 5 equal parts"):
-        order.part(0, 0, 5)
+        sampler.slice_of(0, 5)
     for sizes, batch in (((), 4), ((0, 0), 4), ((5,), 0)):
         with pytest.raises(ValueError, match="no batches of"):
-            Order(sizes, batch, 1)
+            BatchSampler(sizes, batch, 1)
 
 
-def test_threads_may_share_an_order() -> None:
-    order = Order((300, 200, 400, 100), 64, 3)
-    due = [order.at(step)[0].tolist() for step in range(60)]
+def test_threads_may_share_a_sampler() -> None:
+    sampler = BatchSampler((300, 200, 400, 100), 64, 3)
+    due = [sampler.joint_batch(step)[0].tolist() for step in range(60)]
     with ThreadPoolExecutor(4) as executor:
-        assert [found[0].tolist() for found in executor.map(Order((300, 200, 400, 100), 64, 3).at, range(60))] == due
+        assert [
+            found[0].tolist()
+            for found in executor.map(BatchSampler((300, 200, 400, 100), 64, 3).joint_batch, range(60))
+        ] == due
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -603,30 +607,41 @@ class Gathered:
         self.broken = broken
         self.calls = 0
 
-    def gather(self, numbers: np.ndarray) -> Ragged:
+    def gather(self, numbers: np.ndarray) -> RaggedPixels:
         self.calls += 1
         if self.broken is not None and self.broken in numbers:
             raise OSError("the disk is gone")
         return self.pixels.take(numbers)
 
 
-def loader(shards: Gathered, batch: int = 30, **more: Any) -> Loader:
-    settings = {"views": ViewSettings(n_obs=6), "mix": False, "seed": 9, **more}
-    return Loader(shards=shards, order=Order(shards.sizes, batch, 4), bins=V2_RULE, **settings)
+def loader(
+    shards: Gathered,
+    batch: int = 30,
+    *,
+    views: ViewConfig = ViewConfig(n_obs=6),  # noqa: B008 - frozen
+    mix: bool = False,
+    seed: int = 9,
+    workers: int = 2,
+    rank: int = 0,
+    size: int = 1,
+) -> Loader:
+    train = {"batch": batch, "seed": seed, "workers": workers}
+    config = PretrainConfig(views=views, loss={"mix": float(mix)}, train=train)
+    return Loader(shards, config, rank, size)  # type: ignore[arg-type]
 
 
-def assert_same_view(found: View, due: View) -> None:
+def assert_same_view(found: View[np.ndarray], due: View[np.ndarray]) -> None:
     for modality in BANDS:
         for ours, theirs in zip(found[modality], due[modality], strict=True):
             for field in ("members", "values", "doy", "streams"):
                 np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field), strict=True)
 
 
-BUCKETED = ViewSettings(lengths="bucketed", order="random", drop_season=0.3, drop_orbit=0.3, drop_s1=0.2, drop_s2=0.2)
+BUCKETED = ViewConfig(lengths="bucketed", order="random", drop_season=0.3, drop_orbit=0.3, drop_s1=0.2, drop_s2=0.2)
 
 
-@pytest.mark.parametrize(("views", "mix"), [(ViewSettings(n_obs=6), True), (BUCKETED, False)], ids=["fixed", "drops"])
-def test_batches_are_the_same_for_any_number_of_workers_and_processes(views: ViewSettings, mix: bool) -> None:
+@pytest.mark.parametrize(("views", "mix"), [(ViewConfig(n_obs=6), True), (BUCKETED, False)], ids=["fixed", "drops"])
+def test_batches_are_the_same_for_any_number_of_workers_and_processes(views: ViewConfig, mix: bool) -> None:
     shards, steps = Gathered((40, 30, 35)), range(2, 9)  # through epochs and shards
     due = [loader(shards, views=views, mix=mix).batch(step) for step in steps]
     for workers, size in itertools.product((1, 2, 3), (1, 2, 3)):
@@ -637,8 +652,8 @@ def test_batches_are_the_same_for_any_number_of_workers_and_processes(views: Vie
         for number, step in enumerate(steps):
             parts, whole = [one[number] for one in each], due[number]
             assert {part.step for part in parts} == {step}
-            np.testing.assert_array_equal(np.concatenate([part.origins for part in parts]), whole.origins)
-            pairs: list[tuple[Callable[[Batch], View], View]] = [
+            np.testing.assert_array_equal(np.concatenate([part.tile_index for part in parts]), whole.tile_index)
+            pairs: list[tuple[Callable[[Batch[np.ndarray]], View[np.ndarray]], View[np.ndarray]]] = [
                 (lambda batch: batch.first, whole.first),
                 (lambda batch: batch.second, whole.second),
             ]
@@ -662,14 +677,14 @@ def test_what_a_batch_holds() -> None:
     ours = loader(shards, batch=45)
     seen = []
     for step in range(2):
-        batch, (numbers, epochs) = ours.batch(step), ours.order.at(step)
+        batch, (numbers, epochs) = ours.batch(step), ours.sampler.joint_batch(step)
         assert (epochs == step).all()
         assert (batch.pixels, batch.mixing) == (45, None)
         pixels = shards.pixels.take(numbers)
-        np.testing.assert_array_equal(batch.origins, pixels.origins)
+        np.testing.assert_array_equal(batch.tile_index, pixels.tile_index)
         for number, view in enumerate((batch.first, batch.second)):
             keys = view_keys(pixels.keys, seed=9, epochs=epochs, view=number)
-            assert_same_view(view, see(pixels, ours.views, V2_RULE, keys))
+            assert_same_view(view, random_view(pixels, ours.config.views, V2_RULE, keys))
             days = view["s2"][0].doy[np.argsort(numbers)]
             seen.append(days[shards.pixels.s2.counts > 20])
     for one, other in itertools.combinations(seen, 2):
@@ -711,7 +726,7 @@ def test_a_few_batches_are_drawn_ahead(workers: int, monkeypatch: pytest.MonkeyP
     begins, left = threading.Semaphore(0), threading.Event()
 
     class Watched(Loader):
-        def batch(self, step: int) -> Batch:
+        def batch(self, step: int) -> Batch[np.ndarray]:
             begun.append(step)
             begins.release()
             assert step < 3 or left.wait(60)
@@ -751,7 +766,7 @@ def test_batches_end_where_they_should() -> None:
 def test_errors_of_threads_reach_the_caller() -> None:
     shards = Gathered((20, 20), broken=13)
     ours = loader(shards, batch=4, workers=2)
-    first = next(step for step in range(10) if 13 in ours.order.at(step)[0])
+    first = next(step for step in range(10) if 13 in ours.sampler.joint_batch(step)[0])
     batches = ours.batches(0, 20)
     assert [batch.step for batch in itertools.islice(batches, first)] == list(range(first))
     with pytest.raises(OSError, match="the disk is gone"):

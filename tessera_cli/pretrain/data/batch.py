@@ -1,60 +1,86 @@
-"""What a training step sees: two views of the same pixels."""
+"""The input of one training step: two views of the same pixels, as numpy arrays or, after `.to(device)`, as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tessera_cli.sampling import Modality
 
+Array = TypeVar("Array", np.ndarray, Tensor)
+
 MISSING = 2
-"""The stream of the token that stands for a missing sensor: zero bands, once standardised, on day 0."""
+"""Stream number of the token that stands for a missing sensor: bands that standardise to zero, on day 0."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sequences:
-    """Equally long sequences of one sensor's raw observations: M pixels, T observations each."""
+class Sequences(Generic[Array]):
+    """T raw observations of one sensor for each of M pixels."""
 
-    members: np.ndarray
+    members: Array
     """int64 (M,): positions of the pixels in the batch."""
-    values: np.ndarray
-    """uint16 or int16 (M, T, C)"""
-    doy: np.ndarray
-    """int16 (M, T): 1..366; 0 of the token that stands for a missing sensor."""
-    streams: np.ndarray
-    """uint8 (M, T): as in `Series`, or `MISSING`."""
+    values: Array
+    """(M, T, C): uint16 for Sentinel-2, int16 for Sentinel-1. Tensors are int16 with the same bits."""
+    doy: Array
+    """int16 (M, T): day of year 1..366; 0 for `MISSING`."""
+    streams: Array
+    """uint8 (M, T): as in `RaggedSeries`, or `MISSING`."""
+
+    def to(self: Sequences[np.ndarray], device: torch.device) -> Sequences[Tensor]:
+        arrays = self.members, self.values.view(np.int16), self.doy, self.streams
+        return Sequences(*(_to_tensor(array, device) for array in arrays))
 
 
-View = Mapping[Modality, tuple[Sequences, ...]]
-"""One view of B pixels: each sensor's sequences by length, longest first; every pixel is in one of them."""
+View = Mapping[Modality, tuple[Sequences[Array], ...]]
+"""One view of B pixels: per sensor its sequences, one item per length, longest first; each pixel is in one item."""
+
+
+def view_to(view: View[np.ndarray], device: torch.device) -> View[Tensor]:
+    """Copy a view to a device, as raw integers."""
+    return {modality: tuple(part.to(device) for part in parts) for modality, parts in view.items()}
 
 
 @dataclass(frozen=True, eq=False)
-class Mixing:
+class Mixing(Generic[Array]):
     """What the mixing regulariser adds: each pixel's first view is blended with its partner's second view."""
 
     share: float
-    """Of the first view, 0..1."""
-    partners: np.ndarray
+    """Weight of the first view, 0..1."""
+    partners: Array
     """int64 (B,): positions of the partners in the joint batch of all processes."""
-    view: View
+    view: View[Array]
     """The partners' second views."""
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(Generic[Array]):
     """One process's part of a step."""
 
     step: int
     """From 0."""
-    first: View
-    second: View
-    origins: np.ndarray
-    """int32 (B,): the d-pixels that each pixel came from."""
-    mixing: Mixing | None = None
+    first: View[Array]
+    second: View[Array]
+    tile_index: np.ndarray
+    """int32 (B,): as in `RaggedPixels`; never moved to a device."""
+    mixing: Mixing[Array] | None = None
 
     @property
     def pixels(self) -> int:
-        return len(self.origins)
+        return len(self.tile_index)
+
+    def to(self: Batch[np.ndarray], device: torch.device) -> Batch[Tensor]:
+        """Copy the views to a device, as raw integers."""
+        mixing: Mixing[Tensor] | None = None
+        if (mix := self.mixing) is not None:
+            mixing = Mixing(mix.share, _to_tensor(mix.partners, device), view_to(mix.view, device))
+        return Batch(self.step, view_to(self.first, device), view_to(self.second, device), self.tile_index, mixing)
+
+
+def _to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,79 +1,77 @@
-"""Batches, drawn ahead in threads."""
+"""Draw batches and prefetch them in threads."""
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from tessera_cli.pretrain.config import ViewSettings
-from tessera_cli.pretrain.data.batch import Batch, Mixing
-from tessera_cli.pretrain.data.sampler import Order
+import numpy as np
+
+from tessera_cli.pretrain.config import PretrainConfig
+from tessera_cli.pretrain.data.batch import Batch, Mixing, View
+from tessera_cli.pretrain.data.ragged import RaggedPixels
+from tessera_cli.pretrain.data.sampler import BatchSampler
 from tessera_cli.pretrain.data.shards import Shards
-from tessera_cli.pretrain.data.views import see, view_keys
-from tessera_cli.sampling import BucketedSampling
+from tessera_cli.pretrain.data.views import random_view, view_keys
 from tessera_cli.sampling.draws import hashed, numbered, uniform
 
 _SHARE, _PARTNERS = 1, 2
-"""What is drawn for a step, each from a hash of its own."""
+"""Numbers of the hashes that decide the mixing of a step."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loader:
-    """A process's parts of all steps. The joint batches do not depend on the number of processes or of threads."""
+    """One process's parts of all steps. The joint batches do not depend on the number of processes or threads."""
 
     shards: Shards
-    order: Order
-    views: ViewSettings
-    bins: BucketedSampling
-    """The lengths of bucketed sequences."""
-    seed: int
-    mix: bool
-    """Whether batches carry what the mixing regulariser takes."""
+    config: PretrainConfig
     rank: int = 0
-    """Of this process, from 0."""
     size: int = 1
-    """Processes."""
-    workers: int = 2
-    """Threads that draw ahead."""
+    """Number of processes."""
 
-    def batch(self, step: int) -> Batch:
-        """This process's part of a step: the same pixels twice, seen in two views of their epoch."""
-        numbers, epochs = self.order.part(step, self.rank, self.size)
-        pixels = self.shards.gather(numbers)
-        first, second = (
-            see(pixels, self.views, self.bins, view_keys(pixels.keys, seed=self.seed, epochs=epochs, view=view))
-            for view in (0, 1)
-        )
-        return Batch(step, first, second, pixels.origins, self._mixing(step) if self.mix else None)
+    @functools.cached_property
+    def sampler(self) -> BatchSampler:
+        return BatchSampler(tuple(self.shards.sizes), self.config.train.batch, self.config.train.seed)
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The steps from `start` to before `stop`, in order. The error of a step is raised where it would come."""
-        with ThreadPoolExecutor(self.workers, "views") as executor:
-            prefetch: deque[Future[Batch]] = deque()
+    def batch(self, step: int) -> Batch[np.ndarray]:
+        """Return this process's part of a step: the same pixels in two views of their epoch."""
+        numbers, epochs = self.sampler.joint_batch(step)
+        own = self.sampler.slice_of(self.rank, self.size)
+        pixels = self.shards.gather(numbers[own])
+        first, second = (self._view(pixels, epochs[own], view) for view in (0, 1))
+        mixing = self._mixing(step, numbers, epochs, own) if self.config.loss.mix > 0 else None
+        return Batch(step, first, second, pixels.tile_index, mixing)
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch[np.ndarray]]:
+        """Yield the steps from `start` to before `stop`, in order; the error of a step is raised in its place."""
+        workers = self.config.train.workers
+        with ThreadPoolExecutor(workers, "views") as executor:
+            pending: deque[Future[Batch[np.ndarray]]] = deque()
             steps = iter(range(start, stop))
 
-            def draw(count: int) -> None:
-                prefetch.extend(executor.submit(self.batch, step) for step in islice(steps, count))
+            def submit(count: int) -> None:
+                pending.extend(executor.submit(self.batch, step) for step in islice(steps, count))
 
             try:
-                draw(self.workers + 1)
-                while prefetch:
-                    batch = prefetch.popleft().result()
-                    draw(1)
+                submit(workers + 1)
+                while pending:
+                    batch = pending.popleft().result()
+                    submit(1)
                     yield batch
             finally:
                 executor.shutdown(cancel_futures=True)
 
-    def _mixing(self, step: int) -> Mixing:
-        """The share is uniform, Beta(1, 1); partners are a permutation of the joint batch. Both are equal in all
-        processes."""
-        share = float(uniform(hashed(self.seed, step, _SHARE)))
-        permutation = numbered(hashed(self.seed, step, _PARTNERS)[None], self.order.batch)[0].argsort()
-        partners = permutation[self.order.slice_of(self.rank, self.size)]
-        numbers, epochs = self.order.at(step)
-        pixels = self.shards.gather(numbers[partners])
-        keys = view_keys(pixels.keys, seed=self.seed, epochs=epochs[partners], view=1)
-        return Mixing(share, partners, see(pixels, self.views, self.bins, keys))
+    def _mixing(self, step: int, numbers: np.ndarray, epochs: np.ndarray, own: slice) -> Mixing[np.ndarray]:
+        """Draw a share from Beta(1, 1) and partners by a permutation of the joint batch, equal in all processes."""
+        seed = self.config.train.seed
+        share = float(uniform(hashed(seed, step, _SHARE)))
+        partners = numbered(hashed(seed, step, _PARTNERS)[None], len(numbers))[0].argsort()[own]
+        return Mixing(share, partners, self._view(self.shards.gather(numbers[partners]), epochs[partners], 1))
+
+    def _view(self, pixels: RaggedPixels, epochs: np.ndarray, view: int) -> View[np.ndarray]:
+        keys = view_keys(pixels.keys, seed=self.config.train.seed, epochs=epochs, view=view)
+        return random_view(pixels, self.config.views, self.config.model.buckets, keys)

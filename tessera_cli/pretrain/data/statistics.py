@@ -1,55 +1,56 @@
-"""Statistics of observations that never lie in memory together: exact sums, so their order does not matter."""
+"""Mean and standard deviation per band, from exact integer sums: the order of observations does not matter."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, SENSORS
-from tessera_cli.pretrain.data.ragged import STREAMS, Ragged
+from tessera_cli.pretrain.data.ragged import STREAMS, RaggedPixels
 from tessera_cli.sampling.statistics import V2_STUDENT, Statistics
 
 logger = logging.getLogger(__name__)
 
 _ROWS = 1 << 16
-"""Summed at once: at most 2^20, so that sums of squares of 16 bits are exact in float64."""
+"""Rows summed at once: at most 2^20, so that sums of squares of 16-bit integers are exact in float64."""
 _OTHER_ORBIT = {"s1_asc": "s1_desc", "s1_desc": "s1_asc"}
 
 
 @dataclass
 class _Sums:
-    """Of the observations of one stream, per band."""
+    """Exact sums per band over the observations of one stream."""
 
     count: int = 0
-    values: list[int] = field(default_factory=list)
-    squares: list[int] = field(default_factory=list)
+    values: np.ndarray | int = 0
+    """object (C,): Python integers, which do not overflow."""
+    squares: np.ndarray | int = 0
 
     def add(self, values: np.ndarray) -> None:
-        """Integers of 16 bits (S, C)."""
+        """Add 16-bit integers (S, C)."""
         wide = np.ascontiguousarray(values.T, np.float64)  # (C, S)
-        for sums, found in ((self.values, wide.sum(axis=1)), (self.squares, np.einsum("cs,cs->c", wide, wide))):
-            sums[:] = [a + int(b) for a, b in zip(sums or [0] * len(wide), found, strict=True)]
         self.count += len(values)
+        self.values = self.values + wide.sum(axis=1).astype(np.int64).astype(object)
+        self.squares = self.squares + np.einsum("cs,cs->c", wide, wide).astype(np.int64).astype(object)
 
-    def band(self, number: int) -> tuple[float, float]:
-        """Mean and population standard deviation, of exact sums."""
-        n, total = self.count, self.values[number]
-        return total / n, math.sqrt((n * self.squares[number] - total * total) / (n * n))
+    def bands(self) -> list[tuple[float, float]]:
+        """Return mean and population standard deviation of each band."""
+        n, pairs = self.count, np.stack([self.values, self.squares], axis=1)
+        return [(total / n, math.sqrt((n * squares - total * total) / (n * n))) for total, squares in pairs.tolist()]
 
 
-class Tally:
-    """Counts and sums of the pixels that were added."""
+class BandStatistics:
+    """Accumulate pixels; `statistics` returns their band statistics."""
 
     def __init__(self) -> None:
         self._sums = {stream: _Sums() for stream in SENSORS}
 
-    def add(self, ragged: Ragged) -> None:
+    def add(self, pixels: RaggedPixels) -> None:
         for modality, streams in STREAMS.items():
-            series = ragged.series(modality)
+            series = pixels.series(modality)
             for start in range(0, len(series.values), _ROWS):
                 values, numbers = series.values[start : start + _ROWS], series.streams[start : start + _ROWS]
                 for number, stream in enumerate(streams):
@@ -57,13 +58,14 @@ class Tally:
 
     @property
     def observations(self) -> Mapping[str, int]:
-        """By stream."""
+        """The number of observations by stream."""
         return {stream: sums.count for stream, sums in self._sums.items()}
 
     def statistics(self) -> Statistics:
-        """Of everything added. An orbit that was never seen takes the numbers of the other one.
+        """Return the statistics of all pixels.
 
-        A sensor that was never seen takes those of the v2 students, as does a band that never varies.
+        An orbit without observations takes those of the other one; a sensor without any, and a band that never varies,
+        those of the v2 students.
         """
         card: dict[str, list[float]] = {}
         for stream in SENSORS:
@@ -71,11 +73,12 @@ class Tally:
             sums = self._sums[stream if self._sums[stream].count else _OTHER_ORBIT.get(stream, stream)]
             if not sums.count:
                 logger.warning("no pixel has %s observations: they will be standardised as v2 does it", stream)
-            for number, band in enumerate((S2_BANDS if stream == "s2" else S1_BANDS) if sums.count else ()):
-                mean, std = sums.band(number)
+            names = S2_BANDS if stream == "s2" else S1_BANDS
+            for number, (mean, std) in enumerate(sums.bands() if sums.count else ()):
                 if std > 0:
                     means[number], stds[number] = mean, std
                 else:
+                    band = names[number]
                     logger.warning("%s of %s is always %g: it will be standardised as v2 does it", band, stream, mean)
             card |= {f"{stream}_mean": means, f"{stream}_std": stds}
         return Statistics.from_card(card)

@@ -1,9 +1,11 @@
-"""Files of labels: polygons with a class each, or a raster of classes."""
+"""Label files: polygons with a class each, or a raster of classes."""
 
 from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,58 +19,58 @@ from pyproj import CRS, Transformer
 
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
-from tessera_cli.extent.aoi import crs_of
 from tessera_cli.extent.grid import to_utm, utm_epsg
+from tessera_cli.extent.vector import read_vector
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("class", "label", "crop", "name")
-"""Where classes are looked for if nobody says, in this order."""
-_WINDOW = 2048  # side in pixels of the pieces in which a raster is read
+"""Default columns of classes, in order of preference."""
+_WINDOW = 2048  # side in pixels of the windows in which a raster is read
 
 
 class Hits(NamedTuple):
-    """The M labelled ones among some pixels."""
+    """The M labelled pixels among N."""
 
     numbers: np.ndarray
-    """int64 (M,): which of the pixels, rising."""
+    """int64 (M,): their positions among the N, rising."""
     values: np.ndarray
-    """int64 (M,): their classes, as the file counts them."""
+    """int64 (M,): their classes, in the numbers of the file."""
     squares: np.ndarray
-    """int64 (M, 3): EPSG code, column and row of the square of ground that a pixel's group lies in."""
+    """int64 (M, 3): EPSG code, column and row of the square of ground of each pixel's group."""
 
 
 class Labels(Protocol):
     """A file of labels."""
 
     def at(self, places: np.ndarray) -> Hits:
-        """The labels of pixels at int64 (N, 3): EPSG code, easting, northing. Code 0, a place unknown, has none."""
+        """Label the pixels at int64 (N, 3): EPSG code, easting, northing. An unknown place, code 0, has no label."""
         ...
 
     def name(self, value: int) -> str:
-        """Of a class."""
+        """Return the name of a class."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Polygons:
-    """Parcels; a pixel is labelled if its centre lies within polygons of one class."""
+class PolygonLabels:
+    """Parcels. A pixel is labelled if its centre lies within polygons of one class."""
 
     crs: CRS
     tree: shapely.STRtree
     values: np.ndarray
-    """int64 (P,): numbers into `names`, one per polygon."""
+    """int64 (P,): index into `names` of each polygon."""
     names: tuple[str, ...]
     squares: np.ndarray
-    """int64 (P, 3): of the polygons' centroids."""
+    """int64 (P, 3): square of each polygon's centroid."""
 
     @classmethod
-    def read(cls, path: Path, column: str, side: int) -> Polygons:
-        """Whatever pyogrio reads; `column` "": the first of `COLUMNS` that is there; `side` of the squares in metres.
+    def read(cls, path: Path, column: str, side: int) -> PolygonLabels:
+        """Read a vector file; `column` "": the first of `COLUMNS` that is there; `side` of the squares in metres.
 
-        Raises UsageError for files that cannot be read, have no CRS, no polygon, or no column of classes.
+        Raises UsageError for files that cannot be read, have no CRS, no polygon or no column of classes.
         """
-        crs, geometries, columns = _read_vector(path)
+        crs, geometries, columns = read_vector(path)
         values, names = _classes(path, columns, column)
         known = (values >= 0) & ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
         geometries, values = geometries[known], values[known]
@@ -78,15 +80,17 @@ class Polygons:
         if len(wrong):
             kind = wrong[0].geom_type
             raise UsageError(f"{path} holds a {kind}; a parcel is an area. Give polygons, or buffer the {kind}.")
-        geometries = _valid(_unrolled(path, geometries) if crs.is_geographic else geometries)
+        if crs.is_geographic:
+            _unroll(path, geometries)
+        _repair(geometries)
         squares = _squares(_centroids(geometries, crs), side)
         if crs.is_geographic:
-            geometries = _cut(geometries)
+            _cut(geometries)
         shapely.prepare(geometries)
         return cls(crs, shapely.STRtree(geometries), values, names, squares)
 
     def at(self, places: np.ndarray) -> Hits:
-        # In the CRS of the polygons, where their edges are straight as drawn.
+        # in the CRS of the polygons, where their edges are straight as drawn
         x, y = _projected(places, self.crs)
         somewhere = np.flatnonzero(np.isfinite(x))
         points, polygons = self.tree.query(shapely.points(x[somewhere], y[somewhere]))
@@ -106,23 +110,18 @@ class Polygons:
 
 
 @dataclass(frozen=True, eq=False)
-class Raster:
-    """Whole numbers, of which 0 and nodata are no class; a pixel has the class at its centre."""
+class RasterLabels:
+    """A raster of whole numbers; 0 and nodata are no class. A pixel has the class at its centre."""
 
     path: Path
     crs: CRS
     side: int
 
     @classmethod
-    def open(cls, path: Path, side: int) -> Raster:
-        """`side` of the squares in metres. Raises UsageError for a file that is no raster of one band with a CRS."""
-        if not path.exists():
-            raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
-        try:
-            with rasterio.open(path) as src:
-                crs, bands = src.crs, src.count
-        except rasterio.errors.RasterioIOError as error:
-            raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+    def open(cls, path: Path, side: int) -> RasterLabels:
+        """Open a raster; `side` of the squares in metres. UsageError if it is no raster of one band with a CRS."""
+        with _opened(path) as src:
+            crs, bands = src.crs, src.count
         if crs is None:
             raise UsageError(f"{path} has no CRS, so its place on Earth is unknown. Assign one.")
         if bands != 1:
@@ -132,21 +131,18 @@ class Raster:
     def at(self, places: np.ndarray) -> Hits:
         x, y = _projected(places, self.crs)
         values = np.zeros(len(places), np.int64)
-        try:
-            with rasterio.open(self.path) as src:
-                to_pixel: Affine = ~src.transform
-                columns = to_pixel.a * x + to_pixel.b * y + to_pixel.c
-                rows = to_pixel.d * x + to_pixel.e * y + to_pixel.f
-                inside = np.flatnonzero((rows >= 0) & (rows < src.height) & (columns >= 0) & (columns < src.width))
-                cells = np.stack([rows, columns], axis=1)[inside].astype(np.int64)
-                windows, members = np.unique(cells // _WINDOW, axis=0, return_inverse=True)
-                for number, (row, column) in enumerate((windows * _WINDOW).tolist()):
-                    here = members.ravel() == number
-                    size = min(_WINDOW, src.width - column), min(_WINDOW, src.height - row)
-                    read = src.read(1, window=rasterio.windows.Window(column, row, *size), masked=True)
-                    values[inside[here]] = self._whole(read[tuple((cells[here] - (row, column)).T)])
-        except rasterio.errors.RasterioIOError as error:
-            raise UsageError(f"{self.path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+        with _opened(self.path) as src:
+            to_pixel: Affine = ~src.transform
+            columns = to_pixel.a * x + to_pixel.b * y + to_pixel.c
+            rows = to_pixel.d * x + to_pixel.e * y + to_pixel.f
+            inside = np.flatnonzero((rows >= 0) & (rows < src.height) & (columns >= 0) & (columns < src.width))
+            cells = np.stack([rows, columns], axis=1)[inside].astype(np.int64)
+            windows, members = np.unique(cells // _WINDOW, axis=0, return_inverse=True)
+            for number, (row, column) in enumerate((windows * _WINDOW).tolist()):
+                here = members.ravel() == number
+                size = min(_WINDOW, src.width - column), min(_WINDOW, src.height - row)
+                read = src.read(1, window=rasterio.windows.Window(column, row, *size), masked=True)
+                values[inside[here]] = self._whole(read[tuple((cells[here] - (row, column)).T)])
         numbers = np.flatnonzero(values)
         return Hits(numbers, values[numbers], _squares(places[numbers], self.side))
 
@@ -160,34 +156,17 @@ class Raster:
         return str(value)
 
 
-def _read_vector(path: Path) -> tuple[CRS, np.ndarray, dict[str, np.ndarray]]:
-    """CRS, geometries (P,) and the columns by name, each (P,)."""
-    import pyogrio
-    from pyogrio.errors import DataSourceError
-
-    if not path.exists():
-        raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
+@contextmanager
+def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     try:
-        layer = _first_layer(path)
-        meta, _, wkb, columns = pyogrio.raw.read(path, layer=layer)
-        geometries = np.array([], object) if wkb is None else shapely.from_wkb(wkb)
-    except (DataSourceError, ValueError, OSError, shapely.errors.ShapelyError) as error:
-        why = reason(error).partition(";")[0].rstrip(".")  # what follows is about drivers
-        raise UsageError(f"{path} cannot be read as vector data: {why}. Give GeoJSON or GeoPackage.") from error
-    return crs_of(path, meta["crs"]), geometries, dict(zip(meta["fields"].tolist(), columns, strict=True))
-
-
-def _first_layer(path: Path) -> str | None:
-    import pyogrio
-
-    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-    if len(layers) > 1:
-        logger.warning("%s holds %d layers; the first one, %s, is taken", path, len(layers), layers[0])
-    return layers[0] if layers else None
+        with rasterio.open(path) as src:
+            yield src
+    except rasterio.errors.RasterioIOError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
 
 
 def _classes(path: Path, columns: dict[str, np.ndarray], wanted: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers of the classes int64 (P,), −1 for none, and their names."""
+    """Return class numbers int64 (P,), −1 for none, and the names of the classes."""
     lower = {name.lower(): name for name in reversed(columns)}
     name = wanted if wanted else next((lower[usual] for usual in COLUMNS if usual in lower), "")
     if name not in columns:
@@ -210,17 +189,8 @@ def _classes(path: Path, columns: dict[str, np.ndarray], wanted: str) -> tuple[n
     return classes, tuple(str(value) for value in names)
 
 
-def _valid(geometries: np.ndarray) -> np.ndarray:
-    """Bow ties and the like as the areas they enclose."""
-    broken = ~shapely.is_valid(geometries)
-    repaired = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
-    geometries = geometries.copy()
-    geometries[broken] = repaired
-    return geometries
-
-
-def _unrolled(path: Path, geometries: np.ndarray) -> np.ndarray:
-    """Degrees whose longitudes run on across the antimeridian."""
+def _unroll(path: Path, geometries: np.ndarray) -> None:
+    """Make longitudes continuous across the antimeridian, in place; UsageError for numbers that are no degrees."""
     west, south, east, north = shapely.total_bounds(geometries)
     if max(-west, east) > 360 or max(-south, north) > 90:
         raise UsageError(
@@ -228,28 +198,29 @@ def _unrolled(path: Path, geometries: np.ndarray) -> np.ndarray:
             "or convert it to WGS84."
         )
     bounds = shapely.bounds(geometries)
-    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180)
-    geometries = geometries.copy()
-    for number in wide:
+    for number in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
         try:
             parts = [unwrap_edges(part) for part in shapely.get_parts(geometries[number])]
         except ValueError as error:
             raise UsageError(f"{path}: {error}. Clip the polygon.") from error
         geometries[number] = rejoin(shapely.union_all(parts))
-    return geometries
 
 
-def _cut(geometries: np.ndarray) -> np.ndarray:
-    """Longitudes within -180..180, as those of pixels are."""
+def _repair(geometries: np.ndarray) -> None:
+    """Replace bow ties and the like by the areas they enclose, in place."""
+    broken = ~shapely.is_valid(geometries)
+    geometries[broken] = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
+
+
+def _cut(geometries: np.ndarray) -> None:
+    """Bring longitudes within -180..180, as those of pixels are, in place."""
     bounds = shapely.bounds(geometries)
-    geometries = geometries.copy()
     for number in np.flatnonzero((bounds[:, 0] < -180) | (bounds[:, 2] > 180)):
         geometries[number] = shapely.union_all(split(geometries[number]))
-    return geometries
 
 
 def _centroids(geometries: np.ndarray, crs: CRS) -> np.ndarray:
-    """Places float64 (P, 3) as those of pixels: EPSG code of the UTM zone, easting, northing; code 0 outside of UTM."""
+    """Return centroids float64 (P, 3): EPSG code of the UTM zone, easting, northing; code 0 outside of UTM."""
     centroids = shapely.centroid(geometries)
     to_lonlat = Transformer.from_crs(crs, 4326, always_xy=True)
     lon, lat = to_lonlat.transform(shapely.get_x(centroids), shapely.get_y(centroids))
@@ -264,12 +235,12 @@ def _centroids(geometries: np.ndarray, crs: CRS) -> np.ndarray:
 
 
 def _squares(places: np.ndarray, side: int) -> np.ndarray:
-    """int64 (N, 3): EPSG code, column and row of the squares of `side` metres around places (N, 3)."""
+    """Return the squares of `side` metres around places (N, 3): EPSG code, column and row, int64 (N, 3)."""
     return np.floor_divide(places, (1, side, side)).astype(np.int64)
 
 
 def _projected(places: np.ndarray, crs: CRS) -> tuple[np.ndarray, np.ndarray]:
-    """x and y float64 (N,) of pixels' centres; NaN where they have none."""
+    """Return x and y of pixels' centres in a CRS, float64 (N,); NaN for unknown places."""
     found = np.full((2, len(places)), np.nan)
     for zone in np.unique(places[:, 0]):
         if zone > 0:

@@ -1,4 +1,4 @@
-"""Probes: how well classes can be told apart in embeddings, by methods that learn nothing of the encoder.
+"""kNN and ridge probes: how well classes can be told apart in frozen embeddings.
 
 Pixels are predicted out of fold, and whole groups (parcels with their neighbours) lie in one fold: pixels of a parcel
 resemble each other, so a split through parcels would measure memory. N pixels, R numbers per embedding, K classes.
@@ -11,37 +11,36 @@ import numpy as np
 from tessera_cli.sampling.draws import mix
 
 RIDGE = 1e-3
-"""What the linear probe adds to the variance (1) of every feature."""
+"""Penalty of the linear probe, added to the variance (1) of every feature."""
 ROWS = 1024
 """Pixels whose similarities are held at once."""
 
 
 def split(groups: np.ndarray, classes: np.ndarray, folds: int) -> np.ndarray:
-    """Fold numbers int64 (N,) of pixels of groups and classes int64 (N,): no group in two folds, none of them empty
-    if there are as many groups.
+    """Return the fold of each pixel, int64 (N,), given groups and classes, int64 (N,) each; no group is split.
 
-    The largest group goes first, hashes decide between equals; each into the fold that has the smallest share of the
-    group's classes, then the fewest pixels. So classes are spread evenly, and can be learned when they are asked for.
+    Groups are assigned by falling size, equal ones by hash, each to the fold with the smallest share of the group's
+    classes, then the fewest pixels: classes are spread evenly, and no fold is empty if there are enough groups.
     """
     names, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     kinds, numbers = np.unique(classes, return_inverse=True)
-    held_GK = np.zeros((len(names), len(kinds)))
-    np.add.at(held_GK, (members, numbers), 1)
-    held_GK /= np.bincount(numbers)
+    share_GK = np.zeros((len(names), len(kinds)))
+    np.add.at(share_GK, (members, numbers), 1)
+    share_GK /= np.bincount(numbers)
     fold_of, filled = np.empty(len(names), np.int64), np.zeros(folds, np.int64)
     filled_FK = np.zeros((folds, len(kinds)))
     for group in np.lexsort((mix(names.astype(np.uint64)), -sizes)):
-        fold = np.lexsort((filled, filled_FK @ held_GK[group]))[0]
+        fold = np.lexsort((filled, filled_FK @ share_GK[group]))[0]
         fold_of[group] = fold
         filled[fold] += sizes[group]
-        filled_FK[fold] += held_GK[group]
+        filled_FK[fold] += share_GK[group]
     return fold_of[members]
 
 
 def knn(embeddings: np.ndarray, classes: np.ndarray, folds: np.ndarray, k: int = 20) -> np.ndarray:
-    """Classes int64 (N,) predicted by the `k` pixels of other folds with the largest cosine similarity.
+    """Predict classes, int64 (N,), by the majority of the `k` pixels of other folds with the largest cosine similarity.
 
-    The majority decides; between equally frequent classes the nearest pixel of any of them.
+    Between equally frequent classes the nearest pixel of any of them decides.
     """
     directions = unit(embeddings.astype(np.float64))
     predictions = np.empty(len(classes), np.int64)
@@ -54,12 +53,12 @@ def knn(embeddings: np.ndarray, classes: np.ndarray, folds: np.ndarray, k: int =
 
 
 def unit(x_NR: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; 0 stays 0."""
+    """Scale vectors to length 1; 0 stays 0."""
     return np.asarray(x_NR / np.maximum(np.linalg.norm(x_NR, axis=1, keepdims=True), np.finfo(np.float64).tiny))
 
 
 def _vote(similarities: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
-    """(M, P) and the classes (P,) of the known pixels -> predictions (M,)."""
+    """Similarities (M, P) and the classes (P,) of the known pixels -> predictions (M,)."""
     k = min(k, len(classes))
     nearest = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(similarities, nearest, 1), axis=1, kind="stable")
@@ -69,11 +68,11 @@ def _vote(similarities: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
 
 
 def linear(embeddings: np.ndarray, classes: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Classes int64 (N,) predicted by ridge regression to one-hot classes, learned from the pixels of other folds.
+    """Predict classes, int64 (N,), by ridge regression to one-hot classes, fitted on the pixels of other folds.
 
     Pixels are weighted so that all classes count equally. Features are standardised with the weighted mean and standard
-    deviation of what is learned from, so the penalty `RIDGE` means the same for every encoder, and the intercept is the
-    same for every class: it cannot decide.
+    deviation of the fitted pixels, so that the penalty `RIDGE` means the same for every encoder, and the intercept is
+    the same for every class and can be left out.
     """
     predictions = np.empty(len(classes), np.int64)
     for fold in np.unique(folds):
@@ -92,6 +91,6 @@ def linear(embeddings: np.ndarray, classes: np.ndarray, folds: np.ndarray) -> np
 
 
 def balanced_accuracy(classes: np.ndarray, predictions: np.ndarray) -> float:
-    """Mean over the classes that occur of the share of their pixels that is predicted right."""
+    """Return the mean recall of the classes that occur."""
     _, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
     return float((np.bincount(numbers, classes == predictions) / counts).mean())

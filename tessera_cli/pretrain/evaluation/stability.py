@@ -1,8 +1,8 @@
-"""What embeddings of the same pixel have in common when it is seen differently: measures that need no labels.
+"""Stability: how alike the embeddings of two views of the same pixel are; no labels are needed.
 
 Embeddings share a large part that says nothing of the pixel, so plain cosines between any two are near 1. The mean
-embedding of the first set is therefore subtracted from both sets. It is that of the first alone: in the mean of both, a
-shift of all embeddings would look like opposite directions.
+embedding of the first set is therefore subtracted from both sets. With the mean of both sets, a shift of all embeddings
+would look like opposite directions.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ ROWS = 1024
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean cosine, −1..1, between the embeddings (N, R) of each pixel, less the mean of the first; 1: the same."""
+    """Return the mean cosine, −1..1, of each pixel's two embeddings (N, R) less the mean of the first; 1: the same."""
     first, second = _directions(first, second)
     return float((first * second).sum(axis=1).mean())
 
 
 def retrieval(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the pixels for which, of all N second embeddings, its own has the largest cosine to its first one.
+    """Return the share of pixels whose own second embedding is, of all N, nearest by cosine to their first one.
 
-    By chance 1/N, so values for different N do not compare.
+    Chance is 1/N, so compare values for the same N only.
     """
     first, second = _directions(first, second)
     found = 0
@@ -35,6 +35,6 @@ def retrieval(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _directions(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors float64 after subtraction of the mean of the first; 0 where nothing is left."""
+    """Return unit vectors, float64, after subtraction of the mean of the first; 0 where nothing is left."""
     mean = first.mean(axis=0, dtype=np.float64)
     return unit(first - mean), unit(second - mean)

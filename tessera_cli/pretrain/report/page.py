@@ -1,10 +1,11 @@
-"""The rows of a run as one HTML page: what was learned, how training went, and what the numbers mean."""
+"""The report of a run as one HTML page: measures, curves, configuration, and what the numbers mean."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from tessera_cli.pretrain.callbacks import COLLAPSED, Row
@@ -12,10 +13,10 @@ from tessera_cli.pretrain.report import chart
 from tessera_cli.pretrain.report.chart import Curve, Level, number
 
 Sections = Mapping[str, Mapping[str, Any]]
-"""Settings as JSON."""
+"""A configuration as JSON."""
 
 HEADLINES = ("probe_knn", "probe_linear", "retrieval")
-"""Measures of an evaluation that sum it up; the first one that is there is enough."""
+"""Measures that sum up an evaluation, in order of preference."""
 
 _DRIFT = "Agreement of a held-out pixel's embedding from {} with the one from all its observations; 1: no drift."
 MEASURES: Mapping[str, tuple[str, str]] = {
@@ -53,34 +54,35 @@ MEASURES: Mapping[str, tuple[str, str]] = {
         "projector. Independent noise has 1/\u221abatch; at 1 they all say the same: collapse.",
     ),
 }
-"""Measures of an evaluation: their names and what they mean."""
+"""Measures of an evaluation: name and meaning."""
 
 
-def report(rows: Sequence[Row], settings: Sections, notes: Mapping[str, str]) -> str:
-    """A self-contained page: no script, nothing loaded from elsewhere.
+def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> str:
+    """Return a self-contained HTML page, without scripts.
 
-    `rows` are those of `metrics.jsonl` in rising step; measures that a row lacks, or that are no finite number, are
-    left out. `notes` are shown as names and values below the title.
+    `rows`: those of `metrics.jsonl`, by rising step; measures that are absent or not finite are left out. `notes`:
+    names and values to show below the title.
     """
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = [row for row in rows if row.get("kind") == "eval"]
-    name = escape(str(_setting(settings, "model", "name") or "an encoder"))
-    charts = "".join(_charts(train, evaluations, settings))
+    name = escape(str(_setting(config, "model", "name") or "an encoder"))
+    charts = "".join(_charts(train, evaluations, config))
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Pretraining of {name}</title>'
         '<meta name="viewport" content="width=device-width"/><meta name="color-scheme" content="light dark"/>'
-        f"<style>{_STYLE}{chart.STYLE}</style></head><body>\n<h1>Pretraining of {name}</h1>\n"
+        f"<style>{style}{chart.STYLE}</style></head><body>\n<h1>Pretraining of {name}</h1>\n"
         + (f"<dl>{''.join(map(_entry, notes.items()))}</dl>\n" if notes else "")
         + (_COLLAPSED if train and train[-1].get("collapsed") else "")
-        + f'<div class="tiles">{"".join(_tiles(train, evaluations, settings))}</div>\n'
+        + f'<div class="tiles">{"".join(_tiles(train, evaluations, config))}</div>\n'
         + (f'<div class="charts">{charts}</div>\n' if charts else "<p>Nothing has been measured yet.</p>\n")
         + (_table(evaluations[-1]) if evaluations else "")
-        + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, settings.items()))}</div>\n</body></html>\n'
+        + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, config.items()))}</div>\n</body></html>\n'
     )
 
 
 def measure(row: Row, key: str) -> float | None:
-    """A finite number, or None."""
+    """Return a measure of a row, or None if it is no finite number."""
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -88,7 +90,7 @@ def measure(row: Row, key: str) -> float | None:
 
 
 def headline(row: Row) -> str | None:
-    """Which measure sums an evaluation up."""
+    """Return the measure that sums up an evaluation."""
     return next((key for key in HEADLINES if measure(row, key) is not None), None)
 
 
@@ -101,8 +103,8 @@ _COLLAPSED = (
 )
 
 
-def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
-    """The figures that matter most."""
+def _tiles(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -> Iterator[str]:
+    """Yield the most important figures."""
     found = evaluations[-1] if evaluations else {}
     last = train[-1] if train else {}
     if key := headline(found):
@@ -111,7 +113,7 @@ def _tiles(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections)
         yield _tile(MEASURES[key][0], number(measure(found, key)), remark)
     chance = number(measure(last, "offdiag_rms_chance"))
     yield _tile("Off-diagonal RMS", number(measure(last, "offdiag_rms")), f"chance {chance}, collapse {COLLAPSED}")
-    steps, batch = _setting(settings, "train", "steps"), _setting(settings, "train", "batch")
+    steps, batch = _setting(config, "train", "steps"), _setting(config, "train", "batch")
     done = int(max(measure(last, "step") or 0, measure(found, "step") or 0))
     yield _tile("Steps", f"{done:,}", f"of {steps:,}" if isinstance(steps, int) else "")
     if isinstance(batch, int):
@@ -130,7 +132,7 @@ def _entry(note: tuple[str, str]) -> str:
 
 
 def _table(row: Row) -> str:
-    """An evaluation beside the random encoder."""
+    """Return the table of an evaluation beside the random encoder."""
     lines = []
     for key, (label, meaning) in MEASURES.items():
         if (value := measure(row, key)) is not None:
@@ -160,8 +162,8 @@ def _value(value: Any) -> str:
     return escape(str(value).lower() if isinstance(value, bool) else str(value))
 
 
-def _setting(settings: Sections, section: str, key: str) -> Any:
-    return settings.get(section, {}).get(key)
+def _setting(config: Sections, section: str, key: str) -> Any:
+    return config.get(section, {}).get(key)
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ def _curve(rows: Iterable[Row], key: str, name: str, style: str = "c1") -> Curve
     return Curve(name, [(step, value) for step, value in pairs if step is not None and value is not None], style)
 
 
-def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections) -> Iterator[str]:
+def _charts(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -> Iterator[str]:
     losses = [_curve(train, "loss_above_floor", "above the floor"), _curve(train, "loss", "loss", "plain")]
     caption = (
         "B pixels cannot make D outputs independent: D\u00b2/(B\u22121) \u2212 D of the off-diagonal terms "
@@ -199,7 +201,7 @@ def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections
         _curve(evaluations, "rank_me", "held out", "c2"),
         _curve(evaluations, "rank_me_random", "held out, random", "c2 dashed"),
     ]
-    size = _setting(settings, "model", "representation")
+    size = _setting(config, "model", "representation")
     title = "RankMe" if size is None else f"RankMe of {size} dimensions"
     yield chart.chart(title, MEASURES["rank_me"][1], ranks, zero=True)
 
@@ -207,7 +209,7 @@ def _charts(train: Sequence[Row], evaluations: Sequence[Row], settings: Sections
     yield chart.chart("Learning rate", caption, [_curve(train, "lr", "rate")], zero=True)
 
     caption = "Before clipping. Single spikes are harmless; a rise without end is not: lower optim.lr."
-    clip = _setting(settings, "optim", "clip")
+    clip = _setting(config, "optim", "clip")
     levels = [Level("clipped at", clip, "bad")] if isinstance(clip, int | float) else []
     yield chart.chart("Gradient norm", caption, [_curve(train, "gradient_norm", "norm")], levels, log=True)
 
@@ -219,32 +221,3 @@ def _beside_random(title: str, evaluations: Sequence[Row], *keys: str) -> str:
         curves.append(_curve(evaluations, key, label, f"c{colour}"))
         curves.append(_curve(evaluations, f"{key}_random", f"{label}, random", f"c{colour} dashed"))
     return chart.chart(title, " ".join(MEASURES[key][1] for key in keys), curves)
-
-
-_STYLE = """
-:root { --page: #fcfcfb; --card: #fff; --ink: #1c1c1a; --soft: #65645f; --rule: #e4e3de;
-  --c1: #2467b0; --c2: #c2620a; --c3: #1f8a5f; --c4: #8a4aa8; --bad: #c62828; --good: #5f7f2e; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #161615; --card: #1f1f1e; --ink: #ecebe6; --soft: #a3a19a; --rule: #383733;
-    --c1: #6eaef0; --c2: #f09a4a; --c3: #55c596; --c4: #c58fe0; --bad: #ff7b72; --good: #a5c667; } }
-body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1060px;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 0; }
-dl, .tiles, .settings { display: flex; flex-wrap: wrap; gap: .8rem 2rem; align-items: flex-start; }
-dl { color: var(--soft); gap: .3rem 1.6rem; } dl div { display: flex; gap: .5rem; }
-dd { margin: 0; color: var(--ink); overflow-wrap: anywhere; }
-.tiles { gap: .8rem; margin: 1.4rem 0; align-items: stretch; }
-.tiles div { flex: 1 1 150px; padding: .7rem .8rem; box-sizing: border-box; }
-.tiles span { display: block; color: var(--soft); font-size: .8rem; } .tiles b { font-size: 1.5rem; font-weight: 600; }
-.tiles div, figure { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); gap: .8rem; }
-.collapsed { border: 2px solid var(--bad); border-radius: 8px; padding: .7rem 1rem; }
-.collapsed b { color: var(--bad); }
-table { border-collapse: collapse; font-size: .88rem; } .wide { overflow-x: auto; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; vertical-align: top; } th { font-weight: 500; }
-.measures td, .measures th { border-bottom: 1px solid var(--rule); } .measures th { white-space: nowrap; }
-.measures td:last-child { color: var(--soft); min-width: 16rem; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-.settings table { flex: 1 1 220px; } .settings td { overflow-wrap: anywhere; }
-caption { text-align: left; font-weight: 600; border-bottom: 1px solid var(--rule); padding-bottom: .2rem; }
-"""
