@@ -44,7 +44,7 @@ def test_the_library_never_prints_exits_or_reads_the_environment(path):
     assert not [name for name in imports(tree) if name.split(".")[0] in ("typer", "rich")]
 
 
-TENSORS = ("models", "inference", "pretrain")
+TENSORS = ("models", "inference", "pretraining")
 
 
 @pytest.mark.parametrize(

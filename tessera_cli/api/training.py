@@ -12,8 +12,8 @@ from tessera_cli import config as environment
 if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath
     from tessera_cli.api.progress import Bar
-    from tessera_cli.pretrain.callbacks import Callbacks
-    from tessera_cli.pretrain.run import Trained
+    from tessera_cli.pretraining.callbacks import Callbacks
+    from tessera_cli.pretraining.run import Trained
 
 
 def pretrain(
@@ -64,10 +64,10 @@ def pretrain(
     from tessera_cli.api.arguments import as_paths
     from tessera_cli.api.progress import Bar
     from tessera_cli.models.load import get_device
-    from tessera_cli.pretrain.callbacks import Callbacks
-    from tessera_cli.pretrain.config_file import load_config
-    from tessera_cli.pretrain.distributed import init_distributed
-    from tessera_cli.pretrain.run import pretrain as run
+    from tessera_cli.pretraining.callbacks import Callbacks
+    from tessera_cli.pretraining.config_file import load_config
+    from tessera_cli.pretraining.distributed import init_distributed
+    from tessera_cli.pretraining.run import pretrain as run
 
     rank, size, local = environment.processes()
     keys = {"train.steps": steps, "train.seed": seed, **(overrides if isinstance(overrides, Mapping) else {})}
@@ -97,7 +97,7 @@ def pretrain(
 
 def _callbacks(bar: Bar) -> Callbacks:
     """Return callbacks that show steps on a bar."""
-    from tessera_cli.pretrain.callbacks import Callbacks
+    from tessera_cli.pretraining.callbacks import Callbacks
 
     return Callbacks(on_start=bar.start, on_step=lambda step: bar.advance(step - bar.done))
 

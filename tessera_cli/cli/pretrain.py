@@ -18,9 +18,9 @@ from tessera_cli.cli.training import TrainingProgress
 from tessera_cli.cli.verb import verb
 
 if TYPE_CHECKING:
-    from tessera_cli.pretrain.run import Trained
+    from tessera_cli.pretraining.run import Trained
 
-logger = logging.getLogger("tessera_cli.pretrain")
+logger = logging.getLogger("tessera_cli.pretraining")
 
 OWN: dict[str, Any] = {
     "dpixels": Annotated[

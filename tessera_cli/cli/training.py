@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tessera_cli.cli.signals import Signals, StoppedError
 from tessera_cli.cli.terminal import HEARTBEAT_SECONDS, Terminal
-from tessera_cli.pretrain.report.chart import number
-from tessera_cli.pretrain.report.page import headline, measure
+from tessera_cli.pretraining.report.chart import number
+from tessera_cli.pretraining.report.page import headline, measure
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from tessera_cli.pretrain.callbacks import Callbacks
+    from tessera_cli.pretraining.callbacks import Callbacks
 
 SHORT = {"probe_knn": "kNN", "probe_linear": "linear", "retrieval": "retrieval"}
 """Measures of an evaluation that a line holds."""
@@ -43,7 +43,7 @@ class TrainingProgress:
 
     def callbacks(self, signals: Signals) -> Callbacks:
         """Return what `pretrain` is to call: this object, until a signal asks to stop."""
-        from tessera_cli.pretrain.callbacks import Callbacks
+        from tessera_cli.pretraining.callbacks import Callbacks
 
         def building(done: int, total: int) -> None:
             if signals.number is not None:

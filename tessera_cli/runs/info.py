@@ -20,11 +20,11 @@ from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN
-from tessera_cli.pretrain.config_file import load_config
-from tessera_cli.pretrain.data.shards import CONTENT as SHARDS
-from tessera_cli.pretrain.data.shards import HEADER, read_header
-from tessera_cli.pretrain.report.page import measure
-from tessera_cli.pretrain.run_folder import RunFolder
+from tessera_cli.pretraining.config_file import load_config
+from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
+from tessera_cli.pretraining.data.shards import HEADER, read_header
+from tessera_cli.pretraining.report.page import measure
+from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.runs.folder import Folder, read_json, record_beside, record_listing
 
 EXPECTED = (
@@ -206,7 +206,7 @@ def _run(folder: RunFolder) -> Mapping[str, Any]:
 def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of steps that are finished and saved."""
     if folder.last.exists():
-        from tessera_cli.pretrain import checkpoint
+        from tessera_cli.pretraining import checkpoint
 
         return checkpoint.read_header(folder.last).step
     return int(max((measure(row, "step") or 0 for row in rows), default=0))

@@ -1,0 +1,106 @@
+"""The trained module: two views of each pixel -> the Barlow Twins loss."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tessera_cli.models.encoder import Encoder
+from tessera_cli.models.families import family_spec
+from tessera_cli.pretraining.config import PretrainConfig
+from tessera_cli.pretraining.data.batch import Batch, Mixing, View
+from tessera_cli.pretraining.distributed import World
+from tessera_cli.pretraining.embedder import Embedder
+from tessera_cli.pretraining.fake_quantise import fake_quantise
+from tessera_cli.pretraining.loss import barlow_twins_loss, mixing_loss, normalise_batch
+from tessera_cli.pretraining.projector import Projector
+from tessera_cli.sampling import Modality
+from tessera_cli.sampling.statistics import Statistics
+
+
+class StepOutput(NamedTuple):
+    """The result of a forward pass. All but the loss is detached and belongs to the projector of the whole embedding.
+
+    The terms of the loss are (), unweighted; mixing is 0 without mixing.
+    """
+
+    loss: Tensor
+    """(): mean over the projectors."""
+    on_diagonal: Tensor
+    off_diagonal: Tensor
+    mixing: Tensor
+    correlation_rms: Tensor
+    """(): root mean square of C_ij, i != j."""
+    representation: Tensor
+    """float32 (B, R): embeddings of the first views, not quantised."""
+
+
+class BarlowTwins(Embedder):
+    """An encoder and the projectors through which it is trained. A step is one forward pass, so DDP may wrap it."""
+
+    def __init__(self, encoder: Encoder, statistics: Statistics, config: PretrainConfig, world: World) -> None:
+        super().__init__(encoder, statistics)
+        self.world = world
+        self.loss = config.loss
+        self.scope = world if config.loss.scope == "global" else World()
+        """The processes whose pixels share batch norms and correlations."""
+        self.width = config.projector.width
+        self.sizes = (encoder.config.representation, *config.projector.prefixes)
+        """Length of the embedding's prefix that each projector takes; the first one takes all of it."""
+        self.projectors = nn.ModuleList(
+            Projector(size, config.projector.width, config.projector.depth, self.scope) for size in self.sizes
+        )
+        self.quantiser = family_spec(config.model.family, config.model.name, encoder.config).quantiser
+        self.quantise = False
+        """Whether projectors take embeddings as int8 would store them. Set it on this module: DDP's has no effect."""
+
+    def set_matmul_dtype(self, matmul_dtype: torch.dtype) -> None:
+        """Set the dtype of the matrix products of transformers and projectors; the rest stays float32."""
+        for part in (self.encoder.s2, self.encoder.s1, *self.projectors):
+            part.matmul_dtype = matmul_dtype
+
+    def forward(self, batch: Batch[Tensor]) -> StepOutput:
+        first_BR, second_BR = self.embed(batch.first), self.embed(batch.second)
+        blended_BR = None if batch.mixing is None else self._embed_blended(batch.first, batch.mixing)
+        terms = [self._terms(i, first_BR, second_BR, blended_BR, batch.mixing) for i in range(len(self.sizes))]
+        _, on, off, blend = terms[0]
+        rms = (off.clamp_min(0) / max(1, self.width * (self.width - 1))).sqrt()
+        loss = torch.stack([term[0] for term in terms]).mean()
+        return StepOutput(loss, *(x.detach() for x in (on, off, blend, rms, first_BR)))
+
+    def _terms(
+        self, i: int, first_BR: Tensor, second_BR: Tensor, blended_BR: Tensor | None, mix: Mixing[Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss of projector `i` and its on-diagonal, off-diagonal and mixing terms, () each."""
+
+        def project(embedding_BR: Tensor) -> Tensor:
+            prefix_BK = embedding_BR[:, : self.sizes[i]]
+            if self.quantise and self.quantiser is not None:
+                prefix_BK = fake_quantise(prefix_BK, self.quantiser)
+            z_BD: Tensor = self.projectors[i](prefix_BK)
+            return z_BD
+
+        raw_BD = project(second_BR)
+        z1_BD, z2_BD = normalise_batch(project(first_BR), self.scope), normalise_batch(raw_BD, self.scope)
+        on, off = barlow_twins_loss(z1_BD, z2_BD, self.scope, self.loss.chunk)
+        loss = on + self.loss.off_diagonal * off
+        if mix is None or blended_BR is None:
+            return loss, on, off, torch.zeros_like(loss)
+        # Partners may belong to other processes, whatever the scope; with a local one, the partners that came to this
+        # process are a batch of their own.
+        partners_BD = normalise_batch(self.world.all_gather(raw_BD)[mix.partners], self.scope)
+        zm_BD = normalise_batch(project(blended_BR), self.scope)
+        blend = mixing_loss(zm_BD, z1_BD, partners_BD, mix.share, self.scope, self.loss.chunk)
+        return loss + self.loss.mix * self.loss.off_diagonal * blend, on, off, blend
+
+    def _embed_blended(self, first: View[Tensor], mix: Mixing[Tensor]) -> Tensor:
+        """Return embeddings of pixels whose standardised bands and days are blended with those of their partners."""
+
+        def blended(modality: Modality) -> Tensor:
+            own, other = self.rectangle(modality, first), self.rectangle(modality, mix.view)
+            bands_BTC, days_BT = (mix.share * x + (1 - mix.share) * y for x, y in zip(own, other, strict=True))
+            return self.encoder.encode_modality(modality, bands_BTC, days_BT)
+
+        return self.encoder.fuse(blended("s2"), blended("s1"))

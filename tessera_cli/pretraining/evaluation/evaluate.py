@@ -1,0 +1,140 @@
+"""Measures of an encoder, always on the same pixels and views, so that only the encoder makes a difference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tessera_cli.errors import TesseraError
+from tessera_cli.pretraining.config import FIXED_NUMBER, PretrainConfig, ViewConfig
+from tessera_cli.pretraining.data.batch import View
+from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries
+from tessera_cli.pretraining.data.views import full_view, random_view, view_keys
+from tessera_cli.pretraining.evaluation.labels import Labelled, label_pixels, shuffled
+from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
+from tessera_cli.pretraining.evaluation.stability import agreement, retrieval
+from tessera_cli.pretraining.metrics import rank_me
+
+if TYPE_CHECKING:
+    from tessera_cli.pretraining.data.shards import Shards
+
+logger = logging.getLogger(__name__)
+
+Embed = Callable[[View[np.ndarray]], np.ndarray]
+"""A view of N pixels -> their embeddings, float32 (N, R)."""
+DATES = (5, 10, 20)
+"""Observations per sensor at which the drift is measured."""
+CHUNK = 1024
+"""Pixels whose views are drawn and embedded at once."""
+FIRST, SECOND = 7, 8
+"""Numbers of the views; training has 0 and 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The pixels and views to measure an encoder with."""
+
+    holdout: RaggedPixels
+    """Pixels of ground that training never sees."""
+    labelled: Labelled | None
+    config: PretrainConfig
+    """As in training, but no view misses a season, an orbit or a sensor."""
+
+    @classmethod
+    def of(cls, shards: Shards, config: PretrainConfig) -> Evaluation:
+        """Choose at most `probe.pixels` of the holdout pixels, and as many labelled ones from everywhere.
+
+        Training sees no label, so labelled pixels may be training pixels: the probes' folds keep them apart.
+        """
+        number = min(config.probe.pixels, len(shards.holdout))
+        holdout = shards.holdout.take(np.argsort(shuffled(shards.holdout.keys))[:number])
+        if number < 2:
+            logger.warning("No pixels are held out, so there are no measures without labels. Raise data.holdout.")
+        path = config.probe.labels
+        known = label_pixels((*shards.train, shards.holdout), config.probe, Path(path)) if path else None
+        no_drops = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
+        views = config.views.model_copy(update=no_drops)
+        return cls(holdout, known, config.model_copy(update={"views": views}))
+
+    def measure(self, embed: Embed) -> dict[str, float]:
+        """Return measures by name; those that need labels or holdout pixels only if there are some.
+
+        retrieval, agreement: of two random views of holdout pixels (`stability.py`). drift_5, drift_10, drift_20,
+        drift_no_radar: agreement of the embedding from so many observations per sensor, or without Sentinel-1, with
+        that from all observations. rank_me: of the first views' embeddings. probe_knn, probe_linear: balanced accuracy,
+        each labelled pixel embedded from one random view.
+        """
+        return {**self._label_free(embed), **self._probes(embed)}
+
+    def _label_free(self, embed: Embed) -> dict[str, float]:
+        pixels = self.holdout
+        if len(pixels) < 2:
+            return {}
+        first, second = (self._embed_random(embed, pixels, self.config.views, view) for view in (FIRST, SECOND))
+        measures = {
+            "retrieval": retrieval(first, second),
+            "agreement": agreement(first, second),
+            "rank_me": rank_me(first),
+        }
+        full = self._embed(embed, pixels, self._full_view)
+        for dates in DATES:
+            few = ViewConfig(n_obs=dates, replacement="never", order=self.config.views.order)
+            measures[f"drift_{dates}"] = agreement(full, self._embed_random(embed, pixels, few, FIRST))
+        both = np.flatnonzero((pixels.s2.counts > 0) & (pixels.s1.counts > 0))
+        # Where a family's `embed` and training represent a missing sensor differently, its lack cannot be measured.
+        if self.config.model.family not in FIXED_NUMBER and len(both) > 1:
+            blind = self._embed(embed, _without_radar(pixels.take(both)), self._full_view)
+            measures["drift_no_radar"] = agreement(full[both], blind)
+        return measures
+
+    def _probes(self, embed: Embed) -> dict[str, float]:
+        if self.labelled is None:
+            return {}
+        embeddings = self._embed_random(embed, self.labelled.pixels, self.config.views, FIRST)
+        classes = self.labelled.classes
+        folds = split(self.labelled.groups, classes, self.config.probe.folds)
+        return {
+            "probe_knn": balanced_accuracy(classes, knn(embeddings, classes, folds)),
+            "probe_linear": balanced_accuracy(classes, linear(embeddings, classes, folds)),
+        }
+
+    def _full_view(self, pixels: RaggedPixels) -> View[np.ndarray]:
+        return full_view(pixels, self.config.model.buckets)
+
+    def _embed_random(self, embed: Embed, pixels: RaggedPixels, views: ViewConfig, number: int) -> np.ndarray:
+        """Embed pixels from random views, float32 (N, R); `number`: which of several views."""
+
+        def view(part: RaggedPixels) -> View[np.ndarray]:
+            epochs = np.zeros(len(part), np.int64)
+            keys = view_keys(part.keys, seed=self.config.train.seed, epochs=epochs, view=number)
+            return random_view(part, views, self.config.model.buckets, keys)
+
+        return self._embed(embed, pixels, view)
+
+    def _embed(
+        self, embed: Embed, pixels: RaggedPixels, view: Callable[[RaggedPixels], View[np.ndarray]]
+    ) -> np.ndarray:
+        """Embed pixels in chunks, float32 (N, R)."""
+        chunks = np.split(np.arange(len(pixels)), range(CHUNK, len(pixels), CHUNK))
+        embeddings = np.concatenate([embed(view(pixels.take(chunk))) for chunk in chunks])
+        if not np.isfinite(embeddings).all():
+            raise TesseraError(
+                "The encoder gives embeddings that are not finite: training diverged. Lower optim.lr, or start from an "
+                "earlier checkpoint."
+            )
+        return embeddings
+
+
+def selection(measures: Mapping[str, float]) -> float | None:
+    """Return the measure that selects the best checkpoint: probe_knn, else retrieval; None if neither was measured."""
+    return measures.get("probe_knn", measures.get("retrieval"))
+
+
+def _without_radar(pixels: RaggedPixels) -> RaggedPixels:
+    s1 = pixels.s1
+    return replace(pixels, s1=RaggedSeries(s1.values[:0], s1.doy[:0], s1.streams[:0], np.zeros_like(s1.starts)))

@@ -1,0 +1,535 @@
+"""What people see of a run of `pretrain`: the page, the progress, and what `tessera info` says."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import logging
+import math
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.training import TrainingProgress
+from tessera_cli.errors import UsageError
+from tessera_cli.pretraining.config import DataConfig, PretrainConfig
+from tessera_cli.pretraining.config_file import as_json
+from tessera_cli.pretraining.data.array_files import write_pixels
+from tessera_cli.pretraining.data.ragged import no_pixels
+from tessera_cli.pretraining.data.shards import write_header
+from tessera_cli.pretraining.report import chart
+from tessera_cli.pretraining.report.chart import Curve, Level, number
+from tessera_cli.pretraining.report.page import report
+from tessera_cli.pretraining.run_folder import RunFolder
+from tessera_cli.runs.info import describe
+
+SETTINGS = PretrainConfig.model_validate({"model": {"name": "alps"}, "train": {"steps": 200, "batch": 256}})
+
+
+def train_row(step: int, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "train",
+        "step": step,
+        "loss": 40.0 + 1000 / step,
+        "loss_above_floor": 12.3 + 1000 / step,
+        "offdiag_rms": 0.14,
+        "offdiag_rms_chance": 0.0625,
+        "collapsed": False,
+        "rank_me": 20.5,
+        "lr": 1e-3,
+        "gradient_norm": 0.7,
+        "pixels_per_second": 812.4,
+        "wait_share": 0.012,
+        **more,
+    }
+
+
+def eval_row(step: int, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "eval",
+        "step": step,
+        "probe_knn": 0.8125,
+        "probe_knn_random": 0.5,
+        "retrieval": 0.9,
+        "retrieval_random": 0.25,
+        "drift_5": 0.75,
+        "rank_me": 19.0,
+        "rank_me_random": 28.0,
+        "offdiag_rms": 0.14,
+        "best": True,
+        **more,
+    }
+
+
+ROWS = [*(train_row(step) for step in range(10, 101, 10)), eval_row(100)]
+
+
+def page(rows: list[dict[str, Any]], notes: dict[str, str] | None = None) -> ET.Element:
+    """Well-formed as XML, too."""
+    html = report(rows, as_json(SETTINGS), notes or {})
+    doctype, _, rest = html.partition("\n")
+    assert doctype == "<!DOCTYPE html>"
+    return ET.fromstring(rest)
+
+
+def text_of(element: ET.Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def charts(root: ET.Element) -> dict[str, ET.Element]:
+    return {figure.findtext("h3") or "": figure for figure in root.iter("figure")}
+
+
+def tiles(root: ET.Element) -> dict[str | None, tuple[str | None, str | None]]:
+    (found,) = (div for div in root.iter("div") if div.get("class") == "tiles")
+    return {name.text: (value.text, remark.text) for name, value, remark in found}
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_html_that_closes_what_it_opens_and_loads_nothing() -> None:
+    html = report(ROWS, as_json(SETTINGS), {"Model": "small"})
+    open_tags: list[str] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("script", "link", "img", "iframe", "object")
+            assert not {"src", "href", "onload", "onclick"} & {name for name, _ in attributes}
+            open_tags.append(tag)
+
+        def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            """Such as <meta/>."""
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Parser().feed(html)
+    assert not open_tags
+    assert "http" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_the_headline_says_what_was_learned() -> None:
+    found = tiles(page(ROWS))
+    assert found["kNN probe"] == ("0.812", "random encoder 0.5")
+    assert found["Off-diagonal RMS"] == ("0.14", "chance 0.0625, collapse 0.5")
+    assert found["Steps"] == ("100", "of 200")
+    assert found["Pixels seen"] == ("25,600", "256 per step")
+    assert found["Pixels/s"] == ("812", "1 % waiting for data")
+
+
+def test_without_labels_retrieval_is_the_headline() -> None:
+    found = tiles(page([train_row(10), {"kind": "eval", "step": 10, "retrieval": 0.9}]))
+    assert "kNN probe" not in found
+    assert found["Retrieval"] == ("0.9", None)
+
+
+def test_the_table_sets_the_last_evaluation_beside_the_random_encoder() -> None:
+    root = page([eval_row(50, probe_knn=0.6), train_row(100), eval_row(100)])
+    table = next(table for table in root.iter("table") if table.get("class") == "measures")
+    cells = {row[0].text: [cell.text for cell in row[1:4]] for row in table}
+    assert cells["kNN probe"] == ["0.812", "0.500", "+0.312"]
+    assert cells["RankMe"] == ["19.0", "28.0", "-9.0"]
+    assert cells["5 dates"] == ["0.750", "\u2013", "\u2013"]
+    assert "Linear probe" not in cells
+    assert "Evaluation at step 100 (the best so far)" in text_of(root)
+
+
+@pytest.mark.parametrize(("last", "told"), [(True, True), (False, False)])
+def test_collapse_is_told_of_the_last_row(last: bool, told: bool) -> None:
+    root = page([train_row(10, collapsed=not last), train_row(20, collapsed=last), eval_row(20)])
+    assert ("Collapsed." in text_of(root)) == told
+
+
+def test_text_is_escaped() -> None:
+    nasty = '<script>alert("x")</script> & ]]>'
+    config = {"model": {"name": nasty, nasty: [nasty, None, True]}, nasty: {"key": ""}}
+    html = report(ROWS, config, {nasty: nasty})
+    root = ET.fromstring(html.partition("\n")[2])
+    assert not list(root.iter("script"))
+    assert f"Pretraining of {nasty}" == root.findtext("body/h1")
+    assert nasty == root.findtext("body/dl/div/dt") == root.findtext("body/dl/div/dd")
+    assert f"{nasty}, \u2013, true" in [cell.text for cell in root.iter("td")]
+
+
+def test_settings_are_shown_under_the_names_that_set_them() -> None:
+    sections = {table.findtext("caption"): table for table in page([]).iter("table")}
+    shown = {name: {row[0].text: row[1].text for row in table.iter("tr")} for name, table in sections.items()}
+    assert set(shown) == set(as_json(SETTINGS))
+    assert shown["loss"]["lambda"] == "0.005"
+    assert shown["views"]["share"] == "0.3, 0.9"
+    assert shown["train"]["compile"] == "false"
+
+
+def test_without_rows_there_is_a_page_too() -> None:
+    root = page([])
+    assert not charts(root)
+    assert "Nothing has been measured yet" in text_of(root)
+    assert tiles(root)["Steps"] == ("0", "of 200")
+    assert report([], {}, {}).endswith("</html>\n")
+
+
+def test_measures_may_be_absent_odd_or_unknown() -> None:
+    rows = [
+        {"kind": "train", "step": 1},
+        {"kind": "train", "step": 2, "loss": math.nan, "lr": "0.1", "rank_me": None},
+        {"kind": "train", "step": 3, "gradient_norm": math.inf, "lr": 0.5, "new": {"a": 1}},
+        {"kind": "other"},
+        {},
+        {"kind": "eval", "step": 3, "retrieval": True},
+    ]
+    root = page(rows)
+    assert set(charts(root)) == {"Learning rate"}
+    assert "Retrieval" not in tiles(root)
+
+
+def test_charts_hold_the_curves_that_were_measured() -> None:
+    found = charts(page(ROWS))
+    assert set(found) == {
+        "Loss above its floor",
+        "Off-diagonal RMS",
+        "Probes",
+        "Two views of a pixel",
+        "Fewer observations",
+        "RankMe of 128 dimensions",
+        "Learning rate",
+        "Gradient norm",
+    }
+    legend = text_of(found["Off-diagonal RMS"][1])
+    assert "chance, 1/\u221abatch 0.0625" in legend
+    assert "collapse 0.5" in legend
+    assert "kNN probe, random 0.5" in text_of(found["Probes"][1])
+    assert all(figure.findtext("figcaption") for figure in found.values())
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def drawn(html: str) -> tuple[ET.Element, np.ndarray]:
+    """A chart, and the points of its first curve."""
+    root = ET.fromstring(html)
+    line = next(root.iter("polyline")).get("points", "")
+    return root, np.array([[float(x) for x in pair.split(",")] for pair in line.split()])
+
+
+def axis(root: ET.Element, anchor: str) -> dict[float, float]:
+    """The labels of an axis with their places: y where they end at the axis, x where they are centred."""
+    found = {}
+    for label in root.iter("text"):
+        if label.get("text-anchor") == anchor and label.text != "step":
+            place = float(label.get("x" if anchor == "middle" else "y", "nan"))
+            found[float((label.text or "").replace(",", ""))] = place if anchor == "middle" else place - 4
+    return found
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("low", [1e-6, 0.03, 0.97, 40, 123456])
+@pytest.mark.parametrize("ratio", [1, 1.01, 3, 40, 1e5])
+def test_points_lie_where_the_labels_of_the_axes_say(low: float, ratio: float, log: bool) -> None:
+    values = low * np.array([1, ratio, ratio**0.5])
+    steps = np.array([300, 700, 1234])
+    root, points = drawn(chart.chart("a", "b", [Curve("c", list(zip(steps, values, strict=True)))], log=log))
+    across, up = axis(root, "middle"), axis(root, "end")
+    np.testing.assert_allclose(points[:, 0], line_through(across)(steps), atol=0.1)
+    scale = np.log if log else np.asarray
+    place = line_through({float(scale(tick)): y for tick, y in up.items()})
+    np.testing.assert_allclose(points[:, 1], place(scale(values)), atol=0.1)
+    assert min(up) <= values.min() * (1 + 1e-9)
+    assert values.max() <= max(up) * (1 + 1e-9)
+
+
+def line_through(places: dict[float, float]) -> Any:
+    """value -> place, by the outermost labels; the others lie on it, too."""
+    (first, start), *_, (last, end) = sorted(places.items())
+    slope = (end - start) / (last - first)
+    for value, place in places.items():
+        assert place == pytest.approx(start + (value - first) * slope, abs=0.1)
+    return lambda values: start + (values - first) * slope
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1], [eval_row(3)], [train_row(1, offdiag_rms=-0.5, lr=1e-12, loss=1e9)]])
+def test_everything_lies_within_the_view_box(rows: list[dict[str, Any]]) -> None:
+    for figure in charts(page(rows)).values():
+        svg = figure.find("svg")
+        assert svg is not None
+        _, _, width, height = map(float, svg.get("viewBox", "").split())
+        for element in svg.iter():
+            x = [float(element.get(name, 0)) for name in ("x", "x1", "x2", "cx")]
+            y = [float(element.get(name, 0)) for name in ("y", "y1", "y2", "cy")]
+            pairs = np.array([pair.split(",") for pair in element.get("points", "0,0").split()], float)
+            assert 0 <= min([*x, *pairs[:, 0]]) <= max([*x, *pairs[:, 0]]) <= width
+            assert 0 <= min([*y, *pairs[:, 1]]) <= max([*y, *pairs[:, 1]]) <= height
+        for label in svg.iter("text"):  # about 6.5 units a digit
+            x, wide = float(label.get("x", 0)), 6.5 * len(label.text or "")
+            left = x - wide * {"end": 1.0, "middle": 0.5}[label.get("text-anchor", "")]
+            assert 0 <= left <= left + wide <= width
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.1, 0.1), (3, 3.0001), (1e-9, 7), (0, 0), (-2, 5), (1, 999), (50, 2e7)]
+)
+def test_ticks_are_round_few_and_enclose(low: float, high: float, log: bool) -> None:
+    if log and low <= 0:
+        return
+    ticks = chart.log_ticks(low, high) if log else chart.linear_ticks(low, high)
+    assert 2 <= len(ticks) <= 13
+    assert ticks == sorted(set(ticks))
+    assert ticks[0] <= low + 1e-9 * abs(low)
+    assert ticks[-1] >= high - 1e-9 * abs(high)
+    tops = [abs(b - a) if not log else a for a, b in itertools.pairwise(ticks)]
+    assert all(f"{top:.0e}"[0] in "125" and abs(float(f"{top:.0e}") / top - 1) < 1e-3 for top in tops)
+
+
+def test_a_logarithmic_chart_leaves_out_what_is_not_positive() -> None:
+    _, points = drawn(chart.chart("a", "b", [Curve("c", [(1, 0.0), (2, -1.0), (3, 5.0), (4, 6.0)])], log=True))
+    assert len(points) == 2
+    assert chart.chart("a", "b", [Curve("c", [(1, 0.0)])], log=True) == ""
+
+
+def test_long_curves_are_thinned_and_end_where_they_end() -> None:
+    values = [(float(step), step / 5000) for step in range(1, 5001)]
+    root, points = drawn(chart.chart("a", "b", [Curve("c", values)], [Level("one", 1.0, "bad")]))
+    assert 400 < len(points) <= chart.MOST_POINTS
+    assert points[-1].tolist() == [chart.RIGHT, chart.TOP]
+    assert len(list(root.iter("circle"))) == 1
+    assert root.findtext(".//circle/title") == "c: 1 at step 5,000"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\u2013"),
+        (math.nan, "\u2013"),
+        (0, "0"),
+        (0.0625, "0.0625"),
+        (41.234, "41.2"),
+        (999.4, "999"),
+        (999.7, "1,000"),
+        (1234567.8, "1,234,568"),
+        (2e-05, "2e-5"),
+        (-0.5, "-0.5"),
+    ],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+class FakeTerminal(Terminal):
+    """Neither logging nor the real stderr is touched."""
+
+    def __init__(self, draws: bool, width: int = 120) -> None:
+        self.verbosity, self.as_json = 0, False
+        self.console = Console(file=io.StringIO(), force_terminal=draws, width=width, color_system=None, soft_wrap=True)
+
+    @property
+    def draws(self) -> bool:
+        return self.console.is_terminal
+
+    @property
+    def shown(self) -> list[str]:
+        assert isinstance(self.console.file, io.StringIO)
+        return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.console.file.getvalue()))
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger="tessera_cli.progress")
+    return caplog
+
+
+def test_without_a_terminal_there_is_a_line_for_each_row(log: pytest.LogCaptureFixture) -> None:
+    with TrainingProgress(FakeTerminal(draws=False)) as progress:
+        for done in range(1, 4):
+            progress.building(done, 3)
+        progress.begin(3000, 0)
+        for step in range(1, 301):
+            progress.step(step)
+        progress.row(train_row(300, loss=41.23, loss_above_floor=12.34))
+        progress.row(train_row(600, loss=1234.0, loss_above_floor=5.0, collapsed=True, offdiag_rms=0.97))
+        progress.row(eval_row(600))
+        progress.row({"kind": "news"})
+    assert log.messages == [
+        "building shards: 3 of 3",
+        "step  300/3000  loss   41.2 (  12.3 above floor)  rms 0.140 (chance 0.062)      812 pixels/s  wait  1 %",
+        "step  600/3000  loss  1,234 (     5 above floor)  rms 0.970 (chance 0.062)      812 pixels/s  wait  1 %  "
+        "COLLAPSED",
+        "step  600/3000  kNN 0.812 (random 0.500)  retrieval 0.900 (random 0.250)  best so far",
+    ]
+
+
+def test_rows_may_say_little(log: pytest.LogCaptureFixture) -> None:
+    with TrainingProgress(FakeTerminal(draws=False)) as progress:
+        progress.begin(10, 5)
+        progress.row({"kind": "train", "step": 6, "loss": 3.0})
+        progress.row({"kind": "eval", "step": 6, "retrieval": 0.5})
+    assert log.messages == ["step  6/10  loss      3", "step  6/10  retrieval 0.500"]
+
+
+def test_long_silence_is_broken(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tessera_cli.cli.training.time.monotonic", lambda: now[0])
+    with TrainingProgress(FakeTerminal(draws=False)) as progress:
+        progress.begin(100, 0)
+        for step in range(1, 11):
+            now[0] += 25
+            progress.step(step)
+    assert log.messages == ["step   3/100", "step   6/100", "step   9/100"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_on_a_terminal_there_is_a_bar(log: pytest.LogCaptureFixture, width: int) -> None:
+    terminal = FakeTerminal(draws=True, width=width)
+    with TrainingProgress(terminal) as progress:
+        progress.building(1, 2)
+        assert progress.bars is not None
+        progress.bars.refresh()
+        progress.begin(3000, 0)
+        progress.step(300)
+        progress.row(train_row(300, loss_above_floor=12.34))
+        progress.row(eval_row(300))
+        progress.bars.refresh()
+    assert progress.bars is None
+    assert any(line.startswith("1/2") and "building shards" in line for line in terminal.shown)
+    (line,) = {line for line in terminal.shown if "kNN" in line}
+    assert line.startswith("300/3000")
+    assert "12.3 above floor  rms 0.14  kNN 0.812  812 pixels/s" in line
+    assert re.search(r"ETA (--:--|\d\d:\d\d)$", line.rstrip())
+    assert len(line.rstrip()) <= width
+    assert [message.split()[2] for message in log.messages] == ["kNN"]  # of rows, evaluations alone
+
+
+def test_a_resumed_run_starts_where_it_stopped() -> None:
+    with TrainingProgress(FakeTerminal(draws=True)) as progress:
+        progress.begin(100, 40)
+        assert progress.bars is not None
+        (task,) = progress.bars.tasks
+        assert (task.completed, task.total) == (40, 100)
+
+
+def test_progress_imports_nothing_heavy() -> None:
+    code = "import sys, tessera_cli.cli.training; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "rich", "pydantic"} & {name.split(".")[0] for name in done.stdout.split()}
+
+
+# --- info -------------------------------------------------------------------------------------------------------------
+
+
+def run_folder(path: Path, rows: list[dict[str, Any]]) -> RunFolder:
+    folder = RunFolder(path)
+    folder.claim(SETTINGS)
+    for row in rows:
+        folder.append(row)
+    return folder
+
+
+def test_info_of_a_run(tmp_path: Path, tessera: Any) -> None:
+    folder = run_folder(tmp_path / "alps", [*ROWS, train_row(110)])
+    folder.exported(SETTINGS).write_bytes(b"")
+    found = json.loads(tessera("info", folder.path, "--json")[1])
+    assert found == {
+        "run": str(folder.path),
+        "model": "alps",
+        "family": "v2-student",
+        "steps": 200,
+        "steps_done": 110,
+        "collapsed": False,
+        "exported": str(folder.path / "export" / "alps.safetensors"),
+        "evaluation": {
+            "step": 100,
+            "probe_knn": 0.8125,
+            "retrieval": 0.9,
+            "drift_5": 0.75,
+            "rank_me": 19.0,
+            "offdiag_rms": 0.14,
+        },
+        "random_encoder": {"probe_knn": 0.5, "retrieval": 0.25, "rank_me": 28.0},
+    }
+    assert tessera("info", folder.path, "--model")[1] == "alps\n"
+    lines = tessera("info", folder.path)[1].splitlines()
+    assert "collapsed   no" in lines
+    assert "  probe_knn    0.8125" in lines
+
+
+def test_info_of_a_run_that_has_just_begun_or_collapsed(tmp_path: Path) -> None:
+    found = describe(run_folder(tmp_path / "new", []).path)
+    assert (found["steps_done"], found["collapsed"], found["exported"], found["evaluation"]) == (0, None, None, {})
+    rows = [train_row(10), train_row(20, collapsed=True)]
+    assert describe(run_folder(tmp_path / "flat", rows).path)["collapsed"] is True
+
+
+@pytest.mark.parametrize("config", ["[package]\nname = 'x'\n", "no TOML", "[train]\nsteps = -1\n"])
+def test_info_of_another_program_s_config(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.toml").write_text(config)
+    with pytest.raises(UsageError, match=r"is no run of `tessera pretrain`: ") as told:
+        describe(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def shards(path: Path) -> Path:
+    path.mkdir()
+    for name in ("train-00000", "held"):
+        write_pixels(path / name, [no_pixels()], pixels=0, observations={"s2": 0, "s1": 0})
+    origin = {"tile": "31UFS", "input_digest": "0", "pixels": 9, "preprocessing": "official", "source": "mpc"}
+    windows = {"a": "2022", "b": "2021", "c": None, "d": "2022"}
+    write_header(
+        path,
+        {
+            "preprocessing": "official",
+            "sources": ["mpc"],
+            "settings": DataConfig().model_dump(mode="json"),
+            "origins": [{**origin, "name": name, "window": window} for name, window in windows.items()],
+            "counts": {"trained": 1000, "held_out": 50, "left_out": 7, "observations": {"s2": 70, "s1_asc": 30}},
+            "statistics": {},
+        },
+    )
+    return path
+
+
+def test_info_of_shards(tmp_path: Path, tessera: Any) -> None:
+    path = shards(tmp_path / "shards")
+    found = json.loads(tessera("info", path, "--json")[1])
+    digest, config = found.pop("digest"), found.pop("settings")
+    assert found == {
+        "content": "pretraining shards",
+        "sources": ["mpc"],
+        "preprocessing": "official",
+        "windows": ["2021", "2022"],
+        "tiles": 4,
+        "pixels": 1000,
+        "held_out": 50,
+        "left_out": 7,
+        "observations": {"s2": 70, "s1_asc": 30},
+        "bytes": sum(file.stat().st_size for file in path.glob("*/*.npy")),
+    }
+    assert config["min_s2"] == 10
+    assert len(digest) == 64
+    assert "windows        2021, 2022" in tessera("info", path)[1].splitlines()
+
+
+def test_info_of_damaged_shards(tmp_path: Path) -> None:
+    header = shards(tmp_path / "shards") / "header.json"
+    kept = json.loads(header.read_text())
+    header.write_text(json.dumps({**kept, "origins": None}))
+    with pytest.raises(UsageError, match=r"header\.json is damaged"):
+        describe(header.parent)
+    header.write_text('{"content": "poems"}')
+    with pytest.raises(UsageError, match="another program"):
+        describe(header.parent)
