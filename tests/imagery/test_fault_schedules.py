@@ -88,7 +88,7 @@ def site(tmp_path_factory):
         with rasterio.open(path, "w", **profile) as dst:
             dst.write(values)
     with pytest.MonkeyPatch.context() as patch, FileServer(catalog.folder) as server:
-        patch.setattr("tessera_cli.imagery.remote.FIRST", FIRST)
+        patch.setattr("tessera_cli.imagery.geotiff.FIRST_READ", FIRST)
         served(catalog.items, server)
         yield Site(catalog, server, clean={})
 

@@ -46,7 +46,7 @@ FINAL = {
 def _hurry(monkeypatch):
     """Headers and pixels are asked for apart even in small files."""
     servers.hurry(monkeypatch)
-    monkeypatch.setattr("tessera_cli.imagery.remote.FIRST", 600)
+    monkeypatch.setattr("tessera_cli.imagery.geotiff.FIRST_READ", 600)
 
 
 def small_catalog(folder: Path) -> SmallCatalog:

@@ -17,10 +17,9 @@ from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.blocks import block_windows
-from tessera_cli.imagery.cache import Cache
-from tessera_cli.imagery.file import BrokenError
+from tessera_cli.imagery.cache import ByteCache
 from tessera_cli.imagery.files import Files
-from tessera_cli.imagery.local import LocalFile
+from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.reader import MissingScene, Raster, Read, Reader
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
@@ -87,6 +86,10 @@ def remote(server, name="a.tif", **more):
     return Files(Client(), **more).open(f"{server.url}/{name}")
 
 
+def local(path):
+    return Files(Client()).open(str(path))
+
+
 # --- where the blocks are ---------------------------------------------------------------------------------------------
 
 
@@ -134,17 +137,17 @@ def find_blocks_of(width, height, block):
 def test_remote_windows_hold_what_the_file_holds(tmp_path, server, layout):
     values = noise()
     path = write(tmp_path / "a.tif", values, **LAYOUTS[layout])
-    file, local = remote(server), LocalFile(path)
-    assert file.header().transform == local.header().transform
-    assert (file.header().crs, file.header().nodata) == (local.header().crs, local.header().nodata)
-    assert (file.header().dtype, file.header().shape) == ("uint16", (300, 260))
+    file, same = remote(server), local(path)
+    assert file.header.transform == same.header.transform
+    assert (file.header.crs, file.header.nodata) == (same.header.crs, same.header.nodata)
+    assert (file.header.dtype, file.header.shape) == ("uint16", (300, 260))
     rng = np.random.default_rng(1)
     for _ in range(12):
         row, column = rng.integers(0, (299, 259))
         window = Window(column, row, rng.integers(1, 261 - column), rng.integers(1, 301 - row))
         expected = values[row : row + window.height, column : column + window.width]
         assert np.array_equal(file.pixels(window), expected)
-        assert np.array_equal(local.pixels(window), expected)
+        assert np.array_equal(same.pixels(window), expected)
 
 
 def test_of_several_bands_the_first_is_read(tmp_path, server):
@@ -161,7 +164,7 @@ def test_a_header_longer_than_the_first_question(tmp_path, server):
         dst.update_tags(TEXT="x" * 100_000)  # rewrites the directory at the end of the file
     file = remote(server)
     assert len(file.pieces) > 1
-    assert len(file.header().tags["TEXT"]) == 100_000
+    assert len(file.header.tags["TEXT"]) == 100_000
     assert np.array_equal(file.pixels(Window(0, 1900, 1000, 100)), values[1900:])
 
 
@@ -189,16 +192,16 @@ def test_neighbouring_tiles_share_headers_and_blocks(tmp_path, server):
 
 
 def test_caches_are_bounded():
-    cache = Cache(10)
+    cache = ByteCache(10, len)
     for key in range(5):
-        cache.put(key, str(key), 4)
-    assert [cache.get(key) for key in range(5)] == [None, None, None, "3", "4"]
+        cache.put(key, f"{key}...")
+    assert [cache.get(key) for key in range(5)] == [None, None, None, "3...", "4..."]
     cache.get(3)
-    cache.put(5, "5", 4)
-    assert (cache.get(3), cache.get(4)) == ("3", None)
-    cache.put(6, "6", 11)  # more than there is room for
-    assert cache.get(6) is None
-    cache.put(3, "a", 1)
+    cache.put(5, "5...")
+    assert (cache.get(3), cache.get(4)) == ("3...", None)
+    cache.put(6, "6" * 11)  # more than there is room for
+    assert (cache.get(6), cache.get(3)) == (None, "3...")
+    cache.put(3, "a")
     assert cache.get(3) == "a"
 
 
@@ -237,7 +240,7 @@ def test_the_part_under_the_tile_gives_what_the_whole_file_gives(tmp_path, serve
     path = write(tmp_path / "a.tif", noise((size, size)), transform=place, crs=crs, nodata=nodata, driver="COG")
     expected = warped_by_a_vrt(path, TILE, resampling)
     assert len(np.unique(expected)) > 100
-    for file in (LocalFile(path), remote(server)):
+    for file in (local(path), remote(server)):
         found = on_tile(file, TILE, resampling, "uint16")
         assert np.array_equal(found, expected)
 
@@ -245,7 +248,7 @@ def test_the_part_under_the_tile_gives_what_the_whole_file_gives(tmp_path, serve
 def test_files_that_lie_elsewhere_are_not_read(tmp_path, server):
     write(tmp_path / "a.tif", noise(), transform=Affine(10, 0, 100000, 0, -10, 100000))
     file = remote(server)
-    assert window_under(TILE, file.header()) is None
+    assert window_under(TILE, file.header) is None
     asked = len(server.log)
     assert not on_tile(file, TILE, "nearest", "uint16").any()
     assert len(server.log) == asked
@@ -256,7 +259,7 @@ def test_floats_without_data_stay_without_data(tmp_path):
     values[:, 20:] = np.nan
     for nodata in (None, np.nan):
         path = write(tmp_path / "a.tif", values, nodata=nodata)
-        found = on_tile(LocalFile(path), TILE, "bilinear", "float32")
+        found = on_tile(local(path), TILE, "bilinear", "float32")
         inside = found[ROW : ROW + 40, COLUMN : COLUMN + 40]
         assert (inside[:, :20] == 0.5).all()
         assert np.isnan(inside[:, 20:]).all()
@@ -267,18 +270,18 @@ def test_floats_without_data_stay_without_data(tmp_path):
 
 def test_local_files(tmp_path):
     with pytest.raises(AbsentError, match="does not exist"):
-        LocalFile(tmp_path / "none.tif").header()
+        local(tmp_path / "none.tif")
     path = tmp_path / "x.tif"
     path.write_bytes(b"1234")
     with pytest.raises(BrokenError, match="4 bytes that do not decode"):
-        LocalFile(path).header()
+        local(path)
     with pytest.raises(SourceRefusedError, match="only http, https and local files"):
         Files(Client()).open("s3://bucket/key.tif")
 
 
 def test_a_file_url(tmp_path):
     write(tmp_path / "a b.tif", noise())
-    assert Files(Client()).open(f"file://{tmp_path}/a%20b.tif").header().shape == (300, 260)
+    assert Files(Client()).open(f"file://{tmp_path}/a%20b.tif").header.shape == (300, 260)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +329,7 @@ def test_damage_that_a_tiff_library_decodes_is_noticed(tmp_path, server, predict
         cut = int(rng.integers(start + 200, end - 4))
         data[cut:end] = bytes(end - cut)  # as copies that were broken off leave them
         path.write_bytes(data)
-        for file in (LocalFile(path), remote(server)):
+        for file in (local(path), remote(server)):
             with pytest.raises(BrokenError, match=f"block {n} is damaged"):
                 file.pixels(Window(0, 0, 128, 128))
         try:
@@ -438,7 +441,7 @@ def test_damaged_headers_never_give_other_pixels_unnoticed(data, tmp_path_factor
 
     try:
         file = Files(Direct()).open("http://example.test/a.tif")
-        height, width = file.header().shape
+        height, width = file.header.shape
         window = Window(width // 8, height // 16, max(1, width // 2), max(1, height // 2))
         found = file.pixels(window)
     except BrokenError:
@@ -503,11 +506,11 @@ def test_wanted_pixels_do_not_depend_on_what_else_is_wanted(tmp_path, server, zo
         path = write(
             tmp_path / "a.tif", noise((size, size)), transform=place, crs=crs, nodata=nodata, **LAYOUTS[layout]
         )
-        full = on_tile(LocalFile(path), TILE, resampling, "uint16")
+        full = on_tile(local(path), TILE, resampling, "uint16")
         assert full.any()
         for _ in range(3):
             wanted = spots(rng)
-            for file in (LocalFile(path), remote(server)):
+            for file in (local(path), remote(server)):
                 found = on_tile(file, TILE, resampling, "uint16", wanted=wanted)
                 assert np.array_equal(found[wanted], full[wanted])
 
