@@ -44,7 +44,7 @@ def read_dpixels(
     `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not certain.
     """
     missing_scenes: dict[str, str] = {}
-    while True:  # without a hole the next scene of the date takes over: start again
+    while True:  # without a missing scene the next scene of the date takes over: start again
         try:
             frames = _Tile(preprocessing.select(scenes.without(missing_scenes)), request, reader, preprocessing).read(
                 ascending
@@ -53,7 +53,7 @@ def read_dpixels(
         except MissingScenesError as found:
             missing_scenes |= found.missing_scenes
             for scene, why in sorted(found.missing_scenes.items()):
-                logger.debug("%s: hole %s: %s", request.tile.id, scene, why)
+                logger.debug("%s: missing scene %s: %s", request.tile.id, scene, why)
             if len(missing_scenes) > allow_missing:
                 repair = "Repair them" if preprocessing is OFFICIAL else "Repair them, take --preprocessing official"
                 raise TileError(
@@ -90,7 +90,7 @@ class MissingScenesError(Exception):
 
 
 class _Tile:
-    """The reading of one tile. Everything is tried before its holes are raised together."""
+    """The reading of one tile. Everything is tried before all missing scenes are raised together."""
 
     def __init__(self, scenes: Scenes, request: TileRequest, reader: Reader, preprocessing: Preprocessing) -> None:
         self.scenes, self.reader, self.preprocessing = scenes, reader, preprocessing
@@ -176,7 +176,7 @@ class _Tile:
         return frames[: len(dates)], _dates(dates)
 
     def _layers(self, reads: list[Read], raster: Raster) -> Iterator[np.ndarray]:
-        """(H, W) per scene and asset; of holes, which are noted, zeros."""
+        """(H, W) per scene and asset; zeros for missing scenes, which are noted."""
         for layer in self.reader.layers(reads, raster, self.tile):
             if isinstance(layer, MissingScene):
                 self.missing_scenes.setdefault(layer.scene, layer.why)
