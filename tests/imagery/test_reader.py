@@ -1,7 +1,11 @@
-"""Files on disk and on servers: the same pixels from as few bytes as possible, and only what is proven is a hole."""
+"""Files on disk and on servers: the same pixels from few bytes, and only what is proven counts as missing."""
 
 import json
 import struct
+import threading
+import tracemalloc
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.cache import ByteCache
+from tessera_cli.imagery.decode import inflate
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.reader import MissingScene, Raster, Read, Reader
@@ -157,7 +162,7 @@ def test_of_several_bands_the_first_is_read(tmp_path, server):
         assert np.array_equal(remote(server).pixels(Window(70, 3, 100, 200)), values[0, 3:203, 70:170])
 
 
-def test_a_header_longer_than_the_first_question(tmp_path, server):
+def test_a_header_longer_than_the_first_request(tmp_path, server):
     values = noise((2000, 1000))
     path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=16, blockysize=16, compress="deflate")
     with rasterio.open(path, "r+") as dst:
@@ -180,6 +185,43 @@ def test_only_blocks_under_the_window_are_fetched(tmp_path, server):
     assert len(server.log) == asked + 2
     file.pixels(Window(0, 256, 512, 256))  # both are known
     assert len(server.log) == asked + 2
+
+
+def test_ranges_of_a_file_are_requested_side_by_side(tmp_path, server):
+    values = noise((1024, 1024))
+    write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
+    file, together = remote(server), threading.Barrier(4)
+
+    def once_all_are_there(handler, reply):
+        together.wait(30)
+        handler.send(reply)
+
+    server.faults = always(once_all_are_there)
+    assert np.array_equal(file.pixels(Window(512, 0, 64, 256)), values[:256, 512:576])
+    counted = file.source.client.stats.to_dict()
+    assert (counted["requests"], counted["retries"]) == (len(server.log), {}) == (5, {})
+
+
+def test_more_readers_and_ranges_than_threads_finish(tmp_path, server, monkeypatch):
+    monkeypatch.setattr("tessera_cli.imagery.files.RANGES", 2)
+    values, files = noise((1024, 1024)), Files(Client(), block_bytes=0)
+    write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
+    with ThreadPoolExecutor(16) as readers:
+        reading = [readers.submit(files.open(f"{server.url}/a.tif").pixels, Window(512, 0, 64, 512)) for _ in range(48)]
+    assert all(np.array_equal(one.result(), values[:512, 512:576]) for one in reading)
+    assert files.client.stats.to_dict()["requests"] == len(server.log) == 1 + 48 * 8
+
+
+def test_a_404_for_one_range_proves_nothing_while_another_fails(tmp_path, server, hurry):
+    write(tmp_path / "a.tif", noise((1024, 1024)), tiled=True, blockxsize=64, blockysize=64)
+    file = remote(server)
+    server.faults = lambda request: status(404 if request.range[0] < 1 << 18 else 503)
+    with pytest.raises(SourceUnavailableError, match="503"):
+        file.pixels(Window(512, 0, 64, 512))
+    assert file.source.client.stats.to_dict()["requests"] == len(server.log)  # all have ended
+    server.faults = always(status(404))
+    with pytest.raises(AbsentError):
+        file.pixels(Window(512, 0, 64, 512))
 
 
 def test_neighbouring_tiles_share_headers_and_blocks(tmp_path, server):
@@ -340,6 +382,29 @@ def test_damage_that_a_tiff_library_decodes_is_noticed(tmp_path, server, predict
     assert unnoticed
 
 
+def test_local_files_of_other_formats_are_for_gdal(tmp_path, server):
+    """As JPEG 2000, whose driver is not everywhere; on a server they are broken."""
+    values = noise().astype("uint8")
+    write(tmp_path / "a.png", values, driver="PNG")
+    file = local(tmp_path / "a.png")
+    assert (file.header.shape, file.header.epsg, file.blocks) == ((300, 260), EPSG, None)
+    assert np.array_equal(file.pixels(Window(60, 70, 100, 200)), values[70:270, 60:160])
+    near = np.array([[80, 82, 70, 71]])
+    assert np.array_equal(file.pixels(Window(60, 70, 100, 200), near)[10:12], values[80:82, 60:160])
+    with pytest.raises(BrokenError, match="not a TIFF"):
+        remote(server, "a.png")
+
+
+def test_a_stream_that_expands_without_end_takes_bounded_memory():
+    bomb = zlib.compress(bytes(1 << 28))
+    tracemalloc.start()
+    assert inflate(0, bomb, 1000) is None
+    with pytest.raises(BrokenError, match="block 0 is damaged"):
+        inflate(0, bomb[:-1], 1000)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+
+
 def test_a_file_without_georeference_is_broken(tmp_path, server):
     write(tmp_path / "a.tif", noise(), crs=None)
     with pytest.raises(BrokenError, match="no georeference"):
@@ -375,7 +440,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1, "refused": 1}
 
 
-def test_a_file_that_is_repaired_meanwhile_is_no_hole(tmp_path, server):
+def test_a_file_that_is_repaired_meanwhile_is_not_missing(tmp_path, server):
     scene, reader = scenes_of(tmp_path, server), Reader(Client())
     path = tmp_path / "S" / "B02.tif"
     good = path.read_bytes()
@@ -415,7 +480,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, server, hurry):
         file.pixels(Window(200, 200, 64, 64))
 
 
-def test_layers_come_in_the_order_of_the_question(tmp_path):
+def test_layers_come_in_the_order_of_the_reads(tmp_path):
     scene, reader = scenes_of(tmp_path), Reader(Client(), threads=3)
     wanted = [Read(scene, asset) for asset in MPC.s2_band_assets] * 5
     levels = [int(layer.max()) for layer in reader.layers(wanted, Raster("bilinear", "uint16"), TILE)]
@@ -552,7 +617,7 @@ def test_parts_are_the_blocks_that_hold_a_wanted_pixel(block, window, rectangles
     assert np.array_equal(taken, expected)
 
 
-def test_small_files_are_asked_for_once(tmp_path, server):
+def test_small_files_are_requested_once(tmp_path, server):
     write(tmp_path / "a.tif", noise((80, 80)), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
     assert np.array_equal(remote(server).pixels(Window(0, 0, 80, 80)), noise((80, 80)))
     assert len(server.log) == 1
