@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Protocol
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
 from tessera_cli.net import Client
@@ -18,34 +17,20 @@ Range = tuple[int, int]
 """First byte and number of bytes."""
 
 
-class ByteSource(Protocol):
-    """A file to read ranges of. Errors are those of `Client`, whatever the source."""
+@dataclass(frozen=True)
+class LocalBytes:
+    """A file on this machine; errors are those of `Client`."""
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    """Its path."""
 
     def first(self, length: int) -> tuple[bytes, int]:
         """Return the first `length` bytes, fewer of a shorter file, and the size of the file."""
-
-    def read(self, ranges: Sequence[Range], size: int) -> list[bytes]:
-        """Return the bytes of each range, within the `size` that the file had at first and must still have."""
-
-
-@dataclass(frozen=True)
-class LocalBytes:
-    """A file on this machine."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        return str(self.path)
-
-    def first(self, length: int) -> tuple[bytes, int]:
         with self._opened() as file:
             return file.read(length), os.fstat(file.fileno()).st_size
 
     def read(self, ranges: Sequence[Range], size: int) -> list[bytes]:
+        """Return the bytes of each range, within the `size` that the file had at first and must still have."""
         with self._opened() as file:
             if os.fstat(file.fileno()).st_size != size:
                 raise OSError(f"it no longer has {size} bytes")
@@ -58,15 +43,15 @@ class LocalBytes:
     @contextmanager
     def _opened(self) -> Iterator[BufferedReader]:
         try:
-            with self.path.open("rb") as file:
+            with Path(self.name).open("rb") as file:
                 yield file
         except FileNotFoundError as error:
-            raise AbsentError(f"{self.path} does not exist. Check the catalogue.") from error
+            raise AbsentError(f"{self.name} does not exist. Check the catalogue.") from error
         except PermissionError as error:
-            raise SourceRefusedError(f"{self.path} cannot be read: no permission. Ask its owner.") from error
+            raise SourceRefusedError(f"{self.name} cannot be read: no permission. Ask its owner.") from error
         except OSError as error:
             raise SourceUnavailableError(
-                f"{self.path} cannot be read: {reason(error)}. Run the command again."
+                f"{self.name} cannot be read: {reason(error)}. Run the command again."
             ) from error
 
 
@@ -95,3 +80,6 @@ class HttpBytes:
 
     def _get(self, wanted: Range, size: int) -> bytes:
         return self.client.get_range(self.name, *wanted, total=size).data
+
+
+ByteSource = LocalBytes | HttpBytes

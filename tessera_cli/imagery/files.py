@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tessera_cli.errors import SourceRefusedError
@@ -49,5 +48,5 @@ class Files:
             return file
         if scheme not in ("", "file") or href.startswith("/vsi"):
             raise SourceRefusedError(f"{href} cannot be read: only http, https and local files are supported.")
-        path = Path(unquote(urlsplit(href).path) if scheme else href)
+        path = unquote(urlsplit(href).path) if scheme else href
         return GeoTiffFile.open(LocalBytes(path), self._headers, self._nothing)

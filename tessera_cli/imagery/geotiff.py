@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import rasterio
@@ -137,15 +136,12 @@ class GeoTiffFile:
             else:
                 groups.append([n])
         bounds = [(spans[group[0]][0], max(spans[n][1] for n in group)) for group in groups]
-        heads = [self.pieces[0][1][start:end] for start, end in bounds]
-        ranges = [
-            (start + len(head), end - start - len(head)) for (start, end), head in zip(bounds, heads, strict=True)
-        ]
-        missing = [each for each in ranges if each[1]]
+        head = self.pieces[0][1]
+        missing = [(start, end - start) for first, end in bounds if (start := max(first, len(head))) < end]
         rest = iter(self.source.read(missing, self.size) if missing else [])
         found: dict[int, bytes] = {}
-        for group, (start, _), head, (_, length) in zip(groups, bounds, heads, ranges, strict=True):
-            data = head + next(rest) if length else head
+        for group, (start, end) in zip(groups, bounds, strict=True):
+            data = head[start:end] + (next(rest) if end > len(head) else b"")
             found |= {n: data[spans[n][0] - start : spans[n][1] - start] for n in group}
         return found
 
@@ -163,7 +159,7 @@ def _opened(name: str, size: int, pieces: Sequence[tuple[int, bytes]] | None) ->
             yield stack.enter_context(rasterio.open(path, driver=driver, sharing=False))
         except (RasterioError, OSError, UnicodeDecodeError) as error:
             if pieces is None:  # the disk's error, if it was that
-                LocalBytes(Path(name)).read([(0, size)], size)
+                LocalBytes(name).read([(0, size)], size)
             raise BrokenError(f"{size} bytes that do not decode: {reason(error)}") from error
 
 

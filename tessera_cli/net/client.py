@@ -204,15 +204,9 @@ class Client:
         finally:
             self.stats.request(0 if response is None else response.raw.tell())
 
-    def _fetch(
-        self,
-        url: str,
-        headers: Mapping[str, str] | None,
-        posted: bytes | None = None,
-        causes: Causes | None = None,
-    ) -> Response:
+    def _fetch(self, url: str, *request: Any) -> Response:
         """Send one request, as `responding` does, and read the body within TOTAL_TIMEOUT."""
-        with self.responding(url, headers, posted, causes) as response:
+        with self.responding(url, *request) as response:
             deadline = time.monotonic() + retries.TOTAL_TIMEOUT * retries.TIME_SCALE
             body = bytearray()
             for chunk in chunks(response, url):
