@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from rasterio.windows import Window as Pixels
+from zlib_ng import zlib_ng
 
 from tessera_cli.bench.subjects import catalog_folder, read_items
 from tessera_cli.catalog import MPC, Scene, Scenes, Sensor, by_date
@@ -23,8 +23,8 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.extent.tiling import tile_requests
 from tessera_cli.imagery import OFFICIAL, Reader, read_dpixels, sentinel1, sentinel2
 from tessera_cli.imagery.blocks import block_windows
-from tessera_cli.imagery.file import File, Header, numbers_of
 from tessera_cli.imagery.files import Files
+from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.net import Client
 
@@ -222,10 +222,10 @@ def _traced(jobs: Sequence[_Job]) -> dict[str, Any]:
     for path, wanted in files.log:
         data = path.read_bytes()
         blocks = find_blocks(lambda start, length, data=data: data[start : start + length])  # type: ignore[misc]
-        for n in numbers_of(blocks, wanted(blocks.block)) if blocks.deflated else ():
+        for n in blocks.written(wanted(blocks.block)) if blocks.deflated else ():
             stream = data[int(blocks.starts[n]) : int(blocks.starts[n] + blocks.lengths[n])]
             started = time.thread_time()
-            decoded += len(zlib.decompress(stream))
+            decoded += len(zlib_ng.decompress(stream))
             floor += time.thread_time() - started
     return {
         "reads": reads,
@@ -244,8 +244,10 @@ class _TimedFiles(Files):
         self.log: list[tuple[Path, Callable[[tuple[int, int]], list[Pixels]]]] = []
         """Path, and block size -> the windows that were read."""
 
-    def open(self, href: str, *, anew: bool = False) -> File:
-        return _TimedFile(super().open(href, anew=anew), Path(href), self)
+    def open(self, href: str, *, anew: bool = False) -> GeoTiffFile:
+        with self.at("headers"):
+            file = super().open(href, anew=anew)
+        return _TimedFile(**vars(file), path=Path(href), files=self)
 
     @contextmanager
     def at(self, stage: str) -> Iterator[None]:
@@ -254,19 +256,12 @@ class _TimedFiles(Files):
         self.seconds[stage] += time.thread_time() - started
 
 
-@dataclass(frozen=True)
-class _TimedFile:
-    file: File
+@dataclass(frozen=True, eq=False)
+class _TimedFile(GeoTiffFile):
     path: Path
     files: _TimedFiles
 
-    def header(self) -> Header:
-        with self.files.at("headers"):
-            return self.file.header()
-
-    def pixels(self, window: Pixels, near: np.ndarray | None = None) -> np.ndarray:
-        self.files.log.append(
-            (self.path, lambda block: [window] if near is None else list(block_windows(near, window, block)))
-        )
+    def pixels(self, window: Pixels, pixel_windows: np.ndarray | None = None) -> np.ndarray:
+        self.files.log.append((self.path, lambda block: list(block_windows(pixel_windows, window, block))))
         with self.files.at("pixels"):
-            return self.file.pixels(window, near)
+            return super().pixels(window, pixel_windows)

@@ -15,6 +15,7 @@ from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import CredentialsError, SourceBusyError, SourceUnavailableError, TesseraError
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
+from tessera_cli.net.client import Causes
 from tessera_cli.net.responses import redact
 from tessera_cli.net.retries import Cause
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def search_link(landing: Document) -> tuple[str, str]:
-    """URL and method of item search, by the landing page of an API; POST where there is a choice."""
+    """Return URL and method of item search, by the landing page of an API; POST where there is a choice."""
     links = [link for link in landing.content.get("links") or [] if link.get("rel") == "search" and link.get("href")]
     for link in sorted(links, key=lambda link: link.get("method") != "POST"):
         return urljoin(landing.location, str(link["href"])), str(link.get("method") or "GET")
@@ -52,8 +53,8 @@ def api_items(
     goes by the spelling. The server's default order is left alone.
 
     A page may be too long for the server to send: Earth Search answers 502 above 6 MB, each time anew, and footprints
-    of up to 98 KB make that depend on the place. Such a page is asked for once more, since a 502 may also pass, and
-    then the search starts over with pages of half the length, down to SHORTEST, where the table of retries holds.
+    of up to 98 KB make that depend on the place. Such a page is requested once more, since a 502 may also pass, and
+    then the search starts over with pages of half the length, down to SHORTEST, where the usual retry policy holds.
     """
     page, seen = source.page, set()
     for window, box in product(windows, boxes):
@@ -84,12 +85,12 @@ def _items(
     from pystac_client import ItemSearch
     from pystac_client.stac_api_io import StacApiIO
 
-    causes: dict[int, Cause | None] = {403: Cause.BUSY} if source.forbids_when_busy else {}
+    causes: Causes = {403: Cause.BUSY} if source.forbids_when_busy else {}
     if query["limit"] > SHORTEST:
-        causes |= _PERHAPS_TOO_LONG
+        causes = {**causes, **_PERHAPS_TOO_LONG}
 
     class Io(StacApiIO):
-        """Asks through our client: one table of retries, and every question is counted."""
+        """Sends requests through our client, with its retries and counts."""
 
         def request(
             self,
@@ -98,7 +99,7 @@ def _items(
             headers: dict[str, str] | None = None,
             parameters: dict[str, Any] | None = None,
         ) -> str:
-            return _ask(href, method or "GET", headers or {}, parameters or {}, causes, client)
+            return _page(href, method or "GET", headers or {}, parameters or {}, causes, client)
 
     pages = Pages(url)
     try:
@@ -118,30 +119,30 @@ def _items(
         raise
 
 
-def _ask(
+def _page(
     href: str,
     method: str,
     headers: Mapping[str, str],
     parameters: Mapping[str, Any],
-    causes: Mapping[int, Cause | None],
+    causes: Causes,
     client: Client,
 ) -> str:
     """The text of one page: proven to be items, as pystac-client takes anything else for the end of the search."""
     if method.upper() == "POST":
         posted = json.dumps(parameters).encode()
-        answer = client.json(
+        response = client.json(
             href, posted=posted, headers={**headers, "Content-Type": "application/json"}, causes=causes
         )
     else:
         from requests import Request
 
-        asked = Request("GET", href, params=dict(parameters)).prepare().url or href
-        answer = client.json(asked, headers=headers, causes=causes)
-    items = answer.json.get("features") if isinstance(answer.json, dict) else None
+        url = Request("GET", href, params=dict(parameters)).prepare().url or href
+        response = client.json(url, headers=headers, causes=causes)
+    items = response.json.get("features") if isinstance(response.json, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) and "id" in item for item in items):
         raise SourceUnavailableError(
             f"{redact(href)} answers a search with something else than items. Try again later."
         )
-    if not items and any(link.get("rel") == "next" for link in answer.json.get("links") or []):
+    if not items and any(link.get("rel") == "next" for link in response.json.get("links") or []):
         raise SourceUnavailableError(f"{redact(href)} sends an empty page before the last one. Try again later.")
-    return answer.body.decode("utf-8")
+    return response.body.decode("utf-8")

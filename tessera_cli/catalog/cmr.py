@@ -122,12 +122,12 @@ def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:
     """All that a query finds. CMR leads from page to page by a header, which the last page lacks."""
     pages, onwards, count, hits = Pages(url), None, 0, None
     while True:
-        answer = client.json(url, headers={_NEXT: onwards} if onwards else {})
-        entries = _entries(answer, url)
+        response = client.json(url, headers={_NEXT: onwards} if onwards else {})
+        entries = _entries(response, url)
         count += len(entries)
         if hits is None:
-            hits = answer.headers.get(_HITS, "")
-        onwards = answer.headers.get(_NEXT) if entries else None
+            hits = response.headers.get(_HITS, "")
+        onwards = response.headers.get(_NEXT) if entries else None
         pages.check((str(entry["id"]) for entry in entries), onwards)
         yield from entries
         if onwards is None:
@@ -138,9 +138,9 @@ def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:
         )
 
 
-def _entries(answer: Response, url: str) -> list[Mapping[str, Any]]:
+def _entries(response: Response, url: str) -> list[Mapping[str, Any]]:
     try:
-        entries = answer.json["feed"]["entry"]
+        entries = response.json["feed"]["entry"]
         if all("id" in entry for entry in entries):
             return list(entries)
     except (TypeError, KeyError):

@@ -126,7 +126,7 @@ def _read_text(location: str, client: Client) -> str:
             data = Path(location).read_bytes()
         elif _path(location).endswith((".gz", *LINES)):
             data = client.get(location).body
-        else:  # an excuse in HTML is asked again
+        else:  # a web page in place of JSON is requested again
             data = client.json(location).body
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

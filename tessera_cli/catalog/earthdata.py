@@ -20,7 +20,7 @@ LOGIN = "https://urs.earthdata.nasa.gov/api/users/find_or_create_token"
 DOMAINS = (".earthdatacloud.nasa.gov", ".earthdata.nasa.gov", ".asf.alaska.edu")
 """Whose servers ask for a token."""
 OPEN_HOSTS = ("cmr.earthdata.nasa.gov", "urs.earthdata.nasa.gov")
-"""Among them, those that answer without: a token that has expired would only make them refuse."""
+"""Among them, those that need none: a token that has expired would only make them refuse."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 WAYS = (
     "Set EARTHDATA_TOKEN (make one at https://urs.earthdata.nasa.gov/profile), or EARTHDATA_USERNAME and "
@@ -48,7 +48,7 @@ class Credentials:
 
     @property
     def lacking(self) -> str | None:
-        """Why they cannot work, as far as can be told without asking; None if they may."""
+        """Why they cannot work, as far as can be told without a request; None if they may."""
         if self.token is not None:
             end = expiry(self.token)
             if end <= time.time():
@@ -111,15 +111,15 @@ class EarthdataSigner:
         user = f"{self.credentials.user}:{self.credentials.password}".encode()
         headers = {"Authorization": f"Basic {base64.b64encode(user).decode('ascii')}"}
         try:
-            answer = self._client.json(self._login, posted=b"", headers=headers)
+            response = self._client.json(self._login, posted=b"", headers=headers)
         except CredentialsError as error:
             raise CredentialsError(
                 f"Earthdata Login refused the name and password in {self.credentials.origin or 'use'} "
                 f"(HTTP {error.status}). {WAYS}"
             ) from None
-        text = answer.json.get("access_token") if isinstance(answer.json, dict) else None
+        text = response.json.get("access_token") if isinstance(response.json, dict) else None
         if not isinstance(text, str):
-            raise SourceUnavailableError("Earthdata Login answered without a token. Try again later.")
+            raise SourceUnavailableError("Earthdata Login sent no token. Try again later.")
         return Token(text, expiry(text))
 
 

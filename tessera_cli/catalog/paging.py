@@ -1,4 +1,4 @@
-"""A search that is answered in pages, one after the other."""
+"""Searches whose results come in pages: a guard against servers that never end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tessera_cli.net.responses import redact
 
 
 class Pages:
-    """Watches one walk through the pages of a search, so that it ends where a server leads in circles."""
+    """Checks the pages of one search, so that it ends where a server leads in circles."""
 
     def __init__(self, url: str) -> None:
         self._url = redact(url)
@@ -17,9 +17,9 @@ class Pages:
         self._ways: set[str] = set()
 
     def check(self, ids: Iterable[str], onwards: str | None) -> None:
-        """A page has arrived. `onwards`: what would ask for the next one; None: it is the last.
+        """Note a page. `onwards`: what identifies the next one; None: this is the last.
 
-        Raises SourceRefusedError if the next page was asked for before, or nothing on this one is new.
+        Raises SourceRefusedError if the next page was requested before, or nothing on this one is new.
         """
         if onwards is None:
             return

@@ -16,7 +16,7 @@ from tessera_cli.extent.antimeridian import rejoin, unwrap
 Baseline = tuple[int, int]
 
 SLIVER = 0.05
-"""Share of a footprint that editions may differ by."""
+"""Share of a footprint that copies of one acquisition may differ by."""
 _BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})")
 _OUTSIDE_ESA = (99, 99)
 """What Sen2Cor writes when somebody else runs it: no baseline."""
@@ -62,8 +62,8 @@ def baseline(scene: Scene) -> Baseline | None:
 
 
 def _best(copies: list[Scene]) -> list[Scene]:
-    """The best copy. Where the ground segment cut a tile's datatake in two datastrips, both halves of that edition, and
-    of others what that edition does not cover."""
+    """The best copy. Where the ground segment cut a tile's datatake in two datastrips, both halves of that baseline,
+    and of others what it does not cover."""
     if len(copies) == 1:
         return copies
     if copies[0].sensor is not Sensor.S2:

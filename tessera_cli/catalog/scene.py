@@ -16,8 +16,6 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.catalog.sources import Source
-from tessera_cli.extent.antimeridian import rejoin, shifted
-from tessera_cli.extent.grid import Tile
 
 OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
 """Buckets that anybody may read, with their region."""
@@ -53,7 +51,7 @@ class Scene:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any], source: Source) -> Scene:
-        """Raises Unusable with the reason for items that are normal, yet hold nothing for us."""
+        """Raises SkippedItem with the reason for items that are normal, yet hold nothing for us."""
         collection, properties = item.get("collection"), item.get("properties") or {}
         assets = _named(item.get("assets") or {}, (*source.s2_assets.values(), *source.s1_assets.values()))
         if collection == source.s2_collection:
@@ -124,19 +122,9 @@ class Scene:
         return self.item["properties"].get("s2:processing_baseline")
 
     @functools.cached_property
-    def epsg(self) -> int | None:
-        properties = self.item["properties"]
-        code = properties.get("proj:epsg") or str(properties.get("proj:code", "")).removeprefix("EPSG:")
-        return int(code) if str(code).isdigit() else None
-
-    @functools.cached_property
     def footprint(self) -> BaseGeometry | None:
         """Longitude and latitude; None if the item tells neither geometry nor bbox."""
         return footprint_of(self.item)
-
-    def lies_on(self, tile: Tile) -> bool:
-        """Whether the footprint touches the tile, on a globe where longitude has no end."""
-        return self.footprint is None or bool(shapely.intersects(rejoin(self.footprint), shifted(tile.outline)).any())
 
 
 def in_mosaic_order(scenes: Iterable[Scene], source: Source) -> list[Scene]:

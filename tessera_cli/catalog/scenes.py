@@ -25,6 +25,9 @@ from tessera_cli.extent.antimeridian import rejoin, shifted
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 
+ANYWHERE = shapely.box(-1000, -90, 1000, 90)
+"""Degrees: where a scene that does not tell its footprint may lie."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
@@ -46,7 +49,7 @@ class Scenes:
                 skipped[str(reason)] += 1
             else:
                 key = (scene.collection, scene.id)
-                scenes[key] = max(scene, scenes.get(key, scene), key=_edition)
+                scenes[key] = max(scene, scenes.get(key, scene), key=_rank)
         return cls(source, tuple(in_mosaic_order(scenes.values(), source)), dict(skipped))
 
     @classmethod
@@ -69,10 +72,10 @@ class Scenes:
         return Scenes(self.source, tuple(both), self.skipped)
 
     def on(self, tile: Tile, window: Window) -> Scenes:
-        """Those whose footprint touches the tile, within the window: `Scene.lies_on`, looked up."""
-        touching = self._footprints.touching(tile)
-        found = (self.scenes[index] for index in touching)
-        return Scenes(self.source, tuple(s for s in found if s.date in window), self.skipped)
+        """Those within the window whose footprint touches the tile, on a globe where longitude has no end."""
+        _, found = self._footprints.query(shifted(tile.outline), predicate="intersects")
+        touching = (self.scenes[index] for index in np.unique(found))
+        return Scenes(self.source, tuple(s for s in touching if s.date in window), self.skipped)
 
     def within(self, window: Window) -> Scenes:
         return self._where(lambda s: s.date in window)
@@ -85,8 +88,8 @@ class Scenes:
         return tuple(s for s in self.scenes if s.sensor in sensors)
 
     @functools.cached_property
-    def _footprints(self) -> Footprints:
-        return Footprints(self.scenes)
+    def _footprints(self) -> shapely.STRtree:
+        return shapely.STRtree([ANYWHERE if s.footprint is None else rejoin(s.footprint) for s in self.scenes])
 
     @property
     def digest(self) -> str:
@@ -114,23 +117,8 @@ class Scenes:
         return len(self.scenes)
 
 
-class Footprints:
-    """Where scenes lie, to look up."""
-
-    def __init__(self, scenes: Sequence[Scene]) -> None:
-        known = [(index, scene.footprint) for index, scene in enumerate(scenes) if scene.footprint is not None]
-        self._anywhere = np.array([index for index, scene in enumerate(scenes) if scene.footprint is None], int)
-        self._indices = np.array([index for index, _ in known], int)
-        self._tree = shapely.STRtree([rejoin(footprint) for _, footprint in known])
-
-    def touching(self, tile: Tile) -> list[int]:
-        """Indices of the scenes that lie on the tile, ascending; those without a footprint lie everywhere."""
-        _, found = self._tree.query(shifted(tile.outline), predicate="intersects")
-        return np.union1d(self._anywhere, self._indices[found]).tolist()
-
-
-def _edition(scene: Scene) -> tuple[str, str]:
-    """Of an item listed twice with different content, the later edition counts, whatever the order of the file."""
+def _rank(scene: Scene) -> tuple[str, str]:
+    """Of an item listed twice with different content, the one updated last counts, whatever the order of the file."""
     return str(scene.item["properties"].get("updated", "")), json.dumps(scene.item, sort_keys=True)
 
 

@@ -38,7 +38,7 @@ def search(
 
     `catalog`: another STAC API, or a document, in place of the source's API. `radar_catalog`: another CMR granule
     search, or a document, for a source with granules; without it, their place is a document given as `catalog`.
-    Whole tiles, because the scenes of a tile must not depend on which of its pixels are asked for. Cloud cover and
+    Whole tiles, because the scenes of a tile must not depend on which of its pixels are requested. Cloud cover and
     polarisation are filtered here and not by the server, so that what is dropped can be counted.
     """
     if radar_catalog and not source.granules:

@@ -22,8 +22,8 @@ class PlanetaryComputerSigner:
     """Adds a signature to hrefs in Azure blob storage; others pass unchanged.
 
     Signatures come from the token service that the planetary-computer library is configured for (PC_SDK_SAS_URL,
-    PC_SDK_SUBSCRIPTION_KEY), one per container. They are asked for by our own client, since the library waits for an
-    answer without end.
+    PC_SDK_SUBSCRIPTION_KEY), one per container. They are requested by our own client, since the library waits for a
+    response without end.
     """
 
     def __init__(self, *, stats: RequestStats | None = None) -> None:
@@ -55,21 +55,21 @@ class PlanetaryComputerSigner:
         container = f"{parts.netloc.removesuffix(BLOBS)}/{parts.path.split('/')[1]}"
         with self._lock:
             if container not in self._tokens:
-                self._tokens[container] = SharedToken(lambda: self._ask(container))
+                self._tokens[container] = SharedToken(lambda: self._request(container))
             return self._tokens[container]
 
-    def _ask(self, container: str) -> Token:
+    def _request(self, container: str) -> Token:
         from planetary_computer.sas import SASToken
         from planetary_computer.settings import Settings
 
         settings = Settings.get()
         key = settings.subscription_key
         url = f"{settings.sas_url}/{container}"
-        answer = self._client.json(url, headers={"Ocp-Apim-Subscription-Key": key} if key else {})
+        response = self._client.json(url, headers={"Ocp-Apim-Subscription-Key": key} if key else {})
         try:
-            signature = SASToken(**answer.json)
-        except (TypeError, ValueError):  # without the reason, which may quote the answer
-            raise SourceUnavailableError(f"{redact(url)} answers without a signature. Try again later.") from None
+            signature = SASToken(**response.json)
+        except (TypeError, ValueError):  # without the reason, which may quote the response
+            raise SourceUnavailableError(f"{redact(url)} sends no signature. Try again later.") from None
         return Token(signature.token, signature.expiry.timestamp())
 
 
@@ -88,7 +88,7 @@ def signer_for(
 
 
 def missing_credentials(scenes: Scenes, client: Client) -> tuple[str, ...]:
-    """What a run on these scenes would lack, as far as can be told without asking anybody."""
+    """Return what a run on these scenes would lack, as far as can be told without a request."""
     signer = client.signer
     if not isinstance(signer, EarthdataSigner) or not any(signer.wants(href) for href in _radar(scenes)):
         return ()
@@ -96,7 +96,7 @@ def missing_credentials(scenes: Scenes, client: Client) -> tuple[str, ...]:
 
 
 def check_credentials(scenes: Scenes, client: Client) -> None:
-    """Ask for two bytes of the first radar file, before a run starts on thousands. Raises CredentialsError.
+    """Request a byte of the first radar file, before a run starts on thousands. Raises CredentialsError.
 
     Whatever else may be wrong with that one file is not judged here.
     """

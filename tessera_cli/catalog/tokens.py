@@ -1,4 +1,4 @@
-"""Tokens that many threads use and one asks for."""
+"""Tokens that many threads share and one of them requests."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Token:
 
 
 class SharedToken:
-    """One token, asked for when it is first needed, and again before it expires or once it was refused."""
+    """One token, requested when it is first needed, and again before it expires or once it was refused."""
 
-    def __init__(self, ask: Callable[[], Token]) -> None:
-        """`ask` may fail with a TesseraError."""
-        self._ask = ask
+    def __init__(self, request: Callable[[], Token]) -> None:
+        """`request` may raise a TesseraError."""
+        self._request = request
         self._lock = threading.Lock()
         self._token: Token | None = None
-        self._asked = -math.inf
+        self._requested = -math.inf
         self._failure: TesseraError | None = None
         self._handed = threading.local()
 
     def get(self) -> str:
-        """The text. Threads that wait while another one asks share its answer, be it a token or an error."""
+        """Return the text. Threads that wait while another one requests it share the result, token or error."""
         came = time.monotonic()
         with self._lock:
-            fresh = self._asked >= came
+            fresh = self._requested >= came
             if fresh and self._failure is not None:
                 raise type(self._failure)(str(self._failure)) from self._failure
             if self._token is None or not (fresh or self._token.expires - time.time() > RESERVE):
@@ -49,7 +49,7 @@ class SharedToken:
             return self._token.text
 
     def drop(self) -> None:
-        """The token that this thread had last was refused: it is not given again."""
+        """Forget the token that this thread had last: it was refused."""
         with self._lock:
             if self._token is getattr(self._handed, "token", None):  # else another thread was faster
                 self._token = None
@@ -57,7 +57,7 @@ class SharedToken:
     def _renew(self) -> None:
         self._token = self._failure = None
         try:
-            self._token = self._ask()
+            self._token = self._request()
         except AbsentError as error:  # of the token: that says nothing of a file
             self._failure = SourceRefusedError(str(error))
             raise self._failure from error
@@ -65,4 +65,4 @@ class SharedToken:
             self._failure = error
             raise
         finally:
-            self._asked = time.monotonic()
+            self._requested = time.monotonic()

@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from tessera_cli.extent.grid import RESOLUTION, Tile
-from tessera_cli.imagery.file import Header
+from tessera_cli.imagery.header import Header
 
 _KNOWN = {"uint8": ("nearest", "bilinear"), "uint16": ("nearest", "bilinear"), "float32": ("nearest",)}
 """Type -> resamplings. Weighted sums of floats depend on the order of their terms."""

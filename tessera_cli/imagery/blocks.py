@@ -11,7 +11,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from tessera_cli.extent.grid import RESOLUTION, Tile
-from tessera_cli.imagery.file import Header
+from tessera_cli.imagery.header import Header
 
 CELL = 8
 """Pixels of the tile per side of the squares in which it is looked up."""
@@ -46,11 +46,14 @@ def pixel_windows(wanted: np.ndarray, tile: Tile, header: Header) -> np.ndarray:
     return np.stack([np.floor(edges[0]), np.ceil(edges[1]), np.floor(edges[2]), np.ceil(edges[3])], -1).astype(np.int64)
 
 
-def block_windows(pixel_windows: np.ndarray, window: Window, block: tuple[int, int]) -> Iterator[Window]:
-    """The window's pixels in blocks that hold any of `pixel_windows`, as few windows that do not overlap.
+def block_windows(pixel_windows: np.ndarray | None, window: Window, block: tuple[int, int]) -> Iterator[Window]:
+    """The window's pixels in blocks that hold any of `pixel_windows` (None: all), as few windows that do not overlap.
 
     `block`: rows and columns of the file's blocks.
     """
+    if pixel_windows is None:
+        yield window
+        return
     (top, bottom), (left, right) = window.toranges()
     first, begin = top // block[0], left // block[1]
     shape = (-(-bottom // block[0]) - first, -(-right // block[1]) - begin)

@@ -1,45 +1,30 @@
-"""Bytes of files that are read again: headers, and blocks that neighbouring tiles share. Bounded."""
+"""Bytes of files that are read again: headers, and blocks that neighbouring tiles share."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 T = TypeVar("T")
 
 
-class Cache(Generic[T]):
-    """Keeps at most `limit` bytes; what was not used for longest goes first. Shared by threads."""
+class ByteCache(Generic[T]):
+    """Keep at most `limit` bytes, least recently used values going first. Threads may share it."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._held: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
-        self._bytes = 0
+    def __init__(self, limit: int, nbytes: Callable[[T], int]) -> None:
+        self._held: LRUCache[Hashable, T] = LRUCache(limit, nbytes)
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> T | None:
         with self._lock:
-            found = self._held.get(key)
-            if found is None:
-                return None
-            self._held.move_to_end(key)
-            return found[0]
+            return self._held.get(key)
 
-    def put(self, key: Hashable, value: T, size: int) -> None:
+    def put(self, key: Hashable, value: T) -> None:
+        """Keep the value, unless it alone is larger than the limit."""
         with self._lock:
-            self._drop(key)
-            self._held[key] = value, size
-            self._bytes += size
-            while self._bytes > self.limit and self._held:
-                self._drop(next(iter(self._held)))
-
-    def drop(self, key: Hashable) -> None:
-        with self._lock:
-            self._drop(key)
-
-    def _drop(self, key: Hashable) -> None:
-        found = self._held.pop(key, None)
-        if found is not None:
-            self._bytes -= found[1]
+            self._held.pop(key, None)
+            if self._held.getsizeof(value) <= self._held.maxsize:
+                self._held[key] = value

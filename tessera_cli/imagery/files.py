@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from urllib.parse import unquote, urlsplit
 
 from tessera_cli.errors import SourceRefusedError
-from tessera_cli.imagery.cache import Cache
-from tessera_cli.imagery.file import File, Headers
-from tessera_cli.imagery.local import LocalFile
-from tessera_cli.imagery.remote import RemoteFile
+from tessera_cli.imagery.byte_sources import HttpBytes, LocalBytes
+from tessera_cli.imagery.cache import ByteCache
+from tessera_cli.imagery.geotiff import GeoTiffFile
+from tessera_cli.imagery.header import Header
 from tessera_cli.net import Client
 
 HEADER_BYTES, BLOCK_BYTES = 128 * 2**20, 256 * 2**20
 """Kept of remote files."""
+DESCRIPTION_BYTES = 16 * 2**20
+"""Kept of directories whose meaning is known, of all files."""
+RANGES = 32
+"""Ranges of files requested side by side, by all readers together: with `reader.THREADS` single ones as many as the
+client keeps connections."""
 
 
 class Files:
@@ -21,19 +27,26 @@ class Files:
 
     def __init__(self, client: Client, *, header_bytes: int = HEADER_BYTES, block_bytes: int = BLOCK_BYTES) -> None:
         self.client = client
-        self._remote: Cache[RemoteFile] = Cache(header_bytes)
-        self._blocks: Cache[bytes] = Cache(block_bytes)
-        self._headers = Headers()
+        self._remote: ByteCache[GeoTiffFile] = ByteCache(header_bytes, attrgetter("nbytes"))
+        self._blocks: ByteCache[bytes] = ByteCache(block_bytes, len)
+        self._nothing: ByteCache[bytes] = ByteCache(0, len)
+        self._headers: ByteCache[tuple[bytes, Header]] = ByteCache(DESCRIPTION_BYTES, lambda known: len(known[0]))
+        self._pool = ThreadPoolExecutor(RANGES, "range")  # not the reader's threads, which wait for these
 
-    def open(self, href: str, *, anew: bool = False) -> File:
-        """`anew`: nothing that was fetched before is used. Errors are those of `Client`, and BrokenError."""
+    def open(self, href: str, *, anew: bool = False) -> GeoTiffFile:
+        """Return the file with its header read.
+
+        `anew`: use nothing that was fetched before. Errors are those of `Client`, and BrokenError.
+        """
         scheme = urlsplit(href).scheme
         if scheme in ("http", "https"):
             file = None if anew else self._remote.get(href)
             if file is None:
-                file = RemoteFile.fetch(href, self.client, self._headers, None if anew else self._blocks)
-                self._remote.put(href, file, file.nbytes)
+                source = HttpBytes(href, self.client, self._pool)
+                file = GeoTiffFile.open(source, self._headers, self._nothing if anew else self._blocks)
+                self._remote.put(href, file)
             return file
         if scheme not in ("", "file") or href.startswith("/vsi"):
             raise SourceRefusedError(f"{href} cannot be read: only http, https and local files are supported.")
-        return LocalFile(Path(unquote(urlsplit(href).path) if scheme else href), self._headers)
+        path = unquote(urlsplit(href).path) if scheme else href
+        return GeoTiffFile.open(LocalBytes(path), self._headers, self._nothing)

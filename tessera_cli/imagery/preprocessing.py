@@ -29,7 +29,7 @@ class Preprocessing:
     select: Callable[[Scenes], Scenes]
     """Which of the scenes on a tile are used; all are accounted for."""
     unusable: Callable[[Scene, Source], str | None]
-    """Why a scene's values cannot be interpreted (it becomes a hole); None if they can."""
+    """Why a scene's values cannot be interpreted (it counts as missing); None if they can."""
     correct: Callable[[np.ndarray, Scene, str, Source], np.ndarray]
     """DN of a band of a Sentinel-2 scene on the tile's grid, by asset key, uint16 -> DN without offset, uint16."""
 

@@ -25,8 +25,9 @@ from tessera_cli.errors import (
     TesseraError,
 )
 from tessera_cli.extent.grid import Tile
-from tessera_cli.imagery.file import BrokenError, File
 from tessera_cli.imagery.files import Files
+from tessera_cli.imagery.geotiff import GeoTiffFile
+from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
 from tessera_cli.net.stats import Outcome
@@ -108,9 +109,9 @@ class Reader:
 
     def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | MissingScene]:
         """In the order given: the tags of the file."""
-        return self._each(reads, lambda file, read: file.header().tags)
+        return self._each(reads, lambda file, read: file.header.tags)
 
-    def _each(self, reads: Sequence[Read], use: Callable[[File, Read], T]) -> Iterator[T | MissingScene]:
+    def _each(self, reads: Sequence[Read], use: Callable[[GeoTiffFile, Read], T]) -> Iterator[T | MissingScene]:
         remote = any(_href(read).startswith("http") for read in reads)
 
         def carry_out(read: Read) -> T | MissingScene:
@@ -136,7 +137,7 @@ class Reader:
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
         return _side_by_side(threads, (partial(carry_out, read) for read in reads))
 
-    def _read(self, read: Read, use: Callable[[File, Read], T]) -> T:
+    def _read(self, read: Read, use: Callable[[GeoTiffFile, Read], T]) -> T:
         href = _href(read)
         try:
             return use(self._files.open(href), read)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rasterio.windows import Window
 
 Fetch = Callable[[int, int], bytes]
 """(start, length) -> exactly those bytes of the file; EOFError where it ends before."""
 
-FIRST = 1 << 14
-"""Bytes of a file that are read or fetched at first: nearly always all of its header."""
 _WIDTH, _HEIGHT, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 256, 257, 273, 277, 278, 279, 284
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
 _BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _PREDICTOR, _FORMAT = 258, 262, 266, 274, 317, 339
@@ -67,15 +65,9 @@ class Blocks:
         left, right = columns[0] // self.block_width, -(-columns[1] // self.block_width)
         return [row * self.columns + column for row in range(first, last) for column in range(left, right)]
 
-
-def is_whole(block: bytes) -> bool:
-    """Whether a zlib stream has its checksum. TIFF libraries stop before it, and make pixels of damaged streams."""
-    stream = zlib.decompressobj()
-    try:
-        stream.decompress(block)
-    except zlib.error:
-        return False
-    return stream.eof
+    def written(self, windows: Iterable[Window]) -> list[int]:
+        """Numbers of the blocks under these windows that were ever written."""
+        return [n for window in windows for n in self.under(*window.toranges()) if self.lengths[n]]
 
 
 def find_blocks(fetch: Fetch) -> Blocks:

@@ -16,7 +16,8 @@ from rasterio.windows import Window
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.aligned import Alignment
 from tessera_cli.imagery.blocks import bounding_slices, pixel_windows
-from tessera_cli.imagery.file import File, Header
+from tessera_cli.imagery.geotiff import GeoTiffFile
+from tessera_cli.imagery.header import Header
 
 MARGIN, MARGIN_OTHER_ZONE = 4, 48
 """Pixels of the file around the tile. Bilinear needs 1; across zones GDAL's approximate transform gives the values that
@@ -24,7 +25,7 @@ it gives with the whole file from 32 on (measured with GDAL 3.10)."""
 
 
 def on_tile(
-    file: File,
+    file: GeoTiffFile,
     tile: Tile,
     resampling: Literal["nearest", "bilinear"],
     dtype: str,
@@ -39,7 +40,7 @@ def on_tile(
     have NaN. What is warped follows from the tile alone: a pixel depends neither on which others are wanted nor on
     where the file lies.
     """
-    header = file.header()
+    header = file.header
     integers = np.dtype(header.dtype).kind != "f"
     nodata = header.nodata if integers or header.nodata is not None else np.nan
     window = window_under(tile, header)

@@ -16,6 +16,7 @@ from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, Tesse
 from tessera_cli.files import sha256_of
 from tessera_cli.models.download import download
 from tessera_cli.models.spec import HubFile, PackagedFile
+from tessera_cli.net import Client
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = 10.0
-"""Seconds for the first answer: without a network the user should learn it soon."""
+"""Seconds for the first response: without a network the user should learn it soon."""
 _REFUSALS = {
-    400: "it does not understand the question",
+    400: "it does not understand the request",
     401: "there is no such repository, or it is not public (HF_TOKEN gives access to yours)",
     403: "the repository is not public (HF_TOKEN gives access to yours)",
     404: "there is no such file or repository",
@@ -34,7 +35,7 @@ _REFUSALS = {
 
 
 def fetch(file: HubFile | PackagedFile) -> Path:
-    """The path of the file in the package, or in the local cache. The network is asked only if the cache lacks it.
+    """The path of the file in the package, or in the local cache. The network is used only if the cache lacks it.
 
     The whole file is hashed every time: nothing else would notice that it was cut or altered.
     """
@@ -82,12 +83,12 @@ def _downloaded(file: HubFile) -> Path:
 
     try:
         url = hf_hub_url(file.repo, file.path)
-        # One question without retries first: hf_hub_download repeats it for minutes where there is no network.
+        # One request without retries first: hf_hub_download repeats it for minutes where there is no network.
         _fill(file, url, get_hf_file_metadata(url, timeout=_TIMEOUT))
         return Path(hf_hub_download(file.repo, file.path, etag_timeout=_TIMEOUT))
-    except TesseraError:
+    except UsageError:
         raise
-    except Exception as error:  # its HTTP library, and with it the errors, changed between 0.26 and 2.x
+    except Exception as error:  # ours, or of its HTTP library, which changed between 0.26 and 2.x
         raise _explained(file, error) from error
 
 
@@ -99,7 +100,7 @@ def _fill(file: HubFile, url: str, offered: HfFileMetadata) -> None:
 
     etag = offered.etag or ""
     if not re.fullmatch(r"[\w-]+", etag):
-        raise ValueError(f"the answer for {url} has no usable ETag")
+        raise ValueError(f"the response for {url} has no usable ETag")
     promised = _as_sha256(etag)
     expected = file.sha256 or promised
     if promised is not None and expected is not None and promised != expected:
@@ -121,11 +122,14 @@ def _fill(file: HubFile, url: str, offered: HfFileMetadata) -> None:
 def _complete(file: HubFile, url: str, partial: Path, size: int | None, expected: str | None) -> None:
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    there = partial.stat().st_size if partial.exists() else 0
     whole = "size unknown" if size is None else f"{size / 1e6:,.0f} MB"
-    kept = f", {there / 1e6:,.0f} MB of it are there" if there else ""
-    logger.info("Downloading %s of %s (%s%s)", file.path, file.url, whole, kept)
-    download(url, partial, headers=build_hf_headers(), size=size)
+    logger.info("Downloading %s of %s (%s)", file.path, file.url, whole)
+    client = Client()
+    try:
+        download(url, partial, client, headers=build_hf_headers(), size=size)
+    finally:
+        if retries := client.stats.to_dict()["retries"]:
+            logger.info("Repeated requests: %s", ", ".join(f"{cause} {count}" for cause, count in retries.items()))
     sha256 = sha256_of(partial)
     if expected is not None and sha256 != expected:
         partial.unlink()
@@ -158,7 +162,7 @@ def _explained(file: HubFile, error: Exception) -> TesseraError:
         return UsageError(f"{what}, and HF_HUB_OFFLINE forbids the download. {ways_out}")
     if any(isinstance(c, OSError) and _is_disk_error(c) for c in causes):
         return UsageError(f"{what}, and the cache cannot be used ({reason(error)}). Set HF_HOME to another folder.")
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
     if status in _REFUSALS:
         return SourceRefusedError(
             f"{what}, and the hub does not give them out: HTTP {status}, {_REFUSALS[status]}. {_by_hand(file)}"

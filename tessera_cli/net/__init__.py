@@ -1,4 +1,4 @@
-"""Asking servers: one table of retries, one client, and what an answer means."""
+"""HTTP: one client, one set of retry policies, and what a response means."""
 
 from tessera_cli.net.client import Client, RangeResponse, Response
 from tessera_cli.net.signing import OPEN, SignedRequest, Signer

@@ -1,4 +1,4 @@
-"""The client: one question, asked until it is answered or the table of retries is exhausted."""
+"""HTTP requests, repeated until they succeed or the retry policies are exhausted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import requests
 import urllib3.exceptions
@@ -26,7 +27,7 @@ from tessera_cli.net.signing import OPEN, Signer
 from tessera_cli.net.stats import RequestStats
 
 _CHUNK = 1 << 16
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"{")
 _NO_ADDRESS = (
     requests.exceptions.InvalidSchema,
@@ -34,6 +35,10 @@ _NO_ADDRESS = (
     requests.exceptions.MissingSchema,
     requests.TooManyRedirects,
 )
+Causes = Mapping[int, Cause | None]
+"""Status -> what lies behind it, where that is something else than `retries.cause_of` says."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Response:
 
     body: bytes
     headers: Mapping[str, str]
+    status: int = http.HTTPStatus.OK
 
     @functools.cached_property
     def json(self) -> Any:
@@ -58,34 +64,22 @@ class RangeResponse:
     """Size of the whole file."""
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What a server is asked."""
+class RetryableError(Exception):
+    """A request that failed in a way that may pass."""
 
-    url: str
-    headers: Mapping[str, str] = field(repr=False)
-    wanted: tuple[int, int] | None = None
-    """Start and length of a range."""
-    total: int | None = None
-    """Size of the file that the range is of, if known."""
-    posted: bytes | None = None
-    """The body of a POST; None: a GET."""
-    json: bool = False
-    """Whether the answer must be JSON."""
-    causes: Mapping[int, Cause | None] = field(default_factory=dict)
-    """Statuses that mean something else to this server than `retries.cause_of` says."""
-
-
-class _RetryableError(Exception):
-    """A try that failed in a way that may pass."""
-
-    def __init__(self, cause: Cause, final: TesseraError, asked: float | None = None) -> None:
+    def __init__(self, cause: Cause, final: TesseraError, retry_after: float | None = None) -> None:
         super().__init__(cause)
-        self.cause, self.final, self.asked = cause, final, asked
+        self.cause = cause
+        self.final = final
+        """What to raise once the retries are exhausted."""
+        self.retry_after = retry_after
+        """Seconds that the server asked for."""
+        self.progress = False
+        """Whether the request brought something all the same: then retries count from the beginning."""
 
 
 class Client:
-    """Asks servers, with retries by the table; shared by all threads of a run.
+    """HTTP with the retries of `RETRY_POLICIES`; shared by all threads of a run.
 
     Raises AbsentError, CredentialsError, SourceBusyError, SourceRefusedError or SourceUnavailableError. A body that is
     returned is as long as the server said it would be.
@@ -100,13 +94,13 @@ class Client:
             self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
 
     def stop(self) -> None:
-        """The run is over, well or not: nothing more is asked, and what waits for a retry gives up."""
+        """End the run, well or not: nothing more is requested, and what waits for a retry gives up."""
         self._stopped.set()
         self.signer.stop()
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
-        """The whole body at `url`; compressed transfers are unpacked, files are not."""
-        return self._ask(_Request(url, headers or {}))[0]
+        """Return the whole body at `url`; compressed transfers are unpacked, files are not."""
+        return self.retrying(url, lambda: self._fetch(url, headers))
 
     def json(
         self,
@@ -114,103 +108,156 @@ class Client:
         *,
         posted: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        causes: Mapping[int, Cause | None] | None = None,
+        causes: Causes | None = None,
     ) -> Response:
-        """The JSON at `url`, or in answer to a POST that changes nothing. Whatever else comes with 200 is asked again.
-
-        `causes`: what lies behind statuses that mean something else to this server than `retries.cause_of` says.
+        """Return the JSON at `url`, or in response to a POST that changes nothing. Anything else with status 200 is
+        requested again.
         """
-        return self._ask(_Request(url, headers or {}, posted=posted, json=True, causes=causes or {}))[0]
+
+        def attempt() -> Response:
+            response = self._fetch(url, headers, posted, causes)
+            try:
+                response.json  # noqa: B018 - kept for the caller
+            except ValueError as error:
+                raise RetryableError(Cause.ERROR_PAGE, page_instead(url)) from error
+            return response
+
+        return self.retrying(url, attempt)
 
     def get_range(self, url: str, start: int, length: int, *, total: int | None = None) -> RangeResponse:
-        """`length` bytes from `start`, fewer where the file ends before.
+        """Return `length` bytes from `start`, fewer where the file ends before.
 
         A server that ignores ranges and sends the whole file is understood. `total`: the size that the file had
-        before; bytes of a file of another size are no part of it, and asked for again.
+        before; bytes of a file of another size are no part of it, and requested again.
         """
         headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-        answer, status = self._ask(_Request(url, headers, wanted=(start, length), total=total))
-        if status == http.HTTPStatus.PARTIAL_CONTENT:
-            found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-            assert found is not None  # _ask has seen to it
-            return RangeResponse(answer.body, int(found[3]))
-        return RangeResponse(answer.body[start : start + length], len(answer.body))
+        return self.retrying(url, lambda: _range_of(self._fetch(url, headers), url, start, length, total))
 
-    def _ask(self, question: _Request) -> tuple[Response, int]:
+    def retrying(self, url: str, attempt: Callable[[], T]) -> T:
+        """Return what `attempt` returns, calling it again by the retry policies while it raises RetryableError."""
         failed: Counter[Cause] = Counter()
-        deadline = time.monotonic() + retries.RETRY_BUDGET * retries.TIME_SCALE
+        begun = time.monotonic()
         while True:
             if self._stopped.is_set():
-                raise SourceUnavailableError(f"{redact(question.url)} was not asked: the run has been stopped.")
+                raise SourceUnavailableError(f"{redact(url)} was not requested: the run has been stopped.")
             try:
-                return self._try(question)
-            except _RetryableError as setback:
-                cause = setback.cause
+                return attempt()
+            except RetryableError as error:
+                if error.progress:
+                    failed, begun = Counter(), time.monotonic()
+                cause = error.cause
                 failed[cause] += 1
-                if cause is Cause.FORBIDDEN and not self.signer.renew(question.url):
-                    raise setback.final from None  # the next ticket would be the same
-                seconds = retries.pause(cause, failed[cause], asked=setback.asked)
-                if failed[cause] > RETRY_POLICIES[cause].retries or time.monotonic() + seconds > deadline:
-                    raise setback.final from None
+                if cause is Cause.FORBIDDEN and not self.signer.renew(url):
+                    raise error.final from None  # the next signature would be the same
+                seconds = retries.pause(cause, failed[cause], retry_after=error.retry_after)
+                late = time.monotonic() + seconds > begun + retries.RETRY_BUDGET * retries.TIME_SCALE
+                if late or failed[cause] > RETRY_POLICIES[cause].retries:
+                    raise error.final from None
                 self.stats.retry(cause)
                 self._pause(seconds)
 
     def _pause(self, seconds: float) -> None:
-        """Until then, or until the run is over."""
+        """Wait, at most until the run is over."""
         self._stopped.wait(seconds)
 
-    def _try(self, question: _Request) -> tuple[Response, int]:
-        url, wanted = question.url, question.wanted
-        sign = self.signer.sign(url)
-        received = 0
+    @contextmanager
+    def responding(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        posted: bytes | None = None,
+        causes: Causes | None = None,
+    ) -> Iterator[requests.Response]:
+        """Send one request, a POST if there is something `posted`; the body of the response has not been read.
+
+        Raises RetryableError for what may pass, here and while the body is read, and the errors of `Client` for what
+        will not.
+        """
+        signed = self.signer.sign(url)
+        response = None
         try:
             with self._session.request(
-                "GET" if question.posted is None else "POST",
-                sign.url,
-                data=question.posted,
-                headers=dict(question.headers),
-                auth=_Headers(sign.headers),
+                "GET" if posted is None else "POST",
+                signed.url,
+                data=posted,
+                headers=dict(headers or {}),
+                auth=_Headers(signed.headers),
                 stream=True,
                 timeout=(retries.CONNECT_TIMEOUT * retries.TIME_SCALE, retries.READ_TIMEOUT * retries.TIME_SCALE),
             ) as response:
-                status = response.status_code
-                if status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-                    self._refused(response, question)
-                body = _body(response, url)
-                received = len(body)
+                if response.status_code not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+                    raise _refusal(response, url, causes or {})
+                yield response
         except _NO_ADDRESS as error:
             raise unreachable(url, error) from None  # its text holds the signature
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise _RetryableError(Cause.STALLED, unreachable(url, error)) from error
+            raise RetryableError(Cause.STALLED, unreachable(url, error)) from error
         except (
             requests.exceptions.ChunkedEncodingError,
             urllib3.exceptions.ProtocolError,
             urllib3.exceptions.DecodeError,
         ) as error:
-            raise _RetryableError(Cause.TRUNCATED, unreachable(url, error)) from error
+            raise RetryableError(Cause.TRUNCATED, unreachable(url, error)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             stalled = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
-            raise _RetryableError(Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)) from error
+            raise RetryableError(Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)) from error
         finally:
-            self.stats.request(received)
-        if wanted is not None:
-            _check_range(response, url, body, wanted, question.total)
-        answer = Response(body, response.headers)
-        if question.json:
-            try:
-                answer.json  # noqa: B018 - kept for the caller
-            except ValueError as error:
-                raise _RetryableError(Cause.ERROR_PAGE, page_instead(url)) from error
-        return answer, status
+            self.stats.request(0 if response is None else response.raw.tell())
 
-    @staticmethod
-    def _refused(response: requests.Response, question: _Request) -> None:
-        status = response.status_code
-        error = error_for(status, question.url)
-        cause = question.causes[status] if status in question.causes else retries.cause_of(status)
-        if cause is None:
-            raise error
-        raise _RetryableError(cause, error, _seconds(response.headers.get("Retry-After")))
+    def _fetch(self, url: str, *request: Any) -> Response:
+        """Send one request, as `responding` does, and read the body within TOTAL_TIMEOUT."""
+        with self.responding(url, *request) as response:
+            deadline = time.monotonic() + retries.TOTAL_TIMEOUT * retries.TIME_SCALE
+            body = bytearray()
+            for chunk in chunks(response, url):
+                body += chunk
+                if time.monotonic() > deadline:
+                    late = TimeoutError("the response comes too slowly")
+                    raise RetryableError(Cause.STALLED, unreachable(url, late))
+            return Response(bytes(body), response.headers, response.status_code)
+
+
+def chunks(response: requests.Response, url: str) -> Iterator[bytes]:
+    """The body as it arrives. Raises RetryableError if it ends before the length that was announced."""
+    received = 0
+    while chunk := response.raw.read1(_CHUNK, decode_content=True):  # `read` may wait for a whole chunk for hours
+        received += len(chunk)
+        yield chunk
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdigit() and "Content-Encoding" not in response.headers and received != int(announced):
+        early = EOFError(f"the response ended after {received} of {announced} bytes")
+        raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
+
+
+def content_range(headers: Mapping[str, str]) -> tuple[int, int, int]:
+    """First byte, last byte and size of the file that a response is a part of; -1 for what it does not say."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    return (int(found[1]), int(found[2]), int(found[3].replace("*", "-1"))) if found else (-1, -1, -1)
+
+
+def _range_of(response: Response, url: str, start: int, length: int, known: int | None) -> RangeResponse:
+    """The bytes that were requested. Raises RetryableError if these are none, or of a file not as long as `known`."""
+    partial, body = response.status == http.HTTPStatus.PARTIAL_CONTENT, response.body
+    kind = response.headers.get("Content-Type", "")
+    page = kind.startswith("text/html" if partial else "text/")
+    if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
+        raise RetryableError(Cause.ERROR_PAGE, page_instead(url))
+    total = len(body)
+    if partial:
+        first, last, total = content_range(response.headers)
+        if first != start or last != min(start + length, total) - 1 or len(body) != last - first + 1:
+            early = EOFError(f"the response is not the range that was requested ({len(body)} of {length} bytes)")
+            raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
+    if known not in (None, total):
+        other = EOFError(f"it has {total} bytes now, {known} when it was opened")
+        raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
+    return RangeResponse(body if partial else body[start : start + length], total)
+
+
+def _refusal(response: requests.Response, url: str, causes: Causes) -> Exception:
+    status = response.status_code
+    error, cause = error_for(status, url), causes[status] if status in causes else retries.cause_of(status)
+    return error if cause is None else RetryableError(cause, error, _seconds(response.headers.get("Retry-After")))
 
 
 class _Session(requests.Session):
@@ -226,7 +273,7 @@ class _Session(requests.Session):
 
 
 class _Headers(requests.auth.AuthBase):
-    """The ticket's headers. With an `auth` given, ~/.netrc is not asked."""
+    """The headers of a SignedRequest. With an `auth` given, ~/.netrc is not consulted."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.headers = headers
@@ -236,45 +283,8 @@ class _Headers(requests.auth.AuthBase):
         return request
 
 
-def _body(response: requests.Response, url: str) -> bytes:
-    """All bytes, within the time for a whole answer and as many as announced."""
-    deadline = time.monotonic() + retries.TOTAL_TIMEOUT * retries.TIME_SCALE
-    body = bytearray()
-    while chunk := response.raw.read1(_CHUNK, decode_content=True):  # what has come: a whole chunk may take hours
-        body += chunk
-        if time.monotonic() > deadline:
-            raise _RetryableError(Cause.STALLED, unreachable(url, TimeoutError("the answer comes too slowly")))
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdigit() and "Content-Encoding" not in response.headers and len(body) != int(announced):
-        early = EOFError(f"the answer ended after {len(body)} of {announced} bytes")
-        raise _RetryableError(Cause.TRUNCATED, unreachable(url, early))
-    return bytes(body)
-
-
-def _check_range(
-    response: requests.Response, url: str, body: bytes, wanted: tuple[int, int], known: int | None
-) -> None:
-    """That the answer holds data, and the bytes that were asked for, of a file as long as `known`."""
-    partial, received = response.status_code == http.HTTPStatus.PARTIAL_CONTENT, len(body)
-    kind = response.headers.get("Content-Type", "")
-    page = kind.startswith("text/html" if partial else "text/")
-    if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
-        raise _RetryableError(Cause.ERROR_PAGE, page_instead(url))
-    total = received
-    if partial:
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        first, last, total = map(int, found.groups()) if found is not None else (-1, -1, -1)
-        start, length = wanted
-        if first != start or last != min(start + length, total) - 1 or received != last - first + 1:
-            early = EOFError(f"the answer is not the range that was asked for ({received} of {length} bytes)")
-            raise _RetryableError(Cause.TRUNCATED, unreachable(url, early))
-    if known not in (None, total):
-        other = EOFError(f"it has {total} bytes now, {known} when it was opened")
-        raise _RetryableError(Cause.TRUNCATED, unreachable(url, other))
-
-
 def _seconds(retry_after: str | None) -> float | None:
-    """What a Retry-After header asks for: seconds, or a date."""
+    """Return the seconds that a Retry-After header asks for, as a number or by a date; None if it says nothing."""
     if retry_after is None:
         return None
     if retry_after.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""What the end of a question means for the user."""
+"""What a response, or none, means for the user: errors by HTTP status, without secrets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tessera_cli.errors import (
 )
 
 _SECRET = re.compile(r"\?\S+|(?<=//)[^\s/@]*@")
-"""Queries and passwords of URLs: libraries quote them as they were asked for, with their signatures."""
+"""Queries and passwords of URLs: libraries quote them with their signatures."""
 
 
 def redact(url: str) -> str:
-    """The URL without its query, where signatures and tokens stand, and without a password."""
+    """Return the URL without its query, where signatures and tokens stand, and without a password."""
     try:
         parts = urlsplit(url)
     except ValueError:  # no URL at all
@@ -29,7 +29,7 @@ def redact(url: str) -> str:
 
 
 def error_for(status: int | None, url: str) -> TesseraError:
-    """What a status that is no success means, after all retries."""
+    """Return the error for an HTTP status that is no success, after all retries."""
     error = _error_for(status, redact(url))
     error.status = status
     return error
@@ -49,13 +49,13 @@ def _error_for(status: int | None, where: str) -> TesseraError:
 
 
 def unreachable(url: str, error: Exception) -> TesseraError:
-    """No answer at all."""
+    """Return the error where there is no response at all."""
     why = _SECRET.sub("", reason(_innermost(error)))
     return SourceUnavailableError(f"{redact(url)} cannot be reached: {why}. Check the network and try again later.")
 
 
 def page_instead(url: str) -> TesseraError:
-    """A web page where data should be: a login form, a proxy's excuse."""
+    """Return the error for a web page in place of data: a login form, a proxy's excuse."""
     error = SourceUnavailableError(
         f"{redact(url)} answers with a web page in place of data. Check proxies and logins, and try again later."
     )

@@ -1,4 +1,4 @@
-"""The right to read: signatures and tokens are put on when a question is asked, never before; they expire."""
+"""Signatures and tokens: put on when a request is sent, never before, since they expire."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """What to ask a server for, now. Secret: never logged, never written."""
+    """A URL with its signature, and headers with tokens. Secret: never logged, never written."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -17,20 +17,20 @@ class SignedRequest:
 
 
 class Signer(Protocol):
-    """Turns an unsigned href into what can be asked for now."""
+    """Signs requests for files that not everybody may read."""
 
     def sign(self, href: str) -> SignedRequest:
-        """Valid for at least a minute. Raises TesseraError if there is none to be had."""
+        """Return a request that is valid for at least a minute. Raises TesseraError if there is none to be had."""
 
     def renew(self, href: str) -> bool:
-        """The server refused the last ticket: forget it. False if the next one would be the same."""
+        """Drop the signature that the server refused. Return False if the next one would be the same."""
 
     def stop(self) -> None:
-        """The run is over: who waits for a ticket gives up."""
+        """Make threads that wait for a signature give up: the run is over."""
 
 
-class Open:
-    """Files that anybody may read."""
+class Unsigned:
+    """Signs nothing: files that anybody may read."""
 
     def sign(self, href: str) -> SignedRequest:
         return SignedRequest(href)
@@ -41,4 +41,4 @@ class Open:
     def stop(self) -> None: ...
 
 
-OPEN = Open()
+OPEN = Unsigned()

@@ -1,4 +1,4 @@
-"""What a run asked of servers and what came of every planned read: counted, never estimated."""
+"""Counts of a run: requests, bytes, retries, and how every planned read ended."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class RequestStats:
         self._requests = self._bytes = 0
 
     def read(self, outcome: Outcome) -> None:
-        """A planned read of one asset on one tile has ended."""
+        """Count the end of a planned read of one asset on one tile."""
         with self._lock:
             self._reads[outcome] += 1
 
     def retry(self, cause: str) -> None:
-        """A question is asked again."""
+        """Count a request that is repeated."""
         with self._lock:
             self._retries[cause] += 1
 
     def request(self, received: int) -> None:
-        """One question over the network, and the bytes of its answer."""
+        """Count one request and the bytes of its response."""
         with self._lock:
             self._requests += 1
             self._bytes += received
 
     def to_dict(self) -> dict[str, Any]:
-        """`reads` by outcome, `retries` by cause, `requests`, `bytes`."""
+        """Return `reads` by outcome, `retries` by cause, `requests`, `bytes`."""
         with self._lock:
             return {
                 "reads": {outcome: self._reads[outcome] for outcome in OUTCOMES},

@@ -13,6 +13,7 @@ from tessera_cli.errors import SourceBusyError, SourceRefusedError, SourceUnavai
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client, RequestStats
+from tests.helpers.builders import lies_on
 from tests.helpers.fake_catalogs import PAGE, Cmr, Reply, always, first, granule
 
 YEAR = Window(dt.date(2021, 1, 1), dt.date(2021, 12, 31))
@@ -148,7 +149,7 @@ def test_a_granule_whose_place_is_not_told_may_lie_anywhere(granule):
     item = item_of({**burst(), "polygons": None, **granule}, AWS)
     assert item["geometry"] is None
     (scene,) = Scenes.from_items([item], AWS).scenes
-    assert scene.lies_on(TILE)
+    assert lies_on(scene, TILE)
 
 
 def test_footprints_reach_as_far_as_arcs_of_great_circles_do():

@@ -13,7 +13,7 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
-from tessera_cli.catalog import Scenes
+from tessera_cli.catalog import Scene, Scenes
 from tessera_cli.catalog.sources import AWS, MPC, Source
 from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels
 from tessera_cli.extent.grid import TILE_METRES, Tile, TileRequest, pack_mask
@@ -37,6 +37,11 @@ CONSTANTS = {
     "B11": 9000,
     "B12": 9500,
 }
+
+
+def lies_on(scene: Scene, tile: Tile) -> bool:
+    """Whether a run on the tile reads the scene."""
+    return len(Scenes(MPC, (scene,)).on(tile, Window.of_year(scene.date.year))) == 1
 
 
 def write_tif(

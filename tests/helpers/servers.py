@@ -277,8 +277,8 @@ class FileServer(http.server.ThreadingHTTPServer):
     def arrived(self, target: str, headers: Mapping[str, str]) -> tuple[Exchange, Fault | None]:
         """Enter a request into the log; what shall go wrong with it."""
         parts = urlsplit(target)
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", headers.get("Range", ""))
-        path, asked = parts.path.lstrip("/"), (int(found[1]), int(found[2])) if found else None
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", ""))
+        path, asked = parts.path.lstrip("/"), (int(found[1]), int(found[2] or 1 << 60)) if found else None
         with self.lock:
             request = Request(path, asked, self._asked[path, asked], parts.query, headers)
             self._asked[path, asked] += 1

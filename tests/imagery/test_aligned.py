@@ -14,18 +14,23 @@ from rasterio.windows import Window
 from tessera_cli.bench.assemble import measure
 from tessera_cli.errors import UsageError
 from tessera_cli.imagery import decode as decoding
-from tessera_cli.imagery import local, sentinel1
+from tessera_cli.imagery import geotiff, sentinel1
 from tessera_cli.imagery.aligned import Alignment
-from tessera_cli.imagery.file import BrokenError, Headers
+from tessera_cli.imagery.files import Files
+from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.lazy_zeros import lazy_zeros
-from tessera_cli.imagery.local import LocalFile
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile
+from tessera_cli.net import Client
 from tests.conftest import make_catalog
 from tests.helpers.builders import EPSG, tile_at
 
 TILE, _, _ = tile_at()
 WEST, SOUTH, EAST, NORTH = TILE.bounds
+
+
+def local(path, files=None):
+    return (files or Files(Client())).open(str(path))
 
 
 def write(path, values, transform=Affine(10, 0, WEST, 0, -10, NORTH), crs=f"EPSG:{EPSG}", **options):  # noqa: B008
@@ -98,8 +103,8 @@ def test_on_multiples_of_the_grid_integers_give_what_gdal_gives(tmp_path, step, 
         row, column = (int(rng.integers(1 - n, 512)) for n in reach)
         place = Affine(step, 0, WEST + 10 * column, 0, -step, NORTH - 10 * row)
         path = write(tmp_path / "a.tif", scattered(rng, shape, dtype), place, nodata=nodata)
-        file, expected = LocalFile(path), by_gdal(path, resampling, dtype)
-        assert Alignment.of(TILE, file.header(), resampling) is not None
+        file, expected = local(path), by_gdal(path, resampling, dtype)
+        assert Alignment.of(TILE, file.header, resampling) is not None
         found = on_tile(file, TILE, resampling, dtype)
         assert np.array_equal(found, expected, equal_nan=dtype == "float32"), (shape, row, column)
 
@@ -119,11 +124,11 @@ def test_on_multiples_of_the_grid_integers_give_what_gdal_gives(tmp_path, step, 
 )
 def test_other_grids_and_other_tags_are_for_gdal(tmp_path, other):
     path = write(tmp_path / "a.tif", np.ones((64, 64), "uint16"), **other)
-    assert Alignment.of(TILE, LocalFile(path).header(), "bilinear") is None
+    assert Alignment.of(TILE, local(path).header, "bilinear") is None
 
 
 def test_floats_are_not_weighted_here(tmp_path):
-    header = LocalFile(write(tmp_path / "a.tif", np.ones((64, 64), "float32"))).header()
+    header = local(write(tmp_path / "a.tif", np.ones((64, 64), "float32"))).header
     assert Alignment.of(TILE, header, "bilinear") is None
 
 
@@ -181,7 +186,7 @@ def test_unusual_blocks_are_for_gdal(tmp_path, dtype, options):
     path = write(tmp_path / "a.tif", values, **options)
     assert decoded(path, Window(0, 0, 200, 150)) is None
     with rasterio.open(path) as src:
-        assert np.array_equal(LocalFile(path).pixels(Window(0, 0, 200, 150)), src.read(1))
+        assert np.array_equal(local(path).pixels(Window(0, 0, 200, 150)), src.read(1))
 
 
 def test_bands_side_by_side_are_for_gdal(tmp_path):
@@ -189,22 +194,22 @@ def test_bands_side_by_side_are_for_gdal(tmp_path):
     path = write(tmp_path / "a.tif", values, interleave="pixel")
     data = path.read_bytes()
     assert find_blocks(lambda start, length: data[start : start + length]).values is None
-    assert np.array_equal(LocalFile(path).pixels(Window(0, 0, 200, 150)), values[0])
+    assert np.array_equal(local(path).pixels(Window(0, 0, 200, 150)), values[0])
 
 
 def test_blocks_that_were_never_written_are_for_gdal(tmp_path):
     values = values_of("uint16")
     values[64:128, :64] = 5
     path = write(tmp_path / "a.tif", values, SPARSE_OK=True, nodata=5)
-    assert np.array_equal(LocalFile(path).pixels(Window(0, 0, 200, 150)), values)
-    assert np.array_equal(LocalFile(path).pixels(Window(64, 0, 100, 150)), values[:, 64:164])
+    assert np.array_equal(local(path).pixels(Window(0, 0, 200, 150)), values)
+    assert np.array_equal(local(path).pixels(Window(64, 0, 100, 150)), values[:, 64:164])
 
 
 def test_a_block_beyond_the_end_is_broken(tmp_path):
     path = write(tmp_path / "a.tif", values_of("uint16"))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BrokenError, match="ends after"):
-        LocalFile(path).pixels(Window(0, 0, 200, 150))
+        local(path).pixels(Window(0, 0, 200, 150))
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -213,13 +218,13 @@ def test_a_block_beyond_the_end_is_broken(tmp_path):
 def test_files_that_describe_themselves_alike_are_opened_once(tmp_path, monkeypatch):
     paths = [write(tmp_path / f"{n}.tif", values_of("uint16") // n) for n in (1, 2, 3)]
     opened, real = [], rasterio.open
-    monkeypatch.setattr(local.rasterio, "open", lambda path, **more: opened.append(path) or real(path, **more))
-    headers = Headers()
-    files = [LocalFile(path, headers) for path in paths]
-    assert len({id(file.header()) for file in files}) == 1
+    monkeypatch.setattr(geotiff.rasterio, "open", lambda path, **more: opened.append(path) or real(path, **more))
+    together = Files(Client())
+    files = [local(path, together) for path in paths]
+    assert len({id(file.header) for file in files}) == 1
     for n, file in enumerate(files, 1):
         assert np.array_equal(file.pixels(Window(0, 0, 200, 150)), values_of("uint16") // n)
-    assert opened == paths[:1]
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize(
@@ -235,18 +240,18 @@ def test_files_that_describe_themselves_alike_are_opened_once(tmp_path, monkeypa
     ],
 )
 def test_files_that_differ_have_headers_of_their_own(tmp_path, other):
-    headers = Headers()
+    files = Files(Client())
     paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
     for path, options in zip(paths, ({}, other), strict=True):
         write(path, values_of("uint16"), **{"nodata": 1, **options})
     with rasterio.open(paths[1], "r+") as dst:
         dst.update_tags(**({"TEXT": "x"} if "predictor" in other else {}))
     for path in paths:
-        found = LocalFile(path, headers).header()
+        found = local(path, files).header
         with rasterio.open(path) as src:
             assert (found.transform, found.crs, found.nodata) == (src.transform, src.crs, src.nodata)
             assert found.tags == src.tags()
-    assert len({id(LocalFile(path, headers).header()) for path in paths}) == 2
+    assert len({id(local(path, files).header) for path in paths}) == 2
 
 
 # --- arithmetic and memory --------------------------------------------------------------------------------------------

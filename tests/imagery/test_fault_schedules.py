@@ -16,9 +16,9 @@ from tests.imagery.test_faults import SCENE, TILE, Site, hashes, nothing_written
 pytestmark = pytest.mark.slow
 
 ROUNDS, PER_ROUND = 20, 10
-HOLE = 4
+MISSING = 4
 FIRST = 600
-"""Bytes of the first question to a file: its header."""
+"""Bytes of the first request to a file: its header."""
 
 
 def garbled(handler, reply):
@@ -37,8 +37,8 @@ ENDS = {
     servers.wrong_range: 75,
     servers.page: 75,
     servers.page_as_data: 75,
-    **{status(code): HOLE for code in (404, 410)},
-    garbled: HOLE,
+    **{status(code): MISSING for code in (404, 410)},
+    garbled: MISSING,
 }
 """What a run ends with if a question's last answer is this."""
 STALLS = {servers.silent: 75, servers.stalled: 75}
@@ -46,7 +46,7 @@ HARMLESS = (servers.unranged, servers.late(0.01))
 
 
 class Schedule:
-    """A plan for each question by its file and range alone, so that the order of threads does not matter: with some
+    """A plan for each request by its file and range alone, so that the order of threads does not matter: with some
     probability its first answers, few or all, are one of some faults."""
 
     def __init__(self, seed: int, *, missing_scenes: bool = False) -> None:
@@ -54,7 +54,9 @@ class Schedule:
         self.seed = seed
         stalls = STALLS if seed % 10 == 0 else {}
         self.ends = {
-            fault: end for fault, end in (ENDS | stalls).items() if end == HOLE or not missing_scenes or seed % 5 == 0
+            fault: end
+            for fault, end in (ENDS | stalls).items()
+            if end == MISSING or not missing_scenes or seed % 5 == 0
         }
         self.faults = [*draw.sample(list(self.ends), min(len(self.ends), draw.randint(1, 5))), *HARMLESS]
         self.probability = 10 ** draw.uniform(-1.8, -0.2)
@@ -88,7 +90,7 @@ def site(tmp_path_factory):
         with rasterio.open(path, "w", **profile) as dst:
             dst.write(values)
     with pytest.MonkeyPatch.context() as patch, FileServer(catalog.folder) as server:
-        patch.setattr("tessera_cli.imagery.remote.FIRST", FIRST)
+        patch.setattr("tessera_cli.imagery.geotiff.FIRST_READ", FIRST)
         served(catalog.items, server)
         yield Site(catalog, server, clean={})
 
@@ -150,7 +152,9 @@ def test_a_run_is_right_or_fails_and_a_rerun_is_right(few, tessera, tmp_path, mo
 
 
 @pytest.mark.parametrize("part", range(5))
-def test_with_holes_allowed_a_run_is_one_without_these_scenes(site, without, tessera, tmp_path, monkeypatch, part):
+def test_with_missing_scenes_allowed_a_run_is_one_without_these_scenes(
+    site, without, tessera, tmp_path, monkeypatch, part
+):
     for seed in range(1000 + part * PER_ROUND, 1000 + (part + 1) * PER_ROUND):
         schedule, out = Schedule(seed, missing_scenes=True), tmp_path / str(seed)
         servers.hurry(monkeypatch, silence=schedule.silence)
@@ -158,7 +162,7 @@ def test_with_holes_allowed_a_run_is_one_without_these_scenes(site, without, tes
         site.server.faults = schedule
         code, _, stderr = tessera(*options(site.catalog, out, "--allow-missing", 99))
         last = schedule.last(site.server.log)
-        unproven = set().union(*last.values()) - {HOLE}
+        unproven = set().union(*last.values()) - {MISSING}
         if unproven:
             assert code in unproven, (seed, last, stderr)
             nothing_written(out)

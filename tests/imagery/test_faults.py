@@ -44,9 +44,9 @@ FINAL = {
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch):
-    """Headers and pixels are asked for apart even in small files."""
+    """Headers and pixels are requested apart even in small files."""
     servers.hurry(monkeypatch)
-    monkeypatch.setattr("tessera_cli.imagery.remote.FIRST", 600)
+    monkeypatch.setattr("tessera_cli.imagery.geotiff.FIRST_READ", 600)
 
 
 def small_catalog(folder: Path) -> SmallCatalog:
@@ -203,7 +203,7 @@ def stays(site, tessera, out, fault, code, outcome, asset):
 
 
 @pytest.mark.parametrize("name", ["403", "416", "429 with seconds", "503", "truncated", "page", "page as data"])
-def test_what_is_not_proven_to_be_missing_is_never_a_hole(site, tessera, tmp_path, name):
+def test_what_is_not_proven_to_be_missing_never_counts_as_missing(site, tessera, tmp_path, name):
     fault, code, outcome = FINAL[name]
     site.server.faults = always(fault, f"cogs/{SCENE}/B05.tif")
     failed(tessera(*options(site.catalog, tmp_path / "out", "--allow-missing", 99)), code, outcome)
@@ -366,7 +366,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("scene", "asset", "damage", "outcome"), DAMAGES)
-def test_a_hole(place, tessera, tmp_path, expected, scene, asset, damage, outcome):
+def test_a_missing_scene(place, tessera, tmp_path, expected, scene, asset, damage, outcome):
     """Fails its tile; is left out where that is allowed; is filled when the file is there again."""
     out, path = tmp_path / "out", place.file(scene, asset)
     good = path.read_bytes()
@@ -467,7 +467,7 @@ def test_radar_without_both_polarisations_is_skipped_and_counted(place, tessera,
     assert rasters(tmp_path / "out") == expected(scene)
 
 
-def test_an_asset_that_is_not_listed_is_a_hole(place, tessera, tmp_path):
+def test_a_scene_without_a_listed_asset_is_missing(place, tessera, tmp_path):
     place.catalog.edit(
         lambda items: [
             {**item, "assets": {k: a for k, a in item["assets"].items() if item["id"] != SCENE or k != "B11"}}
@@ -480,7 +480,7 @@ def test_an_asset_that_is_not_listed_is_a_hole(place, tessera, tmp_path):
     nothing_written(tmp_path / "out")
 
 
-def test_all_holes_of_a_tile_are_told_at_once(tessera, tmp_path):
+def test_all_missing_scenes_of_a_tile_are_told_at_once(tessera, tmp_path):
     """SCL of one scene, a band of another, radar of a third: one run tells what --allow-missing takes."""
     catalog = make_catalog(tmp_path / "catalog")
     cogs = catalog.folder / "cogs"

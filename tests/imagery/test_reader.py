@@ -1,7 +1,11 @@
-"""Files on disk and on servers: the same pixels from as few bytes as possible, and only what is proven is a hole."""
+"""Files on disk and on servers: the same pixels from few bytes, and only what is proven counts as missing."""
 
 import json
 import struct
+import threading
+import tracemalloc
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,10 +21,10 @@ from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.blocks import block_windows
-from tessera_cli.imagery.cache import Cache
-from tessera_cli.imagery.file import BrokenError
+from tessera_cli.imagery.cache import ByteCache
+from tessera_cli.imagery.decode import inflate
 from tessera_cli.imagery.files import Files
-from tessera_cli.imagery.local import LocalFile
+from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.reader import MissingScene, Raster, Read, Reader
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
@@ -87,6 +91,10 @@ def remote(server, name="a.tif", **more):
     return Files(Client(), **more).open(f"{server.url}/{name}")
 
 
+def local(path):
+    return Files(Client()).open(str(path))
+
+
 # --- where the blocks are ---------------------------------------------------------------------------------------------
 
 
@@ -134,17 +142,17 @@ def find_blocks_of(width, height, block):
 def test_remote_windows_hold_what_the_file_holds(tmp_path, server, layout):
     values = noise()
     path = write(tmp_path / "a.tif", values, **LAYOUTS[layout])
-    file, local = remote(server), LocalFile(path)
-    assert file.header().transform == local.header().transform
-    assert (file.header().crs, file.header().nodata) == (local.header().crs, local.header().nodata)
-    assert (file.header().dtype, file.header().shape) == ("uint16", (300, 260))
+    file, same = remote(server), local(path)
+    assert file.header.transform == same.header.transform
+    assert (file.header.crs, file.header.nodata) == (same.header.crs, same.header.nodata)
+    assert (file.header.dtype, file.header.shape) == ("uint16", (300, 260))
     rng = np.random.default_rng(1)
     for _ in range(12):
         row, column = rng.integers(0, (299, 259))
         window = Window(column, row, rng.integers(1, 261 - column), rng.integers(1, 301 - row))
         expected = values[row : row + window.height, column : column + window.width]
         assert np.array_equal(file.pixels(window), expected)
-        assert np.array_equal(local.pixels(window), expected)
+        assert np.array_equal(same.pixels(window), expected)
 
 
 def test_of_several_bands_the_first_is_read(tmp_path, server):
@@ -154,14 +162,14 @@ def test_of_several_bands_the_first_is_read(tmp_path, server):
         assert np.array_equal(remote(server).pixels(Window(70, 3, 100, 200)), values[0, 3:203, 70:170])
 
 
-def test_a_header_longer_than_the_first_question(tmp_path, server):
+def test_a_header_longer_than_the_first_request(tmp_path, server):
     values = noise((2000, 1000))
     path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=16, blockysize=16, compress="deflate")
     with rasterio.open(path, "r+") as dst:
         dst.update_tags(TEXT="x" * 100_000)  # rewrites the directory at the end of the file
     file = remote(server)
     assert len(file.pieces) > 1
-    assert len(file.header().tags["TEXT"]) == 100_000
+    assert len(file.header.tags["TEXT"]) == 100_000
     assert np.array_equal(file.pixels(Window(0, 1900, 1000, 100)), values[1900:])
 
 
@@ -179,6 +187,43 @@ def test_only_blocks_under_the_window_are_fetched(tmp_path, server):
     assert len(server.log) == asked + 2
 
 
+def test_ranges_of_a_file_are_requested_side_by_side(tmp_path, server):
+    values = noise((1024, 1024))
+    write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
+    file, together = remote(server), threading.Barrier(4)
+
+    def once_all_are_there(handler, reply):
+        together.wait(30)
+        handler.send(reply)
+
+    server.faults = always(once_all_are_there)
+    assert np.array_equal(file.pixels(Window(512, 0, 64, 256)), values[:256, 512:576])
+    counted = file.source.client.stats.to_dict()
+    assert (counted["requests"], counted["retries"]) == (len(server.log), {}) == (5, {})
+
+
+def test_more_readers_and_ranges_than_threads_finish(tmp_path, server, monkeypatch):
+    monkeypatch.setattr("tessera_cli.imagery.files.RANGES", 2)
+    values, files = noise((1024, 1024)), Files(Client(), block_bytes=0)
+    write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
+    with ThreadPoolExecutor(16) as readers:
+        reading = [readers.submit(files.open(f"{server.url}/a.tif").pixels, Window(512, 0, 64, 512)) for _ in range(48)]
+    assert all(np.array_equal(one.result(), values[:512, 512:576]) for one in reading)
+    assert files.client.stats.to_dict()["requests"] == len(server.log) == 1 + 48 * 8
+
+
+def test_a_404_for_one_range_proves_nothing_while_another_fails(tmp_path, server, hurry):
+    write(tmp_path / "a.tif", noise((1024, 1024)), tiled=True, blockxsize=64, blockysize=64)
+    file = remote(server)
+    server.faults = lambda request: status(404 if request.range[0] < 1 << 18 else 503)
+    with pytest.raises(SourceUnavailableError, match="503"):
+        file.pixels(Window(512, 0, 64, 512))
+    assert file.source.client.stats.to_dict()["requests"] == len(server.log)  # all have ended
+    server.faults = always(status(404))
+    with pytest.raises(AbsentError):
+        file.pixels(Window(512, 0, 64, 512))
+
+
 def test_neighbouring_tiles_share_headers_and_blocks(tmp_path, server):
     west = Affine(10, 0, TILE.bounds[0], 0, -10, TILE.bounds[3])
     write(tmp_path / "a.tif", noise((512, 1024)), transform=west, tiled=True, blockxsize=1024, blockysize=512)
@@ -189,16 +234,16 @@ def test_neighbouring_tiles_share_headers_and_blocks(tmp_path, server):
 
 
 def test_caches_are_bounded():
-    cache = Cache(10)
+    cache = ByteCache(10, len)
     for key in range(5):
-        cache.put(key, str(key), 4)
-    assert [cache.get(key) for key in range(5)] == [None, None, None, "3", "4"]
+        cache.put(key, f"{key}...")
+    assert [cache.get(key) for key in range(5)] == [None, None, None, "3...", "4..."]
     cache.get(3)
-    cache.put(5, "5", 4)
-    assert (cache.get(3), cache.get(4)) == ("3", None)
-    cache.put(6, "6", 11)  # more than there is room for
-    assert cache.get(6) is None
-    cache.put(3, "a", 1)
+    cache.put(5, "5...")
+    assert (cache.get(3), cache.get(4)) == ("3...", None)
+    cache.put(6, "6" * 11)  # more than there is room for
+    assert (cache.get(6), cache.get(3)) == (None, "3...")
+    cache.put(3, "a")
     assert cache.get(3) == "a"
 
 
@@ -237,7 +282,7 @@ def test_the_part_under_the_tile_gives_what_the_whole_file_gives(tmp_path, serve
     path = write(tmp_path / "a.tif", noise((size, size)), transform=place, crs=crs, nodata=nodata, driver="COG")
     expected = warped_by_a_vrt(path, TILE, resampling)
     assert len(np.unique(expected)) > 100
-    for file in (LocalFile(path), remote(server)):
+    for file in (local(path), remote(server)):
         found = on_tile(file, TILE, resampling, "uint16")
         assert np.array_equal(found, expected)
 
@@ -245,7 +290,7 @@ def test_the_part_under_the_tile_gives_what_the_whole_file_gives(tmp_path, serve
 def test_files_that_lie_elsewhere_are_not_read(tmp_path, server):
     write(tmp_path / "a.tif", noise(), transform=Affine(10, 0, 100000, 0, -10, 100000))
     file = remote(server)
-    assert window_under(TILE, file.header()) is None
+    assert window_under(TILE, file.header) is None
     asked = len(server.log)
     assert not on_tile(file, TILE, "nearest", "uint16").any()
     assert len(server.log) == asked
@@ -256,7 +301,7 @@ def test_floats_without_data_stay_without_data(tmp_path):
     values[:, 20:] = np.nan
     for nodata in (None, np.nan):
         path = write(tmp_path / "a.tif", values, nodata=nodata)
-        found = on_tile(LocalFile(path), TILE, "bilinear", "float32")
+        found = on_tile(local(path), TILE, "bilinear", "float32")
         inside = found[ROW : ROW + 40, COLUMN : COLUMN + 40]
         assert (inside[:, :20] == 0.5).all()
         assert np.isnan(inside[:, 20:]).all()
@@ -267,18 +312,18 @@ def test_floats_without_data_stay_without_data(tmp_path):
 
 def test_local_files(tmp_path):
     with pytest.raises(AbsentError, match="does not exist"):
-        LocalFile(tmp_path / "none.tif").header()
+        local(tmp_path / "none.tif")
     path = tmp_path / "x.tif"
     path.write_bytes(b"1234")
     with pytest.raises(BrokenError, match="4 bytes that do not decode"):
-        LocalFile(path).header()
+        local(path)
     with pytest.raises(SourceRefusedError, match="only http, https and local files"):
         Files(Client()).open("s3://bucket/key.tif")
 
 
 def test_a_file_url(tmp_path):
     write(tmp_path / "a b.tif", noise())
-    assert Files(Client()).open(f"file://{tmp_path}/a%20b.tif").header().shape == (300, 260)
+    assert Files(Client()).open(f"file://{tmp_path}/a%20b.tif").header.shape == (300, 260)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +371,7 @@ def test_damage_that_a_tiff_library_decodes_is_noticed(tmp_path, server, predict
         cut = int(rng.integers(start + 200, end - 4))
         data[cut:end] = bytes(end - cut)  # as copies that were broken off leave them
         path.write_bytes(data)
-        for file in (LocalFile(path), remote(server)):
+        for file in (local(path), remote(server)):
             with pytest.raises(BrokenError, match=f"block {n} is damaged"):
                 file.pixels(Window(0, 0, 128, 128))
         try:
@@ -335,6 +380,29 @@ def test_damage_that_a_tiff_library_decodes_is_noticed(tmp_path, server, predict
         except rasterio.errors.RasterioIOError:
             pass
     assert unnoticed
+
+
+def test_local_files_of_other_formats_are_for_gdal(tmp_path, server):
+    """As JPEG 2000, whose driver is not everywhere; on a server they are broken."""
+    values = noise().astype("uint8")
+    write(tmp_path / "a.png", values, driver="PNG")
+    file = local(tmp_path / "a.png")
+    assert (file.header.shape, file.header.epsg, file.blocks) == ((300, 260), EPSG, None)
+    assert np.array_equal(file.pixels(Window(60, 70, 100, 200)), values[70:270, 60:160])
+    near = np.array([[80, 82, 70, 71]])
+    assert np.array_equal(file.pixels(Window(60, 70, 100, 200), near)[10:12], values[80:82, 60:160])
+    with pytest.raises(BrokenError, match="not a TIFF"):
+        remote(server, "a.png")
+
+
+def test_a_stream_that_expands_without_end_takes_bounded_memory():
+    bomb = zlib.compress(bytes(1 << 28))
+    tracemalloc.start()
+    assert inflate(0, bomb, 1000) is None
+    with pytest.raises(BrokenError, match="block 0 is damaged"):
+        inflate(0, bomb[:-1], 1000)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 def test_a_file_without_georeference_is_broken(tmp_path, server):
@@ -372,7 +440,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1, "refused": 1}
 
 
-def test_a_file_that_is_repaired_meanwhile_is_no_hole(tmp_path, server):
+def test_a_file_that_is_repaired_meanwhile_is_not_missing(tmp_path, server):
     scene, reader = scenes_of(tmp_path, server), Reader(Client())
     path = tmp_path / "S" / "B02.tif"
     good = path.read_bytes()
@@ -412,7 +480,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, server, hurry):
         file.pixels(Window(200, 200, 64, 64))
 
 
-def test_layers_come_in_the_order_of_the_question(tmp_path):
+def test_layers_come_in_the_order_of_the_reads(tmp_path):
     scene, reader = scenes_of(tmp_path), Reader(Client(), threads=3)
     wanted = [Read(scene, asset) for asset in MPC.s2_band_assets] * 5
     levels = [int(layer.max()) for layer in reader.layers(wanted, Raster("bilinear", "uint16"), TILE)]
@@ -438,7 +506,7 @@ def test_damaged_headers_never_give_other_pixels_unnoticed(data, tmp_path_factor
 
     try:
         file = Files(Direct()).open("http://example.test/a.tif")
-        height, width = file.header().shape
+        height, width = file.header.shape
         window = Window(width // 8, height // 16, max(1, width // 2), max(1, height // 2))
         found = file.pixels(window)
     except BrokenError:
@@ -503,11 +571,11 @@ def test_wanted_pixels_do_not_depend_on_what_else_is_wanted(tmp_path, server, zo
         path = write(
             tmp_path / "a.tif", noise((size, size)), transform=place, crs=crs, nodata=nodata, **LAYOUTS[layout]
         )
-        full = on_tile(LocalFile(path), TILE, resampling, "uint16")
+        full = on_tile(local(path), TILE, resampling, "uint16")
         assert full.any()
         for _ in range(3):
             wanted = spots(rng)
-            for file in (LocalFile(path), remote(server)):
+            for file in (local(path), remote(server)):
                 found = on_tile(file, TILE, resampling, "uint16", wanted=wanted)
                 assert np.array_equal(found[wanted], full[wanted])
 
@@ -549,7 +617,7 @@ def test_parts_are_the_blocks_that_hold_a_wanted_pixel(block, window, rectangles
     assert np.array_equal(taken, expected)
 
 
-def test_small_files_are_asked_for_once(tmp_path, server):
+def test_small_files_are_requested_once(tmp_path, server):
     write(tmp_path / "a.tif", noise((80, 80)), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
     assert np.array_equal(remote(server).pixels(Window(0, 0, 80, 80)), noise((80, 80)))
     assert len(server.log) == 1

@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
+from tessera_cli.errors import CredentialsError
+from tessera_cli.models.download import download
+from tessera_cli.net import Client
+from tests.helpers import servers
 from tests.helpers.fake_hub import CONTENT, REFUSALS, SHA256, Hub, environment, serving
+from tests.helpers.servers import FileServer
 
 FILE = "ckpt/student_nano.pt"
 
@@ -107,6 +112,24 @@ def test_a_broken_connection_is_taken_up_again(tmp_path: Path, hub: Hub, owner: 
     assert second is not None
     assert 0 < int(second.removeprefix("bytes=").rstrip("-")) <= len(CONTENT) // 2
     assert "Going on" in found["log"]
+    assert "Repeated requests: truncated 1" in found["log"]
+
+
+def test_a_download_retries_by_the_policies_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cause by its own policy, from the beginning after every request that brought something."""
+    servers.hurry(monkeypatch)
+    (tmp_path / "file").write_bytes(CONTENT)
+    faults = [servers.status(503), servers.reset, servers.status(429), *[servers.truncated] * 8, servers.status(416)]
+    with FileServer(tmp_path) as server:
+        server.faults = lambda request: faults[len(server.log) - 1] if len(server.log) <= len(faults) else None
+        client, partial = Client(), tmp_path / "file.incomplete"
+        download(f"{server.url}/file", partial, client, headers={}, size=len(CONTENT))
+        assert partial.read_bytes() == CONTENT
+        assert client.stats.to_dict()["requests"] == len(server.log) == len(faults) + 1
+        assert client.stats.to_dict()["retries"] == {"busy": 1, "server error": 1, "truncated": 9, "unreachable": 1}
+        server.faults = servers.always(servers.status(403))
+        with pytest.raises(CredentialsError):
+            download(f"{server.url}/file", tmp_path / "other", client, headers={}, size=len(CONTENT))
 
 
 def test_a_killed_download_is_resumed_by_the_next_run(tmp_path: Path, hub: Hub) -> None:

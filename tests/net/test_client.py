@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-import requests
-from requests.adapters import HTTPAdapter
 
 from tessera_cli.errors import (
     AbsentError,
@@ -516,44 +514,3 @@ def test_proxies_of_the_environment_are_used(server, monkeypatch):
     monkeypatch.setenv("http_proxy", server.url)
     assert Client().get(f"http://nowhere.example/{NAME}").body == CONTENT
     assert server.log[0].request.headers["Host"] == "nowhere.example"
-
-
-# --- the table for other libraries ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def session():
-    counted = []
-    made = requests.Session()
-    made.mount("http://", HTTPAdapter(max_retries=retries.adapter(counted.append)))
-    made.counted = counted
-    with made:
-        yield made
-
-
-def test_the_adapter_retries_and_counts(server, href, session, hurry):
-    session.mount("http://", HTTPAdapter(max_retries=retries.adapter(session.counted.append)))
-    troubles = [status(503), status(429), servers.reset]
-    server.faults = lambda request: troubles[request.nth] if request.nth < 3 else None
-    assert session.get(href).content == CONTENT
-    assert session.counted == [Cause.SERVER, Cause.BUSY, Cause.UNREACHABLE]
-
-
-def test_the_adapter_gives_up_with_the_last_answer(server, href, hurry):
-    with requests.Session() as session:
-        session.mount("http://", HTTPAdapter(max_retries=retries.adapter()))
-        server.faults = always(status(502))
-        assert session.get(href).status_code == 502
-        assert len(server.log) == 1 + RETRY_POLICIES[Cause.SERVER].retries
-
-
-@pytest.mark.parametrize("code", [400, 403, 404])
-def test_the_adapter_leaves_refusals_alone(server, href, session, code):
-    server.faults = always(status(code))
-    assert session.get(href).status_code == code
-    assert len(server.log) == 1
-
-
-def test_the_adapter_bounds_retry_after():
-    assert retries.adapter().parse_retry_after("86400") == RETRY_POLICIES[Cause.BUSY].longest
-    assert retries.adapter().parse_retry_after("3") == 3

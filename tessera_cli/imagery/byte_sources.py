@@ -1,0 +1,85 @@
+"""Where the bytes of a file come from: a disk, or a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
+from tessera_cli.net import Client
+
+Range = tuple[int, int]
+"""First byte and number of bytes."""
+
+
+@dataclass(frozen=True)
+class LocalBytes:
+    """A file on this machine; errors are those of `Client`."""
+
+    name: str
+    """Its path."""
+
+    def first(self, length: int) -> tuple[bytes, int]:
+        """Return the first `length` bytes, fewer of a shorter file, and the size of the file."""
+        with self._opened() as file:
+            return file.read(length), os.fstat(file.fileno()).st_size
+
+    def read(self, ranges: Sequence[Range], size: int) -> list[bytes]:
+        """Return the bytes of each range, within the `size` that the file had at first and must still have."""
+        with self._opened() as file:
+            if os.fstat(file.fileno()).st_size != size:
+                raise OSError(f"it no longer has {size} bytes")
+            found = []
+            for start, length in ranges:
+                file.seek(start)
+                found.append(file.read(length))
+            return found
+
+    @contextmanager
+    def _opened(self) -> Iterator[BufferedReader]:
+        try:
+            with Path(self.name).open("rb") as file:
+                yield file
+        except FileNotFoundError as error:
+            raise AbsentError(f"{self.name} does not exist. Check the catalogue.") from error
+        except PermissionError as error:
+            raise SourceRefusedError(f"{self.name} cannot be read: no permission. Ask its owner.") from error
+        except OSError as error:
+            raise SourceUnavailableError(
+                f"{self.name} cannot be read: {reason(error)}. Run the command again."
+            ) from error
+
+
+@dataclass(frozen=True)
+class HttpBytes:
+    """A file on a server."""
+
+    name: str
+    """Its URL, unsigned."""
+    client: Client
+    pool: Executor
+    """Where ranges are requested side by side. Nothing else may run there that waits for a range."""
+
+    def first(self, length: int) -> tuple[bytes, int]:
+        response = self.client.get_range(self.name, 0, length)
+        return response.data, response.total
+
+    def read(self, ranges: Sequence[Range], size: int) -> list[bytes]:
+        if len(ranges) == 1:
+            return [self._get(ranges[0], size)]
+        requests = [self.pool.submit(self._get, each, size) for each in ranges]
+        errors = [error for request in requests if (error := request.exception())]  # after all have ended and counted
+        if errors:  # 404 to one range proves nothing while the server fails to answer for another
+            raise min(errors, key=lambda error: isinstance(error, AbsentError))
+        return [request.result() for request in requests]
+
+    def _get(self, wanted: Range, size: int) -> bytes:
+        return self.client.get_range(self.name, *wanted, total=size).data
+
+
+ByteSource = LocalBytes | HttpBytes

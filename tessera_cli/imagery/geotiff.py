@@ -1,0 +1,186 @@
+"""GeoTIFFs on disk and on servers, of which no more is read than the header and the blocks under wanted pixels.
+
+GDAL reads no file but local ones that are no TIFFs: of servers it would hide why a request failed, remember failures
+and count no retries. Blocks that `decode.py` does not know are laid before it as a sparse file in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader, MemoryFile
+from rasterio.windows import Window
+
+from tessera_cli.errors import reason
+from tessera_cli.imagery.blocks import block_windows
+from tessera_cli.imagery.byte_sources import ByteSource, LocalBytes
+from tessera_cli.imagery.cache import ByteCache
+from tessera_cli.imagery.decode import check, decode
+from tessera_cli.imagery.header import BrokenError, Header
+from tessera_cli.imagery.tiff import Blocks, find_blocks
+
+FIRST_READ = 1 << 14
+"""Bytes of a file that are read at first: nearly always all of its header."""
+GAP = 1 << 15
+"""Bytes between two blocks that are read along rather than left out."""
+GUARD = 4
+"""Bytes around a block where GDAL's COGs repeat its length."""
+
+
+@dataclass(frozen=True, eq=False)
+class GeoTiffFile:
+    """A raster file whose header has been read."""
+
+    source: ByteSource
+    size: int
+    pieces: Sequence[tuple[int, bytes]] = field(repr=False)
+    """Start and bytes of what has been read: the header."""
+    blocks: Blocks | None
+    """None of a local file of another format, which GDAL opens."""
+    header: Header
+    cache: ByteCache[bytes] = field(repr=False)
+    """Blocks by name of the file and number."""
+
+    @classmethod
+    def open(cls, source: ByteSource, headers: ByteCache[tuple[bytes, Header]], cache: ByteCache[bytes]) -> GeoTiffFile:
+        """Read the header: in one request, or a few where it is long or lies at the end of the file.
+
+        `headers`: what GDAL made of descriptions. Most files of a granule's year describe themselves in the same bytes,
+        and opening a file with GDAL takes as long as reading half a million pixels. Errors are those of the source, and
+        BrokenError.
+        """
+        first, size = source.first(FIRST_READ)
+        pieces = [(0, first)]
+
+        def fetch(start: int, length: int) -> bytes:
+            if start + length > size:
+                raise EOFError(f"it ends after {size} bytes")
+            for begin, piece in pieces:
+                if begin <= start and start + length <= begin + len(piece):
+                    return piece[start - begin : start - begin + length]
+            (more,) = source.read([(start, max(length, min(FIRST_READ, size - start)))], size)
+            pieces.append((start, more))
+            return more[:length]
+
+        blocks = None
+        try:
+            blocks = find_blocks(fetch)
+        except (ValueError, EOFError) as error:
+            if not isinstance(source, LocalBytes):
+                raise BrokenError(reason(error)) from error
+        description = b"" if blocks is None else blocks.description
+        known = headers.get(description) if description else None
+        if known is None:
+            with _opened(source.name, size, None if blocks is None else pieces) as dataset:
+                known = description, Header.of(dataset)
+            if description:
+                headers.put(description, known)
+        header = known[1]
+        if blocks is not None and header.shape != (blocks.height, blocks.width):
+            raise BrokenError(f"it has {blocks.height} x {blocks.width} pixels, or {header.shape}")
+        return cls(source, size, pieces, blocks, header, cache)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return sum(len(piece) for _, piece in self.pieces) + 4096
+
+    def pixels(self, window: Window, pixel_windows: np.ndarray | None = None) -> np.ndarray:
+        """(H, W) of the first band, of a window within the image.
+
+        `pixel_windows`: int (N, 4), the only pixels that matter, as rectangles: first row, end row, first column, end
+        column. Blocks that hold none of them are not read, and 0 in the result; None: all matter.
+        """
+        blocks = self.blocks
+        if blocks is None:
+            with _opened(self.source.name, self.size, None) as dataset:
+                return _read(dataset, window, block_windows(pixel_windows, window, dataset.block_shapes[0]))
+        wanted = list(block_windows(pixel_windows, window, blocks.block))
+        spans = {n: self._span(blocks, n) for n in blocks.written(wanted)}
+        known = {n: data for n in spans if (data := self.cache.get((self.source.name, n))) is not None}
+        fetched = self._fetch({n: span for n, span in spans.items() if n not in known})
+        known |= fetched
+        pixels = None
+        if blocks.deflated:
+            begins = {n: int(blocks.starts[n]) - spans[n][0] for n in known}
+            streams = {n: data[begins[n] : begins[n] + int(blocks.lengths[n])] for n, data in known.items()}
+            pixels = decode(blocks, streams, window, wanted)
+            if pixels is None:
+                check({n: streams[n] for n in fetched})
+        for n, data in fetched.items():
+            self.cache.put((self.source.name, n), data)
+        if pixels is not None:
+            return pixels
+        pieces = [*self.pieces, *((spans[n][0], data) for n, data in known.items())]
+        with _opened(self.source.name, self.size, pieces) as dataset:
+            return _read(dataset, window, wanted)
+
+    def _span(self, blocks: Blocks, number: int) -> tuple[int, int]:
+        """First and end byte of a block with its guards."""
+        start, end = int(blocks.starts[number]), int(blocks.starts[number]) + int(blocks.lengths[number])
+        if end > self.size:
+            raise BrokenError(f"it ends after {self.size} bytes, before the end of block {number}")
+        return max(0, start - GUARD), min(end + GUARD, self.size)
+
+    def _fetch(self, spans: Mapping[int, tuple[int, int]]) -> dict[int, bytes]:
+        """The bytes of spans by number. Neighbours come in one range; what came with the header is not read again."""
+        groups: list[list[int]] = []
+        for n in sorted(spans, key=lambda n: spans[n]):
+            if groups and spans[n][0] - spans[groups[-1][-1]][1] <= GAP:
+                groups[-1].append(n)
+            else:
+                groups.append([n])
+        bounds = [(spans[group[0]][0], max(spans[n][1] for n in group)) for group in groups]
+        head = self.pieces[0][1]
+        missing = [(start, end - start) for first, end in bounds if (start := max(first, len(head))) < end]
+        rest = iter(self.source.read(missing, self.size) if missing else [])
+        found: dict[int, bytes] = {}
+        for group, (start, end) in zip(groups, bounds, strict=True):
+            data = head[start:end] + (next(rest) if end > len(head) else b"")
+            found |= {n: data[spans[n][0] - start : spans[n][1] - start] for n in group}
+        return found
+
+
+@contextmanager
+def _opened(name: str, size: int, pieces: Sequence[tuple[int, bytes]] | None) -> Iterator[DatasetReader]:
+    """A file of which only these pieces are known, as GDAL sees it. Only what they hold may be read.
+
+    `pieces`: None of a file on this machine that GDAL reads by itself.
+    """
+    with ExitStack() as stack:
+        try:
+            path = name if pieces is None else _sparse(size, pieces, stack)
+            driver = None if pieces is None else "GTiff"
+            yield stack.enter_context(rasterio.open(path, driver=driver, sharing=False))
+        except (RasterioError, OSError, UnicodeDecodeError) as error:
+            if pieces is None:  # the disk's error, if it was that
+                LocalBytes(name).read([(0, size)], size)
+            raise BrokenError(f"{size} bytes that do not decode: {reason(error)}") from error
+
+
+def _sparse(size: int, pieces: Sequence[tuple[int, bytes]], stack: ExitStack) -> str:
+    """The name of a file in GDAL's memory that holds the pieces, for as long as the stack is open."""
+    regions = []
+    for start, piece in pieces:
+        memory = stack.enter_context(MemoryFile(piece))
+        regions.append(
+            f"<SubfileRegion><Filename>{memory.name}</Filename><DestinationOffset>{start}</DestinationOffset>"
+            f"<SourceOffset>0</SourceOffset><RegionLength>{len(piece)}</RegionLength></SubfileRegion>"
+        )
+    text = f"<VSISparseFile><Length>{size}</Length>{''.join(regions)}</VSISparseFile>"
+    return f"/vsisparse/{stack.enter_context(MemoryFile(text.encode())).name}"
+
+
+def _read(dataset: DatasetReader, window: Window, wanted: Iterable[Window]) -> np.ndarray:
+    """The window's pixels in the wanted parts of it, 0 elsewhere."""
+    (top, bottom), (left, right) = window.toranges()
+    pixels = np.zeros((bottom - top, right - left), dataset.dtypes[0])
+    for part in wanted:
+        (first, last), (begin, end) = part.toranges()
+        dataset.read(1, window=part, out=pixels[first - top : last - top, begin - left : end - left])
+    return pixels
