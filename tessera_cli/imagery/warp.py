@@ -101,6 +101,9 @@ def _warped(
                 add_alpha=nodata is None,
             ) as vrt,
         ):
+            if nodata is None:  # masks of GDAL know an alpha band only beside uint8 and uint16
+                values, alpha = vrt.read()
+                return np.ma.MaskedArray(values, mask=alpha == 0)
             return vrt.read(1, masked=integers)
 
 
