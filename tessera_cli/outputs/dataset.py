@@ -82,10 +82,14 @@ def open_embeddings(
     first = found[0][0]
     layers = LAYERS[first.format, first.dtype]
     names = {"band": list(layers[0].bands(first.dims)), "sensor": list(layers[-1].names)}
-    items, alone = [], {"links": [], "collection": None}
+    items = []
     for _, item, path in found:
         time = {"start_datetime": _EPOCH, "end_datetime": _EPOCH}  # of a window that is not known; pystac wants one
-        items.append(pystac.Item.from_dict({**item, **alone, "properties": {**time, **item["properties"]}}))
+        items.append(
+            pystac.Item.from_dict(
+                {**item, "collection": None, "links": [], "properties": {**time, **item["properties"]}}
+            )
+        )
         items[-1].set_self_href(str(path.resolve()))
     keys = {record.name: _period(record) for record, _, _ in found}
     loaded = odc.stac.load(
@@ -112,7 +116,7 @@ def open_embeddings(
     if dequantise and "scales" in data:
         data["embedding"] = data["embedding"].astype(np.float32) * data["scales"]
         data = data.drop_vars("scales")
-    _describe(data, dequantise)
+    _describe(data)
     data.attrs = _provenance([record for record, _, _ in found], periods) | reprojected
     return data
 
@@ -121,19 +125,18 @@ def _records(folder: Path) -> list[Found]:
     """Return the finished tiles of the folder that hold embeddings, after a look at their files."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder. Give the folder that `tessera embed` wrote.")
+    run = _read(folder / RUN) if (folder / RUN).exists() else {}
+    if (content := run.get("identity", {}).get("content", "embeddings")) != "embeddings":
+        raise UsageError(f"{folder} holds {content}, not embeddings. `open_dpixels` opens d-pixels.")
     found, empty = [], 0
     for path in sorted(folder.glob("*.json")):
-        try:
-            item = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} cannot be read. Run the command that wrote it again.") from error
-        if not isinstance(item, dict) or item.get("type") != "Feature":
+        item = _read(path)
+        if item.get("type") != "Feature":
             continue
         try:
             record = TileRecord.from_item(item)
         except UsageError as error:
-            hint = "These look like d-pixels: `open_dpixels` opens them" if "d-pixels" in str(item) else "Remove it"
-            raise UsageError(f"{path} is no record of embeddings. {hint}.") from error
+            raise UsageError(f"{path} is no record of embeddings. Remove it.") from error
         if record.status == "empty":
             empty += 1
             continue
@@ -146,7 +149,7 @@ def _records(folder: Path) -> list[Found]:
         found.append((record, item, path))
     if not found and empty:
         raise NothingToEmbedError(f"{folder}: all tiles are empty, no pixel had enough observations to be embedded.")
-    if not found and (folder / RUN).exists():
+    if not found and run:
         raise NothingToEmbedError(f"{folder}: no tile is finished. Run the command that wrote it again.")
     if not found:
         raise UsageError(f"{folder} holds no embeddings. Give the folder that `tessera embed` wrote.")
@@ -154,6 +157,13 @@ def _records(folder: Path) -> list[Found]:
     if len(identities) > 1:
         raise UsageError(f"{folder} mixes tiles of {len(identities)} settings. Open them from folders of their own.")
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read. Run the command that wrote it again.") from error
 
 
 def _wanted(folder: Path, found: list[Found], windows: Any) -> list[Found]:
@@ -203,8 +213,8 @@ def _geobox(
     lattices: set[tuple[str, float, float, float]] = set()
     for record in records:
         tile = record.tile
-        if tile.crs is None or tile.transform is None:
-            raise UsageError(f"{folder}: nobody said where {tile.id} lies, so it is on no map. Open its raster itself.")
+        assert tile.crs is not None  # no GeoTIFF is without
+        assert tile.transform is not None
         step = tile.transform.a
         lattices.add((tile.crs, step, tile.transform.c % step, tile.transform.f % step))
     zones = sorted({lattice[0] for lattice in lattices})
@@ -268,15 +278,17 @@ def _masked(data: xarray.Dataset, min_s2: int) -> xarray.Dataset:
     return data
 
 
-def _describe(data: xarray.Dataset, dequantise: bool) -> None:
-    """Name the variables and their nodata values."""
+def _describe(data: xarray.Dataset) -> None:
+    """Name the variables, their nodata values and, where arithmetic has lost it, their coordinate system."""
     codes = data["embedding"].dtype == np.int8
-    data["embedding"].attrs = {"long_name": "Embedding codes" if codes else "Embedding"} | (
-        {"nodata": -128} if codes else {"nodata": np.nan}
-    )
-    if "scales" in data:
-        data["scales"].attrs = {"long_name": "Scale of the codes: value = code * scale", "nodata": np.nan}
-    data["counts"].attrs = {"long_name": "Observations used", "nodata": NOT_ASKED}
+    names = {
+        "embedding": ("Embedding codes", -128) if codes else ("Embedding", np.nan),
+        "scales": ("Scale of the codes, per pixel", np.nan),
+        "counts": ("Observations used, per sensor", NOT_ASKED),
+    }
+    for name, variable in data.data_vars.items():
+        variable.attrs = dict(zip(("long_name", "nodata"), names[str(name)], strict=True))
+        variable.encoding["grid_mapping"] = "spatial_ref"
 
 
 def _provenance(records: Sequence[TileRecord], periods: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
