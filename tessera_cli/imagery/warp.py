@@ -34,19 +34,21 @@ def on_tile(file: File, tile: Tile, resampling: str, dtype: str, wanted: np.ndar
     header = file.header()
     some = None if wanted is None or wanted.all() else wanted
     around = None if some is None else pixel_windows(some, tile, header)
-    layer = on_grid(file, tile, resampling, header, around, None if some is None else bounding_slices(some))
-    return layer.filled(layer.fill_value if layer.dtype.kind == "f" else 0).astype(dtype, copy=False)
+    box = None if some is None else bounding_slices(some)
+    return on_grid(file, tile, resampling, dtype, 0 if _integers(header) else _nodata(header), header, around, box)
 
 
 def on_grid(
     file: File,
     grid: Grid,
     resampling: str,
+    dtype: str,
+    fill: float | None,
     header: Header,
     pixel_windows: np.ndarray | None = None,
     box: tuple[slice, slice] | None = None,
-) -> np.ma.MaskedArray:
-    """Return (H, W) in the file's own type, masked where it has no data; the fill value of floats is their nodata.
+) -> np.ndarray:
+    """Return (H, W) of the grid, `fill` where the file has no data.
 
     `resampling`: a name of `rasterio.enums.Resampling`. `header`: the file's, perhaps with another nodata. Pixels of
     the file outside `pixel_windows` (see `File.pixels`) and pixels of the grid outside `box` need not be right.
@@ -56,21 +58,30 @@ def on_grid(
     without one have NaN. What is warped follows from the grid alone: a pixel depends neither on which others are wanted
     nor on where the file lies.
     """
-    integers = np.dtype(header.dtype).kind != "f"
-    nodata = header.nodata if integers or header.nodata is not None else np.nan
-    layer = np.ma.MaskedArray(np.empty(grid.shape, header.dtype), mask=True)
-    if not integers:
-        layer.fill_value = nodata
+    nodata, empty = _nodata(header), None
     if (window := window_under(grid, header, resampling)) is None:
-        return layer
+        return np.full(grid.shape, fill, dtype)
     pixels = file.pixels(window, pixel_windows)
-    if (alignment := Alignment.of(grid, header, resampling)) is not None:
-        alignment.put(pixels, window, box or (slice(0, grid.shape[0]), slice(0, grid.shape[1])), layer)
+    if (alignment := Alignment.of(grid, header, resampling)) is None:
+        values, empty = _warped(pixels, window, header, nodata, grid, resampling)
     else:
-        layer[...] = _warped(pixels, window, header, nodata, grid, resampling)
-    if nodata is not None and (alignment is not None or not integers):  # of warped integers GDAL has told
-        layer[np.isnan(layer.data) if np.isnan(nodata) else layer.data == nodata] = np.ma.masked
+        values = np.full(grid.shape, fill, dtype) if nodata is None else np.full(grid.shape, nodata, header.dtype)
+        alignment.put(pixels, window, box or (slice(0, grid.shape[0]), slice(0, grid.shape[1])), values)
+    if empty is None and nodata is not None and nodata is not fill and nodata != fill:
+        empty = np.isnan(values) if np.isnan(nodata) else values == nodata
+    layer = values.astype(dtype, copy=False)
+    if empty is not None:
+        layer[empty] = fill
     return layer
+
+
+def _integers(header: Header) -> bool:
+    return np.dtype(header.dtype).kind != "f"
+
+
+def _nodata(header: Header) -> float | None:
+    """Return the value without data; None if all are data."""
+    return header.nodata if _integers(header) or header.nodata is not None else np.nan
 
 
 def _warped(
@@ -80,12 +91,11 @@ def _warped(
     nodata: float | None,
     grid: Grid,
     resampling: str,
-) -> np.ndarray:
-    """Return (H, W) as GDAL warps it; integers are masked where there is no data."""
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return (H, W) as GDAL warps it and, of integers, bool (H, W): where there is no data."""
     height, width = grid.shape
     part = {"height": int(window.height), "width": int(window.width), "count": 1, "dtype": header.dtype}
     place = {"crs": header.crs, "transform": rasterio.windows.transform(window, header.transform), "nodata": nodata}
-    integers = np.dtype(header.dtype).kind != "f"
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", **part, **place) as dataset:
             dataset.write(pixels, 1)
@@ -103,8 +113,11 @@ def _warped(
         ):
             if nodata is None:  # masks of GDAL know an alpha band only beside uint8 and uint16
                 values, alpha = vrt.read()
-                return np.ma.MaskedArray(values, mask=alpha == 0)
-            return vrt.read(1, masked=integers)
+                return values, alpha == 0
+            if not _integers(header):
+                return vrt.read(1), None
+            warped = vrt.read(1, masked=True)
+            return warped.data, np.ma.getmaskarray(warped)
 
 
 @lru_cache(256)

@@ -151,20 +151,18 @@ class _BandReader:
         def pixels(file: File) -> np.ndarray:
             header = file.header()
             nodata = resolve_src_nodata(header.nodata, cfg)
-            if nodata != header.nodata:
+            if nodata is not header.nodata:
                 header = replace(header, nodata=nodata)
-            layer = on_grid(file, grid, cfg.resampling, header)
             dtype = resolve_dst_dtype(header.dtype, cfg)
-            found = layer.filled(0).astype(dtype, copy=False)
-            found[layer.mask] = resolve_dst_nodata(dtype, cfg, nodata) or 0
-            return found
+            fill = resolve_dst_nodata(dtype, cfg, nodata)
+            return on_grid(file, grid, cfg.resampling, str(dtype), 0 if fill is None else fill, header)
 
         found = state.reader.read(href, pixels)
         roi = np.s_[0 : grid.shape[0], 0 : grid.shape[1]]
         if isinstance(found, MissingFile):
             state.missing[name] = str(found)
             if cfg.fail_on_error:
-                raise type(found.error)(f"{name} is {found}.") from found.error
+                raise type(found.error)(f"{name} is {found}. fail_on_error=False goes on without it.") from found.error
             logger.warning("%s is %s: a missing scene", name, found)
             roi, found = np.s_[0:0, 0:0], np.empty((0, 0), cfg.dtype)
         if dst is None:

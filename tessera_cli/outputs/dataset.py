@@ -229,16 +229,15 @@ def _geobox(
             f"{folder} holds {', '.join(zones) if len(zones) > 1 else 'several grids of ' + zones[0]}. "
             f"Choose the coordinate system of the result: epsg={zones[0].removeprefix('EPSG:')}, or crs=."
         )
-    native = target is None or all(pyproj.CRS(zone) == target for zone in zones)
     target = target or pyproj.CRS(zones[0])
+    own = {zone for zone in zones if pyproj.CRS(zone) == target}
+    native = own == set(zones) and len(lattices) == 1
     step, x0, y0 = _ten_metres(target), 0.0, 0.0
-    if native and len(lattices) == 1:
+    if native:
         ((_, step, x0, y0),) = lattices
     name = f"EPSG:{target.to_epsg()}" if target.to_epsg() else target.to_wkt()
     places = [
-        r.tile.bounds
-        if pyproj.CRS(r.tile.crs) == target
-        else rasterio.warp.transform_bounds(r.tile.crs, name, *r.tile.bounds)
+        r.tile.bounds if r.tile.crs in own else rasterio.warp.transform_bounds(r.tile.crs, name, *r.tile.bounds)
         for r in records
     ]
     west, south, east, north = shapely.total_bounds([shapely.box(*place) for place in places])
@@ -253,7 +252,7 @@ def _geobox(
     left, right = math.floor((west - x0) / step + 1e-6), math.ceil((east - x0) / step - 1e-6)
     bottom, top = math.floor((south - y0) / step + 1e-6), math.ceil((north - y0) / step - 1e-6)
     geobox = GeoBox((top - bottom, right - left), Affine(step, 0, x0 + left * step, 0, -step, y0 + top * step), name)
-    if native and len(lattices) == 1:
+    if native:
         return geobox, {}
     told = f"{', '.join(zones)} to {name.partition('[')[0]} by nearest neighbour"
     logger.warning("%s: pixels are reprojected from %s", folder, told)
