@@ -178,10 +178,10 @@ def _named(assets: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     listed = {key: asset for key, asset in assets.items() if isinstance(asset, Mapping) and asset.get("href")}
     folded = {key.lower(): asset for key, asset in sorted(listed.items(), reverse=True)}
     known = {key: listed.get(key) or folded[key.lower()] for key in keys if key.lower() in folded}
-    return {key: {**asset, "href": _web_address(str(asset["href"]))} for key, asset in known.items()}
+    return {key: {**asset, "href": web_address(str(asset["href"]))} for key, asset in known.items()}
 
 
-def _web_address(href: str) -> str:
+def web_address(href: str) -> str:
     """As anybody may know it: signatures of blob storage expire, and are put on anew when a file is read."""
     parts = urlsplit(href)
     if parts.scheme == "s3" and parts.netloc in OPEN_BUCKETS:

@@ -1,4 +1,4 @@
-"""Files whose pixels are one or four of the tile's: what GDAL's warp makes of them, in integers.
+"""Files whose pixels are one or four of a grid's: what GDAL's warp makes of them, in integers.
 
 Nearly all files are like this: Sentinel-2 at 10 m and 20 m and Sentinel-1 at 10 m, in the zone of the tile. GDAL works
 out of every pixel where it comes from, which takes ten times as long.
@@ -9,26 +9,39 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
+from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from tessera_cli.extent.grid import RESOLUTION, Tile
 from tessera_cli.imagery.header import Header
 
 _KNOWN = {"uint8": ("nearest", "bilinear"), "uint16": ("nearest", "bilinear"), "float32": ("nearest",)}
 """Type -> resamplings. Weighted sums of floats depend on the order of their terms."""
 
 
+class Grid(Protocol):
+    """A rectangle of pixels: a tile, or any other."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def crs(self) -> str: ...
+    @property
+    def transform(self) -> Affine: ...
+    def __hash__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Alignment:
-    """How the pixels of a file lie under those of a tile, and what becomes of them."""
+    """How the pixels of a file lie under those of a grid, and what becomes of them."""
 
     ratio: int
-    """Pixels of the tile per pixel of the file, along each axis: 1 or 2."""
+    """Pixels of the grid per pixel of the file, along each axis: 1 or 2."""
     row: int
-    """Pixels of the tile from the north edge of the file to that of the tile."""
+    """Pixels of the grid from the north edge of the file to that of the grid."""
     column: int
     """The same from west edge to west edge."""
     bilinear: bool
@@ -38,28 +51,29 @@ class Alignment:
 
     @classmethod
     @lru_cache(256)
-    def of(cls, tile: Tile, header: Header, resampling: str) -> Alignment | None:
-        """None of files that GDAL has to warp."""
-        place, nodata = header.transform, header.nodata
-        ratio = {1.0 * RESOLUTION: 1, 2.0 * RESOLUTION: 2}.get(place.a)
+    def of(cls, grid: Grid, header: Header, resampling: str) -> Alignment | None:
+        """Return how a file lies under a grid; None of files that GDAL has to warp."""
+        place, nodata, (step, b, west, d, e, north) = header.transform, header.nodata, grid.transform[:6]
+        if step <= 0 or e != -step or b or d:
+            return None
+        ratio = {step: 1, 2 * step: 2}.get(place.a)
         if ratio is None or place.e != -place.a or place.b or place.d or resampling not in _KNOWN.get(header.dtype, ()):
             return None
         usual = nodata is None or nodata == 0 or (header.dtype == "float32" and (nodata < 0 or math.isnan(nodata)))
-        west, _, _, north = tile.bounds
-        row, column = (place.f - north) / RESOLUTION, (west - place.c) / RESOLUTION
-        if not usual or not row.is_integer() or not column.is_integer() or header.crs != CRS.from_user_input(tile.crs):
+        row, column = (place.f - north) / step, (west - place.c) / step
+        if not usual or not row.is_integer() or not column.is_integer() or header.crs != CRS.from_user_input(grid.crs):
             return None
         return cls(ratio, int(row), int(column), resampling == "bilinear", nodata is not None)
 
     def put(self, pixels: np.ndarray, window: Window, box: tuple[slice, slice], out: np.ndarray) -> None:
-        """Set what of the tile's pixels, `out` (H, W), lies in the box and on the file.
+        """Set what of the grid's pixels, `out` (H, W), lies in the box and on the file.
 
         `pixels`: (h, w) of the window, which goes a pixel beyond the box, or ends with the file. Bilinear at 20 m: of
         the four pixels around a centre the nearest has weight 9, the others 3, 3 and 1; those beyond the file or
         without data are left out; halves are rounded up; there are data where the nearest has data.
         """
         offsets = (self.row - self.ratio * window.row_off, self.column - self.ratio * window.col_off)
-        here, there = [], []  # on the tile; in `pixels`, at its resolution
+        here, there = [], []  # on the grid; in `pixels`, at its resolution
         for wanted, offset, length in zip(box, offsets, pixels.shape, strict=True):
             first, last = max(wanted.start, -offset), min(wanted.stop, self.ratio * length - offset)
             if first >= last:

@@ -22,7 +22,6 @@ from tessera_cli.errors import (
     SourceBusyError,
     SourceRefusedError,
     SourceUnavailableError,
-    TesseraError,
 )
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.files import Files
@@ -75,8 +74,19 @@ class MissingScene:
     why: str
 
 
+@dataclass(frozen=True)
+class MissingFile:
+    """A file that is certain to give nothing."""
+
+    outcome: Literal["absent", "broken"]
+    error: AbsentError | BrokenError
+
+    def __str__(self) -> str:
+        return self.outcome if self.outcome == "absent" else f"{self.outcome} ({self.error})"
+
+
 class Reader:
-    """Reads assets of scenes; one for all tiles of a run."""
+    """Reads files, and assets of scenes; one for all tiles of a run."""
 
     def __init__(
         self,
@@ -97,12 +107,34 @@ class Reader:
         self._stopped.set()
         self.client.stop()
 
-    def layers(self, reads: Sequence[Read], raster: Raster, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
-        """In the order given: (H, W) on the tile's grid, or why there is none.
+    def read(self, href: str, use: Callable[[GeoTiffFile], T]) -> T | MissingFile:
+        """Return what `use` makes of the file, or MissingFile if it is absent (404, 410) or broken (its bytes are all
+        there and do not decode, twice). How it ended is counted in `client.stats`.
 
-        Raises CredentialsError, SourceBusyError, SourceRefusedError or SourceUnavailableError where it is not certain
-        that the data is absent or broken.
+        Raises CredentialsError, SourceBusyError, SourceRefusedError or SourceUnavailableError where neither is certain.
         """
+        if self._stopped.is_set():
+            raise SourceUnavailableError("The run has been stopped.")
+        outcome: Outcome = "unknown"
+        try:
+            with rasterio.Env(**self._options):
+                value = self._read(href, use)
+            outcome = "read"
+            return value
+        except BrokenError as error:
+            outcome = "broken"
+            return MissingFile(outcome, error)
+        except AbsentError as error:
+            outcome = "absent"
+            return MissingFile(outcome, error)
+        except (CredentialsError, SourceBusyError, SourceRefusedError):
+            outcome = "refused"
+            raise
+        finally:
+            self.client.stats.read(outcome)
+
+    def layers(self, reads: Sequence[Read], raster: Raster, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
+        """In the order given: (H, W) on the tile's grid, or why there is none. Raises what `read` does."""
         return self._each(
             reads, lambda file, read: on_tile(file, tile, raster.resampling, raster.dtype, wanted=read.pixels)
         )
@@ -112,52 +144,25 @@ class Reader:
         return self._each(reads, lambda file, read: file.header.tags)
 
     def _each(self, reads: Sequence[Read], use: Callable[[GeoTiffFile, Read], T]) -> Iterator[T | MissingScene]:
-        remote = any(_href(read).startswith("http") for read in reads)
-
         def carry_out(read: Read) -> T | MissingScene:
-            if self._stopped.is_set():
-                raise SourceUnavailableError("The run has been stopped.")
-            with rasterio.Env(**self._options):
-                try:
-                    value = self._read(read, use)
-                except BrokenError as error:
-                    self.client.stats.read("broken")
-                    return MissingScene(read.scene.id, f"{read.asset} is broken ({error})")
-                except TesseraError as error:
-                    self.client.stats.read(outcome := get_outcome(error))
-                    if outcome == "absent":
-                        return MissingScene(read.scene.id, f"{read.asset} is absent")
-                    raise
-                except BaseException:
-                    self.client.stats.read("unknown")
-                    raise
-            self.client.stats.read("read")
-            return value
+            value = self.read(_href(read), lambda file: use(file, read))
+            return MissingScene(read.scene.id, f"{read.asset} is {value}") if isinstance(value, MissingFile) else value
 
+        remote = any(_href(read).startswith("http") for read in reads)
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
         return _side_by_side(threads, (partial(carry_out, read) for read in reads))
 
-    def _read(self, read: Read, use: Callable[[GeoTiffFile, Read], T]) -> T:
-        href = _href(read)
+    def _read(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
         try:
-            return use(self._files.open(href), read)
+            return use(self._files.open(href))
         except BrokenError as error:
             logger.info("%s: %s; reading it once more", href, error)
             self.client.stats.retry("does not decode")
-            return use(self._files.open(href, anew=True), read)
+            return use(self._files.open(href, anew=True))
 
 
 def _href(read: Read) -> str:
     return str(read.scene.item["assets"][read.asset]["href"])
-
-
-def get_outcome(error: TesseraError) -> Outcome:
-    """How a read that ended with this error is counted."""
-    if isinstance(error, AbsentError):
-        return "absent"
-    if isinstance(error, (CredentialsError, SourceBusyError, SourceRefusedError)):
-        return "refused"
-    return "unknown"
 
 
 def _side_by_side(threads: int, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
