@@ -7,6 +7,7 @@ from .api.reading import load_model as load_model
 from .api.reading import verify as verify
 from .api.training import pretrain as pretrain
 from .dpixels.dpixel import DPixels as DPixels
+from .dpixels.find import open_dpixels as open_dpixels
 from .errors import CredentialsError as CredentialsError
 from .errors import DiskFullError as DiskFullError
 from .errors import IdentityError as IdentityError
@@ -19,7 +20,11 @@ from .errors import TileError as TileError
 from .errors import UsageError as UsageError
 from .extent.aoi import Aoi as Aoi
 from .extent.grid import Tile as Tile
+from .extent.grid import TileRequest as TileRequest
 from .extent.window import Window as Window
+from .inference.encode import Embeddings as Embeddings
+from .models.load import Model as Model
+from .outputs.dataset import open_embeddings as open_embeddings
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
 

@@ -27,9 +27,7 @@ GDAL's approximate transform gives the values that it gives with the whole file 
 _WEIGHTED = ("bilinear", "cubic", "cubic_spline", "lanczos", "gauss")
 
 
-def on_tile(
-    file: GeoTiffFile, tile: Tile, resampling: str, dtype: str, wanted: np.ndarray | None = None
-) -> np.ndarray:
+def on_tile(file: GeoTiffFile, tile: Tile, resampling: str, dtype: str, wanted: np.ndarray | None = None) -> np.ndarray:
     """Return (H, W) of the tile; 0 (integers) or the file's nodata (floats) where the file has no data.
 
     `wanted`: bool (H, W), the pixels that matter; the others may hold anything. None: all.

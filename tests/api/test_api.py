@@ -84,6 +84,24 @@ def test_what_is_no_area_and_no_time_is_refused(catalog):
         tessera_api.embed(catalog.aoi, year=2021, progress=3)  # type: ignore[arg-type]
 
 
+def test_the_smallest_notebook_is_one_import_and_three_statements(catalog, tmp_path, monkeypatch):
+    monkeypatch.chdir(catalog.folder)
+    notebook = """
+import tessera_cli as tessera
+tessera.embed("aoi.geojson", year=2021, catalog="items.json", model="null", out="field")
+dataset = tessera.open_embeddings("field")
+values = dataset.embedding.isel(time=0).values
+"""
+    told: dict = {}
+    exec(notebook, told)
+    with rasterio.open(next((catalog.folder / "field").glob("*.vrt"))) as mosaic:
+        west, north = mosaic.transform.c, mosaic.transform.f
+        there = told["dataset"].sel(x=slice(west, west + 10 * mosaic.width), y=slice(north, north - 10 * mosaic.height))
+        np.testing.assert_array_equal(there.embedding[0], mosaic.read())
+    assert np.isfinite(told["values"]).any()
+    assert told["dataset"].sizes["band"] == 128
+
+
 def test_several_years_and_windows(catalog, tmp_path):
     plan = tessera_api.plan(
         catalog.aoi,
@@ -140,7 +158,7 @@ def test_options_and_arguments_are_the_same(verb):
     assert all(kind is inspect.Parameter.KEYWORD_ONLY for kind in kinds[1:])
 
 
-@pytest.mark.parametrize("name", [*VERBS, "encode", "load_model"])
+@pytest.mark.parametrize("name", [*VERBS, "encode", "load_model", "open_embeddings", "open_dpixels"])
 def test_help_reads_like_a_reference_page(name):
     function = getattr(tessera_api, name)
     text = inspect.getdoc(function) or ""

@@ -20,7 +20,6 @@ from odc.geo.geobox import GeoBox
 from odc.loader.types import RasterLoadParams, RasterSource
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
-from tessera_cli.imagery.file import BrokenError
 
 from tessera_cli.catalog.signing import PlanetaryComputerSigner
 from tessera_cli.catalog.tokens import Token
@@ -32,6 +31,7 @@ from tessera_cli.errors import (
     SourceUnavailableError,
     UsageError,
 )
+from tessera_cli.imagery.header import BrokenError
 from tessera_cli.net import OPEN, RequestStats
 from tessera_cli.odc import Driver
 from tessera_cli.odc.signing import AnySigner

@@ -17,7 +17,7 @@ from tessera_cli.extent.grid import Tile, to_utm
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.dataset import open_embeddings
-from tessera_cli.runs.folder import OutputFolder
+from tessera_cli.runs.folder import Folder
 from tests.helpers.outputs import PLACED, arrays, encoded, foreign, identity, record, values
 
 DIMS = 4
@@ -37,7 +37,7 @@ def put(folder, tile, window=YEAR, seed=0, dtype="int8", format="geotiff", made=
     assets = formats.write(format, folder, tile_of_it, compress="deflate")
     identity_ = identity(len(made["codes"]), dtype, format)
     told = record(tile=tile, window=window, identity=identity_, assets=assets, requested=requested)
-    OutputFolder(folder, {}).finish(told)
+    Folder(folder, {}).finish(told)
     return made
 
 
@@ -258,7 +258,7 @@ def test_official_tiles_with_a_place_and_without_a_year(tmp_path):
 
 def empty(folder):
     folder.mkdir()
-    OutputFolder(folder, {}).finish(record(status="empty", assets=(), pixels=0))
+    Folder(folder, {}).finish(record(status="empty", assets=(), pixels=0))
 
 
 def begun(folder):
