@@ -371,7 +371,7 @@ def test_who_signs_is_told_by_the_host(monkeypatch):
         asked.append(container)
         return Token("sig=new", float("inf"))
 
-    monkeypatch.setattr(PlanetaryComputerSigner, "_ask", ask)
+    monkeypatch.setattr(PlanetaryComputerSigner, "_request", ask)
     signer = AnySigner(RequestStats())
     blob = "https://sentinel.blob.core.windows.net/s2/a.tif"
     assert signer.sign(blob).url == f"{blob}?sig=new"

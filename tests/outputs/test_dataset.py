@@ -33,10 +33,10 @@ def put(folder, tile, window=YEAR, seed=0, dtype="int8", format="geotiff", made=
     made = made or arrays(seed, DIMS, REQUESTED)
     requested = made["requested"]
     made["counts"] = np.where(requested, made["counts"], 65535).astype(np.uint16)
-    tile_of_it = replace(encoded(made, tile, dtype), window=window)
-    assets = formats.write(format, folder, tile_of_it, compress="deflate")
-    identity_ = identity(len(made["codes"]), dtype, format)
-    told = record(tile=tile, window=window, identity=identity_, assets=assets, requested=requested)
+    about = encoded(made, tile, dtype, format)
+    about = replace(about, record=replace(about.record, window=window, note=record().note))
+    assets = formats.write(folder, about, compress="deflate")
+    told = replace(about.record, assets=assets)
     Folder(folder, {}).finish(told)
     return made
 
