@@ -5,63 +5,61 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import typer
 
-from tessera_cli.cli import options as o
 from tessera_cli.cli.help import GroupedCommand
+from tessera_cli.cli.options import MODEL, RUN, SOURCE, option
 from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.verb import verb
 
 USAGE = 2
 
-BenchModelOption = Annotated[
-    str, o.option("--model", o.MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME")
-]
-BenchCatalogOption = Annotated[
-    Path | None,
-    o.option(
-        "--catalog",
-        o.SOURCE,
+OWN = {
+    "model": option(str, MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME"),
+    "catalog": option(
+        Path | None,
+        SOURCE,
         "What `tessera simulate` wrote.  [default: simulated anew, in a temporary folder]",
         metavar="DIR",
         env=False,
     ),
-]
-OneStoreOption = Annotated[
-    Path | None,
-    o.option("--dpixels", o.SOURCE, "Encode one stored tile instead of made-up pixels.", metavar="PATH", env=False),
-]
-PixelsOption = Annotated[
-    int | None,
-    o.option(
-        "--pixels",
-        o.SOURCE,
+    "dpixels": option(
+        Path | None, SOURCE, "Encode one stored tile instead of made-up pixels.", metavar="PATH", env=False
+    ),
+    "pixels": option(
+        int | None,
+        SOURCE,
         "Pixels per round.  [default: those of some seconds; of a stored tile, all]",
         metavar="N",
         min=1,
         env=False,
     ),
-]
-CloudsOption = Annotated[bool, o.switch("--clouds", o.SOURCE, "15 to 75 % of 60 frames are clear, in place of all.")]
-RandomSeedOption = Annotated[int, o.option("--seed", o.MODEL, "Of weights and pixels.", metavar="N", min=0, env=False)]
-PlainOption = Annotated[
+    "clouds": option(bool, SOURCE, "15 to 75 % of 60 frames are clear, in place of all."),
+    "seed": option(int, MODEL, "Random seed of weights and pixels.", metavar="N", min=0, env=False),
+    "rounds": option(int, RUN, "Repetitions; the median is reported.", metavar="N", min=1, env=False),
+}
+PLAIN = option(
     Literal["plain"] | None,
-    o.option(
-        "--baseline", o.RUN, "Beside the same model as a plain nn.TransformerEncoder.", env=False, show_default=False
-    ),
-]
-EagerOption = Annotated[
+    RUN,
+    "Beside the same model as a plain nn.TransformerEncoder.",
+    env=False,
+    show_default=False,
+)
+EAGER = option(
     Literal["eager"] | None,
-    o.option(
-        "--baseline",
-        o.RUN,
-        "Beside one eager odc.stac.load of everything (needs odc-stac).",
-        env=False,
-        show_default=False,
-    ),
-]
-RoundsOption = Annotated[int, o.option("--rounds", o.RUN, "Of which medians are taken.", metavar="N", min=1, env=False)]
+    RUN,
+    "Beside one eager odc.stac.load of everything.",
+    env=False,
+    show_default=False,
+)
+
+
+def options(*names: str, **more: Any) -> dict[str, Any]:
+    """Return the options of these names that mean something else here than on other verbs, and `more`."""
+    return {name: OWN[name] for name in names} | more
+
 
 bench = typer.Typer(name="bench", add_completion=False, rich_markup_mode=None)
 
@@ -86,21 +84,19 @@ def group(context: typer.Context) -> None:
 
 
 @bench.command("encode", cls=GroupedCommand)
+@verb(**options("dpixels", "pixels", "clouds", "model", "seed", "rounds", baseline=PLAIN))
 def bench_encode(
-    dpixels: OneStoreOption = None,
-    pixels: PixelsOption = None,
-    clouds: CloudsOption = False,
-    model: BenchModelOption = "v2-medium",
-    precision: o.PrecisionOption = "auto",
-    seed: RandomSeedOption = 0,
-    baseline: PlainOption = None,
-    rounds: RoundsOption = 5,
-    device: o.DeviceOption = "auto",
-    threads: o.ThreadsOption = None,
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
+    terminal: Terminal,
+    dpixels: Path | None = None,
+    pixels: int | None = None,
+    clouds: bool = False,
+    model: str = "v2-medium",
+    precision: str = "auto",
+    seed: int = 0,
+    baseline: str | None = None,
+    rounds: int = 5,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> None:
     """Measure the encoder, from raw integers to codes.
 
@@ -115,7 +111,6 @@ def bench_encode(
 
       tessera bench encode --precision int8 --dpixels field_2023_dpixels/utm31n_c0112_r1098_2023.zarr --json
     """
-    terminal = Terminal(verbose - quiet, as_json)
     if dpixels is not None and clouds:
         raise typer.BadParameter("--clouds makes pixels up, and --dpixels brings them. Leave one of the two out.")
     from tessera_cli import config
@@ -137,14 +132,9 @@ def bench_encode(
 
 
 @bench.command("assemble", cls=GroupedCommand)
+@verb(**options("catalog", "rounds", baseline=EAGER))
 def bench_assemble(
-    catalog: BenchCatalogOption = None,
-    baseline: EagerOption = None,
-    rounds: RoundsOption = 5,
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
+    terminal: Terminal, catalog: Path | None = None, baseline: str | None = None, rounds: int = 5
 ) -> None:
     """Measure how local files become d-pixels.
 
@@ -159,7 +149,6 @@ def bench_assemble(
 
       tessera simulate big --size 1024 --cloud 0.7 && tessera bench assemble --catalog big
     """
-    terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli import config
     from tessera_cli.bench import machine
     from tessera_cli.bench.assemble import measure
@@ -169,14 +158,9 @@ def bench_assemble(
 
 
 @bench.command("end-to-end", cls=GroupedCommand)
+@verb(**options("catalog", "model"))
 def bench_end_to_end(
-    catalog: BenchCatalogOption = None,
-    model: BenchModelOption = "demo",
-    threads: o.ThreadsOption = None,
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
+    terminal: Terminal, catalog: Path | None = None, model: str = "demo", threads: int | None = None
 ) -> None:
     """Measure a whole run: simulated files in, rasters out.
 
@@ -190,7 +174,6 @@ def bench_end_to_end(
 
       tessera simulate big --size 1024 && tessera bench end-to-end --catalog big
     """
-    terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli import config
     from tessera_cli.bench import machine
     from tessera_cli.bench.end_to_end import measure

@@ -8,32 +8,27 @@ from typing import Annotated, Any
 
 import typer
 
-from tessera_cli.cli import options as o
-from tessera_cli.cli.request import read_model_config
+from tessera_cli.api import reading
+from tessera_cli.cli.options import OUTPUT, option
 from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.verb import verb
+from tessera_cli.errors import UsageError
 
-CrsFlag = Annotated[bool, o.switch("--crs", o.OUTPUT, "Print only the CRS.")]
-BoundsFlag = Annotated[bool, o.switch("--bounds", o.OUTPUT, "Print only the bounds.")]
-ModelFlag = Annotated[bool, o.switch("--model", o.OUTPUT, "Print only the model.")]
+PATH = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH",
+        help="A folder, a tile's .json, stored d-pixels, a raster, a weights file; a run or shards of `pretrain`.",
+    ),
+]
+BARE = {
+    name: option(bool, OUTPUT, f"Print only the {text}.")
+    for name, text in (("crs", "CRS"), ("bounds", "bounds"), ("model", "model"))
+}
 
 
-def info(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH",
-            help="A folder, a tile's .json, stored d-pixels, a raster, a weights file; a run or shards of `pretrain`.",
-        ),
-    ],
-    crs: CrsFlag = False,
-    bounds: BoundsFlag = False,
-    model: ModelFlag = False,
-    model_config: o.ModelConfigOption = None,
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
-) -> None:
+@verb(reading.info, path=PATH, **BARE)
+def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: Any) -> None:
     """Describe a folder of embeddings or d-pixels, a tile, a raster or a weights file.
 
     Of a folder: its settings, and which tiles are done, empty, failed or missing, and why. Of stored d-pixels: tile,
@@ -54,24 +49,14 @@ def info(
 
       tessera info runs/alps
     """
-    terminal = Terminal(verbose - quiet, as_json)
-    from tessera_cli.errors import UsageError
-    from tessera_cli.runs.info import describe
-
-    found = describe(path, read_model_config(model_config))
+    found = reading.info(**given)
     bare = [name for name, wanted in (("crs", crs), ("bounds", bounds), ("model", model)) if wanted]
+    if not bare:
+        terminal.tell(found, lines(found))
     for name in bare:
-        if found.get(name) is None:
-            raise UsageError(f"{path} has no {name} of its own. Ask for one of its tiles.")
-        value = found[name]
+        if (value := found.get(name)) is None:
+            raise UsageError(f"{given['path']} has no {name} of its own. Ask for one of its tiles.")
         terminal.result(" ".join(map(str, value)) if isinstance(value, list) else str(value))
-    if bare:
-        return
-    if as_json:
-        terminal.result_json(found)
-        return
-    for line in lines(found):
-        terminal.result(line)
 
 
 def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -1,183 +1,153 @@
-"""Every option that more than one verb takes, declared once: the same name means the same everywhere.
+"""Every option, declared once: the same name means the same on every verb, and is the name of the Python argument.
 
-Each can also be set by the environment variable shown in the help.
+Each option that takes a value can also be set by the environment variable shown in the help, unless `env` is False.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
 AREA, TIME, SOURCE, MODEL, OUTPUT, RUN = "Area", "Time", "Source", "Model", "Output", "Run"
 
 
-def option(flag: str, group: str, help: str, *short: str, env: bool = True, **more: Any) -> Any:
-    """An option that takes a value. With `env`, --min-s2 can also be set by TESSERA_MIN_S2."""
-    envvar = "TESSERA_" + flag.removeprefix("--").replace("-", "_").upper() if env else None
-    return typer.Option(flag, *short, help=help, rich_help_panel=group, envvar=envvar, **more)
+class Option(NamedTuple):
+    """An option but for its name."""
+
+    type: Any
+    group: str
+    help: str
+    more: dict[str, Any]
+
+    def named(self, name: str) -> Any:
+        """Return the annotation of the parameter `name`; `min_s2` becomes --min-s2 and TESSERA_MIN_S2."""
+        more = {"env": self.type is not bool, "flag": name.replace("_", "-"), "short": (), **self.more}
+        flag, env, short = more.pop("flag"), more.pop("env"), more.pop("short")
+        envvar = f"TESSERA_{flag.replace('-', '_').upper()}" if env else None
+        return Annotated[
+            self.type,
+            typer.Option(f"--{flag}", *short, help=self.help, rich_help_panel=self.group, envvar=envvar, **more),
+        ]
 
 
-def switch(flag: str, group: str, help: str, *short: str, **more: Any) -> Any:
-    """An option that takes none, on the command line alone."""
-    return option(flag, group, help, *short, env=False, **more)
+def option(type: Any, group: str, help: str, **more: Any) -> Option:
+    """Return an option. `more`: `flag` if it is not the parameter's name, `short`, `env`, and what Typer takes."""
+    return Option(type, group, help, more)
 
 
-AoiArgument = Annotated[
+Out = Path | None
+AREA_ARGUMENT = Annotated[
     str | None, typer.Argument(metavar="AOI", help="The area of interest: the same as --aoi.", show_default=False)
 ]
-AoiOption = Annotated[
-    str | None,
-    option(
-        "--aoi",
+
+OPTIONS: dict[str, Option] = {
+    "aoi": option(
+        str | None,
         AREA,
         "Polygons: GeoJSON, GeoPackage or Shapefile; - reads GeoJSON from standard input.",
         metavar="FILE|-",
         env=False,
     ),
-]
-BboxOption = Annotated[
-    tuple[float, float, float, float] | None,
-    option("--bbox", AREA, "A box in degrees, in place of --aoi.", metavar="W S E N", env=False),
-]
-MaskOption = Annotated[
-    Path | None, option("--mask", AREA, "Embed only pixels whose value in this raster is not 0.", metavar="RASTER")
-]
-FillBboxOption = Annotated[bool, switch("--fill-bbox", AREA, "Embed the whole bounding box of the area (in UTM).")]
-CrsOption = Annotated[str | None, option("--crs", AREA, "Force one UTM zone, such as EPSG:32631.", metavar="EPSG")]
-YearOption = Annotated[list[int] | None, option("--year", TIME, "Calendar year; repeatable.", metavar="YEAR")]
-WindowOption = Annotated[
-    list[str] | None,
-    option("--window", TIME, "Months or days, ends included: 2023-07/2024-06; repeatable.", metavar="FROM/TO"),
-]
-DPixelsOption = Annotated[
-    list[Path] | None,
-    option(
-        "--dpixels",
+    "bbox": option(
+        tuple[float, float, float, float] | None,
+        AREA,
+        "A box in degrees, in place of --aoi.",
+        metavar="W S E N",
+        env=False,
+    ),
+    "mask": option(Path | None, AREA, "Embed only pixels whose value in this raster is not 0.", metavar="RASTER"),
+    "fill_bbox": option(bool, AREA, "Embed the whole bounding box of the area (in UTM)."),
+    "crs": option(str | None, AREA, "Force one UTM zone, such as EPSG:32631.", metavar="EPSG"),
+    "year": option(list[int] | None, TIME, "Calendar year; repeatable.", metavar="YEAR"),
+    "window": option(
+        list[str] | None, TIME, "Months or days, ends included: 2023-07/2024-06; repeatable.", metavar="FROM/TO"
+    ),
+    "dpixels": option(
+        list[Path] | None,
         SOURCE,
         "Encode stored d-pixels instead: Zarr stores, official tile folders, or folders of either. No network. "
         "Zarr stores record their source and preprocessing, official folders do not.",
         metavar="PATH...",
         env=False,
     ),
-]
-SourceOption = Annotated[
-    str | None, option("--source", SOURCE, "Imagery provider.  [default: the model's own, else mpc]", metavar="mpc|aws")
-]
-ForceSourceOption = Annotated[
-    bool, switch("--force-source", SOURCE, "Encode d-pixels of a source that the model was not trained on.")
-]
-CatalogOption = Annotated[
-    str | None,
-    option(
-        "--catalog",
+    "source": option(str | None, SOURCE, "Imagery provider.  [default: the model's own, else mpc]", metavar="mpc|aws"),
+    "force_source": option(bool, SOURCE, "Encode d-pixels of a source that the model was not trained on."),
+    "catalog": option(
+        str | None,
         SOURCE,
         "Another STAC API, a static catalogue or an ItemCollection (.json, .ndjson, .ndjson.gz, .parquet).",
         metavar="URL|FILE",
     ),
-]
-RadarCatalogOption = Annotated[
-    str | None,
-    option(
-        "--radar-catalog",
+    "radar_catalog": option(
+        str | None,
         SOURCE,
         "aws: another CMR granule search, or an ItemCollection of OPERA RTC-S1.",
         metavar="URL|FILE",
     ),
-]
-PreprocessingOption = Annotated[
-    Literal["official", "corrected"] | None,
-    option(
-        "--preprocessing",
+    "preprocessing": option(
+        Literal["official", "corrected"] | None,
         SOURCE,
         "official: what the released models were trained on; corrected: offsets by processing baseline, one copy of "
         "each acquisition.  [default: official]",
     ),
-]
-AllowNoRadarOption = Annotated[bool, switch("--allow-no-radar", SOURCE, "Go on when the catalogue has no Sentinel-1.")]
-ModelOption = Annotated[
-    str | None,
-    option(
-        "--model",
+    "allow_no_radar": option(bool, SOURCE, "Go on when the catalogue has no Sentinel-1."),
+    "model": option(
+        str | None,
         MODEL,
         "A name of `tessera weights list` (default v2-medium), or the path of a .safetensors file or its folder.",
         metavar="NAME|PATH",
     ),
-]
-WeightsOption = Annotated[
-    Path | None, option("--weights", MODEL, "An official checkpoint; the model is read from it.", metavar="FILE")
-]
-ModelConfigOption = Annotated[
-    Path | None,
-    option(
-        "--model-config",
+    "weights": option(Path | None, MODEL, "An official checkpoint; the model is read from it.", metavar="FILE"),
+    "model_config": option(
+        Path | None,
         MODEL,
         "JSON in the official configuration's words: what v1.x checkpoints do not record.",
         metavar="FILE",
     ),
-]
-DimsOption = Annotated[
-    int | None,
-    option("--dims", MODEL, "Bands: the first N of the embedding; v2 students offer 16, 32, 64 and 128.", metavar="N"),
-]
-PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16", "int8"],
-    option(
-        "--precision",
+    "dims": option(
+        int | None, MODEL, "Bands: the first N of the embedding; v2 students offer 16, 32, 64 and 128.", metavar="N"
+    ),
+    "precision": option(
+        Literal["auto", "fp32", "bf16", "int8"],
         MODEL,
         "Arithmetic: fp32 is exact, bf16 and int8 (CPU with VNNI) are faster. auto: bf16 on a GPU, else fp32.",
     ),
-]
-SeedOption = Annotated[int, option("--seed", MODEL, "What v1.0 models draw.", metavar="N", min=0)]
-LegacyDrawOption = Annotated[
-    bool,
-    switch(
-        "--legacy-draw", MODEL, "v1.0: draw in the official order from numpy's legacy generator, seeded with --seed."
+    "seed": option(int, MODEL, "Random seed (v1.0 models only).", metavar="N", min=0),
+    "legacy_draw": option(
+        bool, MODEL, "v1.0: draw in the official order from numpy's legacy generator, seeded with --seed."
     ),
-]
-MinS2Option = Annotated[
-    int,
-    option("--min-s2", MODEL, "Pixels with fewer clear Sentinel-2 observations get no embedding.", metavar="N", min=0),
-]
-MinS1Option = Annotated[
-    int, option("--min-s1", MODEL, "Pixels with fewer Sentinel-1 observations get no embedding.", metavar="N", min=0)
-]
-PlanOutOption = Annotated[
-    Path | None,
-    option("--out", OUTPUT, "Freeze the scene list in this output folder, for embed to use.", "-o", metavar="DIR"),
-]
-OutOption = Annotated[
-    Path | None, option("--out", OUTPUT, "Output folder.  [default: ./<aoi>_<window>_<model>]", "-o", metavar="DIR")
-]
-FormatOption = Annotated[Literal["geotiff", "npy"], option("--format", OUTPUT, "GeoTIFF, or bare numpy arrays.")]
-DtypeOption = Annotated[
-    Literal["int8", "float32"], option("--dtype", OUTPUT, "int8 codes with a scale per pixel, or float32 values.")
-]
-CompressOption = Annotated[
-    Literal["zstd", "deflate", "none"], option("--compress", OUTPUT, "Compression of the rasters.")
-]
-AllowMissingOption = Annotated[
-    int,
-    option(
-        "--allow-missing",
+    "min_s2": option(
+        int, MODEL, "Pixels with fewer clear Sentinel-2 observations get no embedding.", metavar="N", min=0
+    ),
+    "min_s1": option(int, MODEL, "Pixels with fewer Sentinel-1 observations get no embedding.", metavar="N", min=0),
+    "out": option(Out, OUTPUT, "Output folder.  [default: ./<aoi>_<window>_<model>]", short=("-o",), metavar="DIR"),
+    "format": option(Literal["geotiff", "npy"], OUTPUT, "GeoTIFF, or bare numpy arrays."),
+    "dtype": option(Literal["int8", "float32"], OUTPUT, "int8 codes with a scale per pixel, or float32 values."),
+    "compress": option(Literal["zstd", "deflate", "none"], OUTPUT, "Compression of the rasters."),
+    "allow_missing": option(
+        int, RUN, "Scenes per tile that may be absent or broken before the tile fails.", metavar="N", min=0
+    ),
+    "refresh": option(bool, RUN, "Search again instead of using the frozen scene list."),
+    "device": option(str, RUN, "Where to compute.", metavar="auto|cpu|cuda"),
+    "threads": option(
+        int | None, RUN, "Cores to compute with.  [default: those this process may use]", metavar="N", min=1
+    ),
+    "as_json": option(bool, RUN, "Machine-readable results on standard output.", flag="json"),
+    "verbose": option(
+        int,
         RUN,
-        "Scenes per tile that may be absent or broken before the tile fails.",
-        metavar="N",
-        min=0,
+        "Say more; -vv also what libraries say.",
+        short=("-v",),
+        count=True,
+        show_default=False,
+        env=False,
     ),
-]
-RefreshOption = Annotated[bool, switch("--refresh", RUN, "Search again instead of using the frozen scene list.")]
-DeviceOption = Annotated[str, option("--device", RUN, "Where to compute.", metavar="auto|cpu|cuda")]
-ThreadsOption = Annotated[
-    int | None,
-    option("--threads", RUN, "Cores to compute with.  [default: those this process may use]", metavar="N", min=1),
-]
-JsonOption = Annotated[bool, switch("--json", RUN, "Machine-readable results on standard output.")]
-VerboseOption = Annotated[
-    int, switch("--verbose", RUN, "Say more; -vv also what libraries say.", "-v", count=True, show_default=False)
-]
-QuietOption = Annotated[
-    int, switch("--quiet", RUN, "Say less: no bar, only warnings.", "-q", count=True, show_default=False)
-]
-DebugOption = Annotated[bool, switch("--debug", RUN, "Show tracebacks (or set TESSERA_DEBUG=1).")]
+    "quiet": option(
+        int, RUN, "Say less: no bar, only warnings.", short=("-q",), count=True, show_default=False, env=False
+    ),
+    "debug": option(bool, RUN, "Show tracebacks (or set TESSERA_DEBUG=1)."),
+}
+SWITCHES = {"as_json": False, "verbose": 0, "quiet": 0, "debug": False}
+"""What every verb has, and the defaults."""

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tessera_cli.cli import options as o
-from tessera_cli.cli.request import build_ask, default_out, open_client, read_model_config
+from tessera_cli.api import areas
+from tessera_cli.cli.area import read_area
+from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
 from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.verb import verb
 
 if TYPE_CHECKING:
     from tessera_cli.runs.plan import Plan
 
+OUT = option(
+    Out, OUTPUT, "Freeze the scene list in this output folder, for embed to use.", short=("-o",), metavar="DIR"
+)
 
-def plan(
-    area: o.AoiArgument = None,
-    aoi: o.AoiOption = None,
-    bbox: o.BboxOption = None,
-    mask: o.MaskOption = None,
-    fill_bbox: o.FillBboxOption = False,
-    crs: o.CrsOption = None,
-    year: o.YearOption = None,
-    window: o.WindowOption = None,
-    source: o.SourceOption = None,
-    catalog: o.CatalogOption = None,
-    radar_catalog: o.RadarCatalogOption = None,
-    preprocessing: o.PreprocessingOption = None,
-    allow_no_radar: o.AllowNoRadarOption = False,
-    model: o.ModelOption = None,
-    weights: o.WeightsOption = None,
-    model_config: o.ModelConfigOption = None,
-    dims: o.DimsOption = None,
-    out: o.PlanOutOption = None,
-    refresh: o.RefreshOption = False,
-    threads: o.ThreadsOption = None,
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
-) -> None:
+
+@verb(areas.plan, area=AREA_ARGUMENT, out=OUT)
+def plan(terminal: Terminal, **given: Any) -> None:
     """Search, count and estimate without reading a pixel.
 
     With --out it freezes the scene list for embed. Sizes and times are estimates.
@@ -51,50 +33,8 @@ def plan(
 
       tessera plan --aoi f.geojson --year 2023 --out f && tessera embed --aoi f.geojson --year 2023 --out f
     """
-    terminal = Terminal(verbose - quiet, as_json)
-    ask = build_ask(
-        area,
-        aoi,
-        bbox,
-        year,
-        window,
-        source=source,
-        catalog=catalog,
-        radar_catalog=radar_catalog,
-        crs=crs,
-        mask=mask,
-        fill_bbox=fill_bbox,
-        allow_no_radar=allow_no_radar,
-    )
-    from tessera_cli import config
-    from tessera_cli.catalog import missing_credentials
-    from tessera_cli.imagery import OFFICIAL, get_preprocessing
-    from tessera_cli.models import describe_model
-    from tessera_cli.runs.folder import OutputFolder
-    from tessera_cli.runs.plan import plan as make_plan
-    from tessera_cli.runs.scene_search import prepare, survey
-
-    spec = describe_model(model, weights, read_model_config(model_config))  # weights are not needed to count
-    ask = ask.of_source(source or spec.source)
-    spec.check_source(ask.source.name)
-    dims = spec.check_dims(dims)
-    client = open_client(ask)
-    surveyed = survey(ask, client) if out is None else prepare(ask, OutputFolder(out, {}), client, refresh=refresh)
-    where = out or default_out(ask.name, spec.name)
-    made = make_plan(
-        surveyed,
-        spec,
-        dims,
-        where,
-        preprocessing=get_preprocessing(preprocessing or OFFICIAL.name),
-        threads=threads or config.threads(),
-        missing_credentials=missing_credentials(surveyed.scenes, client),
-    )
-    if as_json:
-        terminal.result_json(made.to_dict())
-    else:
-        for line in lines(made, out):
-            terminal.result(line)
+    made = areas.plan(**read_area(given))
+    terminal.tell(made.to_dict(), lines(made, given["out"]))
 
 
 def lines(made: Plan, out: Path | None) -> list[str]:

@@ -7,20 +7,18 @@ from typing import Annotated
 
 import typer
 
-from tessera_cli.cli import options as o
 from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.verb import verb
 
 
+@verb()
 def simulate(
+    terminal: Terminal,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write the catalogue to.")],
     seed: Annotated[int, typer.Option("--seed", help="Another seed, another landscape.")] = 0,
     size: Annotated[int, typer.Option("--size", help="Width and height of the area in 10 m pixels.")] = 128,
     year: Annotated[int, typer.Option("--year", help="Calendar year.")] = 2023,
     cloud: Annotated[float, typer.Option("--cloud", help="Mean share of cloud, 0 to 1.")] = 0.5,
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
 ) -> None:
     """Simulate a landscape and its imagery (for developers).
 
@@ -34,20 +32,15 @@ def simulate(
 
       tessera simulate c && tessera embed --aoi c/aoi.geojson --year 2023 --catalog c/items.json --model demo
     """
-    terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli.simulate import simulate as run
 
     made = run(out, seed=seed, size=size, year=year, cloud=cloud)
-    if as_json:
-        terminal.result_json(
-            {
-                "items": str(made.items),
-                "aoi": str(made.aoi),
-                "labels": str(made.labels),
-                "sentinel2_items": made.sentinel2_items,
-                "sentinel1_items": made.sentinel1_items,
-                "parcels": made.parcel_count,
-            }
-        )
-    else:
-        terminal.result(str(made.items))
+    found = {
+        "items": str(made.items),
+        "aoi": str(made.aoi),
+        "labels": str(made.labels),
+        "sentinel2_items": made.sentinel2_items,
+        "sentinel1_items": made.sentinel1_items,
+        "parcels": made.parcel_count,
+    }
+    terminal.tell(found, [str(made.items)])

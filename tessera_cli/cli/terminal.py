@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from tessera_cli.runs.results import TileResult
+    from tessera_cli.runs.results import Summary, TileResult
+    from tessera_cli.runs.verify import Verification
 
 CHATTY = (
     "rasterio",
@@ -58,7 +59,22 @@ class Terminal:
         sys.stdout.flush()
 
     def result_json(self, obj: Mapping[str, Any]) -> None:
+        """Print one JSON object on a line of stdout."""
         self.result(json.dumps(obj, ensure_ascii=False))
+
+    def tell(self, obj: Mapping[str, Any], lines: Iterable[str]) -> None:
+        """Print a result: one object with --json, else lines for people."""
+        if self.as_json:
+            self.result_json(obj)
+            return
+        for line in lines:
+            self.result(line)
+
+    def end(self, outcome: Summary | Verification, lines: Iterable[str]) -> None:
+        """Print what became of a run, then raise its error, if there is one."""
+        self.tell(outcome.to_dict(), lines)
+        if error := outcome.error():
+            raise error
 
 
 def configure_logging(verbosity: int, console: Console | None = None) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tessera_cli.cli.signals import Signals, StoppedError
 from tessera_cli.cli.terminal import HEARTBEAT_SECONDS, Terminal
 from tessera_cli.pretrain.report.chart import number
 from tessera_cli.pretrain.report.page import headline, measure
@@ -14,6 +15,8 @@ from tessera_cli.pretrain.report.page import headline, measure
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from tessera_cli.pretrain.callbacks import Watch
 
 SHORT = {"probe_knn": "kNN", "probe_linear": "linear", "retrieval": "retrieval"}
 """Measures of an evaluation that a line holds."""
@@ -37,6 +40,21 @@ class TrainingProgress:
 
     def __exit__(self, *exc: object) -> None:
         self.end()
+
+    def callbacks(self, signals: Signals) -> Watch:
+        """Return what `pretrain` is to call: this object, until a signal asks to stop."""
+        from tessera_cli.pretrain.callbacks import Watch
+
+        def building(done: int, total: int) -> None:
+            if signals.number is not None:
+                raise StoppedError(
+                    "stopped while the shards were being built, of which nothing is kept. Run the same command to "
+                    "start again.",
+                    signals.number,
+                )
+            self.building(done, total)
+
+        return Watch(building, self.begin, self.row, self.step, lambda: signals.number is not None)
 
     def building(self, done: int, total: int) -> None:
         """So much of the work is done: tiles read, and parts of shards written."""

@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tessera_cli.cli import options as o
+from tessera_cli.api import reading
 from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.verb import verb
 
 if TYPE_CHECKING:
     from tessera_cli.runs.verify import Check
 
+PATH = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A folder, a tile's file, stored d-pixels or a weights file.")
+]
 
-def verify(
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A folder, a tile's file, stored d-pixels or a weights file.")
-    ],
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
-) -> None:
+
+@verb(reading.verify, path=PATH)
+def verify(terminal: Terminal, *, path: Path) -> None:
     """Check that a folder of embeddings or d-pixels, a tile or a weights file is whole and sound.
 
     Every file of every tile is read in full: its checksum, its layout, and that the files of a tile agree. Prints what
@@ -39,20 +37,11 @@ def verify(
 
       tessera verify --json field_2023_v2-medium | jq '.by_name[] | select(.status == "damaged")'
     """
-    terminal = Terminal(verbose - quiet, as_json)
-    from tessera_cli.runs.verify import is_folder
-    from tessera_cli.runs.verify import verify as run
-
-    few = not is_folder(path)
 
     def report(check: Check) -> None:
-        if not as_json and (verbose or few or not check.is_sound):
+        if not terminal.as_json and (terminal.verbosity > 0 or not check.is_sound or not (path / "run.json").exists()):
             terminal.result(f"{check.name}  {check.status}{f'  {check.reason}' if check.reason else ''}")
 
-    found = run(path, report=report)
-    if as_json:
-        terminal.result_json(found.to_dict())
-    else:
-        terminal.result(", ".join(f"{count} {status}" for status, count in found.counts.items()) or "nothing to check")
-    if error := found.error():
-        raise error
+    found = reading.verify(path, report=report)
+    counts = ", ".join(f"{count} {status}" for status, count in found.counts.items())
+    terminal.end(found, [counts or "nothing to check"])

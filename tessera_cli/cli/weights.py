@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tessera_cli.cli import options as o
 from tessera_cli.cli.help import GroupedCommand
 from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.verb import verb
 
 USAGE = 2
 
@@ -37,12 +37,8 @@ def group(context: typer.Context) -> None:
 
 
 @weights.command("list", cls=GroupedCommand)
-def list_models(
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
-) -> None:
+@verb()
+def list_models(terminal: Terminal) -> None:
     """List the released models and where their weights lie.
 
     Name, family, size and place of each. Nothing is downloaded or checked.
@@ -55,24 +51,17 @@ def list_models(
 
       HF_HOME=/data/hf tessera weights list
     """
-    terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli.models.weights import released
 
     models = released()
-    if as_json:
-        terminal.result_json({"models": models})
-        return
-    for line in table(models):
-        terminal.result(line)
+    terminal.tell({"models": models}, table(models))
 
 
 @weights.command(cls=GroupedCommand)
+@verb()
 def pull(
+    terminal: Terminal,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A released model, such as v2-medium.")],
-    as_json: o.JsonOption = False,
-    verbose: o.VerboseOption = 0,
-    quiet: o.QuietOption = 0,
-    debug: o.DebugOption = False,
 ) -> None:
     """Fetch and check the weights of a model; print their path.
 
@@ -86,14 +75,10 @@ def pull(
 
       tessera weights pull v2-large --json | jq -r .path
     """
-    terminal = Terminal(verbose - quiet, as_json)
     from tessera_cli.models.weights import pull as fetch
 
     found = fetch(name)
-    if as_json:
-        terminal.result_json(found)
-    else:
-        terminal.result(found["path"])
+    terminal.tell(found, [found["path"]])
 
 
 def table(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
@@ -32,6 +32,20 @@ class Aoi:
     name: str
     features: tuple[BaseGeometry, ...]
     """Valid polygons or multipolygons in degrees, longitudes within -180..180, none crossing the antimeridian."""
+
+    @classmethod
+    def of(cls, given: AnyAoi) -> Aoi:
+        """Return the area that is given as an `Aoi`, a path, a GeoJSON mapping, a geometry or a GeoDataFrame."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str | Path):
+            return cls.from_file(Path(given))
+        if getattr(given, "crs", None) is not None and hasattr(given, "to_crs"):  # geopandas
+            given = given.to_crs(4326)
+        mapping = given if isinstance(given, Mapping) else getattr(given, "__geo_interface__", None)
+        if mapping is None:
+            raise UsageError(f"An area cannot be made of {type(given).__name__}. Give a path, GeoJSON or a geometry.")
+        return cls.from_geojson(json.dumps(mapping, default=str))
 
     @classmethod
     def from_bbox(cls, west: float, south: float, east: float, north: float, *, name: str = "bbox") -> Aoi:
@@ -100,6 +114,10 @@ class Aoi:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         return tuple(float(v) for v in shapely.total_bounds(list(self.features)))  # type: ignore[return-value]
+
+
+AnyAoi: TypeAlias = Aoi | str | Path | Mapping[str, Any] | BaseGeometry
+"""What `Aoi.of` takes, besides whatever has a `__geo_interface__`."""
 
 
 def _check_degrees(origin: str, bounds: Iterable[float]) -> None:

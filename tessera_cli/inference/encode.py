@@ -39,6 +39,8 @@ class Embeddings:
     """float32 (N, dims), or int8 codes."""
     scales: np.ndarray | None
     """float32 (N,): what codes are multiplied with; None without codes."""
+    pixels: np.ndarray
+    """bool (H, W): which pixels they are."""
     tokens: int
     """Places of the sequences that were encoded, fillers included wherever they were; 0 for `null`."""
 
@@ -93,7 +95,7 @@ def encode(
         if progress and model.encoder is None:
             progress(len(part.values))
     check_finite(values if scales is None else scales[:, None])
-    return Embeddings(values, scales, tokens)
+    return Embeddings(values, scales, pixels, tokens)
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,14 +80,12 @@ class Run(Job[TileRecord, DPixels, Encoded]):
             record = self._record(read, pixels)
             if not pixels.any():
                 return Encoded(record, None, 0, time.monotonic() - started)
-            quantiser = model.spec.quantiser if settings.dtype == "int8" else None
-            assert quantiser is not None or settings.dtype == "float32"  # `Settings.checked` has seen to it
             embeddings = encode(
                 read,
                 model,
                 pixels,
                 dims=settings.dims,
-                quantiser=quantiser,
+                quantiser=settings.quantiser,
                 seed=settings.seed,
                 threads=self.threads,
                 progress=advance,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.models.quantise import Quantiser
 from tessera_cli.outputs.layers import Dtype, Format
 from tessera_cli.outputs.tags import model_tags
 from tessera_cli.runs.folder import OutputFolder
@@ -107,6 +108,11 @@ class Settings:
     def note(self) -> str:
         """What users of the embeddings must know; empty if there is nothing."""
         return DEMONSTRATION if self.model.spec.demonstration_only else ""
+
+    @property
+    def quantiser(self) -> Quantiser | None:
+        """Return how values become codes, or None if they are stored as float32."""
+        return self.model.spec.quantiser if self.dtype == "int8" else None
 
     def tags(self) -> dict[str, str]:
         """Return what the rasters say of their origin."""

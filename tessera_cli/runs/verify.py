@@ -74,7 +74,7 @@ class Verification:
         }
 
 
-def verify(path: Path, *, report: Callable[[Check], None] = lambda check: None) -> Verification:
+def verify(path: Path, *, report: Callable[[Check], object] = lambda check: None) -> Verification:
     """Look at everything at `path`; `report` is told of each check as it is done.
 
     Raises UsageError for what is not ours.

@@ -1,0 +1,292 @@
+"""The verbs about an area and a time: `embed`, `fetch`, `plan`. Arguments are those of the command line.
+
+Nothing is printed. Progress goes to `progress`, details to the loggers under `tessera_cli`, and every error that a user
+can mend is a `TesseraError`. Credentials and the number of threads come from the environment unless they are given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tessera_cli import config
+
+if TYPE_CHECKING:
+    from tessera_cli.api.arguments import AnyModelConfig, AnyPath, Bbox, Windows, Years
+    from tessera_cli.api.progress import AnyProgress
+    from tessera_cli.extent.aoi import AnyAoi
+    from tessera_cli.outputs.geotiff import Compress
+    from tessera_cli.outputs.layers import Dtype, Format
+    from tessera_cli.runs.dpixel_folder import StoreFormat
+    from tessera_cli.runs.fetch import FetchSummary
+    from tessera_cli.runs.plan import Plan
+    from tessera_cli.runs.results import Summary
+
+
+def embed(
+    aoi: AnyAoi | None = None,
+    *,
+    bbox: Bbox | None = None,
+    mask: AnyPath | None = None,
+    fill_bbox: bool = False,
+    crs: str | None = None,
+    year: Years | None = None,
+    window: Windows | None = None,
+    dpixels: AnyPath | Sequence[AnyPath] | None = None,
+    source: str | None = None,
+    force_source: bool = False,
+    catalog: str | None = None,
+    radar_catalog: str | None = None,
+    preprocessing: Literal["official", "corrected"] | None = None,
+    allow_no_radar: bool = False,
+    model: AnyPath | None = None,
+    weights: AnyPath | None = None,
+    model_config: AnyModelConfig | None = None,
+    dims: int | None = None,
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+    min_s2: int = 1,
+    min_s1: int = 0,
+    seed: int = 0,
+    legacy_draw: bool = False,
+    out: AnyPath | None = None,
+    format: Format = "geotiff",
+    dtype: Dtype = "int8",
+    compress: Compress = "zstd",
+    allow_missing: int = 0,
+    refresh: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: AnyProgress | None = None,
+) -> Summary:
+    """Turn an area and a year into embeddings, written tile by tile to a folder. Run it again to do what is missing.
+
+    Give an area (`aoi` or `bbox`) and a time (`year` or `window`), or stored d-pixels (`dpixels`).
+
+    Args:
+        aoi: Polygons in longitude and latitude: a path (GeoJSON, GeoPackage, Shapefile), a GeoJSON mapping, a shapely
+            geometry, a GeoDataFrame (anything with `__geo_interface__`), or an `Aoi`.
+        bbox: West, south, east, north in degrees, in place of `aoi`.
+        mask: Raster with a CRS; only pixels whose value in it is not 0 are embedded.
+        fill_bbox: Embed the whole bounding box of the area (in UTM).
+        crs: Force one UTM zone, such as `EPSG:32631`. Default: the zone of each feature.
+        year: Calendar year, or several.
+        window: Range of months or days, ends included, such as `2023-07/2024-06`; or several.
+        dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either. No network is used.
+        source: `mpc` or `aws`. Default: the model's own, else `mpc`.
+        force_source: Encode d-pixels of a source that the model was not trained on.
+        catalog: Another STAC API, a static catalogue or an ItemCollection, as URL or path.
+        radar_catalog: For `aws`: another CMR granule search, or an ItemCollection of OPERA RTC-S1.
+        preprocessing: `official` (default): what the released models were trained on; `corrected`: offsets by
+            processing baseline, one copy of each acquisition.
+        allow_no_radar: Go on when the catalogue has no Sentinel-1.
+        model: Name of a released model (default `v2-medium`), or path of a .safetensors file or its folder.
+        weights: Path of an official checkpoint; the model is read from it.
+        model_config: What v1.x checkpoints do not record: path of a JSON file, or a mapping in its words.
+        dims: Number of bands: the first N values of the embedding.
+        precision: Arithmetic. `fp32` is exact; `auto` is bf16 on a GPU that has it, else fp32.
+        min_s2: Pixels with fewer clear Sentinel-2 observations get no embedding.
+        min_s1: Pixels with fewer Sentinel-1 observations get no embedding.
+        seed: Random seed (v1.0 models only).
+        legacy_draw: v1.0 models: draw in the official order from numpy's legacy generator.
+        out: Output folder. Default: `./<aoi>_<window>_<model>`.
+        format: `geotiff`, or `npy` for bare arrays.
+        dtype: `int8` codes with a float32 scale per pixel, or `float32` values.
+        compress: Compression of the rasters: `zstd`, `deflate` or `none`.
+        allow_missing: Scenes per tile that may be absent or broken before the tile fails.
+        refresh: Search again instead of using the folder's frozen scene list.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        threads: Cores to compute with. Default: those that this process may use.
+        progress: Called with (pixels done, pixels in all); or a `tqdm` bar, a `rich.progress.Progress`, or an object
+            with the methods of `Progress`.
+
+    Returns:
+        What became of every tile. `Summary.error()` is the error that the command would end with, None if all is well;
+        a tile that fails does not raise.
+
+    Raises:
+        TesseraError: Before anything is written, if the run cannot begin: UsageError, NothingToEmbedError,
+            IdentityError (the folder belongs to other settings), SourceUnavailableError, CredentialsError; later only
+            DiskFullError.
+    """
+    from tessera_cli.api.arguments import as_paths, default_out, make_request, open_reader, refuse_beside_dpixels
+    from tessera_cli.api.progress import as_progress
+    from tessera_cli.api.reading import load_model
+    from tessera_cli.imagery import OFFICIAL, get_preprocessing
+    from tessera_cli.runs.embed import embed as run
+    from tessera_cli.runs.identity import Settings
+    from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
+    from tessera_cli.runs.scene_search import prepare
+
+    area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
+    origin = {"catalog": catalog, "radar_catalog": radar_catalog}
+    told, request = as_progress(progress), None
+    if dpixels:
+        refuse_beside_dpixels(aoi=aoi, bbox=bbox, year=year, window=window, **area, **origin)
+    else:
+        request = make_request(aoi, bbox, year, window, source=source, **area, **origin)
+    loaded = load_model(model, weights=weights, model_config=model_config, device=device, precision=precision)
+    wanted: dict[str, Any] = {"force_source": force_source, "dims": dims, "dtype": dtype, "format": format}
+    wanted |= {"min_s2": min_s2, "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw}
+    inputs: Inputs
+    if request is None:
+        paths = as_paths(dpixels or ())
+        inputs = StoredInputs.find(paths, source, preprocessing, allow_missing=allow_missing)
+        settings = Settings.checked(
+            loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
+        )
+        folder = settings.folder(Path(out or default_out(paths[0].resolve().stem, loaded.name)))
+        inputs.prepare(folder, settings.format)
+    else:
+        request = request.of_source(source or loaded.spec.source)
+        policy = get_preprocessing(preprocessing or OFFICIAL.name)
+        settings = Settings.checked(loaded, source, recorded=request.source.name, preprocessing=policy.name, **wanted)
+        folder = settings.folder(Path(out or default_out(request.name, loaded.name, policy.name)))
+        reader = open_reader(request)
+        found = prepare(request, folder, reader.client, refresh=refresh)
+        inputs = CatalogInputs(found, reader, policy, allow_missing, refresh, loaded.spec.use_ascending)
+    cores = threads or config.threads()
+    return run(inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress)
+
+
+def fetch(
+    aoi: AnyAoi | None = None,
+    *,
+    bbox: Bbox | None = None,
+    mask: AnyPath | None = None,
+    fill_bbox: bool = False,
+    crs: str | None = None,
+    year: Years | None = None,
+    window: Windows | None = None,
+    source: str | None = None,
+    force_source: bool = False,
+    catalog: str | None = None,
+    radar_catalog: str | None = None,
+    preprocessing: Literal["official", "corrected"] | None = None,
+    allow_no_radar: bool = False,
+    model: AnyPath | None = None,
+    weights: AnyPath | None = None,
+    model_config: AnyModelConfig | None = None,
+    out: AnyPath | None = None,
+    format: StoreFormat = "zarr",
+    allow_missing: int = 0,
+    refresh: bool = False,
+    progress: AnyProgress | None = None,
+) -> FetchSummary:
+    """Store an area's d-pixels, and the weights of a model, for a machine without network. Run it again to go on.
+
+    Arguments that `embed` has too mean the same there.
+
+    Args:
+        model: The model whose weights are fetched as well, and whose source decides, as in `embed`.
+        out: Folder for the d-pixels. Default: `./<aoi>_<window>_dpixels`.
+        format: `zarr` stores, or `npy`: folders of arrays in the official layout, many times larger.
+
+    Returns:
+        What became of every tile; `embed_command` is the command line that embeds the folder.
+
+    Raises:
+        TesseraError: As `embed` does.
+    """
+    from tessera_cli.api.arguments import as_model_config, default_out, make_request, open_reader
+    from tessera_cli.api.progress import as_progress
+    from tessera_cli.imagery import OFFICIAL, get_preprocessing
+    from tessera_cli.models import describe_model
+    from tessera_cli.runs.dpixel_folder import DPixelFolder
+    from tessera_cli.runs.fetch import fetch as run
+    from tessera_cli.runs.handover import embed_command, pull_weights
+    from tessera_cli.runs.inputs import CatalogInputs
+    from tessera_cli.runs.scene_search import prepare
+
+    area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
+    origin = {"catalog": catalog, "radar_catalog": radar_catalog}
+    told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area, **origin)
+    spec = describe_model(model, None if weights is None else Path(weights), as_model_config(model_config))
+    request = request.of_source(source or spec.source)
+    spec.check_source(request.source.name, force=force_source)
+    policy = get_preprocessing(preprocessing or OFFICIAL.name)
+    stores = Path(out or default_out(request.name, "dpixels", policy.name))
+    folder = DPixelFolder.of(stores, source=request.source.name, preprocessing=policy.name, format=format)
+    reader = open_reader(request)
+    found = prepare(request, folder, reader.client, refresh=refresh)
+    weights_error = None if weights else pull_weights(model)  # a large download: after all that fails quickly
+    inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
+    summary = run(inputs, folder, progress=told, allow_missing=allow_missing)
+    command = ""
+    if summary.stored:
+        command = embed_command(
+            folder,
+            model=model,
+            weights=weights,
+            model_config=model_config,
+            force_source=force_source,
+            allow_missing=allow_missing,
+            out=default_out(request.name, spec.name, policy.name),
+        )
+    return dataclasses.replace(summary, embed_command=command, weights_error=weights_error)
+
+
+def plan(
+    aoi: AnyAoi | None = None,
+    *,
+    bbox: Bbox | None = None,
+    mask: AnyPath | None = None,
+    fill_bbox: bool = False,
+    crs: str | None = None,
+    year: Years | None = None,
+    window: Windows | None = None,
+    source: str | None = None,
+    catalog: str | None = None,
+    radar_catalog: str | None = None,
+    preprocessing: Literal["official", "corrected"] | None = None,
+    allow_no_radar: bool = False,
+    model: AnyPath | None = None,
+    weights: AnyPath | None = None,
+    model_config: AnyModelConfig | None = None,
+    dims: int | None = None,
+    out: AnyPath | None = None,
+    refresh: bool = False,
+    threads: int | None = None,
+) -> Plan:
+    """Search, count and estimate what `embed` would read, write and cost; no pixel is read.
+
+    Arguments that `embed` has too mean the same there.
+
+    Args:
+        out: Freeze the scene list in this output folder, for `embed` to use. Default: write nothing.
+
+    Returns:
+        Tiles, scenes and dates per sensor, gaps, bytes to read and write, seconds to encode here.
+
+    Raises:
+        TesseraError: As `embed` does.
+    """
+    from tessera_cli.api.arguments import as_model_config, default_out, make_request, open_client
+    from tessera_cli.catalog import missing_credentials
+    from tessera_cli.imagery import OFFICIAL, get_preprocessing
+    from tessera_cli.models import describe_model
+    from tessera_cli.runs.folder import OutputFolder
+    from tessera_cli.runs.plan import plan as count
+    from tessera_cli.runs.scene_search import prepare, survey
+
+    area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
+    origin = {"catalog": catalog, "radar_catalog": radar_catalog}
+    request = make_request(aoi, bbox, year, window, source=source, **area, **origin)
+    spec = describe_model(model, None if weights is None else Path(weights), as_model_config(model_config))
+    request = request.of_source(source or spec.source)
+    spec.check_source(request.source.name)
+    dims, client = spec.check_dims(dims), open_client(request)
+    if out is None:
+        found = survey(request, client)
+    else:
+        found = prepare(request, OutputFolder(Path(out), {}), client, refresh=refresh)
+    return count(
+        found,
+        spec,
+        dims,
+        Path(out or default_out(request.name, spec.name)),
+        preprocessing=get_preprocessing(preprocessing or OFFICIAL.name),
+        threads=threads or config.threads(),
+        missing_credentials=missing_credentials(found.scenes, client),
+    )

@@ -1,0 +1,115 @@
+"""From the arguments of a call, in any of the forms that people have at hand, to the nouns of the library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera_cli import config
+from tessera_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from tessera_cli.extent.aoi import AnyAoi
+    from tessera_cli.extent.window import Window
+    from tessera_cli.imagery import Reader
+    from tessera_cli.models import ModelConfig
+    from tessera_cli.net import Client
+    from tessera_cli.runs.scene_search import Request
+
+    Windows = str | Window | Sequence[str | Window]
+    AnyModelConfig = str | Path | Mapping[str, Any] | ModelConfig
+
+AnyPath = str | Path
+Bbox = Sequence[float]
+Years = int | Sequence[int]
+
+
+def make_request(
+    aoi: AnyAoi | None,
+    bbox: Bbox | None,
+    year: Years | None,
+    window: Windows | None,
+    *,
+    source: str | None,
+    crs: str | None,
+    mask: AnyPath | None,
+    **more: Any,
+) -> Request:
+    """Return where, when and from which catalogue; UsageError unless one area and a time are given.
+
+    `more` are further fields of `Request`.
+    """
+    windows = as_windows(year, window)  # cheap and most often wrong: before any file is opened
+    from tessera_cli.catalog import MPC, get_source
+    from tessera_cli.extent.aoi import Aoi
+    from tessera_cli.extent.grid import utm_code
+    from tessera_cli.runs.scene_search import Request
+
+    epsg = utm_code(crs) if crs else None
+    if mask is not None and not Path(mask).exists():
+        raise UsageError(f"--mask {mask}: no such file. Give a raster with a CRS.")
+    provider = get_source(source) if source else MPC
+    if (aoi is None) == (bbox is None):
+        raise UsageError("Exactly one area is needed. Give --aoi FILE, --aoi - or --bbox WEST SOUTH EAST NORTH.")
+    area = Aoi.from_bbox(*bbox) if bbox is not None else Aoi.of(aoi)
+    return Request(area, windows, provider, epsg=epsg, mask=None if mask is None else Path(mask), **more)
+
+
+def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]:
+    """Return the distinct windows, sorted; UsageError if there is none."""
+    from tessera_cli.extent.window import Window
+
+    years = [year] if isinstance(year, int) else year or []
+    given = [window] if isinstance(window, str | Window) else window or []
+    windows = [Window.of_year(one) for one in years]
+    windows += [one if isinstance(one, Window) else Window.parse(one) for one in given]
+    if not windows:
+        raise UsageError("A time is needed. Give --year 2023 or --window 2023-07/2024-06.")
+    return tuple(sorted(set(windows)))
+
+
+def as_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    """Return one or several paths as a list."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
+def as_model_config(given: AnyModelConfig | None) -> ModelConfig:
+    """Return what a user says of a checkpoint: read from a JSON file, or as given."""
+    from tessera_cli.models import ModelConfig
+
+    if isinstance(given, str | Path):
+        return ModelConfig.from_file(Path(given))
+    return given if isinstance(given, ModelConfig) else ModelConfig(given or {})
+
+
+def refuse_beside_dpixels(**given: object) -> None:
+    """Raise UsageError for options that ask for what stored d-pixels have settled."""
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if names:
+        raise UsageError(f"--dpixels already say where, when and from what. Leave out {', '.join(names)}.")
+
+
+def open_client(request: Request) -> Client:
+    """Return a client that asks the source's servers, with the user's credentials from the environment."""
+    from tessera_cli.catalog import signer_for
+    from tessera_cli.net import Client, RequestStats
+
+    stats = RequestStats()
+    credentials = config.earthdata() if request.source.signer == "earthdata" else None
+    signer = signer_for(request.source, credentials, radar_catalog=request.radar_catalog, stats=stats)
+    return Client(signer, stats=stats)
+
+
+def open_reader(request: Request) -> Reader:
+    """Return a reader of the source's files, with the GDAL options that the user's environment leaves to us."""
+    from tessera_cli.imagery import GDAL_OPTIONS, Reader
+
+    return Reader(open_client(request), gdal_options=config.gdal_options(GDAL_OPTIONS))
+
+
+def default_out(what: str, kind: str, preprocessing: str | None = None) -> Path:
+    """Return `./<what>_<kind>`, of corrected d-pixels `./<what>_<kind>_corrected`."""
+    suffix = f"_{preprocessing}" if preprocessing not in (None, "official") else ""
+    return Path(re.sub(r"[^\w.+-]+", "-", f"{what}_{kind}{suffix}"))

@@ -1,0 +1,141 @@
+"""The verbs that read what is there: `info`, `verify`; models, and encoding of d-pixels in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tessera_cli import config
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tessera_cli.api.arguments import AnyModelConfig, AnyPath
+    from tessera_cli.dpixels.dpixel import DPixels
+    from tessera_cli.inference.encode import Embeddings
+    from tessera_cli.models.load import Model
+    from tessera_cli.outputs.layers import Dtype
+    from tessera_cli.runs.verify import Check, Verification
+
+
+def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mapping[str, Any]:
+    """Describe a folder of embeddings or d-pixels, a tile, a raster, a weights file, a run or shards of `pretrain`.
+
+    Args:
+        path: The folder or file.
+        model_config: What a v1.x weights file does not record: path of a JSON file, or a mapping in its words.
+
+    Returns:
+        Plain JSON; the keys depend on what it is (docs/json.md).
+
+    Raises:
+        UsageError: For anything that is not ours, or damaged.
+    """
+    from tessera_cli.api.arguments import as_model_config
+    from tessera_cli.runs.info import describe
+
+    return describe(Path(path), as_model_config(model_config))
+
+
+def verify(path: AnyPath, *, report: Callable[[Check], object] | None = None) -> Verification:
+    """Read a folder of embeddings or d-pixels, a tile or a weights file in full and hold it against its record.
+
+    Args:
+        path: The folder or file.
+        report: Called with each check as it is done.
+
+    Returns:
+        All checks; `Verification.error()` is None if everything is whole.
+
+    Raises:
+        UsageError: For anything that is not ours.
+    """
+    from tessera_cli.runs.verify import verify as run
+
+    return run(Path(path)) if report is None else run(Path(path), report=report)
+
+
+def load_model(
+    model: AnyPath | None = None,
+    *,
+    weights: AnyPath | None = None,
+    model_config: AnyModelConfig | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+) -> Model:
+    """Return a model that is ready to encode. Released weights are downloaded once and checked against their SHA-256.
+
+    Args:
+        model: Name of a released model (default `v2-medium`), or path of a .safetensors file or its folder.
+        weights: Path of an official checkpoint; the model is read from it, and `model` only checks it.
+        model_config: What v1.x checkpoints do not record: path of a JSON file, or a mapping in its words.
+        device: `auto` (the first GPU, else the CPU), `cpu`, `cuda` or `cuda:1`.
+        precision: `fp32` is exact; `auto` is bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        UsageError: For names, files and devices that cannot be used.
+        SourceUnavailableError: If weights must be downloaded and cannot be.
+    """
+    from tessera_cli.api.arguments import as_model_config
+    from tessera_cli.models.load import load_model as load
+
+    path, known = None if weights is None else Path(weights), as_model_config(model_config)
+    return load(model, weights=path, model_config=known, device=device, precision=precision)
+
+
+def encode(
+    dpixels: DPixels | AnyPath,
+    *,
+    model: Model | AnyPath | None = None,
+    pixels: np.ndarray | None = None,
+    source: str | None = None,
+    dims: int | None = None,
+    dtype: Dtype = "int8",
+    min_s2: int = 1,
+    min_s1: int = 0,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Embeddings:
+    """Encode d-pixels in memory; nothing is written.
+
+    Args:
+        dpixels: d-pixels of one tile, or the path of a stored tile.
+        model: What `load_model` returns, or a name or path for it.
+        pixels: bool (H, W): which pixels to encode. Default: those requested with enough observations.
+        source: `mpc` or `aws`, where the d-pixels do not record it.
+        dims: The first N values of the embedding. Default: all that the model stores.
+        dtype: `int8` codes and a float32 scale per pixel, or `float32` values.
+        min_s2: Pixels with fewer clear Sentinel-2 observations are left out.
+        min_s1: Pixels with fewer Sentinel-1 observations are left out.
+        seed: Random seed (v1.0 models only).
+        threads: Cores to compute with. Default: those that this process may use.
+
+    Returns:
+        Embeddings of N pixels in row-major order: `values` (N, dims), `scales` (N,) or None, `pixels` bool (H, W).
+
+    Raises:
+        TesseraError: UsageError or IdentityError if model, source, dims and dtype do not belong together, TileError if
+            the d-pixels are damaged.
+    """
+    from tessera_cli.dpixels import describe
+    from tessera_cli.inference.encode import encode as run
+    from tessera_cli.models.load import Model
+    from tessera_cli.runs.identity import Settings
+
+    if isinstance(dpixels, str | Path):
+        dpixels = describe(Path(dpixels)).read()
+    loaded = model if isinstance(model, Model) else load_model(model)
+    settings = Settings.checked(
+        loaded, source, recorded=dpixels.source, dims=dims, dtype=dtype, min_s2=min_s2, min_s1=min_s1, seed=seed
+    )
+    valid = dpixels.embeddable(min_s2=min_s2, min_s1=min_s1) & settings.model.spec.observations.encodes(dpixels)
+    return run(
+        dpixels,
+        settings.model,
+        valid if pixels is None else pixels & valid,
+        dims=settings.dims,
+        quantiser=settings.quantiser,
+        seed=seed,
+        threads=threads or config.threads(),
+    )

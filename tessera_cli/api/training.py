@@ -1,0 +1,111 @@
+"""The verb `pretrain`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tessera_cli import config as environment
+
+if TYPE_CHECKING:
+    from tessera_cli.api.arguments import AnyPath
+    from tessera_cli.api.progress import Bar
+    from tessera_cli.pretrain.callbacks import Watch
+    from tessera_cli.pretrain.run import Trained
+
+
+def pretrain(
+    dpixels: AnyPath | Sequence[AnyPath] = (),
+    *,
+    preset: str | None = None,
+    config: AnyPath | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    steps: int | None = None,
+    probe: AnyPath | None = None,
+    init_from: AnyPath | None = None,
+    seed: int | None = None,
+    out: AnyPath = "run",
+    shards: AnyPath | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Watch | Callable[[int, int], object] | None = None,
+) -> Trained:
+    """Train an encoder on d-pixels of your own, with Barlow Twins. Run it again to go on after an interruption.
+
+    Under torchrun every process calls it with the same arguments.
+
+    Args:
+        dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either. May be empty where
+            `shards` exist.
+        preset: `tiny`, `nano` (default), `small`, `medium`, `large`, `v1.0` or `v1.1`.
+        config: TOML file that goes over the preset.
+        overrides: Single keys that go over both: `{"optim.lr": 1e-3}`, or `["optim.lr=1e-3"]`.
+        steps: The same as the key `train.steps`.
+        probe: Labels to measure by: polygons (.geojson, .gpkg, .shp) or a raster of classes (.tif).
+        init_from: Start from the weights of a model or another run.
+        seed: The same as the key `train.seed`.
+        out: Folder of the run.
+        shards: Keep the training pixels here, for several runs. Default: in the run's folder.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        threads: Cores to compute with. Default: those that this process may use.
+        progress: Called with (steps done, steps in all), or `Callbacks`.
+
+    Returns:
+        Whether it finished, the last step, the path of the exported weights, the rows of `metrics.jsonl`.
+
+    Raises:
+        TesseraError: UsageError for settings, d-pixels or labels that cannot be used, IdentityError where the run's
+            folder belongs to other settings, DiskFullError.
+    """
+    import torch
+
+    from tessera_cli.api.arguments import as_paths
+    from tessera_cli.api.progress import Bar
+    from tessera_cli.models.load import get_device
+    from tessera_cli.pretrain.callbacks import Watch
+    from tessera_cli.pretrain.config_file import settings_of
+    from tessera_cli.pretrain.distributed import joined
+    from tessera_cli.pretrain.run import pretrain as run
+
+    rank, size, local = environment.processes()
+    keys = {"train.steps": steps, "train.seed": seed, **(overrides if isinstance(overrides, Mapping) else {})}
+    words = [f"{key}={value}" for key, value in keys.items() if value is not None]
+    settings = settings_of(
+        preset_name=preset,
+        config=None if config is None else Path(config),
+        more={"probe": {"labels": str(probe)}} if probe else {},
+        overrides=[*words, *(() if isinstance(overrides, Mapping) else overrides)],
+    )
+    place = get_device(device, local)
+    torch.set_num_threads(threads or environment.threads())
+    _raise_file_limit()
+    watch = progress if isinstance(progress, Watch) else _watch(Bar(progress))
+    with joined(rank, size, place) as world:
+        return run(
+            as_paths(dpixels),
+            settings,
+            Path(out),
+            shards=None if shards is None else Path(shards),
+            init_from=init_from,
+            device=place,
+            world=world,
+            watch=watch,
+        )
+
+
+def _watch(bar: Bar) -> Watch:
+    """Return callbacks that show steps on a bar."""
+    from tessera_cli.pretrain.callbacks import Watch
+
+    return Watch(begin=bar.start, step=lambda step: bar.advance(step - bar.done))
+
+
+def _raise_file_limit() -> None:
+    """Let this process open as many files as it may: shards are many memory-mapped files."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,23 @@
+"""The area of a command: an argument, an option, or GeoJSON on standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tessera_cli.errors import UsageError
+
+
+def read_area(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with AOI and --aoi as one `aoi`; `-` is read from standard input."""
+    more = dict(given)
+    areas = [area for area in (more.pop("area"), more.pop("aoi")) if area is not None]
+    if len(areas) > 1:
+        raise UsageError("Exactly one area is needed: AOI and --aoi are the same. Leave one of them out.")
+    aoi = areas[0] if areas else None
+    if aoi == "-" and not more.get("dpixels"):
+        from tessera_cli.extent.aoi import Aoi
+
+        aoi = Aoi.from_geojson(sys.stdin.read(), name="stdin", origin="standard input")
+    return {"aoi": aoi, **more}

@@ -1,0 +1,170 @@
+"""The Python API: the verbs as functions, the same as the commands, without a word on the terminal."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import rasterio
+import rich.progress
+import shapely
+import tqdm
+import typer
+
+import tessera_cli as tessera_api
+from tessera_cli.cli.app import app
+
+NOT_ON_THE_COMMAND_LINE = {"progress", "report"}
+SWITCHES = {"as_json", "verbose", "quiet", "debug", "area"}
+VERBS = ["embed", "fetch", "plan", "pretrain", "verify", "info"]
+
+
+def arguments(catalog, out: Path) -> dict:
+    return {"year": 2021, "catalog": str(catalog.items), "model": "null", "out": out, "threads": 1}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("utm*")}
+
+
+def test_embed_does_what_the_command_does_and_prints_nothing(catalog, tessera, tmp_path, capsys):
+    summary = tessera_api.embed(catalog.aoi, **arguments(catalog, tmp_path / "api"))
+    assert capsys.readouterr() == ("", "")
+    assert summary.error() is None
+    assert [result.status for result in summary.results] == ["done", "done"]
+    assert tessera("embed", *catalog.options(tmp_path / "command"))[0] == 0
+    assert digests(tmp_path / "api") == digests(tmp_path / "command") != {}
+    again = tessera_api.embed(catalog.aoi, **arguments(catalog, tmp_path / "api"))
+    assert [result.status for result in again.results] == ["present", "present"]
+
+
+@pytest.mark.parametrize("form", ["path", "text", "mapping", "geometry", "geo interface", "Aoi", "GeoDataFrame-like"])
+def test_an_area_in_any_form(catalog, tmp_path, form):
+    mapping = json.loads(catalog.aoi.read_text())
+    geometry = shapely.geometry.shape(mapping)
+
+    class Holder:
+        __geo_interface__: ClassVar = {"type": "Feature", "properties": {"when": object()}, "geometry": mapping}
+
+    class Frame(Holder):
+        crs = "EPSG:32631"
+
+        def to_crs(self, code):
+            assert code == 4326
+            return Holder()
+
+    aoi = {
+        "path": catalog.aoi,
+        "text": str(catalog.aoi),
+        "mapping": mapping,
+        "geometry": geometry,
+        "geo interface": Holder(),
+        "Aoi": tessera_api.Aoi.from_file(catalog.aoi),
+        "GeoDataFrame-like": Frame(),
+    }[form]
+    given = arguments(catalog, tmp_path / "out")
+    plan = tessera_api.plan(aoi, **{key: given[key] for key in ("year", "catalog", "model")})
+    assert (plan.tiles, plan.pixels) == (2, tessera_api.plan(catalog.aoi, year=2021, catalog=given["catalog"]).pixels)
+
+
+def test_what_is_no_area_and_no_time_is_refused(catalog):
+    with pytest.raises(tessera_api.UsageError, match="An area cannot be made of int"):
+        tessera_api.plan(7, year=2021)  # type: ignore[arg-type]
+    with pytest.raises(tessera_api.UsageError, match="A time is needed"):
+        tessera_api.plan(catalog.aoi)
+    with pytest.raises(tessera_api.UsageError, match="progress=3"):
+        tessera_api.embed(catalog.aoi, year=2021, progress=3)  # type: ignore[arg-type]
+
+
+def test_several_years_and_windows(catalog, tmp_path):
+    plan = tessera_api.plan(
+        catalog.aoi,
+        year=[2021],
+        window=["2021-01/2021-06", tessera_api.Window.of_year(2021)],
+        catalog=str(catalog.items),
+    )
+    assert list(plan.windows) == ["20210101-20210630", "2021"]
+
+
+def test_progress_by_function_tqdm_and_rich(catalog, tmp_path):
+    calls: list[tuple[int, int]] = []
+    bar = tqdm.tqdm(disable=True)
+    counted: list[int] = []
+    bar.update = counted.append  # type: ignore[assignment, method-assign]
+    shown = rich.progress.Progress(disable=True)
+    for name, progress in (("function", lambda *told: calls.append(told)), ("tqdm", bar), ("rich", shown)):
+        summary = tessera_api.embed(catalog.aoi, **arguments(catalog, tmp_path / name), progress=progress)
+    pixels = tessera_api.plan(catalog.aoi, year=2021, catalog=str(catalog.items)).pixels
+    assert 0 < summary.pixels < pixels
+    assert calls[0] == (0, pixels)
+    assert calls[-1] == (pixels, pixels)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert (bar.total, sum(counted)) == (pixels, pixels)
+    assert [(task.completed, task.total) for task in shown.tasks] == [(pixels, pixels)]
+
+
+def test_fetch_then_encode_in_memory_is_what_embed_writes(catalog, tmp_path):
+    given = {"year": 2021, "catalog": str(catalog.items), "model": "null"}
+    fetched = tessera_api.fetch(catalog.aoi, **given, out=tmp_path / "stores")
+    assert fetched.error() is None
+    assert f"--dpixels {tmp_path / 'stores'} --model null" in fetched.embed_command
+    tessera_api.embed(dpixels=tmp_path / "stores", model="null", out=tmp_path / "out", threads=1)
+    for store in (tmp_path / "stores").glob("*.zarr"):
+        found = tessera_api.encode(store, model="null")
+        with rasterio.open(tmp_path / "out" / f"{store.stem}_emb.tif") as codes:
+            np.testing.assert_array_equal(codes.read()[:, found.pixels].T, found.values)
+    assert tessera_api.verify(tmp_path / "out").error() is None
+    assert tessera_api.info(tmp_path / "out")["tiles"] == {"done": 2}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_options_and_arguments_are_the_same(verb):
+    function = getattr(tessera_api, verb)
+    parameters = inspect.signature(function).parameters
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    own = {"crs", "bounds", "model"} if verb == "info" else set()
+    assert {p.name for p in command.params} - SWITCHES - own - {"help"} == set(parameters) - NOT_ON_THE_COMMAND_LINE
+    for parameter in command.params:
+        if parameter.name in parameters and not parameter.required:
+            default = parameters[parameter.name].default
+            assert parameter.default == default or (parameter.default in (None, ()) and not default), parameter.name
+    kinds = [parameter.kind for parameter in parameters.values()]
+    assert all(kind is inspect.Parameter.KEYWORD_ONLY for kind in kinds[1:])
+
+
+@pytest.mark.parametrize("name", [*VERBS, "encode", "load_model"])
+def test_help_reads_like_a_reference_page(name):
+    function = getattr(tessera_api, name)
+    text = inspect.getdoc(function) or ""
+    assert "Returns:" in text or name == "load_model"
+    assert "Raises:" in text
+    described = set(re.findall(r"^    (\w+): ", text.partition("Args:")[2].partition("Returns:")[0], re.M))
+    elsewhere = inspect.getdoc(tessera_api.embed) if "`embed` has too" in text else ""
+    missing = [
+        p for p in inspect.signature(function).parameters if p not in described and f"\n    {p}: " not in elsewhere
+    ]
+    assert not missing
+    assert all(line.isascii() and len(line) <= 120 for line in text.splitlines())
+
+
+def test_the_import_is_quick_and_takes_nothing_heavy():
+    code = (
+        "import sys, time; start = time.perf_counter(); import tessera_cli as t; t.embed, t.UsageError; "
+        "print(time.perf_counter() - start, *sys.modules)"
+    )
+    seconds, *modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert float(seconds) < 0.2
+    assert not {"torch", "numpy", "rasterio", "xarray", "odc", "pystac", "zarr"} & {m.split(".")[0] for m in modules}
+    assert set(VERBS) <= set(dir(tessera_api))
+    with pytest.raises(AttributeError, match="nothing"):
+        tessera_api.nothing  # noqa: B018
