@@ -1,4 +1,4 @@
-"""What mkdocs adds to the pages of docs/: files of the repository as pages, and the help texts of the command.
+"""What mkdocs adds to the pages of docs/: files of the repository, help texts, and the list of public names.
 
 Links in a file lead to other files of the repository, so that they work wherever its text is read; on the site they
 lead to the pages made from those.
@@ -6,6 +6,7 @@ lead to the pages made from those.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
@@ -46,7 +47,10 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Lead links to where their targets lie on the site."""
+    """Lead links to where their targets lie on the site, and list the public names of the package on their page."""
+    if page.file.src_uri == "api.md":
+        for kind, names in public_names().items():
+            markdown = markdown.replace(f"{{{kind}}}", "\n\n".join(f"::: {name}" for name in names))
     source = next((name for name, made in PAGES.items() if made == page.file.src_uri), f"docs/{page.file.src_uri}")
     return relinked(markdown, posixpath.dirname(source))
 
@@ -61,6 +65,17 @@ def relinked(markdown: str, folder: str) -> str:
         return PAGES.get(target, target.removeprefix("docs/"))
 
     return LINK.sub(address, markdown)
+
+
+def public_names() -> dict[str, list[str]]:
+    """Return what `tessera_cli` exports, as dotted names, by kind: functions, nouns (classes), errors."""
+    names: dict[str, list[str]] = {"functions": [], "nouns": [], "errors": []}
+    for node in ast.parse((ROOT / "tessera_cli" / "__init__.pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                kind = "errors" if node.module == "errors" else "functions" if alias.name.islower() else "nouns"
+                names[kind].append(f"tessera_cli.{node.module}.{alias.name}")
+    return names
 
 
 def command_reference() -> str:
