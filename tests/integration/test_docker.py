@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -25,7 +25,7 @@ def test_it_runs_as_a_user_and_starts_tessera():
     assert steps.index(("USER", "tessera")) > max(i for i, (word, _) in enumerate(steps) if word == "COPY")
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_its_steps_give_a_tessera_that_works(tmp_path):
     image, venv = tmp_path / "opt", tmp_path / "venv"
     image.mkdir()
