@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test integration lint clean
+.PHONY: demo test integration lint docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/tessera simulate demo/catalog
@@ -25,6 +25,10 @@ lint: $(VENV)/tested
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in site/; warnings are errors.
+docs: $(VENV)/documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -36,5 +40,9 @@ $(VENV)/tested: $(VENV)/installed
 	$(INSTALL) --editable ".[dev]"
 	touch $@
 
+$(VENV)/documented: $(VENV)/installed
+	$(INSTALL) --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-servers demo
+	rm -rf $(VENV) .venv-servers demo site
