@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 TIMEOUT = dt.timedelta(hours=12)
 """How long processes wait for one another; the first one may be building shards."""
+
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+WITHOUT_BUFFER_SYNC = {("forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"): False}
+"""Arguments of DDP for a module whose buffers are equal everywhere; torch 2.13 renamed the older one."""
 
 
 @dataclass(frozen=True)

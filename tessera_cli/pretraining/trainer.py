@@ -23,7 +23,7 @@ from tessera_cli.pretraining.config_file import as_json
 from tessera_cli.pretraining.data.batch import Batch
 from tessera_cli.pretraining.data.loader import Loader
 from tessera_cli.pretraining.data.shards import Shards
-from tessera_cli.pretraining.distributed import World
+from tessera_cli.pretraining.distributed import WITHOUT_BUFFER_SYNC, World
 from tessera_cli.pretraining.embedder import Embedder
 from tessera_cli.pretraining.evaluation.evaluate import Evaluation, selection
 from tessera_cli.pretraining.export import export
@@ -244,7 +244,7 @@ class Trainer:
         if self.world.size == 1:
             return self.model
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.model, device_ids=devices, forward_sync_buffers=False)
+        return DistributedDataParallel(self.model, device_ids=devices, **WITHOUT_BUFFER_SYNC)
 
     def _agree_to_stop(self) -> bool:
         """Return whether any process wants to stop, since a signal may reach them at different steps."""

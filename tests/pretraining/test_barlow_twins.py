@@ -26,7 +26,7 @@ from tessera_cli.models.spec import FAMILIES, Family
 from tessera_cli.pretraining.barlow_twins import BarlowTwins, StepOutput
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, Sequences, View, view_to
-from tessera_cli.pretraining.distributed import World, init_distributed
+from tessera_cli.pretraining.distributed import WITHOUT_BUFFER_SYNC, World, init_distributed
 from tessera_cli.pretraining.fake_quantise import fake_quantise
 from tessera_cli.pretraining.loss import EPS, barlow_twins_loss, correlation, mixing_loss, normalise_batch, rank_floor
 from tessera_cli.pretraining.metrics import rank_me, spread
@@ -512,7 +512,7 @@ def one_process(rank: int, out: Path) -> None:
     with init_distributed(rank, SIZE, CPU) as world:
         for name in CASES:
             twins, batch = case(name, world)
-            wrapped = DistributedDataParallel(twins, forward_sync_buffers=False)
+            wrapped = DistributedDataParallel(twins, **WITHOUT_BUFFER_SYNC)
             outcome: StepOutput = wrapped(share_of(batch, rank, SIZE).to(CPU))
             outcome.loss.backward()
             found[name] = outcome.loss.detach(), gradients(twins)
@@ -553,7 +553,7 @@ def quantised_in_ddp(world: World, rank: int) -> dict[str, Any]:
     given: list[list[Tensor]] = [[], []]
     for i, projector in enumerate(twins.projectors):
         projector.register_forward_pre_hook(lambda _, arguments, i=i: given[i].append(arguments[0].detach()))
-    wrapped = DistributedDataParallel(twins, forward_sync_buffers=False)
+    wrapped = DistributedDataParallel(twins, **WITHOUT_BUFFER_SYNC)
     placed = share_of(a_batch(30, JOINT), rank, SIZE).to(CPU)
     twins.quantise = True
     outcome = wrapped(placed)
