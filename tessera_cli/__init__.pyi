@@ -8,11 +8,13 @@ from .api.reading import verify as verify
 from .api.training import pretrain as pretrain
 from .dpixels.dpixel import DPixels as DPixels
 from .dpixels.find import open_dpixels as open_dpixels
+from .errors import AbsentError as AbsentError
 from .errors import CredentialsError as CredentialsError
 from .errors import DiskFullError as DiskFullError
 from .errors import IdentityError as IdentityError
 from .errors import NothingToEmbedError as NothingToEmbedError
 from .errors import PartialFailureError as PartialFailureError
+from .errors import SourceBusyError as SourceBusyError
 from .errors import SourceRefusedError as SourceRefusedError
 from .errors import SourceUnavailableError as SourceUnavailableError
 from .errors import TesseraError as TesseraError

@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / ".github" / "pull_request_template.md"])
 COMMAND = re.compile(r"(?:^\s*|&& |\| |until |[A-Z_]+=\S+ )tessera +([^#|;&<>`]+)")
-GENERATED = {f"{name}.md" for name in ("architecture", "benchmarks", "changelog", "cli", "contributing", "security")}
+GENERATED = {f"{name}.md" for name in ("benchmarks", "cli")}
 """Pages that exist on the site only."""
 BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 

@@ -127,22 +127,6 @@ class Scene:
         return footprint_of(self.item)
 
 
-def in_mosaic_order(scenes: Iterable[Scene], source: Source) -> list[Scene]:
-    """The one order that decides overlaps (the first scene wins), whatever the order of the catalogue.
-
-    Sentinel-2: date, datetime string ascending, id descending. Sentinel-1: date, orbit, then datetime and id, both
-    descending or both ascending. (spec: the order the official preprocessing gets from the APIs.)
-    """
-    by_id = sorted(scenes, key=lambda s: s.id, reverse=True)
-    optical = sorted((s for s in by_id if s.sensor is Sensor.S2), key=lambda s: s.timestamp)
-    radar = sorted(
-        (s for s in by_id if s.sensor is not Sensor.S2), key=lambda s: (s.time, s.id), reverse=source.s1_newest_first
-    )
-    optical.sort(key=lambda s: s.date)
-    radar.sort(key=lambda s: (s.date, s.sensor))
-    return optical + radar
-
-
 def utc_time(text: str | None) -> dt.datetime | None:
     """A STAC datetime, in UTC unless it says otherwise; None if there is none that can be read."""
     try:

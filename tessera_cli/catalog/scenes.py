@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from tessera_cli.catalog.scene import Scene, Sensor, SkippedItem, in_mosaic_order
+from tessera_cli.catalog.mosaic_order import in_mosaic_order
+from tessera_cli.catalog.scene import Scene, Sensor, SkippedItem
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.antimeridian import rejoin, shifted

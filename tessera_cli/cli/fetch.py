@@ -21,7 +21,7 @@ OUT = option(Out, OUTPUT, "Folder for the d-pixels.  [default: ./<aoi>_<window>_
 
 @verb(areas.fetch, area=AREA_ARGUMENT, format=FORMAT, out=OUT)
 def fetch(terminal: Terminal, **given: Any) -> None:
-    """Store an area's d-pixels, and the weights of a model, for a machine without network.
+    """Store d-pixels and weights, to embed without network.
 
     Prints the path of each tile's store, and last the command that embeds the folder: without a network it gives the
     rasters of a direct run. Run it again to fetch what is missing.

@@ -6,9 +6,11 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+ORDER = ("Arguments", "Area", "Time", "Source", "Model", "Output", "Run", "Options")
+
 
 class GroupedCommand(TyperCommand):
-    """A verb whose options are listed under Area, Time, Source, Model, Output, Run."""
+    """A verb whose options are listed in groups, in one order on every verb."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -17,7 +19,8 @@ class GroupedCommand(TyperCommand):
             if record is not None:
                 panel = getattr(parameter, "rich_help_panel", None)
                 title = panel or ("Arguments" if parameter.param_type_name == "argument" else "Options")
-                groups.setdefault(title, []).append(record)
-        for title, records in groups.items():
+                name = record[0].partition(" <")[0] if title == "Arguments" else record[0]  # without Python types
+                groups.setdefault(title, []).append((name, record[1]))
+        for title, records in sorted(groups.items(), key=lambda group: ORDER.index(group[0])):
             with formatter.section(title):
                 formatter.write_dl(records)

@@ -73,7 +73,7 @@ OPTIONS: dict[str, Option] = {
         env=False,
     ),
     "source": option(str | None, SOURCE, "Imagery provider.  [default: the model's own, else mpc]", metavar="mpc|aws"),
-    "force_source": option(bool, SOURCE, "Encode d-pixels of a source that the model was not trained on."),
+    "force_source": option(bool, SOURCE, "Allow a source that the model was not trained on."),
     "catalog": option(
         str | None,
         SOURCE,

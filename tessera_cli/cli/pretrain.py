@@ -76,7 +76,7 @@ OWN: dict[str, Any] = {
 
 @verb(training.pretrain, **OWN)
 def pretrain(terminal: Terminal, *, dpixels: list[Path] | None, overrides: list[str] | None, **given: Any) -> None:
-    """Train an encoder on d-pixels of your own, with Barlow Twins (alias: train).
+    """Train an encoder on your own d-pixels (alias: train).
 
     Prints the path of the weights file, which `tessera embed --model` takes, as it does the run's folder. Run it again
     to go on after an interruption. On several GPUs or nodes: torchrun --nproc-per-node 8 -m tessera_cli pretrain ...

@@ -21,7 +21,7 @@ PATH = Annotated[
 
 @verb(reading.verify, path=PATH)
 def verify(terminal: Terminal, *, path: Path) -> None:
-    """Check that a folder of embeddings or d-pixels, a tile or a weights file is whole and sound.
+    """Check that a folder, a tile or a weights file is sound.
 
     Every file of every tile is read in full: its checksum, its layout, and that the files of a tile agree. Prints what
     is damaged, failed or missing, and with -v also what is sound. Exit code 0 if all is well, 4 if not, 2 if PATH is

@@ -18,7 +18,9 @@ TIMEOUT = dt.timedelta(hours=12)
 """How long processes wait for one another; the first one may be building shards."""
 
 _NAMES = inspect.signature(DistributedDataParallel).parameters
-WITHOUT_BUFFER_SYNC = {("forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"): False}
+WITHOUT_BUFFER_SYNC: dict[str, Any] = {
+    ("forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"): False
+}
 """Arguments of DDP for a module whose buffers are equal everywhere; torch 2.13 renamed the older one."""
 
 

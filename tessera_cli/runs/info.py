@@ -78,12 +78,12 @@ def _folder(path: Path) -> Mapping[str, Any]:
         "folder": str(path),
         **({"content": DPIXELS} if folder.holds_dpixels else {"model": identity["model"]}),
         **({"note": note} if note else {}),
-        "identity": identity,
         "windows": [window.name for window in sorted(windows)],
         "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
         "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
         "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
         **({} if folder.holds_dpixels else {"mosaics": sorted(file.name for file in path.glob("*.vrt"))}),
+        "identity": identity,
         "by_tile": tiles,
     }
 
