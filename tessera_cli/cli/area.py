@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from tessera_cli.api.arguments import as_windows
 from tessera_cli.errors import UsageError
 
 
@@ -17,6 +18,9 @@ def read_area(given: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError("Exactly one area is needed: AOI and --aoi are the same. Leave one of them out.")
     aoi = areas[0] if areas else None
     if aoi == "-" and not more.get("dpixels"):
+        if more.get("bbox") is not None:
+            raise UsageError("Exactly one area is needed: standard input or --bbox. Leave one of them out.")
+        as_windows(more["year"], more["window"])  # cheap and often wrong: before waiting for standard input
         from tessera_cli.extent.aoi import Aoi
 
         aoi = Aoi.from_geojson(sys.stdin.read(), name="stdin", origin="standard input")

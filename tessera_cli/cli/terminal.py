@@ -141,6 +141,7 @@ class RunProgress:
 
     def begin(self, tiles: int, pixels: int) -> None:
         self.tiles, self.pixels = tiles, pixels
+        self.started = self.beat = time.monotonic()
         if not self.terminal.draws or not tiles:
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -40,6 +40,11 @@ class LocalBytes:
                 found.append(file.read(length))
             return found
 
+    def probe(self, size: int) -> None:
+        """Read all bytes, a megabyte at a time, for the errors that this may raise."""
+        for start in range(0, size, 1 << 20):
+            self.read([(start, 1 << 20)], size)
+
     @contextmanager
     def _opened(self) -> Iterator[BufferedReader]:
         try:

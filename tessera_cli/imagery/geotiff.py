@@ -28,6 +28,8 @@ FIRST_READ = 1 << 14
 """Bytes of a file that are read at first: nearly always all of its header."""
 GAP = 1 << 15
 """Bytes between two blocks that are read along rather than left out."""
+PAGE = 4096
+"""libtiff reads lists of blocks from such a multiple on, and would find zeros before a piece that begins later."""
 GUARD = 4
 """Bytes around a block where GDAL's COGs repeat its length."""
 
@@ -63,9 +65,10 @@ class GeoTiffFile:
             for begin, piece in pieces:
                 if begin <= start and start + length <= begin + len(piece):
                     return piece[start - begin : start - begin + length]
-            (more,) = source.read([(start, max(length, min(FIRST_READ, size - start)))], size)
-            pieces.append((start, more))
-            return more[:length]
+            page = start - start % PAGE
+            (more,) = source.read([(page, min(size, max(start + length, page + FIRST_READ)) - page)], size)
+            pieces.append((page, more))
+            return more[start - page : start - page + length]
 
         blocks = None
         try:
@@ -159,7 +162,7 @@ def _opened(name: str, size: int, pieces: Sequence[tuple[int, bytes]] | None) ->
             yield stack.enter_context(rasterio.open(path, driver=driver, sharing=False))
         except (RasterioError, OSError, UnicodeDecodeError) as error:
             if pieces is None:  # the disk's error, if it was that
-                LocalBytes(name).read([(0, size)], size)
+                LocalBytes(name).probe(size)
             raise BrokenError(f"{size} bytes that do not decode: {reason(error)}") from error
 
 

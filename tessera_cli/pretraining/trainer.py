@@ -248,6 +248,8 @@ class Trainer:
 
     def _agree_to_stop(self) -> bool:
         """Return whether any process wants to stop, since a signal may reach them at different steps."""
+        if self.world.size == 1:  # without waiting for the device
+            return self.callbacks.should_stop()
         stop = torch.tensor([float(self.callbacks.should_stop())], device=self.device)
         return bool(self.world.all_reduce_detached(stop) > 0)
 

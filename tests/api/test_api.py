@@ -102,6 +102,44 @@ values = dataset.embedding.isel(time=0).values
     assert told["dataset"].sizes["band"] == 128
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"format": "zip"}, "--format zip"),
+        ({"dtype": "int16"}, "--dtype int16"),
+        ({"compress": "lzw"}, "--compress lzw"),
+        ({"precision": "fp8"}, "--precision fp8"),
+        ({"preprocessing": "own"}, "--preprocessing own"),
+        ({"threads": 0}, "--threads 0"),
+        ({"allow_missing": -1}, "--allow-missing -1"),
+    ],
+)
+def test_what_the_command_line_refuses_is_refused_before_anything_is_written(catalog, tmp_path, wrong, told):
+    with pytest.raises(tessera_api.UsageError, match=told):
+        tessera_api.embed(catalog.aoi, **(arguments(catalog, tmp_path / "out") | wrong))
+    assert not (tmp_path / "out").exists()
+    if set(wrong) <= {"format", "preprocessing", "allow_missing"}:
+        given = {"year": 2021, "catalog": str(catalog.items), "model": "null", "out": tmp_path / "stores"}
+        with pytest.raises(tessera_api.UsageError, match=told):
+            tessera_api.fetch(catalog.aoi, **(given | wrong))
+        assert not (tmp_path / "stores").exists()
+
+
+def test_numbers_of_numpy_and_boxes_of_another_length(catalog):
+    from_numpy = tessera_api.plan(catalog.aoi, year=np.int64(2021), catalog=str(catalog.items))
+    assert list(from_numpy.windows) == ["2021"]
+    with pytest.raises(tessera_api.UsageError, match="bbox"):
+        tessera_api.plan(bbox=(1, 2, 3), year=2021)
+
+
+def test_keys_of_pretraining_keep_their_types(tmp_path):
+    overrides = {"loss.quantise": True, "views.share": (0.3, 0.9), "train.steps": 3, "model.name": "mine"}
+    with pytest.raises(tessera_api.UsageError, match="no d-pixels to train on"):
+        tessera_api.pretrain((), overrides=overrides, out=tmp_path / "run")
+    with pytest.raises(tessera_api.UsageError, match="loss.nothing"):
+        tessera_api.pretrain((), overrides={"loss.nothing": True}, out=tmp_path / "run")
+
+
 def test_several_years_and_windows(catalog, tmp_path):
     plan = tessera_api.plan(
         catalog.aoi,
