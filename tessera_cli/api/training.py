@@ -70,26 +70,31 @@ def pretrain(
     from tessera_cli.pretraining.run import pretrain as run
 
     rank, size, local = environment.processes()
-    keys = {"train.steps": steps, "train.seed": seed, **(overrides if isinstance(overrides, Mapping) else {})}
-    words = [f"{key}={value}" for key, value in keys.items() if value is not None]
+    keys = dict(overrides) if isinstance(overrides, Mapping) else {}
+    keys |= {key: value for key, value in (("train.steps", steps), ("train.seed", seed)) if value is not None}
+    keys |= {"probe.labels": str(probe)} if probe else {}
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in keys.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
     settings = load_config(
         preset_name=preset,
         path=None if config is None else Path(config),
-        more={"probe": {"labels": str(probe)}} if probe else {},
-        overrides=[*words, *(() if isinstance(overrides, Mapping) else overrides)],
+        more=sections,
+        overrides=() if isinstance(overrides, Mapping) else overrides,
     )
-    place = get_device(device, local)
+    on = get_device(device, local)
     torch.set_num_threads(threads or environment.threads())
     _raise_file_limit()
     callbacks = progress if isinstance(progress, Callbacks) else _callbacks(Bar(progress))
-    with init_distributed(rank, size, place) as world:
+    with init_distributed(rank, size, on) as world:
         return run(
             as_paths(dpixels),
             settings,
             Path(out),
             shards=None if shards is None else Path(shards),
             init_from=init_from,
-            device=place,
+            device=on,
             world=world,
             callbacks=callbacks,
         )

@@ -23,8 +23,17 @@ def test_a_directory_at_the_end_of_the_file(tmp_path, compress, tiled, remote):
     path = tmp_path / "edited.tif"
     options = {"tiled": True, "blockxsize": 256, "blockysize": 256} if tiled else {"tiled": False}
     with rasterio.open(
-        path, "w", driver="GTiff", width=900, height=700, count=1, dtype="uint16", crs="EPSG:32631",
-        transform=from_origin(6e5, 5.6e6, 10, 10), compress=compress, **options,
+        path,
+        "w",
+        driver="GTiff",
+        width=900,
+        height=700,
+        count=1,
+        dtype="uint16",
+        crs="EPSG:32631",
+        transform=from_origin(6e5, 5.6e6, 10, 10),
+        compress=compress,
+        **options,
     ) as dst:
         dst.write(values, 1)
     with rasterio.open(path, "r+") as dst:  # GDAL writes a new directory behind the pixels
