@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.imagery.header import Header
 
@@ -65,7 +65,7 @@ class Alignment:
             return None
         return cls(ratio, int(row), int(column), resampling == "bilinear", nodata is not None)
 
-    def put(self, pixels: np.ndarray, window: Window, box: tuple[slice, slice], out: np.ndarray) -> None:
+    def put(self, pixels: np.ndarray, window: PixelWindow, box: tuple[slice, slice], out: np.ndarray) -> None:
         """Set what of the grid's pixels, `out` (H, W), lies in the box and on the file.
 
         `pixels`: (h, w) of the window, which goes a pixel beyond the box, or ends with the file. Bilinear at 20 m: of

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import rasterio.warp
 from affine import Affine
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.extent.grid import RESOLUTION, Tile
 from tessera_cli.imagery.header import Header
@@ -46,7 +46,9 @@ def pixel_windows(wanted: np.ndarray, tile: Tile, header: Header) -> np.ndarray:
     return np.stack([np.floor(edges[0]), np.ceil(edges[1]), np.floor(edges[2]), np.ceil(edges[3])], -1).astype(np.int64)
 
 
-def block_windows(pixel_windows: np.ndarray | None, window: Window, block: tuple[int, int]) -> Iterator[Window]:
+def block_windows(
+    pixel_windows: np.ndarray | None, window: PixelWindow, block: tuple[int, int]
+) -> Iterator[PixelWindow]:
     """The window's pixels in blocks that hold any of `pixel_windows` (None: all), as few windows that do not overlap.
 
     `block`: rows and columns of the file's blocks.
@@ -77,7 +79,7 @@ def block_windows(pixel_windows: np.ndarray | None, window: Window, block: tuple
         for c, d in edges.reshape(-1, 2):
             rows = max(top, (first + row) * block[0]), min(bottom, (first + end) * block[0])
             columns = max(left, int(begin + c) * block[1]), min(right, int(begin + d) * block[1])
-            yield Window.from_slices(rows, columns)
+            yield PixelWindow.from_slices(rows, columns)
         row = end
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 from zlib_ng import zlib_ng
 
 from tessera_cli.imagery.header import BrokenError
@@ -15,7 +15,9 @@ CHUNK = 1 << 20
 """Bytes that are inflated at a time where nothing but the checksum matters."""
 
 
-def decode(blocks: Blocks, streams: Mapping[int, bytes], window: Window, wanted: Sequence[Window]) -> np.ndarray | None:
+def decode(
+    blocks: Blocks, streams: Mapping[int, bytes], window: PixelWindow, wanted: Sequence[PixelWindow]
+) -> np.ndarray | None:
     """(H, W), in the file's type: the window's pixels in the wanted parts of it, 0 elsewhere.
 
     `streams`: number -> bytes of the blocks under the wanted parts. None where only GDAL can tell: of formats that are

@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.errors import reason
 from tessera_cli.imagery.blocks import block_windows
@@ -90,7 +90,7 @@ class GeoTiffFile:
         """Memory that it takes."""
         return sum(len(piece) for _, piece in self.pieces) + 4096
 
-    def pixels(self, window: Window, pixel_windows: np.ndarray | None = None) -> np.ndarray:
+    def pixels(self, window: PixelWindow, pixel_windows: np.ndarray | None = None) -> np.ndarray:
         """(H, W) of the first band, of a window within the image.
 
         `pixel_windows`: int (N, 4), the only pixels that matter, as rectangles: first row, end row, first column, end
@@ -176,7 +176,7 @@ def _sparse(size: int, pieces: Sequence[tuple[int, bytes]], stack: ExitStack) ->
     return f"/vsisparse/{stack.enter_context(MemoryFile(text.encode())).name}"
 
 
-def _read(dataset: DatasetReader, window: Window, wanted: Iterable[Window]) -> np.ndarray:
+def _read(dataset: DatasetReader, window: PixelWindow, wanted: Iterable[PixelWindow]) -> np.ndarray:
     """The window's pixels in the wanted parts of it, 0 elsewhere."""
     (top, bottom), (left, right) = window.toranges()
     pixels = np.zeros((bottom - top, right - left), dataset.dtypes[0])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 Fetch = Callable[[int, int], bytes]
 """(start, length) -> exactly those bytes of the file; EOFError where it ends before."""
@@ -65,7 +65,7 @@ class Blocks:
         left, right = columns[0] // self.block_width, -(-columns[1] // self.block_width)
         return [row * self.columns + column for row in range(first, last) for column in range(left, right)]
 
-    def written(self, windows: Iterable[Window]) -> list[int]:
+    def written(self, windows: Iterable[PixelWindow]) -> list[int]:
         """Numbers of the blocks under these windows that were ever written."""
         return [n for window in windows for n in self.under(*window.toranges()) if self.lengths[n]]
 

@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.aligned import Alignment, Grid
@@ -87,7 +87,7 @@ def _nodata(header: Header) -> float | None:
 
 def _warped(
     pixels: np.ndarray,
-    window: Window,
+    window: PixelWindow,
     header: Header,
     nodata: float | None,
     grid: Grid,
@@ -122,10 +122,10 @@ def _warped(
 
 
 @lru_cache(256)
-def window_under(grid: Grid, header: Header, resampling: str = "nearest") -> Window | None:
+def window_under(grid: Grid, header: Header, resampling: str = "nearest") -> PixelWindow | None:
     """Return the part of the file under the grid, with a margin; None if the file lies elsewhere."""
     crs, (height, width) = CRS.from_user_input(grid.crs), header.shape
-    whole, all_of_it = _box(grid.transform, grid.shape), Window(0, 0, width, height)
+    whole, all_of_it = _box(grid.transform, grid.shape), PixelWindow(0, 0, width, height)
     box = whole
     same = header.crs == crs or (header.epsg is not None and header.epsg == crs.to_epsg())
     inner = box
@@ -152,7 +152,7 @@ def window_under(grid: Grid, header: Header, resampling: str = "nearest") -> Win
         margin = math.ceil(margin * ratio)
     first, last = max(0, math.floor(top) - margin), min(height, math.ceil(bottom) + margin)
     begin, end = max(0, math.floor(left) - margin), min(width, math.ceil(right) + margin)
-    return Window(begin, first, end - begin, last - first) if first < last and begin < end else None
+    return PixelWindow(begin, first, end - begin, last - first) if first < last and begin < end else None
 
 
 def _box(transform: Affine, shape: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as Part
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli import files as atomic
 from tessera_cli.errors import IdentityError, TileError
@@ -105,10 +105,10 @@ def test_vrt_of_three_tiles_and_a_gap(tmp_path: Path, monkeypatch: Any, dtype: s
         for part in ((500, 20, 500, 20), (0, 1, 0, 1024), (700, 100, 100, 300), (511, 2, 511, 2)):
             row, height, column, width = part
             np.testing.assert_array_equal(
-                dataset.read(window=Part(column, row, width, height)),
+                dataset.read(window=PixelWindow(column, row, width, height)),
                 expected[:, row : row + height, column : column + width],
             )
-        assert np.isnan(dataset.read(1, window=Part(0, 512, 512, 512))).all()  # between the tiles
+        assert np.isnan(dataset.read(1, window=PixelWindow(0, 512, 512, 512))).all()  # between the tiles
         np.testing.assert_array_equal(dataset.read(2, masked=True).mask, np.isnan(expected[1]))
 
 
