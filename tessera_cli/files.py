@@ -97,7 +97,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """A new folder `<name>.<random>.part` to fill, which becomes `path` when the block ends well and is removed if not.
 
     A folder that is at `path` already is replaced then. Missing parents are made. Errors of the file system are raised
-    as UsageError, DiskFullError or TileError, like those of `atomic.write_bytes`.
+    as UsageError, DiskFullError or TileError, like those of `write_bytes`.
     """
     part = _beside(path)
     try:

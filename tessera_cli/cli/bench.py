@@ -17,40 +17,42 @@ from tessera_cli.cli.verb import verb
 USAGE = 2
 
 OWN = {
-    "model": option(str, MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME"),
+    "model": option(
+        str, MODEL, "Model whose architecture is timed, with random weights (demo: its own).", metavar="NAME"
+    ),
     "catalog": option(
         Path | None,
         SOURCE,
-        "What `tessera simulate` wrote.  [default: simulated anew, in a temporary folder]",
+        "Folder that `tessera simulate` wrote.  [default: simulated in a temporary folder]",
         metavar="DIR",
         env=False,
     ),
     "dpixels": option(
-        Path | None, SOURCE, "Encode one stored tile instead of made-up pixels.", metavar="PATH", env=False
+        Path | None, SOURCE, "Encode one stored tile instead of random pixels.", metavar="PATH", env=False
     ),
     "pixels": option(
         int | None,
         SOURCE,
-        "Pixels per round.  [default: those of some seconds; of a stored tile, all]",
+        "Pixels per round.  [default: enough for some seconds; of a stored tile, all]",
         metavar="N",
         min=1,
         env=False,
     ),
-    "clouds": option(bool, SOURCE, "15 to 75 % of 60 frames are clear, in place of all."),
+    "clouds": option(bool, SOURCE, "Random clouds: 15 to 75 % of 60 frames are clear, instead of all."),
     "seed": option(int, MODEL, "Random seed of weights and pixels.", metavar="N", min=0, env=False),
     "rounds": option(int, RUN, "Repetitions; the median is reported.", metavar="N", min=1, env=False),
 }
 PLAIN = option(
     Literal["plain"] | None,
     RUN,
-    "Beside the same model as a plain nn.TransformerEncoder.",
+    "Also time the same model as a plain nn.TransformerEncoder, and compare.",
     env=False,
     show_default=False,
 )
 EAGER = option(
     Literal["eager"] | None,
     RUN,
-    "Beside one eager odc.stac.load of everything.",
+    "Also time one eager odc.stac.load of everything, and compare.",
     env=False,
     show_default=False,
 )

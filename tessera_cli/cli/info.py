@@ -32,8 +32,8 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
     """Describe a folder of embeddings or d-pixels, a tile, a raster or a weights file.
 
     Of a folder: its settings, and which tiles are done, empty, failed or missing, and why. Of stored d-pixels: tile,
-    window, source, the dates of each sensor, and holes. Of a weights file: its family, sizes and rules, and whether it
-    is a published one.
+    window, source, the dates of each sensor, and missing scenes. Of a weights file: its family, sizes and rules, and
+    whether it is a published one.
 
     Examples:
 

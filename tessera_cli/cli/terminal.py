@@ -130,7 +130,7 @@ class RunProgress:
         self.bar: TaskID | None = None
         self.tiles = self.finished = self.pixels = self.encoded = 0
         self.started = self.beat = time.monotonic()
-        self.log = logging.getLogger("tessera_cli.progress")
+        self.logger = logging.getLogger("tessera_cli.progress")
 
     def __enter__(self) -> RunProgress:
         return self
@@ -166,7 +166,7 @@ class RunProgress:
             self.bars.update(self.bar, completed=self.encoded, rate=rate)
         elif now - self.beat > HEARTBEAT_SECONDS:
             self.beat = now
-            self.log.info("%d of %d pixels, %s", self.encoded, self.pixels, rate)
+            self.logger.info("%d of %d pixels, %s", self.encoded, self.pixels, rate)
 
     def tile(self, result: TileResult) -> None:
         if result.status != "present":
@@ -176,7 +176,9 @@ class RunProgress:
             if result.status in ("done", "empty"):
                 speed = f", {result.pixels / max(result.seconds, 1e-9):,.0f} pixels/s" if result.pixels else ""
                 done = f"{self.finished}/{self.tiles}"
-                self.log.info("%s %s: %d pixels%s (%s)", result.request.name, result.status, result.pixels, speed, done)
+                self.logger.info(
+                    "%s %s: %d pixels%s (%s)", result.request.name, result.status, result.pixels, speed, done
+                )
         if self.terminal.as_json:
             self.terminal.result_json(result.to_dict())
         elif result.path is not None:

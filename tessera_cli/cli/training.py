@@ -33,7 +33,7 @@ class TrainingProgress:
         self.trained: Mapping[str, Any] = {}
         self.evaluated: Mapping[str, Any] = {}
         self.beat = time.monotonic()
-        self.log = logging.getLogger("tessera_cli.progress")
+        self.logger = logging.getLogger("tessera_cli.progress")
 
     def __enter__(self) -> TrainingProgress:
         return self
@@ -130,7 +130,7 @@ class TrainingProgress:
 
     def _log(self, message: str, *arguments: object) -> None:
         self.beat = time.monotonic()
-        self.log.info(message, *arguments)
+        self.logger.info(message, *arguments)
 
 
 def _beside(trained: Mapping[str, Any], evaluated: Mapping[str, Any]) -> Iterator[str]:

@@ -22,8 +22,8 @@ _KNOWN = {"uint8": ("nearest", "bilinear"), "uint16": ("nearest", "bilinear"), "
 """Type -> resamplings. Weighted sums of floats depend on the order of their terms."""
 
 
-class Grid(Protocol):
-    """A rectangle of pixels: a tile, or any other."""
+class PixelGrid(Protocol):
+    """Shape, CRS and affine transform of a rectangle of pixels: a tile, or any other."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
@@ -51,16 +51,17 @@ class Alignment:
 
     @classmethod
     @lru_cache(256)
-    def of(cls, grid: Grid, header: Header, resampling: str) -> Alignment | None:
+    def of(cls, grid: PixelGrid, header: Header, resampling: str) -> Alignment | None:
         """Return how a file lies under a grid; None of files that GDAL has to warp."""
-        place, nodata, (step, b, west, d, e, north) = header.transform, header.nodata, grid.transform[:6]
+        transform, nodata, (step, b, west, d, e, north) = header.transform, header.nodata, grid.transform[:6]
         if step <= 0 or e != -step or b or d:
             return None
-        ratio = {step: 1, 2 * step: 2}.get(place.a)
-        if ratio is None or place.e != -place.a or place.b or place.d or resampling not in _KNOWN.get(header.dtype, ()):
+        ratio = {step: 1, 2 * step: 2}.get(transform.a)
+        upright = transform.e == -transform.a and not transform.b and not transform.d
+        if ratio is None or not upright or resampling not in _KNOWN.get(header.dtype, ()):
             return None
         usual = nodata is None or nodata == 0 or (header.dtype == "float32" and (nodata < 0 or math.isnan(nodata)))
-        row, column = (place.f - north) / step, (west - place.c) / step
+        row, column = (transform.f - north) / step, (west - transform.c) / step
         if not usual or not row.is_integer() or not column.is_integer() or header.crs != CRS.from_user_input(grid.crs):
             return None
         return cls(ratio, int(row), int(column), resampling == "bilinear", nodata is not None)

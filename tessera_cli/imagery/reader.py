@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Raster:
-    """How an asset is brought to a tile."""
+class WarpOptions:
+    """Resampling and dtype with which an asset is warped to the pixels of a tile."""
 
     resampling: Literal["nearest", "bilinear"]
     dtype: str
@@ -133,10 +133,10 @@ class Reader:
         finally:
             self.client.stats.read(outcome)
 
-    def layers(self, reads: Sequence[Read], raster: Raster, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
+    def layers(self, reads: Sequence[Read], options: WarpOptions, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
         """In the order given: (H, W) on the tile's grid, or why there is none. Raises what `read` does."""
         return self._each(
-            reads, lambda file, read: on_tile(file, tile, raster.resampling, raster.dtype, wanted=read.pixels)
+            reads, lambda file, read: on_tile(file, tile, options.resampling, options.dtype, wanted=read.pixels)
         )
 
     def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | MissingScene]:

@@ -15,7 +15,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.extent.grid import Tile
-from tessera_cli.imagery.aligned import Alignment, Grid
+from tessera_cli.imagery.aligned import Alignment, PixelGrid
 from tessera_cli.imagery.blocks import bounding_slices, pixel_windows
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import Header
@@ -41,7 +41,7 @@ def on_tile(file: GeoTiffFile, tile: Tile, resampling: str, dtype: str, wanted: 
 
 def on_grid(
     file: GeoTiffFile,
-    grid: Grid,
+    grid: PixelGrid,
     resampling: str,
     dtype: str,
     fill: float | None,
@@ -90,15 +90,16 @@ def _warped(
     window: PixelWindow,
     header: Header,
     nodata: float | None,
-    grid: Grid,
+    grid: PixelGrid,
     resampling: str,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return (H, W) as GDAL warps it and, of integers, bool (H, W): where there is no data."""
     height, width = grid.shape
     part = {"height": int(window.height), "width": int(window.width), "count": 1, "dtype": header.dtype}
-    place = {"crs": header.crs, "transform": rasterio.windows.transform(window, header.transform), "nodata": nodata}
+    transform = rasterio.windows.transform(window, header.transform)
+    georeference = {"crs": header.crs, "transform": transform, "nodata": nodata}
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", **part, **place) as dataset:
+        with memory.open(driver="GTiff", **part, **georeference) as dataset:
             dataset.write(pixels, 1)
         with (
             memory.open() as dataset,
@@ -122,7 +123,7 @@ def _warped(
 
 
 @lru_cache(256)
-def window_under(grid: Grid, header: Header, resampling: str = "nearest") -> PixelWindow | None:
+def window_under(grid: PixelGrid, header: Header, resampling: str = "nearest") -> PixelWindow | None:
     """Return the part of the file under the grid, with a margin; None if the file lies elsewhere."""
     crs, (height, width) = CRS.from_user_input(grid.crs), header.shape
     whole, all_of_it = _box(grid.transform, grid.shape), PixelWindow(0, 0, width, height)
@@ -162,7 +163,7 @@ def _box(transform: Affine, shape: tuple[int, int]) -> tuple[float, float, float
     return min(x), min(y), max(x), max(y)
 
 
-def _pixels_per_pixel(grid: Grid, crs: CRS, box: tuple[float, float, float, float], header: Header) -> float:
+def _pixels_per_pixel(grid: PixelGrid, crs: CRS, box: tuple[float, float, float, float], header: Header) -> float:
     """Return how many pixels of the file one of the grid is long, in the middle of the box."""
     a, b, _, d, e, _ = grid.transform[:6]
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2

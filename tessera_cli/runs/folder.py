@@ -27,8 +27,8 @@ SCENES, RUNS = "scenes.ndjson.gz", "runs"
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A folder of tiles, of embeddings or of d-pixels, that all have one identity.
+class TileFolder:
+    """The output folder of `embed` or `fetch`: tiles of embeddings or d-pixels that all have one identity.
 
     Window, zone and AOI are part of a tile's name, so years and areas share a folder.
     """
@@ -40,7 +40,7 @@ class Folder:
     """What a user must know of the contents, such as that a model is for demonstration only."""
 
     @classmethod
-    def open(cls, path: Path) -> Folder:
+    def open(cls, path: Path) -> TileFolder:
         """Return the folder at `path` with the identity in its `run.json`, or none if that is absent or damaged."""
         run = read_json(path / RUN)
         run = run if isinstance(run, dict) and isinstance(run.get("identity"), dict) else {}
@@ -150,7 +150,7 @@ class Folder:
             record = read_json(path)
             yield record if isinstance(record, dict) else {}
 
-    def asked(self) -> set[str]:
+    def requested_names(self) -> set[str]:
         """Return the names of all tiles that runs asked for."""
         return {name for run in self.runs() for name in run.get("names", [])}
 
@@ -254,7 +254,7 @@ class Folder:
 
 def record_listing(path: Path) -> TileRecord | None:
     """Return the record that lists a raster or array of embeddings, from the same folder; None if there is none."""
-    folder = Folder(path.parent)
+    folder = TileFolder(path.parent)
     for name in tiles_of_file(path.name):
         record = folder.read(folder.item_path(name))
         if record is not None and path.name in {asset.name for asset in record.assets}:
@@ -265,7 +265,7 @@ def record_listing(path: Path) -> TileRecord | None:
 def record_beside(store: Path) -> TileRecord | None:
     """Return the record beside stored d-pixels, if `fetch` has put both there; else None."""
     store = store.absolute()
-    folder = Folder(store.parent)
+    folder = TileFolder(store.parent)
     record = folder.read(folder.item_path(store.name.removesuffix(".zarr")))
     return record if record is not None and record.holds_dpixels and record.store == store.name else None
 

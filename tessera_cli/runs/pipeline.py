@@ -32,7 +32,7 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.files import remove_stale_parts
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.results import Progress, TileResult, TileStatus, network_text
 from tessera_cli.timing import StageTimer
@@ -50,7 +50,7 @@ class Job(ABC, Generic[Made]):
     """What a run does with its tiles. The stages run side by side, each on another tile."""
 
     inputs: Inputs
-    folder: Folder
+    folder: TileFolder
     stages: StageTimer
     """Seconds of `start`, which ends when the first tile was read, `read`, `process_stage` and `write`."""
     process_stage = "encode"

@@ -17,7 +17,7 @@ from tessera_cli.extent.grid import TILE_SIZE
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_search import SceneSearch
 
 S2_TILE_BYTES = (4 * TILE_SIZE**2 + 6 * (TILE_SIZE // 2) ** 2) * 2
@@ -94,7 +94,7 @@ def plan(
     """Count and estimate. `out` tells which disk is meant; with `freeze`, the scene list is written there as well."""
     request, scenes = search.request, preprocessing.select(search.scenes)
     if freeze:
-        Folder(out).start_run(request.digest, search.record(), search.to_freeze)
+        TileFolder(out).start_run(request.digest, search.record(), search.to_freeze)
     tiles = list(dict.fromkeys(asked.tile for asked in search.tile_requests))
     pixels = sum(asked.count for asked in search.tile_requests)
     read, tokens = 0.0, [0.0, 0.0]

@@ -19,7 +19,7 @@ from tessera_cli.extent.tiling import areas_by_zone, tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
 from tessera_cli.net.responses import redact
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class SceneSearch:
 
 
 def search_scenes(
-    request: Request, client: Client, folder: Folder | None = None, *, refresh: bool = False
+    request: Request, client: Client, folder: TileFolder | None = None, *, refresh: bool = False
 ) -> SceneSearch:
     """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this request, else a new search.
 
