@@ -1,4 +1,4 @@
-"""`tessera bench`: how fast this machine is. Nothing is downloaded."""
+"""`tessera bench`: measure the speed of this machine. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ EAGER = option(
 
 
 def options(*names: str, **more: Any) -> dict[str, Any]:
-    """Return the options of these names that mean something else here than on other verbs, and `more`."""
+    """Return the options of `bench` by these names, which override those of other verbs, and `more`."""
     return {name: OWN[name] for name in names} | more
 
 
@@ -186,7 +186,7 @@ def bench_end_to_end(
 
 
 def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
-    """The table on stderr; with --json, also one object on stdout."""
+    """Print the table to stderr; with --json, also one object to stdout."""
     if terminal.verbosity >= 0:
         table = [*rows(found)]
         width = max(len(name) for name, _ in table)
@@ -199,7 +199,7 @@ def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
 
 
 def rows(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and values in the order of the result, nested ones as `memory.peak_rss_mb`; neither nulls nor rounds."""
+    """Yield names and values, nested ones as `memory.peak_rss_mb`, without nulls and rounds."""
     for name, value in found.items():
         if isinstance(value, Mapping):
             yield from rows(value, f"{prefix}{name}.")

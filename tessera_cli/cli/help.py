@@ -8,7 +8,7 @@ from typer.core import TyperCommand
 
 
 class GroupedCommand(TyperCommand):
-    """A verb whose options are listed under Area, Time, Source, Model, Output, Run."""
+    """Command whose help lists options under Area, Time, Source, Model, Output, Run."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

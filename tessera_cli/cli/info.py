@@ -60,7 +60,7 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
 
 
 def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Nested names and values for people."""
+    """Yield nested names and values as indented text."""
     width = max([len(name) for name, value in found.items() if not isinstance(value, Mapping) or not value], default=0)
     for name, value in found.items():
         if isinstance(value, Mapping) and value:

@@ -36,7 +36,7 @@ HEARTBEAT_SECONDS = 60.0
 
 @dataclass
 class Terminal:
-    """The way a verb talks. One per command."""
+    """Output of a command: results to stdout, messages and progress to stderr."""
 
     verbosity: int = 0
     as_json: bool = False
@@ -50,20 +50,20 @@ class Terminal:
 
     @property
     def draws(self) -> bool:
-        """Whether a moving bar is welcome."""
+        """Return whether a progress bar is drawn."""
         return self.console.is_terminal and self.verbosity >= 0 and os.environ.get("TERM") != "dumb"
 
     def result(self, text: str) -> None:
-        """One line on stdout."""
+        """Print one line to stdout."""
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def result_json(self, obj: Mapping[str, Any]) -> None:
-        """Print one JSON object on a line of stdout."""
+        """Print one JSON object as a line to stdout."""
         self.result(json.dumps(obj, ensure_ascii=False))
 
     def tell(self, obj: Mapping[str, Any], lines: Iterable[str]) -> None:
-        """Print a result: one object with --json, else lines for people."""
+        """Print a result: one object with --json, else lines of text."""
         if self.as_json:
             self.result_json(obj)
             return
@@ -71,14 +71,14 @@ class Terminal:
             self.result(line)
 
     def end(self, outcome: Summary | Verification, lines: Iterable[str]) -> None:
-        """Print what became of a run, then raise its error, if there is one."""
+        """Print the outcome of a run, then raise its error, if there is one."""
         self.tell(outcome.to_dict(), lines)
         if error := outcome.error():
             raise error
 
 
 def configure_logging(verbosity: int, console: Console | None = None) -> None:
-    """Log lines on stderr: warnings always, progress from 0, details from 1; libraries only from 2."""
+    """Configure logging to stderr for a verbosity of -2 to 2: progress from 0, details from 1, libraries at 2."""
     levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
     level = levels[max(-2, min(verbosity, 1)) + 2]
     handler = _ConsoleHandler(console)
@@ -105,7 +105,7 @@ class _Formatter(logging.Formatter):
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes through the console, so that lines do not tear the bar."""
+    """Log handler that writes through the console, so that lines do not tear the bar."""
 
     def __init__(self, console: Console | None) -> None:
         super().__init__()

@@ -80,7 +80,7 @@ def read_dpixels(
 
 
 class MissingScenesError(Exception):
-    """Scenes of a tile whose data is absent, broken or beyond interpretation: id -> reason."""
+    """Raised with the scenes of a tile that are absent, broken or not interpretable: id -> reason."""
 
     def __init__(self, missing_scenes: Mapping[str, str]) -> None:
         super().__init__(missing_scenes_text(missing_scenes))
@@ -88,7 +88,7 @@ class MissingScenesError(Exception):
 
 
 class _Tile:
-    """The reading of one tile. Everything is tried before its missing scenes are raised together."""
+    """Read one tile. All scenes are tried before the missing ones are raised together."""
 
     def __init__(
         self, scenes: Scenes, tile: Tile, pixels: np.ndarray, reader: Reader, preprocessing: Preprocessing
@@ -139,7 +139,7 @@ class _Tile:
         return bands, mask, _dates(date for date, _, _ in frames)
 
     def _orbits(self) -> Mapping[Sensor, tuple[Scene, ...]]:
-        """Radar scenes by orbit direction, which for some only the file tells."""
+        """Return radar scenes by orbit direction, read from the file where the item does not tell."""
         orbits = {sensor: self.scenes.of(sensor) for sensor in (Sensor.S1_ASC, Sensor.S1_DESC)}
         unknown = self.scenes.of(Sensor.S1)
         told = self.reader.tags([Read(scene, self.scenes.source.s1_assets["VV"]) for scene in unknown])

@@ -1,4 +1,4 @@
-"""Which blocks of a file the wanted pixels of a tile need: of a large scene a small area takes few."""
+"""Find the blocks of a file that hold the wanted pixels of a tile: few, for a small area."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARGIN = 4
 
 
 def bounding_slices(wanted: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns from the first to the last that hold a wanted pixel."""
+    """Return the slices of rows and columns that bound the true pixels of bool (H, W)."""
     rows, columns = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
     if not len(rows):
         return slice(0, 0), slice(0, 0)
@@ -28,7 +28,7 @@ def bounding_slices(wanted: np.ndarray) -> tuple[slice, slice]:
 
 
 def pixel_windows(wanted: np.ndarray, tile: Tile, header: Header) -> np.ndarray:
-    """int64 (N, 4): first row, end row, first column, end column of the file's pixels around wanted pixels.
+    """Return int64 (N, 4), file pixels around wanted pixels: first row, end row, first column, end column.
 
     `wanted`: bool (H, W) of the tile.
     """
@@ -49,7 +49,7 @@ def pixel_windows(wanted: np.ndarray, tile: Tile, header: Header) -> np.ndarray:
 def block_windows(
     pixel_windows: np.ndarray | None, window: PixelWindow, block: tuple[int, int]
 ) -> Iterator[PixelWindow]:
-    """The window's pixels in blocks that hold any of `pixel_windows` (None: all), as few windows that do not overlap.
+    """Yield disjoint windows, the parts of `window` in blocks that hold any of `pixel_windows` (None: all).
 
     `block`: rows and columns of the file's blocks.
     """
@@ -84,5 +84,5 @@ def block_windows(
 
 
 def _apply(transform: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of arrays, which not every release of affine takes."""
+    """Return the transform of arrays of coordinates, which not every release of affine takes."""
     return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f

@@ -1,4 +1,4 @@
-"""Where the bytes of a file come from: a disk, or a server."""
+"""Read ranges of bytes of a file, from disk or from a server."""
 
 from __future__ import annotations
 

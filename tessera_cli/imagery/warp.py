@@ -1,4 +1,4 @@
-"""The pixels of a file on a grid: GDAL's warp, of the part of the file that lies under the grid."""
+"""Warp the part of a file under a grid to its pixels, as GDAL does."""
 
 from __future__ import annotations
 

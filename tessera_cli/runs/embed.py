@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run(Job[EncodedTile | TileRecord]):
-    """Reads, encodes and writes tiles."""
+    """Job that reads, encodes and writes tiles."""
 
     inputs: Inputs
     folder: TileFolder

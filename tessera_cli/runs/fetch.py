@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Fetch(Job[TileResult | None]):
-    """Reads and stores tiles. Storing is the second stage: the third may hold no d-pixels."""
+    """Job that reads and stores tiles. Storing is the second stage: the third may hold no d-pixels."""
 
     inputs: Inputs
     folder: TileFolder

@@ -1,4 +1,4 @@
-"""What a machine without network needs besides d-pixels: the weights of the model, and the command to run there."""
+"""Prepare a machine without network: download the weights of the model, and build the command to run there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run reads: scenes of a catalogue, or d-pixels on disk. The run itself sees no difference."""
+"""Inputs of a run: scenes of a catalogue, or d-pixels on disk, behind one protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Inputs(Protocol):
-    """What a run reads."""
+    """Source of the d-pixels of a run, tile by tile."""
 
     @property
     def key(self) -> str:
@@ -46,7 +46,7 @@ class Inputs(Protocol):
         """Raise CredentialsError if reading cannot work; called once, before the first tile."""
 
     def stop(self) -> None:
-        """Give the run up: reads that are under way end soon."""
+        """Stop: reads that are under way end soon."""
 
     def network(self) -> Mapping[str, Any]:
         """Return what was asked of servers so far and how every planned read ended, as `RequestStats` does."""

@@ -65,17 +65,17 @@ class Job(ABC, Generic[Made]):
 
     @abstractmethod
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:
-        """Do what takes long, and return something that holds no d-pixels.
+        """Process one tile's d-pixels into what `write` stores; must not keep a reference to them.
 
         `advance` is to be called now and then with the number of pixels finished since; it raises what stops the run.
         """
 
     @abstractmethod
     def write(self, request: TileRequest, made: Made) -> TileResult | None:
-        """Write what was made; None if another run has finished the tile for other pixels since it was read."""
+        """Write the files of a tile; None if another run has finished it for other pixels since it was read."""
 
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
-        """Return what is told of a tile, from its record; without one if it failed."""
+        """Return the result of a tile from its record, or without one if it failed."""
         path = self.folder.path / record.main if record and record.main else None
         return TileResult(request, status, path, record.pixels if record else 0, **more)
 
@@ -206,7 +206,7 @@ class Pipeline(Generic[Made]):
         self._raise_if_stopped()
 
     def _raise_if_stopped(self) -> None:
-        """Raise what the writer stopped the run with."""
+        """Raise the error with which the writer stopped the run."""
         if self._writing.done():
             self._writing.result()
 

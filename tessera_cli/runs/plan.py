@@ -32,7 +32,7 @@ OUTPUT_PACKED = 0.9
 
 @dataclass(frozen=True)
 class SensorPlan:
-    """What the catalogue lists for one sensor (and orbit) in one window."""
+    """Scenes that the catalogue lists for one sensor (and orbit) in one window."""
 
     scenes: int
     by_month: dict[str, int]
@@ -52,7 +52,7 @@ class SensorPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer of `tessera plan`."""
+    """Estimate of `tessera plan`: tiles, scenes, bytes and time of a run."""
 
     tiles: int
     pixels: int

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """Where, when and from which catalogue."""
+    """Area, windows and catalogue of a run."""
 
     aoi: Aoi
     windows: tuple[Window, ...]
