@@ -68,7 +68,7 @@ class EarthdataSigner:
         stats: RequestStats | None = None,
         login: str = LOGIN,
     ) -> None:
-        """`hosts`: names of further servers that may see the token."""
+        """Set up a signer; `hosts` are names of further servers that may see the token."""
         self.credentials = credentials
         self._hosts = frozenset(hosts)
         self._login = login

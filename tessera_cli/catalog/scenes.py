@@ -40,6 +40,7 @@ class Scenes:
 
     @classmethod
     def from_items(cls, items: Iterable[Mapping[str, Any]], source: Source) -> Scenes:
+        """Return the scenes of STAC items; items that hold nothing usable are counted by reason in `skipped`."""
         scenes: dict[tuple[str, str], Scene] = {}
         skipped: Counter[str] = Counter()
         for item in items:

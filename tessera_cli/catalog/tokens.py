@@ -27,7 +27,7 @@ class SharedToken:
     """A token for many threads, requested at first use and again before it expires or after a refusal."""
 
     def __init__(self, request: Callable[[], Token]) -> None:
-        """`request` may raise a TesseraError."""
+        """Set up a token that `request` brings; it may raise a TesseraError."""
         self._request = request
         self._lock = threading.Lock()
         self._token: Token | None = None

@@ -94,7 +94,7 @@ class Client:
             self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
 
     def stop(self) -> None:
-        """End the run, well or not: nothing more is requested, and what waits for a retry gives up."""
+        """Stop for good: nothing more is requested, and what waits for a retry gives up."""
         self._stopped.set()
         self.signer.stop()
 

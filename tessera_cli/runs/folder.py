@@ -1,4 +1,4 @@
-"""The folder of a run: its identity, what runs asked for, which tiles are done."""
+"""The output folder of `embed` and `fetch`: its identity, what runs requested, which tiles are done."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TileFolder:
                 "Choose another --out."
             )
 
-    # --- what was asked for ---------------------------------------------------------------------------------------
+    # --- what was requested ---------------------------------------------------------------------------------------
 
     def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
         """Return the scenes frozen for a run, by its key; None if it was never started or some of them are gone."""
@@ -151,7 +151,7 @@ class TileFolder:
             yield record if isinstance(record, dict) else {}
 
     def requested_names(self) -> set[str]:
-        """Return the names of all tiles that runs asked for."""
+        """Return the names of all tiles that runs requested."""
         return {name for run in self.runs() for name in run.get("names", [])}
 
     def failures(self) -> Mapping[str, str]:

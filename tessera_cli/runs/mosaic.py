@@ -39,7 +39,7 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
 
     written = []
     for window in windows:
-        tiles, bounds = _asked(folder, window)
+        tiles, bounds = _requested(folder, window)
         for epsg in sorted(bounds):
             of_zone = sorted(tile for tile in tiles if tile.epsg == epsg)
             path = folder.path / vrt_name(of_zone[0], window)
@@ -58,7 +58,7 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
     return tuple(written)
 
 
-def _asked(folder: TileFolder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:
+def _requested(folder: TileFolder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:
     """Return the tiles that any run asked for in the window, and per zone of theirs the box around the AOIs."""
     tiles: set[Tile] = set()
     boxes: dict[int, list[Bounds]] = {}

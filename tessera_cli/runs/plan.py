@@ -95,17 +95,17 @@ def plan(
     request, scenes = search.request, preprocessing.select(search.scenes)
     if freeze:
         TileFolder(out).start_run(request.digest, search.record(), search.to_freeze)
-    tiles = list(dict.fromkeys(asked.tile for asked in search.tile_requests))
-    pixels = sum(asked.count for asked in search.tile_requests)
+    tiles = list(dict.fromkeys(tile_request.tile for tile_request in search.tile_requests))
+    pixels = sum(tile_request.count for tile_request in search.tile_requests)
     read, tokens = 0.0, [0.0, 0.0]
-    for asked in search.tile_requests:
-        on_tile = scenes.on(*asked.on_grid())
+    for tile_request in search.tile_requests:
+        on_tile = scenes.on(*tile_request.on_grid())
         optical = on_tile.of(Sensor.S2)
         radar = on_tile.of(*_radar(request.source))
         useful = [s for s in optical if (s.cloud_cover or 0) < 99]
         read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
         read += S1_PACKED * len(radar) * S1_TILE_BYTES / (9 if request.source.granules else 1)  # 30 m
-        share = asked.count / max(pixels, 1)
+        share = tile_request.count / max(pixels, 1)
         tokens[0] += share * _expected_clear(optical)
         tokens[1] += share * len({(s.date, s.sensor) for s in radar})
     return Plan(

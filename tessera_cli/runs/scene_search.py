@@ -74,7 +74,7 @@ class SceneSearch:
         return {
             "aoi": request.aoi.name,
             "aoi_bounds": list(request.aoi.bounds),
-            "names": sorted(asked.name for asked in self.tile_requests),
+            "names": sorted(tile_request.name for tile_request in self.tile_requests),
             "source": request.source.name,
             "catalog": redact(request.catalog or request.source.api),
             **({"radar_catalog": redact(request.radar_catalog)} if request.radar_catalog else {}),
@@ -103,7 +103,7 @@ def search_scenes(
     to_freeze = None
     if scenes is None:
         to_freeze = scenes = search(
-            list(dict.fromkeys(asked.on_grid()[0] for asked in requests)),
+            list(dict.fromkeys(tile_request.on_grid()[0] for tile_request in requests)),
             request.windows,
             request.source,
             client=client,
