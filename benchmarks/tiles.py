@@ -44,13 +44,13 @@ from tessera_cli.runs.inputs import CatalogInputs
 from tessera_cli.models import load_model
 from tessera_cli.net import Client
 from tessera_cli.runs.embed import embed
-from tessera_cli.runs.identity import Settings
+from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.scene_search import Request, search_scenes
 from tessera_cli.extent.window import Window
 
 aoi, items, out = sys.argv[1:]
 request = Request(Aoi.from_file(Path(aoi)), (Window.of_year(2023),), MPC, items)
-settings = Settings.checked(load_model("null"), "mpc")
+settings = EmbedSettings.checked(load_model("null"), "mpc")
 folder, reader = settings.folder(Path(out)), Reader(Client())
 inputs = CatalogInputs(search_scenes(request, reader.client, folder), reader)
 cpu = time.process_time()

@@ -1,4 +1,4 @@
-"""What the machine and the environment say; with `cli/`, the only place that reads environment variables."""
+"""Settings from the machine and its environment; besides `cli/`, only this module reads environment variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EARTHDATA_HOST = "urs.earthdata.nasa.gov"
 
 
 def threads(environ: Mapping[str, str] = os.environ) -> int:
-    """Cores this process may use: OMP_NUM_THREADS, else Slurm's share, else the affinity mask; not the host's."""
+    """Return the cores this process may use: OMP_NUM_THREADS, else Slurm's share, else the affinity mask."""
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         value = environ.get(name, "").split(",")[0]
         if value.isdigit() and int(value) > 0:
@@ -28,7 +28,7 @@ def threads(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | None]:
-    """Rank, number of processes and rank on this machine, as torchrun says; 0, 1, None without it."""
+    """Return rank, number of processes and local rank as torchrun sets them; 0, 1, None without it."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     values = [environ.get(name, "") for name in names]
     if not any(values):
@@ -40,12 +40,12 @@ def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | 
 
 
 def gdal_options(defaults: Mapping[str, str | int], environ: Mapping[str, str] = os.environ) -> dict[str, str | int]:
-    """Our GDAL options without those that the environment sets: the user's choice wins."""
+    """Return our GDAL options without those that the environment sets: the user's choice wins."""
     return {name: value for name, value in defaults.items() if name not in environ}
 
 
 def earthdata(environ: Mapping[str, str] = os.environ) -> Credentials:
-    """Of Earthdata Login: EARTHDATA_TOKEN, else EARTHDATA_USERNAME and EARTHDATA_PASSWORD, else ~/.netrc or NETRC."""
+    """Return the Earthdata credentials: EARTHDATA_TOKEN, else _USERNAME and _PASSWORD, else ~/.netrc or NETRC."""
     import netrc
 
     from tessera_cli.catalog import Credentials
@@ -71,7 +71,7 @@ def earthdata(environ: Mapping[str, str] = os.environ) -> Credentials:
 
 
 def debug(environ: Mapping[str, str] = os.environ) -> bool:
-    """TESSERA_DEBUG: show tracebacks."""
+    """Return whether TESSERA_DEBUG asks for tracebacks."""
     value = environ.get("TESSERA_DEBUG", "").lower()
     if value in ("", "0", "false", "no"):
         return False

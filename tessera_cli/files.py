@@ -1,4 +1,4 @@
-"""Write files and folders atomically: beside their place, synced, then renamed."""
+"""Write files and folders atomically: to a temporary name beside them, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_json(path: Path, obj: Any) -> None:
-    """`obj` as readable JSON, keys in the order given."""
+    """Write `obj` as indented JSON, keys in the order given."""
     text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 
 
 def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object per line, compressed; equal rows give equal bytes (no time, no file name in the header)."""
+    """Write one JSON object per line, gzipped; equal rows give equal bytes (no time or name in the header)."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
         for row in rows:
@@ -58,13 +58,13 @@ def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Of the file's bytes; OSError if it cannot be read."""
+    """Return the SHA-256 of a file as hex; OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_stale_parts(folder: Path, *, older_than: float = 3600.0) -> int:
-    """Remove the `.part` files and folders that killed runs left behind; how many.
+    """Remove the `.part` files and folders that killed runs left, and return their number.
 
     A part belongs to a live run, here or on another machine, until nothing has happened in it for `older_than` seconds.
     """
@@ -79,7 +79,7 @@ def remove_stale_parts(folder: Path, *, older_than: float = 3600.0) -> int:
 
 
 def explain(path: Path, error: OSError) -> TesseraError:
-    """The user's view of a failed write: what happened, why, what to do."""
+    """Return the error to show for a failed write: what happened, why, what to do."""
     if error.errno in _READ_ONLY:
         why = "read-only" if error.errno == errno.EROFS else "no permission to write there"
         return UsageError(f"{path} cannot be written: {why}. Choose another --out.")
@@ -94,10 +94,10 @@ PART = ".part"
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A new folder `<name>.<random>.part` to fill, which becomes `path` when the block ends well and is removed if not.
+    """Yield a new folder `<name>.<random>.part`, renamed to `path` if the block succeeds and removed if not.
 
     A folder that is at `path` already is replaced then. Missing parents are made. Errors of the file system are raised
-    as UsageError, DiskFullError or TileError, like those of `atomic.write_bytes`.
+    as UsageError, DiskFullError or TileError, like those of `write_bytes`.
     """
     part = _beside(path)
     try:
@@ -115,7 +115,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """The random part keeps two runs on one folder from writing into each other's files."""
+    """Return the `.part` path of a file, random so that two runs do not write into each other's files."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
 
 
@@ -127,7 +127,7 @@ def _sync(folder: Path) -> None:
 
 
 def _swap(part: Path, path: Path) -> None:
-    """Rename `part` to `path`. What is there is moved away before, moved back if that fails, deleted if not."""
+    """Rename `part` to `path`. An older folder is moved away first, and moved back if that fails."""
     while True:
         old = _beside(path)
         try:

@@ -1,4 +1,4 @@
-"""What comes next is made in another thread while the caller works on what is there."""
+"""Prefetch the next item in a background thread."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Out = TypeVar("Out")
 def prefetch(
     items: Sequence[In], make: Callable[[In], Out], stop: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[In, Future[Out]]]:
-    """Each item with what `make` made of it, or the error it raised; never more than one ahead of the caller.
+    """Yield each item with the finished future of `make(item)`, while the next item is made in a background thread.
 
     `stop` is called when the caller leaves early or is interrupted: it must make `make` end soon.
     """
     if not items:
         return
-    with ThreadPoolExecutor(1, "ahead") as executor:
+    with ThreadPoolExecutor(1, "prefetch") as executor:
         try:
             upcoming = executor.submit(make, items[0])
             for item, following in zip_longest(items, items[1:]):

@@ -113,7 +113,7 @@ def embed(
     from tessera_cli.api.reading import load_model
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.runs.embed import embed as run
-    from tessera_cli.runs.identity import Settings
+    from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
     from tessera_cli.runs.scene_search import search_scenes
 
@@ -131,14 +131,16 @@ def embed(
     if request is None:
         paths = as_paths(dpixels or ())
         inputs = StoredInputs.find(paths, source, preprocessing, allow_missing=allow_missing)
-        settings = Settings.checked(
+        settings = EmbedSettings.checked(
             loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
         )
         folder = settings.folder(Path(out or default_out(paths[0].resolve().stem, loaded.name)))
     else:
         request = request.of_source(source or loaded.spec.source)
         policy = get_preprocessing(preprocessing or OFFICIAL.name)
-        settings = Settings.checked(loaded, source, recorded=request.source.name, preprocessing=policy.name, **wanted)
+        settings = EmbedSettings.checked(
+            loaded, source, recorded=request.source.name, preprocessing=policy.name, **wanted
+        )
         folder = settings.folder(Path(out or default_out(request.name, loaded.name, policy.name)))
         reader = open_reader(request)
         found = search_scenes(request, reader.client, folder, refresh=refresh)
@@ -264,7 +266,7 @@ def plan(
     from tessera_cli.catalog import missing_credentials
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
-    from tessera_cli.runs.folder import Folder
+    from tessera_cli.runs.folder import TileFolder
     from tessera_cli.runs.plan import plan as count
     from tessera_cli.runs.scene_search import search_scenes
 
@@ -275,7 +277,7 @@ def plan(
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name)
     dims, client = spec.check_dims(dims), open_client(request)
-    found = search_scenes(request, client, None if out is None else Folder(Path(out)), refresh=refresh)
+    found = search_scenes(request, client, None if out is None else TileFolder(Path(out)), refresh=refresh)
     return count(
         found,
         spec,

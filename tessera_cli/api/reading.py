@@ -121,12 +121,12 @@ def encode(
     from tessera_cli.dpixels import describe
     from tessera_cli.inference.encode import encode as run
     from tessera_cli.models.load import Model
-    from tessera_cli.runs.identity import Settings
+    from tessera_cli.runs.identity import EmbedSettings
 
     if isinstance(dpixels, str | Path):
         dpixels = describe(Path(dpixels)).read()
     loaded = model if isinstance(model, Model) else load_model(model)
-    settings = Settings.checked(
+    settings = EmbedSettings.checked(
         loaded, source, recorded=dpixels.source, dims=dims, dtype=dtype, min_s2=min_s2, min_s1=min_s1, seed=seed
     )
     valid = dpixels.embeddable(min_s2=min_s2, min_s1=min_s1) & settings.model.spec.observations.valid_pixels(dpixels)

@@ -83,18 +83,18 @@ def pretrain(
         more=sections,
         overrides=() if isinstance(overrides, Mapping) else overrides,
     )
-    on = get_device(device, local)
+    torch_device = get_device(device, local)
     torch.set_num_threads(threads or environment.threads())
     _raise_file_limit()
     callbacks = progress if isinstance(progress, Callbacks) else _callbacks(Bar(progress))
-    with init_distributed(rank, size, on) as world:
+    with init_distributed(rank, size, torch_device) as world:
         return run(
             as_paths(dpixels),
             settings,
             Path(out),
             shards=None if shards is None else Path(shards),
             init_from=init_from,
-            device=on,
+            device=torch_device,
             world=world,
             callbacks=callbacks,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rasterio.windows import Window as Pixels
+from rasterio.windows import Window as PixelWindow
 from zlib_ng import zlib_ng
 
 from tessera_cli.bench.subjects import catalog_folder, read_items
@@ -241,7 +241,7 @@ class _TimedFiles(Files):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self.seconds = {"headers": 0.0, "pixels": 0.0}
-        self.log: list[tuple[Path, Callable[[tuple[int, int]], list[Pixels]]]] = []
+        self.log: list[tuple[Path, Callable[[tuple[int, int]], list[PixelWindow]]]] = []
         """Path, and block size -> the windows that were read."""
 
     def open(self, href: str, *, anew: bool = False) -> GeoTiffFile:
@@ -261,7 +261,7 @@ class _TimedFile(GeoTiffFile):
     path: Path
     files: _TimedFiles
 
-    def pixels(self, window: Pixels, pixel_windows: np.ndarray | None = None) -> np.ndarray:
+    def pixels(self, window: PixelWindow, pixel_windows: np.ndarray | None = None) -> np.ndarray:
         self.files.log.append((self.path, lambda block: list(block_windows(pixel_windows, window, block))))
         with self.files.at("pixels"):
             return super().pixels(window, pixel_windows)

@@ -14,7 +14,7 @@ from tessera_cli.extent.aoi import Aoi
 from tessera_cli.imagery import Reader
 from tessera_cli.net import Client
 from tessera_cli.runs.embed import embed
-from tessera_cli.runs.identity import Settings
+from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import CatalogInputs
 from tessera_cli.runs.results import Silent
 from tessera_cli.runs.scene_search import Request, search_scenes
@@ -37,11 +37,13 @@ def measure(
     chosen = get_model(model, seed, device="cpu")
     with tempfile.TemporaryDirectory() as scratch, catalog_folder(catalog, size=size, seed=seed) as simulated:
         _, window = read_items(simulated)
-        ask = Request(Aoi.from_file(simulated / "aoi.geojson"), (window,), MPC, str(simulated / "items.json"))
-        settings = Settings.checked(chosen, ask.source.name, recorded=ask.source.name, force_source=True, seed=seed)
+        request = Request(Aoi.from_file(simulated / "aoi.geojson"), (window,), MPC, str(simulated / "items.json"))
+        settings = EmbedSettings.checked(
+            chosen, request.source.name, recorded=request.source.name, force_source=True, seed=seed
+        )
         folder, reader, progress = settings.folder(Path(scratch) / "out"), Reader(Client()), _FirstPixels()
         started = time.perf_counter()
-        inputs = CatalogInputs(search_scenes(ask, reader.client, folder), reader)
+        inputs = CatalogInputs(search_scenes(request, reader.client, folder), reader)
         summary = embed(inputs, settings, folder, progress=progress, threads=threads)
         seconds = time.perf_counter() - started
         if error := summary.error():

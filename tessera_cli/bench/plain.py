@@ -15,7 +15,7 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models.layout import official_names
-from tessera_cli.sampling import BANDS, BucketedSampling, Modality, SensorSeries, sensor_series
+from tessera_cli.sampling import BAND_COUNTS, BucketedSampling, Modality, SensorSeries, sensor_series
 from tessera_cli.sampling.buckets import PATTERNS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class PlainForm:
             parts = tensor.detach().to(device).chunk(len(names))
             self.tensors |= {official: part.clone() for official, part in zip(names, parts, strict=True)}
         self.transformers = {}
-        for modality in BANDS:
+        for modality in BAND_COUNTS:
             stack, prefix = self.config.stack(modality), f"{modality}_backbone.transformer_encoder."
             layer = nn.TransformerEncoderLayer(
                 self.config.width, stack.heads, stack.feedforward, dropout=0.0, batch_first=True
@@ -76,7 +76,7 @@ class PlainForm:
         embeddings = np.empty((len(numbers), self.config.representation), np.float32)
         with torch.inference_mode():
             for members in self._batches(dpixels.counts[:, pixels]):
-                vectors = {m: self._backbone(m, *self._sequences(series[m], numbers[members])) for m in BANDS}
+                vectors = {m: self._backbone(m, *self._sequences(series[m], numbers[members])) for m in BAND_COUNTS}
                 embeddings[members] = self._reduce(vectors["s2"], vectors["s1"]).cpu().numpy()
         return embeddings
 

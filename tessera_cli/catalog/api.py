@@ -1,4 +1,4 @@
-"""Search of a live STAC API."""
+"""Search a live STAC API."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def api_items(
     client: Client,
     method: str = "POST",
 ) -> Iterator[Mapping[str, Any]]:
-    """Every item of the collections that touches one of the boxes (degrees) within one of the windows, once, as JSON.
+    """Yield, once each, the items (JSON) of collections that intersect a box (degrees) within a window.
 
     Items stay the dictionaries that the API sent: parsing would respell their datetimes, and the order of overlaps
     goes by the spelling. The server's default order is left alone.
@@ -81,7 +81,7 @@ def api_items(
 def _items(
     url: str, method: str, query: Mapping[str, Any], source: Source, client: Client
 ) -> Iterator[Mapping[str, Any]]:
-    """One search, page by page."""
+    """Yield the items of one search, page by page."""
     from pystac_client import ItemSearch
     from pystac_client.stac_api_io import StacApiIO
 
@@ -90,7 +90,7 @@ def _items(
         causes = {**causes, **_PERHAPS_TOO_LONG}
 
     class Io(StacApiIO):
-        """Sends requests through our client, with its retries and counts."""
+        """Transport of pystac-client that uses our `Client`, with its retries and counts."""
 
         def request(
             self,
@@ -127,7 +127,7 @@ def _page(
     causes: Causes,
     client: Client,
 ) -> str:
-    """The text of one page: proven to be items, as pystac-client takes anything else for the end of the search."""
+    """Return the text of one page, checked to hold items: pystac-client ends the search at anything else."""
     if method.upper() == "POST":
         posted = json.dumps(parameters).encode()
         response = client.json(

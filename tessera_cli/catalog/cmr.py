@@ -32,7 +32,7 @@ _NEXT, _HITS = "CMR-Search-After", "CMR-Hits"
 
 
 def granule_search(location: str) -> str | None:
-    """The address of the granule search that a --radar-catalog names; None if it is a document of items."""
+    """Return the URL of the granule search that --radar-catalog names; None if it is a document of items."""
     parts = urlsplit(location)
     if parts.scheme not in ("http", "https"):
         return None
@@ -46,7 +46,7 @@ def granule_search(location: str) -> str | None:
 def granule_items(
     url: str, source: Source, boxes: Sequence[Box], windows: Sequence[Window], *, client: Client
 ) -> Iterator[Mapping[str, Any]]:
-    """A STAC item for every granule that touches one of the boxes (degrees) within one of the windows, once.
+    """Yield, once each, a STAC item per granule that intersects a box (degrees) within a window.
 
     CMR lists what overlaps a window: granules that began on the day before come along, with the date they began on.
     """
@@ -66,7 +66,7 @@ def granule_items(
 
 
 def item_of(granule: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """The granule as a STAC item. Its assets are what it links to, never what a name would suggest."""
+    """Return the granule as a STAC item. Its assets are the files it links to, never guessed from its name."""
     geometry = footprint_of(granule)
     start, end = granule.get("time_start"), granule.get("time_end")
     return {
@@ -88,7 +88,7 @@ def item_of(granule: Mapping[str, Any], source: Source) -> dict[str, Any]:
 
 
 def footprint_of(granule: Mapping[str, Any]) -> shapely.Geometry | None:
-    """In longitude and latitude, cut at the antimeridian; None where it cannot be told, as around a pole."""
+    """Return the footprint in degrees, cut at the antimeridian; None where it is unknown, as around a pole."""
     try:
         shapes = [
             unwrap_edges(shapely.Polygon(_ring(rings[0]), [_ring(hole) for hole in rings[1:]]))
@@ -105,13 +105,13 @@ def footprint_of(granule: Mapping[str, Any]) -> shapely.Geometry | None:
 
 
 def _ring(text: str) -> list[tuple[float, float]]:
-    """`lat lon lat lon ...` as points of longitude and latitude."""
+    """Return `lat lon lat lon ...` as points (longitude, latitude) in degrees."""
     numbers = [float(number) for number in text.split()]
     return list(zip(numbers[1::2], numbers[0::2], strict=True))
 
 
 def _link(granule: Mapping[str, Any], ending: str) -> str | None:
-    """The link to the file with this ending, of several the one that tokens open."""
+    """Return the link to the file with this ending; of several, the one that accepts tokens."""
     hrefs = [str(link.get("href")) for link in granule.get("links") or [] if not link.get("inherited")]
     fit = [href for href in hrefs if href.endswith(ending) and urlsplit(href).scheme in ("https", "http")]
     fit.sort(key=lambda href: (urlsplit(href).hostname != STOREHOUSE, urlsplit(href).scheme != "https"))
@@ -119,7 +119,7 @@ def _link(granule: Mapping[str, Any], ending: str) -> str | None:
 
 
 def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:
-    """All that a query finds. CMR leads from page to page by a header, which the last page lacks."""
+    """Yield all granules of a query. CMR names the next page in a header, which the last page lacks."""
     pages, onwards, count, hits = Pages(url), None, 0, None
     while True:
         response = client.json(url, headers={_NEXT: onwards} if onwards else {})

@@ -1,4 +1,4 @@
-"""STAC documents outside an API: ItemCollections, lines of items, static catalogues, from disk or the web."""
+"""Read STAC documents outside an API: ItemCollections, lines of items, static catalogues, from disk or the web."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed STAC document and where it lies: relative hrefs count from there."""
+    """A parsed STAC document and its location, to which relative hrefs are resolved."""
 
     location: str
     content: Any
 
 
 def open_document(location: str, client: Client) -> Document:
-    """Read a file or URL; a folder means the catalog.json within."""
+    """Read a STAC document from a file or URL; of a folder, its catalog.json. UsageError if it is no STAC."""
     if not _is_url(location):
         path = Path(location).expanduser()
         if path.is_dir():
@@ -59,7 +59,7 @@ def open_document(location: str, client: Client) -> Document:
 
 
 def is_api(content: Mapping[str, Any]) -> bool:
-    """Whether the document is the landing page of an API with item search."""
+    """Return whether the document is the landing page of an API with item search."""
     classes = content.get("conformsTo") or []
     return any("item-search" in str(uri) for uri in classes) or any(
         link.get("rel") == "search" for link in content.get("links") or []
@@ -67,7 +67,7 @@ def is_api(content: Mapping[str, Any]) -> bool:
 
 
 def static_items(document: Document, client: Client) -> Iterator[Mapping[str, Any]]:
-    """Every item of the document with absolute asset hrefs."""
+    """Yield the items of the document and of those it links to, with absolute asset hrefs."""
     kind = document.content["type"]
     if kind == "FeatureCollection":
         for feature in document.content.get("features") or []:

@@ -1,4 +1,4 @@
-"""Earthdata Login: NASA's files are open to all who say who they are."""
+"""Earthdata Login: the tokens that NASA requires to download its files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the user gave to log in with: a token, or a name and a password, or nothing."""
+    """Earthdata credentials of the user: a token, or a name and a password, or nothing."""
 
     token: str | None = field(default=None, repr=False)
     user: str | None = field(default=None, repr=False)
@@ -48,7 +48,7 @@ class Credentials:
 
     @property
     def lacking(self) -> str | None:
-        """Why they cannot work, as far as can be told without a request; None if they may."""
+        """Return why they cannot work, as far as is known without a request; None if they may."""
         if self.token is not None:
             end = expiry(self.token)
             if end <= time.time():
@@ -58,7 +58,7 @@ class Credentials:
 
 
 class EarthdataSigner:
-    """Adds a token to requests for files of NASA, and for files on hosts that the user named; never to others."""
+    """Signer that adds a token to requests to NASA and to hosts that the user named, never to others."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class EarthdataSigner:
         stats: RequestStats | None = None,
         login: str = LOGIN,
     ) -> None:
-        """`hosts`: names of further servers that may see the token."""
+        """Set up a signer; `hosts` are names of further servers that may see the token."""
         self.credentials = credentials
         self._hosts = frozenset(hosts)
         self._login = login
@@ -92,7 +92,7 @@ class EarthdataSigner:
         self._client.stop()
 
     def wants(self, href: str) -> bool:
-        """Whether the token goes with a request: to NASA always, to this machine and named hosts if there is one."""
+        """Return whether the href gets the token: NASA always, this machine and named hosts if there is one."""
         parts = urlsplit(href)
         host = parts.hostname or ""
         if host in OPEN_HOSTS or parts.scheme not in ("http", "https"):
@@ -124,7 +124,7 @@ class EarthdataSigner:
 
 
 def expiry(token: str) -> float:
-    """POSIX time from which a token is void, as a JSON Web Token says; infinity for one that does not."""
+    """Return the expiry of a JSON Web Token as POSIX time in seconds; infinity if it names none."""
     try:
         payload = token.split(".")[1]
         return float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])

@@ -1,4 +1,4 @@
-"""Searches whose results come in pages: a guard against servers that never end."""
+"""Guard paged searches against servers that send pages without end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tessera_cli.net.responses import redact
 
 
 class Pages:
-    """Checks the pages of one search, so that it ends where a server leads in circles."""
+    """Check of the pages of one search, which ends it if the server leads in circles."""
 
     def __init__(self, url: str) -> None:
         self._url = redact(url)
@@ -17,7 +17,7 @@ class Pages:
         self._ways: set[str] = set()
 
     def check(self, ids: Iterable[str], onwards: str | None) -> None:
-        """Note a page. `onwards`: what identifies the next one; None: this is the last.
+        """Record the ids of a page. `onwards` identifies the next page; None if this is the last.
 
         Raises SourceRefusedError if the next page was requested before, or nothing on this one is new.
         """

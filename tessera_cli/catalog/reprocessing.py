@@ -1,4 +1,4 @@
-"""Several copies of one acquisition, made by different runs of the ground segment: which of them is used."""
+"""Select one of several copies of an acquisition that the ground segment processed more than once."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _BURST = re.compile(r"(OPERA_L2_RTC-S1_T\d+-\d+-IW\d_\d{8}T\d{6}Z)_(\d{8}T\d{6}Z
 
 
 def latest_reprocessing(scenes: Scenes) -> Scenes:
-    """One copy of each acquisition. Those of which no acquisition can be told stand alone.
+    """Return the scenes with only the latest reprocessing of each acquisition.
 
-    Which copy does not depend on the order of the scenes; without it, the next best takes its place.
+    The choice does not depend on the order of the scenes; if a copy is absent, the next best is used.
+    Scenes of which the acquisition is unknown are all kept.
     """
     copies: dict[Hashable, list[Scene]] = defaultdict(list)
     for scene in scenes.scenes:
@@ -43,7 +44,7 @@ def latest_reprocessing(scenes: Scenes) -> Scenes:
 
 
 def acquisition(scene: Scene) -> Hashable | None:
-    """What all copies of an acquisition have in common: never the datetime, which differs between them by minutes.
+    """Return a key that all copies of an acquisition share; without datetime, which differs by minutes.
 
     Sentinel-2: datatake and MGRS tile. OPERA: burst and its sensing time. None if the item does not tell.
     """
@@ -55,15 +56,15 @@ def acquisition(scene: Scene) -> Hashable | None:
 
 
 def baseline(scene: Scene) -> Baseline | None:
-    """The processing baseline of Sentinel-2, `05.09` -> (5, 9); None if there is none that can be read."""
+    """Return the processing baseline of Sentinel-2, (5, 9) for `05.09`; None if it is absent or unreadable."""
     found = _BASELINE.fullmatch(str(scene.baseline))
     numbers = (int(found[1]), int(found[2])) if found else None
     return None if numbers == _OUTSIDE_ESA else numbers
 
 
 def _best(copies: list[Scene]) -> list[Scene]:
-    """The best copy. Where the ground segment cut a tile's datatake in two datastrips, both halves of that baseline,
-    and of others what it does not cover."""
+    """Return the best copy; where a tile's datatake is split in two datastrips, both halves of the best baseline and
+    the copies of other baselines that they do not cover."""
     if len(copies) == 1:
         return copies
     if copies[0].sensor is not Sensor.S2:
@@ -81,7 +82,7 @@ def _best(copies: list[Scene]) -> list[Scene]:
 
 
 def _covered(scene: Scene, kept: list[Scene]) -> bool:
-    """Whether the scene adds no ground worth mentioning; those that do not say where they lie add none."""
+    """Return whether the kept scenes cover the scene but for a negligible share; true if a footprint is unknown."""
     if scene.footprint is None or any(other.footprint is None for other in kept):
         return True
     ours = rejoin(scene.footprint)

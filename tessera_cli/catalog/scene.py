@@ -27,7 +27,7 @@ KEPT_ASSET_FIELDS = ("href", "type", "roles", "gsd", "raster:bands", "nodata", "
 
 
 class Sensor(StrEnum):
-    """What a scene contributes: Sentinel-2, or Sentinel-1 in an orbit direction, which at times only the file tells."""
+    """Sensor of a scene: Sentinel-2, or Sentinel-1 with its orbit direction, which some items do not state."""
 
     S2 = "s2"
     S1_ASC = "s1_asc"
@@ -36,7 +36,7 @@ class Sensor(StrEnum):
 
 
 class SkippedItem(Exception):  # noqa: N818 - not an error: normal input that is skipped and counted
-    """Why an item is no scene of ours."""
+    """Raised with the reason why an item is skipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Scene:
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any], source: Source) -> Scene:
-        """Raises SkippedItem with the reason for items that are normal, yet hold nothing for us."""
+        """Return the scene of an item; SkippedItem with the reason if a valid item holds nothing usable."""
         collection, properties = item.get("collection"), item.get("properties") or {}
         assets = _named(item.get("assets") or {}, (*source.s2_assets.values(), *source.s1_assets.values()))
         if collection == source.s2_collection:
@@ -87,7 +87,7 @@ class Scene:
 
     @property
     def defect(self) -> str | None:
-        """What keeps the scene from being read, as far as its item tells."""
+        """Return why the scene cannot be read, as far as its item tells; else None."""
         unlisted = [key for key in self.missing if key not in self.item["assets"]]
         closed = [key for key in self.missing if key in self.item["assets"]]
         told = [f"asset {', '.join(unlisted)} is not listed"] if unlisted else []
@@ -98,7 +98,7 @@ class Scene:
 
     @property
     def timestamp(self) -> str:
-        """The datetime as the catalogue spells it: overlaps are decided by the order of these strings."""
+        """Return the datetime as the catalogue spells it: overlaps are decided by the order of these strings."""
         return _timestamp(self.item["properties"])
 
     @functools.cached_property
@@ -109,7 +109,7 @@ class Scene:
 
     @property
     def date(self) -> dt.date:
-        """The UTC date, by which frames are grouped (never the solar day)."""
+        """Return the UTC date, by which frames are grouped (never the solar day)."""
         return self.time.date()
 
     @property
@@ -118,17 +118,17 @@ class Scene:
 
     @property
     def baseline(self) -> str | None:
-        """Processing baseline of Sentinel-2, such as 05.09."""
+        """Return the processing baseline of Sentinel-2, such as 05.09."""
         return self.item["properties"].get("s2:processing_baseline")
 
     @functools.cached_property
     def footprint(self) -> BaseGeometry | None:
-        """Longitude and latitude; None if the item tells neither geometry nor bbox."""
+        """Return the footprint in degrees; None if the item has neither geometry nor bbox."""
         return footprint_of(self.item)
 
 
 def utc_time(text: str | None) -> dt.datetime | None:
-    """A STAC datetime, in UTC unless it says otherwise; None if there is none that can be read."""
+    """Return a STAC datetime, taken as UTC if it has no zone; None if it is absent or unreadable."""
     try:
         time = dt.datetime.fromisoformat(str(text))
     except ValueError:
@@ -137,7 +137,7 @@ def utc_time(text: str | None) -> dt.datetime | None:
 
 
 def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
-    """The geometry of an item, else its bbox, in longitude and latitude."""
+    """Return the geometry of an item, else its bbox, in degrees (longitude, latitude)."""
     if item.get("geometry"):
         with suppress(ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError):  # no polygon
             shape = shapely.geometry.shape(item["geometry"])
@@ -149,7 +149,7 @@ def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
 
 
 def closed_bucket(href: str) -> str | None:
-    """The bucket that an href points into, if it is not open to all."""
+    """Return the bucket that an href points into; None if it is public."""
     parts = urlsplit(href)
     if parts.scheme == "s3":
         return parts.netloc
@@ -158,7 +158,7 @@ def closed_bucket(href: str) -> str | None:
 
 
 def _named(assets: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """The assets that have an href, under our spelling of their keys; open buckets by their web address."""
+    """Return the assets that have an href, by our keys; hrefs into public buckets as web addresses."""
     listed = {key: asset for key, asset in assets.items() if isinstance(asset, Mapping) and asset.get("href")}
     folded = {key.lower(): asset for key, asset in sorted(listed.items(), reverse=True)}
     known = {key: listed.get(key) or folded[key.lower()] for key in keys if key.lower() in folded}
@@ -166,7 +166,7 @@ def _named(assets: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 
 def web_address(href: str) -> str:
-    """As anybody may know it: signatures of blob storage expire, and are put on anew when a file is read."""
+    """Return the public URL of an href, without the signature of blob storage, which expires."""
     parts = urlsplit(href)
     if parts.scheme == "s3" and parts.netloc in OPEN_BUCKETS:
         return f"https://{parts.netloc}.s3.{OPEN_BUCKETS[parts.netloc]}.amazonaws.com{parts.path}"
@@ -180,7 +180,7 @@ def _timestamp(properties: Mapping[str, Any]) -> str:
 
 
 def _prune(item: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
-    """Keep every property (a list of what to keep would lose the next spelling of a projection), drop other assets."""
+    """Return the item without unused assets; with all properties, as projections are spelled in many ways."""
     kept = {k: v for k, v in item.items() if k not in ("links", "assets")}
     assets = {
         key: {k: v for k, v in item["assets"][key].items() if k in KEPT_ASSET_FIELDS or k.startswith("proj:")}

@@ -41,6 +41,7 @@ class Scenes:
 
     @classmethod
     def from_items(cls, items: Iterable[Mapping[str, Any]], source: Source) -> Scenes:
+        """Return the scenes of STAC items; items that hold nothing usable are counted by reason in `skipped`."""
         scenes: dict[tuple[str, str], Scene] = {}
         skipped: Counter[str] = Counter()
         for item in items:
@@ -55,7 +56,7 @@ class Scenes:
 
     @classmethod
     def from_ndjson(cls, path: Path, source: Source) -> Scenes:
-        """Read what `to_ndjson` wrote."""
+        """Read the scenes from a file of `to_ndjson` lines."""
         try:
             with gzip.open(path, "rt", encoding="utf-8") as lines:
                 return cls.from_items((json.loads(line) for line in lines if line.strip()), source)
@@ -63,17 +64,17 @@ class Scenes:
             raise UsageError(f"{path} is damaged: {error}. Use --refresh to search again.") from error
 
     def to_ndjson(self) -> Iterator[Mapping[str, Any]]:
-        """One pruned STAC item per scene, in mosaic order."""
+        """Yield one pruned STAC item per scene, in mosaic order."""
         return (scene.item for scene in self.scenes)
 
     def merged(self, other: Scenes) -> Scenes:
-        """Both; of equal ids, ours."""
+        """Return the union of both; of equal ids, our scene."""
         ours = {scene.id for scene in self.scenes}
         both = in_mosaic_order([*self.scenes, *other.without(ours).scenes], self.source)
         return Scenes(self.source, tuple(both), self.skipped)
 
     def on(self, tile: Tile, window: Window) -> Scenes:
-        """Those within the window whose footprint touches the tile, on a globe where longitude has no end."""
+        """Return the scenes of the window whose footprint intersects the tile, also across the antimeridian."""
         _, found = self._footprints.query(shifted(tile.outline), predicate="intersects")
         touching = (self.scenes[index] for index in np.unique(found))
         return Scenes(self.source, tuple(s for s in touching if s.date in window), self.skipped)
@@ -94,7 +95,7 @@ class Scenes:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of ids and unsigned hrefs, in mosaic order."""
+        """Return the SHA-256 of ids and unsigned hrefs, in mosaic order."""
         digest = hashlib.sha256()
         for scene in self.scenes:
             hrefs = [asset["href"] for asset in scene.item["assets"].values()]
@@ -106,7 +107,7 @@ class Scenes:
         return any(s.sensor is not Sensor.S2 for s in self.scenes)
 
     def named(self, ids: Sequence[str]) -> Scenes | None:
-        """Exactly these; None if one is not here."""
+        """Return the scenes of these ids; None if one is absent."""
         wanted = set(ids)
         found = self._where(lambda s: s.id in wanted)
         return found if len(found) == len(wanted) else None
@@ -119,10 +120,10 @@ class Scenes:
 
 
 def _rank(scene: Scene) -> tuple[str, str]:
-    """Of an item listed twice with different content, the one updated last counts, whatever the order of the file."""
+    """Return a sort key by which, of items with the same id, the one updated last is kept."""
     return str(scene.item["properties"].get("updated", "")), json.dumps(scene.item, sort_keys=True)
 
 
 def by_date(scenes: Iterable[Scene]) -> list[tuple[dt.date, tuple[Scene, ...]]]:
-    """Scenes in mosaic order, grouped into the frames they make."""
+    """Return (UTC date, scenes of that date in mosaic order) pairs: one frame each."""
     return [(date, tuple(group)) for date, group in groupby(scenes, key=lambda s: s.date)]

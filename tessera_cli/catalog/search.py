@@ -34,7 +34,7 @@ def search(
     catalog: str | None = None,
     radar_catalog: str | None = None,
 ) -> Scenes:
-    """All scenes of the source that touch the whole tiles (not just the AOI) within the windows.
+    """Return all scenes of the source that intersect the whole tiles (not just the AOI) within the windows.
 
     `catalog`: another STAC API, or a document, in place of the source's API. `radar_catalog`: another CMR granule
     search, or a document, for a source with granules; without it, their place is a document given as `catalog`.
@@ -72,7 +72,7 @@ def _radar_items(
 
 
 def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
-    """One box in degrees per group of neighbouring tiles, cut at the antimeridian."""
+    """Return one box in degrees per group of neighbouring tiles, cut at the antimeridian."""
     groups = shapely.get_parts(shapely.unary_union([tile.outline.buffer(1e-6) for tile in tiles]))
     return [piece.bounds for group in groups for piece in split(group)]
 
@@ -80,7 +80,7 @@ def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
 def matching(
     items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], collections: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
-    """The items a STAC API would return: by collection, geometry and time."""
+    """Yield the items of these collections that intersect a box (degrees) and a window."""
     areas = shifted(shapely.union_all([shapely.box(*box) for box in boxes]))
     shapely.prepare(areas)
     for item in items:

@@ -1,4 +1,4 @@
-"""Whose signatures and tokens a source's files want, and whether we have them."""
+"""Select the signer of a source, and check that its credentials work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNED = {"st", "se", "sp"}
 
 
 class PlanetaryComputerSigner:
-    """Adds a signature to hrefs in Azure blob storage; others pass unchanged.
+    """Signer that adds a signature to hrefs in Azure blob storage; others pass unchanged.
 
     Signatures come from the token service that the planetary-computer library is configured for (PC_SDK_SAS_URL,
     PC_SDK_SUBSCRIPTION_KEY), one per container. They are requested by our own client, since the library waits for a
@@ -48,7 +48,7 @@ class PlanetaryComputerSigner:
         self._client.stop()
 
     def _token(self, href: str) -> SharedToken | None:
-        """Of the container that the href points into; None if it needs no signature."""
+        """Return the token of the container that the href points into; None if it needs no signature."""
         parts = urlsplit(href)
         if not parts.netloc.endswith(BLOBS) or SIGNED & set(parse_qs(parts.query)):
             return None
@@ -80,7 +80,7 @@ def signer_for(
     radar_catalog: str | None = None,
     stats: RequestStats | None = None,
 ) -> Signer:
-    """`credentials`: of Earthdata Login, for sources that want them. The host of `radar_catalog` may see them."""
+    """Return the signer of a source. Earthdata `credentials` also go to the host of `radar_catalog`."""
     if source.signer == "planetary-computer":
         return PlanetaryComputerSigner(stats=stats)
     named = urlsplit(radar_catalog or "").hostname
@@ -117,6 +117,6 @@ def check_credentials(scenes: Scenes, client: Client) -> None:
 
 
 def _radar(scenes: Scenes) -> list[str]:
-    """Hrefs of radar files, in mosaic order."""
+    """Return the hrefs of the radar files, in mosaic order."""
     listed = scenes.of(Sensor.S1, Sensor.S1_ASC, Sensor.S1_DESC)
     return [str(asset["href"]) for scene in listed for asset in scene.item["assets"].values()]

@@ -1,4 +1,4 @@
-"""What a data provider calls things: one profile per source, data only."""
+"""Collections, asset keys and conventions of each data provider: data only."""
 
 from __future__ import annotations
 

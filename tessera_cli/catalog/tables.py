@@ -63,7 +63,7 @@ def _item(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """A value of a table as JSON has it. Geometries are the only bytes of an item; NaN is how some writers say null."""
+    """Return a value of a table as JSON: bytes are WKB geometries, NaN is null, datetimes are text in UTC."""
     if isinstance(value, Mapping):
         return {key: _json(inner) for key, inner in value.items() if inner is not None and inner == inner}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Tokens that many threads share and one of them requests."""
+"""Tokens that threads share: requested once, renewed before they expire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESERVE = 60.0
 
 @dataclass(frozen=True)
 class Token:
-    """A secret that opens files for a while."""
+    """A secret that gives access to files until it expires."""
 
     text: str = field(repr=False)
     expires: float = math.inf
@@ -24,10 +24,10 @@ class Token:
 
 
 class SharedToken:
-    """One token, requested when it is first needed, and again before it expires or once it was refused."""
+    """A token for many threads, requested at first use and again before it expires or after a refusal."""
 
     def __init__(self, request: Callable[[], Token]) -> None:
-        """`request` may raise a TesseraError."""
+        """Set up a token that `request` brings; it may raise a TesseraError."""
         self._request = request
         self._lock = threading.Lock()
         self._token: Token | None = None
@@ -36,7 +36,7 @@ class SharedToken:
         self._handed = threading.local()
 
     def get(self) -> str:
-        """Return the text. Threads that wait while another one requests it share the result, token or error."""
+        """Return the text of the token. Threads that wait while another requests it share its result or error."""
         came = time.monotonic()
         with self._lock:
             fresh = self._requested >= came

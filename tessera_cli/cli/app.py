@@ -1,4 +1,4 @@
-"""The `tessera` command: verbs, and how a command ends."""
+"""The `tessera` command: its verbs, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ USAGE_ERRORS = next(base for base in typer.BadParameter.__mro__ if base.__name__
 
 
 class Terminated(BaseException):
-    """SIGTERM: stop like Ctrl-C, with another exit code."""
+    """Raised on SIGTERM: stop like Ctrl-C, with another exit code."""
 
 
 def main() -> NoReturn:
@@ -118,7 +118,7 @@ def _usage_text(error: Any) -> str:
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
-    """Values as shells and people write them -> as options take them.
+    """Return the arguments in the form that options take.
 
     `--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`; `--dpixels a b c` -> `--dpixels a
     --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`; `train` -> `pretrain`.

@@ -1,4 +1,4 @@
-"""`tessera bench`: how fast this machine is. Nothing is downloaded."""
+"""`tessera bench`: measure the speed of this machine. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -17,47 +17,49 @@ from tessera_cli.cli.verb import verb
 USAGE = 2
 
 OWN = {
-    "model": option(str, MODEL, "Its shape, with random weights; demo has its own.", metavar="NAME"),
+    "model": option(
+        str, MODEL, "Model whose architecture is timed, with random weights (demo: its own).", metavar="NAME"
+    ),
     "catalog": option(
         Path | None,
         SOURCE,
-        "What `tessera simulate` wrote.  [default: simulated anew, in a temporary folder]",
+        "Folder that `tessera simulate` wrote.  [default: simulated in a temporary folder]",
         metavar="DIR",
         env=False,
     ),
     "dpixels": option(
-        Path | None, SOURCE, "Encode one stored tile instead of made-up pixels.", metavar="PATH", env=False
+        Path | None, SOURCE, "Encode one stored tile instead of random pixels.", metavar="PATH", env=False
     ),
     "pixels": option(
         int | None,
         SOURCE,
-        "Pixels per round.  [default: those of some seconds; of a stored tile, all]",
+        "Pixels per round.  [default: enough for some seconds; of a stored tile, all]",
         metavar="N",
         min=1,
         env=False,
     ),
-    "clouds": option(bool, SOURCE, "15 to 75 % of 60 frames are clear, in place of all."),
+    "clouds": option(bool, SOURCE, "Random clouds: 15 to 75 % of 60 frames are clear, instead of all."),
     "seed": option(int, MODEL, "Random seed of weights and pixels.", metavar="N", min=0, env=False),
     "rounds": option(int, RUN, "Repetitions; the median is reported.", metavar="N", min=1, env=False),
 }
 PLAIN = option(
     Literal["plain"] | None,
     RUN,
-    "Beside the same model as a plain nn.TransformerEncoder.",
+    "Also time the same model as a plain nn.TransformerEncoder, and compare.",
     env=False,
     show_default=False,
 )
 EAGER = option(
     Literal["eager"] | None,
     RUN,
-    "Beside one eager odc.stac.load of everything.",
+    "Also time one eager odc.stac.load of everything, and compare.",
     env=False,
     show_default=False,
 )
 
 
 def options(*names: str, **more: Any) -> dict[str, Any]:
-    """Return the options of these names that mean something else here than on other verbs, and `more`."""
+    """Return the options of `bench` by these names, which override those of other verbs, and `more`."""
     return {name: OWN[name] for name in names} | more
 
 
@@ -184,7 +186,7 @@ def bench_end_to_end(
 
 
 def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
-    """The table on stderr; with --json, also one object on stdout."""
+    """Print the table to stderr; with --json, also one object to stdout."""
     if terminal.verbosity >= 0:
         table = [*rows(found)]
         width = max(len(name) for name, _ in table)
@@ -197,7 +199,7 @@ def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
 
 
 def rows(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and values in the order of the result, nested ones as `memory.peak_rss_mb`; neither nulls nor rounds."""
+    """Yield names and values, nested ones as `memory.peak_rss_mb`, without nulls and rounds."""
     for name, value in found.items():
         if isinstance(value, Mapping):
             yield from rows(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""`tessera fetch`: everything that needs a network, done before the machine that has none."""
+"""`tessera fetch`: download all that a machine without network needs."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
     """Describe a folder, a tile, a raster or a weights file.
 
     Of a folder: its settings, and which tiles are done, empty, failed or missing, and why. Of stored d-pixels: tile,
-    window, source, the dates of each sensor, and holes. Of a weights file: its family, sizes and rules, and whether it
-    is a published one.
+    window, source, the dates of each sensor, and missing scenes. Of a weights file: its family, sizes and rules, and
+    whether it is a published one.
 
     Examples:
 
@@ -60,7 +60,7 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
 
 
 def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Nested names and values for people."""
+    """Yield nested names and values as indented text."""
     width = max([len(name) for name, value in found.items() if not isinstance(value, Mapping) or not value], default=0)
     for name, value in found.items():
         if isinstance(value, Mapping) and value:

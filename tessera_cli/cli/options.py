@@ -14,7 +14,7 @@ AREA, TIME, SOURCE, MODEL, OUTPUT, RUN = "Area", "Time", "Source", "Model", "Out
 
 
 class Option(NamedTuple):
-    """An option but for its name."""
+    """Type, help and settings of an option, without its name."""
 
     type: Any
     group: str

@@ -38,7 +38,7 @@ def plan(terminal: Terminal, **given: Any) -> None:
 
 
 def lines(made: Plan, out: Path | None) -> list[str]:
-    """The plan for people."""
+    """Return the plan as lines of text."""
     zones = ", ".join(f"{count} in {crs}" for crs, count in made.zones.items())
     text = [f"tiles        {made.tiles} ({zones}), {made.pixels:,} pixels"]
     for window, sensors in made.windows.items():

@@ -16,7 +16,7 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
 
 
 class StoppedError(TesseraError):
-    """A signal ended it before there was anything to save."""
+    """A signal ended the run before there was anything to save."""
 
     def __init__(self, text: str, number: signal.Signals) -> None:
         super().__init__(text)
@@ -25,7 +25,7 @@ class StoppedError(TesseraError):
 
 @dataclass
 class Signals:
-    """The first SIGTERM, SIGUSR1 or Ctrl-C asks to save and leave; a second Ctrl-C ends at once."""
+    """Signal handlers: the first SIGTERM, SIGUSR1 or Ctrl-C asks to save and stop, a second Ctrl-C ends at once."""
 
     number: signal.Signals | None = None
 

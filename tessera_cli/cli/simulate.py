@@ -15,10 +15,10 @@ from tessera_cli.cli.verb import verb
 def simulate(
     terminal: Terminal,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write the catalogue to.")],
-    seed: Annotated[int, typer.Option("--seed", help="Another seed, another landscape.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the landscape.")] = 0,
     size: Annotated[int, typer.Option("--size", help="Width and height of the area in 10 m pixels.")] = 128,
     year: Annotated[int, typer.Option("--year", help="Calendar year.")] = 2023,
-    cloud: Annotated[float, typer.Option("--cloud", help="Mean share of cloud, 0 to 1.")] = 0.5,
+    cloud: Annotated[float, typer.Option("--cloud", help="Mean cloud cover, 0 to 1.")] = 0.5,
 ) -> None:
     """Simulate a landscape and its imagery (for developers).
 

@@ -36,7 +36,7 @@ HEARTBEAT_SECONDS = 60.0
 
 @dataclass
 class Terminal:
-    """The way a verb talks. One per command."""
+    """Output of a command: results to stdout, messages and progress to stderr."""
 
     verbosity: int = 0
     as_json: bool = False
@@ -50,20 +50,20 @@ class Terminal:
 
     @property
     def draws(self) -> bool:
-        """Whether a moving bar is welcome."""
+        """Return whether a progress bar is drawn."""
         return self.console.is_terminal and self.verbosity >= 0 and os.environ.get("TERM") != "dumb"
 
     def result(self, text: str) -> None:
-        """One line on stdout."""
+        """Print one line to stdout."""
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def result_json(self, obj: Mapping[str, Any]) -> None:
-        """Print one JSON object on a line of stdout."""
+        """Print one JSON object as a line to stdout."""
         self.result(json.dumps(obj, ensure_ascii=False))
 
     def tell(self, obj: Mapping[str, Any], lines: Iterable[str]) -> None:
-        """Print a result: one object with --json, else lines for people."""
+        """Print a result: one object with --json, else lines of text."""
         if self.as_json:
             self.result_json(obj)
             return
@@ -71,14 +71,14 @@ class Terminal:
             self.result(line)
 
     def end(self, outcome: Summary | Verification, lines: Iterable[str]) -> None:
-        """Print what became of a run, then raise its error, if there is one."""
+        """Print the outcome of a run, then raise its error, if there is one."""
         self.tell(outcome.to_dict(), lines)
         if error := outcome.error():
             raise error
 
 
 def configure_logging(verbosity: int, console: Console | None = None) -> None:
-    """Log lines on stderr: warnings always, progress from 0, details from 1; libraries only from 2."""
+    """Configure logging to stderr for a verbosity of -2 to 2: progress from 0, details from 1, libraries at 2."""
     levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
     level = levels[max(-2, min(verbosity, 1)) + 2]
     handler = _ConsoleHandler(console)
@@ -105,7 +105,7 @@ class _Formatter(logging.Formatter):
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes through the console, so that lines do not tear the bar."""
+    """Log handler that writes through the console, so that lines do not tear the bar."""
 
     def __init__(self, console: Console | None) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class RunProgress:
         self.bar: TaskID | None = None
         self.tiles = self.finished = self.pixels = self.encoded = 0
         self.started = self.beat = time.monotonic()
-        self.log = logging.getLogger("tessera_cli.progress")
+        self.logger = logging.getLogger("tessera_cli.progress")
 
     def __enter__(self) -> RunProgress:
         return self
@@ -167,7 +167,7 @@ class RunProgress:
             self.bars.update(self.bar, completed=self.encoded, rate=rate)
         elif now - self.beat > HEARTBEAT_SECONDS:
             self.beat = now
-            self.log.info("%d of %d pixels, %s", self.encoded, self.pixels, rate)
+            self.logger.info("%d of %d pixels, %s", self.encoded, self.pixels, rate)
 
     def tile(self, result: TileResult) -> None:
         if result.status != "present":
@@ -177,7 +177,9 @@ class RunProgress:
             if result.status in ("done", "empty"):
                 speed = f", {result.pixels / max(result.seconds, 1e-9):,.0f} pixels/s" if result.pixels else ""
                 done = f"{self.finished}/{self.tiles}"
-                self.log.info("%s %s: %d pixels%s (%s)", result.request.name, result.status, result.pixels, speed, done)
+                self.logger.info(
+                    "%s %s: %d pixels%s (%s)", result.request.name, result.status, result.pixels, speed, done
+                )
         if self.terminal.as_json:
             self.terminal.result_json(result.to_dict())
         elif result.path is not None:

@@ -23,7 +23,7 @@ SHORT = {"probe_knn": "kNN", "probe_linear": "linear", "retrieval": "retrieval"}
 
 
 class TrainingProgress:
-    """What a person sees while shards are built and an encoder is trained. Evaluations are logged either way."""
+    """Progress display while shards are built and an encoder is trained. Evaluations are always logged."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
@@ -33,7 +33,7 @@ class TrainingProgress:
         self.trained: Mapping[str, Any] = {}
         self.evaluated: Mapping[str, Any] = {}
         self.beat = time.monotonic()
-        self.log = logging.getLogger("tessera_cli.progress")
+        self.logger = logging.getLogger("tessera_cli.progress")
 
     def __enter__(self) -> TrainingProgress:
         return self
@@ -42,7 +42,7 @@ class TrainingProgress:
         self.end()
 
     def callbacks(self, signals: Signals) -> Callbacks:
-        """Return what `pretrain` is to call: this object, until a signal asks to stop."""
+        """Return the training callbacks: this display, and a stop once a signal asks for it."""
         from tessera_cli.pretraining.callbacks import Callbacks
 
         def building(done: int, total: int) -> None:
@@ -57,7 +57,7 @@ class TrainingProgress:
         return Callbacks(building, self.begin, self.row, self.step, lambda: signals.number is not None)
 
     def building(self, done: int, total: int) -> None:
-        """So much of the work is done: tiles read, and parts of shards written."""
+        """Show how much of the shards is built: tiles read and parts written."""
         if self.terminal.draws:
             if self.bar is None:
                 self._draw("building shards", total)
@@ -66,7 +66,7 @@ class TrainingProgress:
             self._log("building shards: %d of %d", done, total)
 
     def begin(self, steps: int, start: int) -> None:
-        """Training starts, after `start` steps that an earlier run has done."""
+        """Show that training starts, after `start` steps of an earlier run."""
         self.end()
         self.steps = steps
         self.beat = time.monotonic()
@@ -75,14 +75,14 @@ class TrainingProgress:
             self._update(start, f"{start}/{steps}")
 
     def step(self, step: int) -> None:
-        """So many steps are done."""
+        """Show the number of finished steps."""
         if self.bar is not None:
             self._update(step, f"{step}/{self.steps}")
         elif self._due():
             self._log("%s", self._at(step))
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """A row of `metrics.jsonl`."""
+        """Show or log a row of `metrics.jsonl`."""
         step = self._at(int(measure(row, "step") or 0))
         if row.get("kind") == "eval":
             self.evaluated = row
@@ -95,7 +95,7 @@ class TrainingProgress:
             self.bars.update(self.bar, figures="  ".join(_beside(self.trained, self.evaluated)))
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bars is not None:
             self.bars.stop()
         self.bars = self.bar = None
@@ -125,16 +125,16 @@ class TrainingProgress:
         return f"step {step:>{len(str(self.steps))}}/{self.steps}"
 
     def _due(self) -> bool:
-        """Whether nothing has been said for a while."""
+        """Return whether the last line was logged long enough ago for another."""
         return time.monotonic() - self.beat > HEARTBEAT_SECONDS
 
     def _log(self, message: str, *arguments: object) -> None:
         self.beat = time.monotonic()
-        self.log.info(message, *arguments)
+        self.logger.info(message, *arguments)
 
 
 def _beside(trained: Mapping[str, Any], evaluated: Mapping[str, Any]) -> Iterator[str]:
-    """What stands beside the bar; a narrow terminal cuts off its end."""
+    """Yield the figures beside the bar; a narrow terminal cuts off the last ones."""
     above, rms, speed = (
         measure(trained, "loss_above_floor"),
         measure(trained, "offdiag_rms"),
@@ -153,7 +153,7 @@ def _beside(trained: Mapping[str, Any], evaluated: Mapping[str, Any]) -> Iterato
 
 
 def _training(row: Mapping[str, Any]) -> Iterator[str]:
-    """The parts of a log line; numbers are as wide in every line."""
+    """Yield the figures of a log line, of the same width in every line."""
     loss, above = measure(row, "loss"), measure(row, "loss_above_floor")
     if loss is not None:
         yield f"loss {number(loss):>6}" + ("" if above is None else f" ({number(above):>6} above floor)")

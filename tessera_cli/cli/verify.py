@@ -1,4 +1,4 @@
-"""`tessera verify`: is a folder, a tile, a store or a weights file whole and sound?"""
+"""`tessera verify`: check that a folder, a tile, a store or a weights file is complete and undamaged."""
 
 from __future__ import annotations
 

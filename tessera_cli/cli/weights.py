@@ -82,7 +82,7 @@ def pull(
 
 
 def table(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """One aligned line per model."""
+    """Yield one aligned line per model."""
     rows = [("name", "family", "size", "weights")]
     for model in models:
         size = "-" if model["bytes"] is None else f"{model['bytes'] / 1e6:,.1f} MB"

@@ -80,7 +80,7 @@ class Window:
 
     @property
     def name(self) -> str:
-        """`2023`, or `20230701-20240630`: the part of file names."""
+        """Return `2023` or `20230701-20240630`, as used in file names."""
         if self.is_year:
             return str(self.start.year)
         return f"{self.start:%Y%m%d}-{self.end:%Y%m%d}"

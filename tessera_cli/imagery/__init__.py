@@ -1,4 +1,4 @@
-"""Scenes + tile -> arrays: the only place that reads satellite pixels."""
+"""Scenes + tile -> arrays: the only package that reads satellite pixels."""
 
 from tessera_cli.imagery.assemble import read_dpixels
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing, get_preprocessing

@@ -1,4 +1,4 @@
-"""Files whose pixels are one or four of a grid's: what GDAL's warp makes of them, in integers.
+"""Resample files aligned with a grid, at its resolution or half of it, by integers with the results of GDAL's warp.
 
 Nearly all files are like this: Sentinel-2 at 10 m and 20 m and Sentinel-1 at 10 m, in the zone of the tile. GDAL works
 out of every pixel where it comes from, which takes ten times as long.
@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.imagery.header import Header
 
@@ -22,8 +22,8 @@ _KNOWN = {"uint8": ("nearest", "bilinear"), "uint16": ("nearest", "bilinear"), "
 """Type -> resamplings. Weighted sums of floats depend on the order of their terms."""
 
 
-class Grid(Protocol):
-    """A rectangle of pixels: a tile, or any other."""
+class PixelGrid(Protocol):
+    """Shape, CRS and affine transform of a rectangle of pixels: a tile, or any other."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
@@ -36,7 +36,7 @@ class Grid(Protocol):
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the pixels of a file lie under those of a grid, and what becomes of them."""
+    """Offset and ratio between the pixels of a file and of a grid, and how to resample them."""
 
     ratio: int
     """Pixels of the grid per pixel of the file, along each axis: 1 or 2."""
@@ -51,22 +51,23 @@ class Alignment:
 
     @classmethod
     @lru_cache(256)
-    def of(cls, grid: Grid, header: Header, resampling: str) -> Alignment | None:
-        """Return how a file lies under a grid; None of files that GDAL has to warp."""
-        place, nodata, (step, b, west, d, e, north) = header.transform, header.nodata, grid.transform[:6]
+    def of(cls, grid: PixelGrid, header: Header, resampling: str) -> Alignment | None:
+        """Return the alignment of a file with a grid; None if GDAL has to warp the file."""
+        transform, nodata, (step, b, west, d, e, north) = header.transform, header.nodata, grid.transform[:6]
         if step <= 0 or e != -step or b or d:
             return None
-        ratio = {step: 1, 2 * step: 2}.get(place.a)
-        if ratio is None or place.e != -place.a or place.b or place.d or resampling not in _KNOWN.get(header.dtype, ()):
+        ratio = {step: 1, 2 * step: 2}.get(transform.a)
+        upright = transform.e == -transform.a and not transform.b and not transform.d
+        if ratio is None or not upright or resampling not in _KNOWN.get(header.dtype, ()):
             return None
         usual = nodata is None or nodata == 0 or (header.dtype == "float32" and (nodata < 0 or math.isnan(nodata)))
-        row, column = (place.f - north) / step, (west - place.c) / step
+        row, column = (transform.f - north) / step, (west - transform.c) / step
         if not usual or not row.is_integer() or not column.is_integer() or header.crs != CRS.from_user_input(grid.crs):
             return None
         return cls(ratio, int(row), int(column), resampling == "bilinear", nodata is not None)
 
-    def put(self, pixels: np.ndarray, window: Window, box: tuple[slice, slice], out: np.ndarray) -> None:
-        """Set what of the grid's pixels, `out` (H, W), lies in the box and on the file.
+    def put(self, pixels: np.ndarray, window: PixelWindow, box: tuple[slice, slice], out: np.ndarray) -> None:
+        """Write the pixels of the grid that lie in the box and on the file into `out` (H, W).
 
         `pixels`: (h, w) of the window, which goes a pixel beyond the box, or ends with the file. Bilinear at 20 m: of
         the four pixels around a centre the nearest has weight 9, the others 3, 3 and 1; those beyond the file or
@@ -83,7 +84,7 @@ class Alignment:
         out[here[0], here[1]] = pixels[there[0], there[1]] if self.ratio == 1 else self._halves(pixels, *there)
 
     def _halves(self, pixels: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """Of `pixels` with each cut into 2 x 2, these rows and columns."""
+        """Return these rows and columns of `pixels` upsampled by 2."""
         north, west = rows.start // 2, columns.start // 2
         south, east = -(-rows.stop // 2), -(-columns.stop // 2)
         if self.bilinear:
@@ -100,12 +101,12 @@ class Alignment:
 
 
 def _repeated(cells: np.ndarray) -> np.ndarray:
-    """(h, w) -> (2h, 2w)"""
+    """Return (h, w) repeated to (2h, 2w)."""
     return cells.repeat(2, axis=1).repeat(2, axis=0)
 
 
 def _bilinear(cells: np.ndarray, gaps: bool) -> np.ndarray:
-    """uint32 (h + 2, w + 2), up to 65535 -> (2h, 2w). `gaps`: zeros are left out."""
+    """Return (2h, 2w) from uint32 (h + 2, w + 2) up to 65535, interpolated; `gaps`: zeros are left out."""
     if not gaps:
         return (_sums(cells) + 8) >> 4
     present = (cells != 0).astype(np.uint32)
@@ -115,7 +116,7 @@ def _bilinear(cells: np.ndarray, gaps: bool) -> np.ndarray:
 
 
 def _sums(cells: np.ndarray) -> np.ndarray:
-    """uint32 (h + 2, w + 2) -> (2h, 2w): of the four cells around the centre of each quarter of the inner cells, with
+    """Return uint32 (2h, 2w), per quarter of each inner cell of (h + 2, w + 2) the sum of the four nearest cells with
     weights 9, 3, 3 and 1."""
     near, tall = 3 * cells[1:-1], np.empty((2 * (len(cells) - 2), cells.shape[1]), np.uint32)
     np.add(near, cells[:-2], out=tall[::2])

@@ -16,10 +16,10 @@ from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.imagery import sentinel1, sentinel2
 from tessera_cli.imagery.lazy_zeros import lazy_zeros
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
-from tessera_cli.imagery.reader import MissingScene, Raster, Read, Reader
+from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions
 
 ORBIT_TAG = "ORBIT_PASS_DIRECTION"
-SCL, DN = Raster("nearest", "uint8"), Raster("bilinear", "uint16")
+SCL, DN = WarpOptions("nearest", "uint8"), WarpOptions("bilinear", "uint16")
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def read_dpixels(
 
 
 class MissingScenesError(Exception):
-    """Scenes of a tile whose data is absent, broken or beyond interpretation: id -> reason."""
+    """Raised with the scenes of a tile that are absent, broken or not interpretable: id -> reason."""
 
     def __init__(self, missing_scenes: Mapping[str, str]) -> None:
         super().__init__(missing_scenes_text(missing_scenes))
@@ -88,7 +88,7 @@ class MissingScenesError(Exception):
 
 
 class _Tile:
-    """The reading of one tile. Everything is tried before its missing scenes are raised together."""
+    """Read one tile. All scenes are tried before the missing ones are raised together."""
 
     def __init__(
         self, scenes: Scenes, tile: Tile, pixels: np.ndarray, reader: Reader, preprocessing: Preprocessing
@@ -139,7 +139,7 @@ class _Tile:
         return bands, mask, _dates(date for date, _, _ in frames)
 
     def _orbits(self) -> Mapping[Sensor, tuple[Scene, ...]]:
-        """Radar scenes by orbit direction, which for some only the file tells."""
+        """Return radar scenes by orbit direction, read from the file where the item does not tell."""
         orbits = {sensor: self.scenes.of(sensor) for sensor in (Sensor.S1_ASC, Sensor.S1_DESC)}
         unknown = self.scenes.of(Sensor.S1)
         told = self.reader.tags([Read(scene, self.scenes.source.s1_assets["VV"]) for scene in unknown])
@@ -158,7 +158,7 @@ class _Tile:
         assets = (source.s1_assets["VV"], source.s1_assets["VH"])
         layers = self._layers(
             [Read(scene, asset, self.pixels) for scene in listed for asset in assets],
-            Raster(source.s1_resampling, "float32"),
+            WarpOptions(source.s1_resampling, "float32"),
         )
         days, pixels = list(by_date(listed)), np.flatnonzero(self.pixels)
         frames = lazy_zeros((len(days), *self.tile.shape, len(assets)), np.int16)
@@ -174,12 +174,12 @@ class _Tile:
                 dates.append(date)
         return frames[: len(dates)], _dates(dates)
 
-    def _layers(self, reads: list[Read], raster: Raster) -> Iterator[np.ndarray]:
+    def _layers(self, reads: list[Read], options: WarpOptions) -> Iterator[np.ndarray]:
         """Yield (H, W) per scene and asset; zeros for missing scenes, which are noted."""
-        for layer in self.reader.layers(reads, raster, self.tile):
+        for layer in self.reader.layers(reads, options, self.tile):
             if isinstance(layer, MissingScene):
                 self.missing_scenes.setdefault(layer.scene, layer.why)
-                yield np.zeros(self.tile.shape, raster.dtype)
+                yield np.zeros(self.tile.shape, options.dtype)
             else:
                 yield layer
 

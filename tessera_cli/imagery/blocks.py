@@ -1,4 +1,4 @@
-"""Which blocks of a file the wanted pixels of a tile need: of a large scene a small area takes few."""
+"""Find the blocks of a file that hold the wanted pixels of a tile: few, for a small area."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import rasterio.warp
 from affine import Affine
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.extent.grid import RESOLUTION, Tile
 from tessera_cli.imagery.header import Header
@@ -20,7 +20,7 @@ MARGIN = 4
 
 
 def bounding_slices(wanted: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns from the first to the last that hold a wanted pixel."""
+    """Return the slices of rows and columns that bound the true pixels of bool (H, W)."""
     rows, columns = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
     if not len(rows):
         return slice(0, 0), slice(0, 0)
@@ -28,7 +28,7 @@ def bounding_slices(wanted: np.ndarray) -> tuple[slice, slice]:
 
 
 def pixel_windows(wanted: np.ndarray, tile: Tile, header: Header) -> np.ndarray:
-    """int64 (N, 4): first row, end row, first column, end column of the file's pixels around wanted pixels.
+    """Return int64 (N, 4), file pixels around wanted pixels: first row, end row, first column, end column.
 
     `wanted`: bool (H, W) of the tile.
     """
@@ -46,8 +46,10 @@ def pixel_windows(wanted: np.ndarray, tile: Tile, header: Header) -> np.ndarray:
     return np.stack([np.floor(edges[0]), np.ceil(edges[1]), np.floor(edges[2]), np.ceil(edges[3])], -1).astype(np.int64)
 
 
-def block_windows(pixel_windows: np.ndarray | None, window: Window, block: tuple[int, int]) -> Iterator[Window]:
-    """The window's pixels in blocks that hold any of `pixel_windows` (None: all), as few windows that do not overlap.
+def block_windows(
+    pixel_windows: np.ndarray | None, window: PixelWindow, block: tuple[int, int]
+) -> Iterator[PixelWindow]:
+    """Yield disjoint windows, the parts of `window` in blocks that hold any of `pixel_windows` (None: all).
 
     `block`: rows and columns of the file's blocks.
     """
@@ -77,10 +79,10 @@ def block_windows(pixel_windows: np.ndarray | None, window: Window, block: tuple
         for c, d in edges.reshape(-1, 2):
             rows = max(top, (first + row) * block[0]), min(bottom, (first + end) * block[0])
             columns = max(left, int(begin + c) * block[1]), min(right, int(begin + d) * block[1])
-            yield Window.from_slices(rows, columns)
+            yield PixelWindow.from_slices(rows, columns)
         row = end
 
 
 def _apply(transform: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of arrays, which not every release of affine takes."""
+    """Return the transform of arrays of coordinates, which not every release of affine takes."""
     return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f

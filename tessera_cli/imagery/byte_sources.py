@@ -1,4 +1,4 @@
-"""Where the bytes of a file come from: a disk, or a server."""
+"""Read ranges of bytes of a file, from disk or from a server."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ class HttpBytes:
         return response.data, response.total
 
     def read(self, ranges: Sequence[Range], size: int) -> list[bytes]:
+        """Request ranges side by side and return their bytes; errors of `Client`."""
         if len(ranges) == 1:
             return [self._get(ranges[0], size)]
         requests = [self.pool.submit(self._get, each, size) for each in ranges]

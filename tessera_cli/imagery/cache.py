@@ -1,4 +1,4 @@
-"""Bytes of files that are read again: headers, and blocks that neighbouring tiles share."""
+"""Cache of headers and of blocks that neighbouring tiles share, limited in bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class ByteCache(Generic[T]):
-    """Keep at most `limit` bytes, least recently used values going first. Threads may share it."""
+    """Least-recently-used cache of at most `limit` bytes. Threads may share it."""
 
     def __init__(self, limit: int, nbytes: Callable[[T], int]) -> None:
         self._held: LRUCache[Hashable, T] = LRUCache(limit, nbytes)

@@ -1,11 +1,11 @@
-"""Deflated blocks -> pixels. GDAL need not decompress again what had to be decompressed for its checksum."""
+"""Decode deflated blocks into pixels: checking their checksums decompresses them anyway."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 from zlib_ng import zlib_ng
 
 from tessera_cli.imagery.header import BrokenError
@@ -15,8 +15,10 @@ CHUNK = 1 << 20
 """Bytes that are inflated at a time where nothing but the checksum matters."""
 
 
-def decode(blocks: Blocks, streams: Mapping[int, bytes], window: Window, wanted: Sequence[Window]) -> np.ndarray | None:
-    """(H, W), in the file's type: the window's pixels in the wanted parts of it, 0 elsewhere.
+def decode(
+    blocks: Blocks, streams: Mapping[int, bytes], window: PixelWindow, wanted: Sequence[PixelWindow]
+) -> np.ndarray | None:
+    """Return (H, W) of the window in the file's dtype, 0 outside the wanted parts.
 
     `streams`: number -> bytes of the blocks under the wanted parts. None where only GDAL can tell: of formats that are
     not the commonest, and where a block was never written or has another size than it should. Raises BrokenError if a
@@ -47,7 +49,7 @@ def check(streams: Mapping[int, bytes]) -> None:
 
 
 def inflate(number: int, stream: bytes, size: int) -> bytes | None:
-    """The content of a zlib stream; None if it has not `size` bytes. Raises BrokenError if its checksum does not match.
+    """Return the content of a zlib stream; None if it has not `size` bytes, BrokenError if its checksum is wrong.
 
     TIFF libraries stop before the checksum. zlib-ng takes less than half the time of zlib. Memory is bounded, whatever
     the stream expands to.
@@ -66,7 +68,7 @@ def inflate(number: int, stream: bytes, size: int) -> bytes | None:
 
 
 def _values(blocks: Blocks, number: int, stream: bytes) -> np.ndarray | None:
-    """Those of one block, or None if there are too few or too many."""
+    """Return the pixels of one block (rows, columns); None if there are too few or too many."""
     assert blocks.values is not None
     left = blocks.height - number // blocks.columns * blocks.block_height
     rows = blocks.block_height if blocks.tiled else min(blocks.block_height, left)

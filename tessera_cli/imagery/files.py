@@ -1,4 +1,4 @@
-"""Hrefs -> files, local and remote alike; what was fetched is shared by all tiles of a run."""
+"""Open local and remote files by href, with caches that all tiles of a run share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ client keeps connections."""
 
 
 class Files:
-    """Opens files by href; one for all threads of a run."""
+    """Opener of files by href; one for all threads of a run."""
 
     def __init__(self, client: Client, *, header_bytes: int = HEADER_BYTES, block_bytes: int = BLOCK_BYTES) -> None:
         self.client = client

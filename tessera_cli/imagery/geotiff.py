@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.errors import reason
 from tessera_cli.imagery.blocks import block_windows
@@ -90,11 +90,11 @@ class GeoTiffFile:
 
     @property
     def nbytes(self) -> int:
-        """Memory that it takes."""
+        """Return the memory that the header takes in bytes."""
         return sum(len(piece) for _, piece in self.pieces) + 4096
 
-    def pixels(self, window: Window, pixel_windows: np.ndarray | None = None) -> np.ndarray:
-        """(H, W) of the first band, of a window within the image.
+    def pixels(self, window: PixelWindow, pixel_windows: np.ndarray | None = None) -> np.ndarray:
+        """Return (H, W) of the first band in a window within the image.
 
         `pixel_windows`: int (N, 4), the only pixels that matter, as rectangles: first row, end row, first column, end
         column. Blocks that hold none of them are not read, and 0 in the result; None: all matter.
@@ -124,14 +124,14 @@ class GeoTiffFile:
             return _read(dataset, window, wanted)
 
     def _span(self, blocks: Blocks, number: int) -> tuple[int, int]:
-        """First and end byte of a block with its guards."""
+        """Return first and end byte of a block with its guards."""
         start, end = int(blocks.starts[number]), int(blocks.starts[number]) + int(blocks.lengths[number])
         if end > self.size:
             raise BrokenError(f"it ends after {self.size} bytes, before the end of block {number}")
         return max(0, start - GUARD), min(end + GUARD, self.size)
 
     def _fetch(self, spans: Mapping[int, tuple[int, int]]) -> dict[int, bytes]:
-        """The bytes of spans by number. Neighbours come in one range; what came with the header is not read again."""
+        """Return the bytes of spans by number. Neighbours share a range; bytes of the header are not read again."""
         groups: list[list[int]] = []
         for n in sorted(spans, key=lambda n: spans[n]):
             if groups and spans[n][0] - spans[groups[-1][-1]][1] <= GAP:
@@ -151,7 +151,7 @@ class GeoTiffFile:
 
 @contextmanager
 def _opened(name: str, size: int, pieces: Sequence[tuple[int, bytes]] | None) -> Iterator[DatasetReader]:
-    """A file of which only these pieces are known, as GDAL sees it. Only what they hold may be read.
+    """Open a file of which only these pieces are known with GDAL. Only what they hold may be read.
 
     `pieces`: None of a file on this machine that GDAL reads by itself.
     """
@@ -167,7 +167,7 @@ def _opened(name: str, size: int, pieces: Sequence[tuple[int, bytes]] | None) ->
 
 
 def _sparse(size: int, pieces: Sequence[tuple[int, bytes]], stack: ExitStack) -> str:
-    """The name of a file in GDAL's memory that holds the pieces, for as long as the stack is open."""
+    """Return the name of a file in GDAL's memory that holds the pieces while the stack is open."""
     regions = []
     for start, piece in pieces:
         memory = stack.enter_context(MemoryFile(piece))
@@ -179,8 +179,8 @@ def _sparse(size: int, pieces: Sequence[tuple[int, bytes]], stack: ExitStack) ->
     return f"/vsisparse/{stack.enter_context(MemoryFile(text.encode())).name}"
 
 
-def _read(dataset: DatasetReader, window: Window, wanted: Iterable[Window]) -> np.ndarray:
-    """The window's pixels in the wanted parts of it, 0 elsewhere."""
+def _read(dataset: DatasetReader, window: PixelWindow, wanted: Iterable[PixelWindow]) -> np.ndarray:
+    """Return (H, W) of the window in the file's dtype, 0 outside the wanted parts."""
     (top, bottom), (left, right) = window.toranges()
     pixels = np.zeros((bottom - top, right - left), dataset.dtypes[0])
     for part in wanted:

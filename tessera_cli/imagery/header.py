@@ -1,4 +1,4 @@
-"""What a raster file says of itself."""
+"""Metadata of a raster file: shape, CRS, transform, dtype, nodata, tags."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rasterio.io import DatasetReader
 
 
 class BrokenError(Exception):
-    """The bytes are all there and do not decode; the text says what is wrong with them."""
+    """Raised with the reason when bytes are complete but do not decode."""
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a file says of its first band."""
+    """Metadata of the first band of a file."""
 
     shape: tuple[int, int]
     transform: Affine

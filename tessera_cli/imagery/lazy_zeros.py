@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 
 
 def lazy_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """Like `np.zeros`, whose large arrays are made of pages of 2 MB on Linux: the year of a small area takes as much
-    memory as that of a whole tile then, and clearing it longer than reading the area's files."""
+    """Return zeros that take memory only where written. Large arrays of `np.zeros` use pages of 2 MB on Linux: a small
+    area would take the memory of a whole tile, and clearing it longer than reading the files."""
     count = math.prod(shape)
     if count == 0:
         return np.zeros(shape, dtype)

@@ -1,4 +1,4 @@
-"""The two ways to make d-pixels of scenes: as the official code does, or corrected. They differ in what stands here."""
+"""The two preprocessings of scenes, as the official code does or corrected, where they differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ESA_BUCKETS = frozenset({"sentinel-s2-l2a"})
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens to scenes before their pixels meet."""
+    """Rules applied to scenes before their pixels are merged."""
 
     name: str
     select: Callable[[Scenes], Scenes]
@@ -35,11 +35,11 @@ class Preprocessing:
 
 
 class UndecidableError(Exception):
-    """Nobody knows whether an asset's DN carry the offset; the reason."""
+    """Raised with the reason when it is unknown whether an asset's DN carry the offset."""
 
 
 def owes_offset(scene: Scene, asset: str, source: Source) -> bool:
-    """Whether the DN of an asset of a Sentinel-2 scene carry ESA's offset of 1000. Raises UndecidableError.
+    """Return whether the DN of a Sentinel-2 asset carry ESA's offset of 1000. Raises UndecidableError.
 
     Decided by producer and baseline alone: what items say of offsets already applied is missing or wrong on just the
     files in doubt.
@@ -68,7 +68,7 @@ def get_preprocessing(name: str) -> Preprocessing:
 
 
 def _harmonised_bucket(href: str) -> bool | None:
-    """By the bucket in a URL's host or a path's folders; None if it is not the one or the other."""
+    """Return whether the bucket in an href holds files without offset; None if it is neither known kind."""
     parts = urlsplit(href)
     names = {*(parts.hostname or "").split("."), *parts.path.split("/")}
     harmonised, raw = bool(names & HARMONISED_BUCKETS), bool(names & ESA_BUCKETS)

@@ -1,4 +1,4 @@
-"""Scenes + tile -> arrays, many at a time; every planned read ends as read, absent, broken, refused or unknown."""
+"""Read scenes on a tile in parallel; every planned read ends as read, absent, broken, refused or unknown."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Raster:
-    """How an asset is brought to a tile."""
+class WarpOptions:
+    """Resampling and dtype with which an asset is warped to the pixels of a tile."""
 
     resampling: Literal["nearest", "bilinear"]
     dtype: str
@@ -56,7 +56,7 @@ class Raster:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """One asset of a scene that is to be read."""
+    """A planned read of one asset of a scene."""
 
     scene: Scene
     asset: str
@@ -76,7 +76,7 @@ class MissingScene:
 
 @dataclass(frozen=True)
 class MissingFile:
-    """A file that is certain to give nothing."""
+    """A file that retries cannot bring: absent or broken."""
 
     outcome: Literal["absent", "broken"]
     error: AbsentError | BrokenError
@@ -86,7 +86,7 @@ class MissingFile:
 
 
 class Reader:
-    """Reads files, and assets of scenes; one for all tiles of a run."""
+    """Reader of files and of assets of scenes; one for all tiles of a run."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Reader:
         self._options = dict(gdal_options)
 
     def stop(self) -> None:
-        """Give up: reads under way end soon, with an error."""
+        """Stop: reads under way end soon, with an error."""
         self._stopped.set()
         self.client.stop()
 
@@ -133,14 +133,14 @@ class Reader:
         finally:
             self.client.stats.read(outcome)
 
-    def layers(self, reads: Sequence[Read], raster: Raster, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
-        """In the order given: (H, W) on the tile's grid, or why there is none. Raises what `read` does."""
+    def layers(self, reads: Sequence[Read], options: WarpOptions, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
+        """Yield, in order, (H, W) on the tile's grid or a MissingScene. Raises what `read` does."""
         return self._each(
-            reads, lambda file, read: on_tile(file, tile, raster.resampling, raster.dtype, wanted=read.pixels)
+            reads, lambda file, read: on_tile(file, tile, options.resampling, options.dtype, wanted=read.pixels)
         )
 
     def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | MissingScene]:
-        """In the order given: the tags of the file."""
+        """Yield, in order, the tags of the file or a MissingScene."""
         return self._each(reads, lambda file, read: file.header.tags)
 
     def _each(self, reads: Sequence[Read], use: Callable[[GeoTiffFile, Read], T]) -> Iterator[T | MissingScene]:
@@ -166,7 +166,7 @@ def _href(read: Read) -> str:
 
 
 def _side_by_side(threads: int, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """The results of the calls in order; a bounded number runs or waits to be taken."""
+    """Yield the results of the calls in order; a bounded number runs or waits to be taken."""
     remaining = iter(calls)
     executor = ThreadPoolExecutor(threads, "read")
     try:

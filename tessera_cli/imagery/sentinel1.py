@@ -11,7 +11,7 @@ SCALED_MAX = 32767
 
 
 def scale(power: np.ndarray, arithmetic: Literal["float64", "float32"] = "float64") -> np.ndarray:
-    """Linear gamma0 power, float32 -> int16: trunc(clip((20 log10(x) + 50) * 200, 0, 32767)); 0 = missing.
+    """Return int16 trunc(clip((20 log10(x) + 50) * 200, 0, 32767)) of linear gamma0 float32; 0 is missing.
 
     The official code computes in float64 for Planetary Computer and in float32 for OPERA; every three hundredth value
     differs by 1. Values that are not finite or not positive are missing, and so is everything below about -25 dB, which
@@ -28,7 +28,7 @@ def scale(power: np.ndarray, arithmetic: Literal["float64", "float32"] = "float6
 
 
 def mosaic(layers: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """int16 (N, 2), the shape: per polarisation the first scene that is not 0 wins, so VV and VH may differ in origin.
+    """Return int16 (N, 2), `shape`: the first scene that is not 0, for VV and VH independently.
 
     `layers`: scaled int16 (N, 2) per scene in mosaic order.
     """

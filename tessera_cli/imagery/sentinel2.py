@@ -15,12 +15,12 @@ _CLEAR = ~np.isin(np.arange(256), CLOUDED_CLASSES)
 
 
 def clear(scl: np.ndarray) -> np.ndarray:
-    """bool: the pixel is usable. `scl` uint8 of any shape."""
+    """Return bool, true where a pixel is usable, from SCL classes uint8 of the same shape."""
     return _CLEAR[scl]
 
 
 def winners(scl: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:
-    """int16 (H, W): index of the first scene that is clear at the pixel, NO_SCENE if none is or it is not wanted.
+    """Return int16 (H, W): index of the first scene that is clear, NO_SCENE where none is or not wanted.
 
     `scl`: one (H, W) uint8 per scene of the date, in mosaic order; `wanted` bool (H, W). The winner supplies all ten
     bands, whatever they hold.
@@ -32,7 +32,7 @@ def winners(scl: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:
 
 
 def remove_offset(dn: np.ndarray, date: dt.date, offset_after: dt.date | None) -> np.ndarray:
-    """Official rule: after 2022-01-25, DN >= 1000 loses 1000 and smaller DN stay. Returns uint16 like `dn`.
+    """Return uint16 DN less 1000 where they are >= 1000, if the date is after 2022-01-25 (official rule).
 
     It goes by date, not by processing baseline, and acts on the resampled values: the released models were trained on
     exactly this.
@@ -43,7 +43,7 @@ def remove_offset(dn: np.ndarray, date: dt.date, offset_after: dt.date | None) -
 
 
 def subtract_offset(dn: np.ndarray) -> np.ndarray:
-    """uint16 DN with ESA's offset -> DN without: max(DN - 1000, 1); 0 means no data and stays 0.
+    """Return uint16 DN without ESA's offset: max(DN - 1000, 1); 0 means no data and stays 0.
 
     1 is the floor because 0 would turn the darkest water into missing data; the provider of the harmonised files does
     the same.

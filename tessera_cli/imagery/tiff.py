@@ -1,4 +1,4 @@
-"""Where the pieces of a GeoTIFF lie: enough of the TIFF 6.0 and BigTIFF formats to fetch what a reading takes."""
+"""Parse the first directory of a TIFF (6.0 or BigTIFF) to locate the blocks that a read needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 Fetch = Callable[[int, int], bytes]
 """(start, length) -> exactly those bytes of the file; EOFError where it ends before."""
@@ -56,17 +56,17 @@ class Blocks:
 
     @property
     def block(self) -> tuple[int, int]:
-        """Rows and columns of a block."""
+        """Return rows and columns of a block."""
         return self.block_height, self.block_width
 
     def under(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[int]:
-        """Numbers of the blocks that hold pixels of these half-open ranges."""
+        """Return the numbers of the blocks that hold pixels of these half-open ranges."""
         first, last = rows[0] // self.block_height, -(-rows[1] // self.block_height)
         left, right = columns[0] // self.block_width, -(-columns[1] // self.block_width)
         return [row * self.columns + column for row in range(first, last) for column in range(left, right)]
 
-    def written(self, windows: Iterable[Window]) -> list[int]:
-        """Numbers of the blocks under these windows that were ever written."""
+    def written(self, windows: Iterable[PixelWindow]) -> list[int]:
+        """Return the numbers of the blocks under these windows that were ever written."""
         return [n for window in windows for n in self.under(*window.toranges()) if self.lengths[n]]
 
 
@@ -107,7 +107,7 @@ def find_blocks(fetch: Fetch) -> Blocks:
 
 
 def _blocks(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | None) -> Blocks:
-    """`values`: of tags that are integers; `told`: the bytes of all; `order`: of bytes, None where tags are in none."""
+    """Return the blocks from integer tags, the bytes of all tags, and byte order (None: tags are not sorted)."""
 
     def one(tag: int, default: int | None = None) -> int:
         if tag in values and len(values[tag]):
@@ -147,7 +147,7 @@ def _blocks(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | 
 
 
 def _type(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | None) -> np.dtype[Any] | None:
-    """Of values in deflated blocks; None unless all that decides about it is of the commonest kind."""
+    """Return the dtype of pixels in deflated blocks; None if GDAL must decode an unusual format."""
     if order is None or any(tag in told and not len(values.get(tag, ())) for tag in _USUAL):
         return None
     says = [set(values[tag].tolist()) if tag in values else {default} for tag, default in _USUAL.items()]

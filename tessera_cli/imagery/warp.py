@@ -1,4 +1,4 @@
-"""The pixels of a file on a grid: GDAL's warp, of the part of the file that lies under the grid."""
+"""Warp the part of a file under a grid to its pixels, as GDAL does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.extent.grid import Tile
-from tessera_cli.imagery.aligned import Alignment, Grid
+from tessera_cli.imagery.aligned import Alignment, PixelGrid
 from tessera_cli.imagery.blocks import bounding_slices, pixel_windows
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import Header
@@ -41,7 +41,7 @@ def on_tile(file: GeoTiffFile, tile: Tile, resampling: str, dtype: str, wanted: 
 
 def on_grid(
     file: GeoTiffFile,
-    grid: Grid,
+    grid: PixelGrid,
     resampling: str,
     dtype: str,
     fill: float | None,
@@ -87,18 +87,19 @@ def _nodata(header: Header) -> float | None:
 
 def _warped(
     pixels: np.ndarray,
-    window: Window,
+    window: PixelWindow,
     header: Header,
     nodata: float | None,
-    grid: Grid,
+    grid: PixelGrid,
     resampling: str,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return (H, W) as GDAL warps it and, of integers, bool (H, W): where there is no data."""
     height, width = grid.shape
     part = {"height": int(window.height), "width": int(window.width), "count": 1, "dtype": header.dtype}
-    place = {"crs": header.crs, "transform": rasterio.windows.transform(window, header.transform), "nodata": nodata}
+    transform = rasterio.windows.transform(window, header.transform)
+    georeference = {"crs": header.crs, "transform": transform, "nodata": nodata}
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", **part, **place) as dataset:
+        with memory.open(driver="GTiff", **part, **georeference) as dataset:
             dataset.write(pixels, 1)
         with (
             memory.open() as dataset,
@@ -122,10 +123,10 @@ def _warped(
 
 
 @lru_cache(256)
-def window_under(grid: Grid, header: Header, resampling: str = "nearest") -> Window | None:
+def window_under(grid: PixelGrid, header: Header, resampling: str = "nearest") -> PixelWindow | None:
     """Return the part of the file under the grid, with a margin; None if the file lies elsewhere."""
     crs, (height, width) = CRS.from_user_input(grid.crs), header.shape
-    whole, all_of_it = _box(grid.transform, grid.shape), Window(0, 0, width, height)
+    whole, all_of_it = _box(grid.transform, grid.shape), PixelWindow(0, 0, width, height)
     box = whole
     same = header.crs == crs or (header.epsg is not None and header.epsg == crs.to_epsg())
     inner = box
@@ -152,7 +153,7 @@ def window_under(grid: Grid, header: Header, resampling: str = "nearest") -> Win
         margin = math.ceil(margin * ratio)
     first, last = max(0, math.floor(top) - margin), min(height, math.ceil(bottom) + margin)
     begin, end = max(0, math.floor(left) - margin), min(width, math.ceil(right) + margin)
-    return Window(begin, first, end - begin, last - first) if first < last and begin < end else None
+    return PixelWindow(begin, first, end - begin, last - first) if first < last and begin < end else None
 
 
 def _box(transform: Affine, shape: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -162,7 +163,7 @@ def _box(transform: Affine, shape: tuple[int, int]) -> tuple[float, float, float
     return min(x), min(y), max(x), max(y)
 
 
-def _pixels_per_pixel(grid: Grid, crs: CRS, box: tuple[float, float, float, float], header: Header) -> float:
+def _pixels_per_pixel(grid: PixelGrid, crs: CRS, box: tuple[float, float, float, float], header: Header) -> float:
     """Return how many pixels of the file one of the grid is long, in the middle of the box."""
     a, b, _, d, e, _ = grid.transform[:6]
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2

@@ -33,8 +33,8 @@ class DeviceBatch:
     """Longest sequences first."""
     missing_sensor: Tensor
     """int64: positions of the pixels without any observation of this sensor."""
-    places: int
-    """Of all sequences together, padding included; one for each pixel without observations."""
+    tokens: int
+    """Observations of all sequences together, padding included; one for each pixel without observations."""
 
     ready: torch.cuda.Event | None = None
     """When the copies to a GPU have arrived; None if they have."""
@@ -53,7 +53,7 @@ class DeviceBatch:
             starts=torch.from_numpy(observations.starts),
             groups=tuple(group.map(torch.from_numpy) for group in groups),
             missing_sensor=torch.from_numpy(observations.missing_sensor()),
-            places=int(np.maximum(observations.bins, 1).sum()),
+            tokens=int(np.maximum(observations.bins, 1).sum()),
         )
 
     def to(self, device: torch.device) -> DeviceBatch:
@@ -83,12 +83,12 @@ class DeviceBatch:
         }
         return dataclasses.replace(self, groups=tuple(group.map(convert) for group in self.groups), **tensors)
 
-    def sequences(self, group: Group[Tensor], places: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sequences of the members of a group at these places, int64 (B,).
+    def sequences(self, group: Group[Tensor], positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sequences of the members of a group at these positions, int64 (B,).
 
         They are standardised bands float32 (B, T, C) and days of year int64 (B, T).
         """
-        rows_BT = self.starts[group.members[places]].unsqueeze(1) + group.patterns[group.which[places]]
+        rows_BT = self.starts[group.members[positions]].unsqueeze(1) + group.patterns[group.which[positions]]
         rows = rows_BT.flatten()
         index = None if self.series_index is None else self.series_index.index_select(0, rows)
         values = standardised(self.values.index_select(0, rows), self.unsigned, self.mean, self.std, index)

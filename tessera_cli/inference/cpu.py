@@ -94,11 +94,11 @@ class CpuEngine(Engine):
     def _encode(self, chunk: Chunk, vectors: dict[Modality, Tensor], encoded: Callable[[int], None]) -> None:
         def encode(batch: _MicroBatch) -> int:
             modality, observations, group, start, size = batch
-            places = torch.arange(start, start + size).clamp_(max=len(group.members) - 1)
+            positions = torch.arange(start, start + size).clamp_(max=len(group.members) - 1)
             members = group.members[start : start + size]  # without padding
             with torch.inference_mode():
                 found_BD = self._encoder.encode_modality(
-                    modality, *observations.sequences(group, places), group.repeat_index
+                    modality, *observations.sequences(group, positions), group.repeat_index
                 )
                 vectors[modality][members] = found_BD[: len(members)]
             return len(members) * group.length
@@ -113,9 +113,9 @@ class CpuEngine(Engine):
         out_NR = torch.empty((count, self._encoder.config.representation))
 
         def fuse(start: int) -> None:
-            places = torch.arange(start, start + FUSED).clamp_(max=count - 1)
+            positions = torch.arange(start, start + FUSED).clamp_(max=count - 1)
             with torch.inference_mode():
-                out_NR[start : start + FUSED] = self._encoder.fuse(s2_ND[places], s1_ND[places])[: count - start]
+                out_NR[start : start + FUSED] = self._encoder.fuse(s2_ND[positions], s1_ND[positions])[: count - start]
 
         for _ in self._pool.map(fuse, range(0, count, FUSED)):
             pass

@@ -16,7 +16,7 @@ import numpy as np
 from tessera_cli.inference.null_model import null_embeddings
 from tessera_cli.models.quantise import Quantiser, check_finite, quantise
 from tessera_cli.prefetch import prefetch
-from tessera_cli.sampling import BANDS, sensor_series
+from tessera_cli.sampling import BAND_COUNTS, sensor_series
 from tessera_cli.timing import StageTimer
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _encoder_parts(
 
         def sample(chunk_and_repeat: tuple[slice, int]) -> Chunk:
             with stages.at("choose"):
-                return engine.to_device({modality: sampler(modality, *chunk_and_repeat) for modality in BANDS})
+                return engine.to_device({modality: sampler(modality, *chunk_and_repeat) for modality in BAND_COUNTS})
 
         def fetch(chunk: slice, arriving: Callable[[], Arrays], tokens: int) -> Part:
             with stages.at("encode"):
@@ -164,7 +164,7 @@ def _encoder_parts(
                 with stages.at("encode"):
                     found = engine.embed(batches, progress if last else _ignore)
                     total = found if total is None else total + found
-                    tokens += sum(batch.places for batch in batches.values())
+                    tokens += sum(batch.tokens for batch in batches.values())
                     if not last:
                         continue
                     mean = total if rule.repeats == 1 else total / rule.repeats

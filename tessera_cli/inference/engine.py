@@ -14,7 +14,7 @@ from tessera_cli.inference import memory
 from tessera_cli.inference.batch import DeviceBatch
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.quantise import Quantiser, codes_and_scales
-from tessera_cli.sampling import BANDS, Modality, Observations
+from tessera_cli.sampling import BAND_COUNTS, Modality, Observations
 
 Advance = Callable[[int], None]
 """Called with the number of pixels finished since its last call."""
@@ -53,7 +53,7 @@ class Engine(abc.ABC):
         """
         config, matmul_dtype = self._encoder.config, self._encoder.s2.matmul_dtype
         held = min(pixels, self.chunk)
-        each = max(memory.token_bytes(config, modality, matmul_dtype) for modality in BANDS)
+        each = max(memory.token_bytes(config, modality, matmul_dtype) for modality in BAND_COUNTS)
         chunks = min(self.chunks, -(-pixels // held))
         return min(self._max_tokens(longest), held * longest) * each + chunks * memory.chunk_bytes(
             config, held, observations
@@ -71,7 +71,7 @@ class Engine(abc.ABC):
     def embed(self, chunk: Chunk, advance: Advance) -> Tensor:
         """Return the embeddings of the chunk's pixels, float32 (N, R), on the device; calls `advance` meanwhile."""
         if not self._missing:
-            self._missing = {modality: self._missing_vector(modality) for modality in BANDS}
+            self._missing = {modality: self._missing_vector(modality) for modality in BAND_COUNTS}
         pixels, reported = len(chunk["s2"].starts), 0
         work = sum(len(group.members) * group.length for batch in chunk.values() for group in batch.groups)
         vectors = {}
@@ -114,6 +114,6 @@ class Engine(abc.ABC):
 
     def _missing_vector(self, modality: Modality) -> Tensor:
         """Return the backbone's output for a pixel without observations of this sensor: float32 (1, D), a constant."""
-        bands_BTC = torch.zeros((1, 1, BANDS[modality]), device=self._encoder.device)
+        bands_BTC = torch.zeros((1, 1, BAND_COUNTS[modality]), device=self._encoder.device)
         doy_BT = torch.zeros((1, 1), dtype=torch.int64, device=self._encoder.device)
         return self._encoder.encode_modality(modality, bands_BTC, doy_BT)

@@ -99,26 +99,26 @@ class GpuEngine(Engine):
             start, count = 0, len(group.members)
             while start < count:
                 size = max(1, min(self._device.tokens // group.length, MOST_SEQUENCES))
-                places = torch.arange(start, min(start + size, count), device=self._encoder.device)
+                positions = torch.arange(start, min(start + size, count), device=self._encoder.device)
                 try:
-                    self._encode_batch(modality, chunk[modality], group, places, vectors[modality])
+                    self._encode_batch(modality, chunk[modality], group, positions, vectors[modality])
                 except torch.OutOfMemoryError:
-                    if len(places) == 1:
+                    if len(positions) == 1:
                         text = f"{self._encoder.device} cannot hold one pixel's {group.length} tokens"
                         raise MemoryError(text) from None
-                    self._device.tokens = len(places) * group.length // 2
+                    self._device.tokens = len(positions) * group.length // 2
                 else:
-                    start += len(places)
-                    done += len(places) * group.length
+                    start += len(positions)
+                    done += len(positions) * group.length
                     encoded(done)
                     continue
                 self._make_room()
 
     def _encode_batch(
-        self, modality: Modality, batch: DeviceBatch, group: Group[Tensor], places: Tensor, out_ND: Tensor
+        self, modality: Modality, batch: DeviceBatch, group: Group[Tensor], positions: Tensor, out_ND: Tensor
     ) -> None:
-        found_BD = self._encoder.encode_modality(modality, *batch.sequences(group, places), group.repeat_index)
-        out_ND.index_copy_(0, group.members[places], found_BD)
+        found_BD = self._encoder.encode_modality(modality, *batch.sequences(group, positions), group.repeat_index)
+        out_ND.index_copy_(0, group.members[positions], found_BD)
 
     def _fuse(self, s2_ND: Tensor, s1_ND: Tensor) -> Tensor:
         """Return the embeddings of some pixels of the chunk, float32 (B, R)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from tessera_cli.models.architecture import EncoderConfig
-from tessera_cli.sampling import BANDS, Modality
+from tessera_cli.sampling import BAND_COUNTS, Modality
 
 MOST_TOKENS = 1 << 19
 """Per batch; more would not be faster."""
@@ -34,7 +34,7 @@ def token_bytes(config: EncoderConfig, modality: Modality, matmul_dtype: torch.d
 
 def chunk_bytes(config: EncoderConfig, pixels: int, observations: float = OBSERVATIONS) -> int:
     """Return the bytes of a chunk of pixels with this many observations each: these, both vectors, the embeddings."""
-    each = 2 * max(BANDS.values()) + 2 + 1
+    each = 2 * max(BAND_COUNTS.values()) + 2 + 1
     return int(pixels * (observations * each + 4 * 2 * config.width + 8 * config.representation))
 
 
@@ -45,5 +45,5 @@ def plan(config: EncoderConfig, matmul_dtype: torch.dtype, free: int | None, pix
     room = int(SHARE * free)
     pixels = max(1, min(pixels, room // 2 // chunk_bytes(config, CHUNKS)))
     room -= CHUNKS * chunk_bytes(config, pixels)
-    most = room // max(token_bytes(config, modality, matmul_dtype) for modality in BANDS)
+    most = room // max(token_bytes(config, modality, matmul_dtype) for modality in BAND_COUNTS)
     return pixels, max(1, min(MOST_TOKENS, most))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tessera_cli.sampling import BANDS, SensorSeries, SensorSeriesByModality
+from tessera_cli.sampling import BAND_COUNTS, SensorSeries, SensorSeriesByModality
 
 
 def null_embeddings(sensor_series: SensorSeriesByModality, pixels: np.ndarray, representation: int) -> np.ndarray:
     """Return the twelve means of these pixels, repeated until the embedding is full: float32 (N, R)."""
-    means = np.concatenate([mean_bands(sensor_series[modality], pixels) for modality in BANDS], axis=1)
+    means = np.concatenate([mean_bands(sensor_series[modality], pixels) for modality in BAND_COUNTS], axis=1)
     return means[:, np.arange(representation) % means.shape[1]]
 
 

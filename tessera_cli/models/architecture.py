@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from tessera_cli.sampling import BANDS, Modality
+from tessera_cli.sampling import BAND_COUNTS, Modality
 
 Pooling = Literal["attention", "gru", "custom-gru"]
 """What scores a pixel's tokens over time (`models/pooling.py`): the tokens (v2), the states of `nn.GRU` (v1.0), or of
@@ -87,7 +87,7 @@ class EncoderConfig:
 
         def backbone(t: float, modality: Modality) -> float:
             gru = 0 if self.pooling == "attention" else 6 * t * d * d
-            return t * (BANDS[modality] * d + d * d) + transformer(t, self.stack(modality)) + gru + 2 * t * d
+            return t * (BAND_COUNTS[modality] * d + d * d) + transformer(t, self.stack(modality)) + gru + 2 * t * d
 
         reducer = self.fused_width * r if self.hidden is None else self.hidden * (self.fused_width + r)
         fusion = transformer(2, self.fusion_stack) if self.fusion_stack else 0

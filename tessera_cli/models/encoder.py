@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
 from tessera_cli.models.parts import Attention, BandEmbedding, Block, DimReducer, day_of_year_table, day_tokens
 from tessera_cli.models.pooling import POOLS, log_repeats
-from tessera_cli.sampling import BANDS, Modality
+from tessera_cli.sampling import BAND_COUNTS, Modality
 
 
 def _transformer(stack: TransformerConfig, config: EncoderConfig) -> nn.ModuleList:
@@ -64,8 +64,8 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.s2 = Backbone(BANDS["s2"], config.s2, config)
-        self.s1 = Backbone(BANDS["s1"], config.s1, config)
+        self.s2 = Backbone(BAND_COUNTS["s2"], config.s2, config)
+        self.s1 = Backbone(BAND_COUNTS["s1"], config.s1, config)
         self.fusion = FusionTransformer(config.fusion_stack, config) if config.fusion_stack else None
         self.reducer = DimReducer(
             config.fused_width, config.hidden, config.representation, final_norm=config.final_norm

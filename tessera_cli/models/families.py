@@ -9,7 +9,12 @@ from typing import Any
 from tessera_cli.models.architecture import EncoderConfig
 from tessera_cli.models.spec import Family, ModelSpec
 from tessera_cli.sampling import V1_1_RULE, V2_RULE, RandomSampling
-from tessera_cli.sampling.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER
+from tessera_cli.sampling.statistics import (
+    V1_0_STATISTICS,
+    V1_1_STATISTICS,
+    V2_STUDENT_STATISTICS,
+    V2_TEACHER_STATISTICS,
+)
 
 PARTS: Mapping[Family, Mapping[str, Any]] = {
     "v1.0-early": {"pooling": "gru", "hidden": None, "final_norm": False},
@@ -31,11 +36,16 @@ _ONE_SET: Mapping[str, Any] = {
     "warn_sources": ("aws",),
 }
 _RULES: Mapping[Family, Mapping[str, Any]] = {
-    "v1.0-early": {"statistics": V1_0, "observations": RandomSampling(), "quantiser": "v1", **_OLD_PIPELINE},
-    "v1.0-qat": {"statistics": V1_0, "observations": RandomSampling(dummies=True), "quantiser": "v1", **_OLD_PIPELINE},
+    "v1.0-early": {"statistics": V1_0_STATISTICS, "observations": RandomSampling(), "quantiser": "v1", **_OLD_PIPELINE},
+    "v1.0-qat": {
+        "statistics": V1_0_STATISTICS,
+        "observations": RandomSampling(dummies=True),
+        "quantiser": "v1",
+        **_OLD_PIPELINE,
+    },
     "v1.1": {"statistics": None, "observations": V1_1_RULE, "quantiser": "v1"},
-    "v2-student": {"statistics": V2_STUDENT, "observations": V2_RULE, "quantiser": "v2", **_ONE_SET},
-    "v2-teacher": {"statistics": V2_TEACHER, "observations": V2_RULE, "quantiser": None, **_ONE_SET},
+    "v2-student": {"statistics": V2_STUDENT_STATISTICS, "observations": V2_RULE, "quantiser": "v2", **_ONE_SET},
+    "v2-teacher": {"statistics": V2_TEACHER_STATISTICS, "observations": V2_RULE, "quantiser": None, **_ONE_SET},
 }
 """What else the models of a family have in common, as fields of `ModelSpec`."""
 V1_1_SAVED = 128
@@ -50,5 +60,5 @@ def family_spec(family: Family, name: str, config: EncoderConfig, **fields: Any)
     saved = min(V1_1_SAVED, config.representation) if family == "v1.1" else config.representation
     spec = ModelSpec(name, family, config, **{**_RULES[family], "dims": (saved,), **fields})
     if spec.statistics is None and spec.source is not None:
-        spec = dataclasses.replace(spec, statistics=V1_1[spec.source])
+        spec = dataclasses.replace(spec, statistics=V1_1_STATISTICS[spec.source])
     return spec

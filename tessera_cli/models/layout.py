@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from tessera_cli.models.architecture import EncoderConfig, TransformerConfig
-from tessera_cli.sampling import BANDS
+from tessera_cli.sampling import BAND_COUNTS
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -41,7 +41,7 @@ def tensor_shapes(config: EncoderConfig) -> Shapes:
             linear(f"{block}.down", stack.feedforward, width)
             norm(f"{block}.norm2", width)
 
-    for modality, bands in BANDS.items():
+    for modality, bands in BAND_COUNTS.items():
         linear(f"{modality}.embed.hidden", bands, width)
         linear(f"{modality}.embed.out", width, width)
         transformer(modality, config.stack(modality))

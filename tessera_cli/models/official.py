@@ -29,9 +29,9 @@ from tessera_cli.models.families import PARTS
 from tessera_cli.models.layout import misfit, official_names, official_shapes, tensor_shapes
 from tessera_cli.models.model_config import ModelConfig, V1_0Keys, V1_1Keys
 from tessera_cli.models.payload import Payload, check_tensors, load_payload
-from tessera_cli.models.registry import SMALL, V1_1
+from tessera_cli.models.registry import SMALL_CONFIG, V1_1_CONFIG
 from tessera_cli.models.spec import Family
-from tessera_cli.sampling import BANDS
+from tessera_cli.sampling import BAND_COUNTS
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def read_official(path: Path, model_config: ModelConfig) -> Contents:
             f"{path}: not a TESSERA checkpoint: it has none of the parts that official ones have (model, model_state, "
             "model_state_dict, encoder_state_dict). Give the .pt file of a TESSERA model."
         )
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         _check_depth(path, modality, config.stack(modality).layers, tensors, recorded=family.startswith("v2"))
     if problem := misfit(official_shapes(config), {name: tuple(t.shape) for name, t in tensors.items()}):
         raise UsageError(
@@ -126,11 +126,11 @@ class _Sizes(BaseModel):
 class _StudentArgs(_Sizes):
     """`args`; sizes that it lacks are those of the small model, as in the official loader."""
 
-    latent_dim: Size = SMALL.latent
-    num_layers: Size = SMALL.s2.layers
-    nhead: Size = SMALL.s2.heads
-    dim_feedforward: Size = SMALL.s2.feedforward
-    repr_dim: Size = SMALL.representation
+    latent_dim: Size = SMALL_CONFIG.latent
+    num_layers: Size = SMALL_CONFIG.s2.layers
+    nhead: Size = SMALL_CONFIG.s2.heads
+    dim_feedforward: Size = SMALL_CONFIG.s2.feedforward
+    repr_dim: Size = SMALL_CONFIG.representation
     enable_qk_norm: bool = False
     matryoshka_dims: str | None = None
     """Such as "16,32,64,128"; None if only the whole embedding can be stored."""
@@ -224,7 +224,7 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
     last = "dim_reducer.4.weight" if family == "v1.1" else "dim_reducer.0.weight"
     summed = _size(path, tensors, "dim_reducer.0.weight", 1) == width
     first = "_backbone.transformer_encoder.layers.0.linear1.weight"
-    sizes = {modality: (_depth(modality, tensors), rows(modality + first)) for modality in BANDS}
+    sizes = {modality: (_depth(modality, tensors), rows(modality + first)) for modality in BAND_COUNTS}
     if sizes["s2"][0] != sizes["s1"][0]:
         _check_unequal_depths(path, family, sizes["s2"][0], sizes["s1"][0], model_config)
     if family != "v1.1":  # both transformers are of one size
@@ -242,7 +242,7 @@ def _v1_config(path: Path, family: Family, tensors: Mapping[str, Tensor], model_
         given = model_config.parse(V1_1Keys)
         heads = {"s2": given.s2_num_heads, "s1": given.s1_num_heads}
     else:
-        heads = dict.fromkeys(BANDS, model_config.parse(V1_0Keys).nhead or _V1_0_HEADS[family])
+        heads = dict.fromkeys(BAND_COUNTS, model_config.parse(V1_0Keys).nhead or _V1_0_HEADS[family])
     stacks = {}
     for modality, (layers, feedforward) in sizes.items():
         prefix = f"{modality}_" if family == "v1.1" else ""
@@ -268,12 +268,12 @@ def _check_unequal_depths(path: Path, family: Family, s2: int, s1: int, model_co
 
 def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
     """v1.1: fill in heads that were not given with those of the released model, if the encoder has its sizes."""
-    released = V1_1.s2.heads
+    released = V1_1_CONFIG.s2.heads
     s2, s1 = (
         TransformerConfig(stack.layers, stack.heads or released, stack.feedforward) for stack in (config.s2, config.s1)
     )
     completed = dataclasses.replace(config, s2=s2, s1=s1)
-    if completed != config and completed != V1_1:
+    if completed != config and completed != V1_1_CONFIG:
         raise UnknownHeadsError(
             f"{path}: a v1.1 encoder of {describe(config)}, a size that was never released, and such files do not "
             "record the number of attention heads. Give s2_num_heads and s1_num_heads in --model-config FILE.json."

@@ -23,20 +23,20 @@ Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
 
 
-def resolve(asked: str, device: torch.device) -> Precision:
+def resolve(requested: str, device: torch.device) -> Precision:
     """Return the precision to use; `auto` is bf16 on CUDA devices that have it, else fp32.
 
     UsageError for one that the device cannot do.
     """
-    if asked == "auto":
+    if requested == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if asked == "int8" and (device.type != "cpu" or not torch.cpu._is_vnni_supported()):
+    if requested == "int8" and (device.type != "cpu" or not torch.cpu._is_vnni_supported()):
         raise UsageError(
             "--precision int8 needs a CPU with VNNI (AVX-512 VNNI). Choose --precision fp32, or bf16 on a GPU."
         )
-    if asked not in PRECISIONS:
-        raise UsageError(f"--precision {asked}: choose one of {', '.join(PRECISIONS)}.")
-    return cast(Precision, asked)
+    if requested not in PRECISIONS:
+        raise UsageError(f"--precision {requested}: choose one of {', '.join(PRECISIONS)}.")
+    return cast(Precision, requested)
 
 
 def prepare(encoder: Encoder, precision: Precision) -> None:

@@ -11,14 +11,14 @@ from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
 
 DEFAULT_MODEL = "v2-medium"
 
-NANO = EncoderConfig.of(latent=36, layers=2, heads=4, feedforward=384)
-SMALL = EncoderConfig.of(latent=64, layers=4, heads=4, feedforward=1024)
-MEDIUM = EncoderConfig.of(latent=110, layers=4, heads=4, feedforward=1792)
-LARGE = EncoderConfig.of(latent=160, layers=4, heads=4, feedforward=2560)
-V1_0 = EncoderConfig.of(latent=128, layers=8, heads=8, feedforward=4096, **PARTS["v1.0-early"])
-V1_0_QAT = EncoderConfig.of(latent=128, layers=4, heads=4, feedforward=4096, **PARTS["v1.0-qat"])
-V1_1 = EncoderConfig.of(latent=192, layers=4, heads=4, feedforward=2048, representation=192, **PARTS["v1.1"])
-TEACHER = EncoderConfig.of(
+NANO_CONFIG = EncoderConfig.of(latent=36, layers=2, heads=4, feedforward=384)
+SMALL_CONFIG = EncoderConfig.of(latent=64, layers=4, heads=4, feedforward=1024)
+MEDIUM_CONFIG = EncoderConfig.of(latent=110, layers=4, heads=4, feedforward=1792)
+LARGE_CONFIG = EncoderConfig.of(latent=160, layers=4, heads=4, feedforward=2560)
+V1_0_CONFIG = EncoderConfig.of(latent=128, layers=8, heads=8, feedforward=4096, **PARTS["v1.0-early"])
+V1_0_QAT_CONFIG = EncoderConfig.of(latent=128, layers=4, heads=4, feedforward=4096, **PARTS["v1.0-qat"])
+V1_1_CONFIG = EncoderConfig.of(latent=192, layers=4, heads=4, feedforward=2048, representation=192, **PARTS["v1.1"])
+TEACHER_CONFIG = EncoderConfig.of(
     latent=1024, layers=4, heads=4, feedforward=16384, representation=1024, **PARTS["v2-teacher"]
 )
 
@@ -33,12 +33,12 @@ def _student(size: str, config: EncoderConfig, nbytes: int, sha256: str) -> Mode
 
 
 _SPECS = (
-    family_spec("v1.0-early", "v1.0", V1_0, weights=HubFile(_V1_0, "best_model_fsdp_20250427_084307.pt")),
-    family_spec("v1.0-qat", "v1.0-qat", V1_0_QAT, weights=HubFile(_V1_0, "tessera-v1.0-QAT-best.pt")),
+    family_spec("v1.0-early", "v1.0", V1_0_CONFIG, weights=HubFile(_V1_0, "best_model_fsdp_20250427_084307.pt")),
+    family_spec("v1.0-qat", "v1.0-qat", V1_0_QAT_CONFIG, weights=HubFile(_V1_0, "tessera-v1.0-QAT-best.pt")),
     family_spec(
         "v1.1",
         "v1.1-mpc",
-        V1_1,
+        V1_1_CONFIG,
         source="mpc",
         weights=HubFile(
             _V1_1,
@@ -47,15 +47,15 @@ _SPECS = (
             "5dab0f070d5711034f7c241e841eaeedb49fef90b9355f68c8f20b9507839ec3",
         ),
     ),
-    family_spec("v1.1", "v1.1-aws", V1_1, source="aws", weights=HubFile(_V1_1, "tessera_v1_1_aws_encoder.pt")),
-    _student("nano", NANO, 4_288_221, "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691"),
-    _student("small", SMALL, 28_488_531, "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95"),
-    _student("medium", MEDIUM, 84_163_403, "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e"),
-    _student("large", LARGE, 175_363_923, "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1"),
+    family_spec("v1.1", "v1.1-aws", V1_1_CONFIG, source="aws", weights=HubFile(_V1_1, "tessera_v1_1_aws_encoder.pt")),
+    _student("nano", NANO_CONFIG, 4_288_221, "bc9929e3643dfab2744c2ce14e7c14f698703a94e9562e4e0982f9d6540b0691"),
+    _student("small", SMALL_CONFIG, 28_488_531, "92619d4ffc2936895f145fdcf710140b58c23c860e02f01873828b10c6958d95"),
+    _student("medium", MEDIUM_CONFIG, 84_163_403, "3823be7db9d9cfc93f3c2a47c7699be82821ab4e1117d4d2befdb746941ee96e"),
+    _student("large", LARGE_CONFIG, 175_363_923, "b5f20239dbb1849c01a3e407b095aafe39b0bf764300206af78cb9b85f9ec1e1"),
     family_spec(
         "v2-teacher",
         "v2-teacher",
-        TEACHER,
+        TEACHER_CONFIG,
         weights=HubFile(
             "geotessera/TESSERA-V-2.0-2B-Teacher",
             "ckpt/tessera_v2_2B_teacher.pt",
@@ -66,7 +66,7 @@ _SPECS = (
     family_spec(
         "v2-student",
         "demo",
-        NANO,
+        NANO_CONFIG,
         weights=PackagedFile("demo.safetensors"),
         dims=(16, 32, 64, 128),
         demonstration_only=True,

@@ -12,7 +12,7 @@ from tessera_cli.models.architecture import EncoderConfig
 from tessera_cli.models.model_config import ModelConfig, V1_0Keys, V1_1Keys
 from tessera_cli.models.quantise import Quantiser
 from tessera_cli.sampling import V2_RULE, BucketedSampling, ObservationRule, RandomSampling
-from tessera_cli.sampling.statistics import V1_1, V2_STUDENT, Statistics
+from tessera_cli.sampling.statistics import V1_1_STATISTICS, V2_STUDENT_STATISTICS, Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ModelSpec:
     """None if there is no network."""
     weights: HubFile | PackagedFile | None = None
     """None if there are none, or the user brought a file of their own."""
-    statistics: Statistics | None = V2_STUDENT
+    statistics: Statistics | None = V2_STUDENT_STATISTICS
     """None if they depend on the source and nobody has named it yet (`bind_source`)."""
     observations: ObservationRule = V2_RULE
     quantiser: Quantiser | None = "v2"
@@ -108,13 +108,13 @@ class ModelSpec:
         """Return the model with the statistics of this source, if it has none; UsageError if the source is unknown."""
         if self.statistics is not None:
             return self
-        if source not in V1_1:
+        if source not in V1_1_STATISTICS:
             raise UsageError(
                 f"{self.name}: neither the weights nor the d-pixels say which data the model was trained on. "
                 "Say it with --source mpc or --source aws (or data_source in --model-config)."
             )
         name = f"{self.name}-{source}" if self.name == self.family else self.name  # of the released size: v1.1-mpc
-        return dataclasses.replace(self, name=name, source=source, statistics=V1_1[source])
+        return dataclasses.replace(self, name=name, source=source, statistics=V1_1_STATISTICS[source])
 
     def check_dims(self, dims: int | None) -> int:
         """Return `dims` if the model offers it, its default for None, else raise UsageError."""

@@ -14,7 +14,13 @@ from tessera_cli.models.load import identify
 from tessera_cli.models.model_config import ModelConfig
 from tessera_cli.models.registry import available, get_spec, published
 from tessera_cli.models.spec import HubFile, PackagedFile
-from tessera_cli.sampling.statistics import V1_0, V1_1, V2_STUDENT, V2_TEACHER, Statistics
+from tessera_cli.sampling.statistics import (
+    V1_0_STATISTICS,
+    V1_1_STATISTICS,
+    V2_STUDENT_STATISTICS,
+    V2_TEACHER_STATISTICS,
+    Statistics,
+)
 
 if TYPE_CHECKING:
     from tessera_cli.models.checkpoint import Checkpoint
@@ -22,10 +28,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".pth", ".safetensors")
 _HEADS = ("s2_num_heads", "s1_num_heads")
 _STATISTICS: Mapping[str, Statistics] = {
-    "v1.0": V1_0,
-    **{f"v1.1 {source}": statistics for source, statistics in V1_1.items()},
-    "v2 student": V2_STUDENT,
-    "v2 teacher": V2_TEACHER,
+    "v1.0": V1_0_STATISTICS,
+    **{f"v1.1 {source}": statistics for source, statistics in V1_1_STATISTICS.items()},
+    "v2 student": V2_STUDENT_STATISTICS,
+    "v2 teacher": V2_TEACHER_STATISTICS,
 }
 _BINS = ("num_obs_checkpoints", "save_embedding_dim", "disable_s1_ascending", "data_source")
 _DRAWS = ("sample_size_s2", "sample_size_s1", "repeat_times", "min_valid_timesteps")

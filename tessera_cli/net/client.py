@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Response:
-    """The whole body, as the server sent it."""
+    """The whole body of a response, as the server sent it."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -51,13 +51,13 @@ class Response:
 
     @functools.cached_property
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError if it is none."""
+        """Return the parsed body; ValueError if it is not JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class RangeResponse:
-    """Some bytes of a file."""
+    """A range of bytes of a file."""
 
     data: bytes
     total: int
@@ -94,7 +94,7 @@ class Client:
             self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
 
     def stop(self) -> None:
-        """End the run, well or not: nothing more is requested, and what waits for a retry gives up."""
+        """Stop for good: nothing more is requested, and what waits for a retry gives up."""
         self._stopped.set()
         self.signer.stop()
 
@@ -218,7 +218,7 @@ class Client:
 
 
 def chunks(response: requests.Response, url: str) -> Iterator[bytes]:
-    """The body as it arrives. Raises RetryableError if it ends before the length that was announced."""
+    """Yield the body as it arrives. Raises RetryableError if it is shorter than its Content-Length."""
     received = 0
     while chunk := response.raw.read1(_CHUNK, decode_content=True):  # `read` may wait for a whole chunk for hours
         received += len(chunk)
@@ -230,13 +230,13 @@ def chunks(response: requests.Response, url: str) -> Iterator[bytes]:
 
 
 def content_range(headers: Mapping[str, str]) -> tuple[int, int, int]:
-    """First byte, last byte and size of the file that a response is a part of; -1 for what it does not say."""
+    """Return first byte, last byte and file size of a Content-Range header; -1 for what it does not say."""
     found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
     return (int(found[1]), int(found[2]), int(found[3].replace("*", "-1"))) if found else (-1, -1, -1)
 
 
 def _range_of(response: Response, url: str, start: int, length: int, known: int | None) -> RangeResponse:
-    """The bytes that were requested. Raises RetryableError if these are none, or of a file not as long as `known`."""
+    """Return the requested bytes; RetryableError if they are others, or the file is not `known` bytes long."""
     partial, body = response.status == http.HTTPStatus.PARTIAL_CONTENT, response.body
     kind = response.headers.get("Content-Type", "")
     page = kind.startswith("text/html" if partial else "text/")
@@ -261,10 +261,10 @@ def _refusal(response: requests.Response, url: str, causes: Causes) -> Exception
 
 
 class _Session(requests.Session):
-    """Takes proxies from the environment, but no passwords from ~/.netrc."""
+    """Session that takes proxies from the environment, but no passwords from ~/.netrc."""
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """On a redirect: Authorization goes to no other host, and nothing takes its place."""
+        """Drop Authorization on a redirect to another host, without one from ~/.netrc instead."""
         before, after = response.request.url, prepared_request.url
         assert before is not None
         assert after is not None
@@ -273,7 +273,7 @@ class _Session(requests.Session):
 
 
 class _Headers(requests.auth.AuthBase):
-    """The headers of a SignedRequest. With an `auth` given, ~/.netrc is not consulted."""
+    """Auth that sets the headers of a SignedRequest; requests then ignores ~/.netrc."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.headers = headers

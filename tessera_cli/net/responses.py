@@ -49,7 +49,7 @@ def _error_for(status: int | None, where: str) -> TesseraError:
 
 
 def unreachable(url: str, error: Exception) -> TesseraError:
-    """Return the error where there is no response at all."""
+    """Return the error for a request that got no response, after all retries."""
     why = _SECRET.sub("", reason(_innermost(error)))
     return SourceUnavailableError(f"{redact(url)} cannot be reached: {why}. Check the network and try again later.")
 
@@ -64,7 +64,7 @@ def page_instead(url: str) -> TesseraError:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """What happened: requests and urllib3 wrap it in errors that name pools and ports before they come to the point."""
+    """Return the first cause of an error, which requests and urllib3 wrap in errors about pools and ports."""
     while True:
         wrapped = (getattr(error, "reason", None), *error.args, error.__cause__)
         inner = next((one for one in wrapped if isinstance(one, BaseException)), None)

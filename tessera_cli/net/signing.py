@@ -17,7 +17,7 @@ class SignedRequest:
 
 
 class Signer(Protocol):
-    """Signs requests for files that not everybody may read."""
+    """Protocol of signers, which add signatures or tokens to requests for restricted files."""
 
     def sign(self, href: str) -> SignedRequest:
         """Return a request that is valid for at least a minute. Raises TesseraError if there is none to be had."""
@@ -30,7 +30,7 @@ class Signer(Protocol):
 
 
 class Unsigned:
-    """Signs nothing: files that anybody may read."""
+    """Signer of public files: leaves requests unchanged."""
 
     def sign(self, href: str) -> SignedRequest:
         return SignedRequest(href)

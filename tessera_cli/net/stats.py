@@ -20,7 +20,7 @@ class RequestStats:
         self._requests = self._bytes = 0
 
     def read(self, outcome: Outcome) -> None:
-        """Count the end of a planned read of one asset on one tile."""
+        """Count the outcome of a planned read of one asset on one tile."""
         with self._lock:
             self._reads[outcome] += 1
 

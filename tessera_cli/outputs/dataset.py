@@ -236,19 +236,19 @@ def _geobox(
     if native:
         ((_, step, x0, y0),) = lattices
     name = f"EPSG:{target.to_epsg()}" if target.to_epsg() else target.to_wkt()
-    places = [
+    tile_bounds = [
         r.tile.bounds if r.tile.crs in own else rasterio.warp.transform_bounds(r.tile.crs, name, *r.tile.bounds)
         for r in records
     ]
-    west, south, east, north = shapely.total_bounds([shapely.box(*place) for place in places])
+    west, south, east, north = shapely.total_bounds([shapely.box(*bounds) for bounds in tile_bounds])
     if bbox is not None:
         Aoi.from_bbox(*bbox)  # its checks
         box = shapely.box(bbox[0], bbox[1], bbox[2] + 360 * (bbox[2] < bbox[0]), bbox[3])
         to_target = pyproj.Transformer.from_crs(4326, target, always_xy=True).transform
-        asked = shapely.transform(shapely.segmentize(box, 0.05), to_target, interleaved=False)
-        if not any(asked.intersects(shapely.box(*place)) for place in places):
+        requested = shapely.transform(shapely.segmentize(box, 0.05), to_target, interleaved=False)
+        if not any(requested.intersects(shapely.box(*bounds)) for bounds in tile_bounds):
             raise NothingToEmbedError(f"{folder} has no tile in bbox {bbox}.")
-        west, south, east, north = asked.bounds
+        west, south, east, north = requested.bounds
     left, right = math.floor((west - x0) / step + 1e-6), math.ceil((east - x0) / step - 1e-6)
     bottom, top = math.floor((south - y0) / step + 1e-6), math.ceil((north - y0) / step - 1e-6)
     geobox = GeoBox((top - bottom, right - left), Affine(step, 0, x0 + left * step, 0, -step, y0 + top * step), name)

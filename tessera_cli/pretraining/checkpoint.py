@@ -31,8 +31,8 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
-class Header:
-    """Everything but the tensors."""
+class RunState:
+    """State of a run besides the tensors: the JSON header of a checkpoint."""
 
     step: int
     """Finished steps."""
@@ -50,8 +50,8 @@ class Header:
     format: int = FORMAT
 
 
-def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, header: Header) -> None:
-    """Write the state atomically. Errors as those of `files.write_bytes`."""
+def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+    """Write weights, moments and state atomically. Errors as those of `files.write_bytes`."""
     weights = {WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
     moments = {
         f"{moment}.{name}": value
@@ -59,7 +59,7 @@ def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, header
         for moment, value in optimiser.state.get(parameter, {}).items()
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights | moments).items()}
-    metadata = {KEY: json.dumps(asdict(replace(header, moments=len(moments))))}
+    metadata = {KEY: json.dumps(asdict(replace(state, moments=len(moments))))}
     write_bytes(path, tensors_as_bytes(tensors, metadata=metadata))
 
 
@@ -74,51 +74,51 @@ def is_checkpoint(path: Path) -> bool:
 
 def read_encoder(path: Path, config: EncoderConfig) -> tuple[Encoder, Statistics]:
     """Return a checkpoint's encoder and its band statistics; UsageError if the encoder is of other sizes."""
-    header = read_header(path)
+    state = read_state(path)
     encoder = Encoder(config)
     try:
         encoder.load_state_dict(_tensors(path, ENCODER), strict=True)
     except RuntimeError as error:
         raise UsageError(f"{path} holds an encoder of other sizes than model.* says. Choose its preset.") from error
-    return encoder, Statistics.from_card(header.statistics)
+    return encoder, Statistics.from_card(state.statistics)
 
 
-def read_header(path: Path) -> Header:
-    """Return the header; UsageError if the file is damaged or of another kind."""
+def read_state(path: Path) -> RunState:
+    """Return the state without the tensors; UsageError if the file is damaged or of another kind."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = Header(**json.loads((file.metadata() or {})[KEY]))
-        if header.format != FORMAT:
+            state = RunState(**json.loads((file.metadata() or {})[KEY]))
+        if state.format != FORMAT:
             raise ValueError("another format")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
-    return header
+    return state
 
 
-def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> Header:
+def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> RunState:
     """Load the state into a module and its optimiser; UsageError unless every tensor fits."""
-    header = read_header(path)
+    state = read_state(path)
     try:
         moments = {moment: _tensors(path, f"{moment}.") for moment in MOMENTS}
-        if sum(map(len, moments.values())) != header.moments:
+        if sum(map(len, moments.values())) != state.moments:
             raise KeyError("moments")
         module.load_state_dict(_tensors(path, WEIGHTS), strict=True)
         for name, parameter in module.named_parameters():
-            if state := {moment: tensors[name] for moment, tensors in moments.items() if name in tensors}:
+            if kept := {moment: tensors[name] for moment, tensors in moments.items() if name in tensors}:
                 optimiser.state[parameter] = {
-                    moment: value if moment == "step" else value.to(parameter.device) for moment, value in state.items()
+                    moment: value if moment == "step" else value.to(parameter.device) for moment, value in kept.items()
                 }
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise _damaged(path) from error
-    return header
+    return state
 
 
-def check(header: Header, *, path: Path, processes: int, shards: str, statistics: Mapping[str, Any]) -> None:
+def check(state: RunState, *, path: Path, processes: int, shards: str, statistics: Mapping[str, Any]) -> None:
     """Raise IdentityError if the run cannot be resumed exactly."""
     for there, here, what, hint in (
-        (header.processes, processes, f"saved by {header.processes} processes, not {processes}", "Start as many again"),
-        (header.shards, shards, "trained on other shards than those at hand", "Give the same d-pixels (or --shards)"),
-        (header.statistics, statistics, "trained with other band statistics", "Keep data.statistics"),
+        (state.processes, processes, f"saved by {state.processes} processes, not {processes}", "Start as many again"),
+        (state.shards, shards, "trained on other shards than those at hand", "Give the same d-pixels (or --shards)"),
+        (state.statistics, statistics, "trained with other band statistics", "Keep data.statistics"),
     ):
         if there != here:
             raise IdentityError(

@@ -10,7 +10,7 @@ from tessera_cli.inference.batch import standardised
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.pretraining.data.batch import MISSING, Sequences, View, view_to
 from tessera_cli.pretraining.data.ragged import STREAMS
-from tessera_cli.sampling import BANDS, Modality
+from tessera_cli.sampling import BAND_COUNTS, Modality
 from tessera_cli.sampling.statistics import Statistics
 
 
@@ -20,7 +20,7 @@ class Embedder(nn.Module):
     def __init__(self, encoder: Encoder, statistics: Statistics) -> None:
         super().__init__()
         self.encoder = encoder
-        for modality in BANDS:
+        for modality in BAND_COUNTS:
             for name, table in zip(("mean", "std"), _tables(statistics, modality), strict=True):
                 self.register_buffer(f"{modality}_{name}", table, persistent=False)
 
@@ -61,7 +61,7 @@ class Embedder(nn.Module):
 
 def _tables(statistics: Statistics, modality: Modality) -> tuple[Tensor, Tensor]:
     """Return means and standard deviations by stream, float32 (MISSING + 1, C): 0 and 1 for a missing sensor."""
-    mean = np.zeros((MISSING + 1, BANDS[modality]), np.float32)
+    mean = np.zeros((MISSING + 1, BAND_COUNTS[modality]), np.float32)
     std = np.ones_like(mean)
     for i, stream in enumerate(STREAMS[modality]):
         mean[i], std[i] = (getattr(statistics, f"{stream}_{name}") for name in ("mean", "std"))

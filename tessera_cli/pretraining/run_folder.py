@@ -1,4 +1,4 @@
-"""The folder of a run: its identity, its metrics, and the paths of its files."""
+"""The output folder of a `pretrain` run: its identity, its metrics, and the paths of its files."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ FREE = {"train.workers", "train.log_every", "train.save_every", "train.eval_ever
 
 
 class RunFolder:
+    """The output folder of `pretrain`: config, metrics, shards, checkpoints, exported weights and report."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.toml"

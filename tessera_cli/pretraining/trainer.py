@@ -153,7 +153,7 @@ class Trainer:
             random = {f"{name}_random": value for name, value in self._random.items()}
             row = self._record("eval", measures | random, output, best=better)
             if better:
-                checkpoint.save(self.folder.best, self.model, self.optimiser, self._header())
+                checkpoint.save(self.folder.best, self.model, self.optimiser, self._state())
             if better or "probe_knn" not in measures:  # without labels the last weights are exported
                 self._export(self.model.encoder, row)
         self.world.barrier()
@@ -206,12 +206,12 @@ class Trainer:
 
     def _save(self) -> None:
         if self.world.main:
-            checkpoint.save(self.folder.last, self.model, self.optimiser, self._header())
+            checkpoint.save(self.folder.last, self.model, self.optimiser, self._state())
             self.folder.write_report(report(self.folder.rows(), as_json(self.config), self._notes()))
         self.world.barrier()
 
-    def _header(self) -> checkpoint.Header:
-        return checkpoint.Header(
+    def _state(self) -> checkpoint.RunState:
+        return checkpoint.RunState(
             self.step, self.world.size, self.shards.digest, self.statistics.to_card(), self._random, self._best
         )
 
@@ -225,10 +225,10 @@ class Trainer:
                     "or choose another --out; the run does not start anew by itself."
                 )
             return
-        header = checkpoint.load(last, self.model, self.optimiser)
+        state = checkpoint.load(last, self.model, self.optimiser)
         digest, card = self.shards.digest, self.statistics.to_card()
-        checkpoint.check(header, path=last, processes=self.world.size, shards=digest, statistics=card)
-        self.step, self._random, self._best = header.step, header.random, header.best
+        checkpoint.check(state, path=last, processes=self.world.size, shards=digest, statistics=card)
+        self.step, self._random, self._best = state.step, state.random, state.best
         if self.world.main:
             self.folder.truncate(self.step)
             if self.step < self.config.train.steps:

@@ -18,8 +18,8 @@ from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.formats import Compress
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import file_names
-from tessera_cli.runs.folder import Folder
-from tessera_cli.runs.identity import Settings
+from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.mosaic import write_mosaics
 from tessera_cli.runs.pipeline import Job, run_tiles
@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run(Job[EncodedTile | TileRecord]):
-    """Reads, encodes and writes tiles."""
+    """Job that reads, encodes and writes tiles."""
 
     inputs: Inputs
-    folder: Folder
-    settings: Settings
+    folder: TileFolder
+    settings: EmbedSettings
     threads: int = 1
     compress: Compress = "zstd"
     stages: StageTimer = field(default_factory=StageTimer)
@@ -91,8 +91,8 @@ class Run(Job[EncodedTile | TileRecord]):
 
 def embed(
     inputs: Inputs,
-    settings: Settings,
-    folder: Folder,
+    settings: EmbedSettings,
+    folder: TileFolder,
     *,
     progress: Progress | None = None,
     threads: int = 1,
@@ -123,9 +123,9 @@ def embed(
     return summary
 
 
-def _check_files(inputs: Inputs, settings: Settings, folder: Folder) -> None:
+def _check_files(inputs: Inputs, settings: EmbedSettings, folder: TileFolder) -> None:
     """Raise UsageError if a tile cannot be written in this format, or would share a file with another."""
-    names = folder.asked() | {request.name for request in inputs.tile_requests}
+    names = folder.requested_names() | {request.name for request in inputs.tile_requests}
     uses = Counter(file for name in names for file in file_names(name))
     for request in inputs.tile_requests:
         formats.check_tile(settings.format, request.tile)

@@ -12,7 +12,7 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.outputs import stores
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.handover import pull_weights
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, run_tiles
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Fetch(Job[TileResult | None]):
-    """Reads and stores tiles. Storing is the second stage: the third may hold no d-pixels."""
+    """Job that reads and stores tiles. Storing is the second stage: the third may hold no d-pixels."""
 
     inputs: Inputs
-    folder: Folder
+    folder: TileFolder
     stages: StageTimer = field(default_factory=StageTimer)
     process_stage = "write"
     counted_stages = ("read", "write")
@@ -49,7 +49,7 @@ class _Fetch(Job[TileResult | None]):
         return super().result(request, status, record, tokens=None, missing_scenes=missing, bytes=size, **more)
 
 
-def store(folder: Folder, dpixels: DPixels) -> TileRecord:
+def store(folder: TileFolder, dpixels: DPixels) -> TileRecord:
     """Write the store of a tile into a folder of d-pixels, and then its record. Errors as those of `stores.write`."""
     folder.invalidate(dpixels.name)
     assets = stores.write(folder.identity["format"], folder.path, dpixels)
@@ -60,7 +60,7 @@ def store(folder: Folder, dpixels: DPixels) -> TileRecord:
 
 def fetch(
     inputs: Inputs,
-    folder: Folder,
+    folder: TileFolder,
     *,
     model: str | None = None,
     progress: Progress | None = None,

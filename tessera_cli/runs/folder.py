@@ -1,4 +1,4 @@
-"""The folder of a run: its identity, what runs asked for, which tiles are done."""
+"""The output folder of `embed` and `fetch`: its identity, what runs requested, which tiles are done."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SCENES, RUNS = "scenes.ndjson.gz", "runs"
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A folder of tiles, of embeddings or of d-pixels, that all have one identity.
+class TileFolder:
+    """The output folder of `embed` or `fetch`: tiles of embeddings or d-pixels that all have one identity.
 
     Window, zone and AOI are part of a tile's name, so years and areas share a folder.
     """
@@ -40,7 +40,7 @@ class Folder:
     """What a user must know of the contents, such as that a model is for demonstration only."""
 
     @classmethod
-    def open(cls, path: Path) -> Folder:
+    def open(cls, path: Path) -> TileFolder:
         """Return the folder at `path` with the identity in its `run.json`, or none if that is absent or damaged."""
         run = read_json(path / RUN)
         run = run if isinstance(run, dict) and isinstance(run.get("identity"), dict) else {}
@@ -81,7 +81,7 @@ class Folder:
                 "Choose another --out."
             )
 
-    # --- what was asked for ---------------------------------------------------------------------------------------
+    # --- what was requested ---------------------------------------------------------------------------------------
 
     def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
         """Return the scenes frozen for a run, by its key; None if it was never started or some of them are gone."""
@@ -150,8 +150,8 @@ class Folder:
             record = read_json(path)
             yield record if isinstance(record, dict) else {}
 
-    def asked(self) -> set[str]:
-        """Return the names of all tiles that runs asked for."""
+    def requested_names(self) -> set[str]:
+        """Return the names of all tiles that runs requested."""
         return {name for run in self.runs() for name in run.get("names", [])}
 
     def failures(self) -> Mapping[str, str]:
@@ -254,7 +254,7 @@ class Folder:
 
 def record_listing(path: Path) -> TileRecord | None:
     """Return the record that lists a raster or array of embeddings, from the same folder; None if there is none."""
-    folder = Folder(path.parent)
+    folder = TileFolder(path.parent)
     for name in tiles_of_file(path.name):
         record = folder.read(folder.item_path(name))
         if record is not None and path.name in {asset.name for asset in record.assets}:
@@ -265,7 +265,7 @@ def record_listing(path: Path) -> TileRecord | None:
 def record_beside(store: Path) -> TileRecord | None:
     """Return the record beside stored d-pixels, if `fetch` has put both there; else None."""
     store = store.absolute()
-    folder = Folder(store.parent)
+    folder = TileFolder(store.parent)
     record = folder.read(folder.item_path(store.name.removesuffix(".zarr")))
     return record if record is not None and record.holds_dpixels and record.store == store.name else None
 

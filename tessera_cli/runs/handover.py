@@ -1,4 +1,4 @@
-"""What a machine without network needs besides d-pixels: the weights of the model, and the command to run there."""
+"""Prepare a machine without network: download the weights of the model, and build the command to run there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY
 from tessera_cli.models.weights import pull
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def pull_weights(model: str) -> TesseraError | None:
 
 
 def embed_command(
-    folder: Folder,
+    folder: TileFolder,
     *,
     model: object,
     weights: object,

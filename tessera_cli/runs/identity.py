@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.models.quantise import Quantiser
 from tessera_cli.outputs.layers import DPIXELS, Dtype, Format, StoreFormat
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.sampling import LARGEST_LEGACY_SEED, RandomSampling
-from tessera_cli.sampling.statistics import V1_1
+from tessera_cli.sampling.statistics import V1_1_STATISTICS
 
 if TYPE_CHECKING:
     from tessera_cli.models import Model
@@ -24,7 +24,7 @@ DEMONSTRATION = "for demonstration only"
 
 
 @dataclass(frozen=True)
-class Settings:
+class EmbedSettings:
     """The identity of a folder of embeddings."""
 
     model: Model
@@ -54,7 +54,7 @@ class Settings:
         seed: int = 0,
         legacy_draw: bool = False,
         **more: Any,
-    ) -> Settings:
+    ) -> EmbedSettings:
         """Return settings; UsageError or IdentityError when model, source, dims and dtype do not belong together.
 
         `source` is the user's word, `recorded` that of the d-pixels. A model that has statistics for several sources
@@ -62,8 +62,8 @@ class Settings:
         """
         if min_s2 < 0 or min_s1 < 0:
             raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
-        if source is not None and source not in V1_1:
-            raise UsageError(f"--source {source} is not known. Choose one of: {', '.join(V1_1)}.")
+        if source is not None and source not in V1_1_STATISTICS:
+            raise UsageError(f"--source {source} is not known. Choose one of: {', '.join(V1_1_STATISTICS)}.")
         if legacy_draw:
             model = _with_legacy_draws(model, seed)
         if source is not None and recorded is not None and source != recorded and not force_source:
@@ -113,12 +113,12 @@ class Settings:
         """Return how values become codes, or None if they are stored as float32."""
         return self.model.spec.quantiser if self.dtype == "int8" else None
 
-    def folder(self, path: Path) -> Folder:
+    def folder(self, path: Path) -> TileFolder:
         """Return the folder at `path` for embeddings of these settings."""
-        return Folder(path, self.identity(), self.note)
+        return TileFolder(path, self.identity(), self.note)
 
 
-def dpixel_folder(path: Path, *, source: str, preprocessing: str, format: StoreFormat) -> Folder:
+def dpixel_folder(path: Path, *, source: str, preprocessing: str, format: StoreFormat) -> TileFolder:
     """Return the folder at `path` for d-pixels of one source, preprocessing and format."""
     identity = {
         "content": DPIXELS,
@@ -127,7 +127,7 @@ def dpixel_folder(path: Path, *, source: str, preprocessing: str, format: StoreF
         "preprocessing": preprocessing,
         "format": format,
     }
-    return Folder(path, identity)
+    return TileFolder(path, identity)
 
 
 def _with_legacy_draws(model: Model, seed: int) -> Model:

@@ -25,7 +25,7 @@ from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
 from tessera_cli.pretraining.data.shards import HEADER, read_header
 from tessera_cli.pretraining.report.page import measure
 from tessera_cli.pretraining.run_folder import RunFolder
-from tessera_cli.runs.folder import Folder, read_json, record_beside, record_listing
+from tessera_cli.runs.folder import TileFolder, read_json, record_beside, record_listing
 
 EXPECTED = (
     "Give a folder of `tessera embed`, `fetch` or `pretrain`, a tile's .json, one of its rasters or arrays, stored "
@@ -63,10 +63,10 @@ def _folder(path: Path) -> Mapping[str, Any]:
     if not isinstance(run, dict) or "identity" not in run:
         raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
     identity, note = run["identity"], run.get("note")
-    folder = Folder.open(path)
+    folder = TileFolder.open(path)
     failures = folder.failures()
     tiles: dict[str, Any] = {}
-    for name in sorted(folder.asked()):
+    for name in sorted(folder.requested_names()):
         record = folder.record(name)
         kept = {} if record is None else {"pixels": record.pixels, **_remarks(record)}
         if name in failures:  # what is kept is of a run that asked for less or allowed more missing scenes
@@ -208,7 +208,7 @@ def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:
     if folder.last.exists():
         from tessera_cli.pretraining import checkpoint
 
-        return checkpoint.read_header(folder.last).step
+        return checkpoint.read_state(folder.last).step
     return int(max((measure(row, "step") or 0 for row in rows), default=0))
 
 

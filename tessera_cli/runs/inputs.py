@@ -1,4 +1,4 @@
-"""What a run reads: scenes of a catalogue, or d-pixels on disk. The run itself sees no difference."""
+"""Inputs of a run: scenes of a catalogue, or d-pixels on disk, behind one protocol."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tessera_cli.errors import IdentityError, TileError, UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_search import SceneSearch
 
 logger = logging.getLogger(__name__)
 
 
 class Inputs(Protocol):
-    """What a run reads."""
+    """Source of the d-pixels of a run, tile by tile."""
 
     @property
     def key(self) -> str:
@@ -46,7 +46,7 @@ class Inputs(Protocol):
         """Raise CredentialsError if reading cannot work; called once, before the first tile."""
 
     def stop(self) -> None:
-        """Give the run up: reads that are under way end soon."""
+        """Stop: reads that are under way end soon."""
 
     def network(self) -> Mapping[str, Any]:
         """Return what was asked of servers so far and how every planned read ended, as `RequestStats` does."""
@@ -197,8 +197,8 @@ class StoredInputs:
 
 def _warn_of_missing(path: Path, stores: Mapping[str, Stored]) -> None:
     """Warn of tiles that a fetch into the folder was asked for and has not stored."""
-    folder = Folder.open(path)
-    missing = sorted(folder.asked() - stores.keys()) if folder.holds_dpixels else []
+    folder = TileFolder.open(path)
+    missing = sorted(folder.requested_names() - stores.keys()) if folder.holds_dpixels else []
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         logger.warning("%s lacks %d tile(s) that were to be fetched (%s); fetch again", path, len(missing), names)

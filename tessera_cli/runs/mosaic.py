@@ -12,7 +12,7 @@ from tessera_cli.files import write_bytes
 from tessera_cli.outputs.layers import vrt_name
 from tessera_cli.outputs.tags import model_tags
 from tessera_cli.outputs.vrt import Bounds, embedding_vrt
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ MAX_SOURCES = 256 * 128 * 2
 """Most rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
 
 
-def write_mosaics(folder: Folder, windows: Sequence[Window], *, known: Collection[str] = ()) -> tuple[Path, ...]:
+def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> tuple[Path, ...]:
     """Write the VRTs of `windows`. Tiles and bounds are those of all runs on the folder, not of the last one alone.
 
     Only tiles of the grid whose record says that they are done are taken, and those named in `known`, whose record the
@@ -39,7 +39,7 @@ def write_mosaics(folder: Folder, windows: Sequence[Window], *, known: Collectio
 
     written = []
     for window in windows:
-        tiles, bounds = _asked(folder, window)
+        tiles, bounds = _requested(folder, window)
         for epsg in sorted(bounds):
             of_zone = sorted(tile for tile in tiles if tile.epsg == epsg)
             path = folder.path / vrt_name(of_zone[0], window)
@@ -58,7 +58,7 @@ def write_mosaics(folder: Folder, windows: Sequence[Window], *, known: Collectio
     return tuple(written)
 
 
-def _asked(folder: Folder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:
+def _requested(folder: TileFolder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:
     """Return the tiles that any run asked for in the window, and per zone of theirs the box around the AOIs."""
     tiles: set[Tile] = set()
     boxes: dict[int, list[Bounds]] = {}

@@ -32,7 +32,7 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.files import remove_stale_parts
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.results import Progress, TileResult, TileStatus, network_text
 from tessera_cli.timing import StageTimer
@@ -50,7 +50,7 @@ class Job(ABC, Generic[Made]):
     """What a run does with its tiles. The stages run side by side, each on another tile."""
 
     inputs: Inputs
-    folder: Folder
+    folder: TileFolder
     stages: StageTimer
     """Seconds of `start`, which ends when the first tile was read, `read`, `process_stage` and `write`."""
     process_stage = "encode"
@@ -65,17 +65,17 @@ class Job(ABC, Generic[Made]):
 
     @abstractmethod
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:
-        """Do what takes long, and return something that holds no d-pixels.
+        """Process one tile's d-pixels into what `write` stores; must not keep a reference to them.
 
         `advance` is to be called now and then with the number of pixels finished since; it raises what stops the run.
         """
 
     @abstractmethod
     def write(self, request: TileRequest, made: Made) -> TileResult | None:
-        """Write what was made; None if another run has finished the tile for other pixels since it was read."""
+        """Write the files of a tile; None if another run has finished it for other pixels since it was read."""
 
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
-        """Return what is told of a tile, from its record; without one if it failed."""
+        """Return the result of a tile from its record, or without one if it failed."""
         path = self.folder.path / record.main if record and record.main else None
         return TileResult(request, status, path, record.pixels if record else 0, **more)
 
@@ -206,7 +206,7 @@ class Pipeline(Generic[Made]):
         self._raise_if_stopped()
 
     def _raise_if_stopped(self) -> None:
-        """Raise what the writer stopped the run with."""
+        """Raise the error with which the writer stopped the run."""
         if self._writing.done():
             self._writing.result()
 

@@ -17,7 +17,7 @@ from tessera_cli.extent.grid import TILE_SIZE
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_search import SceneSearch
 
 S2_TILE_BYTES = (4 * TILE_SIZE**2 + 6 * (TILE_SIZE // 2) ** 2) * 2
@@ -32,7 +32,7 @@ OUTPUT_PACKED = 0.9
 
 @dataclass(frozen=True)
 class SensorPlan:
-    """What the catalogue lists for one sensor (and orbit) in one window."""
+    """Scenes that the catalogue lists for one sensor (and orbit) in one window."""
 
     scenes: int
     by_month: dict[str, int]
@@ -52,7 +52,7 @@ class SensorPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer of `tessera plan`."""
+    """Estimate of `tessera plan`: tiles, scenes, bytes and time of a run."""
 
     tiles: int
     pixels: int
@@ -94,18 +94,18 @@ def plan(
     """Count and estimate. `out` tells which disk is meant; with `freeze`, the scene list is written there as well."""
     request, scenes = search.request, preprocessing.select(search.scenes)
     if freeze:
-        Folder(out).start_run(request.digest, search.record(), search.to_freeze)
-    tiles = list(dict.fromkeys(asked.tile for asked in search.tile_requests))
-    pixels = sum(asked.count for asked in search.tile_requests)
+        TileFolder(out).start_run(request.digest, search.record(), search.to_freeze)
+    tiles = list(dict.fromkeys(tile_request.tile for tile_request in search.tile_requests))
+    pixels = sum(tile_request.count for tile_request in search.tile_requests)
     read, tokens = 0.0, [0.0, 0.0]
-    for asked in search.tile_requests:
-        on_tile = scenes.on(*asked.on_grid())
+    for tile_request in search.tile_requests:
+        on_tile = scenes.on(*tile_request.on_grid())
         optical = on_tile.of(Sensor.S2)
         radar = on_tile.of(*_radar(request.source))
         useful = [s for s in optical if (s.cloud_cover or 0) < 99]
         read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
         read += S1_PACKED * len(radar) * S1_TILE_BYTES / (9 if request.source.granules else 1)  # 30 m
-        share = asked.count / max(pixels, 1)
+        share = tile_request.count / max(pixels, 1)
         tokens[0] += share * _expected_clear(optical)
         tokens[1] += share * len({(s.date, s.sensor) for s in radar})
     return Plan(

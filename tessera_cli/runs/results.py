@@ -18,7 +18,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class TileResult:
-    """What became of one tile in a run of `embed` or `fetch`."""
+    """Result of one tile in a run of `embed` or `fetch`."""
 
     request: TileRequest
     status: TileStatus
@@ -58,7 +58,7 @@ class TileResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a run of `embed` or `fetch`."""
+    """Result of a run of `embed` or `fetch`."""
 
     out: Path
     results: tuple[TileResult, ...]
@@ -138,7 +138,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """A Progress that does nothing."""
+    """Progress callbacks that do nothing."""
 
     def begin(self, tiles: int, pixels: int) -> None: ...
     def advance(self, pixels: int) -> None: ...

@@ -19,14 +19,14 @@ from tessera_cli.extent.tiling import areas_by_zone, tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
 from tessera_cli.net.responses import redact
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Request:
-    """Where, when and from which catalogue."""
+    """Area, windows and catalogue of a run."""
 
     aoi: Aoi
     windows: tuple[Window, ...]
@@ -74,7 +74,7 @@ class SceneSearch:
         return {
             "aoi": request.aoi.name,
             "aoi_bounds": list(request.aoi.bounds),
-            "names": sorted(asked.name for asked in self.tile_requests),
+            "names": sorted(tile_request.name for tile_request in self.tile_requests),
             "source": request.source.name,
             "catalog": redact(request.catalog or request.source.api),
             **({"radar_catalog": redact(request.radar_catalog)} if request.radar_catalog else {}),
@@ -85,7 +85,7 @@ class SceneSearch:
 
 
 def search_scenes(
-    request: Request, client: Client, folder: Folder | None = None, *, refresh: bool = False
+    request: Request, client: Client, folder: TileFolder | None = None, *, refresh: bool = False
 ) -> SceneSearch:
     """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this request, else a new search.
 
@@ -103,7 +103,7 @@ def search_scenes(
     to_freeze = None
     if scenes is None:
         to_freeze = scenes = search(
-            list(dict.fromkeys(asked.on_grid()[0] for asked in requests)),
+            list(dict.fromkeys(tile_request.on_grid()[0] for tile_request in requests)),
             request.windows,
             request.source,
             client=client,

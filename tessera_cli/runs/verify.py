@@ -16,7 +16,7 @@ from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import RUN, tiles_of_file
-from tessera_cli.runs.folder import RUNS, SCENES, Folder, read_json, record_beside, record_listing
+from tessera_cli.runs.folder import RUNS, SCENES, TileFolder, read_json, record_beside, record_listing
 
 CheckStatus = Literal["sound", "empty", "damaged", "failed", "missing"]
 SOUND: tuple[CheckStatus, ...] = ("sound", "empty")
@@ -104,7 +104,7 @@ def _checks(path: Path) -> Iterator[Check]:
 
 def _folder(path: Path) -> Iterator[Check]:
     """Check the lists of a folder, and every tile that a run asked for or that has a record."""
-    folder = Folder.open(path)
+    folder = TileFolder.open(path)
     if not folder.identity:
         yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")
     for file in sorted((path / RUNS).glob("*.json")):
@@ -113,11 +113,11 @@ def _folder(path: Path) -> Iterator[Check]:
     yield from _scene_list(folder)
     failures = folder.failures()
     recorded = {file.stem for file in path.glob("*.json") if folder.read(file) is not None}
-    for name in sorted(folder.asked() | recorded):
+    for name in sorted(folder.requested_names() | recorded):
         yield _tile(folder, name, failures.get(name))
 
 
-def _scene_list(folder: Folder) -> Iterator[Check]:
+def _scene_list(folder: TileFolder) -> Iterator[Check]:
     """Check that the scene list, by which runs are resumed, holds the scenes of every run."""
     wanted = {scene for run in folder.runs() for scene in run.get("scenes", [])}
     source = folder.identity.get("source")
@@ -134,7 +134,7 @@ def _scene_list(folder: Folder) -> Iterator[Check]:
         yield Check(SCENES, "damaged", "scenes of some runs are not in it")
 
 
-def _tile(folder: Folder, name: str, failure: str | None) -> Check:
+def _tile(folder: TileFolder, name: str, failure: str | None) -> Check:
     """Check a tile's record and files; `failure` is why a run could not make all that it was asked for."""
     file = folder.item_path(name)
     record = folder.read(file)
@@ -154,7 +154,7 @@ def _tile(folder: Folder, name: str, failure: str | None) -> Check:
     return Check(name, "empty" if record.status == "empty" else "sound")
 
 
-def _compare(folder: Folder, name: str, record: TileRecord) -> None:
+def _compare(folder: TileFolder, name: str, record: TileRecord) -> None:
     """Compare a record's name and settings with those of its file and folder."""
     where = folder.item_path(name)
     if record.name != name:
@@ -167,13 +167,13 @@ def _compare(folder: Folder, name: str, record: TileRecord) -> None:
 
 def _tile_of(path: Path) -> Check:
     """Check the tile that a record or one of its files belongs to: files are sound only together."""
-    folder = Folder.open(path.parent)
+    folder = TileFolder.open(path.parent)
     if path.suffix == ".json":
         known, names = [path.stem] if folder.read(path) else [], [path.stem]
     else:
         record = record_listing(path)
         known, names = [record.name] if record else [], tiles_of_file(path.name)
-    known += sorted(folder.asked() & set(names))
+    known += sorted(folder.requested_names() & set(names))
     if not known:
         raise UsageError(f"{path} is not ours, or no tile's .json beside it lists it. {EXPECTED}")
     return _tile(folder, known[0], folder.failures().get(known[0]))
@@ -183,7 +183,7 @@ def _store(path: Path) -> Check:
     """Check stored d-pixels anywhere. Without a record, damage that no checksum of theirs covers is not found."""
     record = record_beside(path)
     if record is not None:
-        folder = Folder.open(path.absolute().parent)
+        folder = TileFolder.open(path.absolute().parent)
         return _tile(folder, record.name, folder.failures().get(record.name))
     try:
         stored = describe(path)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tessera_cli.extent.grid import pixel_positions
 from tessera_cli.sampling.observations import Observations, Sampler, valid_frames
-from tessera_cli.sampling.series import BANDS, Modality, SensorSeries, SensorSeriesByModality, sensor_series
+from tessera_cli.sampling.series import BAND_COUNTS, Modality, SensorSeries, SensorSeriesByModality, sensor_series
 
 if TYPE_CHECKING:
     from tessera_cli.dpixels.dpixel import DPixels
@@ -95,11 +95,11 @@ class RandomSampling:
     def _legacy_draws(self, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> dict[Modality, np.ndarray]:
         """Return frame numbers int16 (repeats, N, size) by sensor: batch by batch, repeat by repeat, S2 first."""
         generator = np.random.RandomState(seed)
-        drawn = {m: np.empty((self.repeats, len(pixels), self.size(m)), np.int16) for m in BANDS}
-        valid = {m: _candidates(found[m], pixels) for m in BANDS}
+        drawn = {m: np.empty((self.repeats, len(pixels), self.size(m)), np.int16) for m in BAND_COUNTS}
+        valid = {m: _candidates(found[m], pixels) for m in BAND_COUNTS}
         for start in range(0, len(pixels), self.batch):
             for repeat in range(self.repeats):
-                for modality in BANDS:
+                for modality in BAND_COUNTS:
                     size = self.size(modality)
                     for i in range(start, min(start + self.batch, len(pixels))):
                         frames = np.flatnonzero(valid[modality][:, i])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Modality = Literal["s2", "s1"]
 """The input of one backbone: Sentinel-2, or Sentinel-1 of both orbits."""
-BANDS: dict[Modality, int] = {"s2": len(S2_BANDS), "s1": len(S1_BANDS)}
+BAND_COUNTS: dict[Modality, int] = {"s2": len(S2_BANDS), "s1": len(S1_BANDS)}
 
 
 @dataclass(frozen=True, eq=False)

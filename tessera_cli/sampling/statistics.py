@@ -43,7 +43,7 @@ class Statistics:
 
 
 _V1_0_S1 = ((5484.0407, 3003.7812), (1871.2334, 1726.0670))
-V1_0 = Statistics(
+V1_0_STATISTICS = Statistics(
     (1711.0938, 1308.8511, 1546.4543, 3010.1293, 3106.5083, 2068.3044, 2685.0845, 2931.5889, 2514.6928, 1899.4922),
     (1926.1026, 1862.9751, 1803.1792, 1741.7837, 1677.4543, 1888.7862, 1736.3090, 1715.8104, 1514.5199, 1398.4779),
     *_V1_0_S1,
@@ -67,14 +67,14 @@ _V1_1_AWS = Statistics(
     (5759.1367, 2873.2854),
     (1583.2858, 1747.8390),
 )
-V1_1 = {"mpc": _V1_1_MPC, "aws": _V1_1_AWS}
+V1_1_STATISTICS = {"mpc": _V1_1_MPC, "aws": _V1_1_AWS}
 """By the source of the d-pixels: `tessera_infer_QAT`."""
 
 _V2_S2 = (
     (1633.0042, 1341.1090, 1539.5536, 3054.8269, 3117.4658, 2004.1648, 2694.7275, 2945.1504, 2266.6079, 1657.3094),
     (1999.4603, 2014.7549, 1929.2201, 1754.2493, 1649.9807, 1936.8988, 1748.6041, 1708.6991, 1207.5250, 1108.6046),
 )
-V2_STUDENT = Statistics(
+V2_STUDENT_STATISTICS = Statistics(
     *_V2_S2,
     (5909.3921, 3405.0322),
     (1507.1750, 1531.2615),
@@ -83,5 +83,5 @@ V2_STUDENT = Statistics(
 )
 """One set for both sources: `tessera_infer_v2/student`."""
 _V2_TEACHER_S1 = ((5862.7652, 3341.3949), (1531.8051, 1540.2014))
-V2_TEACHER = Statistics(*_V2_S2, *_V2_TEACHER_S1, *_V2_TEACHER_S1)
+V2_TEACHER_STATISTICS = Statistics(*_V2_S2, *_V2_TEACHER_S1, *_V2_TEACHER_S1)
 """One set for both orbits and sources: `tessera_infer_v2/teacher`."""

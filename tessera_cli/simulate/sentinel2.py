@@ -12,7 +12,7 @@ from tessera_cli.simulate.catalog import TIME, Json, stac_item, write_cog
 from tessera_cli.simulate.landscape import Landscape
 from tessera_cli.simulate.noise import field
 from tessera_cli.simulate.orbits import SENTINEL_2, Overpass, overpasses
-from tessera_cli.simulate.surface import BANDS, reflectance
+from tessera_cli.simulate.surface import SURFACE_BANDS, reflectance
 
 _AT_10_M = ("B02", "B03", "B04", "B08")
 _CLOUD = np.array((0.60, 0.59, 0.59, 0.60, 0.61, 0.62, 0.63, 0.63, 0.45, 0.35), np.float32)
@@ -59,8 +59,8 @@ def observe(ground: Landscape, day: int, cover: float, rng: np.random.Generator)
     for i, gain in enumerate(rng.normal(1, 0.015, 10).tolist()):  # residual errors of the atmospheric correction
         below = scene[i] * (gain - gain * 0.6 * shadow) + cirrus * _CIRRUS[i]
         scene[i] = below + cloud * (_CLOUD[i] - below) + 0.002 * rng.standard_normal(cloud.shape, dtype=np.float32)
-    coarse = dict(zip(BANDS, _halved(scene), strict=True))
-    bands = {band: scene[i] if band in _AT_10_M else coarse[band] for i, band in enumerate(BANDS)}
+    coarse = dict(zip(SURFACE_BANDS, _halved(scene), strict=True))
+    bands = {band: scene[i] if band in _AT_10_M else coarse[band] for i, band in enumerate(SURFACE_BANDS)}
     return {**bands, "SCL": classify(coarse, *map(_halved, above))}
 
 

@@ -24,7 +24,7 @@ from tessera_cli.simulate.catalog import Json, write_cog, write_features
 from tessera_cli.simulate.landscape import Landscape, landscape
 from tessera_cli.simulate.phenology import COVERS
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 _MARK = "simulated landscape"  # in our aoi.geojson: a folder that has it may be replaced
 
 
@@ -41,7 +41,13 @@ class Simulation:
 
 
 def simulate(
-    out: Path, *, seed: int = 0, size: int = 128, year: int = 2023, cloud: float = 0.5, progress: Progress | None = None
+    out: Path,
+    *,
+    seed: int = 0,
+    size: int = 128,
+    year: int = 2023,
+    cloud: float = 0.5,
+    progress: OnProgress | None = None,
 ) -> Simulation:
     """Write a catalogue into `out`; one that is there already is replaced. The same arguments give the same bytes.
 

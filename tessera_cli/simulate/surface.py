@@ -7,7 +7,7 @@ import numpy as np
 from tessera_cli.simulate.landscape import Landscape
 from tessera_cli.simulate.phenology import COVERS
 
-BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+SURFACE_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 SPECTRA = {
     "wheat": np.array((0.024, 0.058, 0.028, 0.090, 0.310, 0.410, 0.440, 0.460, 0.205, 0.098)),
     "maize": np.array((0.026, 0.060, 0.032, 0.098, 0.285, 0.370, 0.400, 0.420, 0.225, 0.108)),
@@ -29,7 +29,7 @@ _GROUND_DB = {"soil": (-11.5, -20.0), "litter": (-10.5, -16.5), "water": (-22.0,
 
 
 def reflectance(landscape: Landscape, day: int) -> np.ndarray:
-    """Return reflectance, float32 (10, H, W) in the order of BANDS, on a day of year."""
+    """Return reflectance, float32 (10, H, W) in the order of SURFACE_BANDS, on a day of year."""
     stands, uneven = landscape.stands, COVERS.uneven[landscape.stands.cover, None]
     green, dry = (share[:, None] for share in stands.canopy(day))
     leaf = np.array([SPECTRA[name] for name in COVERS.leaf])[stands.cover]

@@ -26,7 +26,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import EncoderConfig, get_spec
 from tessera_cli.models.families import PARTS
-from tessera_cli.models.registry import MEDIUM, V1_1
+from tessera_cli.models.registry import MEDIUM_CONFIG, V1_1_CONFIG
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import V2_RULE
 from tests.helpers import tiles
@@ -131,10 +131,10 @@ def test_other_families_have_no_plain_form(name: str) -> None:
 def test_flop_per_pixel_are_those_of_the_specification() -> None:
     """spec/encoders.md, section 10: 64 places hold 60 observations, so 4 are computed twice for nothing."""
     counts, lengths = np.full((3, 2), 60), np.full((3, 2), 64)
-    official, needed = flop_per_pixel(MEDIUM, counts, lengths)
+    official, needed = flop_per_pixel(MEDIUM_CONFIG, counts, lengths)
     assert official == pytest.approx(2.520e9, rel=5e-4)
     assert needed == pytest.approx((19.2086 * 60 + 19.2016 * 60 + 0.00704 * 2 * 60**2 + 3.548) * 1e6, rel=1e-5)
-    official, needed = flop_per_pixel(V1_1, counts, lengths)
+    official, needed = flop_per_pixel(V1_1_CONFIG, counts, lengths)
     assert official == pytest.approx(6.807e9, rel=5e-4)
     gru = 12 * 768**2  # of one place
     once = (52.3162 * 60 + 52.3039 * 60 + 0.012288 * 2 * 60**2 + 10.617) * 1e6
@@ -144,9 +144,9 @@ def test_flop_per_pixel_are_those_of_the_specification() -> None:
 def test_flop_are_a_mean_over_pixels() -> None:
     few, many = np.array([[9, 60]]), np.array([[300, 60]])
     bins = np.array([[16, 64]]), np.array([[256, 64]])
-    parts = [flop_per_pixel(MEDIUM, few, bins[0]), flop_per_pixel(MEDIUM, many, bins[1])]
+    parts = [flop_per_pixel(MEDIUM_CONFIG, few, bins[0]), flop_per_pixel(MEDIUM_CONFIG, many, bins[1])]
     both = flop_per_pixel(
-        MEDIUM, np.repeat([few[0], many[0]], [3, 1], 0), np.repeat([bins[0][0], bins[1][0]], [3, 1], 0)
+        MEDIUM_CONFIG, np.repeat([few[0], many[0]], [3, 1], 0), np.repeat([bins[0][0], bins[1][0]], [3, 1], 0)
     )
     np.testing.assert_allclose(both, np.average(parts, axis=0, weights=[3, 1]))
 

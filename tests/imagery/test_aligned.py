@@ -9,7 +9,7 @@ import rasterio
 from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.bench.assemble import measure
 from tessera_cli.errors import UsageError
@@ -161,7 +161,7 @@ def test_deflated_blocks_hold_what_gdal_finds(tmp_path, dtype, predictor, layout
     if "interleave" in layout:
         values = np.stack([values, values[::-1]])
     path = write(tmp_path / "a.tif", values, predictor=predictor, **layout)
-    for window in (Window(0, 0, 200, 150), Window(70, 61, 100, 89)):
+    for window in (PixelWindow(0, 0, 200, 150), PixelWindow(70, 61, 100, 89)):
         with rasterio.open(path) as src:
             expected = src.read(1, window=window)
         found = decoded(path, window)
@@ -184,9 +184,9 @@ def test_deflated_blocks_hold_what_gdal_finds(tmp_path, dtype, predictor, layout
 def test_unusual_blocks_are_for_gdal(tmp_path, dtype, options):
     values = values_of(dtype) // 16 if "nbits" in options else values_of(dtype)
     path = write(tmp_path / "a.tif", values, **options)
-    assert decoded(path, Window(0, 0, 200, 150)) is None
+    assert decoded(path, PixelWindow(0, 0, 200, 150)) is None
     with rasterio.open(path) as src:
-        assert np.array_equal(local(path).pixels(Window(0, 0, 200, 150)), src.read(1))
+        assert np.array_equal(local(path).pixels(PixelWindow(0, 0, 200, 150)), src.read(1))
 
 
 def test_bands_side_by_side_are_for_gdal(tmp_path):
@@ -194,22 +194,22 @@ def test_bands_side_by_side_are_for_gdal(tmp_path):
     path = write(tmp_path / "a.tif", values, interleave="pixel")
     data = path.read_bytes()
     assert find_blocks(lambda start, length: data[start : start + length]).values is None
-    assert np.array_equal(local(path).pixels(Window(0, 0, 200, 150)), values[0])
+    assert np.array_equal(local(path).pixels(PixelWindow(0, 0, 200, 150)), values[0])
 
 
 def test_blocks_that_were_never_written_are_for_gdal(tmp_path):
     values = values_of("uint16")
     values[64:128, :64] = 5
     path = write(tmp_path / "a.tif", values, SPARSE_OK=True, nodata=5)
-    assert np.array_equal(local(path).pixels(Window(0, 0, 200, 150)), values)
-    assert np.array_equal(local(path).pixels(Window(64, 0, 100, 150)), values[:, 64:164])
+    assert np.array_equal(local(path).pixels(PixelWindow(0, 0, 200, 150)), values)
+    assert np.array_equal(local(path).pixels(PixelWindow(64, 0, 100, 150)), values[:, 64:164])
 
 
 def test_a_block_beyond_the_end_is_broken(tmp_path):
     path = write(tmp_path / "a.tif", values_of("uint16"))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BrokenError, match="ends after"):
-        local(path).pixels(Window(0, 0, 200, 150))
+        local(path).pixels(PixelWindow(0, 0, 200, 150))
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_files_that_describe_themselves_alike_are_opened_once(tmp_path, monkeypa
     files = [local(path, together) for path in paths]
     assert len({id(file.header) for file in files}) == 1
     for n, file in enumerate(files, 1):
-        assert np.array_equal(file.pixels(Window(0, 0, 200, 150)), values_of("uint16") // n)
+        assert np.array_equal(file.pixels(PixelWindow(0, 0, 200, 150)), values_of("uint16") // n)
     assert len(opened) == 1
 
 

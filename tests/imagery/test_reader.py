@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError, SourceUnavailableError
@@ -25,7 +25,7 @@ from tessera_cli.imagery.cache import ByteCache
 from tessera_cli.imagery.decode import inflate
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.header import BrokenError
-from tessera_cli.imagery.reader import MissingScene, Raster, Read, Reader
+from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
 from tessera_cli.net import Client
@@ -149,7 +149,7 @@ def test_remote_windows_hold_what_the_file_holds(tmp_path, server, layout):
     rng = np.random.default_rng(1)
     for _ in range(12):
         row, column = rng.integers(0, (299, 259))
-        window = Window(column, row, rng.integers(1, 261 - column), rng.integers(1, 301 - row))
+        window = PixelWindow(column, row, rng.integers(1, 261 - column), rng.integers(1, 301 - row))
         expected = values[row : row + window.height, column : column + window.width]
         assert np.array_equal(file.pixels(window), expected)
         assert np.array_equal(same.pixels(window), expected)
@@ -159,7 +159,7 @@ def test_of_several_bands_the_first_is_read(tmp_path, server):
     values = np.stack([noise(seed=s) for s in range(3)])
     for interleave in ("pixel", "band"):
         write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64, interleave=interleave)
-        assert np.array_equal(remote(server).pixels(Window(70, 3, 100, 200)), values[0, 3:203, 70:170])
+        assert np.array_equal(remote(server).pixels(PixelWindow(70, 3, 100, 200)), values[0, 3:203, 70:170])
 
 
 def test_a_header_longer_than_the_first_request(tmp_path, server):
@@ -170,7 +170,7 @@ def test_a_header_longer_than_the_first_request(tmp_path, server):
     file = remote(server)
     assert len(file.pieces) > 1
     assert len(file.header.tags["TEXT"]) == 100_000
-    assert np.array_equal(file.pixels(Window(0, 1900, 1000, 100)), values[1900:])
+    assert np.array_equal(file.pixels(PixelWindow(0, 1900, 1000, 100)), values[1900:])
 
 
 def test_only_blocks_under_the_window_are_fetched(tmp_path, server):
@@ -178,12 +178,12 @@ def test_only_blocks_under_the_window_are_fetched(tmp_path, server):
     write(tmp_path / "a.tif", values, tiled=True, blockxsize=256, blockysize=256)
     file = remote(server)
     asked = len(server.log)
-    file.pixels(Window(300, 300, 100, 100))
+    file.pixels(PixelWindow(300, 300, 100, 100))
     (exchange,) = server.log[asked:]
     assert 256 * 256 * 2 <= exchange.sent <= 256 * 256 * 2 + 8
-    file.pixels(Window(200, 300, 100, 100))  # one block more
+    file.pixels(PixelWindow(200, 300, 100, 100))  # one block more
     assert len(server.log) == asked + 2
-    file.pixels(Window(0, 256, 512, 256))  # both are known
+    file.pixels(PixelWindow(0, 256, 512, 256))  # both are known
     assert len(server.log) == asked + 2
 
 
@@ -197,7 +197,7 @@ def test_ranges_of_a_file_are_requested_side_by_side(tmp_path, server):
         handler.send(reply)
 
     server.faults = always(once_all_are_there)
-    assert np.array_equal(file.pixels(Window(512, 0, 64, 256)), values[:256, 512:576])
+    assert np.array_equal(file.pixels(PixelWindow(512, 0, 64, 256)), values[:256, 512:576])
     counted = file.source.client.stats.to_dict()
     assert (counted["requests"], counted["retries"]) == (len(server.log), {}) == (5, {})
 
@@ -207,7 +207,9 @@ def test_more_readers_and_ranges_than_threads_finish(tmp_path, server, monkeypat
     values, files = noise((1024, 1024)), Files(Client(), block_bytes=0)
     write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
     with ThreadPoolExecutor(16) as readers:
-        reading = [readers.submit(files.open(f"{server.url}/a.tif").pixels, Window(512, 0, 64, 512)) for _ in range(48)]
+        reading = [
+            readers.submit(files.open(f"{server.url}/a.tif").pixels, PixelWindow(512, 0, 64, 512)) for _ in range(48)
+        ]
     assert all(np.array_equal(one.result(), values[:512, 512:576]) for one in reading)
     assert files.client.stats.to_dict()["requests"] == len(server.log) == 1 + 48 * 8
 
@@ -217,11 +219,11 @@ def test_a_404_for_one_range_proves_nothing_while_another_fails(tmp_path, server
     file = remote(server)
     server.faults = lambda request: status(404 if request.range[0] < 1 << 18 else 503)
     with pytest.raises(SourceUnavailableError, match="503"):
-        file.pixels(Window(512, 0, 64, 512))
+        file.pixels(PixelWindow(512, 0, 64, 512))
     assert file.source.client.stats.to_dict()["requests"] == len(server.log)  # all have ended
     server.faults = always(status(404))
     with pytest.raises(AbsentError):
-        file.pixels(Window(512, 0, 64, 512))
+        file.pixels(PixelWindow(512, 0, 64, 512))
 
 
 def test_neighbouring_tiles_share_headers_and_blocks(tmp_path, server):
@@ -340,7 +342,7 @@ def test_bytes_that_do_not_decode_are_broken(tmp_path, server, damage, words):
     path = write(tmp_path / "a.tif", noise(), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(BrokenError, match=words):
-        remote(server).pixels(Window(0, 0, 260, 300))
+        remote(server).pixels(PixelWindow(0, 0, 260, 300))
 
 
 def test_a_broken_block_matters_where_it_is_needed(tmp_path, server):
@@ -351,9 +353,9 @@ def test_a_broken_block_matters_where_it_is_needed(tmp_path, server):
     start, length = int(blocks.starts[0]), int(blocks.lengths[0])
     data[start : start + length] = bytes(length)
     path.write_bytes(data)
-    assert np.array_equal(remote(server).pixels(Window(64, 64, 190, 200)), values[64:264, 64:254])
+    assert np.array_equal(remote(server).pixels(PixelWindow(64, 64, 190, 200)), values[64:264, 64:254])
     with pytest.raises(BrokenError, match="do not decode"):
-        remote(server).pixels(Window(60, 60, 10, 10))
+        remote(server).pixels(PixelWindow(60, 60, 10, 10))
 
 
 @pytest.mark.parametrize("predictor", [1, 2])
@@ -373,7 +375,7 @@ def test_damage_that_a_tiff_library_decodes_is_noticed(tmp_path, server, predict
         path.write_bytes(data)
         for file in (local(path), remote(server)):
             with pytest.raises(BrokenError, match=f"block {n} is damaged"):
-                file.pixels(Window(0, 0, 128, 128))
+                file.pixels(PixelWindow(0, 0, 128, 128))
         try:
             with rasterio.open(path) as src:
                 unnoticed += not np.array_equal(src.read(1), values)
@@ -388,9 +390,9 @@ def test_local_files_of_other_formats_are_for_gdal(tmp_path, server):
     write(tmp_path / "a.png", values, driver="PNG")
     file = local(tmp_path / "a.png")
     assert (file.header.shape, file.header.epsg, file.blocks) == ((300, 260), EPSG, None)
-    assert np.array_equal(file.pixels(Window(60, 70, 100, 200)), values[70:270, 60:160])
+    assert np.array_equal(file.pixels(PixelWindow(60, 70, 100, 200)), values[70:270, 60:160])
     near = np.array([[80, 82, 70, 71]])
-    assert np.array_equal(file.pixels(Window(60, 70, 100, 200), near)[10:12], values[80:82, 60:160])
+    assert np.array_equal(file.pixels(PixelWindow(60, 70, 100, 200), near)[10:12], values[80:82, 60:160])
     with pytest.raises(BrokenError, match="not a TIFF"):
         remote(server, "a.png")
 
@@ -428,7 +430,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     (tmp_path / "S" / "B03.tif").unlink()
     (tmp_path / "S" / "B04.tif").write_bytes(b"damaged")
     wanted = [Read(scene, asset) for asset in ("B02", "B03", "B04")]
-    layers = list(reader.layers(wanted, Raster("bilinear", "uint16"), TILE))
+    layers = list(reader.layers(wanted, WarpOptions("bilinear", "uint16"), TILE))
     assert (layers[0][ROW : ROW + 4, COLUMN : COLUMN + 4] == 2000).all()
     assert layers[1] == MissingScene("S", "B03 is absent")
     assert layers[2].scene == "S"
@@ -436,7 +438,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1}
     server.faults = always(status(403), "*B05*")
     with pytest.raises(CredentialsError):
-        list(reader.layers([Read(scene, "B05")], Raster("bilinear", "uint16"), TILE))
+        list(reader.layers([Read(scene, "B05")], WarpOptions("bilinear", "uint16"), TILE))
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1, "refused": 1}
 
 
@@ -446,7 +448,7 @@ def test_a_file_that_is_repaired_meanwhile_is_not_missing(tmp_path, server):
     good = path.read_bytes()
     server.faults = lambda request: path.write_bytes(good) and None if request.nth else None
     path.write_bytes(b"half of an upload")
-    (layer,) = reader.layers([Read(scene, "B02")], Raster("bilinear", "uint16"), TILE)
+    (layer,) = reader.layers([Read(scene, "B02")], WarpOptions("bilinear", "uint16"), TILE)
     assert (layer[ROW : ROW + 4, COLUMN : COLUMN + 4] == 2000).all()
     assert reader.client.stats.to_dict()["retries"] == {"does not decode": 1}
 
@@ -466,9 +468,9 @@ def test_an_error_with_status_200_is_neither_pixels_nor_proof_of_damage(tmp_path
     file = remote(server)
     server.faults = always(lambda handler, reply: handler.send(error))
     with pytest.raises(SourceUnavailableError):
-        file.pixels(Window(200, 200, 64, 64))
+        file.pixels(PixelWindow(200, 200, 64, 64))
     server.faults = never
-    assert np.array_equal(file.pixels(Window(200, 200, 64, 64)), values[200:264, 200:264])
+    assert np.array_equal(file.pixels(PixelWindow(200, 200, 64, 64)), values[200:264, 200:264])
 
 
 def test_a_file_that_is_replaced_while_it_is_read(tmp_path, server, hurry):
@@ -477,13 +479,13 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, server, hurry):
     file = remote(server)
     write(tmp_path / "a.tif", noise((400, 400)), **options)
     with pytest.raises(SourceUnavailableError, match="bytes now"):
-        file.pixels(Window(200, 200, 64, 64))
+        file.pixels(PixelWindow(200, 200, 64, 64))
 
 
 def test_layers_come_in_the_order_of_the_reads(tmp_path):
     scene, reader = scenes_of(tmp_path), Reader(Client(), threads=3)
     wanted = [Read(scene, asset) for asset in MPC.s2_band_assets] * 5
-    levels = [int(layer.max()) for layer in reader.layers(wanted, Raster("bilinear", "uint16"), TILE)]
+    levels = [int(layer.max()) for layer in reader.layers(wanted, WarpOptions("bilinear", "uint16"), TILE)]
     assert levels == [4000, 2000, 3000, 8000, 8500, 5000, 6000, 7000, 9000, 9500] * 5
 
 
@@ -507,7 +509,7 @@ def test_damaged_headers_never_give_other_pixels_unnoticed(data, tmp_path_factor
     try:
         file = Files(Direct()).open("http://example.test/a.tif")
         height, width = file.header.shape
-        window = Window(width // 8, height // 16, max(1, width // 2), max(1, height // 2))
+        window = PixelWindow(width // 8, height // 16, max(1, width // 2), max(1, height // 2))
         found = file.pixels(window)
     except BrokenError:
         return
@@ -538,7 +540,7 @@ def test_the_same_pixels_as_odc_stac(tmp_path):
             dtype=dtype,
             resampling=resampling,
         )
-        (ours,) = reader.layers([Read(scene, asset)], Raster(resampling, dtype), TILE)
+        (ours,) = reader.layers([Read(scene, asset)], WarpOptions(resampling, dtype), TILE)
         assert ours.any()
         assert np.array_equal(ours, theirs[asset].values[0])
 
@@ -604,7 +606,7 @@ def test_parts_are_the_blocks_that_hold_a_wanted_pixel(block, window, rectangles
     row, column, height, width = window
     near = np.array([(r, r + h, c, c + w) for r, c, h, w in rectangles], np.int64).reshape(-1, 4)
     taken = np.zeros((200, 200), int)
-    for part in block_windows(near, Window(column, row, width, height), block):
+    for part in block_windows(near, PixelWindow(column, row, width, height), block):
         taken[part.row_off : part.row_off + part.height, part.col_off : part.col_off + part.width] += 1
     wanted = np.zeros((200, 200), bool)
     for r, end, c, stop in near:
@@ -619,8 +621,8 @@ def test_parts_are_the_blocks_that_hold_a_wanted_pixel(block, window, rectangles
 
 def test_small_files_are_requested_once(tmp_path, server):
     write(tmp_path / "a.tif", noise((80, 80)), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
-    assert np.array_equal(remote(server).pixels(Window(0, 0, 80, 80)), noise((80, 80)))
+    assert np.array_equal(remote(server).pixels(PixelWindow(0, 0, 80, 80)), noise((80, 80)))
     assert len(server.log) == 1
     write(tmp_path / "b.tif", noise((100, 100)), blockysize=100)  # a block that begins in the header's answer
-    assert np.array_equal(remote(server, "b.tif").pixels(Window(0, 0, 100, 100)), noise((100, 100)))
+    assert np.array_equal(remote(server, "b.tif").pixels(PixelWindow(0, 0, 100, 100)), noise((100, 100)))
     assert [exchange.range[0] for exchange in server.log[1:]] == [0, 1 << 14]

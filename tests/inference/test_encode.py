@@ -23,7 +23,7 @@ from tessera_cli.models import REGISTRY, EncoderConfig, Model, load_model
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.pooling import CustomGruPool
-from tessera_cli.models.registry import MEDIUM, NANO, V1_0, V1_0_QAT, V1_1
+from tessera_cli.models.registry import MEDIUM_CONFIG, NANO_CONFIG, V1_0_CONFIG, V1_0_QAT_CONFIG, V1_1_CONFIG
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import BucketedSampling, ObservationRule, RandomSampling
 from tests import reference
@@ -251,7 +251,7 @@ ALL_BINS = range(8, 257, 8)
 
 @pytest.mark.parametrize(
     ("config", "bins"),
-    [(NANO, ALL_BINS), (MEDIUM, (24, 256))],
+    [(NANO_CONFIG, ALL_BINS), (MEDIUM_CONFIG, (24, 256))],
     ids=["nano", "medium"],
 )
 def test_position_in_a_micro_batch_does_not_change_a_bit(config: EncoderConfig, bins: Iterable[int]) -> None:
@@ -282,7 +282,11 @@ def test_position_does_not_change_a_bit_in_odd_bins(bin: int, precision: str) ->
 
 @pytest.mark.parametrize(
     ("family", "config", "bins"),
-    [("v1.1", V1_1, (5, 40, 256)), ("v1.0-qat", V1_0_QAT, (7, 40)), ("v1.0-early", V1_0, (13, 40))],
+    [
+        ("v1.1", V1_1_CONFIG, (5, 40, 256)),
+        ("v1.0-qat", V1_0_QAT_CONFIG, (7, 40)),
+        ("v1.0-early", V1_0_CONFIG, (13, 40)),
+    ],
     ids=["v1.1", "v1.0-qat", "v1.0"],
 )
 def test_position_does_not_change_a_bit_at_released_widths(

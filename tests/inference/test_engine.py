@@ -18,10 +18,10 @@ from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.parts import Block
 from tessera_cli.models.quantise import quantise
-from tessera_cli.models.registry import MEDIUM
+from tessera_cli.models.registry import MEDIUM_CONFIG
 from tessera_cli.models.spec import Family
-from tessera_cli.sampling import BANDS, V1_1_RULE, V2_RULE, BucketedSampling, Observations
-from tessera_cli.sampling.statistics import V1_1, V2_STUDENT
+from tessera_cli.sampling import BAND_COUNTS, V1_1_RULE, V2_RULE, BucketedSampling, Observations
+from tessera_cli.sampling.statistics import V1_1_STATISTICS, V2_STUDENT_STATISTICS
 from tessera_cli.timing import StageTimer
 from tests.helpers.encoders import random_model
 from tests.helpers.tiles import made_up
@@ -44,7 +44,7 @@ def test_equal_observations_can_be_encoded_once(family: Family) -> None:
     assert model
     generator = torch.Generator().manual_seed(1)
     repeat_index = torch.tensor([0, 1, 2, 3, 4, 2, 2, 0])
-    for modality, bands in BANDS.items():
+    for modality, bands in BAND_COUNTS.items():
         x = torch.randn(3, 5, bands, generator=generator)
         doy = torch.randint(1, 367, (3, 5), generator=generator)
         whole = model.encode_modality(modality, x[:, repeat_index], doy[:, repeat_index])
@@ -57,9 +57,9 @@ def test_equal_observations_can_be_encoded_once(family: Family) -> None:
 def test_both_ways_to_group_hold_the_same_observations(rule: BucketedSampling) -> None:
     counts = np.array([[n, n // 2, n // 3] for n in (0, 1, 2, 3, 7, 8, 9, 40, 41, 255, 256, 257, 300)])
     pixels = made_up(counts, seed=2)
-    statistics = V2_STUDENT if rule.padding == "v2" else V1_1["mpc"]
+    statistics = V2_STUDENT_STATISTICS if rule.padding == "v2" else V1_1_STATISTICS["mpc"]
     sampler = rule.sampler(pixels, statistics, np.arange(len(counts)), seed=0)
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         seen = sampler(modality, slice(0, len(counts)), 0)
         whole, once = rows(seen, by_length=False), rows(seen, by_length=True)
         assert whole.keys() == once.keys() == set(range(len(counts))) - set(seen.missing_sensor().tolist())
@@ -166,8 +166,8 @@ def test_a_batch_has_fewer_sequences_than_kernels_take(monkeypatch: pytest.Monke
 
 def test_a_batch_moves_to_its_device_as_a_whole() -> None:
     pixels = made_up(np.array([[3, 1, 1], [0, 2, 0], [9, 0, 4]]), seed=1)
-    sampler = V2_RULE.sampler(pixels, V2_STUDENT, np.arange(3), seed=0)
-    for modality in BANDS:
+    sampler = V2_RULE.sampler(pixels, V2_STUDENT_STATISTICS, np.arange(3), seed=0)
+    for modality in BAND_COUNTS:
         here = DeviceBatch.of(sampler(modality, slice(0, 3), 0), padded=False)
         there = here.to(torch.device("meta"))
         found: list[tuple[Any, Any]] = [(vars(here), vars(there))]
@@ -225,12 +225,12 @@ def test_memory_is_predicted(family: Family, matmul_dtype: torch.dtype) -> None:
 
 
 def test_batches_fit_the_free_memory() -> None:
-    each = memory.token_bytes(MEDIUM, "s2", torch.bfloat16)
-    assert memory.plan(MEDIUM, torch.bfloat16, None, 1000) == (1000, memory.MOST_TOKENS)
+    each = memory.token_bytes(MEDIUM_CONFIG, "s2", torch.bfloat16)
+    assert memory.plan(MEDIUM_CONFIG, torch.bfloat16, None, 1000) == (1000, memory.MOST_TOKENS)
     for gib in (1, 2, 4, 8, 24, 80):
-        pixels, tokens = memory.plan(MEDIUM, torch.bfloat16, gib << 30, 1 << 16)
-        needed = tokens * each + 3 * memory.chunk_bytes(MEDIUM, pixels)
+        pixels, tokens = memory.plan(MEDIUM_CONFIG, torch.bfloat16, gib << 30, 1 << 16)
+        needed = tokens * each + 3 * memory.chunk_bytes(MEDIUM_CONFIG, pixels)
         assert needed < 0.81 * (gib << 30)
         assert tokens == memory.MOST_TOKENS or needed > 0.75 * (gib << 30)
         assert tokens > 10_000
-    assert memory.plan(MEDIUM, torch.bfloat16, 1 << 20, 1 << 16)[1] >= 1
+    assert memory.plan(MEDIUM_CONFIG, torch.bfloat16, 1 << 20, 1 << 16)[1] >= 1

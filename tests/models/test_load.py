@@ -27,10 +27,10 @@ from tessera_cli.models.checkpoint import read_checkpoint, save_safetensors
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.layout import official_names, official_shapes, tensor_shapes
 from tessera_cli.models.parts import day_of_year_table
-from tessera_cli.models.registry import NANO, SMALL
+from tessera_cli.models.registry import NANO_CONFIG, SMALL_CONFIG
 from tessera_cli.models.spec import FAMILIES, HubFile
 from tessera_cli.sampling import BucketedSampling, RandomSampling
-from tessera_cli.sampling.statistics import V2_STUDENT
+from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 from tests import reference
 from tests.helpers.checkpoints import VARIANTS
 from tests.helpers.tiles import GOLDEN
@@ -50,7 +50,7 @@ def student_file(path: Path, config: EncoderConfig) -> Path:
     return path
 
 
-def random_encoder(config: EncoderConfig = NANO) -> Encoder:
+def random_encoder(config: EncoderConfig = NANO_CONFIG) -> Encoder:
     with torch.random.fork_rng():
         torch.manual_seed(5)
         return Encoder(config)
@@ -141,7 +141,7 @@ SIZES = {
 
 @pytest.mark.parametrize("name", [*SIZES, "small with QK-norm"])
 def test_sizes(name: str) -> None:
-    config = config_of(name) if name in SIZES else dataclasses.replace(SMALL, qk_norm=True)
+    config = config_of(name) if name in SIZES else dataclasses.replace(SMALL_CONFIG, qk_norm=True)
     tensors, parameters = SIZES.get(name, (162, 7_113_346))
     with torch.device("meta"):
         encoder = Encoder(config)
@@ -308,8 +308,8 @@ def test_sources(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_weights_alone_name_the_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        model = load_model(weights=student_file(tmp_path / "a.pt", NANO))
-    assert (model.name, model.config, model.representation, model.device) == ("v2-nano", NANO, 128, "cpu")
+        model = load_model(weights=student_file(tmp_path / "a.pt", NANO_CONFIG))
+    assert (model.name, model.config, model.representation, model.device) == ("v2-nano", NANO_CONFIG, 128, "cpu")
     assert "not the published v2-nano" in caplog.text
     assert model.spec.weights is None
     assert model.encoder is not None
@@ -320,7 +320,7 @@ def test_weights_alone_name_the_size(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 def test_a_model_name_only_checks_the_weights(tmp_path: Path) -> None:
-    file = student_file(tmp_path / "a.pt", NANO)
+    file = student_file(tmp_path / "a.pt", NANO_CONFIG)
     assert load_model("v2-nano", weights=file).name == "v2-nano"
     with pytest.raises(UsageError, match="is not a v2-small: it is a v2-student and holds 2 layers of width 144"):
         load_model("v2-small", weights=file)
@@ -331,7 +331,7 @@ def test_a_model_name_only_checks_the_weights(tmp_path: Path) -> None:
 
 
 def test_published_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = student_file(tmp_path / "student_nano.pt", NANO)
+    file = student_file(tmp_path / "student_nano.pt", NANO_CONFIG)
     asked: list[HubFile] = []
 
     def fetch(wanted: HubFile) -> Path:
@@ -350,7 +350,7 @@ def test_published_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_file_of_the_published_sha_is_the_published_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = student_file(tmp_path / "a.pt", NANO)
+    file = student_file(tmp_path / "a.pt", NANO_CONFIG)
     sha256 = load_model(weights=file).sha256
     weights = REGISTRY["v2-nano"].weights
     assert isinstance(weights, HubFile)
@@ -363,12 +363,12 @@ def test_own_files_and_folders(tmp_path: Path) -> None:
     run = tmp_path / "alps"
     (run / "export").mkdir(parents=True)
     file = run / "export" / "encoder.safetensors"
-    statistics = dataclasses.replace(V2_STUDENT, s1_asc_std=(1.5, 2.5))
+    statistics = dataclasses.replace(V2_STUDENT_STATISTICS, s1_asc_std=(1.5, 2.5))
     card = {"name": "alps", "dims": [64, 128], "statistics": statistics.to_card(), "demonstration_only": False}
     save_safetensors(file, random_encoder(), card)
     for path in (run, run / "export", file, str(file)):
         model = load_model(path)
-        assert (model.name, model.config, model.spec.dims) == ("alps", NANO, (64, 128))
+        assert (model.name, model.config, model.spec.dims) == ("alps", NANO_CONFIG, (64, 128))
         assert model.spec.statistics == statistics
     assert load_model(weights=file).name == "alps"
     save_safetensors(run / "export" / "second.safetensors", random_encoder(), {})
@@ -432,7 +432,7 @@ def test_describing_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     save_safetensors(own, random_encoder(), {"dims": [32, 64], "demonstration_only": True})
     assert describe_model(tmp_path) == describe_model(None, own) == load_model(own).spec
     assert (describe_model(own).name, describe_model(own).default_dims) == ("toy", 64)
-    official = student_file(tmp_path / "a.pt", NANO)
+    official = student_file(tmp_path / "a.pt", NANO_CONFIG)
     assert describe_model("v2-nano", official) == describe_model(weights=official)
     assert describe_model(weights=official).name == "v2-nano"
     with pytest.raises(UsageError, match="is not a v2-large"):

@@ -16,9 +16,9 @@ from tessera_cli.models.architecture import TransformerConfig
 from tessera_cli.models.checkpoint import read_checkpoint, save_safetensors
 from tessera_cli.models.layout import official_shapes
 from tessera_cli.models.spec import HubFile, ModelSpec
-from tessera_cli.runs.identity import Settings
+from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.sampling import BucketedSampling, RandomSampling
-from tessera_cli.sampling.statistics import V1_1, V2_STUDENT
+from tessera_cli.sampling.statistics import V1_1_STATISTICS, V2_STUDENT_STATISTICS
 from tests.helpers.checkpoints import TINY, V2, VARIANTS, Variant, saved
 from tests.models.test_checkpoint import random_encoder
 
@@ -271,7 +271,7 @@ def small_v1_1(monkeypatch: pytest.MonkeyPatch) -> EncoderConfig:
     """As if both v1.1 models had been released in a tiny size, so that the tests need no large files."""
     for name in ("v1.1-mpc", "v1.1-aws"):
         monkeypatch.setitem(REGISTRY, name, dataclasses.replace(REGISTRY[name], config=NEW.config))
-    monkeypatch.setattr("tessera_cli.models.official.V1_1", NEW.config)
+    monkeypatch.setattr("tessera_cli.models.official.V1_1_CONFIG", NEW.config)
     return NEW.config
 
 
@@ -303,11 +303,11 @@ def test_v1_1_of_the_released_size(tmp_path: Path, small_v1_1: EncoderConfig, ca
         caplog.clear()
         load_model("v1.1-aws", weights=path)  # nobody knows what the published file holds
         assert not caplog.messages
-    assert (named.name, named.source, named.statistics) == ("v1.1-mpc", "mpc", V1_1["mpc"])
+    assert (named.name, named.source, named.statistics) == ("v1.1-mpc", "mpc", V1_1_STATISTICS["mpc"])
     for source in ("mpc", "aws"):
         said = ModelConfig({"data_source": source})
         assert load_model(weights=path, model_config=said).spec == dataclasses.replace(
-            named, name=f"v1.1-{source}", source=source, statistics=V1_1[source]
+            named, name=f"v1.1-{source}", source=source, statistics=V1_1_STATISTICS[source]
         )
         assert load_model(f"v1.1-{source}", weights=path, model_config=said).spec.source == source
         other = {"mpc": "aws", "aws": "mpc"}[source]
@@ -339,11 +339,11 @@ def test_the_published_v1_1_knows_its_source(
             assert model.spec.weights == known.weights
     assert not caplog.messages
     model = load_model(weights=path, device="cpu")
-    assert Settings.checked(model).source == "mpc"
-    assert Settings.checked(model, "mpc", recorded="mpc").model.spec.statistics == V1_1["mpc"]
+    assert EmbedSettings.checked(model).source == "mpc"
+    assert EmbedSettings.checked(model, "mpc", recorded="mpc").model.spec.statistics == V1_1_STATISTICS["mpc"]
     for source, recorded in (("aws", None), (None, "aws"), ("mpc", "aws")):
         with pytest.raises(IdentityError):
-            Settings.checked(model, source, recorded=recorded)
+            EmbedSettings.checked(model, source, recorded=recorded)
     with pytest.raises(IdentityError, match=r"data_source is aws, but v1\.1-mpc was trained on mpc"):
         load_model(weights=path, model_config=ModelConfig({"data_source": "aws"}))
     with pytest.raises(IdentityError, match=r"--model v1\.1-aws: data_source is aws, but v1\.1-mpc"):
@@ -359,8 +359,8 @@ def test_the_published_v1_1_knows_its_source(
 def test_the_released_v1_1_is_of_the_sizes_that_are_filled_in() -> None:
     from tessera_cli.models import official
 
-    assert REGISTRY["v1.1-mpc"].config == REGISTRY["v1.1-aws"].config == official.V1_1
-    assert len(official_shapes(official.V1_1)) == 136
+    assert REGISTRY["v1.1-mpc"].config == REGISTRY["v1.1-aws"].config == official.V1_1_CONFIG
+    assert len(official_shapes(official.V1_1_CONFIG)) == 136
 
 
 # --- statistics and source --------------------------------------------------------------------------------------------
@@ -376,25 +376,25 @@ def test_nobody_knows_the_source(v1_1: Model, tmp_path: Path) -> None:
     assert v1_1.spec.statistics is None
     for recorded in (None, "stored", "MPC"):
         with pytest.raises(UsageError, match=r"Say it with --source mpc or --source aws \(or data_source") as caught:
-            Settings.checked(v1_1, recorded=recorded)
+            EmbedSettings.checked(v1_1, recorded=recorded)
         assert caught.value.exit_code == 2
     with pytest.raises(UsageError, match="Say it with --source"):
-        Settings.checked(v1_1, force_source=True)
+        EmbedSettings.checked(v1_1, force_source=True)
 
 
 @pytest.mark.parametrize("source", ["mpc", "aws"])
 def test_the_source_settles_the_statistics(tmp_path: Path, v1_1: Model, source: str) -> None:
     with_config = loaded(tmp_path, NEW, data_source=source)
     for settings in (
-        Settings.checked(v1_1, source),
-        Settings.checked(v1_1, recorded=source),
-        Settings.checked(v1_1, source, recorded=source),
-        Settings.checked(with_config),
-        Settings.checked(with_config, source, recorded=source),
-        Settings.checked(with_config, recorded=source),
+        EmbedSettings.checked(v1_1, source),
+        EmbedSettings.checked(v1_1, recorded=source),
+        EmbedSettings.checked(v1_1, source, recorded=source),
+        EmbedSettings.checked(with_config),
+        EmbedSettings.checked(with_config, source, recorded=source),
+        EmbedSettings.checked(with_config, recorded=source),
     ):
         spec = settings.model.spec
-        assert (spec.statistics, spec.source, spec.name) == (V1_1[source], source, "v1.1-own")
+        assert (spec.statistics, spec.source, spec.name) == (V1_1_STATISTICS[source], source, "v1.1-own")
         assert settings.source == source
         assert settings.dims == 128
         identity = settings.identity()
@@ -417,12 +417,12 @@ def test_contradicting_sources(tmp_path: Path, v1_1: Model, one: str, caplog: py
         (with_config, None, "stored", one),
     ):
         with pytest.raises(IdentityError) as caught:
-            Settings.checked(model, source, recorded=recorded)
+            EmbedSettings.checked(model, source, recorded=recorded)
         assert caught.value.exit_code == 5
         assert "--force-source" in str(caught.value)
         caplog.clear()
-        forced = Settings.checked(model, source, recorded=recorded, force_source=True)
-        assert forced.model.spec.statistics == V1_1[statistics]
+        forced = EmbedSettings.checked(model, source, recorded=recorded, force_source=True)
+        assert forced.model.spec.statistics == V1_1_STATISTICS[statistics]
         assert forced.model.spec.source == statistics
         assert forced.source == (recorded or source)
         assert "--force-source" in caplog.text
@@ -433,13 +433,13 @@ def test_other_families_have_one_set_for_all_sources(tmp_path: Path, variant: Va
     model = loaded(tmp_path, variant, data_source="aws")
     assert model.spec.statistics is not None
     for recorded in (None, "mpc", "aws", "stored"):
-        settings = Settings.checked(model, recorded=recorded, dtype="float32")
+        settings = EmbedSettings.checked(model, recorded=recorded, dtype="float32")
         assert settings.model.spec == model.spec
         assert settings.source == recorded
-    assert Settings.checked(model, "aws", dtype="float32").source == "aws"
+    assert EmbedSettings.checked(model, "aws", dtype="float32").source == "aws"
     with pytest.raises(IdentityError, match="--source aws, but the d-pixels say mpc"):
-        Settings.checked(model, "aws", recorded="mpc", dtype="float32")
-    assert Settings.checked(model, "aws", recorded="mpc", dtype="float32", force_source=True).source == "mpc"
+        EmbedSettings.checked(model, "aws", recorded="mpc", dtype="float32")
+    assert EmbedSettings.checked(model, "aws", recorded="mpc", dtype="float32", force_source=True).source == "mpc"
 
 
 def test_the_source_of_own_files(tmp_path: Path) -> None:
@@ -447,11 +447,13 @@ def test_the_source_of_own_files(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_safetensors(path, random_encoder(NEW.config), {"family": "v1.1"})
     with pytest.raises(UsageError, match="Say it with --source"):
-        Settings.checked(load_model(path, device="cpu"))
-    assert Settings.checked(load_model(path, device="cpu"), "aws").model.spec.statistics == V1_1["aws"]
-    save_safetensors(path, random_encoder(NEW.config), {"family": "v1.1", "statistics": V2_STUDENT.to_card()})
-    settings = Settings.checked(load_model(path, device="cpu"), "aws")
-    assert settings.model.spec.statistics == V2_STUDENT
+        EmbedSettings.checked(load_model(path, device="cpu"))
+    assert EmbedSettings.checked(load_model(path, device="cpu"), "aws").model.spec.statistics == V1_1_STATISTICS["aws"]
+    save_safetensors(
+        path, random_encoder(NEW.config), {"family": "v1.1", "statistics": V2_STUDENT_STATISTICS.to_card()}
+    )
+    settings = EmbedSettings.checked(load_model(path, device="cpu"), "aws")
+    assert settings.model.spec.statistics == V2_STUDENT_STATISTICS
     assert settings.source == "aws"
 
 
@@ -459,24 +461,24 @@ def test_the_teacher_gives_float32_only(tmp_path: Path) -> None:
     for name in ("v2-teacher", "v2-teacher-no-final-norm"):
         model = loaded(tmp_path, VARIANTS[name])
         with pytest.raises(UsageError, match=r"--dtype int8: .* gives float32 embeddings of 96 bands only") as caught:
-            Settings.checked(model, "mpc")
+            EmbedSettings.checked(model, "mpc")
         assert caught.value.exit_code == 2
-        assert Settings.checked(model, "mpc", dtype="float32").dims == 96
+        assert EmbedSettings.checked(model, "mpc", dtype="float32").dims == 96
         with pytest.raises(UsageError, match="--dims 16"):
-            Settings.checked(model, "mpc", dtype="float32", dims=16)
+            EmbedSettings.checked(model, "mpc", dtype="float32", dims=16)
 
 
 @pytest.mark.parametrize("name", ["v1.1", *V2])
 def test_only_v1_0_draws(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"--legacy-draw: .* draws nothing, only v1\.0 models do") as caught:
-        Settings.checked(loaded(tmp_path, VARIANTS[name]), "mpc", dtype="float32", legacy_draw=True)
+        EmbedSettings.checked(loaded(tmp_path, VARIANTS[name]), "mpc", dtype="float32", legacy_draw=True)
     assert caught.value.exit_code == 2
 
 
 def test_official_draws_are_another_identity(tmp_path: Path) -> None:
     for variant in (EARLY, QAT):
         model = loaded(tmp_path, variant, batch_size=64)
-        plain, legacy = (Settings.checked(model, "mpc", legacy_draw=choice) for choice in (False, True))
+        plain, legacy = (EmbedSettings.checked(model, "mpc", legacy_draw=choice) for choice in (False, True))
         rule = legacy.model.spec.observations
         assert isinstance(rule, RandomSampling)
         assert (rule.legacy, rule.batch) == (True, 64)
@@ -486,7 +488,7 @@ def test_official_draws_are_another_identity(tmp_path: Path) -> None:
 
 def test_what_an_embedding_depends_on_is_its_identity(tmp_path: Path) -> None:
     def identity(**said: Any) -> dict[str, Any]:
-        return dict(Settings.checked(loaded(tmp_path, NEW, **said), "mpc").identity())
+        return dict(EmbedSettings.checked(loaded(tmp_path, NEW, **said), "mpc").identity())
 
     plain = identity()
     for said in (

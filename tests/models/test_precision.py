@@ -21,10 +21,10 @@ from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.parts import QK_NORM_EPS
 from tessera_cli.models.precision import PRECISIONS, Int8Linear, Precision, prepare, resolve
-from tessera_cli.models.registry import NANO
+from tessera_cli.models.registry import NANO_CONFIG
 from tessera_cli.models.spec import Family
-from tessera_cli.runs.identity import Settings
-from tessera_cli.sampling import BANDS
+from tessera_cli.runs.identity import EmbedSettings
+from tessera_cli.sampling import BAND_COUNTS
 from tessera_cli.simulate import sentinel1, sentinel2
 from tessera_cli.simulate.area import area
 from tessera_cli.simulate.landscape import landscape
@@ -168,9 +168,9 @@ def seeing_days_alone(config: EncoderConfig, precision: Precision) -> Model:
 @pytest.mark.parametrize("precision", LOWER)
 def test_days_of_year_are_never_rounded(precision: Precision) -> None:
     """bfloat16 has no 257, 301 or 365: days would fall together."""
-    model, lower = seeing_days_alone(NANO, "fp32"), seeing_days_alone(NANO, precision)
+    model, lower = seeing_days_alone(NANO_CONFIG, "fp32"), seeing_days_alone(NANO_CONFIG, precision)
     days = torch.tensor([[256], [257], [300], [301], [364], [365]])
-    for modality, bands in BANDS.items():
+    for modality, bands in BAND_COUNTS.items():
         exact, found = (
             m.encoder.encode_modality(modality, torch.zeros(6, 1, bands), days).numpy()  # type: ignore[union-attr]
             for m in (model, lower)
@@ -224,7 +224,7 @@ def test_sinusoids_fusion_and_pooling_stay_float32(name: str, precision: Precisi
 
 
 def test_sinusoids_reach_the_transformer_unrounded() -> None:
-    model = seeing_days_alone(NANO, "bf16")
+    model = seeing_days_alone(NANO_CONFIG, "bf16")
     assert model.encoder
     given: list[torch.Tensor] = []
     model.encoder.s1.blocks[0].register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
@@ -359,7 +359,7 @@ def test_unknown_precisions_are_refused() -> None:
 def test_precision_is_part_of_the_identity(precision: str) -> None:
     model = load_model("demo", device="cpu", precision=precision)
     assert model.precision == ("fp32" if precision == "auto" else precision)
-    assert Settings.checked(model, "mpc").identity()["precision"] == model.precision
+    assert EmbedSettings.checked(model, "mpc").identity()["precision"] == model.precision
 
 
 def test_a_model_without_a_network_has_no_choice() -> None:

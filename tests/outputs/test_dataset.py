@@ -17,7 +17,7 @@ from tessera_cli.extent.grid import Tile, to_utm
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.dataset import open_embeddings
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tests.helpers.outputs import PLACED, arrays, encoded, foreign, identity, record, values
 
 DIMS = 4
@@ -37,7 +37,7 @@ def put(folder, tile, window=YEAR, seed=0, dtype="int8", format="geotiff", made=
     about = replace(about, record=replace(about.record, window=window, note=record().note))
     assets = formats.write(folder, about, compress="deflate")
     told = replace(about.record, assets=assets)
-    Folder(folder, {}).finish(told)
+    TileFolder(folder, {}).finish(told)
     return made
 
 
@@ -258,7 +258,7 @@ def test_official_tiles_with_a_place_and_without_a_year(tmp_path):
 
 def empty(folder):
     folder.mkdir()
-    Folder(folder, {}).finish(record(status="empty", assets=(), pixels=0))
+    TileFolder(folder, {}).finish(record(status="empty", assets=(), pixels=0))
 
 
 def begun(folder):

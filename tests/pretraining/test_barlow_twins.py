@@ -31,8 +31,8 @@ from tessera_cli.pretraining.fake_quantise import fake_quantise
 from tessera_cli.pretraining.loss import EPS, barlow_twins_loss, correlation, mixing_loss, normalise_batch, rank_floor
 from tessera_cli.pretraining.metrics import rank_me, spread
 from tessera_cli.pretraining.projector import BatchNorm, Projector
-from tessera_cli.sampling import BANDS, Modality
-from tessera_cli.sampling.statistics import V2_STUDENT
+from tessera_cli.sampling import BAND_COUNTS, Modality
+from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 
 CPU = torch.device("cpu")
 ALONE = World()
@@ -50,7 +50,7 @@ def made_up(seed: int, pixels: int, lengths: tuple[int, ...] = (5,)) -> View[np.
     def sequences(modality: Modality) -> Iterator[Sequences[np.ndarray]]:
         members = np.arange(pixels) if len(lengths) == 1 else random.permutation(pixels)
         for length, some in zip(lengths, np.array_split(members, len(lengths)), strict=True):
-            shape = len(some), length, BANDS[modality]
+            shape = len(some), length, BAND_COUNTS[modality]
             s2 = modality == "s2"
             values = random.integers(0, 60_000, shape).astype(np.uint16)
             if not s2:
@@ -59,7 +59,7 @@ def made_up(seed: int, pixels: int, lengths: tuple[int, ...] = (5,)) -> View[np.
             streams = random.integers(0, 1 if s2 else 2, shape[:2]).astype(np.uint8)
             yield Sequences(some.astype(np.int64), values, doy, streams)
 
-    return {modality: tuple(sequences(modality)) for modality in BANDS}
+    return {modality: tuple(sequences(modality)) for modality in BAND_COUNTS}
 
 
 def a_batch(seed: int, pixels: int, *, mix: bool = False) -> Batch[np.ndarray]:
@@ -100,7 +100,7 @@ def a_config(**sections: dict[str, Any]) -> PretrainConfig:
 def a_twins(config: PretrainConfig, world: World = ALONE, *, seed: int = 0) -> BarlowTwins:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        twins = BarlowTwins(Encoder(config.model.encoder), V2_STUDENT, config, world)
+        twins = BarlowTwins(Encoder(config.model.encoder), V2_STUDENT_STATISTICS, config, world)
         for parameter in twins.parameters():  # those that begin as zeros or ones as well
             parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
     return twins
@@ -278,8 +278,14 @@ def test_embeddings_are_those_of_each_pixel_alone() -> None:
     embedded = twins.embed(view_to(view, CPU))
     assert (embedded.dtype, embedded.shape) == (torch.float32, (9, 12))
     assert view["s2"][0].values.max() > 40_000
-    means = {"s2": [V2_STUDENT.s2_mean], "s1": [V2_STUDENT.s1_asc_mean, V2_STUDENT.s1_desc_mean]}
-    stds = {"s2": [V2_STUDENT.s2_std], "s1": [V2_STUDENT.s1_asc_std, V2_STUDENT.s1_desc_std]}
+    means = {
+        "s2": [V2_STUDENT_STATISTICS.s2_mean],
+        "s1": [V2_STUDENT_STATISTICS.s1_asc_mean, V2_STUDENT_STATISTICS.s1_desc_mean],
+    }
+    stds = {
+        "s2": [V2_STUDENT_STATISTICS.s2_std],
+        "s1": [V2_STUDENT_STATISTICS.s1_asc_std, V2_STUDENT_STATISTICS.s1_desc_std],
+    }
     for pixel in range(9):
         given = []
         for modality in ("s2", "s1"):

@@ -192,17 +192,17 @@ def trained(seed: int, steps: int, module=None, optimiser=None):
     return module, optimiser
 
 
-HEADER = checkpoint.Header(step=3, processes=2, shards="abc", statistics={"s2_mean": [1.5]}, random={"probe_knn": 0.5})
+STATE = checkpoint.RunState(step=3, processes=2, shards="abc", statistics={"s2_mean": [1.5]}, random={"probe_knn": 0.5})
 
 
 def test_training_goes_on_bit_for_bit(tmp_path):
     path = tmp_path / "last.safetensors"
     module, optimiser = trained(1, 3)
-    checkpoint.save(path, module, optimiser, HEADER)
+    checkpoint.save(path, module, optimiser, STATE)
     trained(2, 3, module, optimiser)
     again = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
     other = adamw(again, OptimiserConfig(lr=0.1))
-    assert checkpoint.load(path, again, other) == dataclasses.replace(HEADER, moments=12)
+    assert checkpoint.load(path, again, other) == dataclasses.replace(STATE, moments=12)
     trained(2, 3, again, other)
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
@@ -210,7 +210,7 @@ def test_training_goes_on_bit_for_bit(tmp_path):
 
 
 def test_other_processes_or_shards_are_refused(tmp_path):
-    checkpoint.check(HEADER, path=tmp_path, processes=2, shards="abc", statistics={"s2_mean": [1.5]})
+    checkpoint.check(STATE, path=tmp_path, processes=2, shards="abc", statistics={"s2_mean": [1.5]})
     for different, told in (
         ({"processes": 1}, "2 processes"),
         ({"shards": "xyz"}, "other shards"),
@@ -218,7 +218,7 @@ def test_other_processes_or_shards_are_refused(tmp_path):
     ):
         given = {"processes": 2, "shards": "abc", "statistics": {"s2_mean": [1.5]}, **different}
         with pytest.raises(IdentityError, match=told):
-            checkpoint.check(HEADER, path=tmp_path, **given)
+            checkpoint.check(STATE, path=tmp_path, **given)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_other_processes_or_shards_are_refused(tmp_path):
 def test_a_damaged_state_is_an_error(tmp_path, damage):
     path = tmp_path / "last.safetensors"
     module, optimiser = trained(1, 1)
-    checkpoint.save(path, module, optimiser, HEADER)
+    checkpoint.save(path, module, optimiser, STATE)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "empty":
@@ -252,7 +252,7 @@ def test_a_damaged_state_is_an_error(tmp_path, damage):
 def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
     path = tmp_path / "last.safetensors"
     module, optimiser = trained(1, 1)
-    checkpoint.save(path, module, optimiser, HEADER)
+    checkpoint.save(path, module, optimiser, STATE)
     before = path.read_bytes()
 
     def full(self, *args):
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(DiskFullError, match="disk is full"):
-        checkpoint.save(path, module, optimiser, HEADER)
+        checkpoint.save(path, module, optimiser, STATE)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 

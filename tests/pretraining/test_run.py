@@ -325,7 +325,7 @@ def test_kill_9_at_ten_random_moments(shards, tmp_path):
     for _ in range(40):
         if len(killed) == 10 or run(out, rng.uniform(0, lasts / 5)) == 0:
             break
-        killed.append(checkpoint.read_header(out / "checkpoints" / "last.safetensors").step)
+        killed.append(checkpoint.read_state(out / "checkpoints" / "last.safetensors").step)
     assert len(killed) == 10, f"seed {seed}: {killed}"
     assert killed[0] < STEPS
     assert killed == sorted(killed)

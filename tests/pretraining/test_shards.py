@@ -30,7 +30,7 @@ from tessera_cli.pretraining.data.ragged import RaggedPixels, concatenated
 from tessera_cli.pretraining.data.select import holdout_mask, select_pixels, stratified_sample
 from tessera_cli.pretraining.data.shards import Shards, digest_of
 from tessera_cli.pretraining.data.statistics import BandStatistics
-from tessera_cli.sampling.statistics import V2_STUDENT, Statistics
+from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS, Statistics
 from tests.helpers.tiles import made_up
 
 ALL = DataConfig(min_s2=0, min_s1=0, holdout=0.0)
@@ -379,14 +379,14 @@ def test_what_was_never_seen_takes_other_statistics(caplog: pytest.LogCaptureFix
     assert found.s1_asc_std == found.s1_desc_std
     assert not caplog.records
     optical = dataclasses.replace(ragged, s1=select_pixels(THREE[0], DataConfig(min_s2=99), 0).s1)
-    assert tallied(optical).s1_desc_std == V2_STUDENT.s1_desc_std
+    assert tallied(optical).s1_desc_std == V2_STUDENT_STATISTICS.s1_desc_std
     assert "s1_asc" in caplog.text
     assert "s1_desc" in caplog.text
     caplog.clear()
     ragged.s2.values[:, 8] = 500
     found = tallied(ragged)
-    assert (found.s2_mean[8], found.s2_std[8]) == (V2_STUDENT.s2_mean[8], V2_STUDENT.s2_std[8])
-    assert found.s2_mean[7] != V2_STUDENT.s2_mean[7]
+    assert (found.s2_mean[8], found.s2_std[8]) == (V2_STUDENT_STATISTICS.s2_mean[8], V2_STUDENT_STATISTICS.s2_std[8])
+    assert found.s2_mean[7] != V2_STUDENT_STATISTICS.s2_mean[7]
     assert "B11 of s2 is always 500" in caplog.text
 
 

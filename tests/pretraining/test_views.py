@@ -20,10 +20,10 @@ from tessera_cli.pretraining.data.loader import Loader
 from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tessera_cli.pretraining.data.sampler import BatchSampler
 from tessera_cli.pretraining.data.views import full_view, random_view, view_keys
-from tessera_cli.sampling import BANDS, V1_1_RULE, V2_RULE, BucketedSampling, Modality
+from tessera_cli.sampling import BAND_COUNTS, V1_1_RULE, V2_RULE, BucketedSampling, Modality
 from tessera_cli.sampling.buckets import PATTERNS
 from tessera_cli.sampling.draws import draw, hashed, numbered, uniform
-from tessera_cli.sampling.statistics import V2_STUDENT
+from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 from tests.helpers.tiles import made_up
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -96,7 +96,7 @@ def rows_of(sequences: Iterable[Sequences[np.ndarray]], pixels: int) -> list[tup
 
 
 def assert_equal(some: View[np.ndarray], every: View[np.ndarray], pixels: RaggedPixels, chosen: np.ndarray) -> None:
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         whole = rows_of(every[modality], len(pixels))
         for one, number in zip(rows_of(some[modality], len(chosen)), chosen.tolist(), strict=True):
             for ours, due in zip(one, whole[number], strict=True):
@@ -203,7 +203,7 @@ def test_fixed_lengths(replacement: Any, order: Any) -> None:
     config = ViewConfig(n_obs=n_obs, replacement=replacement, order=order)
     view = random_view(pixels, config, V2_RULE, keys_of(pixels))
     shuffled = repeated = 0
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         source = pixels.series(modality)
         lengths = [one.values.shape[1] for one in view[modality]]
         assert lengths == ([n_obs] if replacement != "never" else sorted(set(lengths), reverse=True))
@@ -244,7 +244,7 @@ def test_bucketed_lengths(bins: BucketedSampling, replacement: Any, order: Any) 
     pixels = varied(150, seed=2)
     config = ViewConfig(lengths="bucketed", replacement=replacement, order=order, share=(0.2, 0.8))
     view = random_view(pixels, config, bins, keys_of(pixels))
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         source, longest = pixels.series(modality), bins.bins[-1]
         lengths = [one.values.shape[1] for one in view[modality]]
         assert lengths == sorted(set(lengths), reverse=True)
@@ -279,9 +279,9 @@ def test_the_share_of_a_bucketed_view_is_uniform() -> None:
     pixels = same(20_000, 20, 10, 10)
     config = ViewConfig(lengths="bucketed", share=(0.3, 0.9))
     view = random_view(pixels, config, BucketedSampling("v2", tuple(range(1, 21))), keys_of(pixels))
-    sizes = {m: np.array([len(row[1]) for row in rows_of(view[m], len(pixels))]) for m in BANDS}
+    sizes = {m: np.array([len(row[1]) for row in rows_of(view[m], len(pixels))]) for m in BAND_COUNTS}
     due = np.array([0.5, *[1] * 11, 0.5]) / 12 * len(pixels)  # 20 x share is 6 up to 6.5, 7 up to 7.5, ... 18
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         assert deviation(np.bincount(sizes[modality], minlength=19)[6:], due) < 5
     assert abs(np.corrcoef(sizes["s2"], sizes["s1"])[0, 1]) < 5 / math.sqrt(len(pixels))
 
@@ -293,21 +293,21 @@ def test_a_missing_sensor(replacement: Any, length: int) -> None:
     more = {"lengths": "bucketed"} if replacement == "bucketed" else {"replacement": replacement}
     for pixels in (pixels_with(counts), pixels_with(counts[2:3])):  # the other one has no observation at all
         view = random_view(pixels, ViewConfig(n_obs=9, **more), V2_RULE, keys_of(pixels))
-        for modality in BANDS:
+        for modality in BAND_COUNTS:
             missing = pixels.series(modality).counts == 0
             rows = rows_of(view[modality], len(pixels))
             assert [ranks is None for ranks in ranks_shown(view, pixels, modality)] == missing.tolist()
             assert {len(rows[i][1]) for i in np.flatnonzero(missing)} == {length}
             if length == 9:
                 (one,) = view[modality]
-                assert one.values.shape == (len(pixels), 9, BANDS[modality])
+                assert one.values.shape == (len(pixels), 9, BAND_COUNTS[modality])
 
 
 def test_short_sequences_share_theirs_with_the_missing_sensor() -> None:
     """One Sequences per length, whatever the tokens are."""
     pixels = pixels_with([[1, 1, 0], [0, 0, 0], [3, 3, 0]])
     view = random_view(pixels, ViewConfig(replacement="never"), V2_RULE, keys_of(pixels))
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         assert [one.members.tolist() for one in view[modality]] == [[2], [0, 1]]
         assert view[modality][1].streams.tolist() == [[0], [MISSING]]
 
@@ -366,7 +366,7 @@ def test_all_draws_are_equally_likely(n: int, n_obs: int, replacement: Any, orde
     pixels = same(20_000, n, n, 0)
     config = ViewConfig(n_obs=n_obs, replacement=replacement, order=order)
     view = random_view(pixels, config, V2_RULE, keys_of(pixels))
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         found = counted(shown_codes(view, modality, n), outcomes)
         assert deviation(found, len(pixels) / outcomes) < 5
 
@@ -392,7 +392,7 @@ def test_views_epochs_seeds_and_sensors_draw_independently() -> None:
 
 def dropped(view: View[np.ndarray]) -> dict[Modality, np.ndarray]:
     """bool (N,): where a sensor is missing. Of equally long sequences."""
-    return {modality: (view[modality][0].streams == MISSING).all(axis=1) for modality in BANDS}
+    return {modality: (view[modality][0].streams == MISSING).all(axis=1) for modality in BAND_COUNTS}
 
 
 def test_dropped_sensors() -> None:
@@ -432,8 +432,8 @@ def every_day(count: int) -> RaggedPixels:
     """Pixels that both sensors saw on each day of the year."""
     pixels = pixels_with([[366, 366, 0]])
     days = np.arange(1, 367, dtype=np.uint16)
-    both = (dataclasses.replace(pixels.series(modality), doy=days) for modality in BANDS)
-    return dataclasses.replace(pixels, **dict(zip(BANDS, both, strict=True))).take(np.zeros(count, int))
+    both = (dataclasses.replace(pixels.series(modality), doy=days) for modality in BAND_COUNTS)
+    return dataclasses.replace(pixels, **dict(zip(BAND_COUNTS, both, strict=True))).take(np.zeros(count, int))
 
 
 def test_dropped_seasons() -> None:
@@ -441,7 +441,7 @@ def test_dropped_seasons() -> None:
     config = ViewConfig(n_obs=366, replacement="never", drop_season=1.0, season_days=90)
     starts = {}
     view = random_view(pixels, config, V2_RULE, keys_of(pixels))
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         (one,) = view[modality]
         assert one.doy.shape == (1200, 276)
         gone = np.ones((1200, 367), bool)
@@ -453,7 +453,7 @@ def test_dropped_seasons() -> None:
         assert deviation(np.bincount(starts[modality] // 61, minlength=6), 200) < 5
     assert is_rate(starts["s2"] == starts["s1"], 1 / 366)
     some = random_view(pixels, config.model_copy(update={"drop_season": 0.3}), V2_RULE, keys_of(pixels))
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         lengths = [one.values.shape[1] for one in some[modality]]
         assert lengths == [366, 276]
         assert is_rate(np.isin(np.arange(1200), some[modality][1].members), 0.3)
@@ -518,8 +518,8 @@ def test_everything_is_what_embed_shows(bins: BucketedSampling) -> None:
     counts[3:6] = [[0, 4, 4], [7, 0, 0], [300, 1, 0]]
     dpixels = made_up(counts, seed=2)
     view = full_view(ragged_of(dpixels), bins)
-    sampler = bins.sampler(dpixels, V2_STUDENT, np.arange(40), 0)
-    for modality in BANDS:
+    sampler = bins.sampler(dpixels, V2_STUDENT_STATISTICS, np.arange(40), 0)
+    for modality in BAND_COUNTS:
         shown = rows_of(view[modality], 40)
         seen = sampler(modality, slice(None), 0)
         for group in seen.by_bin():
@@ -531,7 +531,7 @@ def test_everything_is_what_embed_shows(bins: BucketedSampling) -> None:
         assert len(seen.missing_sensor())
         for member in seen.missing_sensor():
             values, doy, streams = shown[member]
-            assert (values.tolist(), doy.tolist(), streams.tolist()) == ([[0] * BANDS[modality]], [0], [MISSING])
+            assert (values.tolist(), doy.tolist(), streams.tolist()) == ([[0] * BAND_COUNTS[modality]], [0], [MISSING])
     assert full_view(no_pixels(), bins) == {"s2": (), "s1": ()}
 
 
@@ -631,7 +631,7 @@ def loader(
 
 
 def assert_same_view(found: View[np.ndarray], due: View[np.ndarray]) -> None:
-    for modality in BANDS:
+    for modality in BAND_COUNTS:
         for ours, theirs in zip(found[modality], due[modality], strict=True):
             for field in ("members", "values", "doy", "streams"):
                 np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field), strict=True)
@@ -664,7 +664,7 @@ def test_batches_are_the_same_for_any_number_of_workers_and_processes(views: Vie
                 assert {one.share for one in mixings} == {whole.mixing.share}
                 np.testing.assert_array_equal(np.concatenate([one.partners for one in mixings]), whole.mixing.partners)
             for view, every in pairs:
-                for modality in BANDS:
+                for modality in BAND_COUNTS:
                     rows = [row for part in parts for row in rows_of(view(part)[modality], 30 // size)]
                     for ours, theirs in zip(rows, rows_of(every[modality], 30), strict=True):
                         for one, other in zip(ours, theirs, strict=True):
@@ -704,7 +704,7 @@ def test_partners_show_their_second_views() -> None:
         partners.append(batch.mixing.partners)
         if step < 4:
             assert (batch.mixing.partners.dtype, sorted(partners[-1].tolist())) == (np.int64, list(range(30)))
-            for modality in BANDS:
+            for modality in BAND_COUNTS:
                 (mixed,), (second,), (first,) = (v[modality] for v in (batch.mixing.view, batch.second, batch.first))
                 assert mixed.members.tolist() == first.members.tolist() == list(range(30))
                 for field in ("values", "doy", "streams"):

@@ -16,7 +16,7 @@ from tessera_cli.dpixels.dpixel import S2_BANDS
 from tessera_cli.extent.grid import Tile, from_utm
 from tessera_cli.models.quantise import dequantise
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.sampling.statistics import V2_STUDENT
+from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 from tests.conftest import box_geojson, make_catalog
 
 WEST, EAST = Tile(32630, 116, 1132), Tile(32630, 117, 1132)
@@ -72,7 +72,7 @@ def test_the_values_are_those_of_the_imagery(catalog, tessera, tmp_path):
             }
             dn.append([fine[band] for band in S2_BANDS])
     assert read(out, EAST, "counts")[:, row, column].tolist() == [len(dn), 2, 1]
-    expected = (np.mean(dn, axis=0) - V2_STUDENT.s2_mean) / V2_STUDENT.s2_std
+    expected = (np.mean(dn, axis=0) - V2_STUDENT_STATISTICS.s2_mean) / V2_STUDENT_STATISTICS.s2_std
     np.testing.assert_allclose(values[row, column, :10], expected, atol=step[row, column] / 2 + 1e-5)
 
 
@@ -431,12 +431,12 @@ def test_a_tile_that_becomes_empty_loses_its_rasters(catalog, tessera, tmp_path)
 
 def test_rasters_without_a_record_are_in_no_mosaic(catalog, tessera, tmp_path):
     from tessera_cli.extent.window import Window
-    from tessera_cli.runs.folder import Folder
+    from tessera_cli.runs.folder import TileFolder
     from tessera_cli.runs.mosaic import write_mosaics
 
     out = tmp_path / "out"
     tessera("embed", *catalog.options(out))
-    folder, windows = Folder.open(out), [Window.from_name("2021")]
+    folder, windows = TileFolder.open(out), [Window.from_name("2021")]
     (out / f"{EAST.id}_2021.json").unlink()
     (path,) = write_mosaics(folder, windows)
     assert EAST.id not in path.read_text()
@@ -552,12 +552,12 @@ def summary_of(catalog, out):
     from tessera_cli.models import load_model
     from tessera_cli.net import Client
     from tessera_cli.runs.embed import embed
-    from tessera_cli.runs.identity import Settings
+    from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import Request, search_scenes
 
     request = Request(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), get_source("mpc"), str(catalog.items))
-    settings = Settings.checked(load_model("null"), "mpc")
+    settings = EmbedSettings.checked(load_model("null"), "mpc")
     folder = settings.folder(out)
     return embed(CatalogInputs(search_scenes(request, Client(), folder), Reader(Client())), settings, folder)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as Part
+from rasterio.windows import Window as PixelWindow
 
 from tessera_cli import files as atomic
 from tessera_cli.errors import IdentityError, TileError
@@ -24,7 +24,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats, vrt
 from tessera_cli.outputs.layers import vrt_name
 from tessera_cli.outputs.tags import window_tags
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.mosaic import write_mosaics
 from tessera_cli.runs.results import TileResult
 from tests.helpers.outputs import (
@@ -105,10 +105,10 @@ def test_vrt_of_three_tiles_and_a_gap(tmp_path: Path, monkeypatch: Any, dtype: s
         for part in ((500, 20, 500, 20), (0, 1, 0, 1024), (700, 100, 100, 300), (511, 2, 511, 2)):
             row, height, column, width = part
             np.testing.assert_array_equal(
-                dataset.read(window=Part(column, row, width, height)),
+                dataset.read(window=PixelWindow(column, row, width, height)),
                 expected[:, row : row + height, column : column + width],
             )
-        assert np.isnan(dataset.read(1, window=Part(0, 512, 512, 512))).all()  # between the tiles
+        assert np.isnan(dataset.read(1, window=PixelWindow(0, 512, 512, 512))).all()  # between the tiles
         np.testing.assert_array_equal(dataset.read(2, masked=True).mask, np.isnan(expected[1]))
 
 
@@ -198,9 +198,9 @@ def test_vrt_in_newer_gdal(tmp_path: Path, dtype: str) -> None:
 # --- mosaics of a folder ----------------------------------------------------------------------------------------------
 
 
-def folder_of(path: Path, tiles: list[Tile], *runs: dict[str, Any], dtype: str = "int8") -> Folder:
+def folder_of(path: Path, tiles: list[Tile], *runs: dict[str, Any], dtype: str = "int8") -> TileFolder:
     """An output folder with finished tiles, and with runs that asked for what is said."""
-    folder = Folder(path, identity(3, dtype))
+    folder = TileFolder(path, identity(3, dtype))
     for number, run in enumerate(runs):
         folder.start_run(f"{number}", run, None)
     for seed, tile in enumerate(tiles):
@@ -215,7 +215,7 @@ def asks(tiles: list[Tile], window: Window = WINDOW, **more: Any) -> dict[str, A
     return {"names": [tile_name(tile, window) for tile in tiles], **more}
 
 
-def mosaics(folder: Folder, *windows: Window, **more: Any) -> list[str]:
+def mosaics(folder: TileFolder, *windows: Window, **more: Any) -> list[str]:
     return [path.name for path in write_mosaics(folder, windows or [WINDOW], **more)]
 
 
@@ -296,12 +296,12 @@ def test_a_mosaic_of_too_much_is_not_written(
 
 def test_another_identity_is_refused_by_name(tmp_path: Path) -> None:
     ours = identity(model_config={"sizes": (1, 2)})
-    Folder(tmp_path / "new", ours).check_identity()
-    folder = Folder(tmp_path, ours)
+    TileFolder(tmp_path / "new", ours).check_identity()
+    folder = TileFolder(tmp_path, ours)
     folder.start_run("a", {"names": []}, None)
     folder.check_identity()
     with pytest.raises(IdentityError, match="dtype is 'int8' there and 'float32' here; format is 'geotiff' there"):
-        Folder(tmp_path, ours | {"dtype": "float32", "format": "npy"}).check_identity()
+        TileFolder(tmp_path, ours | {"dtype": "float32", "format": "npy"}).check_identity()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "runs"]  # no list of scenes
 
 
@@ -309,11 +309,11 @@ def test_another_identity_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_tile_is_finished_for_what_it_covers(tmp_path: Path, tile: AnyTile) -> None:
     made = arrays(0) if tile is TILE else foreign(tile)
     own = identity(len(made["codes"]), format="npy")
-    folder = Folder(tmp_path, own)
+    folder = TileFolder(tmp_path, own)
     ready = encoded(made, tile, format="npy", identity=own, pixels=int((~np.isnan(made["scales"])).sum()))
     name, requested = ready.record.name, made["requested"]
     folder.start_run("a", {"names": [name]}, None)
-    assert folder.asked() == {name}
+    assert folder.requested_names() == {name}
     request = TileRequest(tile, ready.record.window, pack_mask(requested))
 
     def finished(pixels: np.ndarray = requested, *, allow_missing: int = 1, inputs: str | None = None) -> Any:

@@ -26,7 +26,7 @@ from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.runs.fetch import store
-from tessera_cli.runs.folder import Folder
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
 from tessera_cli.runs.results import TileResult
@@ -51,7 +51,7 @@ from tests.outputs.test_records import validate
 OTHER = Tile(32631, 113, 1098)
 
 
-def finish(folder: Folder, tile: AnyTile = TILE) -> str:
+def finish(folder: TileFolder, tile: AnyTile = TILE) -> str:
     """Write a tile's files and record; its name."""
     made = arrays(0, 5) if isinstance(tile, Tile) else foreign(tile)
     own = folder.identity
@@ -69,10 +69,10 @@ def finish(folder: Folder, tile: AnyTile = TILE) -> str:
 
 
 @pytest.fixture(params=["geotiff-int8", "geotiff-float32", "npy-int8", "npy-float32"])
-def folder(request: Any, tmp_path: Path) -> Folder:
+def folder(request: Any, tmp_path: Path) -> TileFolder:
     """An output folder with one finished tile of the grid, one official tile and one without any embedding."""
     format, dtype = request.param.split("-")
-    folder = Folder(tmp_path / "out", identity(5, dtype, format))
+    folder = TileFolder(tmp_path / "out", identity(5, dtype, format))
     names = [f"{tile.id}_2023" for tile in (TILE, OTHER)] + ["field"]
     folder.start_run("a", {"names": names}, None)
     finish(folder)
@@ -105,7 +105,7 @@ def call(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_a_whole_folder_is_sound(folder: Folder) -> None:
+def test_a_whole_folder_is_sound(folder: TileFolder) -> None:
     seen: list[Check] = []
     found = verify(folder.path, report=seen.append)
     assert tuple(seen) == found.checks
@@ -122,7 +122,7 @@ def test_a_whole_folder_is_sound(folder: Folder) -> None:
     }
 
 
-def test_every_file_counts(folder: Folder) -> None:
+def test_every_file_counts(folder: TileFolder) -> None:
     files = [path for path in folder.path.iterdir() if path.name.startswith(NAME) and path.suffix != ".json"]
     assert len(files) == {"geotiff": 2, "npy": 1}[folder.identity["format"]] + (folder.identity["dtype"] == "int8")
     for path in files:
@@ -140,7 +140,7 @@ def test_every_file_counts(folder: Folder) -> None:
     assert verify(folder.path).error() is None
 
 
-def test_a_tile_by_any_of_its_files(folder: Folder) -> None:
+def test_a_tile_by_any_of_its_files(folder: TileFolder) -> None:
     for name in ("field", NAME):
         for path in folder.path.glob(f"{name}*"):
             assert told(path) == {name: "sound"}
@@ -153,7 +153,7 @@ def test_a_tile_by_any_of_its_files(folder: Folder) -> None:
 
 
 def test_what_failed_and_what_is_missing(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, identity(5))
+    folder = TileFolder(tmp_path, identity(5))
     names = [NAME, f"{OTHER.id}_2023", "field", "other"]
     folder.start_run("a", {"names": names}, None)
     finish(folder)
@@ -184,13 +184,13 @@ def damaged_record(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], 
         (lambda out: (out / f"{NAME}.json").write_text("{"), NAME, "is not the record of a tile"),
         (damaged_record(lambda item: item | {"id": f"{OTHER.id}_2023"}), NAME, "is the record of utm31n_c0113"),
         (damaged_record(lambda item: item | {"assets": {}}), NAME, "recorded, not"),
-        (lambda out: finish(Folder(out, identity(5, seed=3))), NAME, "other settings: seed"),
+        (lambda out: finish(TileFolder(out, identity(5, seed=3))), NAME, "other settings: seed"),
         (lambda out: (out / "runs" / "b.json").write_text("["), "runs/b.json", "cannot be read"),
         (lambda out: (out / "run.json").write_text("{"), "run.json", "which settings"),
     ],
 )
 def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], name: str, reason: str) -> None:
-    folder = Folder(tmp_path, identity(5))
+    folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
     assert verify(tmp_path).error() is None
@@ -206,7 +206,7 @@ def test_the_scene_list_counts(tmp_path: Path) -> None:
     item = s2_item(tmp_path / "cogs", "S2A_1", "2023-02-10T10:56:31Z")
     scenes = Scenes.from_items([item], get_source("mpc"))
     out = tmp_path / "out"
-    folder = Folder(out, identity(5))
+    folder = TileFolder(out, identity(5))
     folder.start_run("a", {"names": [NAME], "scenes": ["S2A_1"]}, scenes)
     finish(folder)
     assert told(out) == {NAME: "sound"}
@@ -251,7 +251,7 @@ def test_weights(tmp_path: Path) -> None:
 
 
 def test_the_verb(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, identity(5))
+    folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME, "field"]}, None)
     finish(folder)
     finish(folder, PLACED)
@@ -277,7 +277,7 @@ def test_the_verb(tmp_path: Path) -> None:
     assert help_text.count("tessera verify") >= 3
 
 
-def test_folders_may_move(folder: Folder, tmp_path: Path) -> None:
+def test_folders_may_move(folder: TileFolder, tmp_path: Path) -> None:
     moved = shutil.move(folder.path, tmp_path / "moved")
     assert verify(Path(moved)).error() is None
 
@@ -285,7 +285,7 @@ def test_folders_may_move(folder: Folder, tmp_path: Path) -> None:
 # --- info -------------------------------------------------------------------------------------------------------------
 
 
-def test_info_of_a_folder(folder: Folder) -> None:
+def test_info_of_a_folder(folder: TileFolder) -> None:
     found = describe(folder.path)
     assert found["windows"] == ["2023"]
     assert found["tiles"] == {"done": 2, "empty": 1}
@@ -295,7 +295,7 @@ def test_info_of_a_folder(folder: Folder) -> None:
 
 @pytest.mark.parametrize("tile", [NOWHERE, replace(PLACED, id="a_2023")])
 def test_info_of_an_official_tile_and_its_arrays(tmp_path: Path, tile: AnyTile) -> None:
-    folder = Folder(tmp_path, identity(5, format="npy"))
+    folder = TileFolder(tmp_path, identity(5, format="npy"))
     folder.start_run("a", {"names": [tile.id]}, None)
     name = finish(folder, tile)
     where = {"crs": tile.crs, "bounds": None if tile is NOWHERE else [300010.0, 6199650.0, 305010.0, 6200020.0]}
@@ -329,7 +329,7 @@ STORED = "utm31n_c0112_r1098_2023"
 
 
 @pytest.fixture(params=["zarr", "npy"])
-def fetched(request: Any, tmp_path: Path, dpixels: DPixels) -> Folder:
+def fetched(request: Any, tmp_path: Path, dpixels: DPixels) -> TileFolder:
     """A folder of d-pixels with one tile, which lies at `<folder>/<name>` or `<folder>/<name>.zarr`."""
     folder = dpixel_folder(tmp_path / "d", source="mpc", preprocessing="official", format=request.param)
     folder.start_run("a", {"names": [STORED]}, None)
@@ -342,11 +342,11 @@ def dpixels() -> DPixels:
     return sample(2, 1, 1)
 
 
-def store_of(folder: Folder) -> Path:
+def store_of(folder: TileFolder) -> Path:
     return folder.path / (STORED + {"zarr": ".zarr", "npy": ""}[folder.identity["format"]])
 
 
-def test_a_whole_folder_of_dpixels_is_sound(fetched: Folder) -> None:
+def test_a_whole_folder_of_dpixels_is_sound(fetched: TileFolder) -> None:
     store = store_of(fetched)
     for path in (fetched.path, fetched.path / f"{STORED}.json", store):
         assert verify(path).to_dict() == {
@@ -360,7 +360,7 @@ def test_a_whole_folder_of_dpixels_is_sound(fetched: Folder) -> None:
     assert call(moved / store.name).stdout == f"{STORED}  sound\n1 sound\n"
 
 
-def test_every_byte_of_stored_dpixels_counts(fetched: Folder) -> None:
+def test_every_byte_of_stored_dpixels_counts(fetched: TileFolder) -> None:
     """Anywhere in any file, and files that are lost, cut or too many."""
     store, rng = store_of(fetched), np.random.default_rng(0)
     files = [path for path in store.rglob("*") if path.is_file()]
@@ -391,7 +391,7 @@ def test_every_byte_of_stored_dpixels_counts(fetched: Folder) -> None:
     assert told(fetched.path) == {STORED: "damaged"}
 
 
-def test_a_record_that_is_not_of_its_store(fetched: Folder) -> None:
+def test_a_record_that_is_not_of_its_store(fetched: TileFolder) -> None:
     """Its files have the checksums that it lists, and hold something else than it says."""
     file = fetched.path / f"{STORED}.json"
     item = json.loads(file.read_text())
@@ -446,7 +446,7 @@ def before_items(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_earlier_records_of_dpixels_are_read(fetched: Folder, dpixels: DPixels) -> None:
+def test_earlier_records_of_dpixels_are_read(fetched: TileFolder, dpixels: DPixels) -> None:
     file = fetched.path / f"{STORED}.json"
     item = json.loads(file.read_text())
     seen = [describe(path) for path in (file, store_of(fetched), fetched.path)]
@@ -463,13 +463,13 @@ def test_earlier_records_of_dpixels_are_read(fetched: Folder, dpixels: DPixels) 
             TileRecord.from_item(old | change)
 
 
-def test_a_record_of_another_content_does_not_make_a_tile_finished(fetched: Folder, dpixels: DPixels) -> None:
+def test_a_record_of_another_content_does_not_make_a_tile_finished(fetched: TileFolder, dpixels: DPixels) -> None:
     request = TileRequest(TILE, WINDOW, pack_mask(dpixels.requested))
     assert fetched.finished(request, allow_missing=1)
-    assert Folder(fetched.path, identity(5)).finished(request, allow_missing=1) is None
+    assert TileFolder(fetched.path, identity(5)).finished(request, allow_missing=1) is None
 
 
-def test_the_record_of_dpixels_is_a_stac_item(fetched: Folder, dpixels: DPixels) -> None:
+def test_the_record_of_dpixels_is_a_stac_item(fetched: TileFolder, dpixels: DPixels) -> None:
     file = fetched.path / f"{STORED}.json"
     item = validate(json.loads(file.read_text()))
     item.set_self_href(str(file))
@@ -487,7 +487,7 @@ def test_the_record_of_dpixels_is_a_stac_item(fetched: Folder, dpixels: DPixels)
     )
 
 
-def test_dpixels_that_failed_or_are_missing(fetched: Folder) -> None:
+def test_dpixels_that_failed_or_are_missing(fetched: TileFolder) -> None:
     names = [STORED, f"{OTHER.id}_2023", "utm31n_c0114_r1098_2023"]
     failed = [failure(OTHER, REQUESTED, "B05 is absent")]
     fetched.end_run("a", {"names": names}, failed, allow_missing=0)
@@ -524,7 +524,7 @@ def test_stored_dpixels_without_a_record(tmp_path: Path, dpixels: DPixels) -> No
     assert told(tmp_path)["official"] == "damaged"
 
 
-def test_info_of_stored_dpixels(fetched: Folder, dpixels: DPixels) -> None:
+def test_info_of_stored_dpixels(fetched: TileFolder, dpixels: DPixels) -> None:
     store = store_of(fetched)
     due = {
         "content": "d-pixels",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tessera_cli.sampling import (
-    BANDS,
+    BAND_COUNTS,
     V1_1_RULE,
     V2_RULE,
     BucketedSampling,
@@ -21,7 +21,7 @@ from tessera_cli.sampling import (
     sensor_series,
 )
 from tessera_cli.sampling.buckets import v1_1_pattern, v2_pattern
-from tessera_cli.sampling.statistics import V1_1, V2_STUDENT, V2_TEACHER, Statistics
+from tessera_cli.sampling.statistics import V1_1_STATISTICS, V2_STUDENT_STATISTICS, V2_TEACHER_STATISTICS, Statistics
 from tests import reference
 from tests.helpers.sequences import sequences
 from tests.helpers.tiles import dpixels, made_up
@@ -105,11 +105,11 @@ def test_float64_floor_above_the_longest_bin() -> None:
 
 
 FAMILIES: dict[str, tuple[str, BucketedSampling, Statistics, dict[str, Any], str | None]] = {
-    "v2-student": ("v2_student", V2_RULE, V2_STUDENT, {}, None),
-    "v2-teacher": ("v2_teacher", V2_RULE, V2_TEACHER, {}, None),
-    "v1.1-mpc": ("v1_1", V1_1_RULE, V1_1["mpc"], {"num_obs_checkpoints": list(range(8, 257, 8))}, "mpc"),
-    "v1.1-aws": ("v1_1", V1_1_RULE, V1_1["aws"], {"num_obs_checkpoints": list(range(8, 257, 8))}, "aws"),
-    "odd bins": ("v1_1", ODD, V1_1["mpc"], {"num_obs_checkpoints": [37, 5, 0, 12, 5, -3]}, "mpc"),
+    "v2-student": ("v2_student", V2_RULE, V2_STUDENT_STATISTICS, {}, None),
+    "v2-teacher": ("v2_teacher", V2_RULE, V2_TEACHER_STATISTICS, {}, None),
+    "v1.1-mpc": ("v1_1", V1_1_RULE, V1_1_STATISTICS["mpc"], {"num_obs_checkpoints": list(range(8, 257, 8))}, "mpc"),
+    "v1.1-aws": ("v1_1", V1_1_RULE, V1_1_STATISTICS["aws"], {"num_obs_checkpoints": list(range(8, 257, 8))}, "aws"),
+    "odd bins": ("v1_1", ODD, V1_1_STATISTICS["mpc"], {"num_obs_checkpoints": [37, 5, 0, 12, 5, -3]}, "mpc"),
 }
 
 
@@ -119,7 +119,7 @@ def test_sequences_equal_the_reference_tokens(name: str) -> None:
     counts = np.array([[0, 3, 2], [1, 0, 1], [3, 2, 0], [9, 4, 4], [16, 9, 7], [40, 20, 13], [300, 150, 140]])
     pixels = made_up(counts, seed=3)
     sampler = rule.sampler(pixels, statistics, np.arange(len(counts)), seed=0)
-    for place, modality in enumerate(BANDS):
+    for place, modality in enumerate(BAND_COUNTS):
         seen = sampler(modality, slice(0, len(counts)), 0)
         for i in range(len(counts)):
             expected = reference.tokens(family, config, reference.arrays_of(pixels), 0, i, source)[place]
@@ -141,8 +141,8 @@ def test_which_pixels_are_encoded() -> None:
 def test_a_sampler_sees_any_part_of_its_pixels() -> None:
     pixels = made_up(np.random.default_rng(2).integers(0, 20, (40, 3)), seed=4, shape=(4, 10))
     numbers = np.array([3, 7, 8, 20, 21, 39])
-    sampler = V2_RULE.sampler(pixels, V2_STUDENT, numbers, seed=0)
-    for modality in BANDS:
+    sampler = V2_RULE.sampler(pixels, V2_STUDENT_STATISTICS, numbers, seed=0)
+    for modality in BAND_COUNTS:
         whole, part = sampler(modality, slice(0, 6), 0), sampler(modality, slice(2, 5), 0)
         first, last = whole.starts[2], whole.starts[5]
         np.testing.assert_array_equal(part.values, whole.values[first:last])
@@ -153,7 +153,7 @@ def test_a_sampler_sees_any_part_of_its_pixels() -> None:
 def test_gathering_does_not_depend_on_other_pixels() -> None:
     counts = np.random.default_rng(1).integers(0, 20, (50, 3))
     pixels = made_up(counts, seed=4, shape=(5, 10))
-    radar = sensor_series(pixels, V2_STUDENT)["s1"]
+    radar = sensor_series(pixels, V2_STUDENT_STATISTICS)["s1"]
     every = valid_of_v2(radar, np.arange(50))
     chosen = np.array([42, 7, 19, 3])
     few = valid_of_v2(radar, chosen)
@@ -176,7 +176,7 @@ def test_radar_frame_with_one_polarisation_is_valid_and_orbits_keep_their_order(
         desc,
         np.array([5]),
     )
-    seen = valid_of_v2(sensor_series(pixels, V2_STUDENT)["s1"], np.array([0]))
+    seen = valid_of_v2(sensor_series(pixels, V2_STUDENT_STATISTICS)["s1"], np.array([0]))
     values, doy = sequences(seen, [0], 8)
     assert doy[0, :3].tolist() == [300, 320, 5]
     np.testing.assert_allclose(values[0, 0], [(5000 - 5909.3921) / 1507.1750, -3405.0322 / 1531.2615], rtol=1e-6)
@@ -188,7 +188,7 @@ def test_radar_frame_with_one_polarisation_is_valid_and_orbits_keep_their_order(
 @pytest.mark.parametrize("modality", ["s2", "s1"])
 def test_given_frames_are_taken_as_they_are(modality: Modality) -> None:
     pixels = made_up(np.array([[5, 3, 2], [2, 3, 0], [5, 1, 1]]), seed=6)
-    found = sensor_series(pixels, V2_STUDENT)[modality]
+    found = sensor_series(pixels, V2_STUDENT_STATISTICS)[modality]
     frames = np.array([[0, 4, 4], [1, 2, 3]])  # invalid ones too
     seen = Observations.drawn(found, np.array([2, 0]), frames)
     assert seen.bins.tolist() == [3, 3]
@@ -205,10 +205,10 @@ def test_given_frames_are_taken_as_they_are(modality: Modality) -> None:
 
 
 def test_statistics_survive_the_card() -> None:
-    assert Statistics.from_card(V2_STUDENT.to_card()) == V2_STUDENT
+    assert Statistics.from_card(V2_STUDENT_STATISTICS.to_card()) == V2_STUDENT_STATISTICS
     for damage in ({"s2_mean": [1.0] * 9}, {"s1_asc_std": [0.0, 1.0]}, {"s1_desc_mean": ["a", 1]}, {"s2_std": None}):
         with pytest.raises(ValueError, match=next(iter(damage))):
-            Statistics.from_card({**V2_STUDENT.to_card(), **damage})
+            Statistics.from_card({**V2_STUDENT_STATISTICS.to_card(), **damage})
 
 
 def test_choosing_a_model_needs_no_torch() -> None:

@@ -19,10 +19,10 @@ from tessera_cli.inference import cpu
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import EncoderConfig, Model
 from tessera_cli.models.families import PARTS
-from tessera_cli.runs.identity import Settings
-from tessera_cli.sampling import BANDS, LARGEST_LEGACY_SEED, Modality, RandomSampling
+from tessera_cli.runs.identity import EmbedSettings
+from tessera_cli.sampling import BAND_COUNTS, LARGEST_LEGACY_SEED, Modality, RandomSampling
 from tessera_cli.sampling.draws import DUMMY_DOY, draw, mix, pixel_keys
-from tessera_cli.sampling.statistics import V1_0
+from tessera_cli.sampling.statistics import V1_0_STATISTICS
 from tests import reference
 from tests.helpers.encoders import published, random_model
 from tests.helpers.sequences import sequences
@@ -76,7 +76,7 @@ def frames_drawn(
         pixels, s2_dates=days[:t], s1_asc_dates=days[:asc], s1_desc_dates=days[asc : asc + len(pixels.s1_desc)]
     )
     numbers = np.arange(pixels.requested.size)
-    seen = rule.sampler(pixels, V1_0, numbers, seed)(modality, slice(0, len(numbers)), repeat)
+    seen = rule.sampler(pixels, V1_0_STATISTICS, numbers, seed)(modality, slice(0, len(numbers)), repeat)
     return seen.doy.reshape(len(numbers), -1).astype(np.int64) - 1
 
 
@@ -290,12 +290,12 @@ def test_repeats_are_averaged() -> None:
     rule = RandomSampling(12, 9, repeats=3)
     model, pixels = model_drawing(rule), placed(cloudy(7, (4, 5)))
     processed = rule.valid_pixels(pixels)
-    sampler = rule.sampler(pixels, V1_0, np.flatnonzero(processed), 8)
+    sampler = rule.sampler(pixels, V1_0_STATISTICS, np.flatnonzero(processed), 8)
     assert model.encoder
     each = []
     for repeat in range(3):
         arguments: list[Any] = []
-        for modality in BANDS:
+        for modality in BAND_COUNTS:
             seen = sampler(modality, slice(0, int(processed.sum())), repeat)
             arguments += sequences(seen, np.arange(int(processed.sum())), rule.size(modality))
         each.append(model.encoder(*map(torch.from_numpy, arguments)).numpy())
@@ -344,10 +344,10 @@ def test_pixels_that_are_left_out() -> None:
     )
     assert not RandomSampling().valid_pixels(none).any()
     assert RandomSampling(minimum=2, dummies=True).valid_pixels(none).tolist() == [[True, False, True, False, False]]
-    seen = RandomSampling(4, 4, dummies=True).sampler(none, V1_0, np.array([0, 2]), 0)("s1", slice(0, 2), 0)
+    seen = RandomSampling(4, 4, dummies=True).sampler(none, V1_0_STATISTICS, np.array([0, 2]), 0)("s1", slice(0, 2), 0)
     values, days = sequences(seen, [0, 1], 4)
     assert (days == DUMMY_DOY).all()
-    mean, std = np.array(V1_0.s1_asc_mean, np.float32), np.array(V1_0.s1_asc_std, np.float32)
+    mean, std = np.array(V1_0_STATISTICS.s1_asc_mean, np.float32), np.array(V1_0_STATISTICS.s1_asc_std, np.float32)
     np.testing.assert_array_equal(values, np.broadcast_to(-mean / std, (2, 4, 2)))
 
 
@@ -419,9 +419,11 @@ def test_the_official_generator_takes_small_seeds_only(seed: int) -> None:
     pixels = placed(made_up(np.full((2, 3), 5), seed=0))
     model = model_drawing(RandomSampling())
     with pytest.raises(UsageError, match=f"--seed {seed}: the official generator takes 0 to 4294967295"):
-        Settings.checked(model, legacy_draw=True, seed=seed)
-    assert Settings.checked(model, legacy_draw=True, seed=LARGEST_LEGACY_SEED).seed == LARGEST_LEGACY_SEED
-    assert np.isfinite(encode(pixels, model, all_of(pixels), seed=Settings.checked(model, seed=seed).seed).values).all()
+        EmbedSettings.checked(model, legacy_draw=True, seed=seed)
+    assert EmbedSettings.checked(model, legacy_draw=True, seed=LARGEST_LEGACY_SEED).seed == LARGEST_LEGACY_SEED
+    assert np.isfinite(
+        encode(pixels, model, all_of(pixels), seed=EmbedSettings.checked(model, seed=seed).seed).values
+    ).all()
 
 
 def test_both_ways_mean_the_same() -> None:

@@ -28,12 +28,12 @@ from tessera_cli.pretraining.data.shuffle import Buckets, cut
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with the steps done and in all."""
 
 
 def open_or_build(
-    stores: Sequence[Stored], config: DataConfig, path: Path, progress: Progress = lambda done, total: None
+    stores: Sequence[Stored], config: DataConfig, path: Path, progress: OnProgress = lambda done, total: None
 ) -> Shards:
     """Open the shards at `path`, or build them if there are none.
 
@@ -53,7 +53,7 @@ def open_or_build(
 
 
 def build(
-    stores: Sequence[Stored], config: DataConfig, path: Path, *, progress: Progress = lambda done, total: None
+    stores: Sequence[Stored], config: DataConfig, path: Path, *, progress: OnProgress = lambda done, total: None
 ) -> Shards:
     """Write `path`, whole or not at all, and open it; nothing is replaced.
 

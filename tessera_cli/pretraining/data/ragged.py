@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tessera_cli.sampling import BANDS, Modality
+from tessera_cli.sampling import BAND_COUNTS, Modality
 
 STREAMS: dict[Modality, tuple[str, ...]] = {"s2": ("s2",), "s1": ("s1_asc", "s1_desc")}
 """The streams of each sensor. Those of Sentinel-1 are its orbit directions; each has band statistics of its own."""
@@ -90,7 +90,7 @@ def no_pixels() -> RaggedPixels:
     """Return a value without pixels."""
 
     def series(modality: Modality) -> RaggedSeries:
-        values = np.empty((0, BANDS[modality]), np.uint16 if modality == "s2" else np.int16)
+        values = np.empty((0, BAND_COUNTS[modality]), np.uint16 if modality == "s2" else np.int16)
         return RaggedSeries(values, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros(1, np.int64))
 
     places, tile_index = np.empty((0, 3), np.int32), np.empty(0, np.int32)

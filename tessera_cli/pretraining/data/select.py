@@ -16,7 +16,7 @@ from tessera_cli.pretraining.config import DataConfig
 from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries
 from tessera_cli.sampling import V2_RULE, Modality
 from tessera_cli.sampling.draws import hashed, mix, uniform
-from tessera_cli.sampling.statistics import V2_STUDENT
+from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 
 MEAN_EDGES, SPREAD_EDGES = (0.2, 0.4, 0.6), (0.1, 0.2)
 """Edges of the classes of a pixel's NDVI, by mean (water, bare or built, sparse, dense green) and standard deviation
@@ -39,7 +39,8 @@ def select_pixels(dpixels: DPixels, config: DataConfig, tile_index: int) -> Ragg
         strata = _greenness(dpixels, numbers) if config.stratify == "greenness" else np.zeros(len(numbers), np.int64)
         chosen = stratified_sample(mix(keys ^ _CAP), strata, config.pixels_per_tile)
         numbers, keys = numbers[chosen], keys[chosen]
-    sample = V2_RULE.sampler(dpixels, V2_STUDENT, numbers, 0)  # all valid observations, raw: statistics play no part
+    # All valid observations, raw: the statistics play no part.
+    sample = V2_RULE.sampler(dpixels, V2_STUDENT_STATISTICS, numbers, 0)
 
     def series(modality: Modality) -> RaggedSeries:
         valid = sample(modality, slice(None), 0)

@@ -31,7 +31,7 @@ FORMAT = 1
 HEADER = "header.json"
 HOLDOUT = "held"
 """Folder of the holdout pixels."""
-BANDS = {"s2": list(S2_BANDS), "s1": list(S1_BANDS)}
+BAND_NAMES = {"s2": list(S2_BANDS), "s1": list(S1_BANDS)}
 
 
 def train_name(number: int) -> str:
@@ -61,8 +61,8 @@ class Shards:
         try:
             if header.get("digest") != (digest := digest_of(header)):
                 raise ValueError(f"{HEADER} was changed: its digest does not fit")
-            if header["bands"] != BANDS:
-                raise ValueError(f"its bands are in the order {header['bands']}, not {BANDS}")
+            if header["bands"] != BAND_NAMES:
+                raise ValueError(f"its bands are in the order {header['bands']}, not {BAND_NAMES}")
             for file, due in header["files"].items():
                 _check(path / file, file, due, verify=verify)
             folders = sorted({file.partition("/")[0] for file in header["files"]} - {HOLDOUT})
@@ -138,7 +138,7 @@ def write_header(folder: Path, facts: Mapping[str, Any]) -> None:
     header = {
         "content": CONTENT,
         "format": FORMAT,
-        "bands": BANDS,
+        "bands": BAND_NAMES,
         **facts,
         "files": {
             file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}

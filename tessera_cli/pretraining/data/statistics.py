@@ -11,7 +11,7 @@ import numpy as np
 
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, SENSORS
 from tessera_cli.pretraining.data.ragged import STREAMS, RaggedPixels
-from tessera_cli.sampling.statistics import V2_STUDENT, Statistics
+from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS, Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class BandStatistics:
         """
         card: dict[str, list[float]] = {}
         for stream in SENSORS:
-            means, stds = (list(getattr(V2_STUDENT, f"{stream}_{kind}")) for kind in ("mean", "std"))
+            means, stds = (list(getattr(V2_STUDENT_STATISTICS, f"{stream}_{kind}")) for kind in ("mean", "std"))
             sums = self._sums[stream if self._sums[stream].count else _OTHER_ORBIT.get(stream, stream)]
             if not sums.count:
                 logger.warning("no pixel has %s observations: they will be standardised as v2 does it", stream)

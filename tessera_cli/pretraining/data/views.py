@@ -14,7 +14,7 @@ import numpy as np
 from tessera_cli.pretraining.config import ViewConfig
 from tessera_cli.pretraining.data.batch import MISSING, Sequences, View
 from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries, starts_of
-from tessera_cli.sampling import BANDS, BucketedSampling, Modality
+from tessera_cli.sampling import BAND_COUNTS, BucketedSampling, Modality
 from tessera_cli.sampling.buckets import PATTERNS
 from tessera_cli.sampling.draws import draw, hashed, numbered, uniform
 
@@ -44,7 +44,7 @@ def random_view(
         hashes = functools.partial(_hashes, keys, modality)
         return _draw(_kept(pixels.series(modality), dropped[modality], config, hashes), config, buckets, hashes)
 
-    return {modality: view(modality) for modality in BANDS}
+    return {modality: view(modality) for modality in BAND_COUNTS}
 
 
 def full_view(pixels: RaggedPixels, buckets: BucketedSampling) -> View[np.ndarray]:
@@ -56,7 +56,7 @@ def full_view(pixels: RaggedPixels, buckets: BucketedSampling) -> View[np.ndarra
         lengths = np.maximum(buckets.bin_of(series.counts), 1)
         return _by_length(series, ranks, sizes, lengths, PATTERNS[buckets.padding])
 
-    return {modality: view(pixels.series(modality)) for modality in BANDS}
+    return {modality: view(pixels.series(modality)) for modality in BAND_COUNTS}
 
 
 # --- what is dropped --------------------------------------------------------------------------------------------------
