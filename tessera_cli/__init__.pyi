@@ -24,7 +24,7 @@ from .extent.grid import TileRequest as TileRequest
 from .extent.window import Window as Window
 from .inference.encode import Embeddings as Embeddings
 from .models.load import Model as Model
-from .outputs.dataset import open_embeddings as open_embeddings
+from .runs.dataset import open_embeddings as open_embeddings
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
 

@@ -183,13 +183,15 @@ class Folder:
     def record(self, name: str) -> TileRecord | None:
         """Return the record of a finished tile; None without one, or if a file of it is absent or has another size."""
         record = self._record_of(self.item_path(name), name)
-        if record is None:
-            return None
+        return None if record is None or self.incomplete(record) else record
+
+    def incomplete(self, record: TileRecord) -> Path | None:
+        """Return the first file of a tile that is absent or has another size than recorded; None if all are there."""
         for asset in record.assets:
             path = self.path / asset.name
-            if not path.exists() or path.stat().st_size != asset.size:
-                return None
-        return record
+            if not path.is_file() or path.stat().st_size != asset.size:
+                return path
+        return None
 
     def finished(self, request: TileRequest, *, allow_missing: int, inputs: str | None = None) -> TileRecord | None:
         """Return the record of a tile that need not be made again, else None.
