@@ -106,9 +106,6 @@ def _concatenate(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-# --- v2: the file records everything ----------------------------------------------------------------------------------
-
-
 class _Sizes(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -174,9 +171,6 @@ def _read_v2(
         if key != "matryoshka_dims":
             model_config.agree(key, value)
     return check_tensors(path, state, tensors), sizes
-
-
-# --- v1.x: the tensors say what they can, the user the rest -----------------------------------------------------------
 
 
 def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]]:

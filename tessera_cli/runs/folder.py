@@ -81,8 +81,6 @@ class Folder:
                 "Choose another --out."
             )
 
-    # --- what was asked for ---------------------------------------------------------------------------------------
-
     def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
         """Return the scenes frozen for a run, by its key; None if it was never started or some of them are gone."""
         record = read_json(self._run_path(run))
@@ -164,8 +162,6 @@ class Folder:
                 if not self.finished(request, allow_missing=failed["allow_missing"]):
                     reasons[name] = failed["reason"]
         return reasons
-
-    # --- what is done ---------------------------------------------------------------------------------------------
 
     def item_path(self, name: str) -> Path:
         """Return the path of a tile's record; `name` is that of `tile_name`."""
