@@ -19,7 +19,7 @@ from tessera_cli.bench.workload import Workload, from_store, synthetic
 from tessera_cli.errors import UsageError
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import Model, get_spec
-from tessera_cli.timing import StageTimer
+from tessera_cli.timing import StageTimer, peak_rss_mb
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +52,14 @@ def measure(
     own. The pixels are made up (with `clouds`, a mix) or those of the stored tile at `dpixels`. With `baseline` the
     plain form encodes them too. Matrix product, plain form and encoder take turns; each round begins with another.
     """
+    from tessera_cli.models.precision import torch_settings
+
     spec = get_spec(name)
     if spec.config is None:
         raise UsageError(f"--model {name} has no network to measure. Choose another.")
     if baseline:
         check(spec)
-    with machine.torch_settings(threads):
+    with torch_settings(threads):
         model = get_model(name, seed, device=device, precision=precision)
         if dpixels is not None:
             work = from_store(dpixels, spec.observations, pixels)
@@ -152,7 +154,7 @@ def _memory(model: Model, work: Workload, threads: int) -> dict[str, float | Non
     _ours(model, work, threads)
     cuda = torch.cuda.max_memory_allocated(device) / 1e6 if model.device == "cuda" else None
     return {
-        "peak_rss_mb": machine.peak_rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
         "cuda_peak_mb": cuda,
         "before_mb": before,
         "planned_mb": planned,

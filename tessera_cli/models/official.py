@@ -276,12 +276,11 @@ def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
 
 
 def _check_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
-    for stack in (config.s2, config.s1, config.fusion_stack):
-        if stack is not None and config.width % stack.heads:
-            raise UsageError(
-                f"{path}: {stack.heads} attention heads (nhead) do not divide the width {config.width} "
-                "(4 x latent_dim). Give the sizes that belong to the file."
-            )
+    if config.unfit_heads:
+        raise UsageError(
+            f"{path}: {config.unfit_heads} attention heads (nhead) do not divide the width {config.width} "
+            "(4 x latent_dim). Give the sizes that belong to the file."
+        )
     return config
 
 

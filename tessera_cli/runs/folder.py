@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.catalog import Scenes, Source
-from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
 from tessera_cli.outputs.item import TileRecord
@@ -62,12 +62,7 @@ class Folder:
         there, here = (identity.get("content", "embeddings") for identity in (theirs, ours))
         if there != here:  # then nearly all else differs as well
             raise IdentityError(f"{self.path} holds {there}, not {here}. Choose another --out.")
-        differing = [
-            f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
-            for name in dict.fromkeys([*theirs, *ours])
-            if theirs.get(name) != ours.get(name)
-        ]
-        if differing:
+        if differing := differences(theirs, ours):
             raise IdentityError(
                 f"{self.path} was made with other settings: {'; '.join(differing)}. Choose another --out."
             )

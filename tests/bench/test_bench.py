@@ -17,7 +17,6 @@ import torch
 from tessera_cli.bench import assemble, end_to_end, plain
 from tessera_cli.bench import encode as bench_encode
 from tessera_cli.bench.figures import agreement, figures, flop_per_pixel
-from tessera_cli.bench.machine import torch_settings
 from tessera_cli.bench.plain import PlainForm
 from tessera_cli.bench.subjects import unprepared_model
 from tessera_cli.bench.workload import from_store, synthetic
@@ -26,6 +25,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import EncoderConfig, get_spec
 from tessera_cli.models.families import PARTS
+from tessera_cli.models.precision import torch_settings
 from tessera_cli.models.registry import MEDIUM, V1_1
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import V2_RULE
