@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tessera_cli.bench.workload import Workload
-
-if TYPE_CHECKING:
-    from tessera_cli.models import EncoderConfig, ModelSpec
+from tessera_cli.models import EncoderConfig, ModelSpec
 
 
 def figures(spec: ModelSpec, work: Workload, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
