@@ -192,8 +192,8 @@ def fetch(
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
+    from tessera_cli.runs.fetch import embed_command
     from tessera_cli.runs.fetch import fetch as run
-    from tessera_cli.runs.handover import embed_command
     from tessera_cli.runs.identity import dpixel_folder
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import search_scenes

@@ -16,7 +16,7 @@ import torch
 
 from tessera_cli.bench import assemble, end_to_end, plain
 from tessera_cli.bench import encode as bench_encode
-from tessera_cli.bench.figures import agreement, figures, flop_per_pixel
+from tessera_cli.bench.encode import agreement, figures, flop_per_pixel
 from tessera_cli.bench.plain import PlainForm
 from tessera_cli.bench.subjects import unprepared_model
 from tessera_cli.bench.workload import from_store, synthetic
