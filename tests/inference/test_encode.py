@@ -15,7 +15,7 @@ import torch
 
 import tessera_cli.inference.encode
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.inference import cpu, engines
+from tessera_cli.inference import cpu
 from tessera_cli.inference.cpu import FUSED, TOKENS, pixels_of
 from tessera_cli.inference.encode import encode
 from tessera_cli.inference.gpu import GpuEngine
@@ -429,7 +429,7 @@ def test_an_error_in_pooling_surfaces_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The CPU in the guise of a GPU, which holds as much as it is told."""
-    monkeypatch.setattr(engines, "get_engine", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr("tessera_cli.inference.encode.get_engine", lambda encoder, threads: GpuEngine(encoder))
     return monkeypatch
 
 
