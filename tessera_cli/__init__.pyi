@@ -3,7 +3,6 @@ from .api.areas import fetch as fetch
 from .api.areas import plan as plan
 from .api.reading import encode as encode
 from .api.reading import info as info
-from .api.reading import load_model as load_model
 from .api.reading import verify as verify
 from .api.training import pretrain as pretrain
 from .dpixels.dpixel import DPixels as DPixels
@@ -26,7 +25,8 @@ from .extent.grid import TileRequest as TileRequest
 from .extent.window import Window as Window
 from .inference.encode import Embeddings as Embeddings
 from .models.load import Model as Model
-from .outputs.dataset import open_embeddings as open_embeddings
+from .models.load import load_model as load_model
+from .runs.dataset import open_embeddings as open_embeddings
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
 

@@ -7,7 +7,8 @@ Exit codes: 2 usage or configuration, 3 nothing to embed, 4 some tiles failed (a
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -100,3 +101,12 @@ def complaint(error: ValidationError) -> str:
 def shown(value: object) -> str:
     """Return a value of a JSON document for a message, cut to 60 characters."""
     return json.dumps(value, default=str)[:60]
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return "key is 1 there and 2 here" for every key whose values differ."""
+    return [
+        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in dict.fromkeys([*there, *here])
+        if there.get(key) != here.get(key)
+    ]

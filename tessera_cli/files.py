@@ -63,19 +63,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_stale_parts(folder: Path, *, older_than: float = 3600.0) -> int:
-    """Remove the `.part` files and folders that killed runs left, and return their number.
+def remove_stale_parts(folder: Path) -> None:
+    """Remove the `.part` files and folders that killed runs left behind.
 
-    A part belongs to a live run, here or on another machine, until nothing has happened in it for `older_than` seconds.
+    A part belongs to a live run, here or on another machine, until nothing has happened in it for an hour.
     """
-    removed = 0
-    oldest = time.time() - older_than
+    oldest = time.time() - 3600
     for part in folder.glob("*.part"):
         with suppress(OSError):
             if max(path.stat().st_mtime for path in (part, *part.rglob("*"))) < oldest:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
-                removed += 1
-    return removed
 
 
 def explain(path: Path, error: OSError) -> TesseraError:

@@ -1,10 +1,11 @@
-"""Prefetch the next item in a background thread."""
+"""Prefetch the next items in background threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import TypeVar
 
 In = TypeVar("In")
@@ -35,3 +36,17 @@ def prefetch(
             raise
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def in_order(calls: Iterable[Callable[[], Out]], threads: int, ahead: int) -> Iterator[Out]:
+    """Yield the results of the calls in their order, or raise their errors; at most `ahead` run or wait to be taken."""
+    remaining = iter(calls)
+    executor = ThreadPoolExecutor(threads, "in-order")
+    try:
+        begun = deque(executor.submit(call) for call in islice(remaining, ahead))
+        while begun:
+            result = begun.popleft().result()
+            begun.extend(executor.submit(call) for call in islice(remaining, 1))
+            yield result
+    finally:
+        executor.shutdown(cancel_futures=True)

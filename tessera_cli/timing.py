@@ -1,11 +1,19 @@
-"""How long each stage of a run was at work, whichever threads did it."""
+"""What a run takes: how long each stage was at work, whichever threads did it, and the memory."""
 
 from __future__ import annotations
 
+import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def peak_rss_mb() -> float:
+    """Return the largest resident set of this process so far, in MB of 10^6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 class StageTimer:

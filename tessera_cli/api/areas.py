@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from tessera_cli import config
 
 if TYPE_CHECKING:
-    from tessera_cli.api.arguments import AnyModelConfig, AnyPath, Bbox, Windows, Years
+    from tessera_cli.api.arguments import AnyPath, Bbox, Windows, Years
     from tessera_cli.api.progress import AnyProgress
     from tessera_cli.extent.aoi import AnyAoi
+    from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.geotiff import Compress
     from tessera_cli.outputs.layers import Dtype, Format, StoreFormat
     from tessera_cli.runs.plan import Plan
@@ -110,8 +111,8 @@ def embed(
     """
     from tessera_cli.api.arguments import as_paths, default_out, make_request, open_reader, refuse_beside_dpixels
     from tessera_cli.api.progress import as_progress
-    from tessera_cli.api.reading import load_model
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
+    from tessera_cli.models import load_model
     from tessera_cli.runs.embed import embed as run
     from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
@@ -188,13 +189,13 @@ def fetch(
     Raises:
         TesseraError: As `embed` does.
     """
-    from tessera_cli.api.arguments import as_model_config, default_out, make_request, open_reader
+    from tessera_cli.api.arguments import default_out, make_request, open_reader
     from tessera_cli.api.progress import as_progress
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
+    from tessera_cli.runs.fetch import embed_command
     from tessera_cli.runs.fetch import fetch as run
-    from tessera_cli.runs.handover import embed_command
     from tessera_cli.runs.identity import dpixel_folder
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import search_scenes
@@ -202,7 +203,7 @@ def fetch(
     area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
     told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area, **origin)
-    spec = describe_model(model, None if weights is None else Path(weights), as_model_config(model_config))
+    spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name, force=force_source)
     policy = get_preprocessing(preprocessing or OFFICIAL.name)
@@ -262,7 +263,7 @@ def plan(
     Raises:
         TesseraError: As `embed` does.
     """
-    from tessera_cli.api.arguments import as_model_config, default_out, make_request, open_client
+    from tessera_cli.api.arguments import default_out, make_request, open_client
     from tessera_cli.catalog import missing_credentials
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
@@ -273,7 +274,7 @@ def plan(
     area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
     request = make_request(aoi, bbox, year, window, source=source, **area, **origin)
-    spec = describe_model(model, None if weights is None else Path(weights), as_model_config(model_config))
+    spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name)
     dims, client = spec.check_dims(dims), open_client(request)

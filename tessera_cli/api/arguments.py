@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.extent.window import Window
     from tessera_cli.imagery import Reader
-    from tessera_cli.models import ModelConfig
     from tessera_cli.net import Client
     from tessera_cli.runs.scene_search import Request
 
     Windows = str | Window | Sequence[str | Window]
-    AnyModelConfig = str | Path | Mapping[str, Any] | ModelConfig
 
 AnyPath = str | Path
 Bbox = Sequence[float]
@@ -73,15 +71,6 @@ def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]
 def as_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:
     """Return one or several paths as a list."""
     return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-
-
-def as_model_config(given: AnyModelConfig | None) -> ModelConfig:
-    """Return what a user says of a checkpoint: read from a JSON file, or as given."""
-    from tessera_cli.models import ModelConfig
-
-    if isinstance(given, str | Path):
-        return ModelConfig.from_file(Path(given))
-    return given if isinstance(given, ModelConfig) else ModelConfig(given or {})
 
 
 def refuse_beside_dpixels(**given: object) -> None:

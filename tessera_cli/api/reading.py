@@ -1,20 +1,21 @@
-"""The verbs that read what is there: `info`, `verify`; models, and encoding of d-pixels in memory."""
+"""The verbs that read what is there: `info`, `verify`, and encoding of d-pixels in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tessera_cli import config
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tessera_cli.api.arguments import AnyModelConfig, AnyPath
+    from tessera_cli.api.arguments import AnyPath
     from tessera_cli.dpixels.dpixel import DPixels
     from tessera_cli.inference.encode import Embeddings
     from tessera_cli.models.load import Model
+    from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.layers import Dtype
     from tessera_cli.runs.verify import Check, Verification
 
@@ -32,10 +33,10 @@ def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mappin
     Raises:
         UsageError: For anything that is not ours, or damaged.
     """
-    from tessera_cli.api.arguments import as_model_config
+    from tessera_cli.models import ModelConfig
     from tessera_cli.runs.info import describe
 
-    return describe(Path(path), as_model_config(model_config))
+    return describe(Path(path), ModelConfig.of(model_config))
 
 
 def verify(path: AnyPath, *, report: Callable[[Check], object] | None = None) -> Verification:
@@ -54,34 +55,6 @@ def verify(path: AnyPath, *, report: Callable[[Check], object] | None = None) ->
     from tessera_cli.runs.verify import verify as run
 
     return run(Path(path)) if report is None else run(Path(path), report=report)
-
-
-def load_model(
-    model: AnyPath | None = None,
-    *,
-    weights: AnyPath | None = None,
-    model_config: AnyModelConfig | None = None,
-    device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
-) -> Model:
-    """Return a model that is ready to encode. Released weights are downloaded once and checked against their SHA-256.
-
-    Args:
-        model: Name of a released model (default `v2-medium`), or path of a .safetensors file or its folder.
-        weights: Path of an official checkpoint; the model is read from it, and `model` only checks it.
-        model_config: What v1.x checkpoints do not record: path of a JSON file, or a mapping in its words.
-        device: `auto` (the first GPU, else the CPU), `cpu`, `cuda` or `cuda:1`.
-        precision: `fp32` is exact; `auto` is bf16 on a GPU that has it, else fp32.
-
-    Raises:
-        UsageError: For names, files and devices that cannot be used.
-        SourceUnavailableError: If weights must be downloaded and cannot be.
-    """
-    from tessera_cli.api.arguments import as_model_config
-    from tessera_cli.models.load import load_model as load
-
-    path, known = None if weights is None else Path(weights), as_model_config(model_config)
-    return load(model, weights=path, model_config=known, device=device, precision=precision)
 
 
 def encode(
@@ -120,7 +93,7 @@ def encode(
     """
     from tessera_cli.dpixels import describe
     from tessera_cli.inference.encode import encode as run
-    from tessera_cli.models.load import Model
+    from tessera_cli.models import Model, load_model
     from tessera_cli.runs.identity import EmbedSettings
 
     if isinstance(dpixels, str | Path):

@@ -112,9 +112,6 @@ def _read(jobs: Sequence[_Job], reader: Reader) -> list[DPixels]:
     return [read_dpixels(job.scenes, job.request, reader) for job in jobs]
 
 
-# --- the plain way ----------------------------------------------------------------------------------------------------
-
-
 def _odc_load() -> Callable[..., Any]:
     try:
         import odc.stac
@@ -200,9 +197,6 @@ def _agreement(jobs: Sequence[_Job], ours: Sequence[DPixels], eager: Sequence[Fr
                 compared += int(wanted.sum()) * values.shape[-1]
                 different += int((mine[wanted] != theirs[wanted]).sum())
     return {"values": compared, "different": different}
-
-
-# --- where the time goes ----------------------------------------------------------------------------------------------
 
 
 def _traced(jobs: Sequence[_Job]) -> dict[str, Any]:

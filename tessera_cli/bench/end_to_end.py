@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tessera_cli.bench.machine import peak_rss_mb
 from tessera_cli.bench.subjects import catalog_folder, get_model, read_items
 from tessera_cli.catalog import MPC
 from tessera_cli.extent.aoi import Aoi
@@ -18,6 +17,7 @@ from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import CatalogInputs
 from tessera_cli.runs.results import Silent
 from tessera_cli.runs.scene_search import Request, search_scenes
+from tessera_cli.timing import peak_rss_mb
 
 SIZE = 256
 """Pixels per side of the area of the catalogue that is made if none is given: on two tiles."""

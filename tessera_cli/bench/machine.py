@@ -8,13 +8,11 @@ import platform
 import resource
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tessera_cli.timing import peak_rss_mb
 
 if TYPE_CHECKING:
     from tessera_cli.models.precision import Precision
@@ -23,7 +21,6 @@ MATMUL = 1024
 """Rows, columns and depth of the matrix product that everything is compared with."""
 LARGE_MATMUL = 8192
 """Of a second product on GPUs, which 1024 cannot fill."""
-MATMUL_SECONDS = 0.3
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -35,60 +32,15 @@ def matmul_gflops(precision: Precision, device: str, threads: int, *, size: int 
     """
     import torch
 
-    together = _rate(precision, device, size)
+    from tessera_cli.models.precision import matmul_rate
+
+    together = matmul_rate(precision, device, size) / 1e9
     if device != "cpu" or threads == 1:
         return together
     with ThreadPoolExecutor(threads, "matmul", torch.set_num_threads, (1,)) as pool:
-        apart = sum(pool.map(lambda _: _rate(precision, device, size), range(threads)))
+        apart = sum(pool.map(lambda _: matmul_rate(precision, device, size) / 1e9, range(threads)))
     torch.set_num_threads(threads)
     return max(together, apart)
-
-
-def _rate(precision: Precision, device: str, size: int) -> float:
-    """Return the same for this thread, repeated for MATMUL_SECONDS."""
-    import torch
-
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
-    a, b = (torch.randn(2, size, size, device=device) * 40).clamp(-127, 127).to(dtype)
-    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    product = torch._int_mm if precision == "int8" else torch.matmul
-
-    at_once = 128 if device.startswith("cuda") and size == MATMUL else 4  # or a GPU would mostly wait for the next
-
-    def some() -> None:
-        for _ in range(at_once):
-            product(a, b)
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-
-    with torch.inference_mode():
-        some()
-        calls, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < MATMUL_SECONDS:
-            some()
-            calls += at_once
-    return 2 * size**3 * calls / elapsed / 1e9
-
-
-@contextmanager
-def torch_settings(threads: int) -> Iterator[None]:
-    """Set the number of intra-op threads and turn TF32 off, until the end of the context."""
-    import torch
-
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
-
-
-def peak_rss_mb() -> float:
-    """Return the largest resident set of this process so far, in MB of 10^6 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def rss_mb() -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,7 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import ForeignTile
 from tessera_cli.extent.window import Window
-
-if TYPE_CHECKING:
-    from tessera_cli.sampling import ObservationRule
+from tessera_cli.sampling import ObservationRule
 
 S2_FRAMES, S1_FRAMES = 60, 30
 """Per pixel; of Sentinel-1, per orbit direction."""

@@ -17,7 +17,7 @@ from tessera_cli import __version__
 from tessera_cli.cli.bench import bench
 from tessera_cli.cli.embed import embed
 from tessera_cli.cli.fetch import fetch
-from tessera_cli.cli.help import GroupedCommand
+from tessera_cli.cli.help import GroupedCommand, show_help
 from tessera_cli.cli.info import info
 from tessera_cli.cli.plan import plan
 from tessera_cli.cli.pretrain import pretrain
@@ -60,9 +60,7 @@ def tessera(
     if version:
         sys.stdout.write(f"tessera {__version__}\n")
         raise typer.Exit
-    if context.invoked_subcommand is None:
-        sys.stderr.write(context.get_help() + "\n")
-        raise typer.Exit(USAGE)
+    show_help(context)
 
 
 # Typer carries its own click since 0.26; either way this is the base of all usage errors.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import typer
 
-from tessera_cli.cli.help import GroupedCommand
+from tessera_cli.cli.help import GroupedCommand, show_help
 from tessera_cli.cli.options import MODEL, RUN, SOURCE, option
-from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.terminal import Terminal, lines
 from tessera_cli.cli.verb import verb
-
-USAGE = 2
 
 OWN = {
     "model": option(
@@ -80,9 +77,7 @@ def group(context: typer.Context) -> None:
 
       tessera bench end-to-end --json > result.json
     """
-    if context.invoked_subcommand is None:
-        sys.stderr.write(context.get_help() + "\n")
-        raise typer.Exit(USAGE)
+    show_help(context)
 
 
 @bench.command("encode", cls=GroupedCommand)
@@ -188,28 +183,9 @@ def bench_end_to_end(
 def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
     """Print the table to stderr; with --json, also one object to stdout."""
     if terminal.verbosity >= 0:
-        table = [*rows(found)]
-        width = max(len(name) for name, _ in table)
-        for name, value in table:
-            terminal.console.print(f"{name:{width}s}  {value}", markup=False)
+        for line in lines({name: value for name, value in found.items() if name != "rounds" and value is not None}):
+            terminal.console.print(line, markup=False)
     if terminal.as_json:
         from tessera_cli.runs.results import SCHEMA
 
         terminal.result_json({"type": "bench", "schema": SCHEMA, "what": what, **found})
-
-
-def rows(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield names and values, nested ones as `memory.peak_rss_mb`, without nulls and rounds."""
-    for name, value in found.items():
-        if isinstance(value, Mapping):
-            yield from rows(value, f"{prefix}{name}.")
-        elif value is not None and name != "rounds":
-            yield prefix + name, _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return f"{value:,}" if type(value) is int else str(value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 ORDER = ("Arguments", "Area", "Time", "Source", "Model", "Output", "Run", "Options")
@@ -24,3 +26,10 @@ class GroupedCommand(TyperCommand):
         for title, records in sorted(groups.items(), key=lambda group: ORDER.index(group[0])):
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+def show_help(context: typer.Context) -> None:
+    """Show the help of a command with verbs, and exit with 2, if none of them was named."""
+    if context.invoked_subcommand is None:
+        sys.stderr.write(context.get_help() + "\n")
+        raise typer.Exit(2)

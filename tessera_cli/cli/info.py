@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from tessera_cli.api import reading
 from tessera_cli.cli.options import OUTPUT, option
-from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.terminal import Terminal, lines
 from tessera_cli.cli.verb import verb
 from tessera_cli.errors import UsageError
 
@@ -57,24 +56,3 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
         if (value := found.get(name)) is None:
             raise UsageError(f"{given['path']} has no {name} of its own. Ask for one of its tiles.")
         terminal.result(" ".join(map(str, value)) if isinstance(value, list) else str(value))
-
-
-def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Yield nested names and values as indented text."""
-    width = max([len(name) for name, value in found.items() if not isinstance(value, Mapping) or not value], default=0)
-    for name, value in found.items():
-        if isinstance(value, Mapping) and value:
-            yield f"{indent}{name}"
-            yield from lines(value, indent + "  ")
-        else:
-            yield f"{indent}{name:{width}s}  {_text(value)}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "-"}[value]
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, list | Mapping):
-        return ", ".join(map(str, value)) or "-"
-    return str(value)

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,27 @@ class Terminal:
         self.tell(outcome.to_dict(), lines)
         if error := outcome.error():
             raise error
+
+
+def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield nested names and values for people, the values of a level one below the other."""
+    width = max([len(name) for name, value in found.items() if not isinstance(value, Mapping) or not value], default=0)
+    for name, value in found.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{name}"
+            yield from lines(value, indent + "  ")
+        else:
+            yield f"{indent}{name:{width}s}  {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
+    if isinstance(value, list | Mapping):
+        return ", ".join(map(str, value)) or "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def configure_logging(verbosity: int, console: Console | None = None) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from tessera_cli.cli.help import GroupedCommand
+from tessera_cli.cli.help import GroupedCommand, show_help
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
-
-USAGE = 2
 
 weights = typer.Typer(name="weights", add_completion=False, rich_markup_mode=None)
 
@@ -31,9 +28,7 @@ def group(context: typer.Context) -> None:
 
       tessera info $(tessera weights pull demo)
     """
-    if context.invoked_subcommand is None:
-        sys.stderr.write(context.get_help() + "\n")
-        raise typer.Exit(USAGE)
+    show_help(context)
 
 
 @weights.command("list", cls=GroupedCommand)

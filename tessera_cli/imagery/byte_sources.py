@@ -1,20 +1,44 @@
-"""Read ranges of bytes of a file, from disk or from a server."""
+"""Read ranges of bytes of a file, from disk or a server, and cache those that are read again."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
 from tessera_cli.net import Client
 
 Range = tuple[int, int]
 """First byte and number of bytes."""
+T = TypeVar("T")
+
+
+class ByteCache(Generic[T]):
+    """Keep at most `limit` bytes, least recently used values going first. Threads may share it."""
+
+    def __init__(self, limit: int, nbytes: Callable[[T], int]) -> None:
+        self._held: LRUCache[Hashable, T] = LRUCache(limit, nbytes)
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> T | None:
+        with self._lock:
+            return self._held.get(key)
+
+    def put(self, key: Hashable, value: T) -> None:
+        """Keep the value, unless it alone is larger than the limit."""
+        with self._lock:
+            self._held.pop(key, None)
+            if self._held.getsizeof(value) <= self._held.maxsize:
+                self._held[key] = value
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from operator import attrgetter
 from urllib.parse import unquote, urlsplit
 
 from tessera_cli.errors import SourceRefusedError
-from tessera_cli.imagery.byte_sources import HttpBytes, LocalBytes
-from tessera_cli.imagery.cache import ByteCache
+from tessera_cli.imagery.byte_sources import ByteCache, HttpBytes, LocalBytes
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import Header
 from tessera_cli.net import Client

@@ -18,8 +18,7 @@ from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.errors import reason
 from tessera_cli.imagery.blocks import block_windows
-from tessera_cli.imagery.byte_sources import ByteSource, LocalBytes
-from tessera_cli.imagery.cache import ByteCache
+from tessera_cli.imagery.byte_sources import ByteCache, ByteSource, LocalBytes
 from tessera_cli.imagery.decode import check, decode
 from tessera_cli.imagery.header import BrokenError, Header
 from tessera_cli.imagery.tiff import Blocks, find_blocks

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -30,6 +27,7 @@ from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
 from tessera_cli.net.stats import Outcome
+from tessera_cli.prefetch import in_order
 
 GDAL_OPTIONS: Mapping[str, str | int] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -150,7 +148,7 @@ class Reader:
 
         remote = any(_href(read).startswith("http") for read in reads)
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
-        return _side_by_side(threads, (partial(carry_out, read) for read in reads))
+        return in_order((partial(carry_out, read) for read in reads), threads, ahead=2 * threads)
 
     def _read(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
         try:
@@ -163,17 +161,3 @@ class Reader:
 
 def _href(read: Read) -> str:
     return str(read.scene.item["assets"][read.asset]["href"])
-
-
-def _side_by_side(threads: int, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Yield the results of the calls in order; a bounded number runs or waits to be taken."""
-    remaining = iter(calls)
-    executor = ThreadPoolExecutor(threads, "read")
-    try:
-        begun: deque[Future[T]] = deque(executor.submit(call) for call in islice(remaining, 2 * threads))
-        while begun:
-            result = begun.popleft().result()
-            begun.extend(executor.submit(call) for call in islice(remaining, 1))
-            yield result
-    finally:
-        executor.shutdown(cancel_futures=True)

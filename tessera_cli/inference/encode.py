@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tessera_cli.inference.null_model import null_embeddings
 from tessera_cli.models.quantise import Quantiser, check_finite, quantise
 from tessera_cli.prefetch import prefetch
-from tessera_cli.sampling import BAND_COUNTS, sensor_series
+from tessera_cli.sampling import BAND_COUNTS, SensorSeries, SensorSeriesByModality, sensor_series
 from tessera_cli.timing import StageTimer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tessera_cli.dpixels.dpixel import DPixels
-    from tessera_cli.inference.engine import Advance, Arrays, Chunk
+    from tessera_cli.inference.engine import Advance, Arrays, Chunk, Engine
+    from tessera_cli.models.encoder import Encoder
     from tessera_cli.models.load import Model
 
 _CHUNK = 16384
@@ -117,7 +117,7 @@ def _null_parts(
     assert model.spec.statistics is not None
     series = sensor_series(dpixels, model.spec.statistics)
     for chunk in _chunks(len(numbers), _CHUNK):
-        values = null_embeddings(series, numbers[chunk], model.representation)[:, :dims]
+        values = _null_embeddings(series, numbers[chunk], model.representation)[:, :dims]
         arrays: Arrays = (values, None) if quantiser is None else quantise(values, quantiser)
         yield chunk, arrays, 0
         progress(len(values))
@@ -136,8 +136,6 @@ def _encoder_parts(
 ) -> Iterator[Part]:
     """While a chunk is encoded, the next is sampled and copied to the device, and the one before copied back."""
     import torch
-
-    from tessera_cli.inference.engines import get_engine
 
     assert model.encoder is not None
     assert model.spec.statistics is not None
@@ -186,3 +184,40 @@ def _chunks(count: int, size: int) -> Iterator[slice]:
 
 def _ignore(finished: int) -> None:
     pass
+
+
+def get_engine(encoder: Encoder, threads: int) -> Engine:
+    """Return the engine for the device that `encoder` lies on; on a CPU, `threads` micro-batches run side by side."""
+    if encoder.device.type == "cpu":
+        from tessera_cli.inference.cpu import CpuEngine
+
+        return CpuEngine(encoder, threads)
+    from tessera_cli.inference.gpu import GpuEngine
+
+    return GpuEngine(encoder)
+
+
+def _null_embeddings(sensor_series: SensorSeriesByModality, pixels: np.ndarray, representation: int) -> np.ndarray:
+    """Return what the hidden model `null` makes of pixels, for tests and benchmarks of all the rest: float32 (N, R).
+
+    It is the twelve means of standardised bands, repeated until the embedding is full.
+    """
+    means = np.concatenate([_mean_bands(sensor_series[modality], pixels) for modality in BAND_COUNTS], axis=1)
+    return means[:, np.arange(representation) % means.shape[1]]
+
+
+def _mean_bands(sensor: tuple[SensorSeries, ...], pixels: np.ndarray) -> np.ndarray:
+    """Return the mean of one sensor's valid standardised observations, float32 (N, C); 0 where there is none."""
+    bands = sensor[0].frames.shape[-1]
+    total = np.zeros((len(pixels), bands))
+    count = np.zeros(len(pixels), np.int64)
+    for series in sensor:
+        raw = np.zeros((len(pixels), bands), np.int32)  # exact: at most 366 frames of 16 bits
+        valid_count = np.zeros(len(pixels), np.int64)
+        for frame, valid in zip(series.frames, series.valid, strict=True):
+            here = valid[pixels]
+            raw += frame[pixels] * here[:, None]
+            valid_count += here
+        total += (raw - valid_count[:, None] * series.mean.astype(np.float64)) / series.std
+        count += valid_count
+    return (total / np.maximum(count, 1)[:, None]).astype(np.float32)

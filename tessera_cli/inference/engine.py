@@ -13,6 +13,7 @@ from torch import Tensor
 from tessera_cli.inference import memory
 from tessera_cli.inference.batch import DeviceBatch
 from tessera_cli.models.encoder import Encoder
+from tessera_cli.models.precision import torch_settings
 from tessera_cli.models.quantise import Quantiser, codes_and_scales
 from tessera_cli.sampling import BAND_COUNTS, Modality, Observations
 
@@ -37,14 +38,12 @@ class Engine(abc.ABC):
         self._missing: dict[Modality, Tensor] = {}
 
     def __enter__(self) -> Engine:
-        self._outside = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
+        self._settings = torch_settings()
+        self._settings.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        threads, precision = self._outside
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+        self._settings.__exit__(kind, error, at)
 
     def peak_bytes(self, pixels: int, observations: float, longest: int) -> int:
         """Return the bytes of device memory that encoding takes at its peak, without the weights.

@@ -75,6 +75,12 @@ class EncoderConfig:
     def fusion_stack(self) -> TransformerConfig | None:
         return TransformerConfig(FUSION_LAYERS, FUSION_HEADS, 2 * self.width) if self.fusion == "transformer" else None
 
+    @property
+    def unfit_heads(self) -> int | None:
+        """Return a number of attention heads that does not divide the width; None if all do."""
+        stacks = (self.s2, self.s1, self.fusion_stack)
+        return next((stack.heads for stack in stacks if stack and self.width % stack.heads), None)
+
     def stack(self, modality: Modality) -> TransformerConfig:
         return self.s2 if modality == "s2" else self.s1
 

@@ -65,7 +65,7 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Card:
-        if any(self.config.width % stack.heads for stack in (self.config.s2, self.config.s1)):
+        if self.config.unfit_heads:
             raise ValueError("config.s2.heads and config.s1.heads do not both divide the width 4 x config.latent")
         if max(self.dims, default=0) > self.config.representation:
             raise ValueError(f"dims is not a list of prefixes up to {self.config.representation}")

@@ -9,13 +9,13 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.models import hub
 from tessera_cli.models.architecture import EncoderConfig
 from tessera_cli.models.families import family_spec
-from tessera_cli.models.model_config import ModelConfig
+from tessera_cli.models.model_config import AnyModelConfig, ModelConfig
 from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY, get_spec, published
 from tessera_cli.models.spec import HubFile, ModelSpec, describe_sizes
 
@@ -72,29 +72,27 @@ class Model:
 def load_model(
     model: str | Path | None = None,
     *,
-    weights: Path | None = None,
-    model_config: ModelConfig = NO_CONFIG,
+    weights: str | Path | None = None,
+    model_config: AnyModelConfig | None = None,
     device: str = "auto",
-    precision: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
 ) -> Model:
-    """Load a model, ready to encode.
+    """Return a model that is ready to encode. Released weights are downloaded once and checked against their SHA-256.
 
     Args:
-        model: Name of a released model, or path of our own .safetensors file or of a folder with one.
-        weights: Path of an official checkpoint: family and sizes come from it, and a `model` name only checks them.
-        model_config: What the weights file does not record.
-        device: `cpu`, `cuda`, `cuda:N`; `auto` is the first GPU where there is one, else the CPU.
-        precision: `fp32`, `bf16`, `int8` or `auto` (see `models/precision.py`).
-
-    Returns:
-        The model, its encoder on the device.
+        model: Name of a released model (default `v2-medium`), or path of a .safetensors file or its folder.
+        weights: Path of an official checkpoint; the model is read from it, and `model` only checks it.
+        model_config: What v1.x checkpoints do not record: path of a JSON file, or a mapping in its words.
+        device: `auto` (the first GPU, else the CPU), `cpu`, `cuda` or `cuda:1`.
+        precision: `fp32` is exact; `auto` is bf16 on a GPU that has it, else fp32.
 
     Raises:
-        UsageError: A name, file, configuration or device cannot be used.
-        IdentityError: `data_source` of the configuration contradicts the model.
-        SourceRefusedError, SourceUnavailableError: The weights of a released model cannot be downloaded.
+        UsageError: For names, files and devices that cannot be used.
+        IdentityError: If `data_source` of the configuration contradicts the model.
+        SourceRefusedError, SourceUnavailableError: If weights must be downloaded and cannot be.
     """
-    loaded = read_model(model, weights=weights, model_config=model_config)
+    path = None if weights is None else Path(weights)
+    loaded = read_model(model, weights=path, model_config=ModelConfig.of(model_config))
     if loaded.spec.demonstration_only:
         reservation = "its card says so, and its embeddings are not meant to be used"
         if loaded.name == "demo":
@@ -138,12 +136,16 @@ def read_model(
 
 
 def describe_model(
-    model: str | Path | None = None, weights: Path | None = None, model_config: ModelConfig = NO_CONFIG
+    model: str | Path | None = None,
+    weights: str | Path | None = None,
+    model_config: AnyModelConfig | None = None,
 ) -> ModelSpec:
     """Return the spec that `load_model` would; a file is read, but not the weights of a released model."""
+    known = ModelConfig.of(model_config)
     if weights is None and (model is None or not _is_path(model)):
-        return get_spec(str(model or DEFAULT_MODEL)).with_config(model_config)
-    return read_model(model, weights=weights, model_config=model_config).spec
+        return get_spec(str(model or DEFAULT_MODEL)).with_config(known)
+    path = None if weights is None else Path(weights)
+    return read_model(model, weights=path, model_config=known).spec
 
 
 def identify(checkpoint: Checkpoint, model_config: ModelConfig = NO_CONFIG) -> ModelSpec:

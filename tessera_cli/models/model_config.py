@@ -74,6 +74,13 @@ class ModelConfig:
     """Where the values come from, for messages."""
 
     @classmethod
+    def of(cls, given: AnyModelConfig | None) -> ModelConfig:
+        """Return what a user says of a checkpoint: read from a JSON file, or as given."""
+        if isinstance(given, str | Path):
+            return cls.from_file(Path(given))
+        return given if isinstance(given, ModelConfig) else cls(given or {})
+
+    @classmethod
     def from_file(cls, path: Path) -> ModelConfig:
         """Read a JSON object; UsageError for anything else."""
         try:
@@ -103,6 +110,9 @@ class ModelConfig:
                 f"{self.origin}: {key} is {shown(self.values[key])}, but the weights say {shown(found)}. "
                 "Give the configuration that belongs to the file."
             )
+
+
+AnyModelConfig = str | Path | Mapping[str, Any] | ModelConfig
 
 
 def _reject_constant(word: str) -> None:

@@ -106,9 +106,6 @@ def _concatenate(tensors: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-# --- v2: the file records everything ----------------------------------------------------------------------------------
-
-
 class _Sizes(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -174,9 +171,6 @@ def _read_v2(
         if key != "matryoshka_dims":
             model_config.agree(key, value)
     return check_tensors(path, state, tensors), sizes
-
-
-# --- v1.x: the tensors say what they can, the user the rest -----------------------------------------------------------
 
 
 def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]]:
@@ -282,12 +276,11 @@ def _with_released_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
 
 
 def _check_heads(path: Path, config: EncoderConfig) -> EncoderConfig:
-    for stack in (config.s2, config.s1, config.fusion_stack):
-        if stack is not None and config.width % stack.heads:
-            raise UsageError(
-                f"{path}: {stack.heads} attention heads (nhead) do not divide the width {config.width} "
-                "(4 x latent_dim). Give the sizes that belong to the file."
-            )
+    if config.unfit_heads:
+        raise UsageError(
+            f"{path}: {config.unfit_heads} attention heads (nhead) do not divide the width {config.width} "
+            "(4 x latent_dim). Give the sizes that belong to the file."
+        )
     return config
 
 

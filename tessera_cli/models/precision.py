@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, cast, get_args
 
 import torch
@@ -21,6 +23,46 @@ from tessera_cli.models.parts import Attention, Block, Linear
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
+
+
+MATMUL_SECONDS = 0.3
+
+
+@contextmanager
+def torch_settings(threads: int | None = None) -> Iterator[None]:
+    """Turn TF32 off and set the number of intra-op threads, if one is given, until the end of the context."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+
+
+def matmul_rate(precision: Precision, device: str, size: int) -> float:
+    """Return the operations per second of this thread's square matrix products, repeated for MATMUL_SECONDS."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
+    a, b = (torch.randn(2, size, size, device=device) * 40).clamp(-127, 127).to(dtype)
+    product: Callable[[Tensor, Tensor], Tensor] = torch._int_mm if precision == "int8" else torch.matmul
+
+    at_once = 128 if device.startswith("cuda") and size <= 1024 else 4  # or a GPU would mostly wait for the next
+
+    def some() -> None:
+        for _ in range(at_once):
+            product(a, b)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+
+    with torch.inference_mode():
+        some()
+        calls, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < MATMUL_SECONDS:
+            some()
+            calls += at_once
+    return 2 * size**3 * calls / elapsed
 
 
 def resolve(requested: str, device: torch.device) -> Precision:

@@ -98,9 +98,9 @@ class Client:
         self._stopped.set()
         self.signer.stop()
 
-    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    def get(self, url: str) -> Response:
         """Return the whole body at `url`; compressed transfers are unpacked, files are not."""
-        return self.retrying(url, lambda: self._fetch(url, headers))
+        return self.retrying(url, lambda: self._fetch(url))
 
     def json(
         self,

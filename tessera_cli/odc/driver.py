@@ -10,21 +10,24 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from affine import Affine
 from rasterio.enums import Resampling
 
 from tessera_cli import config
+from tessera_cli.catalog.earthdata import DOMAINS, EarthdataSigner
 from tessera_cli.catalog.scene import web_address
+from tessera_cli.catalog.signing import PlanetaryComputerSigner
 from tessera_cli.errors import UsageError
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.reader import GDAL_OPTIONS, MissingFile, Reader
 from tessera_cli.imagery.warp import on_grid
-from tessera_cli.net import Client, RequestStats, Signer
+from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
 from tessera_cli.net.responses import redact
-from tessera_cli.odc.signing import AnySigner
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -169,3 +172,29 @@ class _BandReader:
             return roi, found
         dst[roi] = found
         return roi, dst[roi]
+
+
+class AnySigner:
+    """Signs for Planetary Computer (blob storage of Azure) and for NASA's Earthdata; other hrefs pass unchanged."""
+
+    def __init__(self, stats: RequestStats) -> None:
+        self._stats, self._blobs = stats, PlanetaryComputerSigner(stats=stats)
+
+    @cached_property
+    def _earthdata(self) -> EarthdataSigner:
+        """With the credentials of the environment, which are looked for when a file of NASA is read."""
+        return EarthdataSigner(config.earthdata(), stats=self._stats)
+
+    def sign(self, href: str) -> SignedRequest:
+        return self._for(href).sign(href)
+
+    def renew(self, href: str) -> bool:
+        return self._for(href).renew(href)
+
+    def stop(self) -> None:
+        self._blobs.stop()
+        if "_earthdata" in vars(self):
+            self._earthdata.stop()
+
+    def _for(self, href: str) -> Signer:
+        return self._earthdata if (urlsplit(href).hostname or "").endswith(DOMAINS) else self._blobs

@@ -95,7 +95,7 @@ class TrainedModelConfig(Section):
             raise ValueError(f"family {self.family} has no network")
         if isinstance((known := REGISTRY.get(self.name, None)) and known.weights, HubFile):
             raise ValueError(f"name {self.name} is that of a released model")
-        if 4 * self.latent % self.heads:
+        if self.encoder.unfit_heads:
             raise ValueError(f"the width 4 x {self.latent} is no multiple of {self.heads} heads")
         return self
 

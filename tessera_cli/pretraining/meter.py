@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,9 +14,7 @@ from torch import Tensor
 from tessera_cli.pretraining.barlow_twins import StepOutput
 from tessera_cli.pretraining.data.batch import Batch
 from tessera_cli.pretraining.distributed import World
-
-_RSS_BYTES = 1 if sys.platform == "darwin" else 1024
-"""Unit of getrusage's ru_maxrss."""
+from tessera_cli.timing import peak_rss_mb
 
 
 class Meter:
@@ -70,7 +66,7 @@ class Meter:
             "pixels_per_second": round(self._pixels / seconds, 1),
             "wait_share": round(self._waited / seconds, 4),
             "same_tile_share": round(self._same / self._steps, 4),
-            "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_BYTES / 1e6),
+            "memory_mb": round(peak_rss_mb()),
             "seconds": round(seconds, 3),
         }
         if self._device.type == "cuda":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli import __version__
-from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.files import explain, remove_stale_parts, write_bytes, write_json
 from tessera_cli.pretraining.callbacks import Row
 from tessera_cli.pretraining.config import PretrainConfig
@@ -56,17 +56,17 @@ class RunFolder:
 
     def _compare(self, config: PretrainConfig) -> None:
         before, now = (
-            {f"{section}.{key}": value for section, keys in as_json(one).items() for key, value in keys.items()}
+            {
+                name: value
+                for section, keys in as_json(one).items()
+                for key, value in keys.items()
+                if (name := f"{section}.{key}") not in FREE
+            }
             for one in (load_config(path=self.config), config)
         )
-        differing = [
-            f"{key} ({before.get(key)} there, {now.get(key)} here)"
-            for key in sorted({*now, *before} - FREE)
-            if before.get(key) != now.get(key)
-        ]
-        if differing:
+        if differing := differences(before, now):
             raise IdentityError(
-                f"{self.path} is a run with other settings: {', '.join(differing)}. Go on with the same ones, or "
+                f"{self.path} is a run with other settings: {'; '.join(differing)}. Go on with the same ones, or "
                 "choose another --out (with --init-from to start from its weights)."
             )
 

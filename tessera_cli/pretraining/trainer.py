@@ -26,10 +26,10 @@ from tessera_cli.pretraining.data.shards import Shards
 from tessera_cli.pretraining.distributed import WITHOUT_BUFFER_SYNC, World
 from tessera_cli.pretraining.embedder import Embedder
 from tessera_cli.pretraining.evaluation.evaluate import Evaluation, selection
+from tessera_cli.pretraining.evaluation.metrics import rank_me, spread
 from tessera_cli.pretraining.export import export
 from tessera_cli.pretraining.loss import rank_floor
 from tessera_cli.pretraining.meter import Meter
-from tessera_cli.pretraining.metrics import rank_me, spread
 from tessera_cli.pretraining.optimiser import adamw, describe_groups, learning_rate, set_learning_rate
 from tessera_cli.pretraining.report.page import report
 from tessera_cli.pretraining.run_folder import RunFolder

@@ -1,19 +1,23 @@
-"""The run for machines without network: store the d-pixels of an area on disk, tile by tile."""
+"""The run for machines without network: store the d-pixels of an area tile by tile, fetch weights, say what to run."""
 
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tessera_cli.dpixels.dpixel import DPixels
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY
+from tessera_cli.models.weights import pull
 from tessera_cli.outputs import stores
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.handover import pull_weights
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, run_tiles
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, TileStatus, stages_text
@@ -82,3 +86,52 @@ def fetch(
     summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)
     logger.debug("%s", stages_text(summary))
     return summary
+
+
+def pull_weights(model: str) -> TesseraError | None:
+    """Download the weights of a released model into the local cache; return why the network does not give them.
+
+    UsageError for what is no matter of the network. Models without published weights need nothing.
+    """
+    spec = REGISTRY.get(model)
+    if spec is None or spec.weights is None:  # a file of the user's own, or no network to run
+        return None
+    try:
+        logger.info("weights of %s: %s", spec.name, pull(spec.name)["path"])
+    except (SourceRefusedError, SourceUnavailableError) as error:
+        logger.warning("the weights of %s cannot be downloaded now; going on with the d-pixels", spec.name)
+        return type(error)(f"{error} Of what was asked for only this is missing: `tessera weights pull {spec.name}`.")
+    return None
+
+
+def embed_command(
+    folder: TileFolder,
+    *,
+    model: object,
+    weights: object,
+    model_config: object,
+    force_source: bool,
+    allow_missing: int,
+    out: Path,
+) -> str:
+    """Return the command line that embeds the d-pixels of `folder`; what is None, False or 0 is left out.
+
+    Official folders (npy) record neither source nor preprocessing, so the command says them.
+    """
+    said, official = folder.identity, folder.identity["format"] == "npy"
+    options = {
+        "dpixels": folder.path,
+        "model": model or (None if weights else DEFAULT_MODEL),
+        "weights": weights,
+        "model-config": model_config,
+        "source": said["source"] if official else None,
+        "force-source": force_source,
+        "preprocessing": said["preprocessing"] if official and said["preprocessing"] != "official" else None,
+        "allow-missing": allow_missing,
+        "out": out,
+    }
+    words = ["tessera", "embed"]
+    for name, value in options.items():
+        if value:
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return shlex.join(words)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.catalog import Scenes, Source
-from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
 from tessera_cli.outputs.item import TileRecord
@@ -62,12 +62,7 @@ class TileFolder:
         there, here = (identity.get("content", "embeddings") for identity in (theirs, ours))
         if there != here:  # then nearly all else differs as well
             raise IdentityError(f"{self.path} holds {there}, not {here}. Choose another --out.")
-        differing = [
-            f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
-            for name in dict.fromkeys([*theirs, *ours])
-            if theirs.get(name) != ours.get(name)
-        ]
-        if differing:
+        if differing := differences(theirs, ours):
             raise IdentityError(
                 f"{self.path} was made with other settings: {'; '.join(differing)}. Choose another --out."
             )
@@ -80,8 +75,6 @@ class TileFolder:
                 f"{self.path} holds a scene list of source {', '.join(sorted(others))}, not {source}. "
                 "Choose another --out."
             )
-
-    # --- what was requested ---------------------------------------------------------------------------------------
 
     def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
         """Return the scenes frozen for a run, by its key; None if it was never started or some of them are gone."""
@@ -165,8 +158,6 @@ class TileFolder:
                     reasons[name] = failed["reason"]
         return reasons
 
-    # --- what is done ---------------------------------------------------------------------------------------------
-
     def item_path(self, name: str) -> Path:
         """Return the path of a tile's record; `name` is that of `tile_name`."""
         return self.path / f"{name}.json"
@@ -183,13 +174,15 @@ class TileFolder:
     def record(self, name: str) -> TileRecord | None:
         """Return the record of a finished tile; None without one, or if a file of it is absent or has another size."""
         record = self._record_of(self.item_path(name), name)
-        if record is None:
-            return None
+        return None if record is None or self.incomplete(record) else record
+
+    def incomplete(self, record: TileRecord) -> Path | None:
+        """Return the first file of a tile that is absent or has another size than recorded; None if all are there."""
         for asset in record.assets:
             path = self.path / asset.name
-            if not path.exists() or path.stat().st_size != asset.size:
-                return None
-        return record
+            if not path.is_file() or path.stat().st_size != asset.size:
+                return path
+        return None
 
     def finished(self, request: TileRequest, *, allow_missing: int, inputs: str | None = None) -> TileRecord | None:
         """Return the record of a tile that need not be made again, else None.

@@ -6,17 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.models import Model
 from tessera_cli.models.quantise import Quantiser
 from tessera_cli.outputs.layers import DPIXELS, Dtype, Format, StoreFormat
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.sampling import LARGEST_LEGACY_SEED, RandomSampling
 from tessera_cli.sampling.statistics import V1_1_STATISTICS
-
-if TYPE_CHECKING:
-    from tessera_cli.models import Model
 
 FORMAT_VERSION = 1
 """Version of folders, records and rasters; it rises when older ones cannot be continued."""

@@ -121,34 +121,23 @@ def _store(path: Path) -> Mapping[str, Any]:
     except TileError as error:
         raise UsageError(str(error)) from error
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return _dpixels(stored, path.name, stored.source, stored.preprocessing, stored.count, size, seen)
+    about = {"source": stored.source, "preprocessing": stored.preprocessing, "pixels": stored.count, "bytes": size}
+    return _dpixels(stored, seen, store=path.name, **about)
 
 
 def _recorded_store(record: TileRecord) -> Mapping[str, Any]:
-    source, preprocessing = record.identity["source"], record.identity["preprocessing"]
+    about = {key: record.identity[key] for key in ("source", "preprocessing")}
     size = sum(asset.size for asset in record.assets)
-    return _dpixels(record, record.store, source, preprocessing, record.pixels, size, record.observations)
+    return _dpixels(record, record.observations, store=record.store, **about, pixels=record.pixels, bytes=size)
 
 
-def _dpixels(
-    of: Stored | TileRecord,
-    store: str,
-    source: str | None,
-    preprocessing: str,
-    pixels: int,
-    size: int,
-    observations: Mapping[str, Coverage],
-) -> Mapping[str, Any]:
+def _dpixels(of: Stored | TileRecord, observations: Mapping[str, Coverage], **about: Any) -> Mapping[str, Any]:
     return {
         "content": DPIXELS,
         "tile": of.tile.id,
         "window": None if of.window is None else of.window.name,
         **_georeference(of.tile),
-        "store": store,
-        "source": source,
-        "preprocessing": preprocessing,
-        "pixels": pixels,
-        "bytes": size,
+        **about,
         "observations": {sensor: seen.to_dict() for sensor, seen in observations.items()},
         "holes": dict(of.missing_scenes),
     }

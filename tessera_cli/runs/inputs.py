@@ -38,6 +38,7 @@ class Inputs(Protocol):
     @property
     def to_freeze(self) -> Scenes | None:
         """Return the scene list to write before pixels are read; None if there is nothing new."""
+        return None
 
     def record(self) -> Mapping[str, Any]:
         """Return what `runs/<key>.json` says of the request."""
@@ -108,7 +109,7 @@ class CatalogInputs:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredInputs:
+class StoredInputs(Inputs):
     """d-pixels on disk: our Zarr stores and official tile folders."""
 
     stores: Mapping[str, Stored]
@@ -117,7 +118,6 @@ class StoredInputs:
     """The source of all stores; None if none of them says."""
     preprocessing: str
     allow_missing: int = 0
-    to_freeze = None
 
     @classmethod
     def find(
@@ -167,10 +167,6 @@ class StoredInputs:
     def record(self) -> Mapping[str, Any]:
         paths = {name: stored.path.name for name, stored in self.stores.items()}
         return {"names": sorted(self.stores), "areas": _areas(self.tile_requests), "dpixels": paths}
-
-    def check(self) -> None: ...
-
-    def stop(self) -> None: ...
 
     def network(self) -> Mapping[str, Any]:
         return RequestStats().to_dict()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -150,26 +149,13 @@ def _expected_clear(scenes: Iterable[Scene]) -> float:
 def _seconds(spec: ModelSpec, tokens: Sequence[float], pixels: int, threads: int) -> float | None:
     if spec.config is None:
         return None
+    from tessera_cli.models.precision import matmul_rate, torch_settings
+
     rule = spec.observations
     flop = pixels * rule.repeats * spec.config.flop_per_pixel(*rule.lengths(*tokens))
-    return round(flop / (MATMUL_SHARE * threads * _matmul_rate()), 1)
-
-
-def _matmul_rate() -> float:
-    """Measure the FLOP/s of one core in float32 matrix products."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        a = torch.ones(768, 768)
-        a @ a
-        started = time.perf_counter()
-        for _ in range(4):
-            a @ a
-        return 4 * 2 * 768**3 / (time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(before)
+    with torch_settings(1):
+        rate = matmul_rate("fp32", "cpu", 768)
+    return round(flop / (MATMUL_SHARE * threads * rate), 1)
 
 
 def _existing(path: Path) -> Path:

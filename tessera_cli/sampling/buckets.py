@@ -9,16 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.sampling.observations import Observations, Sampler
 from tessera_cli.sampling.series import Modality, sensor_series
-
-if TYPE_CHECKING:
-    from tessera_cli.dpixels.dpixel import DPixels
-    from tessera_cli.sampling.statistics import Statistics
+from tessera_cli.sampling.statistics import Statistics
 
 BINS = tuple(range(8, 257, 8))
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.extent.grid import pixel_positions
 from tessera_cli.sampling.observations import Observations, Sampler, valid_frames
 from tessera_cli.sampling.series import BAND_COUNTS, Modality, SensorSeries, SensorSeriesByModality, sensor_series
-
-if TYPE_CHECKING:
-    from tessera_cli.dpixels.dpixel import DPixels
-    from tessera_cli.sampling.statistics import Statistics
+from tessera_cli.sampling.statistics import Statistics
 
 LARGEST_LEGACY_SEED = 2**32 - 1
 DUMMY_DOY = 180

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.sampling.series import Modality, SensorSeries
-
-if TYPE_CHECKING:
-    from tessera_cli.dpixels.dpixel import DPixels
-    from tessera_cli.sampling.statistics import Statistics
+from tessera_cli.sampling.statistics import Statistics
 
 
 class ObservationRule(Protocol):

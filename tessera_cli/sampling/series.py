@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
-
-if TYPE_CHECKING:
-    from tessera_cli.dpixels.dpixel import DPixels
-    from tessera_cli.sampling.statistics import Statistics
+from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, DPixels
+from tessera_cli.sampling.statistics import Statistics
 
 Modality = Literal["s2", "s1"]
 """The input of one backbone: Sentinel-2, or Sentinel-1 of both orbits."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from tessera_cli.simulate.noise import field
 from tessera_cli.simulate.phenology import COVERS, DECIDUOUS, EVERGREEN, GRASSLAND, TOWN, WATER, Stands
 
 _CROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)  # classes of farmland, assigned to the fields in turn
@@ -70,3 +69,12 @@ def _plots(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     length, start = rng.uniform(10, 28, (2, shape[0]))
     number = ((along - along.min() + start[strip]) // length[strip]).astype(int)
     return np.unique(strip * 1_000_000 + number, return_inverse=True)[1].reshape(shape)
+
+
+def field(rng: np.random.Generator, shape: tuple[int, ...], scale: float, smoothness: float = 1) -> np.ndarray:
+    """Return a periodic Matern field, float32 (H, W), mean 0, variance 1, with correlation length `scale` pixels."""
+    fy, fx = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
+    amplitude = (1 + (scale * fy[:, None]) ** 2 + (scale * fx) ** 2) ** (-(smoothness + 1) / 2)
+    white = np.fft.rfft2(rng.standard_normal(shape, dtype=np.float32))
+    values = np.fft.irfft2(white * amplitude.astype(np.float32), s=shape)
+    return ((values - values.mean()) / values.std()).astype(np.float32)

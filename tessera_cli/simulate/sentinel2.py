@@ -9,8 +9,7 @@ import numpy as np
 
 from tessera_cli.simulate.area import inside, swath
 from tessera_cli.simulate.catalog import TIME, Json, stac_item, write_cog
-from tessera_cli.simulate.landscape import Landscape
-from tessera_cli.simulate.noise import field
+from tessera_cli.simulate.landscape import Landscape, field
 from tessera_cli.simulate.orbits import SENTINEL_2, Overpass, overpasses
 from tessera_cli.simulate.surface import SURFACE_BANDS, reflectance
 

@@ -21,7 +21,7 @@ from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.errors import AbsentError, CredentialsError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.blocks import block_windows
-from tessera_cli.imagery.cache import ByteCache
+from tessera_cli.imagery.byte_sources import ByteCache
 from tessera_cli.imagery.decode import inflate
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.header import BrokenError

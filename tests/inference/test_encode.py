@@ -15,7 +15,7 @@ import torch
 
 import tessera_cli.inference.encode
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.inference import cpu, engines
+from tessera_cli.inference import cpu
 from tessera_cli.inference.cpu import FUSED, TOKENS, pixels_of
 from tessera_cli.inference.encode import encode
 from tessera_cli.inference.gpu import GpuEngine
@@ -158,7 +158,7 @@ def mixed(seed: int, count: int) -> np.ndarray:
     return counts
 
 
-SMALL: dict[str, tuple[Family, dict[str, Any], ObservationRule | None]] = {
+SMALL_CONFIG: dict[str, tuple[Family, dict[str, Any], ObservationRule | None]] = {
     "student": ("v2-student", {}, None),
     "qk_norm": ("v2-student", {"qk_norm": True}, None),
     "teacher": ("v2-teacher", PARTS["v2-teacher"], None),
@@ -174,7 +174,7 @@ SMALL: dict[str, tuple[Family, dict[str, Any], ObservationRule | None]] = {
 
 
 def small(name: str, precision: str = "fp32", latent: int = 9, layers: int = 2) -> Model:
-    family, parts, rule = SMALL[name]
+    family, parts, rule = SMALL_CONFIG[name]
     config = EncoderConfig.of(latent, layers, 4, 56, **parts)
     return random_model(config, family, observations=rule, precision=precision)  # type: ignore[arg-type]
 
@@ -185,7 +185,7 @@ def precisions() -> list[Any]:
 
 
 @pytest.mark.parametrize("precision", precisions())
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SMALL_CONFIG)
 def test_other_pixels_order_and_threads_do_not_change_a_bit(
     name: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,7 +433,7 @@ def test_an_error_in_pooling_surfaces_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The CPU in the guise of a GPU, which holds as much as it is told."""
-    monkeypatch.setattr(engines, "get_engine", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr("tessera_cli.inference.encode.get_engine", lambda encoder, threads: GpuEngine(encoder))
     return monkeypatch
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from tessera_cli.inference import engines, gpu, memory
+from tessera_cli.inference import gpu, memory
 from tessera_cli.inference.batch import DeviceBatch
 from tessera_cli.inference.encode import encode
 from tessera_cli.inference.gpu import GpuEngine
@@ -89,7 +89,7 @@ def test_large_batches_give_the_same_embeddings(family: Family, monkeypatch: pyt
     pixels = made_up(np.random.default_rng(3).integers([1, 0, 0], [60, 30, 30], (90, 3)), seed=2, shape=(9, 10))
     model = random_model(config(family), family)
     small = encode(pixels, model, every((9, 10)), threads=2)
-    monkeypatch.setattr(engines, "get_engine", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr("tessera_cli.inference.encode.get_engine", lambda encoder, threads: GpuEngine(encoder))
     monkeypatch.setattr(memory, "MOST_TOKENS", 777)
     large = encode(pixels, model, every((9, 10)), threads=2)
     np.testing.assert_allclose(large.values, small.values, rtol=0, atol=1e-5)
@@ -100,7 +100,7 @@ def test_large_batches_give_the_same_embeddings(family: Family, monkeypatch: pyt
 @pytest.mark.parametrize("rule", ["v1", "v2"])
 def test_codes_are_those_of_the_stored_prefix(rule: Any, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if on_gpu:
-        monkeypatch.setattr(engines, "get_engine", lambda encoder, threads: GpuEngine(encoder))
+        monkeypatch.setattr("tessera_cli.inference.encode.get_engine", lambda encoder, threads: GpuEngine(encoder))
     pixels = made_up(np.random.default_rng(4).integers(1, 9, (40, 3)), seed=2, shape=(4, 10))
     for model in (random_model(config("v2-student")), null()):
         values = encode(pixels, model, every((4, 10))).values
@@ -157,7 +157,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[Model, list[int]]:
 
 
 def test_a_batch_has_fewer_sequences_than_kernels_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "get_engine", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr("tessera_cli.inference.encode.get_engine", lambda encoder, threads: GpuEngine(encoder))
     monkeypatch.setattr(gpu, "MOST_SEQUENCES", 7)
     model, sizes = watched(monkeypatch)
     encode(made_up(np.full((30, 3), 4), seed=1, shape=(3, 10)), model, every((3, 10)))
@@ -187,7 +187,7 @@ def test_a_device_without_room_for_a_chunk_is_an_error(monkeypatch: pytest.Monke
     def full(self: DeviceBatch, device: torch.device) -> DeviceBatch:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engines, "get_engine", lambda encoder, threads: GpuEngine(encoder))
+    monkeypatch.setattr("tessera_cli.inference.encode.get_engine", lambda encoder, threads: GpuEngine(encoder))
     monkeypatch.setattr(DeviceBatch, "to", full)
     with pytest.raises(MemoryError, match="cpu cannot hold a chunk of"):
         encode(made_up(np.full((3, 3), 4), seed=1), random_model(config("v2-student")), every((1, 3)))

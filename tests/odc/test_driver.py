@@ -34,7 +34,7 @@ from tessera_cli.errors import (
 from tessera_cli.imagery.header import BrokenError
 from tessera_cli.net import OPEN, RequestStats
 from tessera_cli.odc import Driver
-from tessera_cli.odc.signing import AnySigner
+from tessera_cli.odc.driver import AnySigner
 from tests.helpers import servers
 from tests.helpers.builders import EPSG, ORIGIN, s2_item
 from tests.helpers.servers import FileServer, Tokens, always, first, reset, status

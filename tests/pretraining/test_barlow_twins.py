@@ -23,14 +23,12 @@ from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.parts import Block, day_of_year_table, day_tokens
 from tessera_cli.models.quantise import Quantiser, dequantise, quantise
 from tessera_cli.models.spec import FAMILIES, Family
-from tessera_cli.pretraining.barlow_twins import BarlowTwins, StepOutput
+from tessera_cli.pretraining.barlow_twins import BarlowTwins, BatchNorm, Projector, StepOutput, fake_quantise
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, Sequences, View, view_to
 from tessera_cli.pretraining.distributed import WITHOUT_BUFFER_SYNC, World, init_distributed
-from tessera_cli.pretraining.fake_quantise import fake_quantise
+from tessera_cli.pretraining.evaluation.metrics import rank_me, spread
 from tessera_cli.pretraining.loss import EPS, barlow_twins_loss, correlation, mixing_loss, normalise_batch, rank_floor
-from tessera_cli.pretraining.metrics import rank_me, spread
-from tessera_cli.pretraining.projector import BatchNorm, Projector
 from tessera_cli.sampling import BAND_COUNTS, Modality
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 

@@ -153,7 +153,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
     folder.append({"step": 1})
     folder.claim(config)
     folder.claim(load_config(preset_name="tiny", overrides=["train.workers=7", "train.log_every=1"]))
-    with pytest.raises(IdentityError, match=r"optim\.lr \(0\.002 there, 0\.1 here\)"):
+    with pytest.raises(IdentityError, match=r"optim\.lr is 0\.002 there and 0\.1 here"):
         folder.claim(load_config(preset_name="tiny", overrides=["optim.lr=0.1"]))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()

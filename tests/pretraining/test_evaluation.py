@@ -22,8 +22,8 @@ from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries, conc
 from tessera_cli.pretraining.evaluation import evaluate, label_files, labels
 from tessera_cli.pretraining.evaluation import probe as probes
 from tessera_cli.pretraining.evaluation.labels import label_pixels
+from tessera_cli.pretraining.evaluation.metrics import agreement, retrieval
 from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
-from tessera_cli.pretraining.evaluation.stability import agreement, retrieval
 
 EAST, NORTH = 600000, 5620000
 

@@ -716,7 +716,7 @@ def test_partners_show_their_second_views() -> None:
 
 
 def no_thread_is_left() -> bool:
-    return not [thread for thread in threading.enumerate() if thread.name.startswith("views")]
+    return not [thread for thread in threading.enumerate() if thread.name.startswith("in-order")]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -734,7 +734,7 @@ def test_a_few_batches_are_drawn_ahead(workers: int, monkeypatch: pytest.MonkeyP
 
     class Executor(ThreadPoolExecutor):
         def submit(self, *args: Any, **kwargs: Any) -> Any:
-            submitted.append(args[1])
+            submitted.append(args[0].args[0])
             return super().submit(*args, **kwargs)
 
         def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -742,7 +742,7 @@ def test_a_few_batches_are_drawn_ahead(workers: int, monkeypatch: pytest.MonkeyP
             left.set()
             super().shutdown(wait=wait)
 
-    monkeypatch.setattr("tessera_cli.pretraining.data.loader.ThreadPoolExecutor", Executor)
+    monkeypatch.setattr("tessera_cli.prefetch.ThreadPoolExecutor", Executor)
     batches = Watched(**vars(loader(Gathered((40,)), workers=workers))).batches(0, 50)
     for step in range(3):
         assert next(batches).step == step

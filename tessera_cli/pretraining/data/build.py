@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.dpixels import Stored
-from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError
+from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError, differences
 from tessera_cli.files import atomic_directory
 from tessera_cli.prefetch import prefetch
 from tessera_cli.pretraining.config import DataConfig
@@ -154,11 +154,8 @@ def _settings(config: DataConfig) -> dict[str, Any]:
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return how two results of `_describe` differ."""
-    differing = [
-        f"data.{key} is {there['settings'].get(key)} there and {value} here"
-        for key, value in here["settings"].items()
-        if there["settings"].get(key) != value
-    ]
+    settings = {f"data.{key}": value for key, value in here["settings"].items()}
+    differing = differences({f"data.{key}": there["settings"].get(key) for key in here["settings"]}, settings)
     old, new = ({origin["name"]: origin for origin in header["origins"]} for header in (there, here))
     changed = {name for name in old.keys() & new.keys() if new[name].items() - old[name].items()}
     for what, names in (

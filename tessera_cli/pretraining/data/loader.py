@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
+from tessera_cli.prefetch import in_order
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import Batch, Mixing, View
 from tessera_cli.pretraining.data.ragged import RaggedPixels
@@ -49,21 +47,8 @@ class Loader:
     def batches(self, start: int, stop: int) -> Iterator[Batch[np.ndarray]]:
         """Yield the steps from `start` to before `stop`, in order; the error of a step is raised in its place."""
         workers = self.config.train.workers
-        with ThreadPoolExecutor(workers, "views") as executor:
-            pending: deque[Future[Batch[np.ndarray]]] = deque()
-            steps = iter(range(start, stop))
-
-            def submit(count: int) -> None:
-                pending.extend(executor.submit(self.batch, step) for step in islice(steps, count))
-
-            try:
-                submit(workers + 1)
-                while pending:
-                    batch = pending.popleft().result()
-                    submit(1)
-                    yield batch
-            finally:
-                executor.shutdown(cancel_futures=True)
+        steps = (functools.partial(self.batch, step) for step in range(start, stop))
+        return in_order(steps, workers, ahead=workers + 1)
 
     def _mixing(self, step: int, numbers: np.ndarray, epochs: np.ndarray, own: slice) -> Mixing[np.ndarray]:
         """Draw a share from Beta(1, 1) and partners by a permutation of the joint batch, equal in all processes."""

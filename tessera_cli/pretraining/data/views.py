@@ -59,9 +59,6 @@ def full_view(pixels: RaggedPixels, buckets: BucketedSampling) -> View[np.ndarra
     return {modality: view(pixels.series(modality)) for modality in BAND_COUNTS}
 
 
-# --- what is dropped --------------------------------------------------------------------------------------------------
-
-
 def _dropped_sensors(pixels: RaggedPixels, config: ViewConfig, keys: np.ndarray) -> dict[Modality, np.ndarray]:
     """Return bool (N,) per sensor. A pixel keeps a sensor that has observations: Sentinel-2, if both have."""
     s2 = uniform(_hashes(keys, "s2", "sensor")) < config.drop_s2
@@ -91,9 +88,6 @@ def _kept(series: RaggedSeries, dropped: np.ndarray, config: ViewConfig, hashes:
         return series
     starts = starts_of(np.bincount(owner[keep], minlength=count))
     return RaggedSeries(series.values[keep], series.doy[keep], series.streams[keep], starts)
-
-
-# --- what is drawn ----------------------------------------------------------------------------------------------------
 
 
 def _draw(

@@ -16,9 +16,8 @@ from tessera_cli.pretraining.data.batch import View
 from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries
 from tessera_cli.pretraining.data.views import full_view, random_view, view_keys
 from tessera_cli.pretraining.evaluation.labels import Labelled, label_pixels, shuffled
+from tessera_cli.pretraining.evaluation.metrics import agreement, rank_me, retrieval
 from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
-from tessera_cli.pretraining.evaluation.stability import agreement, retrieval
-from tessera_cli.pretraining.metrics import rank_me
 
 if TYPE_CHECKING:
     from tessera_cli.pretraining.data.shards import Shards
@@ -64,7 +63,7 @@ class Evaluation:
     def measure(self, embed: Embed) -> dict[str, float]:
         """Return measures by name; those that need labels or holdout pixels only if there are some.
 
-        retrieval, agreement: of two random views of holdout pixels (`stability.py`). drift_5, drift_10, drift_20,
+        retrieval, agreement: of two random views of holdout pixels (`metrics.py`). drift_5, drift_10, drift_20,
         drift_no_radar: agreement of the embedding from so many observations per sensor, or without Sentinel-1, with
         that from all observations. rank_me: of the first views' embeddings. probe_knn, probe_linear: balanced accuracy,
         each labelled pixel embedded from one random view.

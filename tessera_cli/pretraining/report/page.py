@@ -94,8 +94,6 @@ def headline(row: Row) -> str | None:
     return next((key for key in HEADLINES if measure(row, key) is not None), None)
 
 
-# --- headline and tables ----------------------------------------------------------------------------------------------
-
 _COLLAPSED = (
     '<p class="collapsed"><b>Collapsed.</b> The outputs of the projector all say the same (off-diagonal RMS beyond '
     f"{COLLAPSED}): nothing makes the dimensions of the embedding differ. "
@@ -164,9 +162,6 @@ def _value(value: Any) -> str:
 
 def _setting(config: Sections, section: str, key: str) -> Any:
     return config.get(section, {}).get(key)
-
-
-# --- charts -----------------------------------------------------------------------------------------------------------
 
 
 def _curve(rows: Iterable[Row], key: str, name: str, style: str = "c1") -> Curve:

@@ -20,8 +20,9 @@ from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN
+from tessera_cli.outputs.layers import DPIXELS, LAYERS, NOT_REQUESTED
 from tessera_cli.outputs.tags import SOFTWARE
+from tessera_cli.runs.folder import TileFolder, read_json
 
 if TYPE_CHECKING:
     import xarray
@@ -77,21 +78,26 @@ def open_embeddings(
     import odc.stac
     import pystac
 
-    found = _wanted(Path(folder), _records(Path(folder)), windows)
-    geobox, reprojected = _geobox(Path(folder), [record for record, _, _ in found], bbox, crs, epsg)
-    first = found[0][0]
+    path = Path(folder)
+    found = _wanted(path, _records(TileFolder.open(path)), windows)
+    records = [record for record, _, _ in found]
+    if crs is not None and epsg is not None:
+        raise UsageError("Give crs or epsg, not both.")
+    target, lattice, reprojected = _target(path, records, crs if epsg is None else epsg)
+    geobox = _geobox(target, lattice, _bounds(path, records, bbox, target))
+    first = records[0]
     layers = LAYERS[first.format, first.dtype]
     names = {"band": list(layers[0].bands(first.dims)), "sensor": list(layers[-1].names)}
     items = []
-    for _, item, path in found:
+    for _, item, file in found:
         time = {"start_datetime": _EPOCH, "end_datetime": _EPOCH}  # of a window that is not known; pystac wants one
         items.append(
             pystac.Item.from_dict(
                 {**item, "collection": None, "links": [], "properties": {**time, **item["properties"]}}
             )
         )
-        items[-1].set_self_href(str(path.resolve()))
-    keys = {record.name: _period(record) for record, _, _ in found}
+        items[-1].set_self_href(str(file.resolve()))
+    keys = {record.name: _period(record) for record in records}
     loaded = odc.stac.load(
         items,
         bands=[layer.key for layer in layers],
@@ -117,20 +123,21 @@ def open_embeddings(
         data["embedding"] = data["embedding"].astype(np.float32) * data["scales"]
         data = data.drop_vars("scales")
     _describe(data)
-    data.attrs = _provenance([record for record, _, _ in found], periods) | reprojected
+    data.attrs = _provenance(records, periods) | reprojected
     return data
 
 
-def _records(folder: Path) -> list[Found]:
+def _records(folder: TileFolder) -> list[Found]:
     """Return the finished tiles of the folder that hold embeddings, after a look at their files."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder. Give the folder that `tessera embed` wrote.")
-    run = _read(folder / RUN) if (folder / RUN).exists() else {}
-    if (content := run.get("identity", {}).get("content", "embeddings")) != "embeddings":
-        raise UsageError(f"{folder} holds {content}, not embeddings. `open_dpixels` opens d-pixels.")
+    if not folder.path.is_dir():
+        raise UsageError(f"{folder.path} is no folder. Give the folder that `tessera embed` wrote.")
+    if folder.holds_dpixels:
+        raise UsageError(f"{folder.path} holds {DPIXELS}, not embeddings. `open_dpixels` opens d-pixels.")
     found, empty = [], 0
-    for path in sorted(folder.glob("*.json")):
-        item = _read(path)
+    for path in sorted(folder.path.glob("*.json")):
+        item = read_json(path)
+        if not isinstance(item, dict):
+            raise UsageError(f"{path} cannot be read. Run the command that wrote it again.")
         if item.get("type") != "Feature":
             continue
         try:
@@ -141,29 +148,26 @@ def _records(folder: Path) -> list[Found]:
             empty += 1
             continue
         if record.format != "geotiff":
-            raise UsageError(f"{folder} holds arrays (--format npy). Open them with numpy.load, or embed to geotiff.")
-        for asset in record.assets:
-            file = folder / asset.name
-            if not file.is_file() or file.stat().st_size != asset.size:
-                raise UsageError(f"{file} is absent or incomplete. Run the command that wrote it again.")
+            raise UsageError(
+                f"{folder.path} holds arrays (--format npy). Open them with numpy.load, or embed to geotiff."
+            )
+        if file := folder.incomplete(record):
+            raise UsageError(f"{file} is absent or incomplete. Run the command that wrote it again.")
         found.append((record, item, path))
     if not found and empty:
-        raise NothingToEmbedError(f"{folder}: all tiles are empty, no pixel had enough observations to be embedded.")
-    if not found and run:
-        raise NothingToEmbedError(f"{folder}: no tile is finished. Run the command that wrote it again.")
+        raise NothingToEmbedError(
+            f"{folder.path}: all tiles are empty, no pixel had enough observations to be embedded."
+        )
+    if not found and folder.identity:
+        raise NothingToEmbedError(f"{folder.path}: no tile is finished. Run the command that wrote it again.")
     if not found:
-        raise UsageError(f"{folder} holds no embeddings. Give the folder that `tessera embed` wrote.")
+        raise UsageError(f"{folder.path} holds no embeddings. Give the folder that `tessera embed` wrote.")
     identities = {json.dumps(record.identity, sort_keys=True) for record, _, _ in found}
     if len(identities) > 1:
-        raise UsageError(f"{folder} mixes tiles of {len(identities)} settings. Open them from folders of their own.")
+        raise UsageError(
+            f"{folder.path} mixes tiles of {len(identities)} settings. Open them from folders of their own."
+        )
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read. Run the command that wrote it again.") from error
 
 
 def _wanted(folder: Path, found: list[Found], windows: Any) -> list[Found]:
@@ -198,18 +202,13 @@ def _period(record: TileRecord) -> tuple[str, str, str]:
     return ("", "", "") if window is None else (str(window.start), str(window.end), window.name)
 
 
-def _geobox(
-    folder: Path,
-    records: Sequence[TileRecord],
-    bbox: tuple[float, float, float, float] | None,
-    crs: str | int | None,
-    epsg: int | None,
-) -> tuple[GeoBox, dict[str, str]]:
-    """Return the grid of the result, and what to say of a reprojection: nothing where tiles lie on it as they are."""
-    from odc.geo.geobox import GeoBox
+def _target(
+    folder: Path, records: Sequence[TileRecord], crs: str | int | None
+) -> tuple[pyproj.CRS, tuple[float, float, float], dict[str, str]]:
+    """Return coordinate system and lattice of the result, and what to say of a reprojection, if there is one.
 
-    if crs is not None and epsg is not None:
-        raise UsageError("Give crs or epsg, not both.")
+    The lattice is pixel size and offset of the grid from zero in x and y. Tiles that share theirs are left on it.
+    """
     lattices: set[tuple[str, float, float, float]] = set()
     for record in records:
         tile = record.tile
@@ -218,45 +217,55 @@ def _geobox(
         step = tile.transform.a
         lattices.add((tile.crs, step, tile.transform.c % step, tile.transform.f % step))
     zones = sorted({lattice[0] for lattice in lattices})
-    try:
-        target = None if crs is None and epsg is None else pyproj.CRS.from_user_input(crs if epsg is None else epsg)
-    except pyproj.exceptions.CRSError as error:
-        raise UsageError(
-            f"{epsg or crs} is no coordinate system that pyproj knows. Give a code: epsg=32631."
-        ) from error
-    if target is None and len(lattices) > 1:
+    if crs is None and len(lattices) > 1:
         raise UsageError(
             f"{folder} holds {', '.join(zones) if len(zones) > 1 else 'several grids of ' + zones[0]}. "
             f"Choose the coordinate system of the result: epsg={zones[0].removeprefix('EPSG:')}, or crs=."
         )
-    target = target or pyproj.CRS(zones[0])
-    own = {zone for zone in zones if pyproj.CRS(zone) == target}
-    native = own == set(zones) and len(lattices) == 1
-    step, x0, y0 = _ten_metres(target), 0.0, 0.0
-    if native:
-        ((_, step, x0, y0),) = lattices
-    name = f"EPSG:{target.to_epsg()}" if target.to_epsg() else target.to_wkt()
-    tile_bounds = [
-        r.tile.bounds if r.tile.crs in own else rasterio.warp.transform_bounds(r.tile.crs, name, *r.tile.bounds)
-        for r in records
-    ]
-    west, south, east, north = shapely.total_bounds([shapely.box(*bounds) for bounds in tile_bounds])
-    if bbox is not None:
-        Aoi.from_bbox(*bbox)  # its checks
-        box = shapely.box(bbox[0], bbox[1], bbox[2] + 360 * (bbox[2] < bbox[0]), bbox[3])
-        to_target = pyproj.Transformer.from_crs(4326, target, always_xy=True).transform
-        requested = shapely.transform(shapely.segmentize(box, 0.05), to_target, interleaved=False)
-        if not any(requested.intersects(shapely.box(*bounds)) for bounds in tile_bounds):
-            raise NothingToEmbedError(f"{folder} has no tile in bbox {bbox}.")
-        west, south, east, north = requested.bounds
+    try:
+        target = pyproj.CRS.from_user_input(zones[0] if crs is None else crs)
+    except pyproj.exceptions.CRSError as error:
+        raise UsageError(f"{crs} is no coordinate system that pyproj knows. Give a code: epsg=32631.") from error
+    if len(lattices) == 1 and pyproj.CRS(zones[0]) == target:
+        ((_, *lattice),) = lattices
+        return target, (lattice[0], lattice[1], lattice[2]), {}
+    told = f"{', '.join(zones)} to {_name(target).partition('[')[0]} by nearest neighbour"
+    logger.warning("%s: pixels are reprojected from %s", folder, told)
+    return target, (_ten_metres(target), 0.0, 0.0), {"reprojected": told}
+
+
+def _bounds(
+    folder: Path, records: Sequence[TileRecord], bbox: tuple[float, float, float, float] | None, target: pyproj.CRS
+) -> tuple[float, float, float, float]:
+    """Return west, south, east, north of the box in degrees, else of all tiles, in the units of `target`."""
+    places = [shapely.box(*rasterio.warp.transform_bounds(r.tile.crs, _name(target), *r.tile.bounds)) for r in records]
+    if bbox is None:
+        west, south, east, north = shapely.total_bounds(places)
+        return west, south, east, north
+    Aoi.from_bbox(*bbox)  # its checks
+    box = shapely.box(bbox[0], bbox[1], bbox[2] + 360 * (bbox[2] < bbox[0]), bbox[3])
+    to_target = pyproj.Transformer.from_crs(4326, target, always_xy=True).transform
+    asked = shapely.transform(shapely.segmentize(box, 0.05), to_target, interleaved=False)
+    if not any(asked.intersects(place) for place in places):
+        raise NothingToEmbedError(f"{folder} has no tile in bbox {bbox}.")
+    return asked.bounds
+
+
+def _geobox(
+    target: pyproj.CRS, lattice: tuple[float, float, float], bounds: tuple[float, float, float, float]
+) -> GeoBox:
+    """Return the grid of the result: the pixels of the lattice that the bounds touch."""
+    from odc.geo.geobox import GeoBox
+
+    (step, x0, y0), (west, south, east, north) = lattice, bounds
     left, right = math.floor((west - x0) / step + 1e-6), math.ceil((east - x0) / step - 1e-6)
     bottom, top = math.floor((south - y0) / step + 1e-6), math.ceil((north - y0) / step - 1e-6)
-    geobox = GeoBox((top - bottom, right - left), Affine(step, 0, x0 + left * step, 0, -step, y0 + top * step), name)
-    if native:
-        return geobox, {}
-    told = f"{', '.join(zones)} to {name.partition('[')[0]} by nearest neighbour"
-    logger.warning("%s: pixels are reprojected from %s", folder, told)
-    return geobox, {"reprojected": told}
+    transform = Affine(step, 0, x0 + left * step, 0, -step, y0 + top * step)
+    return GeoBox((top - bottom, right - left), transform, _name(target))
+
+
+def _name(crs: pyproj.CRS) -> str:
+    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.to_wkt()
 
 
 def _ten_metres(crs: pyproj.CRS) -> float:
