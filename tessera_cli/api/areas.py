@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tessera_cli import config
 
 if TYPE_CHECKING:
-    from tessera_cli.api.arguments import AnyPath, Bbox, Windows, Years
+    from tessera_cli.api.arguments import AnyPath, Bbox, PrecisionName, Windows, Years
     from tessera_cli.api.progress import AnyProgress
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.models.model_config import AnyModelConfig
@@ -44,7 +44,7 @@ def embed(
     weights: AnyPath | None = None,
     model_config: AnyModelConfig | None = None,
     dims: int | None = None,
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+    precision: PrecisionName = "auto",
     min_s2: int = 1,
     min_s1: int = 0,
     seed: int = 0,
@@ -109,10 +109,21 @@ def embed(
             IdentityError (the folder belongs to other settings), SourceUnavailableError, CredentialsError; later only
             DiskFullError.
     """
-    from tessera_cli.api.arguments import as_paths, default_out, make_request, open_reader, refuse_beside_dpixels
+    from tessera_cli.api.arguments import (
+        PrecisionName,
+        as_paths,
+        check_choices,
+        check_numbers,
+        default_out,
+        make_request,
+        open_reader,
+        refuse_beside_dpixels,
+    )
     from tessera_cli.api.progress import as_progress
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import load_model
+    from tessera_cli.outputs.geotiff import Compress
+    from tessera_cli.outputs.layers import Dtype, Format
     from tessera_cli.runs.embed import embed as run
     from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
@@ -120,6 +131,9 @@ def embed(
 
     area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
+    check_choices(format=(format, Format), dtype=(dtype, Dtype), compress=(compress, Compress))
+    check_choices(precision=(precision, PrecisionName))
+    check_numbers(allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed)
     told, request = as_progress(progress), None
     if dpixels:
         refuse_beside_dpixels(aoi=aoi, bbox=bbox, year=year, window=window, **area, **origin)
@@ -189,11 +203,12 @@ def fetch(
     Raises:
         TesseraError: As `embed` does.
     """
-    from tessera_cli.api.arguments import default_out, make_request, open_reader
+    from tessera_cli.api.arguments import check_choices, check_numbers, default_out, make_request, open_reader
     from tessera_cli.api.progress import as_progress
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
+    from tessera_cli.outputs.layers import StoreFormat
     from tessera_cli.runs.fetch import embed_command
     from tessera_cli.runs.fetch import fetch as run
     from tessera_cli.runs.identity import dpixel_folder
@@ -202,6 +217,8 @@ def fetch(
 
     area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
+    check_choices(format=(format, StoreFormat))
+    check_numbers(allow_missing=allow_missing)
     told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area, **origin)
     spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)

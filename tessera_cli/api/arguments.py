@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tessera_cli import config
 from tessera_cli.errors import UsageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 AnyPath = str | Path
 Bbox = Sequence[float]
 Years = int | Sequence[int]
+PrecisionName = Literal["auto", "fp32", "bf16", "int8"]
 
 
 def make_request(
@@ -51,6 +53,8 @@ def make_request(
     provider = get_source(source) if source else MPC
     if (aoi is None) == (bbox is None):
         raise UsageError("Exactly one area is needed. Give --aoi FILE, --aoi - or --bbox WEST SOUTH EAST NORTH.")
+    if bbox is not None and len(bbox) != 4:
+        raise UsageError(f"--bbox holds {len(bbox)} numbers. Write --bbox WEST SOUTH EAST NORTH in degrees.")
     area = Aoi.from_bbox(*bbox) if bbox is not None else Aoi.of(aoi)
     return Request(area, windows, provider, epsg=epsg, mask=None if mask is None else Path(mask), **more)
 
@@ -59,9 +63,9 @@ def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]
     """Return the distinct windows, sorted; UsageError if there is none."""
     from tessera_cli.extent.window import Window
 
-    years = [year] if isinstance(year, int) else year or []
+    years: Sequence[Any] = [year] if isinstance(year, Integral) else year or []  # type: ignore[assignment]
     given = [window] if isinstance(window, str | Window) else window or []
-    windows = [Window.of_year(one) for one in years]
+    windows = [Window.of_year(int(one)) for one in years]
     windows += [one if isinstance(one, Window) else Window.parse(one) for one in given]
     if not windows:
         raise UsageError("A time is needed. Give --year 2023 or --window 2023-07/2024-06.")
@@ -71,6 +75,22 @@ def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]
 def as_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:
     """Return one or several paths as a list."""
     return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
+def check_choices(**given: tuple[object, Any]) -> None:
+    """Raise UsageError unless each value is one of those of its Literal type."""
+    for name, (value, choices) in given.items():
+        if value not in get_args(choices):
+            names = ", ".join(map(str, get_args(choices)))
+            raise UsageError(f"--{name.replace('_', '-')} {value} is not known. Choose one of: {names}.")
+
+
+def check_numbers(**given: int | None) -> None:
+    """Raise UsageError for counts below 0, and for 0 threads."""
+    for name, value in given.items():
+        least = 1 if name == "threads" else 0
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')} {value} is too small. Give {least} or more.")
 
 
 def refuse_beside_dpixels(**given: object) -> None:

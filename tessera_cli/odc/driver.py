@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import uuid
 import weakref
@@ -57,18 +58,28 @@ class Driver:
 
     def __init__(self, *, signer: Signer | None = None) -> None:
         self._key, self._signer = uuid.uuid4().hex, signer
-        self.state = _STATES[self._key] = _State(signer)
+        self._pid, self._state = os.getpid(), _State(signer)
+        _STATES[self._pid, self._key] = self._state
 
     def __getstate__(self) -> tuple[str, Signer | None]:
         return self._key, self._signer
 
     def __setstate__(self, pickled: tuple[str, Signer | None]) -> None:
         self._key, self._signer = pickled
-        with _LOCK:
-            known = _STATES.get(self._key)
-            self.state = _STATES[self._key] = known or _State(self._signer)
-            if known is None:
-                _KEPT.append(self.state)
+        self._pid = 0
+
+    @property
+    def state(self) -> _State:
+        """Return what the copies of this driver share in this process; a fork has no threads and starts anew."""
+        if self._pid != os.getpid():
+            with _LOCK:
+                pid = os.getpid()
+                known = _STATES.get((pid, self._key))
+                self._state = _STATES[pid, self._key] = known or _State(self._signer)
+                self._pid = pid
+                if known is None:
+                    _KEPT.append(self._state)
+        return self._state
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -109,11 +120,12 @@ class _State:
         self.missing: dict[str, str] = {}
 
 
-_STATES: weakref.WeakValueDictionary[str, _State] = weakref.WeakValueDictionary()
-"""By the key of the driver."""
+_STATES: weakref.WeakValueDictionary[tuple[int, str], _State] = weakref.WeakValueDictionary()
+"""By process id and the key of the driver."""
 _KEPT: deque[_State] = deque(maxlen=2)
 """Of drivers that came from another process: each task brings a copy, and they share connections and headers."""
 _LOCK = threading.Lock()
+os.register_at_fork(after_in_child=_KEPT.clear)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,7 @@ def _wanted(folder: Path, found: list[Found], windows: Any) -> list[Found]:
     """Return the records of these windows, all of which the folder must hold."""
     if windows is None:
         return found
-    one = isinstance(windows, (Window, int, str))
+    one = isinstance(windows, (Window, Integral, str))
     wanted = {_window(value) for value in ([windows] if one else windows)}
     there = {record.window for record, _, _ in found}
     if missing := wanted - there:

@@ -136,7 +136,7 @@ def test_keys_of_pretraining_keep_their_types(tmp_path):
     overrides = {"loss.quantise": True, "views.share": (0.3, 0.9), "train.steps": 3, "model.name": "mine"}
     with pytest.raises(tessera_api.UsageError, match="no d-pixels to train on"):
         tessera_api.pretrain((), overrides=overrides, out=tmp_path / "run")
-    with pytest.raises(tessera_api.UsageError, match="loss.nothing"):
+    with pytest.raises(tessera_api.UsageError, match=r"loss\.nothing"):
         tessera_api.pretrain((), overrides={"loss.nothing": True}, out=tmp_path / "run")
 
 

@@ -26,7 +26,7 @@ from tessera_cli.inference.encode import encode
 from tessera_cli.models import EncoderConfig, get_spec
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.precision import torch_settings
-from tessera_cli.models.registry import MEDIUM_CONFIG
+from tessera_cli.models.registry import MEDIUM_CONFIG, V1_1_CONFIG
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import V2_RULE
 from tests.helpers import tiles

@@ -254,6 +254,20 @@ def test_other_processes(tmp_path, server, expected):
     assert driver.stats["requests"] == 0
 
 
+def test_a_forked_process_reads_after_its_parent(tmp_path, server, expected):
+    """A fork inherits pools whose threads are gone: it must not wait for them."""
+    driver = Driver(signer=OPEN)
+    load = {**LOAD, "geobox": geobox(f"EPSG:{EPSG}", 10), "driver": driver, "chunks": {}}
+    assert same(odc.stac.load(items(tmp_path, server), **load).compute(scheduler="threads"), expected)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+        found = executor.submit(load_in_child, items(tmp_path, server), load).result(timeout=60)
+    assert same(found, expected)
+
+
+def load_in_child(those, load):
+    return odc.stac.load(those, **load).compute(scheduler="synchronous")
+
+
 def test_copies_in_one_process_count_together(tmp_path):
     driver = Driver(signer=OPEN)
     copy = pickle.loads(pickle.dumps(driver))
