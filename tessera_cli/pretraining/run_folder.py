@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tessera_cli import __version__
 from tessera_cli.errors import IdentityError, UsageError, differences
@@ -72,7 +73,9 @@ class RunFolder:
 
     def describe(self, **more: Any) -> None:
         """Write `env.json`: versions and machine."""
-        packages = {name: version(name) for name in ("torch", "numpy")}
+        import torch
+
+        packages = {"torch": torch.__version__, "numpy": np.__version__}  # torch's own word tells CPU from CUDA builds
         machine = {"tessera": __version__, "python": platform.python_version(), **packages, "cores": os.cpu_count()}
         write_json(self.path / "env.json", machine | more)
 
