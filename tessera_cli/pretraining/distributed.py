@@ -77,6 +77,7 @@ def init_distributed(rank: int, size: int, device: torch.device) -> Iterator[Wor
         device_id=device if cuda else None,
     )
     yield World(rank, size)
+    dist.barrier()  # gloo may abort a process whose peer is gone before it leaves
     # Not after an error: leaving the group may wait for processes that wait for this one.
     dist.destroy_process_group()
 

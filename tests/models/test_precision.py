@@ -370,7 +370,7 @@ def test_loading_leaves_the_weights_as_they_were() -> None:
     """bf16 rounds nothing in place: another precision can follow."""
     weights = REGISTRY["demo"].weights
     assert weights
-    stored, lower = checkpoint.read(hub.fetch(weights), ModelConfig()).encoder, demo("bf16").encoder
+    stored, lower = checkpoint.read_checkpoint(hub.fetch(weights), ModelConfig()).encoder, demo("bf16").encoder
     assert isinstance(lower, Encoder)
     for (name, a), (_, b) in zip(stored.state_dict().items(), lower.state_dict().items(), strict=True):
         assert torch.equal(a, b), name

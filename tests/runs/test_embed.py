@@ -360,11 +360,11 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
     catalog, tessera, tmp_path, monkeypatch
 ):
     """With rasters of an earlier run, and without."""
-    from tessera_cli.outputs import geotiff
+    from tessera_cli.outputs import formats
 
     out, whole = tmp_path / "out", tmp_path / "whole"
     tessera("embed", *catalog.options(whole))
-    write = geotiff.write_bytes
+    write = formats.write_bytes
 
     def corrupting(path, data):
         write(path, bytes(data[:-1]) + bytes([data[-1] ^ 1]) if path.name == f"{EAST.id}_2021_emb.tif" else data)
@@ -377,7 +377,7 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
 
     for left in ({*()}, {f"{EAST.id}_2021.json.stale"}):
         with monkeypatch.context() as patched:
-            patched.setattr(geotiff, "write_bytes", corrupting)
+            patched.setattr(formats, "write_bytes", corrupting)
             code, _, stderr = tessera("embed", *catalog.options(out))
         assert code == 4
         assert f"{EAST.id}_2021_emb.tif is damaged" in stderr
@@ -394,19 +394,19 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
 
 
 def test_a_full_disk_stops_the_run(catalog, tessera, tmp_path, monkeypatch):
-    from tessera_cli import files as atomic
+    from tessera_cli import files
     from tessera_cli.errors import DiskFullError
-    from tessera_cli.outputs import geotiff
+    from tessera_cli.outputs import formats
 
     out = tmp_path / "out"
 
     def write(path, data):
         if path.name.endswith("_scales.tif"):
             raise DiskFullError(f"{path} cannot be written: the disk is full.")
-        atomic.write_bytes(path, data)
+        files.write_bytes(path, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(geotiff, "write_bytes", write)
+        patched.setattr(formats, "write_bytes", write)
         code, stdout, stderr = tessera("embed", *catalog.options(out))
     assert (code, stdout) == (4, "")
     assert stderr.splitlines()[-1].endswith("_scales.tif cannot be written: the disk is full.")
