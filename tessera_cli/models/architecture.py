@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from annotated_types import Gt
+from pydantic import ConfigDict, Strict
 
 from tessera_cli.sampling import BAND_COUNTS, Modality
 
@@ -14,8 +15,9 @@ Pooling = Literal["attention", "gru", "custom-gru"]
 TESSERA's own GRU (v1.0-qat, v1.1)."""
 Fusion = Literal["concat", "sum", "transformer"]
 """How the two sensors' vectors are joined."""
-Size = Annotated[int, Field(strict=True, gt=0)]
-Switch = Annotated[bool, Field(strict=True)]
+Size = Annotated[int, Strict(), Gt(0)]
+"""No `Field`: pydantic 2.11 would give the default of one field to all that share it."""
+Switch = Annotated[bool, Strict()]
 _STRICT = ConfigDict(extra="forbid")
 """For pydantic, which reads these classes from the cards of weights files."""
 
