@@ -280,7 +280,7 @@ def plan(
     Raises:
         TesseraError: As `embed` does.
     """
-    from tessera_cli.api.arguments import default_out, make_request, open_client
+    from tessera_cli.api.arguments import check_numbers, default_out, make_request, open_client
     from tessera_cli.catalog import missing_credentials
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
@@ -288,6 +288,7 @@ def plan(
     from tessera_cli.runs.plan import plan as count
     from tessera_cli.runs.scene_search import search_scenes
 
+    check_numbers(threads=threads)
     area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
     request = make_request(aoi, bbox, year, window, source=source, **area, **origin)

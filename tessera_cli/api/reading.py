@@ -91,11 +91,15 @@ def encode(
         TesseraError: UsageError or IdentityError if model, source, dims and dtype do not belong together, TileError if
             the d-pixels are damaged.
     """
+    from tessera_cli.api.arguments import check_choices, check_numbers
     from tessera_cli.dpixels import describe
     from tessera_cli.inference.encode import encode as run
     from tessera_cli.models import Model, load_model
+    from tessera_cli.outputs.layers import Dtype
     from tessera_cli.runs.identity import EmbedSettings
 
+    check_choices(dtype=(dtype, Dtype))
+    check_numbers(threads=threads)
     if isinstance(dpixels, str | Path):
         dpixels = describe(Path(dpixels)).read()
     loaded = model if isinstance(model, Model) else load_model(model)

@@ -118,6 +118,12 @@ def test_what_the_command_line_refuses_is_refused_before_anything_is_written(cat
     with pytest.raises(tessera_api.UsageError, match=told):
         tessera_api.embed(catalog.aoi, **(arguments(catalog, tmp_path / "out") | wrong))
     assert not (tmp_path / "out").exists()
+    if "threads" in wrong:
+        with pytest.raises(tessera_api.UsageError, match=told):
+            tessera_api.plan(catalog.aoi, year=2021, catalog=str(catalog.items), **wrong)
+    if set(wrong) <= {"dtype", "threads"}:
+        with pytest.raises(tessera_api.UsageError, match=told):
+            tessera_api.encode(tmp_path / "nothing", model="null", **wrong)
     if set(wrong) <= {"format", "preprocessing", "allow_missing"}:
         given = {"year": 2021, "catalog": str(catalog.items), "model": "null", "out": tmp_path / "stores"}
         with pytest.raises(tessera_api.UsageError, match=told):
