@@ -103,10 +103,24 @@ def shown(value: object) -> str:
     return json.dumps(value, default=str)[:60]
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Return "key is 1 there and 2 here" for every key whose values differ."""
-    return [
-        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
-        for key in dict.fromkeys([*there, *here])
-        if there.get(key) != here.get(key)
-    ]
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return "key is 1 there and 2 here" for every key whose values differ; keys of mappings as `outer.inner`.
+
+    Where only one side has a mapping, it is named without its keys.
+    """
+    found: list[str] = []
+    for key in dict.fromkeys([*there, *here]):
+        one, other = there.get(key), here.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            found.append(f"{prefix}{key} is {_brief(one)} there and {_brief(other)} here")
+    return found
+
+
+def _brief(value: Any) -> str:
+    """Return a setting for a message: long values are cut, of mappings only that there is one."""
+    if isinstance(value, Mapping):
+        return "set"
+    text = "not set" if value is None else repr(value)
+    return text if len(text) <= 40 else f"{text[:16]}...{text[-1]}"

@@ -70,7 +70,7 @@ def embed(
         mask: Raster with a CRS; only pixels whose value in it is not 0 are embedded.
         fill_bbox: Embed the whole bounding box of the area (in UTM).
         crs: Force one UTM zone, such as `EPSG:32631`. Default: the zone of each feature.
-        year: Calendar year, or several.
+        year: Calendar year, or several: `2023`, `[2023, 2024]`, `"2017-2024"`.
         window: Range of months or days, ends included, such as `2023-07/2024-06`; or several.
         dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either. No network is used.
         source: `mpc` or `aws`. Default: the model's own, else `mpc`.
@@ -114,10 +114,12 @@ def embed(
         as_paths,
         check_choices,
         check_numbers,
+        choose_out,
         default_out,
         make_request,
         open_reader,
         refuse_beside_dpixels,
+        warn_of_other_area,
     )
     from tessera_cli.api.progress import as_progress
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
@@ -149,17 +151,20 @@ def embed(
         settings = EmbedSettings.checked(
             loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
         )
-        folder = settings.folder(Path(out or default_out(paths[0].resolve().stem, loaded.name)))
+        what = paths[0].resolve().name.removesuffix(".zarr")
+        folder = settings.folder(Path(out or default_out(what, loaded.name)))
     else:
         request = request.of_source(source or loaded.spec.source)
         policy = get_preprocessing(preprocessing or OFFICIAL.name)
         settings = EmbedSettings.checked(
             loaded, source, recorded=request.source.name, preprocessing=policy.name, **wanted
         )
-        folder = settings.folder(Path(out or default_out(request.name, loaded.name, policy.name)))
+        folder = settings.folder(choose_out(out, request, loaded.name, policy.name))
         reader = open_reader(request)
         found = search_scenes(request, reader.client, folder, refresh=refresh)
         inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
+    if out is None:
+        warn_of_other_area(folder, inputs.record())
     cores = threads or config.threads()
     return run(inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress)
 
@@ -203,7 +208,15 @@ def fetch(
     Raises:
         TesseraError: As `embed` does.
     """
-    from tessera_cli.api.arguments import check_choices, check_numbers, default_out, make_request, open_reader
+    from tessera_cli.api.arguments import (
+        check_choices,
+        check_numbers,
+        choose_out,
+        default_out,
+        make_request,
+        open_reader,
+        warn_of_other_area,
+    )
     from tessera_cli.api.progress import as_progress
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
@@ -224,11 +237,13 @@ def fetch(
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name, force=force_source)
     policy = get_preprocessing(preprocessing or OFFICIAL.name)
-    stores = Path(out or default_out(request.name, "dpixels", policy.name))
+    stores = choose_out(out, request, "dpixels", policy.name)
     folder = dpixel_folder(stores, source=request.source.name, preprocessing=policy.name, format=format)
     reader = open_reader(request)
     found = search_scenes(request, reader.client, folder, refresh=refresh)
     inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
+    if out is None:
+        warn_of_other_area(folder, inputs.record())
     pulled = None if weights else str(model or DEFAULT_MODEL)
     summary = run(inputs, folder, model=pulled, progress=told, allow_missing=allow_missing)
     command = ""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,13 +19,21 @@ if TYPE_CHECKING:
     from tessera_cli.extent.window import Window
     from tessera_cli.imagery import Reader
     from tessera_cli.net import Client
+    from tessera_cli.runs.folder import TileFolder
     from tessera_cli.runs.scene_search import Request
 
     Windows = str | Window | Sequence[str | Window]
 
+logger = logging.getLogger(__name__)
+
+UNNAMED = ("aoi", "bbox", "stdin")
+"""Names that areas have which come from no file."""
+MAX_NAME = 255
+"""Bytes of a file's name."""
+
 AnyPath = str | Path
 Bbox = Sequence[float]
-Years = int | Sequence[int]
+Years = int | str | Sequence[int | str]
 PrecisionName = Literal["auto", "fp32", "bf16", "int8"]
 
 
@@ -56,20 +67,26 @@ def make_request(
     if bbox is not None and len(bbox) != 4:
         raise UsageError(f"--bbox holds {len(bbox)} numbers. Write --bbox WEST SOUTH EAST NORTH in degrees.")
     area = Aoi.from_bbox(*bbox) if bbox is not None else Aoi.of(aoi)
-    return Request(area, windows, provider, epsg=epsg, mask=None if mask is None else Path(mask), **more)
+    unnamed = area.name in UNNAMED and not isinstance(aoi, AnyPath)
+    masked = None if mask is None else Path(mask)
+    return Request(area, windows, provider, epsg=epsg, mask=masked, unnamed=unnamed, **more)
 
 
 def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]:
     """Return the distinct windows, sorted; UsageError if there is none."""
     from tessera_cli.extent.window import Window
 
-    years: Sequence[Any] = [year] if isinstance(year, Integral) else year or []  # type: ignore[assignment]
-    given = [window] if isinstance(window, str | Window) else window or []
-    windows = [Window.of_year(int(one)) for one in years]
-    windows += [one if isinstance(one, Window) else Window.parse(one) for one in given]
+    windows = [each for one in _listed(year, str | Integral) for each in Window.of_years(str(one))]
+    for one in _listed(window, str | Window):
+        windows += [one] if isinstance(one, Window) else map(Window.parse, one.split(","))
     if not windows:
         raise UsageError("A time is needed. Give --year 2023 or --window 2023-07/2024-06.")
     return tuple(sorted(set(windows)))
+
+
+def _listed(given: Any, one: Any) -> list[Any]:
+    """Return one value of the type `one`, several or None as a list."""
+    return [] if given is None else [given] if isinstance(given, one) else list(given)
 
 
 def as_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:
@@ -119,6 +136,28 @@ def open_reader(request: Request) -> Reader:
 
 
 def default_out(what: str, kind: str, preprocessing: str | None = None) -> Path:
-    """Return `./<what>_<kind>`, of corrected d-pixels `./<what>_<kind>_corrected`."""
+    """Return `./<what>_<kind>`, of corrected d-pixels `./<what>_<kind>_corrected`, as a name that any disk takes."""
     suffix = f"_{preprocessing}" if preprocessing not in (None, "official") else ""
-    return Path(re.sub(r"[^\w.+-]+", "-", f"{what}_{kind}{suffix}"))
+    whole = re.sub(r"[^\w.+-]+", "-", f"{what}_{kind}{suffix}")
+    name = whole.lstrip("-.")  # else it would look like an option, or be hidden
+    if len(name.encode()) <= MAX_NAME:
+        return Path(name)
+    mark = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return Path(name.encode()[: MAX_NAME - len(mark) - 1].decode(errors="ignore") + f"-{mark}")
+
+
+def choose_out(out: AnyPath | None, request: Request, kind: str, preprocessing: str | None = None) -> Path:
+    """Return `out`, else the default for the request: the folder where an earlier version has put it, if it did."""
+    if out is not None:
+        return Path(out)
+    from tessera_cli.runs.folder import TileFolder
+
+    former = default_out(dataclasses.replace(request, unnamed=False).name, kind, preprocessing)
+    was_there = request.unnamed and TileFolder(former).was_started(request.digest)
+    return former if was_there else default_out(request.name, kind, preprocessing)
+
+
+def warn_of_other_area(folder: TileFolder, record: Mapping[str, Any]) -> None:
+    """Warn that a folder which the user did not name holds another area: both have the same name."""
+    if folder.holds_other_area(record):
+        logger.warning("%s holds another area of this name; both will lie in it. --out keeps them apart", folder.path)

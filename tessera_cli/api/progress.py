@@ -75,6 +75,9 @@ class _RunProgress:
     def begin(self, tiles: int, pixels: int) -> None:
         self._bar.start(pixels)
 
+    def reading(self, tile: str, files: int, planned: int, bytes: int) -> None:
+        """Show nothing: the bar counts pixels."""
+
     def tile(self, result: TileResult) -> None:
         if result.status in ("done", "empty"):  # pixels with too few observations are finished, too
             self._bar.advance(max(0, result.request.count - result.pixels))

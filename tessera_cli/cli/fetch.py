@@ -7,7 +7,8 @@ from typing import Any, Literal
 from tessera_cli.api import areas
 from tessera_cli.cli.area import read_area
 from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
-from tessera_cli.cli.terminal import RunProgress, Terminal
+from tessera_cli.cli.progress import RunProgress
+from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 
 FORMAT = option(

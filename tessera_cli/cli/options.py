@@ -60,7 +60,9 @@ OPTIONS: dict[str, Option] = {
     "mask": option(Path | None, AREA, "Embed only pixels whose value in this raster is not 0.", metavar="RASTER"),
     "fill_bbox": option(bool, AREA, "Embed the whole bounding box of the area (in UTM)."),
     "crs": option(str | None, AREA, "Force one UTM zone, such as EPSG:32631.", metavar="EPSG"),
-    "year": option(list[int] | None, TIME, "Calendar year; repeatable.", metavar="YEAR"),
+    "year": option(
+        list[str] | None, TIME, "Calendar year, or several: 2023,2024 or 2017-2024; repeatable.", metavar="YEAR"
+    ),
     "window": option(
         list[str] | None, TIME, "Months or days, ends included: 2023-07/2024-06; repeatable.", metavar="FROM/TO"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ from tessera_cli.api import areas
 from tessera_cli.cli.area import read_area
 from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
 from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.units import cut, duration, entry, size
 from tessera_cli.cli.verb import verb
 
 if TYPE_CHECKING:
     from tessera_cli.runs.plan import Plan
+
+logger = logging.getLogger(__name__)
 
 OUT = option(
     Out, OUTPUT, "Freeze the scene list in this output folder, for embed to use.", short=("-o",), metavar="DIR"
@@ -35,37 +39,34 @@ def plan(terminal: Terminal, **given: Any) -> None:
     """
     made = areas.plan(**read_area(given))
     terminal.tell(made.to_dict(), lines(made, given["out"]))
+    if made.write_bytes > made.free_bytes:
+        logger.warning("about %s do not fit: %s are free", size(made.write_bytes), size(made.free_bytes))
 
 
 def lines(made: Plan, out: Path | None) -> list[str]:
-    """Return the plan as lines of text."""
+    """Return the plan as lines of text, where long lists are cut."""
     zones = ", ".join(f"{count} in {crs}" for crs, count in made.zones.items())
-    text = [f"tiles        {made.tiles} ({zones}), {made.pixels:,} pixels"]
+    text = entry("tiles", f"{made.tiles} ({zones}), {made.pixels:,} pixels")
     for window, sensors in made.windows.items():
         for name, sensor in sensors.items():
             covered = sensor.coverage
             seen = f"{sensor.scenes} scenes on {covered.frames} dates"
             if covered.frames:
                 seen += f", {covered.first} to {covered.last}, longest gap {covered.longest_gap} days"
-            text.append(f"{name:12s} {window}: {seen}")
-            if sensor.by_month:
-                text.append(" " * 13 + " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))
-    text += [f"skipped      {count} items: {reason}" for reason, count in made.skipped.items()]
-    text += [f"incomplete   {scene}: {defect}" for scene, defect in made.incomplete.items()]
-    text.append(f"to read      about {_size(made.read_bytes)}")
-    text.append(f"to write     about {_size(made.write_bytes)}, {_size(made.free_bytes)} free")
+            text += entry(name, f"{window}: {seen}")
+            text += entry("", " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))
+    for line in cut((f"{count} items: {reason}" for reason, count in made.skipped.items()), "--json"):
+        text += entry("skipped", line)
+    for line in cut((f"{scene}: {defect}" for scene, defect in made.incomplete.items()), "--json"):
+        text += entry("incomplete", line)
+    text += entry("to read", f"at most about {size(made.read_bytes)}")
+    fits = "" if made.write_bytes <= made.free_bytes else ": too little"
+    text += entry("to write", f"about {size(made.write_bytes)}, {size(made.free_bytes)} free{fits}")
     if made.encode_seconds is not None:
-        minutes = made.encode_seconds / 60
-        text.append(f"to encode    about {minutes:,.1f} minutes here, {made.tokens_per_pixel:.0f} tokens per pixel")
-    text += [f"missing      {what}" for what in made.missing_credentials]
+        tokens = f"{made.tokens_per_pixel:.0f} tokens per pixel"
+        text += entry("to encode", f"about {duration(made.encode_seconds)} here, {tokens}")
+    for what in made.missing_credentials:
+        text += entry("missing", what)
     if out is not None:
-        text.append(f"frozen in    {out}")
+        text += entry("frozen in", str(out))
     return text
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

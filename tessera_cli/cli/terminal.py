@@ -1,4 +1,4 @@
-"""Streams, logging and progress: results on stdout, everything else on stderr, a bar only on a terminal."""
+"""Streams and logging: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
-    from tessera_cli.runs.results import Summary, TileResult
+    from tessera_cli.runs.results import Summary
     from tessera_cli.runs.verify import Verification
 
 CHATTY = (
@@ -32,6 +29,7 @@ CHATTY = (
     "pystac",
 )
 HEARTBEAT_SECONDS = 60.0
+"""Between two lines of progress off a terminal."""
 
 
 @dataclass
@@ -140,68 +138,3 @@ class _ConsoleHandler(logging.Handler):
                 self.console.print(self.format(record), markup=False)
         except Exception:
             self.handleError(record)
-
-
-class RunProgress:
-    """Progress of `embed`: a bar on a terminal, else a line per tile and a heartbeat; results as they come."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self.terminal = terminal
-        self.bars: Bars | None = None
-        self.bar: TaskID | None = None
-        self.tiles = self.finished = self.pixels = self.encoded = 0
-        self.started = self.beat = time.monotonic()
-        self.logger = logging.getLogger("tessera_cli.progress")
-
-    def __enter__(self) -> RunProgress:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.bars is not None:
-            self.bars.stop()
-
-    def begin(self, tiles: int, pixels: int) -> None:
-        self.tiles, self.pixels = tiles, pixels
-        self.started = self.beat = time.monotonic()
-        if not self.terminal.draws or not tiles:
-            return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.bars = Progress(
-            TextColumn("{task.fields[tiles]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            console=self.terminal.console,
-            transient=True,
-        )
-        self.bars.start()
-        self.bar = self.bars.add_task("embed", total=pixels, tiles=f"tile 0/{tiles}", rate="reading")
-
-    def advance(self, pixels: int) -> None:
-        self.encoded += pixels
-        now = time.monotonic()
-        rate = f"{self.encoded / max(now - self.started, 1e-9):,.0f} pixels/s"
-        if self.bars is not None and self.bar is not None:
-            self.bars.update(self.bar, completed=self.encoded, rate=rate)
-        elif now - self.beat > HEARTBEAT_SECONDS:
-            self.beat = now
-            self.logger.info("%d of %d pixels, %s", self.encoded, self.pixels, rate)
-
-    def tile(self, result: TileResult) -> None:
-        if result.status != "present":
-            self.finished += 1
-            if self.bars is not None and self.bar is not None:
-                self.bars.update(self.bar, tiles=f"tile {self.finished}/{self.tiles}")
-            if result.status in ("done", "empty"):
-                speed = f", {result.pixels / max(result.seconds, 1e-9):,.0f} pixels/s" if result.pixels else ""
-                done = f"{self.finished}/{self.tiles}"
-                self.logger.info(
-                    "%s %s: %d pixels%s (%s)", result.request.name, result.status, result.pixels, speed, done
-                )
-        if self.terminal.as_json:
-            self.terminal.result_json(result.to_dict())
-        elif result.path is not None:
-            self.terminal.result(str(result.path))

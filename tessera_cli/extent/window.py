@@ -13,6 +13,7 @@ from tessera_cli.errors import UsageError
 
 FIRST_YEAR = 2015
 MAX_DAYS = 366
+_YEARS = re.compile(r"(\d{4})(?:-(\d{4}))?")
 _WINDOW = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2}))?/(\d{4})-(\d{2})(?:-(\d{2}))?")
 
 
@@ -37,6 +38,20 @@ class Window:
                 f"--window {year - 1}-{today.month:02d}/{_month_before(today):%Y-%m}."
             )
         return cls(dt.date(year, 1, 1), dt.date(year, 12, 31))
+
+    @classmethod
+    def of_years(cls, text: str) -> list[Window]:
+        """Return the calendar years of `2023`, `2023,2024` or `2017-2024`, the last included; UsageError for others."""
+        windows = []
+        for part in text.split(","):
+            match = _YEARS.fullmatch(part.strip())
+            if not match:
+                raise UsageError(f"--year {text!r} is no year. Write 2023, several as 2023,2024, or 2017-2024.")
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last < first:
+                raise UsageError(f"--year {text!r} ends before it starts. Write {last}-{first}.")
+            windows += [cls.of_year(year) for year in range(first, last + 1)]
+        return windows
 
     @classmethod
     def parse(cls, text: str, *, today: dt.date | None = None) -> Window:

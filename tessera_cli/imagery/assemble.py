@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 import numpy as np
@@ -34,19 +34,22 @@ def read_dpixels(
     preprocessing: Preprocessing = OFFICIAL,
     allow_missing: int = 0,
     ascending: bool = True,
+    reading: Callable[[int, int], None] | None = None,
 ) -> DPixels:
     """Read the d-pixels of one tile, defined where pixels are requested.
 
     `scenes` are those of the tile in its window. Whole tiles are read whatever is requested, since GDAL's warp from a
-    neighbour zone depends on the read window. `ascending`: False leaves out ascending passes. Raises TileError when
-    more than `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not certain.
+    neighbour zone depends on the read window. `ascending`: False leaves out ascending passes. `reading` is called with
+    the numbers of files read and planned, the latter an upper bound until it is known which scenes win a pixel. Raises
+    TileError when more than `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not
+    certain.
     """
     (tile, window), pixels = request.on_grid(), request.pixels
     missing_scenes: dict[str, str] = {}
     while True:  # without a missing scene the next scene of the date takes over: start again
         try:
             listed = preprocessing.select(scenes.without(missing_scenes))
-            frames = _Tile(listed, tile, pixels, reader, preprocessing).read(ascending)
+            frames = _Tile(listed, tile, pixels, reader, preprocessing, reading).read(ascending)
             break
         except MissingScenesError as found:
             missing_scenes |= found.missing_scenes
@@ -91,17 +94,25 @@ class _Tile:
     """Read one tile. All scenes are tried before the missing ones are raised together."""
 
     def __init__(
-        self, scenes: Scenes, tile: Tile, pixels: np.ndarray, reader: Reader, preprocessing: Preprocessing
+        self,
+        scenes: Scenes,
+        tile: Tile,
+        pixels: np.ndarray,
+        reader: Reader,
+        preprocessing: Preprocessing,
+        reading: Callable[[int, int], None] | None,
     ) -> None:
         self.scenes, self.tile, self.pixels = scenes, tile, pixels
-        self.reader, self.preprocessing = reader, preprocessing
+        self.reader, self.preprocessing, self.reading = reader, preprocessing, reading
         self.missing_scenes: dict[str, str] = {}
+        self.files_read = self.files_planned = 0
 
     def read(self, ascending: bool) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Frames, Frames]:
         for scene in self.scenes.scenes:
             if why := scene.defect or self.preprocessing.unusable(scene, self.scenes.source):
                 self.missing_scenes[scene.id] = why
         self.scenes = self.scenes.without(self.missing_scenes)
+        self.files_planned = self._most_files(ascending)
         optical, orbits = self._optical(), self._orbits()
         nothing = orbits[Sensor.S1_ASC][:0]
         upwards = self._radar(orbits[Sensor.S1_ASC] if ascending else nothing)
@@ -109,6 +120,12 @@ class _Tile:
         if self.missing_scenes:
             raise MissingScenesError(self.missing_scenes)
         return optical, upwards, downwards
+
+    def _most_files(self, ascending: bool) -> int:
+        """Return the number of files to read if every optical scene wins a pixel."""
+        source, left_out = self.scenes.source, () if ascending else self.scenes.of(Sensor.S1_ASC)
+        optical = len(self.scenes.of(Sensor.S2))
+        return optical * len(source.s2_assets) + (len(self.scenes) - optical - len(left_out)) * len(source.s1_assets)
 
     def _optical(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         source, listed = self.scenes.source, self.scenes.of(Sensor.S2)
@@ -128,6 +145,7 @@ class _Tile:
             if (winner == index).any()
         ]
         reads = [Read(scene, asset, here) for _, scene, here in won for asset in source.s2_band_assets]
+        self.files_planned -= len(listed) * len(source.s2_band_assets) - len(reads)
         layers = self._layers(reads, DN)
         for t, scene, here in won:
             pixels = np.flatnonzero(here)
@@ -177,6 +195,9 @@ class _Tile:
     def _layers(self, reads: list[Read], options: WarpOptions) -> Iterator[np.ndarray]:
         """Yield (H, W) per scene and asset; zeros for missing scenes, which are noted."""
         for layer in self.reader.layers(reads, options, self.tile):
+            self.files_read += 1
+            if self.reading is not None:
+                self.reading(self.files_read, self.files_planned)
             if isinstance(layer, MissingScene):
                 self.missing_scenes.setdefault(layer.scene, layer.why)
                 yield np.zeros(self.tile.shape, options.dtype)

@@ -24,6 +24,8 @@ from tessera_cli.runs.results import TileResult
 logger = logging.getLogger(__name__)
 
 SCENES, RUNS = "scenes.ndjson.gz", "runs"
+TOLD = 6
+"""Settings whose values a message tells; of others that differ, the names."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ class TileFolder:
         if there != here:  # then nearly all else differs as well
             raise IdentityError(f"{self.path} holds {there}, not {here}. Choose another --out.")
         if differing := differences(theirs, ours):
-            raise IdentityError(
-                f"{self.path} was made with other settings: {'; '.join(differing)}. Choose another --out."
-            )
+            told, rest = differing[:TOLD], [each.partition(" is ")[0] for each in differing[TOLD:]]
+            told += [f"{', '.join(rest)} differ{'s' if len(rest) == 1 else ''} as well"] if rest else []
+            raise IdentityError(f"{self.path} was made with other settings: {'; '.join(told)}. Choose another --out.")
 
     def check_source(self, source: str) -> None:
         """Raise IdentityError when runs or plans have frozen scenes of another source: no list can hold both."""
@@ -142,6 +144,21 @@ class TileFolder:
         for path in sorted((self.path / RUNS).glob("*.json")):
             record = read_json(path)
             yield record if isinstance(record, dict) else {}
+
+    def was_started(self, run: str) -> bool:
+        """Return whether a run has this folder as its own, by its key."""
+        return self._run_path(run).exists()
+
+    def holds_other_area(self, record: Mapping[str, Any]) -> bool:
+        """Return whether there are runs on the folder, and none of them on the area of this one, by its record."""
+
+        def is_same(run: Mapping[str, Any]) -> bool:
+            if "aoi_bounds" in record:
+                return bool(run.get("aoi_bounds") == record["aoi_bounds"])
+            return not set(record["names"]).isdisjoint(run.get("names", ()))  # of stored d-pixels
+
+        runs = list(self.runs())
+        return bool(runs) and not any(map(is_same, runs))
 
     def requested_names(self) -> set[str]:
         """Return the names of all tiles that runs requested."""

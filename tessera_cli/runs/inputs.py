@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,8 +55,13 @@ class Inputs(Protocol):
     def digest(self, request: TileRequest) -> str | None:
         """Return the input digest that a finished tile must match, or None to accept any."""
 
-    def read(self, request: TileRequest, *, ascending: bool) -> DPixels:
-        """Return the d-pixels of a tile, at least for the pixels asked for; False leaves out ascending passes."""
+    def read(
+        self, request: TileRequest, *, ascending: bool, reading: Callable[[int, int], None] | None = None
+    ) -> DPixels:
+        """Return the d-pixels of a tile, at least for the pixels asked for.
+
+        `ascending`: False leaves out ascending passes. `reading` is told the numbers of files read and planned.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +102,9 @@ class CatalogInputs:
     def digest(self, request: TileRequest) -> str | None:
         return self.search.scenes.on(*request.on_grid()).digest if self.refresh else None
 
-    def read(self, request: TileRequest, *, ascending: bool) -> DPixels:
+    def read(
+        self, request: TileRequest, *, ascending: bool, reading: Callable[[int, int], None] | None = None
+    ) -> DPixels:
         return read_dpixels(
             self.search.scenes.on(*request.on_grid()),
             request,
@@ -105,6 +112,7 @@ class CatalogInputs:
             preprocessing=self.preprocessing,
             allow_missing=self.allow_missing,
             ascending=ascending,
+            reading=reading,
         )
 
 
@@ -174,7 +182,9 @@ class StoredInputs(Inputs):
     def digest(self, request: TileRequest) -> str:
         return self.stores[request.name].input_digest
 
-    def read(self, request: TileRequest, *, ascending: bool) -> DPixels:
+    def read(
+        self, request: TileRequest, *, ascending: bool, reading: Callable[[int, int], None] | None = None
+    ) -> DPixels:
         stored = self.stores[request.name]
         dpixels = stored.read()
         if (request.pixels & ~dpixels.requested).any():

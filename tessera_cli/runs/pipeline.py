@@ -59,9 +59,12 @@ class Job(ABC, Generic[Made]):
     ascending = True
     """Whether ascending passes of Sentinel-1 are read."""
 
-    def read(self, request: TileRequest) -> DPixels:
-        """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time."""
-        return self.inputs.read(self.folder.united(request), ascending=self.ascending)
+    def read(self, request: TileRequest, reading: Callable[[int, int], None]) -> DPixels:
+        """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time.
+
+        `reading` is to be called with the numbers of files read and planned.
+        """
+        return self.inputs.read(self.folder.united(request), ascending=self.ascending, reading=reading)
 
     @abstractmethod
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:
@@ -164,7 +167,7 @@ class Pipeline(Generic[Made]):
         self._seconds[request.name] = 0
         try:
             with self._timed("read", request):
-                return self._job.read(request)
+                return self._job.read(request, partial(self._reading, request.name))
         finally:
             if network()["reads"]["read"] == before:
                 self._unread.add(request.name)
@@ -199,6 +202,11 @@ class Pipeline(Generic[Made]):
             yield
         if stage in self._job.counted_stages:
             self._seconds[request.name] += time.monotonic() - started
+
+    def _reading(self, tile: str, files: int, planned: int) -> None:
+        if hasattr(self._progress, "reading"):
+            with self._reporting:
+                self._progress.reading(tile, files, planned, self._job.inputs.network()["bytes"])
 
     def _advance(self, pixels: int) -> None:
         with self._reporting:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from tessera_cli.catalog import Scene, Scenes, Sensor, Source
 from tessera_cli.dpixels.coverage import Coverage
+from tessera_cli.dpixels.dpixel import S2_BANDS
 from tessera_cli.extent.grid import TILE_SIZE
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
@@ -19,9 +23,11 @@ from tessera_cli.models.spec import ModelSpec
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_search import SceneSearch
 
-S2_TILE_BYTES = (4 * TILE_SIZE**2 + 6 * (TILE_SIZE // 2) ** 2) * 2
+FINE_BANDS = ("B02", "B03", "B04", "B08")
+S2_TILE_BYTES = {band: 2 * (TILE_SIZE if band in FINE_BANDS else TILE_SIZE // 2) ** 2 for band in S2_BANDS}
 SCL_TILE_BYTES = (TILE_SIZE // 2) ** 2
-S1_TILE_BYTES = 2 * TILE_SIZE**2 * 4
+S1_TILE_BYTES = TILE_SIZE**2 * 4
+"""Of one band, on one tile."""
 S2_PACKED, S1_PACKED = 0.65, 0.8
 """Typical size of compressed blocks against raw pixels."""
 MATMUL_SHARE = 0.8
@@ -63,7 +69,7 @@ class Plan:
     incomplete: dict[str, str]
     """Scene id -> why it cannot be used, as far as its item tells: a missing scene before anything is read."""
     read_bytes: int
-    """An upper bound, reached if every listed scene is needed."""
+    """An upper bound, reached if every listed scene is needed; no file counts for more than it holds."""
     write_bytes: int
     free_bytes: int
     encode_seconds: float | None
@@ -96,14 +102,13 @@ def plan(
         TileFolder(out).start_run(request.digest, search.record(), search.to_freeze)
     tiles = list(dict.fromkeys(tile_request.tile for tile_request in search.tile_requests))
     pixels = sum(tile_request.count for tile_request in search.tile_requests)
-    read, tokens = 0.0, [0.0, 0.0]
+    reads: Counter[str] = Counter()
+    tokens = [0.0, 0.0]
     for tile_request in search.tile_requests:
         on_tile = scenes.on(*tile_request.on_grid())
         optical = on_tile.of(Sensor.S2)
         radar = on_tile.of(*_radar(request.source))
-        useful = [s for s in optical if (s.cloud_cover or 0) < 99]
-        read += S2_PACKED * (len(optical) * SCL_TILE_BYTES + len(useful) * S2_TILE_BYTES)
-        read += S1_PACKED * len(radar) * S1_TILE_BYTES / (9 if request.source.granules else 1)  # 30 m
+        reads.update(scene.id for scene in (*optical, *radar))
         share = tile_request.count / max(pixels, 1)
         tokens[0] += share * _expected_clear(optical)
         tokens[1] += share * len({(s.date, s.sensor) for s in radar})
@@ -118,13 +123,37 @@ def plan(
             for scene in scenes.scenes
             if (why := scene.defect or preprocessing.unusable(scene, request.source))
         },
-        read_bytes=round(read),
+        read_bytes=round(sum(_read_bytes(scene, reads[scene.id], scenes.source) for scene in scenes.scenes)),
         write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
         free_bytes=shutil.disk_usage(_existing(out)).free,
         encode_seconds=_seconds(spec, tokens, pixels, threads),
         tokens_per_pixel=round(sum(tokens), 1),
         missing_credentials=missing_credentials,
     )
+
+
+def _read_bytes(scene: Scene, tiles: int, source: Source) -> float:
+    """Return what reading a scene on so many tiles takes, of each file at most its size."""
+    if scene.sensor is not Sensor.S2:
+        one = S1_PACKED * S1_TILE_BYTES / (9 if source.granules else 1)  # 30 m
+        expected = dict.fromkeys(source.s1_assets.values(), one)
+    else:
+        expected = {source.scl_asset: S2_PACKED * SCL_TILE_BYTES}
+        if (scene.cloud_cover or 0) < 99:
+            expected |= {source.s2_assets[band]: S2_PACKED * size for band, size in S2_TILE_BYTES.items()}
+    assets = scene.item["assets"]
+    return sum(min(tiles * one, _size(assets[key])) for key, one in expected.items() if key in assets)
+
+
+def _size(asset: Mapping[str, Any]) -> float:
+    """Return the size of a file that the catalogue tells or this machine holds; infinity if it is not known."""
+    if isinstance(size := asset.get("file:size"), int):
+        return size
+    href = urlsplit(asset["href"])
+    with suppress(OSError):
+        if href.scheme in ("", "file"):
+            return Path(unquote(href.path) if href.scheme else asset["href"]).stat().st_size
+    return math.inf
 
 
 def _by_sensor(scenes: Scenes, window: Window) -> dict[str, SensorPlan]:

@@ -37,11 +37,14 @@ class Request:
     mask: Path | None = None
     fill_bbox: bool = False
     allow_no_radar: bool = False
+    unnamed: bool = False
+    """Whether the AOI came without a name of its own, as boxes and standard input do."""
 
     @property
     def name(self) -> str:
-        """Return `<aoi>_<window>`."""
-        return f"{self.aoi.name}_{'+'.join(window.name for window in self.windows)}"
+        """Return `<aoi>_<window>`; of an unnamed AOI, with its west, south, east and north in degrees."""
+        place = [f"{edge:.6f}".rstrip("0").rstrip(".") for edge in self.aoi.bounds] if self.unnamed else []
+        return "_".join([self.aoi.name, *place, "+".join(window.name for window in self.windows)])
 
     def of_source(self, name: str | None) -> Request:
         """Return the same request to another source; to the same one for None."""

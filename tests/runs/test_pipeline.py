@@ -101,7 +101,7 @@ class Stub(Job[Held]):
     def result(self, request: TileRequest, status: Any, record: Any, **more: Any) -> TileResult:
         return TileResult(request, status, **more)
 
-    def read(self, request: TileRequest) -> Any:
+    def read(self, request: TileRequest, reading: Callable[[int, int], None]) -> Any:
         self._do("read", request)
         return Held("read", self.counts)
 
