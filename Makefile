@@ -10,6 +10,10 @@ demo: $(VENV)/installed
 	$(BIN)/tessera simulate demo/catalog
 	$(BIN)/tessera embed --aoi demo/catalog/aoi.geojson --year 2023 --catalog demo/catalog/items.json --model demo --out demo/out
 	$(BIN)/tessera info demo/out
+	@echo
+	@echo "tessera lies in $(BIN)/tessera; 'source $(BIN)/activate' lets you call it by its name. Try next:"
+	@echo "  $(BIN)/tessera plan --aoi examples/field.geojson --year 2023    # real imagery: what it would read and cost"
+	@echo "  $(BIN)/tessera embed --aoi examples/field.geojson --year 2023"
 
 test: $(VENV)/tested
 	$(BIN)/python -m pytest -m "not integration" --numprocesses 2 --dist worksteal

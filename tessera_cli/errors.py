@@ -20,6 +20,8 @@ class TesseraError(Exception):
     exit_code = 1
     status: int | None = None
     """The HTTP status behind it, if there is one."""
+    told = False
+    """Whether a result that was printed names it."""
 
 
 class UsageError(TesseraError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import traceback
-from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -17,23 +18,24 @@ from tessera_cli import __version__
 from tessera_cli.cli.bench import bench
 from tessera_cli.cli.embed import embed
 from tessera_cli.cli.fetch import fetch
-from tessera_cli.cli.help import GroupedCommand, show_help
+from tessera_cli.cli.help import WHOLE, GroupedCommand, VerbGroup, show_help
 from tessera_cli.cli.info import info
 from tessera_cli.cli.plan import plan
 from tessera_cli.cli.pretrain import pretrain
 from tessera_cli.cli.simulate import simulate
+from tessera_cli.cli.terminal import failure
 from tessera_cli.cli.verify import verify
 from tessera_cli.cli.weights import weights
 
+COMPLETION = "Print it with _TESSERA_COMPLETE=source_bash tessera, or source_zsh, or source_fish."
 UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-ALIASES = {"train": "pretrain"}
 
 app = typer.Typer(
     name="tessera",
-    add_completion=False,
+    cls=VerbGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WHOLE},
 )
 for verb in (embed, fetch, plan, pretrain, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
@@ -79,35 +81,45 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     from tessera_cli import config
-    from tessera_cli.errors import TesseraError
+    from tessera_cli.errors import TesseraError, UsageError
 
-    debug = "--debug" in arguments
+    first = os.environ.get("RANK", "0") in ("", "0")  # of the processes of torchrun, which speaks for all
+    debug, as_json = "--debug" in arguments, "--json" in arguments and first
+
+    def fail(text: str, code: int, error: BaseException) -> int:
+        return _fail(text, code, type(error).__name__ if as_json and not getattr(error, "told", False) else None)
+
     try:
         debug = debug or config.debug()
-        code = app(args=spread(arguments), standalone_mode=False, prog_name="tessera")
+        code = app(args=list(arguments), standalone_mode=False, prog_name="tessera")
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             raise KeyboardInterrupt
+        if code == UNEXPECTED:  # typer's answer to a shell it does not know
+            return fail(f"this shell is not known. {COMPLETION}", USAGE, UsageError())
         return code if isinstance(code, int) else 0
     except typer.Exit as error:
         return error.exit_code
     except TesseraError as error:
         if debug:
             traceback.print_exc()
-        return _fail(str(error), error.exit_code)
+        return fail(str(error), error.exit_code, error)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted. What is finished stays; run the same command to go on.", INTERRUPTED)
-    except Terminated:
-        return _fail("terminated. What is finished stays; run the same command to go on.", TERMINATED)
+        text = "interrupted. What is finished stays; run the same command to go on."
+        return fail(text, INTERRUPTED, KeyboardInterrupt())
+    except Terminated as error:
+        return fail("terminated. What is finished stays; run the same command to go on.", TERMINATED, error)
     except BrokenPipeError:  # `| head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - or the interpreter complains when it flushes
         return UNEXPECTED
     except Exception as error:
         if isinstance(error, USAGE_ERRORS):
-            return _fail(_usage_text(error), USAGE)
+            return fail(_usage_text(error), USAGE, UsageError())
         if debug:
             raise
+        if "--install-completion" in arguments and isinstance(error, OSError):
+            return fail(f"the completion cannot be installed: {error}. {COMPLETION}", USAGE, UsageError())
         name = type(error).__name__
-        return _fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED)
+        return fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED, error)
 
 
 def _usage_text(error: Any) -> str:
@@ -115,35 +127,15 @@ def _usage_text(error: Any) -> str:
     return f"{error.format_message().rstrip('. ')}. See {verb} --help."
 
 
-def spread(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments in the form that options take.
-
-    `--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`; `--dpixels a b c` -> `--dpixels a
-    --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`; `train` -> `pretrain`.
-    """
-    spread: list[str] = []
-    rest = deque(arguments)
-    if rest and rest[0] in ALIASES:
-        rest[0] = ALIASES[rest[0]]
-    while rest:
-        argument = rest.popleft()
-        if argument.startswith("--bbox="):
-            spread += ["--bbox", *argument.removeprefix("--bbox=").split(",")]
-        elif argument == "--bbox":
-            spread += ["--bbox", *(rest.popleft() if rest else "").split(",")]
-        elif argument == "--dpixels" and rest:
-            spread += [argument, rest.popleft()]
-            while rest and not rest[0].startswith("-"):
-                spread += [argument, rest.popleft()]
-        else:
-            spread.append(argument)
-    return spread
-
-
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _fail(text: str, code: int) -> int:
+def _fail(text: str, code: int, kind: str | None) -> int:
+    """Write the error, also as a JSON object if a `kind` is given; return its exit code."""
+    if kind is not None:
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or stdout is closed
+            sys.stdout.write(json.dumps(failure(text, code, kind)) + "\n")
+            sys.stdout.flush()
     sys.stderr.write(f"tessera: error: {text}\n")
     return code

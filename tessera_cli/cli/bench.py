@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import typer
 
-from tessera_cli.cli.help import GroupedCommand, show_help
+from tessera_cli.cli.help import GroupedCommand, VerbGroup, show_help
 from tessera_cli.cli.options import MODEL, RUN, SOURCE, option
 from tessera_cli.cli.terminal import Terminal, lines
 from tessera_cli.cli.verb import verb
@@ -60,7 +60,7 @@ def options(*names: str, **more: Any) -> dict[str, Any]:
     return {name: OWN[name] for name in names} | more
 
 
-bench = typer.Typer(name="bench", add_completion=False, rich_markup_mode=None)
+bench = typer.Typer(name="bench", cls=VerbGroup, rich_markup_mode=None)
 
 
 @bench.callback(invoke_without_command=True)

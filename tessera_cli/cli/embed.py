@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from tessera_cli.api import areas
@@ -28,4 +29,5 @@ def embed(terminal: Terminal, **given: Any) -> None:
     """
     with RunProgress(terminal) as progress:
         summary = areas.embed(**read_area(given), progress=progress)
-    terminal.end(summary, map(str, summary.mosaics))
+    see = f"open {summary.mosaics[0]} in QGIS, or see " if summary.mosaics else ""
+    terminal.end(summary, map(str, summary.mosaics), f"{see}{shlex.join(['tessera', 'info', str(summary.out)])}")

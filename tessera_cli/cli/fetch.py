@@ -37,4 +37,4 @@ def fetch(terminal: Terminal, **given: Any) -> None:
     """
     with RunProgress(terminal) as progress:
         summary = areas.fetch(**read_area(given), progress=progress)
-    terminal.end(summary, filter(None, [summary.embed_command]))
+    terminal.end(summary, filter(None, [summary.embed_command]), f"{summary.embed_command}   # needs no network")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 ORDER = ("Arguments", "Area", "Time", "Source", "Model", "Output", "Run", "Options")
+ALIASES = {"train": "pretrain"}
+DOCS = "Documentation: docs/index.md of the source; `make docs` builds the site. TESSERA: https://github.com/ucam-eo/tessera"
+WHOLE = 1000
+"""Columns of help and letters of a summary: as many as the terminal has."""
 
 
 class GroupedCommand(TyperCommand):
@@ -26,6 +32,57 @@ class GroupedCommand(TyperCommand):
         for title, records in sorted(groups.items(), key=lambda group: ORDER.index(group[0])):
             with formatter.section(title):
                 formatter.write_dl(records)
+
+    def get_short_help_str(self, limit: int = WHOLE) -> str:
+        """Return the summary, never cut."""
+        return super().get_short_help_str(WHOLE)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        _write_docs(formatter)
+
+
+class VerbGroup(TyperGroup):
+    """A command with verbs. The arguments of the outermost one are spread, when it runs and when a shell completes."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return super().make_context(info_name, args if parent else spread(args), parent=parent, **extra)
+
+    def get_short_help_str(self, limit: int = WHOLE) -> str:
+        """Return the summary, never cut."""
+        return super().get_short_help_str(WHOLE)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        _write_docs(formatter)
+
+
+def _write_docs(formatter: Any) -> None:
+    formatter.write_paragraph()
+    formatter.write_text(DOCS)
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments in the form that options take.
+
+    `--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`; `--dpixels a b c` -> `--dpixels a
+    --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`; `train` -> `pretrain`.
+    """
+    spread: list[str] = []
+    rest = deque(arguments)
+    if rest and rest[0] in ALIASES:
+        rest[0] = ALIASES[rest[0]]
+    while rest:
+        argument = rest.popleft()
+        if argument.startswith("--bbox="):
+            spread += ["--bbox", *argument.removeprefix("--bbox=").split(",")]
+        elif argument == "--bbox":
+            spread += ["--bbox", *(rest.popleft() if rest else "").split(",")]
+        elif argument == "--dpixels" and rest:
+            spread += [argument, rest.popleft()]
+            while rest and not rest[0].startswith("-"):
+                spread += [argument, rest.popleft()]
+        else:
+            spread.append(argument)
+    return spread
 
 
 def show_help(context: typer.Context) -> None:

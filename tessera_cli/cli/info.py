@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 from tessera_cli.api import reading
 from tessera_cli.cli.options import OUTPUT, option
 from tessera_cli.cli.terminal import Terminal, lines
+from tessera_cli.cli.units import cut, entry, size
 from tessera_cli.cli.verb import verb
 from tessera_cli.errors import UsageError
 
@@ -30,9 +33,9 @@ BARE = {
 def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: Any) -> None:
     """Describe a folder, a tile, a raster or a weights file.
 
-    Of a folder: its settings, and which tiles are done, empty, failed or missing, and why. Of stored d-pixels: tile,
-    window, source, the dates of each sensor, and missing scenes. Of a weights file: its family, sizes and rules, and
-    whether it is a published one.
+    Of a folder: where, when, of which model, whether it is complete and why not, and how to open it; with -v also its
+    settings and each tile. Of stored d-pixels: tile, window, source, the dates of each sensor, and missing scenes. Of a
+    weights file: its family, sizes and rules, and whether it is a published one.
 
     Examples:
 
@@ -51,8 +54,40 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
     found = reading.info(**given)
     bare = [name for name, wanted in (("crs", crs), ("bounds", bounds), ("model", model)) if wanted]
     if not bare:
-        terminal.tell(found, lines(found))
+        terminal.tell(found, summary(found) if "folder" in found and terminal.verbosity < 1 else lines(found))
     for name in bare:
         if (value := found.get(name)) is None:
             raise UsageError(f"{given['path']} has no {name} of its own. Ask for one of its tiles.")
         terminal.result(" ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def summary(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a person wants to know of a folder first."""
+    said, counts, path = found["identity"], found["tiles"], Path(found["folder"])
+    of_dpixels = "model" not in found
+    what = f"d-pixels, source {said['source']}" if of_dpixels else f"embeddings by {found['model']}"
+    yield from entry("folder", f"{path}: {what}")
+    if "note" in found:
+        yield from entry("note", found["note"])
+    if place := found.get("place"):
+        yield from entry("place", f"around {place['longitude']:g}, {place['latitude']:g} (longitude, latitude)")
+    yield from entry("time", ", ".join(found["windows"]) or "not known")
+    whole = "complete" if counts.keys() <= {"done", "empty"} else "not complete: run the same command again"
+    yield from entry("tiles", f"{', '.join(f'{count:,} {status}' for status, count in counts.items())}; {whole}")
+    wanting = {name: tile for name, tile in found["by_tile"].items() if tile["status"] in ("failed", "missing")}
+    for line in cut((f"{tile['status']} {name}: {tile.get('reason', '-')}" for name, tile in wanting.items()), "-v"):
+        yield from entry("", line)
+    of_each = "" if of_dpixels else f", {said['dims']} bands, {said['dtype']}"
+    yield from entry("pixels", f"{found['pixels']:,} ({found['pixels'] / 1e4:,.2f} km2){of_each}")
+    yield from entry("size", size(found["bytes"]))
+    yield from entry("open", _opener(found, path))
+    yield from entry("more", shlex.join(["tessera", "info", "-v", str(path)]))
+
+
+def _opener(found: Mapping[str, Any], path: Path) -> str:
+    if "model" not in found:
+        return f"{shlex.join(['tessera', 'embed', '--dpixels', str(path)])} --model ..."
+    if found["identity"]["format"] == "npy":
+        return f"numpy.load of {path / '*_emb.npy'} (and of *_scales.npy)"
+    in_qgis = f"{path / found['mosaics'][0]} in QGIS, or " if found["mosaics"] else ""
+    return f'{in_qgis}tessera_cli.open_embeddings("{path}") in Python'

@@ -5,6 +5,7 @@ Each option that takes a value can also be set by the environment variable shown
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,8 +24,10 @@ class Option(NamedTuple):
 
     def named(self, name: str) -> Any:
         """Return the annotation of the parameter `name`; `min_s2` becomes --min-s2 and TESSERA_MIN_S2."""
-        more = {"env": self.type is not bool, "flag": name.replace("_", "-"), "short": (), **self.more}
-        flag, env, short = more.pop("flag"), more.pop("env"), more.pop("short")
+        more = {"env": self.type is not bool, "flag": name.replace("_", "-"), "short": (), "values": None, **self.more}
+        flag, env, short, values = (more.pop(key) for key in ("flag", "env", "short", "values"))
+        if values is not None:
+            more["autocompletion"] = completion(values)
         envvar = f"TESSERA_{flag.replace('-', '_').upper()}" if env else None
         return Annotated[
             self.type,
@@ -33,8 +36,27 @@ class Option(NamedTuple):
 
 
 def option(type: Any, group: str, help: str, **more: Any) -> Option:
-    """Return an option. `more`: `flag` if it is not the parameter's name, `short`, `env`, and what Typer takes."""
+    """Return an option. `more`: `flag` if it is not the parameter's name, `short`, `env`, and what Typer takes.
+
+    `values`: a function that returns what a shell may offer where the type does not tell.
+    """
     return Option(type, group, help, more)
+
+
+def completion(values: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return the completion of a word to one of the values; a shell goes on with files where none fits."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return complete
+
+
+def model_names() -> list[str]:
+    """Return the names of the released models."""
+    from tessera_cli.models.registry import available
+
+    return available()
 
 
 Out = Path | None
@@ -74,7 +96,13 @@ OPTIONS: dict[str, Option] = {
         metavar="PATH...",
         env=False,
     ),
-    "source": option(str | None, SOURCE, "Imagery provider.  [default: the model's own, else mpc]", metavar="mpc|aws"),
+    "source": option(
+        str | None,
+        SOURCE,
+        "Imagery provider.  [default: the model's own, else mpc]",
+        metavar="mpc|aws",
+        values=lambda: ("mpc", "aws"),
+    ),
     "force_source": option(bool, SOURCE, "Allow a source that the model was not trained on."),
     "catalog": option(
         str | None,
@@ -100,6 +128,7 @@ OPTIONS: dict[str, Option] = {
         MODEL,
         "A name of `tessera weights list` (default v2-medium), or the path of a .safetensors file or its folder.",
         metavar="NAME|PATH",
+        values=model_names,
     ),
     "weights": option(Path | None, MODEL, "An official checkpoint; the model is read from it.", metavar="FILE"),
     "model_config": option(
@@ -132,7 +161,7 @@ OPTIONS: dict[str, Option] = {
         int, RUN, "Scenes per tile that may be absent or broken before the tile fails.", metavar="N", min=0
     ),
     "refresh": option(bool, RUN, "Search again instead of using the frozen scene list."),
-    "device": option(str, RUN, "Where to compute.", metavar="auto|cpu|cuda"),
+    "device": option(str, RUN, "Where to compute.", metavar="auto|cpu|cuda", values=lambda: ("auto", "cpu", "cuda")),
     "threads": option(
         int | None, RUN, "Cores to compute with.  [default: those this process may use]", metavar="N", min=1
     ),

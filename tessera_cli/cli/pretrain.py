@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Annotated, Any
+from signal import Signals as Number
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from tessera_cli import config as environment
 from tessera_cli.api import training
 from tessera_cli.cli.options import MODEL, OUTPUT, Out, option
-from tessera_cli.cli.signals import EXIT_CODES, Signals
-from tessera_cli.cli.terminal import Terminal
+from tessera_cli.cli.signals import EXIT_CODES, Signals, StoppedError
+from tessera_cli.cli.terminal import Terminal, failure
 from tessera_cli.cli.training import TrainingProgress
 from tessera_cli.cli.verb import verb
 
@@ -97,15 +99,24 @@ def pretrain(terminal: Terminal, *, dpixels: list[Path] | None, overrides: list[
             dpixels or (), overrides=overrides or (), progress=progress.callbacks(signals), **given
         )
     if not trained.finished:
-        logger.warning("stopped and saved after step %d; run the same command to go on", trained.step)
-        raise typer.Exit(EXIT_CODES[signals.number or SIGTERM])
+        _stop(terminal, trained, signals.number or SIGTERM)
     if rank == 0:
-        _tell(terminal, trained)
+        _tell(terminal, trained, given["out"])
 
 
-def _tell(terminal: Terminal, trained: Trained) -> None:
+def _stop(terminal: Terminal, trained: Trained, number: Number) -> NoReturn:
+    text, code = f"stopped and saved after step {trained.step}; run the same command to go on", EXIT_CODES[number]
+    logger.warning(text)
+    if terminal.as_json:
+        terminal.result_json(failure(text, code, StoppedError.__name__))
+    raise typer.Exit(code)
+
+
+def _tell(terminal: Terminal, trained: Trained, out: Path) -> None:
     last = trained.rows[-1] if trained.rows else None
     if last and last.get("collapsed"):
         logger.warning("the run has collapsed: its embeddings say little; raise loss.lambda, or lower optim.lr")
     found = {"schema": 1, "model": str(trained.exported), "step": trained.step, "last": last}
     terminal.tell(found, [str(trained.exported)])
+    embed = shlex.join(["tessera", "embed", "--model", str(out)])
+    terminal.suggest(f"{embed} --dpixels ...; {out / 'report.html'} shows how the training went")

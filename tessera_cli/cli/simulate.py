@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -44,3 +45,5 @@ def simulate(
         "parcels": made.parcel_count,
     }
     terminal.tell(found, [str(made.items)])
+    words = ["--aoi", made.aoi, "--year", year, "--catalog", made.items, "--model", "demo"]
+    terminal.suggest(shlex.join(["tessera", "embed", *map(str, words)]))

@@ -28,6 +28,8 @@ CHATTY = (
     "pyogrio",
     "pystac",
 )
+logger = logging.getLogger(__name__)
+
 HEARTBEAT_SECONDS = 60.0
 """Between two lines of progress off a terminal."""
 
@@ -68,11 +70,26 @@ class Terminal:
         for line in lines:
             self.result(line)
 
-    def end(self, outcome: Summary | Verification, lines: Iterable[str]) -> None:
-        """Print the outcome of a run, then raise its error, if there is one."""
-        self.tell(outcome.to_dict(), lines)
-        if error := outcome.error():
+    def end(self, outcome: Summary | Verification, lines: Iterable[str], next_step: str = "") -> None:
+        """Print the outcome of a run, then raise its error, if there is one; else log what to do next."""
+        error = outcome.error()
+        described = failure(str(error), error.exit_code, type(error).__name__) if error else {}
+        self.tell(outcome.to_dict() | {"error": described["error"]} if described else outcome.to_dict(), lines)
+        if error:
+            error.told = self.as_json
             raise error
+        if next_step:
+            self.suggest(next_step)
+
+    def suggest(self, next_step: str) -> None:
+        """Log what to do next."""
+        logger.info("next: %s", next_step)
+
+
+def failure(message: str, exit_code: int, kind: str) -> dict[str, Any]:
+    """Return an error as the JSON object that a command which fails prints; `kind` is the name of its class."""
+    error = {"message": message, "exit_code": exit_code, "kind": kind}
+    return {"type": "error", "schema": 1, "error": error}
 
 
 def lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:

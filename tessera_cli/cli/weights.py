@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tessera_cli.cli.help import GroupedCommand, show_help
+from tessera_cli.cli.help import GroupedCommand, VerbGroup, show_help
+from tessera_cli.cli.options import completion, model_names
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 
-weights = typer.Typer(name="weights", add_completion=False, rich_markup_mode=None)
+weights = typer.Typer(name="weights", cls=VerbGroup, rich_markup_mode=None)
 
 
 @weights.callback(invoke_without_command=True)
@@ -56,7 +57,12 @@ def list_models(terminal: Terminal) -> None:
 @verb()
 def pull(
     terminal: Terminal,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A released model, such as v2-medium.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A released model, such as v2-medium.", autocompletion=completion(model_names)
+        ),
+    ],
 ) -> None:
     """Fetch and check the weights of a model; print their path.
 

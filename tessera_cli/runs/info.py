@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tessera_cli.dpixels import Stored, members
 from tessera_cli.dpixels import describe as describe_store
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.errors import TileError, UsageError, reason
-from tessera_cli.extent.grid import AnyTile, parse_tile_name
+from tessera_cli.extent.grid import AnyTile, from_utm, parse_tile_name
 from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
@@ -79,6 +79,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
         **({"content": DPIXELS} if folder.holds_dpixels else {"model": identity["model"]}),
         **({"note": note} if note else {}),
         "windows": [window.name for window in sorted(windows)],
+        **({"place": place} if (place := _place(folder.runs())) else {}),
         "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
         "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
         "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
@@ -86,6 +87,17 @@ def _folder(path: Path) -> Mapping[str, Any]:
         "identity": identity,
         "by_tile": tiles,
     }
+
+
+def _place(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return longitude and latitude of the middle of what runs asked for, in degrees; nothing if it is not known."""
+    boxes = [(int(epsg), box) for run in runs for epsg, box in run.get("areas", {}).items()]
+    if not boxes:
+        return {}
+    middles = [from_utm(epsg).transform((w + e) / 2, (s + n) / 2) for epsg, (w, s, e, n) in boxes]
+    longitude, latitude = np.radians(middles).T
+    east = np.arctan2(np.sin(longitude).mean(), np.cos(longitude).mean())  # also across the antimeridian
+    return {"longitude": round(float(np.degrees(east)), 4), "latitude": round(float(np.degrees(latitude.mean())), 4)}
 
 
 def _tile(path: Path) -> Mapping[str, Any]:
