@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -76,7 +76,11 @@ def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]
     """Return the distinct windows, sorted; UsageError if there is none."""
     from tessera_cli.extent.window import Window
 
-    windows = [each for one in _listed(year, str | Integral) for each in Window.of_years(str(one))]
+    windows = [
+        each
+        for one in _listed(year, str | Real)
+        for each in Window.of_years(f"{one:g}" if isinstance(one, Real) else one)
+    ]
     for one in _listed(window, str | Window):
         windows += [one] if isinstance(one, Window) else map(Window.parse, one.split(","))
     if not windows:

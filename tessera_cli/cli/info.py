@@ -65,8 +65,8 @@ def summary(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a person wants to know of a folder first."""
     said, counts, path = found["identity"], found["tiles"], Path(found["folder"])
     of_dpixels = "model" not in found
-    what = f"d-pixels, source {said['source']}" if of_dpixels else f"embeddings by {found['model']}"
-    yield from entry("folder", f"{path}: {what}")
+    yield f"{'folder':13s}{path}"
+    yield from entry("holds", f"d-pixels, source {said['source']}" if of_dpixels else f"embeddings by {found['model']}")
     if "note" in found:
         yield from entry("note", found["note"])
     if place := found.get("place"):

@@ -111,5 +111,5 @@ class RunProgress:
                 continue
             told = [f"{self.finished} of {self.tiles} tiles, {self.encoded:,} of {self.pixels:,} pixels"]
             if self.read:
-                told.append(f"tile {len(self.read)} read: {list(self.read.values())[-1]}")
+                told.append(f"reading tile {len(self.read)}: {list(self.read.values())[-1]}")
             self.logger.info("%s; %s", "; ".join(told), spent)

@@ -123,7 +123,7 @@ def test_mask_that_cannot_be_used(embed, tmp_path):
 # --- the time --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("year", "words"), [(2014, "2015"), (2999, "future"), ("x", "int")])
+@pytest.mark.parametrize(("year", "words"), [(2014, "2015"), (2999, "future"), ("x", "is no year")])
 def test_years(embed, year, words):
     embed(2, words, year=year)
 

@@ -242,3 +242,110 @@ def test_the_example_area_is_valid():
 
     requests = tile_requests(Aoi.from_file(ROOT / "examples" / "field.geojson"), [Window.of_year(2023)])
     assert 10_000 < sum(request.count for request in requests) < 30_000
+
+
+# --- errors as objects ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "kind", "told"),
+    [
+        (["embed", "--aoi", "/none.geojson", "--year", "2021"], 2, "UsageError", "no such file"),
+        (["plan"], 2, "UsageError", "A time is needed"),
+        (["embed", "--nothing"], 2, "UsageError", "No such option"),
+        (["embed", "--format", "x"], 2, "UsageError", "is not one of"),
+        (["nothing"], 2, "UsageError", "No such command"),
+        (["info"], 2, "UsageError", "Missing argument"),
+        (["info", "/none"], 2, "UsageError", "no such file"),
+        (["verify", "/none"], 2, "UsageError", "no such file"),
+        (["weights", "pull", "v9"], 2, "UsageError", "no such model"),
+        (["bench", "encode", "--dpixels", "x", "--clouds"], 2, "UsageError", "--clouds"),
+        (["pretrain"], 2, "UsageError", "d-pixels"),
+        (["fetch", "--bbox", "5,51,4,52", "--year", "2021"], 2, "UsageError", "west"),
+    ],
+)
+def test_an_error_is_one_object_with_json(tessera, words, code, kind, told):
+    found, stdout, stderr = tessera(*words, "--json")
+    (line,) = stdout.splitlines()
+    error = json.loads(line).pop("error")
+    assert json.loads(line) == {"type": "error", "schema": 1, "error": error}
+    assert (found, error["exit_code"], error["kind"]) == (code, code, kind)
+    assert told in error["message"]
+    assert stderr == f"tessera: error: {error['message']}\n"
+    assert tessera(*words)[1] == ""
+
+
+def test_nothing_to_embed_and_another_folder_are_objects_too(catalog, tessera, tmp_path):
+    options = catalog.options(tmp_path / "out")
+    assert tessera("embed", *options)[0] == 0
+    for words, code, kind in ((["--dims", "64"], 5, "IdentityError"), (["--year", "2019"], 3, "NothingToEmbedError")):
+        found, stdout, _ = tessera("embed", *options, *words, "--json")
+        assert found == code
+        assert json.loads(stdout)["error"]["kind"] == kind
+
+
+@pytest.mark.parametrize("verb", ["embed", "verify"])
+def test_a_result_that_was_printed_holds_the_error_itself(catalog, tessera, tmp_path, verb):
+    """The last line of all, and no other object beside it."""
+    out = tmp_path / "out"
+    next((catalog.folder / "cogs").rglob("*B02*")).unlink()
+    options = catalog.options(out)
+    code, stdout, stderr = tessera("embed", *options, "--json")
+    if verb == "verify":
+        code, stdout, stderr = tessera("verify", out, "--json")
+    *tiles, last = map(json.loads, stdout.splitlines())
+    assert code == 4
+    assert [tile["type"] for tile in tiles] == ["tile"] * (2 if verb == "embed" else 0)
+    assert last["error"]["exit_code"] == 4
+    assert last["error"]["kind"] == "PartialFailureError"
+    assert stderr.endswith(f"tessera: error: {last['error']['message']}\n")
+
+
+def test_no_error_is_no_key(catalog, tessera, tmp_path):
+    _, stdout, _ = tessera("embed", *catalog.options(tmp_path / "out"), "--json")
+    assert "error" not in json.loads(stdout.splitlines()[-1])
+
+
+# --- what to do next --------------------------------------------------------------------------------------------------
+
+
+def steps(stderr):
+    return [line.partition("next: ")[2] for line in stderr.splitlines() if "next: " in line]
+
+
+def test_a_run_ends_with_the_next_step(catalog, tessera, tmp_path):
+    out = tmp_path / "out"
+    options = catalog.options(out)
+    code, stdout, stderr = tessera("embed", *options)
+    assert code == 0
+    assert steps(stderr) == [f"open {out / 'utm30n_2021.vrt'} in QGIS, or see tessera info {out}"]
+    assert "next: " not in stdout
+    assert steps(tessera("embed", *options, "-q")[2]) == []
+    fetched = catalog.options(tmp_path / "stores")
+    code, stdout, stderr = tessera("fetch", *fetched[: fetched.index("--threads")])
+    (step,) = steps(stderr)
+    assert step.startswith(stdout.splitlines()[-1])
+    (step,) = steps(tessera("simulate", tmp_path / "c", "--size", "16")[2])
+    assert step.startswith("tessera embed --aoi ")
+    assert f"--catalog {tmp_path / 'c' / 'items.json'}" in step
+
+
+def test_a_run_that_fails_names_no_next_step(catalog, tessera, tmp_path):
+    next((catalog.folder / "cogs").rglob("*B02*")).unlink()
+    assert steps(tessera("embed", *catalog.options(tmp_path / "out"))[2]) == []
+
+
+def test_the_demo_ends_with_where_the_command_lies(tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "tessera").write_text("#!/bin/sh\n")
+    (tools / "tessera").chmod(0o755)
+    command = ["make", "--silent", "--old-file=.venv/installed", "demo", f"BIN={tools}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{tools}/tessera" in done.stdout
+    assert f"source {tools}/activate" in done.stdout
+    assert (ROOT / "examples" / "field.geojson").exists()
+    assert f"{tools}/tessera embed --aoi examples/field.geojson --year 2023" in done.stdout

@@ -510,6 +510,74 @@ def test_a_plan_freezes_scenes_and_chooses_nothing(catalog, tessera, tmp_path):
     assert tessera("embed", *catalog.options(out))[0] == 5
 
 
+def test_a_folder_of_another_model_names_the_settings_that_differ(catalog, tessera, tmp_path):
+    """One by one: `model_config` is no value that a person compares."""
+    from tessera_cli.models import EncoderConfig
+    from tessera_cli.models.checkpoint import save_safetensors
+    from tessera_cli.models.encoder import Encoder
+
+    out = tmp_path / "out"
+    for layers, code in ((1, 0), (2, 5)):
+        weights = tmp_path / f"of{layers}.safetensors"
+        encoder = Encoder(EncoderConfig.of(latent=8, layers=layers, heads=4, feedforward=16))
+        save_safetensors(weights, encoder, {"name": weights.stem})
+        options = [str(weights) if o == "null" else o for o in catalog.options(out)]
+        found, _, stderr = tessera("embed", *options)
+        assert found == code
+    error = stderr.splitlines()[-1]
+    assert "model is 'of1' there and 'of2' here" in error
+    assert "model_config.s2.layers is 1 there and 2 here" in error
+    assert "{" not in error
+    assert len(error) < 600
+
+    code, _, stderr = tessera("embed", *(o if o != "null" else "demo" for o in catalog.options(out)))
+    error = stderr.splitlines()[-1]
+    assert code == 5
+    assert "model is 'of1' there and 'demo' here" in error
+    assert "differ as well" in error
+    assert "{" not in error
+
+
+def test_progress_tells_the_files_of_each_tile(catalog, tmp_path):
+    """As many as are counted in the summary; objects that know nothing of it are left alone."""
+    import tessera_cli
+    from tessera_cli.runs.results import Silent
+
+    class Told(Silent):
+        def __init__(self):
+            self.told = []
+
+        def reading(self, tile, files, planned, bytes):
+            self.told.append((tile, files, planned, bytes))
+
+    class Former:
+        tiles = 0
+
+        def begin(self, tiles, pixels): ...
+
+        def advance(self, pixels): ...
+
+        def tile(self, result):
+            self.tiles += 1
+
+    given = {"year": 2021, "catalog": str(catalog.items), "model": "null"}
+    told = Told()
+    summary = tessera_cli.embed(catalog.aoi, **given, out=tmp_path / "out", progress=told)
+    ends = {}
+    for tile, files, planned, received in told.told:
+        before = ends.get(tile, (0, 4 * 11 + 3 * 2))
+        assert files == before[0] + 1
+        assert files <= planned <= before[1]
+        assert received == 0  # the files are local
+        ends[tile] = (files, planned)
+    assert list(ends) == [f"{WEST.id}_2021", f"{EAST.id}_2021"]
+    assert all(files == planned for files, planned in ends.values())
+    assert sum(files for files, _ in ends.values()) == summary.network["reads"]["read"]
+    former = Former()
+    assert tessera_cli.embed(catalog.aoi, **given, out=tmp_path / "other", progress=former).error() is None
+    assert former.tiles == 2
+
+
 def test_a_plan_goes_by_the_preprocessing(catalog, tessera, tmp_path):
     """Which scenes it would use, and which it could not: copies of one acquisition, and unknown baselines."""
     copy = "S2A_MSIL2A_20210701T105031_N{}_R051_T30UXC_{}T000000"
