@@ -154,7 +154,7 @@ class TileFolder:
 
         def is_same(run: Mapping[str, Any]) -> bool:
             if "aoi_bounds" in record:
-                return bool(run.get("aoi_bounds") == record["aoi_bounds"])
+                return all(run.get(key) == record[key] for key in ("aoi_bounds", "areas"))
             return not set(record["names"]).isdisjoint(run.get("names", ()))  # of stored d-pixels
 
         runs = list(self.runs())

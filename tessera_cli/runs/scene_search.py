@@ -43,7 +43,7 @@ class Request:
     @property
     def name(self) -> str:
         """Return `<aoi>_<window>`; of an unnamed AOI, with its west, south, east and north in degrees."""
-        place = [f"{edge:.6f}".rstrip("0").rstrip(".") for edge in self.aoi.bounds] if self.unnamed else []
+        place = [f"{edge:.6f}".rstrip("0").rstrip(".") for edge in _edges(self.aoi)] if self.unnamed else []
         return "_".join([self.aoi.name, *place, "+".join(window.name for window in self.windows)])
 
     def of_source(self, name: str | None) -> Request:
@@ -57,6 +57,16 @@ class Request:
         parts: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog]
         parts += [self.radar_catalog, self.epsg, mask]
         return hashlib.sha256(json.dumps([*parts, self.fill_bbox]).encode()).hexdigest()[:16]
+
+
+def _edges(aoi: Aoi) -> tuple[float, float, float, float]:
+    """Return west, south, east and north; west is greater than east where the antimeridian lies between them."""
+    west, south, east, north = aoi.bounds
+    if (west, east) == (-180, 180):
+        boxes = [feature.bounds for feature in aoi.features]
+        west = min((box[0] for box in boxes if box[0] > 0), default=west)
+        east = max((box[2] for box in boxes if box[2] < 0), default=east)
+    return west, south, east, north
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import shapely
 
-from tessera_cli.api.arguments import as_windows, default_out
+from tessera_cli.api.arguments import as_windows, default_out, make_request
 from tessera_cli.errors import UsageError
 from tests.conftest import box_geojson
 
@@ -109,6 +109,15 @@ def test_boxes_have_folders_of_their_own(embed, boxes):
     found, stderr = embed("--bbox", boxes[1])
     assert len(found) == 2
     assert "another area" not in stderr
+
+
+def test_boxes_across_the_antimeridian_have_names_of_their_own():
+    def name(*box):
+        given = {"source": None, "crs": None, "mask": None}
+        return make_request(None, box, 2023, None, **given).name
+
+    assert name(179.9, -17, -179.8, -16.9) == "bbox_179.9_-17_-179.8_-16.9_2023"
+    assert name(179.7, -17, -179.8, -16.9) == "bbox_179.7_-17_-179.8_-16.9_2023"
 
 
 def test_a_box_goes_on_in_the_folder_of_an_earlier_version(embed, boxes, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import typer
 
-from tessera_cli.cli.app import app
+from tessera_cli.cli.app import Terminated, app
 
 ROOT = Path(__file__).parents[2]
 TESSERA = [sys.executable, "-m", "tessera_cli"]
@@ -299,6 +299,37 @@ def test_a_result_that_was_printed_holds_the_error_itself(catalog, tessera, tmp_
     assert last["error"]["exit_code"] == 4
     assert last["error"]["kind"] == "PartialFailureError"
     assert stderr.endswith(f"tessera: error: {last['error']['message']}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (KeyboardInterrupt(), 130, "KeyboardInterrupt"),
+        (Terminated(), 143, "Terminated"),
+        (ZeroDivisionError("x"), 1, "ZeroDivisionError"),
+    ],
+)
+def test_an_interruption_is_an_object_too(tessera, monkeypatch, error, code, kind):
+    def interrupted(**given):
+        raise error
+
+    monkeypatch.setattr("tessera_cli.api.reading.info", interrupted)
+    found, stdout, _ = tessera("info", "x", "--json")
+    assert found == code
+    told = json.loads(stdout)["error"]
+    assert (told["exit_code"], told["kind"]) == (code, kind)
+
+
+def test_a_training_that_was_stopped_is_an_object_too(capsys):
+    from tessera_cli.cli.pretrain import _stop
+    from tessera_cli.cli.terminal import Terminal
+    from tessera_cli.pretraining.run import Trained
+
+    with pytest.raises(typer.Exit) as stopped:
+        _stop(Terminal(0, True), Trained(False, 7, Path("x"), ()), signal.SIGUSR1)
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert stopped.value.exit_code == told["exit_code"] == 75
+    assert "after step 7" in told["message"]
 
 
 def test_no_error_is_no_key(catalog, tessera, tmp_path):
