@@ -39,6 +39,8 @@ def plan(terminal: Terminal, **given: Any) -> None:
 
 def lines(made: Plan, out: Path | None) -> list[str]:
     """Return the plan as lines of text."""
+    from tessera_cli.runs.scene_counts import fewest_text, gaps_text
+
     zones = ", ".join(f"{count} in {crs}" for crs, count in made.zones.items())
     text = [f"tiles        {made.tiles} ({zones}), {made.pixels:,} pixels"]
     for window, sensors in made.windows.items():
@@ -50,6 +52,8 @@ def lines(made: Plan, out: Path | None) -> list[str]:
             text.append(f"{name:12s} {window}: {seen}")
             if sensor.by_month:
                 text.append(" " * 13 + " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))
+    text += [f"by tile      {line}" for line in fewest_text(made.tile_dates)]
+    text += [f"lacking      {line}" for line in gaps_text(made.tile_dates)]
     text += [f"skipped      {count} items: {reason}" for reason, count in made.skipped.items()]
     text += [f"incomplete   {scene}: {defect}" for scene, defect in made.incomplete.items()]
     text.append(f"to read      about {_size(made.read_bytes)}")
