@@ -75,7 +75,7 @@ def embed(
         dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either. No network is used.
         source: `mpc` or `aws`. Default: the model's own, else `mpc`.
         force_source: Encode d-pixels of a source that the model was not trained on.
-        catalog: Another STAC API, a static catalogue or an ItemCollection, as URL or path.
+        catalog: Another STAC API, a static catalogue, an ItemCollection or the folder of one, as URL or path.
         radar_catalog: For `aws`: another CMR granule search, or an ItemCollection of OPERA RTC-S1.
         preprocessing: `official` (default): what the released models were trained on; `corrected`: offsets by
             processing baseline, one copy of each acquisition.
@@ -140,7 +140,7 @@ def embed(
     if dpixels:
         refuse_beside_dpixels(aoi=aoi, bbox=bbox, year=year, window=window, **area, **origin)
     else:
-        request = make_request(aoi, bbox, year, window, source=source, **area, **origin)
+        request = make_request(aoi, bbox, year, window, source=source, allow_no_optical=min_s2 == 0, **area, **origin)
     loaded = load_model(model, weights=weights, model_config=model_config, device=device, precision=precision)
     wanted: dict[str, Any] = {"force_source": force_source, "dims": dims, "dtype": dtype, "format": format}
     wanted |= {"min_s2": min_s2, "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw}
@@ -162,6 +162,7 @@ def embed(
         folder = settings.folder(choose_out(out, request, loaded.name, policy.name))
         reader = open_reader(request)
         found = search_scenes(request, reader.client, folder, refresh=refresh)
+        found.log_tile_dates()
         inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
     if out is None:
         warn_of_other_area(folder, inputs.record())
@@ -241,6 +242,7 @@ def fetch(
     folder = dpixel_folder(stores, source=request.source.name, preprocessing=policy.name, format=format)
     reader = open_reader(request)
     found = search_scenes(request, reader.client, folder, refresh=refresh)
+    found.log_tile_dates()
     inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
     if out is None:
         warn_of_other_area(folder, inputs.record())

@@ -10,11 +10,11 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import shapely
 
-from tessera_cli.catalog.api import Box
 from tessera_cli.catalog.paging import Pages
+from tessera_cli.catalog.scene import POLARISATIONS
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import SourceUnavailableError
-from tessera_cli.extent.antimeridian import split, unwrap_edges
+from tessera_cli.extent.antimeridian import Box, split, unwrap_edges
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client, Response
 from tessera_cli.net.responses import redact
@@ -83,7 +83,7 @@ def item_of(granule: Mapping[str, Any], source: Source) -> dict[str, Any]:
             "updated": granule.get("updated"),
         },
         "links": [],
-        "assets": {key: {"href": href} for key in source.s1_assets.values() if (href := _link(granule, f"_{key}.tif"))},
+        "assets": {key: {"href": href} for key in POLARISATIONS if (href := _link(granule, f"_{key}.tif"))},
     }
 
 
@@ -120,22 +120,18 @@ def _link(granule: Mapping[str, Any], ending: str) -> str | None:
 
 def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:
     """Yield all granules of a query. CMR names the next page in a header, which the last page lacks."""
-    pages, onwards, count, hits = Pages(url), None, 0, None
+    pages, onwards = Pages(url), None
     while True:
         response = client.json(url, headers={_NEXT: onwards} if onwards else {})
         entries = _entries(response, url)
-        count += len(entries)
-        if hits is None:
-            hits = response.headers.get(_HITS, "")
+        hits = response.headers.get(_HITS, "")
         onwards = response.headers.get(_NEXT) if entries else None
-        pages.check((str(entry["id"]) for entry in entries), onwards)
+        pages.check((str(entry["id"]) for entry in entries), onwards, int(hits) if hits.isdigit() else None)
         yield from entries
         if onwards is None:
             break
-    if count < int(hits) if hits.isdigit() else len(entries) >= PAGE:
-        raise SourceUnavailableError(
-            f"{redact(url)} broke off its list after {count} of {hits or 'more'} granules. Try again later."
-        )
+    if not hits.isdigit() and len(entries) >= PAGE:
+        raise SourceUnavailableError(f"{redact(url)} broke off its list after a full page. Try again later.")
 
 
 def _entries(response: Response, url: str) -> list[Mapping[str, Any]]:

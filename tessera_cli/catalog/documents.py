@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from tessera_cli.catalog.paging import Pages, given_query, links, matches, paged_items
 from tessera_cli.catalog.tables import SUFFIXES, Table
 from tessera_cli.errors import UsageError
 from tessera_cli.net import Client
 from tessera_cli.net.responses import redact
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
+NAMES = ("catalog.json", "items.json", "collection.json", "items.ndjson", "items.ndjson.gz", "items.parquet")
+"""What is looked for in a folder, in this order."""
 LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")
 ADVICE = (
     "Give a STAC API, a catalog.json, an ItemCollection (.json), one item per line (.ndjson, .ndjson.gz) or "
     "STAC-GeoParquet (.parquet)."
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,11 @@ class Document:
 
 
 def open_document(location: str, client: Client) -> Document:
-    """Read a STAC document from a file or URL; of a folder, its catalog.json. UsageError if it is no STAC."""
+    """Read a STAC document from a file or URL; of a folder, the first of NAMES. UsageError if it is no STAC."""
     if not _is_url(location):
         path = Path(location).expanduser()
         if path.is_dir():
-            path = path / "catalog.json"
+            path = _in_folder(path)
         if not path.exists():
             raise UsageError(f"The catalogue {path} does not exist: no such file. {ADVICE}")
         location = str(path.resolve())
@@ -53,7 +59,7 @@ def open_document(location: str, client: Client) -> Document:
             content = json.loads(text)
     except ValueError as error:
         raise UsageError(f"The catalogue {_shown(location)} is not JSON: {error}. {ADVICE}") from error
-    if not isinstance(content, dict) or content.get("type") not in KINDS:
+    if not isinstance(content, dict) or (content.get("type") not in KINDS and "collections" not in content):
         raise UsageError(f"The catalogue {_shown(location)} is JSON but not STAC. {ADVICE}")
     return Document(location, content)
 
@@ -61,35 +67,82 @@ def open_document(location: str, client: Client) -> Document:
 def is_api(content: Mapping[str, Any]) -> bool:
     """Return whether the document is the landing page of an API with item search."""
     classes = content.get("conformsTo") or []
-    return any("item-search" in str(uri) for uri in classes) or any(
-        link.get("rel") == "search" for link in content.get("links") or []
-    )
+    return any("item-search" in str(uri) for uri in classes) or bool(links(content, "search"))
 
 
 def static_items(document: Document, client: Client) -> Iterator[Mapping[str, Any]]:
-    """Yield the items of the document and of those it links to, with absolute asset hrefs."""
-    kind = document.content["type"]
-    if kind == "FeatureCollection":
-        for feature in document.content.get("features") or []:
-            yield _absolute(feature, document.location)
-    elif kind == "Feature":
-        yield _absolute(document.content, document.location)
-    else:
-        yield from _walk(document, client, seen=set())
+    """Yield the items of the document and of those it links to, with absolute asset hrefs.
+
+    An item that does not name its collection belongs to that of its link, else to the one that led to it. UsageError
+    for a file that is one page of several.
+    """
+    return _items(document, client, None, set())
 
 
-def _walk(document: Document, client: Client, seen: set[str]) -> Iterator[Mapping[str, Any]]:
+def refuse_page(document: Document, why: str) -> None:
+    """Raise UsageError: the document is one page of a search."""
+    api = next((redact(str(link["href"])) for link in links(document.content, "root")), None)
+    raise UsageError(
+        f"The catalogue {_shown(document.location)} is one page of a search: {why}. Give the address of the search or "
+        f"the API{f' ({api})' if api else ''} to read all pages, or a file with all items."
+    )
+
+
+def _items(document: Document, client: Client, parent: str | None, seen: set[str]) -> Iterator[Mapping[str, Any]]:
     seen.add(document.location)
-    for link in document.content.get("links") or []:
-        if link.get("rel") not in ("child", "item"):
-            continue
+    content, kind = document.content, document.content.get("type")
+    if kind in ("FeatureCollection", "Feature"):
+        for feature in [content] if kind == "Feature" else _features(document, client):
+            yield _in_collection(_absolute(feature, document.location), parent)
+        return
+    if kind == "Collection":
+        parent = str(content.get("id") or "") or parent
+    linked = links(content, "child", "item") or links(content, "items")  # the latter: one list of all items
+    for link in linked:
         location = _join(document.location, str(link["href"]))
         if location not in seen:
-            child = open_document(location, client)
-            if child.content["type"] == "Feature":
-                yield from static_items(child, client)
-            else:
-                yield from _walk(child, client, seen)
+            yield from _items(open_document(location, client), client, parent, seen)
+
+
+def _features(document: Document, client: Client) -> Iterable[Any]:
+    """Return all features of the search that an ItemCollection is a page of."""
+    features, total = document.content.get("features") or [], matches(document.content)
+    if _is_url(document.location):
+        if links(document.content, "next"):
+            return paged_items(document.location, "GET", given_query(document.location), client)
+        if total is not None:
+            Pages(document.location).check((str(_key(feature)) for feature in features), None, total)
+    elif total is not None:
+        if total > len(features):
+            refuse_page(document, f"it holds {len(features)} of {total} items")
+    elif links(document.content, "next", "prev", "previous"):
+        refuse_page(document, f"it holds {len(features)} items and links to another page")
+    return features
+
+
+def _key(feature: Any) -> tuple[Any, Any] | None:
+    return (feature.get("collection"), feature.get("id")) if isinstance(feature, dict) else None
+
+
+def _in_collection(item: Mapping[str, Any], parent: str | None) -> Mapping[str, Any]:
+    """Return the item with the collection that it names, or links to, or was found in."""
+    if item.get("collection"):
+        return item
+    for link in links(item, "collection"):
+        parts = [part for part in urlsplit(str(link["href"])).path.split("/") if part not in ("", "collection.json")]
+        if parts and parts[-1] not in (".", ".."):
+            parent = parts[-1].removesuffix(".json")
+    return {**item, "collection": parent} if parent else item
+
+
+def _in_folder(folder: Path) -> Path:
+    """Return the catalogue that a folder holds."""
+    found = [folder / name for name in NAMES if (folder / name).exists()]
+    if not found:
+        raise UsageError(f"The folder {folder} holds no catalogue: neither {' nor '.join(NAMES)}. {ADVICE}")
+    if len(found) > 1:
+        logger.info("%s holds %s; reading the first", folder, ", ".join(path.name for path in found))
+    return found[0]
 
 
 def _absolute(item: Any, location: str) -> Mapping[str, Any]:

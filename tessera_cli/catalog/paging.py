@@ -1,33 +1,167 @@
-"""Guard paged searches against servers that send pages without end."""
+"""The pages of a search, followed to the end: no pages without end, and no end before all is there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urljoin, urlsplit
 
-from tessera_cli.errors import SourceRefusedError
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
+from tessera_cli.net import Client
+from tessera_cli.net.client import Causes
 from tessera_cli.net.responses import redact
+
+ESTIMATED = 100_000
+"""Matches from which on servers (pgstac) may tell an estimate of their number."""
+
+logger = logging.getLogger(__name__)
+
+
+class IncompleteError(SourceUnavailableError):
+    """A list ended before all that the server says matches."""
 
 
 class Pages:
-    """Check of the pages of one search, which ends it if the server leads in circles."""
+    """Check of the pages of one search, which ends it if the server leads in circles or stops too early."""
 
     def __init__(self, url: str) -> None:
         self._url = redact(url)
         self._ids: set[str] = set()
         self._ways: set[str] = set()
 
-    def check(self, ids: Iterable[str], onwards: str | None) -> None:
+    def check(self, ids: Iterable[str], onwards: str | None, matched: int | None = None) -> None:
         """Record the ids of a page. `onwards` identifies the next page; None if this is the last.
 
-        Raises SourceRefusedError if the next page was requested before, or nothing on this one is new.
+        `matched` is the number of all matches by this page, None if it does not tell. It may change from page to page
+        while items are added, so the last page's counts. Raises SourceRefusedError if the next page was requested
+        before, or nothing on this one is new, and IncompleteError if fewer items than match have come with the last.
         """
-        if onwards is None:
-            return
         new = set(ids) - self._ids
-        if not new or onwards in self._ways:
+        if onwards is not None and (not new or onwards in self._ways):
             raise SourceRefusedError(
                 f"{self._url} leads in circles: it keeps sending items that it has sent before. "
                 "Search with another --catalog, and tell the provider."
             )
         self._ids |= new
-        self._ways.add(onwards)
+        if onwards is not None:
+            self._ways.add(onwards)
+        elif matched is not None and matched > len(self._ids):
+            self._end_early(matched)
+
+    def _end_early(self, matched: int) -> None:
+        told = f"{self._url} sends {len(self._ids)} of {matched} items that match"
+        if matched >= ESTIMATED:
+            logger.warning("%s; so large a number may be an estimate", told)
+            return
+        raise IncompleteError(
+            f"{told}, and no more. Ask for less at a time (a smaller area, a shorter window), "
+            "search with another --catalog, or try again later."
+        )
+
+
+def paged_items(
+    url: str, method: str, query: Mapping[str, Any], client: Client, *, causes: Causes | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the items of a search page by page: of the query posted to `url`, or of `url` with what it lacks of it.
+
+    Raises SourceUnavailableError for answers that are no items; the errors of `Pages` and of `Client` as they come.
+    """
+    from pystac_client.stac_api_io import StacApiIO
+
+    guard = Pages(url)
+
+    class Io(StacApiIO):
+        """Transport of pystac-client that uses our `Client`, with its retries and counts, and checks every page."""
+
+        def request(
+            self,
+            href: str,
+            method: str | None = None,
+            headers: dict[str, str] | None = None,
+            parameters: dict[str, Any] | None = None,
+        ) -> str:
+            return _page(urljoin(url, href), method or "GET", headers or {}, parameters or {}, causes, client, guard)
+
+    for page in Io(max_retries=None).get_pages(url, method, dict(query)):
+        yield from page["features"]
+
+
+def matches(page: Mapping[str, Any]) -> int | None:
+    """Return how many items match in all, as a page tells it in one of two places; None if it does not."""
+    context = page.get("context")
+    found = page.get("numberMatched", context.get("matched") if isinstance(context, dict) else None)
+    return found if isinstance(found, int) else None
+
+
+def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]]:
+    """Return the links of a STAC document with these relations, as they stand."""
+    given = content.get("links")
+    listed = given if isinstance(given, list) else []
+    return [link for link in listed if isinstance(link, dict) and link.get("rel") in relations and link.get("href")]
+
+
+def given_query(url: str) -> dict[str, Any]:
+    """Return the query of an address as the search that it would be if it were posted."""
+    given: dict[str, Any] = dict(parse_qsl(urlsplit(url).query))
+    for key, text in given.items():
+        with suppress(ValueError):
+            if key == "bbox":
+                given[key] = [float(number) for number in text.split(",")]
+            elif key in ("collections", "ids"):
+                given[key] = text.split(",")
+            elif text[:1] in ("{", "["):
+                given[key] = json.loads(text)
+    return given
+
+
+def _page(
+    href: str,
+    method: str,
+    headers: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    causes: Causes | None,
+    client: Client,
+    guard: Pages,
+) -> str:
+    """Return the text of one page, checked to hold items: pystac-client ends the search at anything else."""
+    if method.upper() == "POST":
+        posted = json.dumps(parameters).encode()
+        response = client.json(
+            href, posted=posted, headers={**headers, "Content-Type": "application/json"}, causes=causes
+        )
+    else:
+        from requests import Request
+
+        own = parse_qs(urlsplit(href).query, keep_blank_values=True)
+        lacking = {key: _as_text(value) for key, value in parameters.items() if key not in own}
+        response = client.json(
+            Request("GET", href, params=lacking).prepare().url or href, headers=headers, causes=causes
+        )
+    page = response.json
+    items = page.get("features") if isinstance(page, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) and "id" in item for item in items):
+        raise SourceUnavailableError(
+            f"{redact(href)} answers a search with something else than items. Try again later."
+        )
+    onwards = links(page, "next")
+    if not items and onwards:
+        raise SourceUnavailableError(f"{redact(href)} sends an empty page before the last one. Try again later.")
+    returned = page.get("numberReturned")
+    if isinstance(returned, int) and returned > len(items):
+        raise IncompleteError(f"{redact(href)} sends {len(items)} of {returned} items of a page. Try again later.")
+    guard.check(
+        (f"{item.get('collection')}/{item['id']}" for item in items),
+        json.dumps(onwards[0], sort_keys=True) if onwards else None,
+        matches(page),
+    )
+    return json.dumps({**page, "links": onwards})
+
+
+def _as_text(value: Any) -> str:
+    """Return a value of a posted search as it stands in a query."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)

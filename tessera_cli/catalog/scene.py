@@ -23,6 +23,7 @@ CLOSED_BUCKETS = ("sentinel-s2-l2a",)
 """Buckets whose readers pay: ESA's JPEG 2000 files."""
 BLOBS = ".blob.core.windows.net"
 """Hosts whose files take a signature in the query."""
+POLARISATIONS = ("VV", "VH", "HH", "HV")
 KEPT_ASSET_FIELDS = ("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size")
 
 
@@ -57,12 +58,15 @@ class Scene:
         if collection == source.s2_collection:
             sensor, wanted = Sensor.S2, tuple(source.s2_assets.values())
             cover = _number(properties.get("eo:cloud_cover"))
-            if cover is None or not cover < source.max_cloud:
+            if cover is None:
+                raise SkippedItem("without eo:cloud_cover")
+            if not cover < source.max_cloud:
                 raise SkippedItem("cloud cover")
         elif collection == source.s1_collection:
             wanted = tuple(source.s1_assets.values())
             if not all(key in assets for key in wanted):
-                raise SkippedItem("without both VV and VH")
+                has = ", ".join(sorted(key.upper() for key in item.get("assets") or {} if key.upper() in POLARISATIONS))
+                raise SkippedItem(f"without both VV and VH{f' (has {has})' if has else ''}")
             orbit = str(properties.get("sat:orbit_state", "")).lower()
             if source.granules:
                 sensor = Sensor.S1
@@ -71,7 +75,7 @@ class Scene:
             else:
                 sensor = Sensor.S1_ASC if orbit == "ascending" else Sensor.S1_DESC
         else:
-            raise SkippedItem("other collection")
+            raise SkippedItem(f"collection {collection}" if collection else "without a collection")
         if utc_time(_timestamp(properties)) is None:
             raise SkippedItem("without a readable datetime")
         missing = tuple(key for key in wanted if key not in assets or closed_bucket(assets[key]["href"]))

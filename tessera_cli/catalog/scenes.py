@@ -75,9 +75,15 @@ class Scenes:
 
     def on(self, tile: Tile, window: Window) -> Scenes:
         """Return the scenes of the window whose footprint intersects the tile, also across the antimeridian."""
-        _, found = self._footprints.query(shifted(tile.outline), predicate="intersects")
-        touching = (self.scenes[index] for index in np.unique(found))
+        touching = (self.scenes[index] for index in self.touching([tile])[1])
         return Scenes(self.source, tuple(s for s in touching if s.date in window), self.skipped)
+
+    def touching(self, tiles: Sequence[Tile]) -> np.ndarray:
+        """Return the pairs of numbers of a tile and a scene whose footprint intersects it, int (2, N), sorted."""
+        shapes = [shape for tile in tiles for shape in shifted(tile.outline)]
+        found, scenes = self._footprints.query(shapes, predicate="intersects")
+        count = max(len(self), 1)
+        return np.stack(np.divmod(np.unique(found // (len(shapes) // len(tiles)) * count + scenes), count))
 
     def within(self, window: Window) -> Scenes:
         return self._where(lambda s: s.date in window)
@@ -101,10 +107,6 @@ class Scenes:
             hrefs = [asset["href"] for asset in scene.item["assets"].values()]
             digest.update(json.dumps([scene.id, *hrefs]).encode() + b"\n")
         return digest.hexdigest()
-
-    @property
-    def has_radar(self) -> bool:
-        return any(s.sensor is not Sensor.S2 for s in self.scenes)
 
     def named(self, ids: Sequence[str]) -> Scenes | None:
         """Return the scenes of these ids; None if one is absent."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import shapely
 
-from tessera_cli.catalog.api import Box, api_items, search_link
+from tessera_cli.catalog.api import api_items
 from tessera_cli.catalog.cmr import granule_items, granule_search
-from tessera_cli.catalog.documents import is_api, open_document, static_items
+from tessera_cli.catalog.documents import open_document, static_items
+from tessera_cli.catalog.endpoint import item_search
 from tessera_cli.catalog.scene import footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
-from tessera_cli.extent.antimeridian import rejoin, shifted, split
+from tessera_cli.extent.antimeridian import Box, rejoin, shifted, split
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
@@ -45,14 +46,17 @@ def search(
         raise UsageError(f"--radar-catalog is not for --source {source.name}: its radar lies in --catalog. Omit it.")
     boxes = search_boxes(tiles)
     document = open_document(catalog, client) if catalog else None
-    live = document is None or is_api(document.content)
-    radar = radar_catalog or (source.granules if live else None)
+    endpoint = item_search(document, source, client) if document else (f"{source.api}/search", "POST")
+    radar = radar_catalog or (source.granules if endpoint else None)
     collections = [source.s2_collection] if radar else source.collections
-    if document is not None and not live:
-        items = matching(static_items(document, client), boxes, windows, collections)
-    else:
-        url, method = search_link(document) if document else (f"{source.api}/search", "POST")
+    if endpoint:
+        url, method = endpoint
         items = api_items(url, source, collections, boxes, windows, client=client, method=method)
+    else:
+        assert document is not None
+        items = static_items(document, client)
+    elsewhere = set(source.collections).difference(collections)
+    items = matching(items, boxes, windows, without=elsewhere)
     if radar:
         items = chain(items, _radar_items(radar, source, boxes, windows, client))
     found = Scenes.from_items(items, source)
@@ -68,7 +72,7 @@ def _radar_items(
     if url:
         return granule_items(url, source, boxes, windows, client=client)
     listed = static_items(open_document(location, client), client)
-    return matching(listed, boxes, windows, [source.s1_collection])
+    return matching(listed, boxes, windows, without=[source.s2_collection])
 
 
 def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
@@ -78,13 +82,20 @@ def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
 
 
 def matching(
-    items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], collections: Sequence[str]
+    items: Iterable[Mapping[str, Any]],
+    boxes: Sequence[Box],
+    windows: Sequence[Window],
+    *,
+    without: Container[str] = (),
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the items of these collections that intersect a box (degrees) and a window."""
+    """Yield the items that intersect a box (degrees) and a window, but for collections that are searched elsewhere.
+
+    Items of foreign collections come along, to be counted with all that is of no use.
+    """
     areas = shifted(shapely.union_all([shapely.box(*box) for box in boxes]))
     shapely.prepare(areas)
     for item in items:
-        if item.get("collection") not in collections:
+        if item.get("collection") in without:
             continue
         properties = item["properties"]
         start = utc_time(properties.get("datetime") or properties.get("start_datetime"))

@@ -107,7 +107,7 @@ OPTIONS: dict[str, Option] = {
     "catalog": option(
         str | None,
         SOURCE,
-        "Another STAC API, a static catalogue or an ItemCollection (.json, .ndjson, .ndjson.gz, .parquet).",
+        "Another STAC API, a static catalogue, an ItemCollection (.json, .ndjson, .ndjson.gz, .parquet) or its folder.",
         metavar="URL|FILE",
     ),
     "radar_catalog": option(

@@ -45,6 +45,8 @@ def plan(terminal: Terminal, **given: Any) -> None:
 
 def lines(made: Plan, out: Path | None) -> list[str]:
     """Return the plan as lines of text, where long lists are cut."""
+    from tessera_cli.runs.scene_counts import fewest_text, gaps_text
+
     zones = ", ".join(f"{count} in {crs}" for crs, count in made.zones.items())
     text = entry("tiles", f"{made.tiles} ({zones}), {made.pixels:,} pixels")
     for window, sensors in made.windows.items():
@@ -55,6 +57,10 @@ def lines(made: Plan, out: Path | None) -> list[str]:
                 seen += f", {covered.first} to {covered.last}, longest gap {covered.longest_gap} days"
             text += entry(name, f"{window}: {seen}")
             text += entry("", " ".join(f"{month[2:]}:{count}" for month, count in sensor.by_month.items()))
+    for line in fewest_text(made.tile_dates):
+        text += entry("by tile", line)
+    for line in gaps_text(made.tile_dates):
+        text += entry("lacking", line)
     for line in cut((f"{count} items: {reason}" for reason, count in made.skipped.items()), "--json"):
         text += entry("skipped", line)
     for line in cut((f"{scene}: {defect}" for scene, defect in made.incomplete.items()), "--json"):

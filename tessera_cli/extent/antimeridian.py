@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 import shapely
 from shapely import affinity
@@ -9,6 +12,10 @@ from shapely.geometry.base import BaseGeometry
 
 SLIVER = 1e-12
 """Square degrees below which a part is rounding noise."""
+REACH = 3.6
+"""Degrees of longitude at the equator, 400 km: no scene of Sentinel-1 or Sentinel-2 is wider."""
+
+Box = tuple[float, float, float, float]
 
 
 def unwrap(geometry: BaseGeometry, centre: float) -> BaseGeometry:
@@ -69,3 +76,19 @@ def split(geometry: BaseGeometry) -> list[BaseGeometry]:
         if part.area > SLIVER:
             parts.append(affinity.translate(part, xoff=-shift))
     return parts
+
+
+def both_sides(boxes: Iterable[Box]) -> list[Box]:
+    """Return the boxes (west, south, east, north in degrees) to ask a server for that compares longitudes as numbers.
+
+    Near the antimeridian, further ones find every footprint over a box, however it is written: the border on the other
+    side those that cross it or whose edges jump (179 to -179), the box shifted by 360 degrees those that lie beyond it.
+    """
+    asked = dict.fromkeys(boxes)
+    for west, south, east, north in list(asked):
+        reach = min(REACH / math.cos(math.radians(max(abs(south), abs(north)))), 90)
+        if east > 180 - reach:
+            asked |= {(-180.0, south, reach - 180, north): None, (west - 360, south, east - 360, north): None}
+        if west < reach - 180:
+            asked |= {(180 - reach, south, 180.0, north): None, (west + 360, south, east + 360, north): None}
+    return list(asked)

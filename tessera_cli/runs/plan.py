@@ -21,6 +21,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.scene_counts import DatesByTile
 from tessera_cli.runs.scene_search import SceneSearch
 
 FINE_BANDS = ("B02", "B03", "B04", "B08")
@@ -65,6 +66,8 @@ class Plan:
     """CRS -> tiles"""
     windows: dict[str, dict[str, SensorPlan]]
     """Window -> sensor -> what is listed"""
+    tile_dates: dict[str, dict[str, DatesByTile]]
+    """Window -> sensor (s2, s1) -> the dates of its tiles: the fewest, and the tiles without any."""
     skipped: dict[str, int]
     incomplete: dict[str, str]
     """Scene id -> why it cannot be used, as far as its item tells: a missing scene before anything is read."""
@@ -117,6 +120,7 @@ def plan(
         pixels=pixels,
         zones=dict(Counter(str(tile.crs) for tile in tiles)),
         windows={w.name: _by_sensor(scenes, w) for w in request.windows},
+        tile_dates={window: dict(sensors) for window, sensors in search.tile_dates.items()},
         skipped=dict(scenes.skipped),
         incomplete={
             scene.id: why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -20,6 +21,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
 from tessera_cli.net.responses import redact
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.scene_counts import DatesByTile, dates_by_tile, fewest_text, gaps_text
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Request:
     allow_no_radar: bool = False
     unnamed: bool = False
     """Whether the AOI came without a name of its own, as boxes and standard input do."""
+    allow_no_optical: bool = False
 
     @property
     def name(self) -> str:
@@ -80,6 +83,18 @@ class SceneSearch:
     to_freeze: Scenes | None
     """The folder's new scene list; None if the scenes are those frozen there."""
 
+    @functools.cached_property
+    def tile_dates(self) -> Mapping[str, Mapping[str, DatesByTile]]:
+        """Window -> sensor (s2, s1) -> how many dates the tiles have."""
+        return dates_by_tile(self.scenes, self.tile_requests)
+
+    def log_tile_dates(self) -> None:
+        """Log the fewest dates of a tile; warn of tiles without scenes, or with far fewer dates than the others."""
+        for line in fewest_text(self.tile_dates):
+            logger.info("%s", line)
+        for line in gaps_text(self.tile_dates):
+            logger.warning("%s", line)
+
     def record(self) -> Mapping[str, Any]:
         """Return what `runs/<key>.json` says of the request."""
         request = self.request
@@ -102,8 +117,9 @@ def search_scenes(
 ) -> SceneSearch:
     """Cut the AOI into tiles and list their scenes: those frozen in `folder` for this request, else a new search.
 
-    Raises NothingToEmbedError when no pixel, no scene or (unless allowed) no radar scene is left, and IdentityError
-    when the folder was made with other settings; the folder of a plan has none, and only its source is compared.
+    Raises NothingToEmbedError when no pixel, no scene or (unless allowed) no scene of one of the sensors is left, and
+    IdentityError when the folder was made with other settings; the folder of a plan has none, and only its source is
+    compared.
     """
     if folder is not None:
         if folder.identity:
@@ -129,23 +145,37 @@ def search_scenes(
             to_freeze = scenes.merged(others)
     else:
         logger.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
+    made = SceneSearch(request, tuple(requests), scenes, to_freeze)
     for window in request.windows:
-        _check(scenes.within(window), window, request)
-    return SceneSearch(request, tuple(requests), scenes, to_freeze)
+        _check(made, window)
+    return made
 
 
-def _check(scenes: Scenes, window: Window, request: Request) -> None:
-    where = f"{request.aoi.name} in {window.name}"
-    if not len(scenes):
-        dropped = ", ".join(f"{count} skipped: {reason}" for reason, count in scenes.skipped.items())
-        raise NothingToEmbedError(
-            f"The catalogue has no scene for {where}{f' ({dropped})' if dropped else ''}. "
-            "Check the place, the year and --catalog."
-        )
-    if not scenes.has_radar and not request.allow_no_radar:
-        raise NothingToEmbedError(
-            f"The catalogue has no Sentinel-1 scene for {where}. Check the catalogue, or embed from Sentinel-2 alone "
-            "with --allow-no-radar."
-        )
+def _check(made: SceneSearch, window: Window) -> None:
+    """Raise NothingToEmbedError if no tile has a scene, or one of a sensor that the request needs."""
+    request, skipped = made.request, made.scenes.skipped
+    seen = {sensor: len(dates.without) < dates.tiles for sensor, dates in made.tile_dates[window.name].items()}
+    if not any(seen.values()):
+        advice = "Check --catalog and --source." if skipped else "Check the place, the year and --catalog."
+        raise _nothing("scene", advice, made, window)
+    if not seen["s2"] and not request.allow_no_optical:
+        advice = "Check --catalog and --source; embed --min-s2 0 goes on with radar alone."
+        raise _nothing("Sentinel-2 scene", advice, made, window)
+    if not seen["s1"] and not request.allow_no_radar:
+        advice = "Check the catalogue, or embed from Sentinel-2 alone with --allow-no-radar."
+        raise _nothing("Sentinel-1 scene", advice, made, window)
     if not window.is_twelve_months:
         logger.warning("window %s has %d days; the models were trained on twelve months", window.name, window.days)
+
+
+def _nothing(what: str, advice: str, made: SceneSearch, window: Window) -> NothingToEmbedError:
+    """Return the error for a window without scenes: what was skipped in the search, and what to do."""
+    request, skipped = made.request, made.scenes.skipped
+    dropped = ", ".join(f"{count} skipped: {reason}" for reason, count in skipped.items())
+    if any("collection" in reason for reason in skipped):
+        known = " or ".join(request.source.collections)
+        advice += f" --source {request.source.name} reads items whose collection is {known}."
+    return NothingToEmbedError(
+        f"The catalogue has no {what} for {request.aoi.name} in {window.name}{f' ({dropped})' if dropped else ''}. "
+        f"{advice}"
+    )

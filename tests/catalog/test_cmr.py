@@ -111,7 +111,8 @@ def test_no_link_is_made_up(pols):
     """S5: the official code builds addresses from names and gets 404."""
     scenes = Scenes.from_items([item_of(burst(pols=pols), AWS), item_of(burst("C"), AWS)], AWS)
     assert [scene.id for scene in scenes.scenes] == ["C"]
-    assert scenes.skipped == {"without both VV and VH": 1}
+    has = f" (has {', '.join(pols)})" if pols else ""
+    assert scenes.skipped == {f"without both VV and VH{has}": 1}
 
 
 def test_without_a_start_there_is_no_scene():
@@ -239,14 +240,23 @@ def test_pages_that_lead_in_circles(after):
 def test_a_list_that_breaks_off_is_an_error(monkeypatch):
     with (
         Cmr([], first(1, as_page(bursts(2), CMR_Hits="3"))) as server,
-        pytest.raises(SourceUnavailableError, match="2 of 3"),
+        pytest.raises(SourceUnavailableError, match="2 of 3 items"),
     ):
         found(server)
     monkeypatch.setattr(cmr, "PAGE", 2)
-    with Cmr([], first(1, as_page(bursts(2)))) as server, pytest.raises(SourceUnavailableError, match="2 of more"):
+    with (
+        Cmr([], first(1, as_page(bursts(2)))) as server,
+        pytest.raises(SourceUnavailableError, match="after a full page"),
+    ):
         found(server)
     with Cmr([], first(1, as_page(bursts(1)))) as server:
         assert ids(found(server)) == ["B00"]
+
+
+def test_granules_that_come_twice_count_once():
+    pages = [as_page(bursts(2), CMR_Hits="3", CMR_Search_After="a"), as_page(bursts(1), CMR_Hits="3")]
+    with Cmr([], lambda nth, asked: pages[nth - 1]) as server, pytest.raises(SourceUnavailableError, match="2 of 3"):
+        found(server)
 
 
 # --- where and when ---------------------------------------------------------------------------------------------------

@@ -154,4 +154,4 @@ def test_static_items_are_found_across_the_antimeridian(footprint, found):
         "properties": {"datetime": "2021-07-01T00:00:00Z"},
     }
     year = Window(dt.date(2021, 1, 1), dt.date(2021, 12, 31))
-    assert bool(list(matching([feature], search_boxes([tile]), [year], ["sentinel-2-l2a"]))) is found
+    assert bool(list(matching([feature], search_boxes([tile]), [year]))) is found

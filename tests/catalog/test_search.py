@@ -82,13 +82,14 @@ def test_sentinel_1_order_is_date_and_orbit_then_time_down_then_id_down():
     ("candidate", "reason"),
     [
         (item(**{"eo:cloud_cover": 100.0}), "cloud cover"),
-        (item(**{"eo:cloud_cover": None}), "cloud cover"),
-        (item("R", "sentinel-1-rtc", assets=("vv",)), "without both VV and VH"),
-        (item("R", "sentinel-1-rtc", assets=("hh", "hv")), "without both VV and VH"),
+        (item(**{"eo:cloud_cover": None}), "without eo:cloud_cover"),
+        (item("R", "sentinel-1-rtc", assets=("vv",)), r"without both VV and VH \(has VV\)"),
+        (item("R", "sentinel-1-rtc", assets=("hh", "hv")), r"without both VV and VH \(has HH, HV\)"),
         (item("R", "sentinel-1-rtc", **{"sat:orbit_state": None}), "without orbit direction"),
         (item(when=None), "without a readable datetime"),
         (item(when="yesterday"), "without a readable datetime"),
-        (item("L", "landsat-c2-l2"), "other collection"),
+        (item("L", "landsat-c2-l2"), "^collection landsat-c2-l2$"),
+        (item("L", None), "^without a collection$"),
     ],
 )
 def test_normal_items_that_hold_nothing_for_us(candidate, reason):
@@ -98,7 +99,7 @@ def test_normal_items_that_hold_nothing_for_us(candidate, reason):
 
 def test_what_is_dropped_is_counted():
     scenes = Scenes.from_items([item("A"), item("B", **{"eo:cloud_cover": 100}), item("L", "landsat-c2-l2")], MPC)
-    assert (len(scenes), scenes.skipped) == (1, {"cloud cover": 1, "other collection": 1})
+    assert (len(scenes), scenes.skipped) == (1, {"cloud cover": 1, "collection landsat-c2-l2": 1})
 
 
 def test_ninety_nine_point_nine_percent_cloud_is_used():
@@ -221,8 +222,12 @@ def test_local_items_are_filtered_as_an_api_would():
         item("other", "landsat-c2-l2"),
         item("span", when=None, start_datetime="2020-12-31T23:00:00Z", end_datetime="2021-01-01T01:00:00Z"),
     ]
-    found = matching(items, search_boxes([TILE]), [YEAR], MPC.collections)
-    assert [i["id"] for i in found] == ["in", "first", "last", "span"]
+    found = list(matching(items, search_boxes([TILE]), [YEAR]))
+    assert [i["id"] for i in found] == ["in", "first", "last", "other", "span"]
+    assert Scenes.from_items(found, MPC).skipped == {
+        "collection landsat-c2-l2": 1
+    }  # what lies elsewhere is not dropped
+    assert "other" not in [i["id"] for i in matching(items, search_boxes([TILE]), [YEAR], without=["landsat-c2-l2"])]
 
 
 # --- documents --------------------------------------------------------------------------------------------------------
@@ -294,7 +299,7 @@ def test_documents_that_are_not_stac(tmp_path, name, content, words):
 
 
 def test_an_absent_document(tmp_path):
-    with pytest.raises(UsageError, match=f"{tmp_path}/catalog.json does not exist: no such file"):
+    with pytest.raises(UsageError, match=f"folder {tmp_path} holds no catalogue: neither catalog.json nor items.json"):
         found_in(tmp_path, tmp_path)
     with pytest.raises(UsageError, match="no such file"):
         found_in(tmp_path / "none.json", tmp_path)
@@ -525,6 +530,9 @@ def test_an_item_with_a_span_in_place_of_a_datetime():
     with Api([span]) as api:
         (scene,) = found_by(api).scenes
     assert scene.date == dt.date(2021, 6, 30)
+    del span["properties"]["end_datetime"]
+    (found,) = matching([span], search_boxes([TILE]), [YEAR])
+    assert Scene.from_item(found, MPC).date == dt.date(2021, 6, 30)
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
@@ -582,4 +590,4 @@ def test_real_planetary_computer_items():
 
 def test_a_cloud_cover_that_is_no_number_is_none():
     scenes = Scenes.from_items([item("x") | {"properties": {**item("x")["properties"], "eo:cloud_cover": "n/a"}}], MPC)
-    assert (len(scenes), scenes.skipped) == (0, {"cloud cover": 1})
+    assert (len(scenes), scenes.skipped) == (0, {"without eo:cloud_cover": 1})

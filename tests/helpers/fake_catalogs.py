@@ -119,7 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Api(Catalogue):
-    """A STAC API: newest first, pages by token. `longest`: beyond so many items a page is answered with 502."""
+    """A STAC API: newest first, pages by token; it compares longitudes as numbers, as PostGIS does.
+
+    `longest`: beyond so many items a page is answered with 502. `told`: number of matches -> what each page says of it.
+    `documents`: further paths -> JSON; `/collections/ID/items` are searches of one collection.
+    """
 
     def __init__(
         self,
@@ -131,18 +135,24 @@ class Api(Catalogue):
         too_long: int = 502,
         landing: Reply | None = None,
         method: str = "POST",
+        told: Callable[[int], Mapping[str, Any]] = lambda matched: {},
+        documents: Mapping[str, Any] | None = None,
     ) -> None:
         def latest_reprocessing(item):
             return (item["properties"].get("datetime") or item["properties"]["start_datetime"], item["id"])
 
         self.items = sorted(items, key=latest_reprocessing, reverse=True)
         self.page, self.longest, self.too_long, self.landing, self.method = page, longest, too_long, landing, method
+        self.told, self.documents = told, documents or {}
         super().__init__(mischief)
 
     def is_search(self, asked):
-        return asked.path == "/search"
+        return asked.path.endswith(("/search", "/items"))
 
     def answer(self, asked):
+        if asked.path in self.documents:
+            content = self.documents[asked.path]
+            return content if isinstance(content, Reply) else Reply(200, json.dumps(content).encode())
         if not self.is_search(asked):
             core = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
             link = {"rel": "search", "href": f"{self.url}/search", "type": "application/geo+json"}
@@ -151,14 +161,20 @@ class Api(Catalogue):
             root = {"type": "Catalog", "id": "api", "stac_version": "1.0.0", "description": "x", "conformsTo": core}
             return self.landing or Reply(200, json.dumps({**root, "links": [link]}).encode())
         fields = dict(asked.fields)
-        bbox, collections = fields["bbox"], fields["collections"]
-        if asked.method == "GET":
-            bbox, collections = [float(number) for number in bbox.split(",")], collections.split(",")
-        start, end = fields["datetime"].split("/")
+        bbox, collections = fields.get("bbox", [-999, -90, 999, 90]), fields.get("collections")
+        if asked.method == "GET" and "bbox" in fields:
+            bbox = [float(number) for number in bbox.split(",")]
+        if asked.method == "GET" and "collections" in fields:
+            collections = collections.split(",")
+        if asked.path.endswith("/items"):
+            collections = [asked.path.split("/")[-2]]
+        start, end = fields.get("datetime", "0000/9999").split("/")
         hits = [
             item
             for item in self.items
-            if item["collection"] in collections and _touches(item, bbox) and _within(item["properties"], start, end)
+            if (collections is None or item["collection"] in collections)
+            and _touches(item, bbox)
+            and _within(item["properties"], start, end)
         ]
         size = min(int(fields.get("limit", 10)), self.page)
         if self.longest is not None and size > self.longest:
@@ -169,10 +185,12 @@ class Api(Catalogue):
             token = {**fields, "token": first + size}
             if asked.method == "GET":
                 query = "&".join(f"{key}={value}" for key, value in token.items())
-                onwards = [{"rel": "next", "method": "GET", "href": f"{self.url}/search?{query}"}]
+                onwards = [{"rel": "next", "method": "GET", "href": f"{self.url}{asked.path}?{query}"}]
             else:
                 onwards = [{"rel": "next", "method": "POST", "href": f"{self.url}/search", "body": token}]
+        onwards += [{"rel": "prev", "href": f"{self.url}{asked.path}"}] * (first > 0)
         page = {"type": "FeatureCollection", "features": hits[first : first + size], "links": onwards}
+        page |= self.told(len(hits))
         return Reply(200, json.dumps(page).encode())
 
 

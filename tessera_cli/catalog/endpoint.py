@@ -1,0 +1,87 @@
+"""What --catalog names: the item search of an API, whichever of its addresses is given, or documents of items."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from tessera_cli.catalog.api import search_link
+from tessera_cli.catalog.documents import Document, is_api, open_document, refuse_page
+from tessera_cli.catalog.paging import links
+from tessera_cli.catalog.sources import Source
+from tessera_cli.errors import AbsentError, TesseraError, UsageError
+from tessera_cli.net import Client
+from tessera_cli.net.responses import redact
+
+COLLECTIONS = "/collections"
+SEARCHES = ("/search", "/items")
+"""Ends of addresses that STAC and OGC API prescribe for searches; the latter searches one collection."""
+
+logger = logging.getLogger(__name__)
+
+
+def item_search(document: Document, source: Source, client: Client) -> tuple[str, str] | None:
+    """Return URL and method of the item search that the document belongs to; None for documents of items.
+
+    It is searched through the landing page of the API, through one of its collections, or by the address of a search
+    itself. UsageError for a collection that the source does not read, and for a later page of a search.
+    """
+    content, location = document.content, document.location
+    if content.get("type") == "FeatureCollection":
+        if not _path(location).endswith(SEARCHES):
+            return None
+        if links(content, "prev", "previous"):
+            refuse_page(document, "others come before it")
+        return location, "GET"
+    if is_api(content):
+        return search_link(document)
+    items = [urljoin(location, str(link["href"])) for link in links(content, "items")]
+    searches = [href for href in items if _path(href).endswith(SEARCHES)]
+    static = links(content, "child", "item") or COLLECTIONS not in _path(location)
+    if not searches and static and "collections" not in content:
+        return None
+    api = _api_of(document, client)
+    if content.get("type") == "Collection" and content.get("id") not in source.collections:
+        raise UsageError(
+            f"--catalog: {redact(location)} is the collection {content.get('id')}; --source {source.name} reads "
+            f"{' and '.join(source.collections)}. Give the API itself{f' ({redact(api.location)})' if api else ''}."
+        )
+    if api is not None:
+        logger.info("%s belongs to the API %s, which is searched", redact(location), redact(api.location))
+        return search_link(api)
+    if searches:
+        return searches[0], "GET"
+    if "collections" in content:
+        raise UsageError(f"--catalog: {redact(location)} is a list of collections. Give the API itself.")
+    return None
+
+
+def _api_of(document: Document, client: Client) -> Document | None:
+    """Return the landing page of the API that a collection, or the list of them, belongs to; None if there is none."""
+    location, content = document.location, document.content
+    linked = [urljoin(location, str(link["href"])) for rel in ("root", "parent") for link in links(content, rel)]
+    known = [location, *(urljoin(location, str(link["href"])) for link in links(content, "self", "items"))]
+    above = [_before_collections(address) for address in known if COLLECTIONS in _path(address)]
+    for href in dict.fromkeys([*linked, *above]):
+        if not _path(href) or href == location:
+            continue
+        try:
+            landing = open_document(href, client)
+        except TesseraError as error:
+            if href in above or isinstance(error, UsageError | AbsentError):
+                continue
+            raise
+        if is_api(landing.content):
+            return landing
+    return None
+
+
+def _before_collections(address: str) -> str:
+    before = _path(address).rpartition(COLLECTIONS)[0]
+    return urlunsplit(urlsplit(address)._replace(path=before or "/", query="", fragment=""))
+
+
+def _path(location: str) -> str:
+    """Return the path of a web address; empty for a file."""
+    parts = urlsplit(location)
+    return (parts.path.rstrip("/") or "/") if parts.scheme in ("http", "https") else ""

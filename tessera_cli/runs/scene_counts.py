@@ -1,0 +1,83 @@
+"""How many dates each tile of a run has, told before the run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tessera_cli.catalog import Scenes, Sensor
+from tessera_cli.extent.grid import TileRequest
+
+NAMES = {"s2": "Sentinel-2", "s1": "Sentinel-1"}
+FAR_FEWER = 0.5
+"""Share of the median below which a tile has far fewer dates than the others."""
+SHOWN = 5
+"""Tiles that a line names."""
+
+
+@dataclass(frozen=True)
+class DatesByTile:
+    """The dates that the tiles of one window have of one sensor: by footprints, so at most so many observations."""
+
+    tiles: int
+    fewest: int
+    fewest_tile: str
+    median: float
+    without: tuple[str, ...]
+    """Tiles without any scene."""
+    few: tuple[str, ...]
+    """Tiles with some, but less than half of the median."""
+
+
+def dates_by_tile(scenes: Scenes, requests: Sequence[TileRequest]) -> dict[str, dict[str, DatesByTile]]:
+    """Return window -> sensor (s2, s1) -> the dates of the window's tiles. One lookup for all tiles."""
+    tiles = list(dict.fromkeys(request.on_grid()[0] for request in requests))
+    tile, scene = scenes.touching(tiles)
+    days = np.array([s.date.toordinal() for s in scenes.scenes], np.int64)[scene]
+    optical = np.array([s.sensor is Sensor.S2 for s in scenes.scenes], bool)[scene]
+    found: dict[str, dict[str, DatesByTile]] = {}
+    for window in dict.fromkeys(request.on_grid()[1] for request in requests):
+        inside = (window.start.toordinal() <= days) & (days <= window.end.toordinal())
+        found[window.name] = {
+            sensor: _counted([t.id for t in tiles], tile[inside & of_sensor], days[inside & of_sensor])
+            for sensor, of_sensor in {"s2": optical, "s1": ~optical}.items()
+        }
+    return found
+
+
+def _counted(tiles: Sequence[str], tile: np.ndarray, days: np.ndarray) -> DatesByTile:
+    """Count the distinct days of each tile; `tile` holds the number of the tile for each of `days`."""
+    pairs = np.unique(tile * (1 << 32) + days) >> 32
+    counts = np.bincount(pairs, minlength=len(tiles))
+    least, median = int(counts.argmin()), float(np.median(counts))
+    few = (counts > 0) & (counts < FAR_FEWER * median)
+    named = [tuple(tiles[number] for number in np.flatnonzero(those).tolist()) for those in (counts == 0, few)]
+    return DatesByTile(len(tiles), int(counts[least]), tiles[least], median, *named)
+
+
+def fewest_text(found: Mapping[str, Mapping[str, DatesByTile]]) -> Iterator[str]:
+    """Yield a line per window and sensor: the fewest dates that a tile has."""
+    for window, sensors in found.items():
+        for sensor, dates in sensors.items():
+            more = f" ({dates.fewest_tile}), median {dates.median:g}" if dates.tiles > 1 else ""
+            yield f"{NAMES[sensor]} in {window}: fewest dates on a tile {dates.fewest}{more}"
+
+
+def gaps_text(found: Mapping[str, Mapping[str, DatesByTile]]) -> Iterator[str]:
+    """Yield a line for tiles without a sensor that others have, and one for those with far fewer dates of it."""
+    for window, sensors in found.items():
+        for sensor, dates in sensors.items():
+            if 0 < len(dates.without) < dates.tiles:
+                yield f"{NAMES[sensor]} in {window}: no scene on {_listed(dates.without, dates.tiles)}"
+            if dates.few:
+                yield (
+                    f"{NAMES[sensor]} in {window}: less than half of the median of {dates.median:g} dates on "
+                    f"{_listed(dates.few, dates.tiles)}"
+                )
+
+
+def _listed(some: Sequence[str], tiles: int) -> str:
+    names = ", ".join(some[:SHOWN]) + (", ..." if len(some) > SHOWN else "")
+    return f"{len(some)} of {tiles} tiles: {names}"
