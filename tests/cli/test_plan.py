@@ -11,6 +11,7 @@ from tessera_cli.cli.plan import lines
 from tessera_cli.cli.units import duration, size
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.runs.plan import Plan, SensorPlan
+from tessera_cli.runs.scene_counts import DatesByTile
 
 
 @pytest.mark.parametrize(
@@ -44,12 +45,21 @@ def made():
     by_month = {f"2023-{month:02d}": 31 for month in range(1, 13)}
     seen = SensorPlan(99_999, by_month, Coverage(365, dt.date(2023, 1, 1), dt.date(2023, 12, 31), 9))
     scene = "S2B_MSIL2A_20231226T104619_R051_T31UES_20231226T1646{:02d}"
+    tile = "utm34n_c{:04d}_r1302"
     return Plan(
         tiles=123_456,
         pixels=32_000_000_000,
         zones={f"EPSG:326{zone}": 20_000 for zone in range(28, 36)},
         windows={"20230701-20240630": {"s2": seen, "s1_asc": seen, "s1_desc": seen}},
         skipped={f"for the reason number {number}": 3 for number in range(12)},
+        tile_dates={
+            "20230701-20240630": {
+                "s2": DatesByTile(
+                    123_456, 0, tile.format(7), 71.5, tuple(map(tile.format, range(9))), (tile.format(9),)
+                ),
+                "s1": DatesByTile(123_456, 3, tile.format(8), 61.0, (), tuple(map(tile.format, range(900)))),
+            }
+        },
         incomplete={scene.format(number): "asset B8A is not listed" for number in range(60)},
         read_bytes=int(7.5e13),
         write_bytes=int(4.2e12),
