@@ -7,14 +7,21 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
-from urllib.parse import urljoin
 
 from tessera_cli.catalog.documents import Document
+from tessera_cli.catalog.hrefs import absolute
 from tessera_cli.catalog.paging import Pages
 from tessera_cli.catalog.sources import Source
-from tessera_cli.errors import CredentialsError, SourceBusyError, SourceUnavailableError, TesseraError
+from tessera_cli.errors import (
+    CredentialsError,
+    SourceBusyError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    TesseraError,
+)
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
+from tessera_cli.net.address import AddressError, resolve, without_query
 from tessera_cli.net.client import Causes
 from tessera_cli.net.responses import redact
 from tessera_cli.net.retries import Cause
@@ -33,8 +40,13 @@ def search_link(landing: Document) -> tuple[str, str]:
     """Return URL and method of item search, by the landing page of an API; POST where there is a choice."""
     links = [link for link in landing.content.get("links") or [] if link.get("rel") == "search" and link.get("href")]
     for link in sorted(links, key=lambda link: link.get("method") != "POST"):
-        return urljoin(landing.location, str(link["href"])), str(link.get("method") or "GET")
-    return f"{landing.location.rstrip('/')}/search", "POST"
+        try:
+            return resolve(landing.location, str(link["href"])), str(link.get("method") or "GET")
+        except AddressError as error:
+            raise SourceRefusedError(
+                f"{redact(landing.location)} names a search that is refused: {error}. Tell the provider."
+            ) from error
+    return f"{without_query(landing.location).rstrip('/')}/search", "POST"
 
 
 def api_items(
@@ -49,8 +61,8 @@ def api_items(
 ) -> Iterator[Mapping[str, Any]]:
     """Yield, once each, the items (JSON) of collections that intersect a box (degrees) within a window.
 
-    Items stay the dictionaries that the API sent: parsing would respell their datetimes, and the order of overlaps
-    goes by the spelling. The server's default order is left alone.
+    Items stay the dictionaries that the API sent, but for hrefs, which become absolute: parsing would respell their
+    datetimes, and the order of overlaps goes by the spelling. The server's default order is left alone.
 
     A page may be too long for the server to send: Earth Search answers 502 above 6 MB, each time anew, and footprints
     of up to 98 KB make that depend on the place. Such a page is requested once more, since a 502 may also pass, and
@@ -69,7 +81,7 @@ def api_items(
                     key = (item.get("collection"), item["id"])
                     if key not in seen:
                         seen.add(key)
-                        yield item
+                        yield absolute(item, url)
                 break
             except TesseraError as error:
                 if error.status not in _PERHAPS_TOO_LONG or page <= SHORTEST:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
+from tessera_cli.catalog.hrefs import absolute, located, self_link, web_address
 from tessera_cli.catalog.tables import SUFFIXES, Table
 from tessera_cli.errors import UsageError
 from tessera_cli.net import Client
+from tessera_cli.net.address import AddressError, is_url, local_path, without_query
 from tessera_cli.net.responses import redact
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
@@ -26,7 +27,7 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed STAC document and its location, to which relative hrefs are resolved."""
+    """A parsed STAC document and where it was read, to which relative hrefs are resolved."""
 
     location: str
     content: Any
@@ -34,28 +35,29 @@ class Document:
 
 def open_document(location: str, client: Client) -> Document:
     """Read a STAC document from a file or URL; of a folder, its catalog.json. UsageError if it is no STAC."""
-    if not _is_url(location):
-        path = Path(location).expanduser()
+    if not is_url(location):
+        path = Path(_local(location)).expanduser()
         if path.is_dir():
             path = path / "catalog.json"
         if not path.exists():
             raise UsageError(f"The catalogue {path} does not exist: no such file. {ADVICE}")
         location = str(path.resolve())
-    if _path(location).endswith(SUFFIXES):
-        table = Table(_shown(location), client.get(location).body if _is_url(location) else Path(location))
-        return Document(location, {"type": "FeatureCollection", "features": table})
-    text = _read_text(location, client)
+    if without_query(location).endswith(SUFFIXES):
+        found = client.get(location) if is_url(location) else None
+        table = Table(redact(location), found.body if found else Path(location))
+        return Document(found.url if found else location, {"type": "FeatureCollection", "features": table})
+    text, found_at = _read_text(location, client)
     try:
-        if _path(location).endswith(LINES):
+        if without_query(location).endswith(LINES):
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             content: Any = {"type": "FeatureCollection", "features": lines}
         else:
             content = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"The catalogue {_shown(location)} is not JSON: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {redact(location)} is not JSON: {error}. {ADVICE}") from error
     if not isinstance(content, dict) or content.get("type") not in KINDS:
-        raise UsageError(f"The catalogue {_shown(location)} is JSON but not STAC. {ADVICE}")
-    return Document(location, content)
+        raise UsageError(f"The catalogue {redact(location)} is JSON but not STAC. {ADVICE}")
+    return Document(found_at, content)
 
 
 def is_api(content: Mapping[str, Any]) -> bool:
@@ -71,9 +73,9 @@ def static_items(document: Document, client: Client) -> Iterator[Mapping[str, An
     kind = document.content["type"]
     if kind == "FeatureCollection":
         for feature in document.content.get("features") or []:
-            yield _absolute(feature, document.location)
+            yield _absolute(feature, document.location, listed=True)
     elif kind == "Feature":
-        yield _absolute(document.content, document.location)
+        yield _absolute(document.content, document.location, listed=False)
     else:
         yield from _walk(document, client, seen=set())
 
@@ -83,51 +85,50 @@ def _walk(document: Document, client: Client, seen: set[str]) -> Iterator[Mappin
     for link in document.content.get("links") or []:
         if link.get("rel") not in ("child", "item"):
             continue
-        location = _join(document.location, str(link["href"]))
+        location = _linked(document, str(link["href"]))
         if location not in seen:
             child = open_document(location, client)
+            if child.location in seen:  # which a redirect led to
+                continue
             if child.content["type"] == "Feature":
                 yield from static_items(child, client)
             else:
                 yield from _walk(child, client, seen)
 
 
-def _absolute(item: Any, location: str) -> Mapping[str, Any]:
-    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
-        raise UsageError(f"The catalogue {_shown(location)} holds features that are not STAC items. {ADVICE}")
-    listed = {key: asset for key, asset in item["assets"].items() if isinstance(asset, dict) and "href" in asset}
-    assets = {key: {**asset, "href": _join(location, str(asset["href"]))} for key, asset in listed.items()}
-    return {**item, "properties": item.get("properties") or {}, "assets": assets}
-
-
-def _join(base: str, href: str) -> str:
-    if "://" in href or href.startswith("/"):
-        return href
-    if _is_url(base):
-        return urljoin(base, href)
-    return str((Path(base).parent / href).resolve())
-
-
-def _is_url(location: str) -> bool:
-    return urlsplit(location).scheme in ("http", "https")
-
-
-def _path(location: str) -> str:
-    return urlsplit(location).path if _is_url(location) else location
-
-
-def _shown(location: str) -> str:
-    return redact(location) if _is_url(location) else location
-
-
-def _read_text(location: str, client: Client) -> str:
+def _linked(document: Document, href: str) -> str:
     try:
-        if not _is_url(location):
+        return web_address(located(document.location, href, self_link(document.content, document.location)))
+    except AddressError as error:
+        raise UsageError(
+            f"The catalogue {redact(document.location)} links to {redact(href)}, which is refused: {error}. "
+            "Tell the provider."
+        ) from error
+
+
+def _absolute(item: Any, location: str, *, listed: bool) -> Mapping[str, Any]:
+    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
+        raise UsageError(f"The catalogue {redact(location)} holds features that are not STAC items. {ADVICE}")
+    return absolute({**item, "properties": item.get("properties") or {}}, location, listed=listed)
+
+
+def _local(location: str) -> str:
+    try:
+        return local_path(location)
+    except AddressError as error:
+        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error}. {ADVICE}") from error
+
+
+def _read_text(location: str, client: Client) -> tuple[str, str]:
+    """Return the text of a document and where it was read, which redirects may change."""
+    found = location
+    try:
+        if not is_url(location):
             data = Path(location).read_bytes()
-        elif _path(location).endswith((".gz", *LINES)):
-            data = client.get(location).body
         else:  # a web page in place of JSON is requested again
-            data = client.json(location).body
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+            packed = without_query(location).endswith((".gz", *LINES))
+            response = client.get(location) if packed else client.json(location)
+            data, found = response.body, response.url
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8"), found
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"The catalogue {_shown(location)} cannot be read: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error}. {ADVICE}") from error

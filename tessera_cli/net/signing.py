@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tessera_cli.errors import CredentialsError, SourceRefusedError
+from tessera_cli.net.address import redact, with_query
+
 
 @dataclass(frozen=True)
 class SignedRequest:
@@ -42,3 +45,50 @@ class Unsigned:
 
 
 OPEN = Unsigned()
+
+
+class GivenSignatures:
+    """Signer that puts on the signatures that hrefs came with, and leaves all other hrefs to another signer.
+
+    They live in memory alone. One that a server has refused is not used again: the other signer gets its turn.
+    """
+
+    def __init__(self, other: Signer) -> None:
+        self._other = other
+        self._queries: dict[str, str] = {}
+        """Unsigned href -> the query it came with."""
+        self._refused: set[str] = set()
+        """Queries: one signature of Azure serves all files of a container."""
+
+    def add(self, queries: Mapping[str, str]) -> None:
+        """Keep signatures, by unsigned href."""
+        self._queries.update(queries)
+
+    def uses(self, href: str) -> bool:
+        """Return whether the href is signed with what it came with."""
+        return href in self._queries and self._queries[href] not in self._refused
+
+    def sign(self, href: str) -> SignedRequest:
+        if self.uses(href):
+            return SignedRequest(with_query(href, self._queries[href]))
+        if href not in self._queries:
+            return self._other.sign(href)
+        try:
+            signed = self._other.sign(href)
+        except (CredentialsError, SourceRefusedError):
+            signed = SignedRequest(href)
+        if signed == SignedRequest(href):
+            raise CredentialsError(
+                f"{redact(href)} refused the signature that the catalogue gives for it: it has expired, or does not "
+                "allow to read. Get a catalogue with new signatures, and run the same command again."
+            )
+        return signed
+
+    def renew(self, href: str) -> bool:
+        if not self.uses(href):
+            return self._other.renew(href)
+        self._refused.add(self._queries[href])
+        return True
+
+    def stop(self) -> None:
+        self._other.stop()
