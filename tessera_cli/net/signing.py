@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tessera_cli.errors import CredentialsError, SourceRefusedError
-from tessera_cli.net.address import redact, with_query
+from tessera_cli.net.address import Url, redact, web, with_query
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,30 @@ class GivenSignatures:
         self._other = other
         self._queries: dict[str, str] = {}
         """Unsigned href -> the query it came with."""
+        self._shared: dict[tuple[str, str], str] = {}
+        """Host and container -> a signature of Azure for all files there; "" for all containers of the host."""
         self._refused: set[str] = set()
-        """Queries: one signature of Azure serves all files of a container."""
+        """Queries."""
 
     def add(self, queries: Mapping[str, str]) -> None:
         """Keep signatures, by unsigned href."""
         self._queries.update(queries)
+        for href, query in queries.items():
+            names, url = {field.partition("=")[0] for field in query.split("&")}, web(href)
+            if url is not None and ("srt" in names or "sr=c" in query.split("&")):
+                self._shared[url.host, "" if "srt" in names else _container(url)] = query
 
     def uses(self, href: str) -> bool:
-        """Return whether the href is signed with what it came with."""
-        return href in self._queries and self._queries[href] not in self._refused
+        """Return whether the href is signed with a signature that was given."""
+        query = self._query(href)
+        return query is not None and query not in self._refused
 
     def sign(self, href: str) -> SignedRequest:
-        if self.uses(href):
-            return SignedRequest(with_query(href, self._queries[href]))
-        if href not in self._queries:
+        query = self._query(href)
+        if query is None:
             return self._other.sign(href)
+        if query not in self._refused:
+            return SignedRequest(with_query(href, query))
         try:
             signed = self._other.sign(href)
         except (CredentialsError, SourceRefusedError):
@@ -87,8 +95,18 @@ class GivenSignatures:
     def renew(self, href: str) -> bool:
         if not self.uses(href):
             return self._other.renew(href)
-        self._refused.add(self._queries[href])
+        self._refused.add(str(self._query(href)))
         return True
+
+    def _query(self, href: str) -> str | None:
+        url = web(href) if self._shared and "?" not in href else None
+        if href in self._queries or url is None or url.scheme != "https":
+            return self._queries.get(href)
+        return self._shared.get((url.host, _container(url))) or self._shared.get((url.host, ""))
 
     def stop(self) -> None:
         self._other.stop()
+
+
+def _container(url: Url) -> str:
+    return url.path[1:].partition("/")[0]

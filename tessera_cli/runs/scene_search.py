@@ -52,10 +52,16 @@ class Request:
     def digest(self) -> str:
         """Return the key of the run, by which the same request finds its frozen scenes again."""
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
-        catalogs = [given and unsigned(given)[0] for given in (self.catalog, self.radar_catalog)]
-        parts: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name, *catalogs]
+        parts: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name]
+        parts += [given and unsigned(given)[0] for given in (self.catalog, self.radar_catalog)]
         parts += [self.epsg, mask]
         return hashlib.sha256(json.dumps([*parts, self.fill_bbox]).encode()).hexdigest()[:16]
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """Return unsigned address -> query of the catalogues: a signature of Azure is often one for a container."""
+        pairs = [unsigned(given) for given in (self.catalog, self.radar_catalog) if given]
+        return {href: query for href, query in pairs if query}
 
     def search(self, requests: Sequence[TileRequest], client: Client) -> Scenes:
         """Return the scenes that the catalogue lists for tiles now."""
@@ -121,6 +127,7 @@ def search_scenes(
         if folder.identity:
             folder.check_identity()
         folder.check_source(request.source.name)
+    client.given.add(request.signatures)
     requests = tile_requests(
         request.aoi, request.windows, epsg=request.epsg, mask=request.mask, fill_bbox=request.fill_bbox
     )
