@@ -12,16 +12,10 @@ from tessera_cli.catalog.documents import Document
 from tessera_cli.catalog.hrefs import absolute
 from tessera_cli.catalog.paging import Pages
 from tessera_cli.catalog.sources import Source
-from tessera_cli.errors import (
-    CredentialsError,
-    SourceBusyError,
-    SourceRefusedError,
-    SourceUnavailableError,
-    TesseraError,
-)
+from tessera_cli.errors import CredentialsError, SourceBusyError, SourceUnavailableError, TesseraError
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
-from tessera_cli.net.address import AddressError, resolve, without_query
+from tessera_cli.net.address import resolve, without_query
 from tessera_cli.net.client import Causes
 from tessera_cli.net.responses import redact
 from tessera_cli.net.retries import Cause
@@ -40,12 +34,7 @@ def search_link(landing: Document) -> tuple[str, str]:
     """Return URL and method of item search, by the landing page of an API; POST where there is a choice."""
     links = [link for link in landing.content.get("links") or [] if link.get("rel") == "search" and link.get("href")]
     for link in sorted(links, key=lambda link: link.get("method") != "POST"):
-        try:
-            return resolve(landing.location, str(link["href"])), str(link.get("method") or "GET")
-        except AddressError as error:
-            raise SourceRefusedError(
-                f"{redact(landing.location)} names a search that is refused: {error}. Tell the provider."
-            ) from error
+        return resolve(landing.location, str(link["href"])), str(link.get("method") or "GET")
     return f"{without_query(landing.location).rstrip('/')}/search", "POST"
 
 

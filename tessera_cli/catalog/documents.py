@@ -101,8 +101,7 @@ def _linked(document: Document, href: str) -> str:
         return web_address(located(document.location, href, self_link(document.content, document.location)))
     except AddressError as error:
         raise UsageError(
-            f"The catalogue {redact(document.location)} links to {redact(href)}, which is refused: {error}. "
-            "Tell the provider."
+            f"The catalogue {redact(document.location)} links to {redact(href)}, which is refused: {error.why}."
         ) from error
 
 
@@ -116,7 +115,7 @@ def _local(location: str) -> str:
     try:
         return local_path(location)
     except AddressError as error:
-        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error.why}. {ADVICE}") from error
 
 
 def _read_text(location: str, client: Client) -> tuple[str, str]:

@@ -34,7 +34,7 @@ def absolute(item: Mapping[str, Any], location: str, *, listed: bool = True) -> 
             try:
                 assets[key] = {**asset, "href": located(base, str(asset["href"]), origin)}
             except AddressError as error:
-                assets[key] = {**asset, REFUSED: str(error)}
+                assets[key] = {**asset, REFUSED: error.why}
     return {**item, "assets": assets}
 
 
@@ -103,5 +103,5 @@ def unreadable(asset: Mapping[str, Any]) -> str | None:
     try:
         parse(href) if is_url(href) else local_path(href)
     except AddressError as error:
-        return f"({redact(href)}) is refused: {error}"
+        return f"({redact(href)}) is refused: {error.why}"
     return None

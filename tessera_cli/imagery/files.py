@@ -5,13 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 
-from tessera_cli.errors import SourceRefusedError
 from tessera_cli.imagery.byte_sources import ByteCache, HttpBytes, LocalBytes
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import Header
 from tessera_cli.net import Client
-from tessera_cli.net.address import AddressError, is_url, local_path
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import is_url, local_path
 
 HEADER_BYTES, BLOCK_BYTES = 128 * 2**20, 256 * 2**20
 """Kept of remote files."""
@@ -45,8 +43,4 @@ class Files:
                 file = GeoTiffFile.open(source, self._headers, self._nothing if anew else self._blocks)
                 self._remote.put(href, file)
             return file
-        try:
-            path = local_path(href)
-        except AddressError as error:
-            raise SourceRefusedError(f"{redact(href)} cannot be read: {error}. Check the catalogue.") from None
-        return GeoTiffFile.open(LocalBytes(path), self._headers, self._nothing)
+        return GeoTiffFile.open(LocalBytes(local_path(href)), self._headers, self._nothing)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_plus, unquote_to_bytes
 
+from tessera_cli.errors import SourceRefusedError
+
 BUCKETS = ("s3", "gs", "az", "abfs", "abfss")
 """Schemes that name a bucket and not this machine."""
 
@@ -38,8 +40,13 @@ _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class AddressError(ValueError):
-    """Raised with the reason, in one clause, why an address is not used."""
+class AddressError(SourceRefusedError):
+    """An address that is not used."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(f"{redact(address)} is refused: {why}. Check the address.")
+        self.why = why
+        """In one clause."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +69,18 @@ def parse(address: str) -> Url:
     """Return the parts of a URL; AddressError if two readers might understand it differently."""
     scheme, authority, path, _, _ = _split(address)
     if _CONTROL.search(address) or "\\" in address:
-        raise AddressError("it holds a backslash or control characters")
+        raise AddressError(address, "it holds a backslash or control characters")
     if not is_url(address) or scheme is None:
-        raise AddressError("it is no http or https address")
+        raise AddressError(address, "it is no http or https address")
     if authority and "@" in authority:
-        raise AddressError("it holds a user name or a password")
+        raise AddressError(address, "it holds a user name or a password")
     found = _AUTHORITY.fullmatch(authority or "")
     if found is None or int(found[3] or 0) > 65535:
-        raise AddressError("its host is not understood")
+        raise AddressError(address, "its host is not understood")
     try:
         host = str(ipaddress.IPv6Address(found[1])) if found[1] else found[2]
     except ValueError:
-        raise AddressError("its host is not understood") from None
+        raise AddressError(address, "its host is not understood") from None
     return Url(scheme.lower(), host.lower(), int(found[3]) if found[3] else None, path)
 
 
@@ -95,10 +102,10 @@ def resolve(base: str, reference: str) -> str:
         return _beside(Path(base), reference)
     reference = reference.strip(" ")
     scheme = _scheme(reference)
-    if scheme in BUCKETS:
+    if scheme in BUCKETS and _split(reference)[1]:
         return reference
     if scheme not in (None, "http", "https"):
-        raise AddressError("a document from the web may name web addresses only")
+        raise AddressError(reference, "a document from the web may name web addresses only")
     found = reference if scheme else _join(base, reference)
     parse(found)
     return found
@@ -110,17 +117,17 @@ def local_path(address: str) -> str:
     if scheme is None or (scheme.lower() != "file" and authority is None):
         path = address
     elif scheme.lower() != "file":
-        raise AddressError("only http, https and local files are supported")
+        raise AddressError(address, "only http, https and local files are supported")
     elif authority not in (None, "", "localhost"):
-        raise AddressError("it is a file of another machine")
+        raise AddressError(address, "it is a file of another machine")
     elif not path.startswith("/"):
-        raise AddressError("a file: address wants an absolute path")
+        raise AddressError(address, "a file: address wants an absolute path")
     else:
         path = os.fsdecode(unquote_to_bytes(path))
     if path.startswith("/vsi"):
-        raise AddressError("only http, https and local files are supported")
+        raise AddressError(address, "only http, https and local files are supported")
     if _CONTROL.search(path):
-        raise AddressError("it holds control characters")
+        raise AddressError(address, "it holds control characters")
     return path
 
 
@@ -208,7 +215,7 @@ def _beside(document: Path, reference: str) -> str:
     if scheme and authority is not None:
         return reference
     if _CONTROL.search(reference):
-        raise AddressError("it holds control characters")
+        raise AddressError(reference, "it holds control characters")
     literal = _below(document, reference)
     if scheme or not set("%?#").intersection(reference) or exists(literal):
         return literal

@@ -19,9 +19,9 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
+from tessera_cli.errors import SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
-from tessera_cli.net.address import AddressError, parse, unsigned
+from tessera_cli.net.address import parse, unsigned
 from tessera_cli.net.responses import error_for, page_instead, redact, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
@@ -178,10 +178,7 @@ class Client:
         Raises RetryableError for what may pass, here and while the body is read, and the errors of `Client` for what
         will not.
         """
-        try:
-            parse(url)
-        except AddressError as error:
-            raise SourceRefusedError(f"{redact(url)} is not asked: {error}. Check the address.") from None
+        parse(url)  # which refuses what requests and urllib3 may read in two ways
         signed = self.given.sign(url)
         response = None
         try:
