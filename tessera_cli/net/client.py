@@ -179,7 +179,7 @@ class Client:
         will not.
         """
         parse(url)  # which refuses what requests and urllib3 may read in two ways
-        signed = self.given.sign(url)
+        given, signed = self.given.uses(url), self.given.sign(url)
         response = None
         try:
             with self._session.request(
@@ -193,7 +193,7 @@ class Client:
             ) as response:
                 if response.status_code not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
                     causes = causes or {}
-                    if self.given.uses(url):  # S3 and GCS say so of an expired signature
+                    if given:  # S3 and GCS say so of an expired signature
                         causes = {400: Cause.FORBIDDEN, **causes}
                     raise _refusal(response, url, causes)
                 yield response

@@ -60,7 +60,7 @@ class GivenSignatures:
         self._shared: dict[tuple[str, str], str] = {}
         """Host and container -> a signature of Azure for all files there; "" for all containers of the host."""
         self._refused: set[str] = set()
-        """Queries."""
+        """Signed queries."""
 
     def add(self, queries: Mapping[str, str]) -> None:
         """Keep signatures, by unsigned href."""
@@ -93,9 +93,12 @@ class GivenSignatures:
         return signed
 
     def renew(self, href: str) -> bool:
-        if not self.uses(href):
+        query = self._query(href)
+        if query is None:
             return self._other.renew(href)
-        self._refused.add(str(self._query(href)))
+        if query in self._refused:  # of another thread's request, or it was the other signer's
+            self._other.renew(href)
+        self._refused.add(query)
         return True
 
     def _query(self, href: str) -> str | None:

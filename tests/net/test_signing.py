@@ -97,3 +97,13 @@ def test_a_server_that_refuses_a_given_signature(tmp_path, monkeypatch, code):
             client.get_range(f"{server.url}/y.tif", 2, 3)
         assert "expired" not in str(caught.value)
     assert len(server.log) == 3
+
+
+def test_ranges_of_one_file_that_find_its_signature_refused_side_by_side():
+    """Each is told what to do, whichever came first."""
+    given = GivenSignatures(OPEN)
+    given.add({HREF: "sig=s3cret"})
+    assert given.renew(HREF)
+    assert given.renew(HREF)
+    with pytest.raises(CredentialsError, match="expired"):
+        given.sign(HREF)
