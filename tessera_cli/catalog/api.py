@@ -6,15 +6,16 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from tessera_cli.catalog.documents import Document
+from tessera_cli.catalog.hrefs import absolute
 from tessera_cli.catalog.paging import IncompleteError, given_query, links, paged_items
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import CredentialsError, SourceBusyError, TesseraError
 from tessera_cli.extent.antimeridian import Box, both_sides
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
+from tessera_cli.net.address import resolve, without_query
 from tessera_cli.net.client import Causes
 from tessera_cli.net.responses import redact
 from tessera_cli.net.retries import Cause
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 def search_link(landing: Document) -> tuple[str, str]:
     """Return URL and method of item search, by the landing page of an API; POST where there is a choice."""
     for link in sorted(links(landing.content, "search"), key=lambda link: link.get("method") != "POST"):
-        return urljoin(landing.location, str(link["href"])), str(link.get("method") or "GET")
-    return f"{landing.location.rstrip('/')}/search", "POST"
+        return resolve(landing.location, str(link["href"])), str(link.get("method") or "GET")
+    return f"{without_query(landing.location).rstrip('/')}/search", "POST"
 
 
 def api_items(
@@ -49,9 +50,9 @@ def api_items(
     """Yield, once each, the items (JSON) of collections that intersect a box (degrees) within a window.
 
     Near 180 degrees more is asked for, so that footprints are found however they are written: some items lie
-    elsewhere. What the query of `url` asks for already stays as it is. Items stay the dictionaries that the API sent:
-    parsing would respell their datetimes, and the order of overlaps goes by the spelling. The server's default order
-    is left alone.
+    elsewhere. What the query of `url` asks for already stays as it is. Items stay the dictionaries that the API sent,
+    but for hrefs, which become absolute: parsing would respell their datetimes, and the order of overlaps goes by the
+    spelling. The server's default order is left alone.
 
     A page may be too long for the server to send: Earth Search answers 502 above 6 MB, each time anew, and footprints
     of up to 98 KB make that depend on the place. Such a page is requested once more, since a 502 may also pass, and
@@ -67,7 +68,7 @@ def api_items(
                     key = (item.get("collection"), item["id"])
                     if key not in seen:
                         seen.add(key)
-                        yield item
+                        yield absolute(item, url)
                 break
             except IncompleteError as error:
                 if again:
@@ -96,7 +97,7 @@ def _queries(
             "bbox": box,
             "datetime": f"{window.start}T00:00:00Z/{window.end}T23:59:59.999999Z",
         }
-        if urlsplit(url).path.rstrip("/").endswith("/items"):  # of one collection
+        if without_query(url).rstrip("/").endswith("/items"):  # of one collection
             del query["collections"]
         if "intersects" in given:
             del query["bbox"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 import shapely
 
@@ -17,6 +18,7 @@ from tessera_cli.errors import SourceUnavailableError
 from tessera_cli.extent.antimeridian import Box, split, unwrap_edges
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client, Response
+from tessera_cli.net.address import AddressError, is_url, parse, resolve, without_query
 from tessera_cli.net.responses import redact
 
 CONCEPT = "C2777436413-ASF"
@@ -33,14 +35,12 @@ _NEXT, _HITS = "CMR-Search-After", "CMR-Hits"
 
 def granule_search(location: str) -> str | None:
     """Return the URL of the granule search that --radar-catalog names; None if it is a document of items."""
-    parts = urlsplit(location)
-    if parts.scheme not in ("http", "https"):
+    path = without_query(location)
+    if not is_url(location) or path.endswith("/granules.json"):
+        return location if is_url(location) else None
+    if path.endswith(DOCUMENTS):
         return None
-    if parts.path.endswith("/granules.json"):
-        return location
-    if parts.path.endswith(DOCUMENTS):
-        return None
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/granules.json"))
+    return f"{path.rstrip('/')}/granules.json{location[len(path) :]}"
 
 
 def granule_items(
@@ -58,16 +58,20 @@ def granule_items(
             "temporal": f"{window.start}T00:00:00Z,{window.end}T23:59:59.999Z",
             "page_size": PAGE,
         }
-        for granule in _granules(f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(query)}", client):
-            item = item_of(granule, source)
+        for granule in _granules(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", client):
+            item = item_of(granule, source, url)
             if item["id"] not in seen:
                 seen.add(item["id"])
                 yield item
 
 
-def item_of(granule: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """Return the granule as a STAC item. Its assets are the files it links to, never guessed from its name."""
+def item_of(granule: Mapping[str, Any], source: Source, location: str | None = None) -> dict[str, Any]:
+    """Return the granule as a STAC item. Its assets are the files it links to, never guessed from its name.
+
+    `location`: where it was listed, if not in the search of the source.
+    """
     geometry = footprint_of(granule)
+    links = {key: _link(granule, f"_{key}.tif", location or str(source.granules)) for key in POLARISATIONS}
     start, end = granule.get("time_start"), granule.get("time_end")
     return {
         "type": "Feature",
@@ -83,7 +87,7 @@ def item_of(granule: Mapping[str, Any], source: Source) -> dict[str, Any]:
             "updated": granule.get("updated"),
         },
         "links": [],
-        "assets": {key: {"href": href} for key in POLARISATIONS if (href := _link(granule, f"_{key}.tif"))},
+        "assets": {key: {"href": href} for key, href in links.items() if href},
     }
 
 
@@ -110,12 +114,16 @@ def _ring(text: str) -> list[tuple[float, float]]:
     return list(zip(numbers[1::2], numbers[0::2], strict=True))
 
 
-def _link(granule: Mapping[str, Any], ending: str) -> str | None:
-    """Return the link to the file with this ending; of several, the one that accepts tokens."""
-    hrefs = [str(link.get("href")) for link in granule.get("links") or [] if not link.get("inherited")]
-    fit = [href for href in hrefs if href.endswith(ending) and urlsplit(href).scheme in ("https", "http")]
-    fit.sort(key=lambda href: (urlsplit(href).hostname != STOREHOUSE, urlsplit(href).scheme != "https"))
-    return fit[0] if fit else None
+def _link(granule: Mapping[str, Any], ending: str, location: str) -> str | None:
+    """Return the address of the file with this ending; of several, the one that accepts tokens."""
+    fit: list[tuple[bool, bool, int, str]] = []
+    for link in granule.get("links") or []:
+        with suppress(AddressError):  # s3:// and what else a granule may name
+            href = resolve(location, str(link.get("href")))
+            url = parse(href)
+            if url.path.endswith(ending) and not link.get("inherited"):
+                fit.append((url.host != STOREHOUSE, url.scheme != "https", len(fit), href))
+    return min(fit)[-1] if fit else None
 
 
 def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
+from tessera_cli.catalog.hrefs import absolute, located, self_link, web_address
 from tessera_cli.catalog.paging import Pages, given_query, links, matches, paged_items
 from tessera_cli.catalog.tables import SUFFIXES, Table
 from tessera_cli.errors import UsageError
 from tessera_cli.net import Client
+from tessera_cli.net.address import AddressError, is_url, local_path, without_query
 from tessera_cli.net.responses import redact
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed STAC document and its location, to which relative hrefs are resolved."""
+    """A parsed STAC document and where it was read, to which relative hrefs are resolved."""
 
     location: str
     content: Any
@@ -40,28 +41,29 @@ class Document:
 
 def open_document(location: str, client: Client) -> Document:
     """Read a STAC document from a file or URL; of a folder, the first of NAMES. UsageError if it is no STAC."""
-    if not _is_url(location):
-        path = Path(location).expanduser()
+    if not is_url(location):
+        path = Path(_local(location)).expanduser()
         if path.is_dir():
             path = _in_folder(path)
         if not path.exists():
             raise UsageError(f"The catalogue {path} does not exist: no such file. {ADVICE}")
         location = str(path.resolve())
-    if _path(location).endswith(SUFFIXES):
-        table = Table(_shown(location), client.get(location).body if _is_url(location) else Path(location))
-        return Document(location, {"type": "FeatureCollection", "features": table})
-    text = _read_text(location, client)
+    if without_query(location).endswith(SUFFIXES):
+        found = client.get(location) if is_url(location) else None
+        table = Table(redact(location), found.body if found else Path(location))
+        return Document(found.url if found else location, {"type": "FeatureCollection", "features": table})
+    text, found_at = _read_text(location, client)
     try:
-        if _path(location).endswith(LINES):
+        if without_query(location).endswith(LINES):
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             content: Any = {"type": "FeatureCollection", "features": lines}
         else:
             content = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"The catalogue {_shown(location)} is not JSON: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {redact(location)} is not JSON: {error}. {ADVICE}") from error
     if not isinstance(content, dict) or (content.get("type") not in KINDS and "collections" not in content):
-        raise UsageError(f"The catalogue {_shown(location)} is JSON but not STAC. {ADVICE}")
-    return Document(location, content)
+        raise UsageError(f"The catalogue {redact(location)} is JSON but not STAC. {ADVICE}")
+    return Document(found_at, content)
 
 
 def is_api(content: Mapping[str, Any]) -> bool:
@@ -83,7 +85,7 @@ def refuse_page(document: Document, why: str) -> None:
     """Raise UsageError: the document is one page of a search."""
     api = next((redact(str(link["href"])) for link in links(document.content, "root")), None)
     raise UsageError(
-        f"The catalogue {_shown(document.location)} is one page of a search: {why}. Give the address of the search or "
+        f"The catalogue {redact(document.location)} is one page of a search: {why}. Give the address of the search or "
         f"the API{f' ({api})' if api else ''} to read all pages, or a file with all items."
     )
 
@@ -92,22 +94,26 @@ def _items(document: Document, client: Client, parent: str | None, seen: set[str
     seen.add(document.location)
     content, kind = document.content, document.content.get("type")
     if kind in ("FeatureCollection", "Feature"):
-        for feature in [content] if kind == "Feature" else _features(document, client):
-            yield _in_collection(_absolute(feature, document.location), parent)
+        listed = kind != "Feature"
+        for feature in _features(document, client) if listed else [content]:
+            yield _in_collection(_absolute(feature, document.location, listed=listed), parent)
         return
     if kind == "Collection":
         parent = str(content.get("id") or "") or parent
     linked = links(content, "child", "item") or links(content, "items")  # the latter: one list of all items
     for link in linked:
-        location = _join(document.location, str(link["href"]))
-        if location not in seen:
-            yield from _items(open_document(location, client), client, parent, seen)
+        location = _linked(document, str(link["href"]))
+        if location in seen:
+            continue
+        child = open_document(location, client)
+        if child.location not in seen:  # which a redirect may lead to
+            yield from _items(child, client, parent, seen)
 
 
 def _features(document: Document, client: Client) -> Iterable[Any]:
     """Return all features of the search that an ItemCollection is a page of."""
     features, total = document.content.get("features") or [], matches(document.content)
-    if _is_url(document.location):
+    if is_url(document.location):
         if links(document.content, "next"):
             return paged_items(document.location, "GET", given_query(document.location), client)
         if total is not None:
@@ -129,7 +135,7 @@ def _in_collection(item: Mapping[str, Any], parent: str | None) -> Mapping[str, 
     if item.get("collection"):
         return item
     for link in links(item, "collection"):
-        parts = [part for part in urlsplit(str(link["href"])).path.split("/") if part not in ("", "collection.json")]
+        parts = [part for part in without_query(str(link["href"])).split("/") if part not in ("", "collection.json")]
         if parts and parts[-1] not in (".", ".."):
             parent = parts[-1].removesuffix(".json")
     return {**item, "collection": parent} if parent else item
@@ -145,42 +151,38 @@ def _in_folder(folder: Path) -> Path:
     return found[0]
 
 
-def _absolute(item: Any, location: str) -> Mapping[str, Any]:
-    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
-        raise UsageError(f"The catalogue {_shown(location)} holds features that are not STAC items. {ADVICE}")
-    listed = {key: asset for key, asset in item["assets"].items() if isinstance(asset, dict) and "href" in asset}
-    assets = {key: {**asset, "href": _join(location, str(asset["href"]))} for key, asset in listed.items()}
-    return {**item, "properties": item.get("properties") or {}, "assets": assets}
-
-
-def _join(base: str, href: str) -> str:
-    if "://" in href or href.startswith("/"):
-        return href
-    if _is_url(base):
-        return urljoin(base, href)
-    return str((Path(base).parent / href).resolve())
-
-
-def _is_url(location: str) -> bool:
-    return urlsplit(location).scheme in ("http", "https")
-
-
-def _path(location: str) -> str:
-    return urlsplit(location).path if _is_url(location) else location
-
-
-def _shown(location: str) -> str:
-    return redact(location) if _is_url(location) else location
-
-
-def _read_text(location: str, client: Client) -> str:
+def _linked(document: Document, href: str) -> str:
     try:
-        if not _is_url(location):
+        return web_address(located(document.location, href, self_link(document.content, document.location)))
+    except AddressError as error:
+        raise UsageError(
+            f"The catalogue {redact(document.location)} links to {redact(href)}, which is refused: {error.why}."
+        ) from error
+
+
+def _absolute(item: Any, location: str, *, listed: bool) -> Mapping[str, Any]:
+    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
+        raise UsageError(f"The catalogue {redact(location)} holds features that are not STAC items. {ADVICE}")
+    return absolute({**item, "properties": item.get("properties") or {}}, location, listed=listed)
+
+
+def _local(location: str) -> str:
+    try:
+        return local_path(location)
+    except AddressError as error:
+        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error.why}. {ADVICE}") from error
+
+
+def _read_text(location: str, client: Client) -> tuple[str, str]:
+    """Return the text of a document and where it was read, which redirects may change."""
+    found = location
+    try:
+        if not is_url(location):
             data = Path(location).read_bytes()
-        elif _path(location).endswith((".gz", *LINES)):
-            data = client.get(location).body
         else:  # a web page in place of JSON is requested again
-            data = client.json(location).body
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+            packed = without_query(location).endswith((".gz", *LINES))
+            response = client.get(location) if packed else client.json(location)
+            data, found = response.body, response.url
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8"), found
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"The catalogue {_shown(location)} cannot be read: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error}. {ADVICE}") from error

@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from tessera_cli.catalog.tokens import SharedToken, Token
 from tessera_cli.errors import CredentialsError, SourceUnavailableError
 from tessera_cli.net import Client, RequestStats, SignedRequest
+from tessera_cli.net.address import web
 
 LOGIN = "https://urs.earthdata.nasa.gov/api/users/find_or_create_token"
 DOMAINS = (".earthdatacloud.nasa.gov", ".earthdata.nasa.gov", ".asf.alaska.edu")
@@ -93,13 +93,12 @@ class EarthdataSigner:
 
     def wants(self, href: str) -> bool:
         """Return whether the href gets the token: NASA always, this machine and named hosts if there is one."""
-        parts = urlsplit(href)
-        host = parts.hostname or ""
-        if host in OPEN_HOSTS or parts.scheme not in ("http", "https"):
+        url = web(href)
+        if url is None or url.host in OPEN_HOSTS:
             return False
-        if parts.scheme == "https" and host.endswith(DOMAINS):
+        if url.scheme == "https" and url.host.endswith(DOMAINS):
             return True
-        return self.credentials.given and (host in LOOPBACK or host in self._hosts)
+        return self.credentials.given and (url.host in LOOPBACK or url.host in self._hosts)
 
     def _text(self) -> str:
         why = self.credentials.lacking

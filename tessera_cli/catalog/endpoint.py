@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from tessera_cli.catalog.api import search_link
 from tessera_cli.catalog.documents import Document, is_api, open_document, refuse_page
@@ -11,6 +10,7 @@ from tessera_cli.catalog.paging import links
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import AbsentError, TesseraError, UsageError
 from tessera_cli.net import Client
+from tessera_cli.net.address import is_url, parse, resolve, without_query
 from tessera_cli.net.responses import redact
 
 COLLECTIONS = "/collections"
@@ -35,7 +35,7 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
         return location, "GET"
     if is_api(content):
         return search_link(document)
-    items = [urljoin(location, str(link["href"])) for link in links(content, "items")]
+    items = [resolve(location, str(link["href"])) for link in links(content, "items")]
     searches = [href for href in items if _path(href).endswith(SEARCHES)]
     static = links(content, "child", "item") or COLLECTIONS not in _path(location)
     if not searches and static and "collections" not in content:
@@ -59,8 +59,8 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
 def _api_of(document: Document, client: Client) -> Document | None:
     """Return the landing page of the API that a collection, or the list of them, belongs to; None if there is none."""
     location, content = document.location, document.content
-    linked = [urljoin(location, str(link["href"])) for rel in ("root", "parent") for link in links(content, rel)]
-    known = [location, *(urljoin(location, str(link["href"])) for link in links(content, "self", "items"))]
+    linked = [resolve(location, str(link["href"])) for rel in ("root", "parent") for link in links(content, rel)]
+    known = [location, *(resolve(location, str(link["href"])) for link in links(content, "self", "items"))]
     above = [_before_collections(address) for address in known if COLLECTIONS in _path(address)]
     for href in dict.fromkeys([*linked, *above]):
         if not _path(href) or href == location:
@@ -77,11 +77,9 @@ def _api_of(document: Document, client: Client) -> Document | None:
 
 
 def _before_collections(address: str) -> str:
-    before = _path(address).rpartition(COLLECTIONS)[0]
-    return urlunsplit(urlsplit(address)._replace(path=before or "/", query="", fragment=""))
+    return without_query(address).rpartition(COLLECTIONS)[0]
 
 
 def _path(location: str) -> str:
     """Return the path of a web address; empty for a file."""
-    parts = urlsplit(location)
-    return (parts.path.rstrip("/") or "/") if parts.scheme in ("http", "https") else ""
+    return (parse(location).path.rstrip("/") or "/") if is_url(location) else ""

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urljoin, urlsplit
+from urllib.parse import parse_qs, parse_qsl
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
+from tessera_cli.net.address import query_of, resolve
 from tessera_cli.net.client import Causes
 from tessera_cli.net.responses import redact
 
@@ -83,7 +84,7 @@ def paged_items(
             headers: dict[str, str] | None = None,
             parameters: dict[str, Any] | None = None,
         ) -> str:
-            return _page(urljoin(url, href), method or "GET", headers or {}, parameters or {}, causes, client, guard)
+            return _page(resolve(url, href), method or "GET", headers or {}, parameters or {}, causes, client, guard)
 
     for page in Io(max_retries=None).get_pages(url, method, dict(query)):
         yield from page["features"]
@@ -105,7 +106,7 @@ def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]
 
 def given_query(url: str) -> dict[str, Any]:
     """Return the query of an address as the search that it would be if it were posted."""
-    given: dict[str, Any] = dict(parse_qsl(urlsplit(url).query))
+    given: dict[str, Any] = dict(parse_qsl(query_of(url)))
     for key, text in given.items():
         with suppress(ValueError):
             if key == "bbox":
@@ -135,7 +136,7 @@ def _page(
     else:
         from requests import Request
 
-        own = parse_qs(urlsplit(href).query, keep_blank_values=True)
+        own = parse_qs(query_of(href), keep_blank_values=True)
         lacking = {key: _as_text(value) for key, value in parameters.items() if key not in own}
         response = client.json(
             Request("GET", href, params=lacking).prepare().url or href, headers=headers, causes=causes

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from tessera_cli.catalog.hrefs import REFUSED, SIGNED, unreadable, used
 from tessera_cli.catalog.sources import Source
 
-OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
-"""Buckets that anybody may read, with their region."""
-CLOSED_BUCKETS = ("sentinel-s2-l2a",)
-"""Buckets whose readers pay: ESA's JPEG 2000 files."""
-BLOBS = ".blob.core.windows.net"
-"""Hosts whose files take a signature in the query."""
 POLARISATIONS = ("VV", "VH", "HH", "HV")
-KEPT_ASSET_FIELDS = ("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size")
+KEPT_ASSET_FIELDS = frozenset(
+    {"href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size", REFUSED, SIGNED}
+)
 
 
 class Sensor(StrEnum):
@@ -49,12 +45,14 @@ class Scene:
     sensor: Sensor
     missing: tuple[str, ...]
     """Asset keys that every scene of the collection has and that are not listed here, or lie where we cannot read."""
+    signatures: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Unsigned href -> the query it came with. Secret: never logged, never written."""
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any], source: Source) -> Scene:
         """Return the scene of an item; SkippedItem with the reason if a valid item holds nothing usable."""
         collection, properties = item.get("collection"), item.get("properties") or {}
-        assets = _named(item.get("assets") or {}, (*source.s2_assets.values(), *source.s1_assets.values()))
+        assets, signatures = used(item.get("assets") or {}, (*source.s2_assets.values(), *source.s1_assets.values()))
         if collection == source.s2_collection:
             sensor, wanted = Sensor.S2, tuple(source.s2_assets.values())
             cover = _number(properties.get("eo:cloud_cover"))
@@ -78,8 +76,8 @@ class Scene:
             raise SkippedItem(f"collection {collection}" if collection else "without a collection")
         if utc_time(_timestamp(properties)) is None:
             raise SkippedItem("without a readable datetime")
-        missing = tuple(key for key in wanted if key not in assets or closed_bucket(assets[key]["href"]))
-        return cls(_prune({**item, "assets": assets}, wanted), sensor, missing)
+        missing = tuple(key for key in wanted if key not in assets or unreadable(assets[key]))
+        return cls(_prune({**item, "assets": assets}, wanted), sensor, missing, signatures)
 
     @property
     def id(self) -> str:
@@ -96,9 +94,13 @@ class Scene:
         closed = [key for key in self.missing if key in self.item["assets"]]
         told = [f"asset {', '.join(unlisted)} is not listed"] if unlisted else []
         if closed:
-            bucket = closed_bucket(self.item["assets"][closed[0]]["href"])
-            told.append(f"asset {', '.join(closed)} lies in the bucket {bucket}, which is not open")
+            told.append(f"asset {', '.join(closed)} {unreadable(self.item['assets'][closed[0]])}")
         return "; ".join(told) or None
+
+    @property
+    def signed(self) -> bool:
+        """Return whether a file of the scene wants a signature that only the catalogue has."""
+        return any(asset.get(SIGNED) for asset in self.item["assets"].values())
 
     @property
     def timestamp(self) -> str:
@@ -150,33 +152,6 @@ def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
                 return shape
     bbox = item.get("bbox")
     return shapely.box(bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]) if bbox else None
-
-
-def closed_bucket(href: str) -> str | None:
-    """Return the bucket that an href points into; None if it is public."""
-    parts = urlsplit(href)
-    if parts.scheme == "s3":
-        return parts.netloc
-    label = parts.netloc.partition(".")[0]
-    return label if label in CLOSED_BUCKETS and parts.netloc.endswith(".amazonaws.com") else None
-
-
-def _named(assets: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Return the assets that have an href, by our keys; hrefs into public buckets as web addresses."""
-    listed = {key: asset for key, asset in assets.items() if isinstance(asset, Mapping) and asset.get("href")}
-    folded = {key.lower(): asset for key, asset in sorted(listed.items(), reverse=True)}
-    known = {key: listed.get(key) or folded[key.lower()] for key in keys if key.lower() in folded}
-    return {key: {**asset, "href": web_address(str(asset["href"]))} for key, asset in known.items()}
-
-
-def web_address(href: str) -> str:
-    """Return the public URL of an href, without the signature of blob storage, which expires."""
-    parts = urlsplit(href)
-    if parts.scheme == "s3" and parts.netloc in OPEN_BUCKETS:
-        return f"https://{parts.netloc}.s3.{OPEN_BUCKETS[parts.netloc]}.amazonaws.com{parts.path}"
-    if parts.netloc.endswith(BLOBS) and "sig" in parse_qs(parts.query):
-        return urlunsplit(parts._replace(query=""))
-    return href
 
 
 def _timestamp(properties: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.extent.antimeridian import rejoin, shifted
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
+from tessera_cli.net.address import without_query
 
 ANYWHERE = shapely.box(-1000, -90, 1000, 90)
 """Degrees: where a scene that does not tell its footprint may lie."""
@@ -101,12 +102,17 @@ class Scenes:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of ids and unsigned hrefs, in mosaic order."""
+        """Return the SHA-256 of ids and hrefs without queries, in mosaic order."""
         digest = hashlib.sha256()
         for scene in self.scenes:
-            hrefs = [asset["href"] for asset in scene.item["assets"].values()]
+            hrefs = [without_query(asset["href"]) for asset in scene.item["assets"].values()]
             digest.update(json.dumps([scene.id, *hrefs]).encode() + b"\n")
         return digest.hexdigest()
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """Return unsigned href -> the query it came with, for `GivenSignatures`."""
+        return {href: query for scene in self.scenes for href, query in scene.signatures.items()}
 
     def named(self, ids: Sequence[str]) -> Scenes | None:
         """Return the scenes of these ids; None if one is absent."""

@@ -40,7 +40,8 @@ def search(
     `catalog`: another STAC API, or a document, in place of the source's API. `radar_catalog`: another CMR granule
     search, or a document, for a source with granules; without it, their place is a document given as `catalog`.
     Whole tiles, because the scenes of a tile must not depend on which of its pixels are requested. Cloud cover and
-    polarisation are filtered here and not by the server, so that what is dropped can be counted.
+    polarisation are filtered here and not by the server, so that what is dropped can be counted. Signatures that hrefs
+    came with are left out of the scenes, and handed to the client.
     """
     if radar_catalog and not source.granules:
         raise UsageError(f"--radar-catalog is not for --source {source.name}: its radar lies in --catalog. Omit it.")
@@ -60,6 +61,7 @@ def search(
     if radar:
         items = chain(items, _radar_items(radar, source, boxes, windows, client))
     found = Scenes.from_items(items, source)
+    client.given.add(found.signatures)
     for reason, count in found.skipped.items():
         logger.info("%d items skipped: %s", count, reason)
     return found

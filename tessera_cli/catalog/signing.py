@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from urllib.parse import parse_qs, urlsplit
 
 from tessera_cli.catalog.earthdata import WAYS, Credentials, EarthdataSigner
-from tessera_cli.catalog.scene import BLOBS, Sensor
+from tessera_cli.catalog.hrefs import BLOBS
+from tessera_cli.catalog.scene import Sensor
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.catalog.tokens import SharedToken, Token
 from tessera_cli.errors import CredentialsError, SourceUnavailableError, TesseraError
 from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
+from tessera_cli.net.address import is_url, unsigned, web
 from tessera_cli.net.responses import redact
-
-SIGNED = {"st", "se", "sp"}
-"""Fields of a query that is a signature already."""
 
 
 class PlanetaryComputerSigner:
@@ -35,7 +33,7 @@ class PlanetaryComputerSigner:
         token = self._token(href)
         if token is None:
             return SignedRequest(href)
-        return SignedRequest(f"{href}{'&' if urlsplit(href).query else '?'}{token.get()}")
+        return SignedRequest(f"{href}{'&' if '?' in href else '?'}{token.get()}")
 
     def renew(self, href: str) -> bool:
         token = self._token(href)
@@ -49,10 +47,10 @@ class PlanetaryComputerSigner:
 
     def _token(self, href: str) -> SharedToken | None:
         """Return the token of the container that the href points into; None if it needs no signature."""
-        parts = urlsplit(href)
-        if not parts.netloc.endswith(BLOBS) or SIGNED & set(parse_qs(parts.query)):
+        url = web(href)
+        if url is None or url.scheme != "https" or not url.host.endswith(BLOBS) or unsigned(href)[1]:
             return None
-        container = f"{parts.netloc.removesuffix(BLOBS)}/{parts.path.split('/')[1]}"
+        container = f"{url.host.removesuffix(BLOBS)}/{url.path[1:].partition('/')[0]}"
         with self._lock:
             if container not in self._tokens:
                 self._tokens[container] = SharedToken(lambda: self._request(container))
@@ -83,14 +81,16 @@ def signer_for(
     """Return the signer of a source. Earthdata `credentials` also go to the host of `radar_catalog`."""
     if source.signer == "planetary-computer":
         return PlanetaryComputerSigner(stats=stats)
-    named = urlsplit(radar_catalog or "").hostname
-    return EarthdataSigner(credentials or Credentials(), hosts=[named] if named else [], stats=stats)
+    named = web(radar_catalog or "")
+    return EarthdataSigner(credentials or Credentials(), hosts=[named.host] if named else [], stats=stats)
 
 
 def missing_credentials(scenes: Scenes, client: Client) -> tuple[str, ...]:
     """Return what a run on these scenes would lack, as far as can be told without a request."""
     signer = client.signer
-    if not isinstance(signer, EarthdataSigner) or not any(signer.wants(href) for href in _radar(scenes)):
+    if not isinstance(signer, EarthdataSigner) or not any(
+        signer.wants(href) and not client.given.uses(href) for href in _radar(scenes)
+    ):
         return ()
     return (f"{signer.credentials.lacking}. {WAYS}",) if signer.credentials.lacking else ()
 
@@ -103,10 +103,10 @@ def check_credentials(scenes: Scenes, client: Client) -> None:
     missing = missing_credentials(scenes, client)
     if missing:
         raise CredentialsError(missing[0])
-    first = next((href for href in _radar(scenes) if urlsplit(href).scheme in ("http", "https")), None)
+    first = next((href for href in _radar(scenes) if is_url(href)), None)
     if first is None or not isinstance(client.signer, EarthdataSigner):
         return
-    client.signer.sign(first)  # a login that fails says so itself
+    client.given.sign(first)  # a login that fails says so itself
     try:
         client.get_range(first, 0, 1)
     except CredentialsError as error:

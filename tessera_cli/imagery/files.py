@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
-from urllib.parse import unquote, urlsplit
 
-from tessera_cli.errors import SourceRefusedError
 from tessera_cli.imagery.byte_sources import ByteCache, HttpBytes, LocalBytes
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import Header
 from tessera_cli.net import Client
+from tessera_cli.net.address import is_url, local_path
 
 HEADER_BYTES, BLOCK_BYTES = 128 * 2**20, 256 * 2**20
 """Kept of remote files."""
@@ -37,15 +36,11 @@ class Files:
 
         `anew`: use nothing that was fetched before. Errors are those of `Client`, and BrokenError.
         """
-        scheme = urlsplit(href).scheme
-        if scheme in ("http", "https"):
+        if is_url(href):
             file = None if anew else self._remote.get(href)
             if file is None:
                 source = HttpBytes(href, self.client, self._pool)
                 file = GeoTiffFile.open(source, self._headers, self._nothing if anew else self._blocks)
                 self._remote.put(href, file)
             return file
-        if scheme not in ("", "file") or href.startswith("/vsi"):
-            raise SourceRefusedError(f"{href} cannot be read: only http, https and local files are supported.")
-        path = unquote(urlsplit(href).path) if scheme else href
-        return GeoTiffFile.open(LocalBytes(path), self._headers, self._nothing)
+        return GeoTiffFile.open(LocalBytes(local_path(href)), self._headers, self._nothing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from tessera_cli.catalog import Scene, Scenes, Sensor, Source
 from tessera_cli.catalog.reprocessing import baseline, latest_reprocessing
 from tessera_cli.errors import UsageError
 from tessera_cli.imagery import sentinel2
+from tessera_cli.net.address import web
 
 OFFSET_SINCE = (4, 0)
 """From this processing baseline on, ESA adds 1000 to every DN."""
@@ -69,8 +69,8 @@ def get_preprocessing(name: str) -> Preprocessing:
 
 def _harmonised_bucket(href: str) -> bool | None:
     """Return whether the bucket in an href holds files without offset; None if it is neither known kind."""
-    parts = urlsplit(href)
-    names = {*(parts.hostname or "").split("."), *parts.path.split("/")}
+    url = web(href)
+    names = {*url.host.split("."), *url.path.split("/")} if url else set(href.split("/"))
     harmonised, raw = bool(names & HARMONISED_BUCKETS), bool(names & ESA_BUCKETS)
     return harmonised if harmonised != raw else None
 

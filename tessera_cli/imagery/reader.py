@@ -26,6 +26,8 @@ from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
+from tessera_cli.net.address import is_url
+from tessera_cli.net.responses import redact
 from tessera_cli.net.stats import Outcome
 from tessera_cli.prefetch import in_order
 
@@ -146,7 +148,7 @@ class Reader:
             value = self.read(_href(read), lambda file: use(file, read))
             return MissingScene(read.scene.id, f"{read.asset} is {value}") if isinstance(value, MissingFile) else value
 
-        remote = any(_href(read).startswith("http") for read in reads)
+        remote = any(is_url(_href(read)) for read in reads)
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
         return in_order((partial(carry_out, read) for read in reads), threads, ahead=2 * threads)
 
@@ -154,7 +156,7 @@ class Reader:
         try:
             return use(self._files.open(href))
         except BrokenError as error:
-            logger.info("%s: %s; reading it once more", href, error)
+            logger.info("%s: %s; reading it once more", redact(href), error)
             self.client.stats.retry("does not decode")
             return use(self._files.open(href, anew=True))
 

@@ -21,9 +21,10 @@ from requests.adapters import HTTPAdapter
 
 from tessera_cli.errors import SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
+from tessera_cli.net.address import parse, unsigned
 from tessera_cli.net.responses import error_for, page_instead, redact, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
-from tessera_cli.net.signing import OPEN, Signer
+from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
 from tessera_cli.net.stats import RequestStats
 
 _CHUNK = 1 << 16
@@ -48,6 +49,8 @@ class Response:
     body: bytes
     headers: Mapping[str, str]
     status: int = http.HTTPStatus.OK
+    url: str = ""
+    """Where the body was found: after redirects, unless they only led to a signed address."""
 
     @functools.cached_property
     def json(self) -> Any:
@@ -87,6 +90,8 @@ class Client:
 
     def __init__(self, signer: Signer = OPEN, *, stats: RequestStats | None = None, connections: int = 64) -> None:
         self.signer = signer
+        self.given = GivenSignatures(signer)
+        """Comes before `signer`."""
         self.stats = stats or RequestStats()
         self._stopped = threading.Event()
         self._session = _Session()
@@ -147,7 +152,7 @@ class Client:
                     failed, begun = Counter(), time.monotonic()
                 cause = error.cause
                 failed[cause] += 1
-                if cause is Cause.FORBIDDEN and not self.signer.renew(url):
+                if cause is Cause.FORBIDDEN and not self.given.renew(url):
                     raise error.final from None  # the next signature would be the same
                 seconds = retries.pause(cause, failed[cause], retry_after=error.retry_after)
                 late = time.monotonic() + seconds > begun + retries.RETRY_BUDGET * retries.TIME_SCALE
@@ -173,7 +178,8 @@ class Client:
         Raises RetryableError for what may pass, here and while the body is read, and the errors of `Client` for what
         will not.
         """
-        signed = self.signer.sign(url)
+        parse(url)  # which refuses what requests and urllib3 may read in two ways
+        given, signed = self.given.uses(url), self.given.sign(url)
         response = None
         try:
             with self._session.request(
@@ -186,7 +192,10 @@ class Client:
                 timeout=(retries.CONNECT_TIMEOUT * retries.TIME_SCALE, retries.READ_TIMEOUT * retries.TIME_SCALE),
             ) as response:
                 if response.status_code not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-                    raise _refusal(response, url, causes or {})
+                    causes = causes or {}
+                    if given:  # S3 and GCS say so of an expired signature
+                        causes = {400: Cause.FORBIDDEN, **causes}
+                    raise _refusal(response, url, causes)
                 yield response
         except _NO_ADDRESS as error:
             raise unreachable(url, error) from None  # its text holds the signature
@@ -214,7 +223,8 @@ class Client:
                 if time.monotonic() > deadline:
                     late = TimeoutError("the response comes too slowly")
                     raise RetryableError(Cause.STALLED, unreachable(url, late))
-            return Response(bytes(body), response.headers, response.status_code)
+            found = response.url if response.history and not unsigned(response.url)[1] else url
+            return Response(bytes(body), response.headers, response.status_code, found)
 
 
 def chunks(response: requests.Response, url: str) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
 
 from tessera_cli.errors import (
     AbsentError,
@@ -14,18 +13,10 @@ from tessera_cli.errors import (
     TesseraError,
     reason,
 )
+from tessera_cli.net.address import redact as redact
 
 _SECRET = re.compile(r"\?\S+|(?<=//)[^\s/@]*@")
 """Queries and passwords of URLs: libraries quote them with their signatures."""
-
-
-def redact(url: str) -> str:
-    """Return the URL without its query, where signatures and tokens stand, and without a password."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # no URL at all
-        return _SECRET.sub("", url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def error_for(status: int | None, url: str) -> TesseraError:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tessera_cli.errors import CredentialsError, SourceRefusedError
+from tessera_cli.net.address import Url, redact, web, with_query
+
 
 @dataclass(frozen=True)
 class SignedRequest:
@@ -42,3 +45,71 @@ class Unsigned:
 
 
 OPEN = Unsigned()
+
+
+class GivenSignatures:
+    """Signer that puts on the signatures that hrefs came with, and leaves all other hrefs to another signer.
+
+    They live in memory alone. One that a server has refused is not used again: the other signer gets its turn.
+    """
+
+    def __init__(self, other: Signer) -> None:
+        self._other = other
+        self._queries: dict[str, str] = {}
+        """Unsigned href -> the query it came with."""
+        self._shared: dict[tuple[str, str], str] = {}
+        """Host and container -> a signature of Azure for all files there; "" for all containers of the host."""
+        self._refused: set[str] = set()
+        """Signed queries."""
+
+    def add(self, queries: Mapping[str, str]) -> None:
+        """Keep signatures, by unsigned href."""
+        self._queries.update(queries)
+        for href, query in queries.items():
+            names, url = {field.partition("=")[0] for field in query.split("&")}, web(href)
+            if url is not None and ("srt" in names or "sr=c" in query.split("&")):
+                self._shared[url.host, "" if "srt" in names else _container(url)] = query
+
+    def uses(self, href: str) -> bool:
+        """Return whether the href is signed with a signature that was given."""
+        query = self._query(href)
+        return query is not None and query not in self._refused
+
+    def sign(self, href: str) -> SignedRequest:
+        query = self._query(href)
+        if query is None:
+            return self._other.sign(href)
+        if query not in self._refused:
+            return SignedRequest(with_query(href, query))
+        try:
+            signed = self._other.sign(href)
+        except (CredentialsError, SourceRefusedError):
+            signed = SignedRequest(href)
+        if signed == SignedRequest(href):
+            raise CredentialsError(
+                f"{redact(href)} refused the signature that the catalogue gives for it: it has expired, or does not "
+                "allow to read. Get a catalogue with new signatures, and run the same command again."
+            )
+        return signed
+
+    def renew(self, href: str) -> bool:
+        query = self._query(href)
+        if query is None:
+            return self._other.renew(href)
+        if query in self._refused:  # of another thread's request, or it was the other signer's
+            self._other.renew(href)
+        self._refused.add(query)
+        return True
+
+    def _query(self, href: str) -> str | None:
+        url = web(href) if self._shared and "?" not in href else None
+        if href in self._queries or url is None or url.scheme != "https":
+            return self._queries.get(href)
+        return self._shared.get((url.host, _container(url))) or self._shared.get((url.host, ""))
+
+    def stop(self) -> None:
+        self._other.stop()
+
+
+def _container(url: Url) -> str:
+    return url.path[1:].partition("/")[0]

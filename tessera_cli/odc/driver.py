@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from affine import Affine
@@ -21,13 +20,14 @@ from rasterio.enums import Resampling
 
 from tessera_cli import config
 from tessera_cli.catalog.earthdata import DOMAINS, EarthdataSigner
-from tessera_cli.catalog.scene import web_address
+from tessera_cli.catalog.hrefs import web_address
 from tessera_cli.catalog.signing import PlanetaryComputerSigner
 from tessera_cli.errors import UsageError
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.reader import GDAL_OPTIONS, MissingFile, Reader
 from tessera_cli.imagery.warp import on_grid
 from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
+from tessera_cli.net.address import unsigned, web
 from tessera_cli.net.responses import redact
 
 if TYPE_CHECKING:
@@ -92,8 +92,13 @@ class Driver:
         return self.state.reader.client.stats.to_dict()
 
     def web_address(self, uri: str) -> str:
-        """Return what to ask for: without a signature that our own signer puts on anew, and expires."""
-        return web_address(uri) if self._signer is None else uri
+        """Return what to ask for: without a signature, which is kept for the request, and expires."""
+        if self._signer is not None:
+            return uri
+        href, query = unsigned(web_address(uri))
+        if query:
+            self.state.reader.client.given.add({href: query})
+        return href
 
     def new_load(self, geobox: GeoBox, *, chunks: dict[str, int] | None = None) -> None:
         """Nothing is shared by the reads of one load alone."""
@@ -156,7 +161,7 @@ class _BandReader:
         from odc.loader import resolve_dst_dtype, resolve_dst_nodata, resolve_src_nodata
 
         href, state = self.driver.web_address(self.source.uri), self.driver.state
-        name = redact(href) if "://" in href else href
+        name = redact(href)
         if self.source.band != 1 or self.source.subdataset or selection is not None:
             raise UsageError(f"{name}: our driver reads the first band of a file. Use odc-stac's own for others.")
         if cfg.resampling not in Resampling.__members__:
@@ -209,4 +214,5 @@ class AnySigner:
             self._earthdata.stop()
 
     def _for(self, href: str) -> Signer:
-        return self._earthdata if (urlsplit(href).hostname or "").endswith(DOMAINS) else self._blobs
+        url = web(href)
+        return self._earthdata if url and url.host.endswith(DOMAINS) else self._blobs

@@ -91,6 +91,7 @@ class CatalogInputs:
         return self.search.record()
 
     def check(self) -> None:
+        self.search.collect_signatures(self.reader.client)
         check_credentials(self.search.scenes, self.reader.client)
 
     def stop(self) -> None:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from tessera_cli.catalog import Scene, Scenes, Sensor, Source
 from tessera_cli.dpixels.coverage import Coverage
@@ -20,6 +19,7 @@ from tessera_cli.extent.grid import TILE_SIZE
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
+from tessera_cli.net.address import AddressError, local_path
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_counts import DatesByTile
 from tessera_cli.runs.scene_search import SceneSearch
@@ -153,10 +153,8 @@ def _size(asset: Mapping[str, Any]) -> float:
     """Return the size of a file that the catalogue tells or this machine holds; infinity if it is not known."""
     if isinstance(size := asset.get("file:size"), int):
         return size
-    href = urlsplit(asset["href"])
-    with suppress(OSError):
-        if href.scheme in ("", "file"):
-            return Path(unquote(href.path) if href.scheme else asset["href"]).stat().st_size
+    with suppress(OSError, AddressError):
+        return Path(local_path(asset["href"])).stat().st_size
     return math.inf
 
 

@@ -7,18 +7,19 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tessera_cli.catalog import Scenes, Source, get_source, search
-from tessera_cli.errors import NothingToEmbedError
+from tessera_cli.errors import NothingToEmbedError, TesseraError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.extent.tiling import areas_by_zone, tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
+from tessera_cli.net.address import unsigned
 from tessera_cli.net.responses import redact
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_counts import DatesByTile, dates_by_tile, fewest_text, gaps_text
@@ -57,9 +58,27 @@ class Request:
     def digest(self) -> str:
         """Return the key of the run, by which the same request finds its frozen scenes again."""
         mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
-        parts: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name, self.catalog]
-        parts += [self.radar_catalog, self.epsg, mask]
+        parts: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name]
+        parts += [given and unsigned(given)[0] for given in (self.catalog, self.radar_catalog)]
+        parts += [self.epsg, mask]
         return hashlib.sha256(json.dumps([*parts, self.fill_bbox]).encode()).hexdigest()[:16]
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """Return unsigned address -> query of the catalogues: a signature of Azure is often one for a container."""
+        pairs = [unsigned(given) for given in (self.catalog, self.radar_catalog) if given]
+        return {href: query for href, query in pairs if query}
+
+    def search(self, requests: Sequence[TileRequest], client: Client) -> Scenes:
+        """Return the scenes that the catalogue lists for tiles now."""
+        return search(
+            list(dict.fromkeys(tile_request.on_grid()[0] for tile_request in requests)),
+            self.windows,
+            self.source,
+            client=client,
+            catalog=self.catalog,
+            radar_catalog=self.radar_catalog,
+        )
 
 
 def _edges(aoi: Aoi) -> tuple[float, float, float, float]:
@@ -95,6 +114,18 @@ class SceneSearch:
         for line in gaps_text(self.tile_dates):
             logger.warning("%s", line)
 
+    def collect_signatures(self, client: Client) -> None:
+        """Search again for the signatures that frozen hrefs came with, if any did: they are never written.
+
+        The scenes stay those frozen. Where the catalogue cannot be read, the files' servers are left to judge.
+        """
+        if self.to_freeze is None and any(scene.signed for scene in self.scenes.scenes):
+            client.given.add(self.scenes.signatures)
+            try:
+                self.request.search(self.tile_requests, client)
+            except TesseraError as error:
+                logger.warning("no signatures for the files of scenes: %s", error)
+
     def record(self) -> Mapping[str, Any]:
         """Return what `runs/<key>.json` says of the request."""
         request = self.request
@@ -125,20 +156,14 @@ def search_scenes(
         if folder.identity:
             folder.check_identity()
         folder.check_source(request.source.name)
+    client.given.add(request.signatures)
     requests = tile_requests(
         request.aoi, request.windows, epsg=request.epsg, mask=request.mask, fill_bbox=request.fill_bbox
     )
     scenes = None if refresh or folder is None else folder.frozen_scenes(request.digest, request.source)
     to_freeze = None
     if scenes is None:
-        to_freeze = scenes = search(
-            list(dict.fromkeys(tile_request.on_grid()[0] for tile_request in requests)),
-            request.windows,
-            request.source,
-            client=client,
-            catalog=request.catalog,
-            radar_catalog=request.radar_catalog,
-        )
+        to_freeze = scenes = request.search(requests, client)
         logger.info("%d scenes found in %s", len(scenes), redact(request.catalog or request.source.api))
         others = folder.all_frozen(request.source, damaged_ok=refresh) if folder else None
         if others is not None:  # other runs on the folder go by them

@@ -146,6 +146,10 @@ def test_when_tokens_end():
         ("https://earthdatacloud.nasa.gov.evil.test/x.tif", False),
         ("https://evilearthdatacloud.nasa.gov/x.tif", False),
         ("https://cumulus.asf.earthdatacloud.nasa.gov@evil.test/x.tif", False),
+        ("https://evil.test\\@cumulus.asf.earthdatacloud.nasa.gov/x.tif", False),
+        ("https://evil.test@cumulus.asf.earthdatacloud.nasa.gov/x.tif", False),
+        ("https://evil.test/\t@cumulus.asf.earthdatacloud.nasa.gov/x.tif", False),
+        ("HTTPS://Cumulus.ASF.earthdatacloud.nasa.gov:443/x.tif", True),
         ("https://evil.test/cumulus.asf.earthdatacloud.nasa.gov/x.tif", False),
         ("https://evil.test/x.tif?host=.earthdata.nasa.gov", False),
         ("https://sub.mirror.test/x.tif", False),
@@ -336,6 +340,9 @@ def test_a_subscription_key_goes_with_the_question(settings):
         f"https://x.test/{BLOB}",
         f"{BLOB}?st=a&se=b&sp=rl&sig=c",
         "https://sentinel2l2a01.blob.core.windows.net.evil.test/a/b.tif",
+        "https://evil.test\\@sentinel2l2a01.blob.core.windows.net/a/b.tif",
+        "https://evil.test@sentinel2l2a01.blob.core.windows.net/a/b.tif",
+        "http://sentinel2l2a01.blob.core.windows.net/a/b.tif",
     ],
 )
 def test_what_is_not_signed(href):

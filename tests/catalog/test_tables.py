@@ -66,7 +66,10 @@ def test_a_table_on_a_server(catalog, tmp_path):
     absolute = items_of(found(catalog.items))
     write(tmp_path / "items.parquet", absolute)
     with FileServer(tmp_path) as server:
-        assert items_of(found(f"{server.url}/items.parquet?sig=secret")) == absolute
+        scenes = items_of(found(f"{server.url}/items.parquet?sig=secret"))
+        for asset in (asset for item in scenes for asset in item["assets"].values()):
+            asset["href"] = asset["href"].removeprefix(server.url)  # a slash is the server's root, not this machine's
+        assert scenes == absolute
 
 
 @pytest.mark.parametrize(

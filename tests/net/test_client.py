@@ -210,10 +210,36 @@ def test_nobody_listens(hurry):
 
 @pytest.mark.parametrize("href", ["ftp://127.0.0.1/a.tif?token=hush", "http:///a.tif?token=hush", "http://[::1"])
 def test_an_address_that_is_none_is_not_asked_again(clock, href):
-    with pytest.raises(SourceUnavailableError) as caught:
+    with pytest.raises(SourceRefusedError, match="is refused") as caught:
         Client().get(href)
     assert "hush" not in str(caught.value)
     assert clock == []
+
+
+@pytest.mark.parametrize(
+    "href", ["http://evil.test\\@127.0.0.1/a.tif", "http://user:hush@127.0.0.1/a.tif", "http://127.0.0.1/\r\nX: hush"]
+)
+def test_an_address_that_may_be_read_in_two_ways_is_not_asked(href):
+    with pytest.raises(SourceRefusedError, match="is refused") as caught:
+        Client().get(href)
+    assert ":hush" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_what_a_url_cannot_hold_is_sent_encoded(tmp_path, server):
+    for name in ("a b.tif", "\xfcmlaut.tif", "100%.tif"):
+        with pytest.raises(AbsentError):
+            Client().get(f"{server.url}/{name}")
+    assert [exchange.path for exchange in server.log] == ["a%20b.tif", "%C3%BCmlaut.tif", "100%25.tif"]
+    assert Client().get(f"{server.url.replace('http', 'HTTP')}/{NAME}").body == CONTENT
+
+
+def test_where_a_body_was_found(server, href):
+    assert Client().get(href).url == href
+    for query, found in (("again", f"{href}?again"), ("X-Amz-Signature=hush", href)):  # the latter: a way in
+        moved = status(302, {"Location": f"/{NAME}?{query}"})
+        server.faults = lambda request, moved=moved: None if request.query else moved
+        assert Client().get(href).url == found
 
 
 def test_each_cause_has_patience_of_its_own(server, href, clock):
@@ -455,7 +481,7 @@ def test_signatures_are_not_shown_where_nobody_listens(hurry, caplog):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(SourceUnavailableError) as caught:
-        Client(Tokens(uses=1)).get(f"http://user:secret@127.0.0.1:{port}/{NAME}")
+        Client(Tokens(uses=1)).get(f"http://127.0.0.1:{port}/{NAME}")
     assert "secret" not in str(caught.value) + caplog.text
 
 

@@ -400,7 +400,11 @@ def test_who_signs_is_told_by_the_host(monkeypatch):
     assert (plain.url, plain.headers) == ("https://example.org/a.tif", {})
     assert not signer.renew("https://example.org/a.tif")
     driver = Driver()
-    assert driver.web_address(f"{blob}?st=1&se=2&sp=r&sig=old") == blob  # it would expire, and is put on anew
+    assert driver.web_address(f"{blob}?st=1&se=2&sp=r&sig=old") == blob  # no part of the name
+    given = driver.state.reader.client.given
+    assert given.sign(blob).url == f"{blob}?st=1&se=2&sp=r&sig=old"
+    assert given.renew(blob)
+    assert given.sign(blob).url == f"{blob}?sig=new"  # when it has expired
     assert Driver(signer=OPEN).web_address(f"{blob}?sig=old") == f"{blob}?sig=old"
 
 

@@ -1,0 +1,107 @@
+"""Hrefs of STAC items: made absolute, cleared of signatures, and whether we can read what they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tessera_cli.net.address import AddressError, exists, is_url, local_path, parse, resolve, unsigned, web
+from tessera_cli.net.responses import redact
+
+OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
+"""Buckets that anybody may read, with their region."""
+CLOSED_BUCKETS = ("sentinel-s2-l2a",)
+"""Buckets whose readers pay: ESA's JPEG 2000 files."""
+BLOBS = ".blob.core.windows.net"
+"""Hosts whose files take a signature in the query."""
+REFUSED, SIGNED = "tessera:refused", "tessera:signed"
+"""Fields of an asset: why its href is not used; whether its href came with a signature, which is not kept."""
+
+
+def absolute(item: Mapping[str, Any], location: str, *, listed: bool = True) -> dict[str, Any]:
+    """Return the item with the absolute hrefs of its assets. `location`: where the document that holds it was read.
+
+    On the web, hrefs of an item that a page or a list of items holds (`listed`) count from the item's self link, if it
+    has one, and those of any other document from where that was read. On this machine, where catalogues are copied to
+    with self links that lead back to the web, they count from the document, and from the self link only where no such
+    file lies here. An asset with an href that we refuse gets REFUSED in its place.
+    """
+    origin = self_link(item, location)
+    base = origin if listed and origin and is_url(location) else location
+    assets = {}
+    for key, asset in (item.get("assets") or {}).items():
+        if isinstance(asset, Mapping) and asset.get("href"):
+            try:
+                assets[key] = {**asset, "href": located(base, str(asset["href"]), origin)}
+            except AddressError as error:
+                assets[key] = {**asset, REFUSED: error.why}
+    return {**item, "assets": assets}
+
+
+def self_link(content: Mapping[str, Any], location: str) -> str | None:
+    """Return the address on the web that a document, read at `location`, names as its own; None if it names none."""
+    for link in content.get("links") or []:
+        if isinstance(link, Mapping) and link.get("rel") == "self" and isinstance(link.get("href"), str):
+            try:
+                found = resolve(location, link["href"])
+            except AddressError:
+                return None
+            return found if is_url(found) else None
+    return None
+
+
+def located(base: str, href: str, origin: str | None) -> str:
+    """Return the address of an href of the document at `base`; of a file that is absent here, that at `origin`."""
+    found = resolve(base, href)
+    if origin and not is_url(base) and found.startswith("/") and not exists(found):
+        return resolve(origin, href)
+    return found
+
+
+def used(assets: Mapping[str, Any], keys: Iterable[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the assets that have an href, by our keys, with unsigned hrefs, and the signed query of each href."""
+    listed = {key: asset for key, asset in assets.items() if isinstance(asset, Mapping) and asset.get("href")}
+    folded = {key.lower(): asset for key, asset in sorted(listed.items(), reverse=True)}
+    found, queries = {}, {}
+    for key in keys:
+        if key.lower() in folded:
+            asset = listed.get(key) or folded[key.lower()]
+            href, query = unsigned(web_address(str(asset["href"])))
+            found[key] = {**asset, "href": href}
+            if query:
+                queries[href] = query
+                found[key][SIGNED] = True
+    return found, queries
+
+
+def web_address(href: str) -> str:
+    """Return the URL of an href into a bucket that anybody may read; other hrefs as they are."""
+    scheme, _, rest = href.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() == "s3" and bucket in OPEN_BUCKETS:
+        return f"https://{bucket}.s3.{OPEN_BUCKETS[bucket]}.amazonaws.com/{key}"
+    return href
+
+
+def closed_bucket(href: str) -> str | None:
+    """Return the bucket that an href points into; None if it is public."""
+    scheme, _, rest = href.partition("://")
+    if scheme.lower() == "s3":
+        return rest.partition("/")[0]
+    url = web(href)
+    label = url.host.partition(".")[0] if url else ""
+    return label if url and label in CLOSED_BUCKETS and url.host.endswith(".amazonaws.com") else None
+
+
+def unreadable(asset: Mapping[str, Any]) -> str | None:
+    """Return why an asset cannot be read, as far as its href tells: "lies in the bucket X, which is not open"."""
+    if why := asset.get(REFUSED):
+        return f"({redact(str(asset['href']))}) is refused: {why}"
+    href = str(asset["href"])
+    if bucket := closed_bucket(href):
+        return f"lies in the bucket {bucket}, which is not open"
+    try:
+        parse(href) if is_url(href) else local_path(href)
+    except AddressError as error:
+        return f"({redact(href)}) is refused: {error.why}"
+    return None
