@@ -32,8 +32,9 @@ class Promise:
     below: str
     above: str
     """What values beyond them are, most likely."""
-    rarely: float | None = None
-    """From this on, values beyond the limits may occur, yet less often than positive ones within; None: none may."""
+    rarely: tuple[float, float] | None = None
+    """Values beyond the limits, but within these, may occur if more positive ones lie elsewhere; those beyond these
+    stand for missing data. None: no value may be beyond the limits."""
     palette: bool = False
     """Whether the file may have a colour table."""
 
@@ -58,11 +59,13 @@ class Promise:
         values = layer.ravel() if wanted is None else layer[wanted]
         values = values[np.isfinite(values) & (values != header.nodata)]
         for beyond, what in ((values < self.low, self.below), (values > self.high, self.above)):
+            others = 0
             if self.rarely is not None:
-                beyond &= values >= self.rarely
-            others = 0 if self.rarely is None else np.count_nonzero((values > 0) & ~beyond)
+                beyond &= (values >= self.rarely[0]) & (values <= self.rarely[1])
+                others = np.count_nonzero((values > 0) & ~beyond)
             if np.count_nonzero(beyond) > others:
-                raise UnfitError(f"holds {float(np.median(values[beyond])):.6g}: {what}? {self.need}")
+                typical = np.quantile(values[beyond], 0.5, method="nearest")
+                raise UnfitError(f"holds {float(typical):.6g}: {what}? {self.need}")
 
 
 DN = Promise(
@@ -86,8 +89,8 @@ SCL = Promise(
     above="scaled classes",
     palette=True,
 )
-# Linear gamma0. Taking the noise (0.01 and less) off it leaves tiny negatives, never -1. Only ships and buildings
-# exceed 100. Decibels lie between -60 and -1 nearly everywhere; lower values stand for missing data, without a tag.
+# Linear gamma0: taking the noise (0.01 and less) off it leaves tiny negatives, never -1; ships and buildings alone
+# exceed 100. Decibels lie between -60 and -1 nearly everywhere, amplitudes of 16 bits above 100.
 POWER = Promise(
     need="linear power as float is needed",
     types="f",
@@ -97,5 +100,5 @@ POWER = Promise(
     high=100,
     below="decibels",
     above="amplitude",
-    rarely=-60,
+    rarely=(-60, 65535),
 )

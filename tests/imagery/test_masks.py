@@ -7,8 +7,8 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from tessera_cli.errors import TileError
 from tessera_cli.imagery.files import Files
-from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
@@ -66,9 +66,15 @@ def server(tmp_path):
         yield running
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
-@pytest.mark.parametrize(("epsg", "step"), [(EPSG, 10), (EPSG, 20), (OTHER_ZONE, 10), (OTHER_ZONE, 20)])
+@pytest.mark.parametrize(
+    ("layout", "resampling", "epsg", "step"),
+    [
+        *((layout, "bilinear", EPSG, 20) for layout in LAYOUTS),
+        *(("tiled", resampling, OTHER_ZONE, 10) for resampling in ("nearest", "bilinear")),
+        ("cog", "nearest", EPSG, 10),
+        ("cog", "bilinear", OTHER_ZONE, 20),
+    ],
+)
 def test_masked_pixels_have_no_data_as_in_the_warp_of_the_whole_file(tmp_path, server, layout, resampling, epsg, step):
     rng = np.random.default_rng(1)
     values = rng.integers(0, 9000, (400, 390)).astype("uint16")  # zeros are ordinary values
@@ -145,10 +151,10 @@ def test_directories_in_a_circle_end(tmp_path):
 
 
 def test_a_mask_beside_a_local_file_is_refused_by_name(tmp_path):
-    path = write(tmp_path / "a.tif", np.ones((40, 40), "uint16"), None)
-    (tmp_path / "a.tif.msk").write_bytes(b"x")
-    with pytest.raises(BrokenError, match=r"a\.tif\.msk"):
-        Files(Client()).open(str(path))
+    item = s2_item(tmp_path, "A", "2021-07-01T11:00:00Z")
+    (tmp_path / "A" / "B05.tif.msk").write_bytes(b"x")
+    with pytest.raises(TileError, match=r"B05 has its mask in .*B05\.tif\.msk, which is not read"):
+        read([item])
 
 
 def add_mask(path, mask):

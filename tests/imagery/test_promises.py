@@ -156,7 +156,8 @@ def test_power_with_noise_gaps_and_strong_targets_is_read_as_before(tmp_path):
     power = np.full((4, 4), 0.1, "float32")
     power[0] = -0.001, -0.9, -9999, 0
     power[1] = 1e6, 300, np.nan, np.inf
-    power[2, 0] = -7
+    power[2] = -7, 1e6, 1e6, 1e6
+    power[3] = 1e6
     item = s1_item(tmp_path, "R", NOON, {"vv": power, "vh": 0.02})
     assert np.array_equal(read([item]).s1_asc[0][HERE][..., 0], sentinel1.scale(power))
     rewrite(item, "vv", lambda values: values.astype("float64"))
