@@ -62,7 +62,7 @@ class Promise:
             others = 0
             if self.rarely is not None:
                 beyond &= (values >= self.rarely[0]) & (values <= self.rarely[1])
-                others = np.count_nonzero((values > 0) & ~beyond)
+                others = int(np.count_nonzero((values > 0) & ~beyond))
             if np.count_nonzero(beyond) > others:
                 typical = np.quantile(values[beyond], 0.5, method="nearest")
                 raise UnfitError(f"holds {float(typical):.6g}: {what}? {self.need}")

@@ -9,6 +9,7 @@ from rasterio.vrt import WarpedVRT
 
 from tessera_cli.errors import TileError
 from tessera_cli.imagery.files import Files
+from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
@@ -175,3 +176,14 @@ def test_masked_pixels_are_no_observations(tmp_path):
     _, row, column = tile_at()
     vv = dpixels.s1_asc[0, row : row + 4, column : column + 4, 0]
     assert np.array_equal(vv, 6000 * np.eye(4))
+
+
+def test_a_directory_beyond_the_end_of_a_file_is_no_end_of_the_list(tmp_path, server):
+    path = write(tmp_path / "a.tif", np.ones((9, 9), "uint16"), None)
+    data = bytearray(path.read_bytes())
+    at = int.from_bytes(data[4:8], "little")
+    end = at + 2 + 12 * int.from_bytes(data[at : at + 2], "little")
+    data[end : end + 4] = len(data).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(BrokenError, match="ends after"):
+        Files(Client()).open(f"{server.url}/a.tif")
