@@ -23,7 +23,8 @@ from tessera_cli.imagery.promises import Promise
 
 MARGIN, MARGIN_OTHER_CRS = 4, 8
 """Pixels of the file around the grid, more where a pixel of the grid covers several: what the kernel reaches. Bilinear
-needs 1, and 2 where GDAL widens it since the grids are turned; its approximate transform is wrong by up to 0.125."""
+needs 1, and 2 where GDAL widens it since the grids are turned; its approximate transform is wrong by up to 0.125.
+None of 4,000 tiles of `tests/imagery/margin_sweep.py` differs from the warp of the whole file."""
 
 _BLOCK = 256
 """Rows and columns of a block of the file that GDAL warps."""
@@ -121,11 +122,12 @@ def _warped(
     whole = {"height": header.shape[0], "width": header.shape[1], "count": 1, "dtype": header.dtype}
     georeference = {"crs": header.crs, "transform": header.transform, "nodata": nodata}
     blocks = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "sparse_ok": True}
-    with MemoryFile() as memory, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+    with MemoryFile() as memory:
         with memory.open(driver="GTiff", **whole, **georeference, **blocks) as dataset:
             dataset.write(pixels, 1, window=window)
             if mask is not None:
-                dataset.write_mask(mask, window=window)
+                with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+                    dataset.write_mask(mask, window=window)
         with (
             memory.open() as dataset,
             WarpedVRT(
