@@ -11,15 +11,15 @@ import numpy as np
 
 from tessera_cli.catalog import Scene, Scenes, Sensor, by_date
 from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels, missing_scenes_text
-from tessera_cli.errors import TileError
+from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
-from tessera_cli.imagery import sentinel1, sentinel2
+from tessera_cli.imagery import promises, sentinel1, sentinel2
 from tessera_cli.imagery.lazy_zeros import lazy_zeros
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
 from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions
 
 ORBIT_TAG = "ORBIT_PASS_DIRECTION"
-SCL, DN = WarpOptions("nearest", "uint8"), WarpOptions("bilinear", "uint16")
+CLASSES, BANDS = WarpOptions("nearest", "uint8", promises.SCL), WarpOptions("bilinear", "uint16", promises.DN)
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,9 @@ def read_dpixels(
     `scenes` are those of the tile in its window. Whole tiles are read whatever is requested, since GDAL's warp from a
     neighbour zone depends on the read window. `ascending`: False leaves out ascending passes. `reading` is called with
     the numbers of files read and planned, the latter an upper bound until it is known which scenes win a pixel. Raises
-    TileError when more than `allow_missing` scenes are absent or broken, and the errors of `Reader` where that is not
-    certain.
+    TileError when more than `allow_missing` scenes are absent, broken or hold something else than the source promises,
+    UsageError when all of several scenes do, as on other tiles most likely, and the errors of `Reader` where that is
+    not certain.
     """
     (tile, window), pixels = request.on_grid(), request.pixels
     missing_scenes: dict[str, str] = {}
@@ -57,10 +58,13 @@ def read_dpixels(
                 logger.debug("%s: missing scene %s: %s", request.tile.id, scene, why)
             if len(missing_scenes) > allow_missing:
                 repair = "Repair them" if preprocessing is OFFICIAL else "Repair them, take --preprocessing official"
-                raise TileError(
+                text = (
                     f"{len(missing_scenes)} scene(s) cannot be read: {missing_scenes_text(missing_scenes)}. {repair}, "
                     f"or accept that with --allow-missing {len(missing_scenes)}."
-                ) from found
+                )
+                if found.all_unfit:  # of other tiles it is no different
+                    raise UsageError(f"{request.tile.id}: {text}") from found
+                raise TileError(text) from found
             logger.warning("%s: going on without %s", request.tile.id, found)
     (s2, s2_mask, s2_dates), (s1_asc, s1_asc_dates), (s1_desc, s1_desc_dates) = frames
     return DPixels(
@@ -83,11 +87,14 @@ def read_dpixels(
 
 
 class MissingScenesError(Exception):
-    """Raised with the scenes of a tile that are absent, broken or not interpretable: id -> reason."""
+    """Raised with the scenes of a tile that are absent, broken or not interpretable: id -> reason.
 
-    def __init__(self, missing_scenes: Mapping[str, str]) -> None:
+    `all_unfit`: no scene of a sensor, of several, holds what its source promises.
+    """
+
+    def __init__(self, missing_scenes: Mapping[str, str], all_unfit: bool) -> None:
         super().__init__(missing_scenes_text(missing_scenes))
-        self.missing_scenes = dict(missing_scenes)
+        self.missing_scenes, self.all_unfit = dict(missing_scenes), all_unfit
 
 
 class _Tile:
@@ -106,6 +113,9 @@ class _Tile:
         self.reader, self.preprocessing, self.reading = reader, preprocessing, reading
         self.missing_scenes: dict[str, str] = {}
         self.files_read = self.files_planned = 0
+        self.tried: dict[WarpOptions, set[str]] = {}
+        """Ids of the scenes of which such assets were read."""
+        self.unfit: set[str] = set()
 
     def read(self, ascending: bool) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], Frames, Frames]:
         for scene in self.scenes.scenes:
@@ -118,7 +128,8 @@ class _Tile:
         upwards = self._radar(orbits[Sensor.S1_ASC] if ascending else nothing)
         downwards = self._radar(orbits[Sensor.S1_DESC])
         if self.missing_scenes:
-            raise MissingScenesError(self.missing_scenes)
+            all_unfit = any(len(tried) > 1 and tried <= self.unfit for tried in self.tried.values())
+            raise MissingScenesError(self.missing_scenes, all_unfit)
         return optical, upwards, downwards
 
     def _most_files(self, ascending: bool) -> int:
@@ -130,7 +141,7 @@ class _Tile:
     def _optical(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         source, listed = self.scenes.source, self.scenes.of(Sensor.S2)
         frames: list[tuple[dt.date, tuple[Scene, ...], np.ndarray]] = []
-        classes = self._layers([Read(scene, source.scl_asset, self.pixels) for scene in listed], SCL)
+        classes = self._layers([Read(scene, source.scl_asset, self.pixels) for scene in listed], CLASSES)
         for date, group in by_date(listed):
             winner = sentinel2.winners(list(islice(classes, len(group))), self.pixels)
             if (winner != sentinel2.NO_SCENE).any():
@@ -146,7 +157,7 @@ class _Tile:
         ]
         reads = [Read(scene, asset, here) for _, scene, here in won for asset in source.s2_band_assets]
         self.files_planned -= len(listed) * len(source.s2_band_assets) - len(reads)
-        layers = self._layers(reads, DN)
+        layers = self._layers(reads, BANDS)
         for t, scene, here in won:
             pixels = np.flatnonzero(here)
             values = np.empty((len(pixels), len(S2_BANDS)), np.uint16)
@@ -176,7 +187,7 @@ class _Tile:
         assets = (source.s1_assets["VV"], source.s1_assets["VH"])
         layers = self._layers(
             [Read(scene, asset, self.pixels) for scene in listed for asset in assets],
-            WarpOptions(source.s1_resampling, "float32"),
+            WarpOptions(source.s1_resampling, "float32", promises.POWER),
         )
         days, pixels = list(by_date(listed)), np.flatnonzero(self.pixels)
         frames = lazy_zeros((len(days), *self.tile.shape, len(assets)), np.int16)
@@ -194,12 +205,14 @@ class _Tile:
 
     def _layers(self, reads: list[Read], options: WarpOptions) -> Iterator[np.ndarray]:
         """Yield (H, W) per scene and asset; zeros for missing scenes, which are noted."""
+        self.tried.setdefault(options, set()).update(read.scene.id for read in reads)
         for layer in self.reader.layers(reads, options, self.tile):
             self.files_read += 1
             if self.reading is not None:
                 self.reading(self.files_read, self.files_planned)
             if isinstance(layer, MissingScene):
                 self.missing_scenes.setdefault(layer.scene, layer.why)
+                self.unfit |= {layer.scene} if layer.unfit else set()
                 yield np.zeros(self.tile.shape, options.dtype)
             else:
                 yield layer

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import rasterio
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window as PixelWindow
@@ -45,7 +47,7 @@ class GeoTiffFile:
     """None of a local file of another format, which GDAL opens."""
     header: Header
     cache: ByteCache[bytes] = field(repr=False)
-    """Blocks by name of the file and number."""
+    """Blocks by name of the file and first byte."""
 
     @classmethod
     def open(cls, source: ByteSource, headers: ByteCache[tuple[bytes, Header]], cache: ByteCache[bytes]) -> GeoTiffFile:
@@ -88,6 +90,12 @@ class GeoTiffFile:
         return cls(source, size, pieces, blocks, header, cache)
 
     @property
+    def mask_beside(self) -> str | None:
+        """Return the name of the file beside a local one that holds its mask and is not read; None: none does."""
+        name = f"{self.source.name}.msk"
+        return name if isinstance(self.source, LocalBytes) and Path(name).exists() else None
+
+    @property
     def nbytes(self) -> int:
         """Return the memory that the header takes in bytes."""
         return sum(len(piece) for _, piece in self.pieces) + 4096
@@ -98,13 +106,26 @@ class GeoTiffFile:
         `pixel_windows`: int (N, 4), the only pixels that matter, as rectangles: first row, end row, first column, end
         column. Blocks that hold none of them are not read, and 0 in the result; None: all matter.
         """
-        blocks = self.blocks
+        return self._pixels(self.blocks, window, pixel_windows)
+
+    def mask(self, window: PixelWindow, pixel_windows: np.ndarray | None = None) -> np.ndarray | None:
+        """Return bool (H, W), false where the mask in the file says that there are no data; None if it has none."""
+        if self.blocks is not None:
+            mask = self.blocks.mask
+            return None if mask is None else self._pixels(mask, window, pixel_windows) != 0
+        with _opened(self.source.name, self.size, None) as dataset:
+            flags = dataset.mask_flag_enums[0]
+            return dataset.read_masks(1, window=window) != 0 if MaskFlags.per_dataset in flags else None
+
+    def _pixels(self, blocks: Blocks | None, window: PixelWindow, pixel_windows: np.ndarray | None) -> np.ndarray:
+        """Return (H, W) of the image or the mask that has these blocks."""
         if blocks is None:
             with _opened(self.source.name, self.size, None) as dataset:
                 return _read(dataset, window, block_windows(pixel_windows, window, dataset.block_shapes[0]))
         wanted = list(block_windows(pixel_windows, window, blocks.block))
         spans = {n: self._span(blocks, n) for n in blocks.written(wanted)}
-        known = {n: data for n in spans if (data := self.cache.get((self.source.name, n))) is not None}
+        keys = {n: (self.source.name, int(blocks.starts[n])) for n in spans}
+        known = {n: data for n in spans if (data := self.cache.get(keys[n])) is not None}
         fetched = self._fetch({n: span for n, span in spans.items() if n not in known})
         known |= fetched
         pixels = None
@@ -115,10 +136,12 @@ class GeoTiffFile:
             if pixels is None:
                 check({n: streams[n] for n in fetched})
         for n, data in fetched.items():
-            self.cache.put((self.source.name, n), data)
+            self.cache.put(keys[n], data)
         if pixels is not None:
             return pixels
-        pieces = [*self.pieces, *((spans[n][0], data) for n, data in known.items())]
+        (at, pointer), (_, head) = blocks.pointer, self.pieces[0]
+        head = head[:at] + pointer + head[at + len(pointer) :]
+        pieces = [(0, head), *self.pieces[1:], *((spans[n][0], data) for n, data in known.items())]
         with _opened(self.source.name, self.size, pieces) as dataset:
             return _read(dataset, window, wanted)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 
@@ -25,13 +26,20 @@ class Header:
     dtype: str
     nodata: float | None
     tags: Mapping[str, str]
+    bands: int = 1
+    scale: float = 1
+    offset: float = 0
+    palette: bool = False
+    """Whether values are numbers of colours."""
 
     @classmethod
     def of(cls, dataset: DatasetReader) -> Header:
         if dataset.crs is None or dataset.transform.is_identity:
             raise BrokenError("it has no georeference")
         shape, nodata = (dataset.height, dataset.width), dataset.nodatavals[0]
-        return cls(shape, dataset.transform, dataset.crs, dataset.dtypes[0], nodata, dataset.tags())
+        palette = dataset.colorinterp[0] == ColorInterp.palette
+        more = dataset.count, dataset.scales[0], dataset.offsets[0], palette
+        return cls(shape, dataset.transform, dataset.crs, dataset.dtypes[0], nodata, dataset.tags(), *more)
 
     @cached_property
     def epsg(self) -> int | None:

@@ -24,6 +24,7 @@ from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import BrokenError
+from tessera_cli.imagery.promises import Promise, UnfitError
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
 from tessera_cli.net.address import is_url
@@ -48,10 +49,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WarpOptions:
-    """Resampling and dtype with which an asset is warped to the pixels of a tile."""
+    """Resampling and dtype with which an asset is warped to the pixels of a tile, and what its values must be."""
 
     resampling: Literal["nearest", "bilinear"]
     dtype: str
+    promise: Promise | None = None
+    """None: anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +70,13 @@ class Read:
 
 @dataclass(frozen=True)
 class MissingScene:
-    """A scene whose data is absent or broken."""
+    """A scene whose data is absent, broken or unfit."""
 
     scene: str
     """Its id."""
     why: str
+    unfit: bool = False
+    """Whether the file can be read, but holds something else than its source promises."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ class Reader:
         """Return what `use` makes of the file, or MissingFile if it is absent (404, 410) or broken (its bytes are all
         there and do not decode, twice). How it ended is counted in `client.stats`.
 
-        Raises CredentialsError, SourceBusyError, SourceRefusedError or SourceUnavailableError where neither is certain.
+        Raises CredentialsError, SourceBusyError, SourceRefusedError or SourceUnavailableError where neither is certain,
+        and UnfitError where `use` does.
         """
         if self._stopped.is_set():
             raise SourceUnavailableError("The run has been stopped.")
@@ -121,6 +127,9 @@ class Reader:
                 value = self._read(href, use)
             outcome = "read"
             return value
+        except UnfitError:
+            outcome = "read"
+            raise
         except BrokenError as error:
             outcome = "broken"
             return MissingFile(outcome, error)
@@ -136,7 +145,8 @@ class Reader:
     def layers(self, reads: Sequence[Read], options: WarpOptions, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
         """Yield, in order, (H, W) on the tile's grid or a MissingScene. Raises what `read` does."""
         return self._each(
-            reads, lambda file, read: on_tile(file, tile, options.resampling, options.dtype, wanted=read.pixels)
+            reads,
+            lambda file, read: on_tile(file, tile, options.resampling, options.dtype, read.pixels, options.promise),
         )
 
     def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | MissingScene]:
@@ -145,7 +155,10 @@ class Reader:
 
     def _each(self, reads: Sequence[Read], use: Callable[[GeoTiffFile, Read], T]) -> Iterator[T | MissingScene]:
         def carry_out(read: Read) -> T | MissingScene:
-            value = self.read(_href(read), lambda file: use(file, read))
+            try:
+                value = self.read(_href(read), lambda file: use(file, read))
+            except UnfitError as error:
+                return MissingScene(read.scene.id, f"{read.asset} {error}", unfit=True)
             return MissingScene(read.scene.id, f"{read.asset} is {value}") if isinstance(value, MissingFile) else value
 
         remote = any(is_url(_href(read)) for read in reads)

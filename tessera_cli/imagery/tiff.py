@@ -1,10 +1,10 @@
-"""Parse the first directory of a TIFF (6.0 or BigTIFF) to locate the blocks that a read needs."""
+"""Parse directories of a TIFF (6.0 or BigTIFF) to locate the blocks of its image and of its mask that a read needs."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ _WIDTH, _HEIGHT, _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANA
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
 _BITS, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _PREDICTOR, _FORMAT = 258, 262, 266, 274, 317, 339
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
+_SUBFILE, _REDUCED, _MASK = 254, 1, 4
 _PLACES = frozenset({_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES})
 _USUAL = {_COMPRESSION: 1, _PREDICTOR: 1, _BITS: 1, _FORMAT: 1, _PHOTOMETRIC: 1, _FILL_ORDER: 1, _ORIENTATION: 1}
 """What decides how values stand in blocks, and what holds where the directory does not say."""
@@ -24,7 +25,7 @@ _TAKEN = {_WIDTH, _HEIGHT, _SAMPLES, _ROWS_PER_STRIP, _PLANAR, _TILE_WIDTH, _TIL
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """TIFF type -> bytes per value."""
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8", 13: "u4", 18: "u8"}
-_MOST_ENTRIES = 4096
+_MOST_ENTRIES, _MOST_DIRECTORIES = 4096, 256
 _MOST_BLOCKS = 1 << 24
 
 
@@ -49,6 +50,10 @@ class Blocks:
     """Whether each value but the first of a row is stored as the difference from the one before it (predictor 2)."""
     description: bytes = b""
     """All that the directory says of the image, but for where its blocks lie; empty where it is out of order."""
+    pointer: tuple[int, bytes] = (0, b"")
+    """First byte and bytes that lead a TIFF library to the directory."""
+    mask: Blocks | None = None
+    """The mask of the image: 0 where it has no data."""
 
     @property
     def columns(self) -> int:
@@ -71,9 +76,10 @@ class Blocks:
 
 
 def find_blocks(fetch: Fetch) -> Blocks:
-    """Read the first image directory with all its values. ValueError or EOFError where the bytes are no TIFF.
+    """Read the directories of the first image and of its mask with all their values.
 
-    Afterwards `fetch` has seen every byte that a TIFF library needs to describe the image.
+    ValueError or EOFError where the bytes are no TIFF. Afterwards `fetch` has seen every byte that a TIFF library needs
+    to describe image and mask.
     """
     order = {b"II": "<", b"MM": ">"}.get(fetch(0, 2))
     if order is None:
@@ -82,28 +88,77 @@ def find_blocks(fetch: Fetch) -> Blocks:
     if version not in (42, 43):
         raise ValueError(f"it is not a TIFF file (version {version})")
     big = version == 43
-    where, number, count_size, entry_size, inline = ("Q", 8, 8, 20, 8) if big else ("I", 4, 2, 12, 4)
-    (directory,) = struct.unpack(order + where, fetch(8 if big else 4, number))
-    (entries,) = struct.unpack(order + ("Q" if big else "H"), fetch(directory, count_size))
-    if not 0 < entries <= _MOST_ENTRIES:
-        raise ValueError(f"its first directory claims {entries} entries")
-    table = fetch(directory, count_size + entries * entry_size + number)[count_size:]
-    values: dict[int, np.ndarray] = {}
-    told: dict[int, bytes] = {}
-    for index in range(entries):
-        entry = table[index * entry_size : (index + 1) * entry_size]
-        tag, kind, count = struct.unpack(order + "HH" + where, entry[: 4 + number])
-        size = _SIZES.get(kind, 1) * count
-        if size > 16 * _MOST_BLOCKS:
-            raise ValueError(f"tag {tag} claims {size} bytes")
-        data = entry[4 + number : 4 + number + size]
-        if size > inline:
-            data = fetch(struct.unpack(order + where, entry[4 + number :])[0], size)
-        if tag in _TAKEN and kind in _INTEGERS:
-            values[tag] = np.frombuffer(data, order + _INTEGERS[kind], count)
-        told[tag] = entry[: 4 + number] + (b"" if tag in _PLACES else data)
-    in_order = len(told) == entries and list(told) == sorted(told)
-    return _blocks(values, told, order if in_order else None)
+    at, length = (8, 8) if big else (4, 4)
+    where = order + ("Q" if big else "I")
+    (first,) = struct.unpack(where, fetch(at, length))
+    directory = _Directory.read(fetch, first, order, big)
+    image, known = directory.blocks(fetch), {first}
+    if _without_mask(fetch(at + length, min(_MOST_ENTRIES, max(0, first - at - length)))):
+        return image
+    while directory.next not in (0, *known) and len(known) < _MOST_DIRECTORIES:
+        known.add(directory.next)
+        here, directory = directory.next, _Directory.read(fetch, directory.next, order, big)
+        if directory.subfile & (_MASK | _REDUCED) == _MASK:
+            mask = replace(directory.blocks(fetch), pointer=(at, struct.pack(where, here)))
+            if (mask.width, mask.height) != (image.width, image.height):
+                raise ValueError(f"its mask has {mask.height} x {mask.width} pixels")
+            return replace(image, mask=mask)
+    return image
+
+
+def _without_mask(ghost: bytes) -> bool:
+    """Return whether the bytes before the first directory promise that no mask follows: GDAL's COGs say so."""
+    unchanged = b"LAYOUT=IFDS_BEFORE_DATA" in ghost and b"KNOWN_INCOMPATIBLE_EDITION=NO" in ghost
+    return unchanged and b"MASK_INTERLEAVED" not in ghost
+
+
+@dataclass(frozen=True, eq=False)
+class _Directory:
+    """The entries of an image directory, each with the bytes of its value or of the place of its value."""
+
+    entries: Sequence[bytes]
+    next: int
+    """First byte of the directory that follows; 0: none."""
+    order: str
+    big: bool
+
+    @classmethod
+    def read(cls, fetch: Fetch, at: int, order: str, big: bool) -> _Directory:
+        where, number, count_size, entry_size = ("Q", 8, 8, 20) if big else ("I", 4, 2, 12)
+        (entries,) = struct.unpack(order + ("Q" if big else "H"), fetch(at, count_size))
+        if not 0 < entries <= _MOST_ENTRIES:
+            raise ValueError(f"one of its directories claims {entries} entries")
+        table = fetch(at, count_size + entries * entry_size + number)[count_size:]
+        (following,) = struct.unpack(order + where, table[-number:])
+        return cls([table[n * entry_size : (n + 1) * entry_size] for n in range(entries)], following, order, big)
+
+    @property
+    def subfile(self) -> int:
+        """Return what the directory says it is: bits of a reduced image (1), of a mask (4)."""
+        for entry in self.entries:
+            if (tag := struct.unpack(self.order + "HH", entry[:4]))[0] == _SUBFILE and tag[1] in (3, 4):
+                value = entry[12:] if self.big else entry[8:]
+                return int(struct.unpack_from(self.order + ("H" if tag[1] == 3 else "I"), value)[0])
+        return 0
+
+    def blocks(self, fetch: Fetch) -> Blocks:
+        """Return the blocks of the image."""
+        where, number = ("Q", 8) if self.big else ("I", 4)
+        values: dict[int, np.ndarray] = {}
+        told: dict[int, bytes] = {}
+        for entry in self.entries:
+            tag, kind, count = struct.unpack(self.order + "HH" + where, entry[: 4 + number])
+            size = _SIZES.get(kind, 1) * count
+            if size > 16 * _MOST_BLOCKS:
+                raise ValueError(f"tag {tag} claims {size} bytes")
+            data = entry[4 + number : 4 + number + size]
+            if size > number:
+                data = fetch(struct.unpack(self.order + where, entry[4 + number :])[0], size)
+            if tag in _TAKEN and kind in _INTEGERS:
+                values[tag] = np.frombuffer(data, self.order + _INTEGERS[kind], count)
+            told[tag] = entry[: 4 + number] + (b"" if tag in _PLACES else data)
+        in_order = len(told) == len(self.entries) and list(told) == sorted(told)
+        return _blocks(values, told, self.order if in_order else None)
 
 
 def _blocks(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | None) -> Blocks:
