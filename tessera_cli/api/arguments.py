@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from numbers import Integral
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     Windows = str | Window | Sequence[str | Window]
 
+logger = logging.getLogger(__name__)
+
 AnyPath = str | Path
 Bbox = Sequence[float]
 Years = int | Sequence[int]
@@ -32,6 +35,7 @@ def make_request(
     year: Years | None,
     window: Windows | None,
     *,
+    layer: str | None,
     source: str | None,
     crs: str | None,
     mask: AnyPath | None,
@@ -44,6 +48,7 @@ def make_request(
     windows = as_windows(year, window)  # cheap and most often wrong: before any file is opened
     from tessera_cli.catalog import MPC, get_source
     from tessera_cli.extent.aoi import Aoi
+    from tessera_cli.extent.features import counted
     from tessera_cli.extent.grid import utm_code
     from tessera_cli.runs.scene_search import Request
 
@@ -55,8 +60,10 @@ def make_request(
         raise UsageError("Exactly one area is needed. Give --aoi FILE, --aoi - or --bbox WEST SOUTH EAST NORTH.")
     if bbox is not None and len(bbox) != 4:
         raise UsageError(f"--bbox holds {len(bbox)} numbers. Write --bbox WEST SOUTH EAST NORTH in degrees.")
-    area = Aoi.from_bbox(*bbox) if bbox is not None else Aoi.of(aoi)
-    return Request(area, windows, provider, epsg=epsg, mask=None if mask is None else Path(mask), **more)
+    area = Aoi.of(aoi if bbox is None else Aoi.from_bbox(*bbox), layer=layer)  # type: ignore[arg-type]
+    request = Request(area, windows, provider, epsg=epsg, mask=None if mask is None else Path(mask), **more)
+    logger.info("%s: %s around %s", area.name, counted(len(area.features), "area"), request.place)
+    return request
 
 
 def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]:

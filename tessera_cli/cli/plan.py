@@ -39,8 +39,9 @@ def plan(terminal: Terminal, **given: Any) -> None:
 
 def lines(made: Plan, out: Path | None) -> list[str]:
     """Return the plan as lines of text."""
-    zones = ", ".join(f"{count} in {crs}" for crs, count in made.zones.items())
-    text = [f"tiles        {made.tiles} ({zones}), {made.pixels:,} pixels"]
+    text = [f"place        {made.place}", f"tiles        {made.tiles}, {made.pixels:,} pixels"]
+    for crs, zone in made.by_zone.items():
+        text.append(f"{crs:12s} {', '.join(f'{count:,} {what}' for what, count in zone.items())}")
     for window, sensors in made.windows.items():
         for name, sensor in sensors.items():
             covered = sensor.coverage

@@ -14,8 +14,10 @@ from typing import Any
 from tessera_cli.catalog import Scenes, Source, get_source, search
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.features import counted
 from tessera_cli.extent.grid import TileRequest
-from tessera_cli.extent.tiling import areas_by_zone, tile_requests
+from tessera_cli.extent.place import Place
+from tessera_cli.extent.tiling import areas_by_zone, features_by_zone, tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
 from tessera_cli.net.responses import redact
@@ -43,6 +45,11 @@ class Request:
         """Return `<aoi>_<window>`."""
         return f"{self.aoi.name}_{'+'.join(window.name for window in self.windows)}"
 
+    @property
+    def place(self) -> Place:
+        """Return where the AOI lies."""
+        return Place.of(areas_by_zone(self.aoi, epsg=self.epsg))
+
     def of_source(self, name: str | None) -> Request:
         """Return the same request to another source; to the same one for None."""
         return self if name is None else dataclasses.replace(self, source=get_source(name))
@@ -66,6 +73,17 @@ class SceneSearch:
     scenes: Scenes
     to_freeze: Scenes | None
     """The folder's new scene list; None if the scenes are those frozen there."""
+
+    @property
+    def zones(self) -> dict[str, dict[str, int]]:
+        """Return the CRS of a UTM zone -> numbers of areas, tiles and pixels in it."""
+        asked = self.request
+        zones = {}
+        for epsg, areas in features_by_zone(asked.aoi, epsg=asked.epsg).items():
+            within = [each for each in self.tile_requests if each.tile.crs == f"EPSG:{epsg}"]
+            tiles = len({each.tile for each in within})
+            zones[f"EPSG:{epsg}"] = {"areas": areas, "tiles": tiles, "pixels": sum(each.count for each in within)}
+        return zones
 
     def record(self) -> Mapping[str, Any]:
         """Return what `runs/<key>.json` says of the request."""
@@ -118,7 +136,24 @@ def search_scenes(
         logger.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
     for window in request.windows:
         _check(scenes.within(window), window, request)
-    return SceneSearch(request, tuple(requests), scenes, to_freeze)
+    found = SceneSearch(request, tuple(requests), scenes, to_freeze)
+    _tell_zones(found)
+    return found
+
+
+def _tell_zones(search: SceneSearch) -> None:
+    """Say which zones the areas went to; warn of several, whose pixels do not line up."""
+    name, zones = search.request.aoi.name, search.zones
+    parts = [
+        f"{counted(zone['areas'], 'area')} in {crs}, {counted(zone['tiles'], 'tile')}" for crs, zone in zones.items()
+    ]
+    if len(zones) == 1:
+        logger.info("%s: %s", name, parts[0])
+        return
+    most = max(zones, key=lambda crs: zones[crs]["pixels"])
+    near = all(abs((int(crs[-2:]) - int(most[-2:]) + 30) % 60 - 30) <= 1 for crs in zones)
+    way_out = f". --crs {most} puts all of it on one" if near else ""
+    logger.warning("%s has %d grids that do not line up: %s%s", name, len(zones), "; ".join(parts), way_out)
 
 
 def _check(scenes: Scenes, window: Window, request: Request) -> None:
@@ -127,7 +162,7 @@ def _check(scenes: Scenes, window: Window, request: Request) -> None:
         dropped = ", ".join(f"{count} skipped: {reason}" for reason, count in scenes.skipped.items())
         raise NothingToEmbedError(
             f"The catalogue has no scene for {where}{f' ({dropped})' if dropped else ''}. "
-            "Check the place, the year and --catalog."
+            f"Check the place ({request.place}), the year and --catalog. {request.place.swapped}".rstrip()
         )
     if not scenes.has_radar and not request.allow_no_radar:
         raise NothingToEmbedError(
