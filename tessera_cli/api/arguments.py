@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tessera_cli import config
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
@@ -48,7 +48,6 @@ def make_request(
     windows = as_windows(year, window)  # cheap and most often wrong: before any file is opened
     from tessera_cli.catalog import MPC, get_source
     from tessera_cli.extent.aoi import Aoi
-    from tessera_cli.extent.features import counted
     from tessera_cli.extent.grid import utm_code
     from tessera_cli.runs.scene_search import Request
 

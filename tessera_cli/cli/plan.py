@@ -10,6 +10,7 @@ from tessera_cli.cli.area import read_area
 from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
+from tessera_cli.errors import counted
 
 if TYPE_CHECKING:
     from tessera_cli.runs.plan import Plan
@@ -39,9 +40,12 @@ def plan(terminal: Terminal, **given: Any) -> None:
 
 def lines(made: Plan, out: Path | None) -> list[str]:
     """Return the plan as lines of text."""
-    text = [f"place        {made.place}", f"tiles        {made.tiles}, {made.pixels:,} pixels"]
+    text = [
+        f"place        {counted(made.areas, 'area')} around {made.place}",
+        f"tiles        {made.tiles}, {made.pixels:,} pixels",
+    ]
     for crs, zone in made.by_zone.items():
-        text.append(f"{crs:12s} {', '.join(f'{count:,} {what}' for what, count in zone.items())}")
+        text.append(f"{crs:12s} {', '.join(counted(count, what[:-1]) for what, count in zone.items())}")
     for window, sensors in made.windows.items():
         for name, sensor in sensors.items():
             covered = sensor.coverage

@@ -15,9 +15,9 @@ import shapely
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.errors import NothingToEmbedError, UsageError, reason
+from tessera_cli.errors import NothingToEmbedError, UsageError, counted, reason
 from tessera_cli.extent.antimeridian import split, unwrap_edges
-from tessera_cli.extent.features import Features, counted, polygons
+from tessera_cli.extent.features import Features, polygons
 from tessera_cli.extent.geojson import EXPECTED, read_geojson
 from tessera_cli.extent.vector import read_vector
 
@@ -40,7 +40,7 @@ class Aoi:
 
         `layer` chooses one layer of a file; by default every layer that holds areas is used.
         """
-        if given == "":
+        if isinstance(given, str) and not given:
             raise UsageError("The AOI is an empty name. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
         if isinstance(given, str | Path):
             return cls.from_file(Path(given), layer=layer)
@@ -97,7 +97,7 @@ class Aoi:
         try:
             there = path.exists()
         except OSError as error:
-            raise UsageError(f"{str(path)[:60]} cannot be read: {reason(error)}. Check the path.") from error
+            raise UsageError(f"{str(path)[:60]} cannot be read: {error.strerror}. Check the path.") from error
         if not there:
             raise UsageError(f"{path}: no such file. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
         name = path.stem if layer is None else f"{path.stem}-{layer}"

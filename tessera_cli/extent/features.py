@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +12,9 @@ import shapely
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, counted
 
 logger = logging.getLogger(__name__)
-
-LISTED = 10  # names in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +77,3 @@ def kinds(geometries: np.ndarray) -> str:
     """Return how many geometries there are of each kind: "12 Point, 3 LineString"; "" if there are none."""
     counts = Counter(geometry.geom_type for geometry in geometries if geometry is not None)
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
-
-
-def counted(number: int, noun: str) -> str:
-    """Return "1 area", "2 areas"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names for a message, the first ten of them."""
-    every = list(names)
-    return ", ".join(every[:LISTED]) + (", ..." if len(every) > LISTED else "")

@@ -78,7 +78,8 @@ def _shape(geometry: Mapping[str, Any], what: str) -> BaseGeometry:
     except RecursionError as error:
         raise UsageError(f"{what} is not GeoJSON: it is nested too deeply. {EXPECTED}") from error
     except Exception as error:  # shapely raises a dozen kinds for malformed coordinates
-        raise UsageError(f"{what} is not GeoJSON: {reason(error)}. {EXPECTED}") from error
+        why = reason(error) if isinstance(error, ValueError) else "its coordinates are missing or malformed"
+        raise UsageError(f"{what} is not GeoJSON: {why}. {EXPECTED}") from error
 
 
 def _flat(value: Any) -> Any:

@@ -32,18 +32,18 @@ class Place:
     @classmethod
     def of(cls, zones: Mapping[int, BaseGeometry]) -> Place:
         """Return the place of an area that is given as `areas_by_zone` does: EPSG code of UTM -> part in metres."""
-        rows = []
+        found: list[BaseGeometry] = []
         for epsg, part in zones.items():
-            centre = 6.0 * (epsg % 100) - 183
             degrees = shapely.transform(part, from_utm(epsg).transform, interleaved=False)
-            for polygon in polygons(unwrap(degrees, centre)):
-                area, _ = _WGS84.geometry_area_perimeter(shapely.orient_polygons(polygon))
-                rows.append((polygon.centroid.x, polygon.centroid.y, area))
-        lon, lat, area = np.array(rows).T
+            degrees = unwrap(degrees, centre=6.0 * (epsg % 100) - 183)
+            found += list(polygons(degrees)) or [degrees]
+        area = np.array([abs(_WGS84.geometry_area_perimeter(each)[0]) for each in shapely.orient_polygons(found)])
+        centroids = shapely.centroid(found)
+        lon, lat = shapely.get_x(centroids), shapely.get_y(centroids)
         lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # on one side of the antimeridian
-        weights = area if area.sum() > 0 else None
-        middle = float(np.average(lon, weights=weights)), float(np.average(lat, weights=weights))
-        return cls((middle[0] + 180) % 360 - 180, middle[1], float(area.sum() / 1e6))
+        weights = area if area.any() else None
+        middle = float(np.average(lon, weights=weights))
+        return cls((middle + 180) % 360 - 180, float(np.average(lat, weights=weights)), float(area.sum() / 1e6))
 
     def __str__(self) -> str:
         """Return `5.0100 E 51.0050 N, 1.56 km2`."""

@@ -16,8 +16,8 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from tessera_cli.errors import UsageError, reason
-from tessera_cli.extent.features import Features, kinds, listed, polygons
+from tessera_cli.errors import UsageError, listed, reason
+from tessera_cli.extent.features import Features, kinds, polygons
 from tessera_cli.extent.geojson import read_geojson
 
 logger = logging.getLogger(__name__)

@@ -56,6 +56,8 @@ class Plan:
 
     tiles: int
     pixels: int
+    areas: int
+    """Features of the AOI."""
     place: Place
     """Where the area lies, and how large it is."""
     zones: dict[str, int]
@@ -115,6 +117,7 @@ def plan(
     return Plan(
         tiles=len(tiles),
         pixels=pixels,
+        areas=len(request.aoi.features),
         place=request.place,
         by_zone=search.zones,
         zones=dict(Counter(str(tile.crs) for tile in tiles)),

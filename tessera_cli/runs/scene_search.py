@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -12,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.catalog import Scenes, Source, get_source, search
-from tessera_cli.errors import NothingToEmbedError
+from tessera_cli.errors import NothingToEmbedError, counted
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.extent.features import counted
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.extent.place import Place
 from tessera_cli.extent.tiling import areas_by_zone, features_by_zone, tile_requests
@@ -45,7 +45,7 @@ class Request:
         """Return `<aoi>_<window>`."""
         return f"{self.aoi.name}_{'+'.join(window.name for window in self.windows)}"
 
-    @property
+    @functools.cached_property
     def place(self) -> Place:
         """Return where the AOI lies."""
         return Place.of(areas_by_zone(self.aoi, epsg=self.epsg))
