@@ -193,8 +193,8 @@ def _by_side_of_antimeridian(polygons: list[BaseGeometry]) -> list[BaseGeometry]
 
 
 def _plain(value: Any) -> Any:
-    """Return arrays as lists, and what JSON has no type for as text."""
-    return value.tolist() if isinstance(value, np.ndarray) else str(value)
+    """Return arrays as lists, geometries as mappings, and what else JSON has no type for as text."""
+    return value.tolist() if isinstance(value, np.ndarray) else getattr(value, "__geo_interface__", str(value))
 
 
 def _to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
