@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 GEOJSON = (".geojson", ".geojsonl", ".geojsons", ".ndjson", ".json")
 IN_FOLDERS = (*GEOJSON[:-1], ".gpkg", ".shp", ".kml", ".kmz", ".fgb", ".gml", ".gdb")
 """What is taken of a folder or a zip; .json may be anything."""
-HARMLESS = re.compile(r"Measured \(M\)|not consistent with type in gpkg|invalid value encountered")
-"""Warnings of libraries about what plays no part in an area, or is refused by name."""
+HARMLESS = re.compile(r"Measured \(M\)|Non closed ring|not consistent with type in gpkg|invalid value encountered")
+"""Warnings of libraries about what plays no part in an area, is mended without loss, or is refused by name."""
 SURFACES = {15: "PolyhedralSurface", 16: "TIN", 17: "Triangle"}
 """Surfaces in space, by their code in WKB: they are not read."""
 
@@ -51,11 +51,11 @@ def read_vector(path: Path, layer: str | None = None, *, columns: bool = True) -
         raise UsageError(f"{path} holds {len(files)} files; --layer chooses within one. Give that file.")
     if len(files) > 1:
         logger.info("%s: %d files are used: %s", path, len(files), listed(Path(file).name for file in files))
-    layers = [each for file in files for each in _layers(file, layer)]
+    with _quoting(path):
+        layers = {each: _read(each, columns) for file in files for each in _layers(file, layer)}
     found: dict[Layer, Features] = {}
     without: list[str] = []
-    for each in layers:
-        declared, geometries, values = _read(each, columns)
+    for each, (declared, geometries, values) in layers.items():
         if len(layers) > 1 and not any(next(polygons(g), None) for g in geometries if g is not None):
             without += [f"{each.origin} holds {held}" for held in [kinds(geometries)] if held]
         else:
@@ -73,9 +73,10 @@ def _files(path: Path) -> list[str]:
     """Return the vector files of a folder or zip, sorted, as GDAL opens them; else the path itself."""
     names: list[str] = []
     if path.is_dir() and path.suffix.lower() != ".gdb":
-        names = [str(each) for each in path.iterdir()]
-    elif path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with _reading(str(path)):
+            names = [str(each) for each in path.iterdir()]
+    elif path.suffix.lower() == ".zip":
+        with _reading(str(path)), zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
         names = [f"/vsizip/{{{path.resolve()}}}/{name}" for name in members]
     found = [n for n in names if Path(n).suffix.lower() in IN_FOLDERS and not Path(n).name.startswith(".")]
@@ -127,21 +128,27 @@ def _read(layer: Layer, columns: bool) -> tuple[CRS | str | None, np.ndarray, di
 
 @contextmanager
 def _reading(origin: str) -> Iterator[None]:
-    """Raise UsageError for what another library complains of, and repeat its warnings as ours, each once."""
+    """Raise UsageError for what another library complains of."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError, zipfile.BadZipFile, shapely.errors.ShapelyError) as error:
+        why = reason(error).partition("; It might")[0].rstrip(".")  # what follows is about drivers
+        code = re.search(r"type\D*(\d+)$", why)
+        kind = SURFACES.get(int(code[1]) % 1000) if code else None
+        if kind is not None:
+            raise UsageError(f"{origin} holds a {kind}; an area is needed. Convert it to polygons.") from error
+        raise UsageError(f"{origin} cannot be read as vector data: {why}. Give GeoJSON or GeoPackage.") from error
+
+
+@contextmanager
+def _quoting(path: Path) -> Iterator[None]:
+    """Log the warnings of other libraries as ours, each once."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        try:
-            yield
-        except (RuntimeError, ValueError, OSError, shapely.errors.ShapelyError) as error:
-            why = reason(error).partition("; It might")[0].rstrip(".")  # what follows is about drivers
-            code = re.search(r"type\D*(\d+)$", why)
-            kind = SURFACES.get(int(code[1]) % 1000) if code else None
-            if kind is not None:
-                raise UsageError(f"{origin} holds a {kind}; an area is needed. Convert it to polygons.") from error
-            raise UsageError(f"{origin} cannot be read as vector data: {why}. Give GeoJSON or GeoPackage.") from error
+        yield
     for text in dict.fromkeys(str(warning.message) for warning in told):
         if not HARMLESS.search(text):
-            logger.warning("%s: %s", origin, text)
+            logger.warning("%s: %s", path, text)
 
 
 def _is_geojson(file: str) -> bool:

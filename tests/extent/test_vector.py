@@ -210,6 +210,13 @@ def test_folders_and_zips_without_vector_files_are_refused(tmp_path, content):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"PK\x05\x06" + b"\xff" * 18])
+def test_a_broken_zip_is_refused(tmp_path, content):
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(UsageError, match=r"x\.zip cannot be read as vector data"):
+        Aoi.from_file(tmp_path / "x.zip")
+
+
 def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path, monkeypatch):
     monkeypatch.chdir(fill(tmp_path / "fields", "geojson"))
     with pytest.raises(UsageError, match="empty name"):
@@ -252,7 +259,7 @@ def test_a_layer_beside_one_of_surfaces_can_be_chosen(tmp_path):
         Aoi.from_file(path)
 
 
-@pytest.mark.parametrize(("wkb", "kind"), [(MEASURED, "POLYGON"), (OPEN, "POLYGON")])
+@pytest.mark.parametrize(("wkb", "kind"), [(MEASURED, "POLYGON"), (OPEN, "POLYGON")], ids=["measures", "open"])
 def test_measures_and_open_rings_are_no_hindrance(tmp_path, caplog, wkb, kind):
     assert covered(Aoi.from_file(write_wkb(tmp_path / "x.gpkg", wkb, kind))).equals(SQUARE)
     assert not caplog.records
@@ -299,5 +306,7 @@ def test_other_libraries_are_quoted_with_the_name_of_the_file(tmp_path, caplog):
     real = pyogrio.raw.read
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pyogrio.raw, "read", shout)
-        read_vector(write_layer(tmp_path / "y.gpkg", "c", [SQUARE]))
-    assert [record.message for record in caplog.records] == [f"{tmp_path / 'y.gpkg'}: Something about the file"]
+        read_vector(write_layer(write_layer(tmp_path / "y.gpkg", "c", [SQUARE]), "d", [SQUARE]), "c")
+        read_vector(tmp_path / "y.gpkg")
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [f"{tmp_path / 'y.gpkg'}: Something about the file"] * 2  # once for each reading
