@@ -7,7 +7,7 @@ Exit codes: 2 usage or configuration, 3 nothing to embed, 4 some tiles failed (a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -126,3 +126,14 @@ def _brief(value: Any) -> str:
         return "set"
     text = "not set" if value is None else repr(value)
     return text if len(text) <= 40 else f"{text[:16]}...{text[-1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 area", "2 areas"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message, the first ten of them."""
+    every = list(names)
+    return ", ".join(every[:10]) + (", ..." if len(every) > 10 else "")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def embed(
     aoi: AnyAoi | None = None,
     *,
+    layer: str | None = None,
     bbox: Bbox | None = None,
     mask: AnyPath | None = None,
     fill_bbox: bool = False,
@@ -64,8 +65,9 @@ def embed(
     Give an area (`aoi` or `bbox`) and a time (`year` or `window`), or stored d-pixels (`dpixels`).
 
     Args:
-        aoi: Polygons in longitude and latitude: a path (GeoJSON, GeoPackage, Shapefile), a GeoJSON mapping, a shapely
-            geometry, a GeoDataFrame (anything with `__geo_interface__`), or an `Aoi`.
+        aoi: Polygons in longitude and latitude: a path (GeoJSON, GeoPackage, Shapefile, KML, or a folder of them), a
+            GeoJSON mapping, a shapely geometry, a GeoDataFrame (anything with `__geo_interface__`), or an `Aoi`.
+        layer: The layer of `aoi` to use, if it is a file with several. Default: all that hold areas.
         bbox: West, south, east, north in degrees, in place of `aoi`.
         mask: Raster with a CRS; only pixels whose value in it is not 0 are embedded.
         fill_bbox: Embed the whole bounding box of the area (in UTM).
@@ -131,7 +133,13 @@ def embed(
     from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
     from tessera_cli.runs.scene_search import search_scenes
 
-    area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
+    area: dict[str, Any] = {
+        "layer": layer,
+        "mask": mask,
+        "crs": crs,
+        "fill_bbox": fill_bbox,
+        "allow_no_radar": allow_no_radar,
+    }
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
     check_choices(format=(format, Format), dtype=(dtype, Dtype), compress=(compress, Compress))
     check_choices(precision=(precision, PrecisionName))
@@ -173,6 +181,7 @@ def embed(
 def fetch(
     aoi: AnyAoi | None = None,
     *,
+    layer: str | None = None,
     bbox: Bbox | None = None,
     mask: AnyPath | None = None,
     fill_bbox: bool = False,
@@ -229,7 +238,13 @@ def fetch(
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import search_scenes
 
-    area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
+    area: dict[str, Any] = {
+        "layer": layer,
+        "mask": mask,
+        "crs": crs,
+        "fill_bbox": fill_bbox,
+        "allow_no_radar": allow_no_radar,
+    }
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
     check_choices(format=(format, StoreFormat))
     check_numbers(allow_missing=allow_missing)
@@ -265,6 +280,7 @@ def fetch(
 def plan(
     aoi: AnyAoi | None = None,
     *,
+    layer: str | None = None,
     bbox: Bbox | None = None,
     mask: AnyPath | None = None,
     fill_bbox: bool = False,
@@ -306,7 +322,13 @@ def plan(
     from tessera_cli.runs.scene_search import search_scenes
 
     check_numbers(threads=threads)
-    area: dict[str, Any] = {"mask": mask, "crs": crs, "fill_bbox": fill_bbox, "allow_no_radar": allow_no_radar}
+    area: dict[str, Any] = {
+        "layer": layer,
+        "mask": mask,
+        "crs": crs,
+        "fill_bbox": fill_bbox,
+        "allow_no_radar": allow_no_radar,
+    }
     origin = {"catalog": catalog, "radar_catalog": radar_catalog}
     request = make_request(aoi, bbox, year, window, source=source, **area, **origin)
     spec = describe_model(model, weights, model_config)

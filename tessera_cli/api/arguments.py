@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tessera_cli import config
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
@@ -43,6 +43,7 @@ def make_request(
     year: Years | None,
     window: Windows | None,
     *,
+    layer: str | None,
     source: str | None,
     crs: str | None,
     mask: AnyPath | None,
@@ -66,10 +67,12 @@ def make_request(
         raise UsageError("Exactly one area is needed. Give --aoi FILE, --aoi - or --bbox WEST SOUTH EAST NORTH.")
     if bbox is not None and len(bbox) != 4:
         raise UsageError(f"--bbox holds {len(bbox)} numbers. Write --bbox WEST SOUTH EAST NORTH in degrees.")
-    area = Aoi.from_bbox(*bbox) if bbox is not None else Aoi.of(aoi)
+    area = Aoi.of(aoi if bbox is None else Aoi.from_bbox(*bbox), layer=layer)  # type: ignore[arg-type]
     unnamed = area.name in UNNAMED and not isinstance(aoi, AnyPath)
     masked = None if mask is None else Path(mask)
-    return Request(area, windows, provider, epsg=epsg, mask=masked, unnamed=unnamed, **more)
+    request = Request(area, windows, provider, epsg=epsg, mask=masked, unnamed=unnamed, **more)
+    logger.info("%s: %s around %s", area.name, counted(len(area.features), "area"), request.place)
+    return request
 
 
 def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]:

@@ -63,6 +63,8 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
 
 def summary(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a person wants to know of a folder first."""
+    from tessera_cli.extent.place import position
+
     said, counts, path = found["identity"], found["tiles"], Path(found["folder"])
     of_dpixels = "model" not in found
     yield f"{'folder':13s}{path}"
@@ -70,7 +72,7 @@ def summary(found: Mapping[str, Any]) -> Iterator[str]:
     if "note" in found:
         yield from entry("note", found["note"])
     if place := found.get("place"):
-        yield from entry("place", f"around {place['longitude']:g}, {place['latitude']:g} (longitude, latitude)")
+        yield from entry("place", f"around {position(**place)}")
     yield from entry("time", ", ".join(found["windows"]) or "not known")
     whole = "complete" if counts.keys() <= {"done", "empty"} else "not complete: run the same command again"
     yield from entry("tiles", f"{', '.join(f'{count:,} {status}' for status, count in counts.items())}; {whole}")

@@ -68,9 +68,12 @@ OPTIONS: dict[str, Option] = {
     "aoi": option(
         str | None,
         AREA,
-        "Polygons: GeoJSON, GeoPackage or Shapefile; - reads GeoJSON from standard input.",
+        "Polygons: GeoJSON, GeoPackage, Shapefile, KML or a folder of them; - reads GeoJSON from standard input.",
         metavar="FILE|-",
         env=False,
+    ),
+    "layer": option(
+        str | None, AREA, "Use one layer of the file.  [default: all that hold areas]", metavar="NAME", env=False
     ),
     "bbox": option(
         tuple[float, float, float, float] | None,

@@ -12,6 +12,7 @@ from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.units import cut, duration, entry, size
 from tessera_cli.cli.verb import verb
+from tessera_cli.errors import counted
 
 if TYPE_CHECKING:
     from tessera_cli.runs.plan import Plan
@@ -47,8 +48,10 @@ def lines(made: Plan, out: Path | None) -> list[str]:
     """Return the plan as lines of text, where long lists are cut."""
     from tessera_cli.runs.scene_counts import fewest_text, gaps_text
 
-    zones = ", ".join(f"{count} in {crs}" for crs, count in made.zones.items())
-    text = entry("tiles", f"{made.tiles} ({zones}), {made.pixels:,} pixels")
+    text = entry("place", f"{counted(made.areas, 'area')} around {made.place}")
+    text += entry("tiles", f"{made.tiles}, {made.pixels:,} pixels")
+    for crs, zone in made.by_zone.items():
+        text += entry(crs, ", ".join(counted(count, what[:-1]) for what, count in zone.items()))
     for window, sensors in made.windows.items():
         for name, sensor in sensors.items():
             covered = sensor.coverage

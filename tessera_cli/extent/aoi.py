@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
-from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError
+from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.errors import NothingToEmbedError, UsageError
+from tessera_cli.errors import NothingToEmbedError, UsageError, counted, reason
 from tessera_cli.extent.antimeridian import split, unwrap_edges
+from tessera_cli.extent.features import Features, polygons
+from tessera_cli.extent.geojson import EXPECTED, read_geojson
 from tessera_cli.extent.vector import read_vector
 
 logger = logging.getLogger(__name__)
 
-EXPECTED = "Give a geometry, Feature or FeatureCollection."
 MAX_LAT, MIN_LAT = 84.0, -80.0  # the range of UTM
 
 
@@ -35,18 +35,32 @@ class Aoi:
     """Valid polygons or multipolygons in degrees, longitudes within -180..180, none crossing the antimeridian."""
 
     @classmethod
-    def of(cls, given: AnyAoi) -> Aoi:
-        """Return the area that is given as an `Aoi`, a path, a GeoJSON mapping, a geometry or a GeoDataFrame."""
+    def of(cls, given: AnyAoi, *, layer: str | None = None) -> Aoi:
+        """Return the area that is given as an `Aoi`, a path, a GeoJSON mapping, a geometry or a GeoDataFrame.
+
+        `layer` chooses one layer of a file; by default every layer that holds areas is used.
+        """
+        if isinstance(given, str) and not given:
+            raise UsageError("The AOI is an empty name. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
+        if isinstance(given, str | Path):
+            return cls.from_file(Path(given), layer=layer)
+        if layer is not None:
+            raise UsageError(f"--layer {layer} chooses a layer of a file, and the area is none. Leave it out.")
         if isinstance(given, cls):
             return given
-        if isinstance(given, str | Path):
-            return cls.from_file(Path(given))
         if getattr(given, "crs", None) is not None and hasattr(given, "to_crs"):  # geopandas
-            given = given.to_crs(4326)
+            try:
+                given = given.to_crs(4326)
+            except Exception as error:  # it has no error of its own
+                raise UsageError(f"The area has a CRS that leads nowhere: {reason(error)}. Assign another.") from error
         mapping = given if isinstance(given, Mapping) else getattr(given, "__geo_interface__", None)
         if mapping is None:
             raise UsageError(f"An area cannot be made of {type(given).__name__}. Give a path, GeoJSON or a geometry.")
-        return cls.from_geojson(json.dumps(mapping, default=str))
+        try:
+            text = json.dumps(mapping, default=_plain)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UsageError(f"The AOI is not GeoJSON: {reason(error)}. {EXPECTED}") from error
+        return cls.from_geojson(text)
 
     @classmethod
     def from_bbox(cls, west: float, south: float, east: float, north: float, *, name: str = "bbox") -> Aoi:
@@ -70,42 +84,42 @@ class Aoi:
         return cls(name, tuple(boxes))
 
     @classmethod
-    def from_geojson(cls, text: str, *, name: str = "aoi", origin: str = "the AOI") -> Aoi:
+    def from_geojson(cls, text: str | bytes, *, name: str = "aoi", origin: str = "the AOI") -> Aoi:
         """Return the areas of a GeoJSON geometry, Feature, FeatureCollection, or a text sequence of them."""
-        objects = _json_objects(text, origin)
-        geometries = [g for obj in objects for g in _geometries(obj, origin)]
-        crs = next((c for obj in objects if (c := _declared_crs(obj, origin)) is not None), None)
-        return cls._checked(name, _to_lonlat(geometries, crs) if crs else geometries, origin)
+        return cls._of_features(name, origin, [read_geojson(text, origin)])
 
     @classmethod
-    def from_file(cls, path: Path) -> Aoi:
-        """Return the areas of a GeoJSON, GeoPackage, Shapefile or another file that pyogrio reads."""
-        if not path.exists():
+    def from_file(cls, path: Path, *, layer: str | None = None) -> Aoi:
+        """Return the areas of a GeoJSON, GeoPackage, Shapefile or another file that pyogrio reads, or a folder of them.
+
+        Of a file with several layers all are used that hold areas, or `layer` alone.
+        """
+        try:
+            there = path.exists()
+        except OSError as error:
+            raise UsageError(f"{str(path)[:60]} cannot be read: {error.strerror}. Check the path.") from error
+        if not there:
             raise UsageError(f"{path}: no such file. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
-        if path.suffix.lower() in {".geojson", ".json", ".geojsonl", ".geojsons", ".ndjson"}:
-            try:
-                text = path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{path} cannot be read: {error}. Check the file.") from error
-            return cls.from_geojson(text, name=path.stem, origin=str(path))
-        crs, found, _ = read_vector(path, columns=False)
-        geometries = [geometry for geometry in found if geometry is not None]
-        if crs.to_epsg() != 4326:
-            geometries = _to_lonlat(geometries, crs)
-        return cls._checked(path.stem, geometries, str(path))
+        name = path.stem if layer is None else f"{path.stem}-{layer}"
+        return cls._of_features(name, str(path), read_vector(path, layer, columns=False))
 
     @classmethod
-    def _checked(cls, name: str, geometries: Iterable[BaseGeometry], origin: str) -> Aoi:
+    def _of_features(cls, name: str, origin: str, layers: Iterable[Features]) -> Aoi:
         features: list[BaseGeometry] = []
-        for geometry in geometries:
-            if geometry.is_empty:
-                continue
-            polygons = list(_polygons(geometry))
-            if not polygons:
-                kind = geometry.geom_type
-                raise UsageError(f"{origin} holds a {kind}; an area is needed. Give polygons, or buffer the {kind}.")
-            _check_degrees(origin, geometry.bounds)
-            features += _by_side_of_antimeridian([_repair(polygon, origin) for polygon in polygons])
+        repairs, collapsed = Repairs(), 0
+        for layer in layers:
+            geometries = layer.geometries[layer.with_area()]
+            if layer.crs.to_epsg() != 4326:
+                geometries = _to_lonlat(geometries, layer)
+            for geometry in geometries:
+                _check_degrees(layer.origin, geometry.bounds)
+                parts = [repairs.made(polygon, layer.origin) for polygon in polygons(geometry)]
+                sides = _by_side_of_antimeridian(parts)
+                features += sides
+                collapsed += not sides
+        repairs.tell(origin)
+        if collapsed:
+            logger.warning("%s: left out since nothing is enclosed: %s", origin, counted(collapsed, "feature"))
         if not features:
             raise NothingToEmbedError(f"{origin} holds no geometry, so there is nothing to embed. Give a polygon.")
         return cls(name, tuple(features))
@@ -139,28 +153,33 @@ def _check_degrees(origin: str, bounds: Iterable[float]) -> None:
         )
 
 
-def _polygons(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
-    """Yield every polygon within a geometry, whatever it is nested in."""
-    if geometry.geom_type == "Polygon":
-        yield geometry
-    elif geometry.geom_type in ("MultiPolygon", "GeometryCollection"):
-        for part in shapely.get_parts(geometry):
-            yield from _polygons(part)
+class Repairs:
+    """Polygons as they were meant, and what was done to them."""
 
+    def __init__(self) -> None:
+        self.crossing = 0
+        self.invalid: list[str] = []
 
-def _repair(polygon: BaseGeometry, origin: str) -> BaseGeometry:
-    """Return a valid polygon, with continuous longitudes where it crosses the antimeridian; warn of repairs."""
-    try:
-        unwrapped = unwrap_edges(polygon)
-    except ValueError as error:
-        raise UsageError(f"{origin}: {error}. Clip the area.") from error
-    if unwrapped is not polygon:
-        logger.warning("%s has edges of more than 180 degrees of longitude; taken as crossing the antimeridian", origin)
-    if unwrapped.is_valid:
-        return unwrapped
-    reason = shapely.is_valid_reason(unwrapped)
-    logger.warning("%s: a polygon is not valid (%s) and was repaired; check the result", origin, reason)
-    return shapely.union_all(list(_polygons(shapely.make_valid(unwrapped))))
+    def made(self, polygon: BaseGeometry, origin: str) -> BaseGeometry:
+        """Return a valid polygon, with continuous longitudes where it crosses the antimeridian."""
+        try:
+            unwrapped = unwrap_edges(polygon)
+        except ValueError as error:
+            raise UsageError(f"{origin}: {error}. Clip the area.") from error
+        self.crossing += unwrapped is not polygon
+        if unwrapped.is_valid:
+            return unwrapped
+        self.invalid.append(shapely.is_valid_reason(unwrapped))
+        return shapely.union_all(list(polygons(shapely.make_valid(unwrapped))))
+
+    def tell(self, origin: str) -> None:
+        """Warn of the repairs."""
+        if self.crossing:
+            text = "%s: taken as crossing the antimeridian: %s with edges of more than 180 degrees of longitude"
+            logger.warning(text, origin, counted(self.crossing, "polygon"))
+        if self.invalid:
+            text = "%s: repaired: %s not valid (%s); check the result"
+            logger.warning(text, origin, counted(len(self.invalid), "polygon"), self.invalid[0])
 
 
 def _by_side_of_antimeridian(polygons: list[BaseGeometry]) -> list[BaseGeometry]:
@@ -173,55 +192,17 @@ def _by_side_of_antimeridian(polygons: list[BaseGeometry]) -> list[BaseGeometry]
     return [shapely.union_all(group) for group in groups if group]
 
 
-def _json_objects(text: str, origin: str) -> list[Mapping[str, Any]]:
-    try:
-        found = [json.loads(text)]
-    except json.JSONDecodeError as error:
-        lines = [line.strip("\x1e\r\n\t ") for line in text.replace("\x1e", "\n").splitlines()]
-        try:
-            found = [json.loads(line) for line in lines if line]
-        except json.JSONDecodeError:
-            raise UsageError(f"{origin} is not GeoJSON: {error}. {EXPECTED}") from error
-        if not found:
-            raise UsageError(f"{origin} is empty. Give a GeoJSON geometry, Feature or FeatureCollection.") from error
-    if not all(isinstance(obj, dict) for obj in found):
-        raise UsageError(f"{origin} is JSON but not GeoJSON. {EXPECTED}")
-    return found
+def _plain(value: Any) -> Any:
+    """Return arrays as lists, geometries as mappings, and what else JSON has no type for as text."""
+    return value.tolist() if isinstance(value, np.ndarray) else getattr(value, "__geo_interface__", str(value))
 
 
-def _geometries(obj: Mapping[str, Any], origin: str) -> list[BaseGeometry]:
-    kind = obj.get("type")
-    if kind == "FeatureCollection":
-        features = obj.get("features") or []
-        if not all(isinstance(feature, dict) for feature in features):
-            raise UsageError(f"{origin} is not GeoJSON: a feature is no object. {EXPECTED}")
-        return [g for feature in features for g in _geometries(feature, origin)]
-    if kind == "Feature":
-        return [] if obj.get("geometry") is None else _geometries(obj["geometry"], origin)
-    try:
-        return [shapely.geometry.shape(obj)]
-    except Exception as error:  # shapely raises a dozen kinds for malformed coordinates
-        raise UsageError(f"{origin} is not GeoJSON: {error}. {EXPECTED}") from error
-
-
-def _declared_crs(obj: Mapping[str, Any], origin: str) -> CRS | None:
-    """Return the `crs` member of GeoJSON 2008; None for longitude and latitude."""
-    declared = obj.get("crs")
-    if not declared:
-        return None
-    try:
-        crs = CRS.from_user_input(declared["properties"]["name"])
-    except (CRSError, KeyError, TypeError) as error:
-        raise UsageError(f"{origin} declares a CRS that is not known: {declared}. Convert it to WGS84.") from error
-    return None if crs.is_geographic and crs.to_epsg() in (4326, None) else crs
-
-
-def _to_lonlat(geometries: Iterable[BaseGeometry], crs: CRS) -> list[BaseGeometry]:
+def _to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
     """Reproject to degrees; edges are densified first, since straight lines do not stay straight."""
+    crs = layer.crs
     transform = Transformer.from_crs(crs, 4326, always_xy=True).transform
     step = 1000 / crs.axis_info[0].unit_conversion_factor if crs.is_projected else 0.01
-    return [
-        shapely.transform(shapely.segmentize(g, step), transform, interleaved=False)
-        for g in geometries
-        if not g.is_empty
-    ]
+    made = [shapely.transform(shapely.segmentize(g, step), transform, interleaved=False) for g in geometries]
+    if not np.isfinite(shapely.get_coordinates(made)).all():
+        raise UsageError(f"{layer.origin} cannot be converted from {crs.name} to degrees. Check its CRS.")
+    return np.array([*made, None], object)[:-1]  # an array of geometries, of one too

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,8 +18,20 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.extent.grid import Tile, TileRequest, pack_mask, tiles_touching, to_utm, utm_epsg, zone_limits
+from tessera_cli.extent.grid import (
+    RESOLUTION,
+    Tile,
+    TileRequest,
+    pack_mask,
+    tiles_touching,
+    to_utm,
+    utm_epsg,
+    zone_limits,
+)
+from tessera_cli.extent.place import position
 from tessera_cli.extent.window import Window
+
+logger = logging.getLogger(__name__)
 
 ZONE_MARGIN = 0.5
 """Degrees by which a feature may reach beyond its zone before it is cut at the border."""
@@ -39,6 +54,8 @@ def tile_requests(
     NothingToEmbedError when no pixel centre is left.
     """
     masks: dict[Tile, bytes] = {}
+    if not fill_bbox:
+        _warn_of_slivers(aoi, epsg)
     for zone, geometry in areas_by_zone(aoi, epsg=epsg).items():
         if fill_bbox:
             geometry = shapely.box(*geometry.bounds)
@@ -54,17 +71,51 @@ def tile_requests(
     return [TileRequest(tile, window, packed) for window in windows for tile, packed in masks.items()]
 
 
+@functools.lru_cache(maxsize=2)
 def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
     """Return EPSG code of a UTM zone -> the AOI's part in it, in metres; a feature's centroid chooses its zone."""
-    parts: dict[int, list[BaseGeometry]] = {}
-    for feature in aoi.features:
+    zones = _parts_by_zone(aoi, epsg)
+    return {zone: shapely.unary_union([part for _, part in parts]) for zone, parts in sorted(zones.items())}
+
+
+def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
+    """Return EPSG code of a UTM zone -> number of features in it; one that is cut at a border counts in both zones."""
+    counts = Counter(zone for feature in aoi.features for zone in {zone for zone, _ in _cut_to_zones(feature, epsg)})
+    return dict(sorted(counts.items()))
+
+
+def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, BaseGeometry]]]:
+    """Return EPSG code of a UTM zone -> parts in it, in metres, each with the position of its feature."""
+    zones: dict[int, list[tuple[int, BaseGeometry]]] = {}
+    for number, feature in enumerate(aoi.features):
         for zone, part in _cut_to_zones(feature, epsg):
             dense = shapely.segmentize(part, EDGE_STEP)
             metres = shapely.transform(dense, to_utm(zone).transform, interleaved=False)
             if not np.isfinite(metres.bounds).all():
                 raise UsageError(f"The AOI {aoi.name} cannot be projected to EPSG:{zone}. Choose a nearer --crs.")
-            parts.setdefault(zone, []).append(shapely.make_valid(metres))
-    return {zone: shapely.unary_union(group) for zone, group in sorted(parts.items())}
+            zones.setdefault(zone, []).append((number, shapely.make_valid(metres)))
+    return zones
+
+
+def _warn_of_slivers(aoi: Aoi, epsg: int | None) -> None:
+    """Warn of features that hold no centre of a pixel, since nothing is embedded for them."""
+    held: set[int] = set()
+    for zone, parts in _parts_by_zone(aoi, epsg).items():
+        metres = np.array([*(part for _, part in parts), None], object)[:-1]
+        inside = shapely.point_on_surface(metres)
+        x, y = (
+            (np.floor(values / RESOLUTION) + 0.5) * RESOLUTION
+            for values in (shapely.get_x(inside), shapely.get_y(inside))
+        )
+        near = shapely.contains_xy(metres, x, y)  # true of most, and quick
+        for (number, part), found in zip(parts, near, strict=True):
+            if found or any(rasterize(part, tile).any() for tile in tiles_touching(part, zone)):
+                held.add(number)
+    lost = [feature.centroid for number, feature in enumerate(aoi.features) if number not in held]
+    if lost and held:
+        where = ", ".join(position(point.x, point.y) for point in lost[:3])
+        text = "%s: no embedding for %d of %d areas, which hold no centre of a 10 m pixel: %s%s"
+        logger.warning(text, aoi.name, len(lost), len(aoi.features), where, ", ..." if len(lost) > 3 else "")
 
 
 def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:

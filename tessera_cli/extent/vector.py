@@ -1,46 +1,165 @@
-"""Read vector files: GeoJSON, GeoPackage, Shapefile or whatever else pyogrio reads."""
+"""Read vector files: GeoJSON, GeoPackage, Shapefile, KML or whatever else pyogrio reads, and folders of them."""
 
 from __future__ import annotations
 
 import logging
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from tessera_cli.errors import UsageError, reason
+from tessera_cli.errors import UsageError, listed, reason
+from tessera_cli.extent.features import Features, kinds, polygons
+from tessera_cli.extent.geojson import read_geojson
 
 logger = logging.getLogger(__name__)
 
+GEOJSON = (".geojson", ".geojsonl", ".geojsons", ".ndjson", ".json")
+IN_FOLDERS = (*GEOJSON[:-1], ".gpkg", ".shp", ".kml", ".kmz", ".fgb", ".gml", ".gdb")
+"""What is taken of a folder or a zip; .json may be anything."""
+HARMLESS = re.compile(r"Measured \(M\)|Non closed ring|not consistent with type in gpkg|invalid value encountered")
+"""Warnings of libraries about what plays no part in an area, is mended without loss, or is refused by name."""
+SURFACES = {15: "PolyhedralSurface", 16: "TIN", 17: "Triangle"}
+"""Surfaces in space, by their code in WKB: they are not read."""
 
-def read_vector(path: Path, *, columns: bool = True) -> tuple[CRS, np.ndarray, dict[str, np.ndarray]]:
-    """Return CRS, geometries (N,) and columns by name, (N,) each, of the first layer with geometries.
 
-    Raises UsageError for a file that is no vector data or declares no CRS.
+class Layer(NamedTuple):
+    """A layer that is there to be read."""
+
+    file: str
+    name: str
+    origin: str
+    """What messages call it."""
+
+
+def read_vector(path: Path, layer: str | None = None, *, columns: bool = True) -> list[Features]:
+    """Return the layers with areas of a file, or of all files of a folder or zip; with `layer` that one alone.
+
+    Layers without any area are left out with a warning. Without `columns`, only geometries are read. Raises UsageError
+    for what is no vector data, holds no area or declares no CRS, and for a layer that is not there.
     """
+    files = _files(path)
+    if layer is not None and len(files) > 1:
+        raise UsageError(f"{path} holds {len(files)} files; --layer chooses within one. Give that file.")
+    if len(files) > 1:
+        logger.info("%s: %d files are used: %s", path, len(files), listed(Path(file).name for file in files))
+    with _quoting(path):
+        layers = {each: _read(each, columns) for file in files for each in _layers(file, layer)}
+    found: dict[Layer, Features] = {}
+    without: list[str] = []
+    for each, (declared, geometries, values) in layers.items():
+        if len(layers) > 1 and not any(next(polygons(g), None) for g in geometries if g is not None):
+            without += [f"{each.origin} holds {held}" for held in [kinds(geometries)] if held]
+        else:
+            found[each] = Features(each.origin, _crs(each.origin, declared), geometries, values)
+    if without and not found:
+        raise UsageError(f"{listed(without)}; an area is needed. Give polygons, or buffer what is there.")
+    for text in without:
+        logger.warning("%s, no area, and is left out", text)
+    if len(found) > 1 and len(files) == 1:
+        logger.info("%s: all layers with areas are used: %s", path, listed(each.name for each in found))
+    return list(found.values())
+
+
+def _files(path: Path) -> list[str]:
+    """Return the vector files of a folder or zip, sorted, as GDAL opens them; else the path itself."""
+    names: list[str] = []
+    if path.is_dir() and path.suffix.lower() != ".gdb":
+        with _reading(str(path)):
+            names = [str(each) for each in path.iterdir()]
+    elif path.suffix.lower() == ".zip":
+        with _reading(str(path)), zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+        names = [f"/vsizip/{{{path.resolve()}}}/{name}" for name in members]
+    found = [n for n in names if Path(n).suffix.lower() in IN_FOLDERS and not Path(n).name.startswith(".")]
+    return sorted(found) or [str(path)]
+
+
+def _layers(file: str, wanted: str | None) -> list[Layer]:
+    """Return the layers of a file that have geometries; with `wanted` that one alone."""
     import pyogrio
-    from pyogrio.errors import DataSourceError
 
+    if _is_geojson(file):
+        if wanted is not None:
+            raise UsageError(f"{file} is GeoJSON, which has no layers. Leave out --layer.")
+        return [Layer(file, "", file)]
+    origin = re.sub(r"^/vsizip/{(.*)}/", r"\1/", file)
     try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if len(layers) > 1:
-            logger.warning("%s holds %d layers; the first one, %s, is taken", path, len(layers), layers[0])
-        layer = layers[0] if layers else None
-        meta, _, wkb, values = pyogrio.raw.read(path, layer=layer, columns=None if columns else [])
-        geometries = np.array([], object) if wkb is None else shapely.from_wkb(wkb)
-    except (DataSourceError, ValueError, OSError, shapely.errors.ShapelyError) as error:
-        why = reason(error).partition(";")[0].rstrip(".")  # what follows is about drivers
-        raise UsageError(f"{path} cannot be read as vector data: {why}. Give GeoJSON or GeoPackage.") from error
-    return _crs(path, meta["crs"]), geometries, dict(zip(meta["fields"].tolist(), values, strict=True))
+        with _reading(origin):
+            names = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
+    except UsageError:  # of a layer of surfaces, even if it is another one
+        if wanted is None:
+            raise
+        names = [wanted]
+    if wanted is not None and wanted not in names:
+        raise UsageError(f"{origin} has no layer {wanted} with geometries. There are: {listed(names) or 'none'}.")
+    chosen = names if wanted is None else [wanted]
+    return [Layer(file, name, f"{origin}, layer {name}" if len(names) > 1 else origin) for name in chosen]
 
 
-def _crs(path: Path, declared: str | None) -> CRS:
+def _read(layer: Layer, columns: bool) -> tuple[CRS | str | None, np.ndarray, dict[str, np.ndarray]]:
+    """Return the declared CRS, geometries object (N,) and columns by name, (N,) each."""
+    import pyogrio
+
+    if not columns and _is_geojson(layer.file):  # GDAL takes less: no UTF-16, no positions of mixed length
+        with _reading(layer.origin):
+            text = Path(layer.file).read_bytes()
+        features = read_geojson(text, layer.origin)
+        return features.crs, features.geometries, {}
+    with _reading(layer.origin):
+        meta, _, wkb, values = pyogrio.raw.read(layer.file, layer=layer.name or None, columns=None if columns else [])
+        if wkb is None:
+            wkb = np.empty(0, object)
+        geometries = shapely.from_wkb(wkb, on_invalid="fix")
+    unread = shapely.is_missing(geometries) & np.array([text is not None for text in wkb], bool)
+    for position in np.flatnonzero(unread):
+        with _reading(f"{layer.origin}, feature {position + 1},"):
+            shapely.from_wkb(wkb[position])
+    return meta["crs"], geometries, dict(zip(meta["fields"].tolist(), values, strict=True))
+
+
+@contextmanager
+def _reading(origin: str) -> Iterator[None]:
+    """Raise UsageError for what another library complains of."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError, zipfile.BadZipFile, shapely.errors.ShapelyError) as error:
+        why = reason(error).partition("; It might")[0].rstrip(".")  # what follows is about drivers
+        code = re.search(r"type\D*(\d+)$", why)
+        kind = SURFACES.get(int(code[1]) % 1000) if code else None
+        if kind is not None:
+            raise UsageError(f"{origin} holds a {kind}; an area is needed. Convert it to polygons.") from error
+        raise UsageError(f"{origin} cannot be read as vector data: {why}. Give GeoJSON or GeoPackage.") from error
+
+
+@contextmanager
+def _quoting(path: Path) -> Iterator[None]:
+    """Log the warnings of other libraries as ours, each once."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in told):
+        if not HARMLESS.search(text):
+            logger.warning("%s: %s", path, text)
+
+
+def _is_geojson(file: str) -> bool:
+    return Path(file).suffix.lower() in GEOJSON and not file.startswith("/vsizip/")
+
+
+def _crs(origin: str, declared: CRS | str | None) -> CRS:
     try:
         crs = CRS.from_user_input(declared) if declared else None
     except CRSError:
         crs = None
     if crs is None or crs.is_engineering or "undefined" in crs.name.lower():
-        raise UsageError(f"{path} declares no CRS, so its place on Earth is unknown. Assign one (.prj or layer CRS).")
+        raise UsageError(f"{origin} declares no CRS, so its place on Earth is unknown. Assign one (.prj or layer CRS).")
     return crs

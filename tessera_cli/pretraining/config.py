@@ -175,6 +175,8 @@ class ProbeConfig(Section):
     """Path of polygons or a raster with classes; empty: none."""
     column: str = ""
     """Column of the polygons' classes; empty: the one called class, label, crop or name."""
+    layer: str = ""
+    """Layer of the polygons; empty: all that hold areas."""
     classes: tuple[str, ...] = Field((), strict=False)
     """Classes to use; empty: all."""
     block: Positive = 32

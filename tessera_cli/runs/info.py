@@ -97,7 +97,7 @@ def _place(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     middles = [from_utm(epsg).transform((w + e) / 2, (s + n) / 2) for epsg, (w, s, e, n) in boxes]
     longitude, latitude = np.radians(middles).T
     east = np.arctan2(np.sin(longitude).mean(), np.cos(longitude).mean())  # also across the antimeridian
-    return {"longitude": round(float(np.degrees(east)), 4), "latitude": round(float(np.degrees(latitude.mean())), 4)}
+    return {"lon": round(float(np.degrees(east)), 4), "lat": round(float(np.degrees(latitude.mean())), 4)}
 
 
 def _tile(path: Path) -> Mapping[str, Any]:

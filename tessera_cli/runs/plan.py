@@ -16,6 +16,7 @@ from tessera_cli.catalog import Scene, Scenes, Sensor, Source
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.dpixels.dpixel import S2_BANDS
 from tessera_cli.extent.grid import TILE_SIZE
+from tessera_cli.extent.place import Place
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
@@ -62,8 +63,14 @@ class Plan:
 
     tiles: int
     pixels: int
+    areas: int
+    """Features of the AOI."""
+    place: Place
+    """Where the area lies, and how large it is."""
     zones: dict[str, int]
     """CRS -> tiles"""
+    by_zone: dict[str, dict[str, int]]
+    """CRS -> `areas`, `tiles`, `pixels`"""
     windows: dict[str, dict[str, SensorPlan]]
     """Window -> sensor -> what is listed"""
     tile_dates: dict[str, dict[str, DatesByTile]]
@@ -85,7 +92,7 @@ class Plan:
             window: {name: sensor.to_dict() for name, sensor in sensors.items()}
             for window, sensors in self.windows.items()
         }
-        return {**dataclasses.asdict(self), "windows": windows}
+        return {**dataclasses.asdict(self), "place": self.place.to_dict(), "windows": windows}
 
 
 def plan(
@@ -118,6 +125,9 @@ def plan(
     return Plan(
         tiles=len(tiles),
         pixels=pixels,
+        areas=len(request.aoi.features),
+        place=request.place,
+        by_zone=search.zones,
         zones=dict(Counter(str(tile.crs) for tile in tiles)),
         windows={w.name: _by_sensor(scenes, w) for w in request.windows},
         tile_dates={window: dict(sensors) for window, sensors in search.tile_dates.items()},

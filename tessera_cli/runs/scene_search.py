@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.catalog import Scenes, Source, get_source, search
-from tessera_cli.errors import NothingToEmbedError, TesseraError
+from tessera_cli.errors import NothingToEmbedError, TesseraError, counted
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TileRequest
-from tessera_cli.extent.tiling import areas_by_zone, tile_requests
+from tessera_cli.extent.place import Place
+from tessera_cli.extent.tiling import areas_by_zone, features_by_zone, tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
 from tessera_cli.net.address import unsigned
@@ -49,6 +50,11 @@ class Request:
         """Return `<aoi>_<window>`; of an unnamed AOI, with its west, south, east and north in degrees."""
         place = [f"{edge:.6f}".rstrip("0").rstrip(".") for edge in _edges(self.aoi)] if self.unnamed else []
         return "_".join([self.aoi.name, *place, "+".join(window.name for window in self.windows)])
+
+    @functools.cached_property
+    def place(self) -> Place:
+        """Return where the AOI lies."""
+        return Place.of(areas_by_zone(self.aoi, epsg=self.epsg))
 
     def of_source(self, name: str | None) -> Request:
         """Return the same request to another source; to the same one for None."""
@@ -126,6 +132,17 @@ class SceneSearch:
             except TesseraError as error:
                 logger.warning("no signatures for the files of scenes: %s", error)
 
+    @property
+    def zones(self) -> dict[str, dict[str, int]]:
+        """Return the CRS of a UTM zone -> numbers of areas, tiles and pixels in it."""
+        asked = self.request
+        zones = {}
+        for epsg, areas in features_by_zone(asked.aoi, epsg=asked.epsg).items():
+            within = [each for each in self.tile_requests if each.tile.crs == f"EPSG:{epsg}"]
+            tiles = len({each.tile for each in within})
+            zones[f"EPSG:{epsg}"] = {"areas": areas, "tiles": tiles, "pixels": sum(each.count for each in within)}
+        return zones
+
     def record(self) -> Mapping[str, Any]:
         """Return what `runs/<key>.json` says of the request."""
         request = self.request
@@ -173,7 +190,23 @@ def search_scenes(
     made = SceneSearch(request, tuple(requests), scenes, to_freeze)
     for window in request.windows:
         _check(made, window)
+    _tell_zones(made)
     return made
+
+
+def _tell_zones(search: SceneSearch) -> None:
+    """Say which zones the areas went to; warn of several, whose pixels do not line up."""
+    name, zones = search.request.aoi.name, search.zones
+    parts = [
+        f"{counted(zone['areas'], 'area')} in {crs}, {counted(zone['tiles'], 'tile')}" for crs, zone in zones.items()
+    ]
+    if len(zones) == 1:
+        logger.info("%s: %s", name, parts[0])
+        return
+    most = max(zones, key=lambda crs: zones[crs]["pixels"])
+    near = all(abs((int(crs[-2:]) - int(most[-2:]) + 30) % 60 - 30) <= 1 for crs in zones)
+    way_out = f". --crs {most} puts all of it on one" if near else ""
+    logger.warning("%s has %d grids that do not line up: %s%s", name, len(zones), "; ".join(parts), way_out)
 
 
 def _check(made: SceneSearch, window: Window) -> None:
@@ -181,7 +214,11 @@ def _check(made: SceneSearch, window: Window) -> None:
     request, skipped = made.request, made.scenes.skipped
     seen = {sensor: len(dates.without) < dates.tiles for sensor, dates in made.tile_dates[window.name].items()}
     if not any(seen.values()):
-        advice = "Check --catalog and --source." if skipped else "Check the place, the year and --catalog."
+        advice = (
+            "Check --catalog and --source."
+            if skipped
+            else f"Check the place ({request.place}), the year and --catalog. {request.place.swapped}".rstrip()
+        )
         raise _nothing("scene", advice, made, window)
     if not seen["s2"] and not request.allow_no_optical:
         advice = "Check --catalog and --source; embed --min-s2 0 goes on with radar alone."

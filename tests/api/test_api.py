@@ -21,6 +21,7 @@ import typer
 
 import tessera_cli as tessera_api
 from tessera_cli.cli.app import app
+from tests.helpers.vectors import write_layer
 
 NOT_ON_THE_COMMAND_LINE = {"progress", "report"}
 SWITCHES = {"as_json", "verbose", "quiet", "debug", "area"}
@@ -73,6 +74,73 @@ def test_an_area_in_any_form(catalog, tmp_path, form):
     given = arguments(catalog, tmp_path / "out")
     plan = tessera_api.plan(aoi, **{key: given[key] for key in ("year", "catalog", "model")})
     assert (plan.tiles, plan.pixels) == (2, tessera_api.plan(catalog.aoi, year=2021, catalog=given["catalog"]).pixels)
+
+
+class Frame:
+    """What of a GeoDataFrame is used, without geopandas."""
+
+    def __init__(self, *shapes, crs="EPSG:4326"):
+        self.crs, self.shapes = crs, shapes
+
+    def to_crs(self, code):
+        if self.crs == "nowhere":
+            raise RuntimeError("Error creating Transformer from CRS.")
+        return Frame(*self.shapes)
+
+    @property
+    def __geo_interface__(self):
+        features = [
+            {"type": "Feature", "properties": {"centre": shape and shape.centroid}, "geometry": shape}
+            for shape in self.shapes
+        ]
+        return {"type": "FeatureCollection", "features": features}
+
+
+def test_frames_with_null_geometries_and_several_columns_of_them(catalog, caplog):
+    field = shapely.geometry.shape(json.loads(catalog.aoi.read_text()))
+    aoi = tessera_api.Aoi.of(Frame(field, None, shapely.Polygon()))
+    assert aoi.features == (field,)
+    assert "left out without a geometry: 2 of 3 features" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (Frame(shapely.box(5, 51, 5.1, 51.1), crs="nowhere"), "a CRS that leads nowhere"),
+        ([shapely.box(5, 51, 5.1, 51.1)], "cannot be made of list"),
+        (shapely.Point(5, 51), r"holds a Point \(feature 1\)"),
+    ],
+    ids=["CRS", "list", "point"],
+)
+def test_areas_that_are_none(given, words):
+    with pytest.raises(tessera_api.UsageError, match=words):
+        tessera_api.Aoi.of(given)
+
+
+def test_a_geometry_of_nowhere_is_refused_by_name():
+    with np.errstate(invalid="ignore"):
+        nowhere = shapely.Polygon([(5, 51), (5.1, np.nan), (5, 52)])
+    for given in (nowhere, Frame(nowhere)):
+        with pytest.raises(tessera_api.UsageError, match=r"feature 1 has the position 5\.1 nan, which is nowhere"):
+            tessera_api.Aoi.of(given)
+
+
+def test_a_mapping_that_holds_itself_or_arrays():
+    loop: dict = {"type": "FeatureCollection"}
+    loop["features"] = [loop]
+    with pytest.raises(tessera_api.UsageError, match="not GeoJSON"):
+        tessera_api.Aoi.of(loop)
+    ring = np.array(shapely.box(5, 51, 5.1, 51.1).exterior.coords)
+    assert tessera_api.Aoi.of({"type": "Polygon", "coordinates": [ring]}).bounds == (5, 51, 5.1, 51.1)
+
+
+def test_layer_is_an_argument(catalog, tmp_path):
+    field = shapely.geometry.shape(json.loads(catalog.aoi.read_text()))
+    path = write_layer(write_layer(tmp_path / "x.gpkg", "fields", [field]), "more", [shapely.box(5, 51, 5.1, 51.1)])
+    made = tessera_api.plan(path, layer="fields", year=2021, catalog=str(catalog.items), model="null")
+    assert made.areas == 1
+    with pytest.raises(tessera_api.UsageError, match="--dpixels already say"):
+        tessera_api.embed(layer="fields", dpixels=tmp_path, model="null")
 
 
 def test_what_is_no_area_and_no_time_is_refused(catalog):

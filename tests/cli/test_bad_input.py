@@ -1,5 +1,6 @@
 """Bad input: one clear line (what, why, what to do), the right exit code, nothing written."""
 
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import shapely
 import torch
 
 from tests.conftest import box_geojson
+from tests.helpers.vectors import NOT_FINITE, TIN, multipatch, write_layer, write_wkb
 
 SQUARE = shapely.box(5.0, 51.0, 5.02, 51.01)
 
@@ -74,6 +76,64 @@ def test_forbidden_aoi_file(embed, tmp_path):
 
 def test_a_folder_as_aoi(embed, tmp_path):
     embed(2, "cannot be read", aoi=tmp_path)
+
+
+def test_an_unknown_layer(embed, tmp_path):
+    path = write_layer(write_layer(tmp_path / "x.gpkg", "west", [SQUARE]), "east", [SQUARE])
+    embed(2, "no layer north with geometries", "west, east", aoi=path, layer="north")
+
+
+def test_a_layer_of_what_has_none(embed, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    embed(2, "GeoJSON, which has no layers", layer="fields")
+    embed(2, "standard input has none", aoi="-", layer="fields")
+    embed(2, "chooses a layer of a file", aoi=None, layer="x", extra=["--bbox", "5", "51", "6", "52"])
+
+
+def test_surfaces_in_space(embed, tmp_path):
+    embed(2, "x.gpkg holds a TIN", aoi=write_wkb(tmp_path / "x.gpkg", TIN, "TIN"))
+    embed(2, "feature 1, holds a TIN", aoi=multipatch(tmp_path / "x.shp"))
+
+
+def test_positions_that_are_not_finite(embed, tmp_path):
+    nan = json.dumps(shapely.geometry.mapping(SQUARE)).replace("51.01", "NaN", 1)
+    embed(2, "x.geojson: feature 1 has the position", aoi=write(tmp_path / "x.geojson", nan))
+    embed(2, "feature 1 has the position", aoi=write_wkb(tmp_path / "x.gpkg", NOT_FINITE, "POLYGON"))
+
+
+def test_very_deep_json(embed, tmp_path):
+    text = '{"type": "Polygon", "coordinates": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    embed(2, "x.geojson is not GeoJSON: it is nested too deeply", aoi=write(tmp_path / "x.geojson", text))
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        (None, 2, "standard input is empty"),
+        (b"", 2, "standard input is empty"),
+        (b"\xff\xfe\x00\xd8", 2, "standard input is not GeoJSON"),
+        (bytes(range(256)), 2, "standard input is not GeoJSON"),
+        (b"[" * 100_000, 2, "standard input is not GeoJSON: it is nested too deeply"),
+        (b"\xef\xbb\xbf", 2, "standard input is empty"),
+        (json.dumps({"type": "Feature", "geometry": None}).encode("utf-16"), 3, "standard input holds no geometry"),
+    ],
+    ids=["closed", "empty", "half a letter", "binary", "deep", "only a mark", "null"],
+)
+def test_standard_input_that_is_no_area(embed, monkeypatch, given, code, words):
+    monkeypatch.setattr(sys, "stdin", None if given is None else io.TextIOWrapper(io.BytesIO(given), "utf-8"))
+    embed(code, words, aoi="-")
+
+
+def test_standard_input_that_cannot_be_read(embed, monkeypatch, tmp_path):
+    class Broken(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readall(self):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Broken(), "utf-8"))  # type: ignore[type-var]
+    embed(2, "Standard input cannot be read", aoi="-")
 
 
 def test_empty_geometry(embed, tmp_path):

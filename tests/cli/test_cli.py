@@ -1,5 +1,6 @@
 """The command line as shells see it: streams, JSON, exit codes, signals, the examples."""
 
+import io
 import json
 import os
 import pty
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import rasterio
+import shapely
 import typer
 
 from tessera_cli.cli.app import Terminated, app
+from tests.helpers.vectors import write_layer
 
 ROOT = Path(__file__).parents[2]
 TESSERA = [sys.executable, "-m", "tessera_cli"]
@@ -116,6 +119,39 @@ def test_an_area_from_standard_input(catalog, tmp_path, form):
     where = ["-"] if form == "argument" else ["--aoi", "-"]
     done = shell("embed", *where, *options, input=catalog.aoi.read_text())
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_standard_input_in_other_encodings(catalog, tessera, monkeypatch, encoding):
+    data = catalog.aoi.read_text().encode(encoding)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "ascii"))  # as of LC_ALL=C
+    code, stdout, stderr = tessera("plan", "-", "--year", "2021", "--catalog", catalog.items, "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["tiles"] == 2
+
+
+def test_a_layer_of_a_file(catalog, tessera, tmp_path):
+    geometry = shapely.geometry.shape(json.loads(catalog.aoi.read_text()))
+    west, _, east, north = geometry.bounds
+    halves = [shapely.box(west, geometry.bounds[1], (west + east) / 2, north)]
+    halves.append(shapely.box((west + east) / 2, geometry.bounds[1], east, north))
+    path = write_layer(write_layer(tmp_path / "x.gpkg", "west", halves[:1]), "east", halves[1:])
+
+    def pixels(*words):
+        code, stdout, stderr = tessera("plan", "--year", "2021", "--catalog", catalog.items, "--json", *words)
+        assert code == 0, stderr
+        return json.loads(stdout)["pixels"]
+
+    whole, parts = pixels("--aoi", path), [pixels("--aoi", path, "--layer", name) for name in ("west", "east")]
+    assert sum(parts) == whole
+    assert min(parts) > 0
+
+
+def test_the_text_of_a_plan_begins_with_place_and_zones(catalog, tessera):
+    code, stdout, _ = tessera("plan", catalog.aoi, "--year", "2021", "--catalog", catalog.items)
+    assert code == 0
+    assert "1 area around 1.5463 W 52.3397 N, 0.113 km2" in stdout
+    assert "EPSG:32630   1 area, 2 tiles, 1,1" in stdout
 
 
 @pytest.mark.parametrize("form", ["four", "commas", "equals"])

@@ -36,8 +36,8 @@ def test_the_place_is_that_of_the_catalogue(out, tessera, catalog):
 
     middle = shapely.from_geojson(catalog.aoi.read_text()).centroid
     place = json.loads(tessera("info", "--json", out)[1])["place"]
-    assert place["longitude"] == pytest.approx(middle.x, abs=1e-3)
-    assert place["latitude"] == pytest.approx(middle.y, abs=1e-3)
+    assert place["lon"] == pytest.approx(middle.x, abs=1e-3)
+    assert place["lat"] == pytest.approx(middle.y, abs=1e-3)
 
 
 def test_a_folder_that_is_not_complete_says_why(catalog, tessera, tmp_path):
@@ -72,6 +72,6 @@ def test_middles_across_the_antimeridian():
     east, west = to_utm(32760).transform(179.9, -17.0), to_utm(32701).transform(-179.9, -17.0)
     runs = [{"areas": {"32760": [*east, *east]}}, {"areas": {"32701": [*west, *west]}}]
     place = _place(runs)
-    assert abs(place["longitude"]) == pytest.approx(180, abs=1e-3)
-    assert place["latitude"] == pytest.approx(-17, abs=1e-3)
+    assert abs(place["lon"]) == pytest.approx(180, abs=1e-3)
+    assert place["lat"] == pytest.approx(-17, abs=1e-3)
     assert _place([{"names": []}]) == {}

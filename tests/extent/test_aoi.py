@@ -7,6 +7,7 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+import shapely.affinity
 from affine import Affine
 from shapely.geometry import mapping
 
@@ -24,7 +25,7 @@ from tessera_cli.extent.grid import (
     utm_code,
     utm_zone,
 )
-from tessera_cli.extent.tiling import areas_by_zone, tile_requests
+from tessera_cli.extent.tiling import areas_by_zone, features_by_zone, tile_requests
 from tessera_cli.extent.window import Window
 from tests.conftest import box_geojson
 
@@ -323,3 +324,41 @@ def test_masks_pack_and_unpack():
     mask = np.random.default_rng(0).random((512, 512)) > 0.5
     assert (unpack_mask(pack_mask(mask), mask.shape) == mask).all()
     assert len(pack_mask(np.ones((512, 512), bool))) < 200
+
+
+def in_degrees(*boxes, epsg=32630):
+    """An AOI of boxes in metres."""
+    return Aoi("fields", tuple(shapely.geometry.shape(box_geojson(*box, epsg=epsg)) for box in boxes))
+
+
+def test_areas_without_a_pixel_centre_are_counted_and_located(caplog):
+    field, ribbon = (600000, 5800000, 600100, 5800100), (600102, 5800000, 600108, 5809000)
+    speck, thread = (600201, 5800001, 600203, 5800003), (600306, 5800000, 600309, 5809000)
+    aoi = in_degrees(field, speck, ribbon, thread)
+    held = sum(r.count for r in tile_requests(aoi, [YEAR]))
+    (line,) = [record.message for record in caplog.records]
+    x, y = aoi.features[1].centroid.coords[0]
+    assert "fields: no embedding for 2 of 4 areas, which hold no centre of a 10 m pixel" in line
+    assert f"{-x:.4f} W {y:.4f} N" in line
+    assert held == sum(r.count for r in tile_requests(in_degrees(field, ribbon), [YEAR]))
+
+
+def test_areas_with_a_pixel_centre_in_a_corner_are_not_counted(caplog):
+    hook = shapely.Polygon([(0, 0), (300, 0), (300, 13), (290, 13), (290, 3), (0, 3)])  # only the hook holds a centre
+    metres = shapely.affinity.translate(hook, 600009, 5800001)
+    aoi = Aoi("hook", (shapely.transform(metres, from_utm(32630).transform, interleaved=False),) * 2)
+    assert metres.contains(shapely.Point(600305, 5800005))
+    assert sum(r.count for r in tile_requests(aoi, [YEAR])) == 1
+    assert not caplog.records
+
+
+def test_filling_the_box_leaves_no_area_out(caplog):
+    aoi = in_degrees((600000, 5800000, 600100, 5800100), (600201, 5800001, 600203, 5800003))
+    tile_requests(aoi, [YEAR], fill_bbox=True)
+    assert not caplog.records
+
+
+def test_the_features_of_a_zone_are_counted():
+    aoi = Aoi("x", (*(shapely.box(w, 51, w + 0.02, 51.02) for w in (5.5, 5.7, 6.1)), shapely.box(5, 50, 7, 50.1)))
+    assert features_by_zone(aoi) == {32631: 3, 32632: 2}
+    assert features_by_zone(aoi, epsg=32631) == {32631: 4}

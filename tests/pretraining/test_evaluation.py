@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -24,6 +25,7 @@ from tessera_cli.pretraining.evaluation import probe as probes
 from tessera_cli.pretraining.evaluation.labels import label_pixels
 from tessera_cli.pretraining.evaluation.metrics import agreement, retrieval
 from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
+from tests.helpers.vectors import NOT_FINITE, TIN, write_layer, write_wkb
 
 EAST, NORTH = 600000, 5620000
 
@@ -337,7 +339,7 @@ def test_polygons_that_are_no_use(tmp_path):
     fails("no column called class.*there are: kind, n", kind=list("abab"), n=[1, 2, 3, 4])
     fails("no column crops.*there are: crop", config=SMALL.model_copy(update={"column": "crops"}), crop=list("abab"))
     fails("no polygon with a class", crop=[None] * 4)
-    fails("holds a Point; a parcel is an area", [b.centroid for b in boxes], crop=list("abab"))
+    fails(r"holds a Point \(feature 1\); an area is needed", [b.centroid for b in boxes], crop=list("abab"))
     fails("not longitudes and latitudes", [shapely.box(EAST, NORTH, EAST + 9, NORTH + 9)] * 2, crop=["a", "b"])
     fails(
         "labels no pixel of the d-pixels. Give labels of the same place, around longitude 4.4., latitude 50.7",
@@ -369,28 +371,101 @@ def test_no_crs_is_an_error(tmp_path):
             label_pixels([ragged(block(9, 9))], SMALL, path)
 
 
-def test_broken_polygons_are_repaired_and_the_first_layer_is_taken(tmp_path, caplog):
+def test_broken_polygons_are_repaired(tmp_path):
     tie = in_degrees(
         shapely.Polygon([(EAST, NORTH), (EAST + 200, NORTH + 200), (EAST + 200, NORTH), (EAST, NORTH + 200)])
     )
     box = in_degrees(shapely.box(EAST + 210, NORTH, EAST + 390, NORTH + 200))
-    path = tmp_path / "f.gpkg"
-    for layer, kinds in (("first", ["a", "b"]), ("second", ["c", "d"])):
-        pyogrio.raw.write(
-            path,
-            shapely.to_wkb(np.array([tie, box])),
-            [np.array(kinds, object)],
-            ["crop"],
-            layer=layer,
-            geometry_type="Polygon",
-            crs="EPSG:4326",
-        )
+    path = write_layer(tmp_path / "f.gpkg", "parcels", [tie, box], crop=["a", "b"])
     hits = label_files.PolygonLabels.read(path, "", 10).at(block(40, 20))
-    assert "the first one, first, is taken" in caplog.text
     x, y = (block(40, 20)[:, 1:] - (EAST + 100, NORTH + 100)).T
     labels_a = np.isin(np.arange(800), hits.numbers[hits.values == 0])
     assert labels_a[(np.abs(y) < np.abs(x)) & (np.abs(x) < 100)].all()  # both triangles
     assert not labels_a[(np.abs(y) > np.abs(x)) | (np.abs(x) > 100)].any()
+
+
+def parcels(*numbers, width=100):
+    return [in_degrees(shapely.box(EAST + i * 100, NORTH, EAST + i * 100 + width, NORTH + 100)) for i in numbers]
+
+
+def labelled(path, *arguments, places=None):
+    """Column of 10 parcels -> class, of the pixels of the lowest row."""
+    read = label_files.PolygonLabels.read(path, "", 10, *arguments)
+    hits = read.at(block(40, 1) if places is None else places)
+    return {int(number) // 10: read.name(int(value)) for number, value in zip(hits.numbers, hits.values, strict=True)}
+
+
+@pytest.mark.parametrize("kind", ["gpkg", "folder"])
+def test_all_layers_of_labels_are_used_or_the_one_that_is_named(tmp_path, caplog, kind):
+    caplog.set_level(logging.INFO, logger="tessera_cli")
+    if kind == "gpkg":
+        path = write_layer(tmp_path / "f.gpkg", "first", parcels(0, 1), crop=["a", "b"])
+        write_layer(path, "second", parcels(2, 3), label=["c", "a"], crop_code=[1, 2])
+        write_layer(path, "samples", [parcels(0)[0].centroid], kind="Point")
+        assert labelled(path, "second") == {2: "c", 3: "a"}
+        with pytest.raises(UsageError, match=r"no layer third with geometries. There are: first, second, samples\."):
+            labelled(path, "third")
+    else:
+        path = tmp_path / "f"
+        path.mkdir()
+        write_geojson(path / "first.geojson", parcels(0, 1), crop=["a", "b"])
+        write_geojson(path / "second.geojson", parcels(2, 3), crop=["c", "a"])
+    assert labelled(path) == {0: "a", 1: "b", 2: "c", 3: "a"}
+    assert "first, second" in caplog.text or "first.geojson, second.geojson" in caplog.text
+
+
+def test_layers_of_labels_that_do_not_go_together(tmp_path):
+    path = write_layer(tmp_path / "f.gpkg", "text", parcels(0, 1), crop=["a", "b"])
+    write_layer(path, "numbers", parcels(2, 3), crop=[1, 2])
+    with pytest.raises(UsageError, match=r"differ in CRS or in the type of classes. Set probe.layer"):
+        labelled(path)
+    write_layer(tmp_path / "g.gpkg", "classes", parcels(0, 1), crop=["a", "b"])
+    write_layer(tmp_path / "g.gpkg", "none", parcels(2, 3))
+    with pytest.raises(UsageError, match="layer none has no column called class"):
+        labelled(tmp_path / "g.gpkg")
+
+
+def test_labels_without_a_geometry_are_counted(tmp_path, caplog):
+    path = write_layer(tmp_path / "f.gpkg", "c", [*parcels(0), None, shapely.Polygon()], crop=["a", "b", "c"])
+    assert labelled(path) == {0: "a"}
+    assert "left out without a geometry: 2 of 3 features" in caplog.text
+
+
+def test_labels_that_hold_no_pixel_are_counted(tmp_path, caplog):
+    kinds = [*"abababab", "a"]
+    path = write_geojson(tmp_path / "f.geojson", [*parcels(*range(8)), *parcels(3, width=4)], crop=kinds)
+    label_pixels([ragged(block(80, 40))], ProbeConfig(block=4, pixels=99), path)
+    assert "1 of 9 polygons hold no pixel of the d-pixels and label nothing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wkb", "kind", "words"),
+    [(TIN, "TIN", "holds a TIN"), (NOT_FINITE, "POLYGON", "feature 1 has the position")],
+)
+@pytest.mark.filterwarnings("error")
+def test_labels_that_no_parcel_can_be(tmp_path, wkb, kind, words):
+    path = write_wkb(tmp_path / "f.gpkg", wkb, kind)
+    with sqlite3.connect(path) as db:
+        db.execute("alter table c add column crop text")
+        db.execute("update c set crop = 'a'")
+    with pytest.raises(UsageError, match=words):
+        labelled(path)
+
+
+def test_labels_with_a_byte_order_mark_and_too_deep_ones(tmp_path):
+    path = write_geojson(tmp_path / "f.geojson", parcels(0, 1), crop=["a", "b"])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert labelled(path) == {0: "a", 1: "b"}
+    path.write_text('{"type": "Polygon", "coordinates": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(UsageError, match="nesting too deep"):
+        labelled(path)
+
+
+def test_collections_of_polygons_are_parcels(tmp_path):
+    path = write_geojson(
+        tmp_path / "f.geojson", [shapely.GeometryCollection(parcels(0, 2)), *parcels(1)], crop=["a", "b"]
+    )
+    assert labelled(path) == {0: "a", 1: "b", 2: "a"}
 
 
 def test_a_polygon_without_area_labels_nothing(tmp_path):

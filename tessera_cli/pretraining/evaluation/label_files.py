@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from pyproj import CRS, Transformer
 
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
+from tessera_cli.extent.features import polygons
 from tessera_cli.extent.grid import to_utm, utm_epsg
 from tessera_cli.extent.vector import read_vector
 
@@ -64,22 +65,28 @@ class PolygonLabels:
     squares: np.ndarray
     """int64 (P, 3): square of each polygon's centroid."""
 
+    used: np.ndarray
+    """bool (P,): polygons that have held a pixel so far; `at` notes them."""
+
     @classmethod
-    def read(cls, path: Path, column: str, side: int) -> PolygonLabels:
+    def read(cls, path: Path, column: str, side: int, layer: str = "") -> PolygonLabels:
         """Read a vector file; `column` "": the first of `COLUMNS` that is there; `side` of the squares in metres.
 
-        Raises UsageError for files that cannot be read, have no CRS, no polygon or no column of classes.
+        All layers with areas are read, or `layer` alone. Raises UsageError for files that cannot be read, have no CRS,
+        no polygon or no column of classes, and for layers that differ in CRS or in the type of their classes.
         """
-        crs, geometries, columns = read_vector(path)
-        values, names = _classes(path, columns, column)
-        known = (values >= 0) & ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
-        geometries, values = geometries[known], values[known]
-        if not len(values):
+        layers = read_vector(path, layer or None)
+        classes = [_values(each.origin, each.columns, column) for each in layers]
+        kept = [each.with_area(given) for each, (given, _) in zip(layers, classes, strict=True)]
+        if not sum(map(len, kept)):
             raise UsageError(f"{path} holds no polygon with a class. Give polygons with a column of classes.")
-        wrong = geometries[~np.isin(shapely.get_type_id(geometries), (3, 6))]
-        if len(wrong):
-            kind = wrong[0].geom_type
-            raise UsageError(f"{path} holds a {kind}; a parcel is an area. Give polygons, or buffer the {kind}.")
+        if len({(each.crs, values.dtype.kind) for each, (_, values) in zip(layers, classes, strict=True)}) > 1:
+            raise UsageError(f"{path}: its layers differ in CRS or in the type of classes. Set probe.layer to one.")
+        crs = layers[0].crs
+        geometries = np.concatenate([each.geometries[held] for each, held in zip(layers, kept, strict=True)])
+        found = [values[held] for (_, values), held in zip(classes, kept, strict=True)]
+        names, values = np.unique(np.concatenate(found), return_inverse=True)
+        _merge(geometries)
         if crs.is_geographic:
             _unroll(path, geometries)
         _repair(geometries)
@@ -87,7 +94,8 @@ class PolygonLabels:
         if crs.is_geographic:
             _cut(geometries)
         shapely.prepare(geometries)
-        return cls(crs, shapely.STRtree(geometries), values, names, squares)
+        texts = tuple(str(name) for name in names)
+        return cls(crs, shapely.STRtree(geometries), values, texts, squares, np.zeros(len(geometries), bool))
 
     def at(self, places: np.ndarray) -> Hits:
         # in the CRS of the polygons, where their edges are straight as drawn
@@ -98,6 +106,7 @@ class PolygonLabels:
         inside = shapely.contains_xy(self.tree.geometries[polygons], x[numbers], y[numbers])
         pairs = np.stack([numbers, polygons])[:, inside]
         numbers, polygons = pairs[:, np.lexsort(pairs[::-1])]
+        self.used[polygons] = True
         numbers, first = np.unique(numbers, return_index=True)
         values = self.values[polygons]
         one_class = np.minimum.reduceat(values, first) == np.maximum.reduceat(values, first)
@@ -165,28 +174,25 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
         raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
 
 
-def _classes(path: Path, columns: dict[str, np.ndarray], wanted: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return class numbers int64 (P,), −1 for none, and the names of the classes."""
-    lower = {name.lower(): name for name in reversed(columns)}
+def _values(origin: str, columns: Mapping[str, np.ndarray], wanted: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return which features have a class, bool (N,), and the classes (N,): text, or int64 with anything for none."""
+    lower = {name.lower(): name for name in reversed(list(columns))}
     name = wanted if wanted else next((lower[usual] for usual in COLUMNS if usual in lower), "")
     if name not in columns:
         what = f"no column {wanted}" if wanted else f"no column called {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
         there = ", ".join(columns) or "none"
-        raise UsageError(f"{path} has {what}. Name the classes' one with --set probe.column=NAME; there are: {there}.")
+        raise UsageError(
+            f"{origin} has {what}. Name the classes' one with --set probe.column=NAME; there are: {there}."
+        )
     column = columns[name]
     if column.dtype.kind == "O":
         given = np.array([isinstance(value, str) and bool(value.strip()) for value in column], bool)
-        values = column[given].astype(str)
-    else:
-        number = column.dtype.kind in "biuf"
-        given = np.isfinite(column) if number else np.zeros(len(column), bool)
-        if not number or (column[given] != np.rint(column[given])).any():
-            raise UsageError(f"{path}: the column {name} holds {column.dtype}, no classes. Give text or whole numbers.")
-        values = column[given].astype(np.int64)  # pyogrio gives whole numbers with nulls as floats
-    names, numbers = np.unique(values, return_inverse=True)
-    classes = np.full(len(column), -1, np.int64)
-    classes[given] = numbers
-    return classes, tuple(str(value) for value in names)
+        return given, np.where(given, column, "").astype(str)
+    number = column.dtype.kind in "biuf"
+    given = np.isfinite(column) if number else np.zeros(len(column), bool)
+    if not number or (column[given] != np.rint(column[given])).any():
+        raise UsageError(f"{origin}: the column {name} holds {column.dtype}, no classes. Give text or whole numbers.")
+    return given, np.where(given, column, 0).astype(np.int64)  # pyogrio gives whole numbers with nulls as floats
 
 
 def _unroll(path: Path, geometries: np.ndarray) -> None:
@@ -204,6 +210,12 @@ def _unroll(path: Path, geometries: np.ndarray) -> None:
         except ValueError as error:
             raise UsageError(f"{path}: {error}. Clip the polygon.") from error
         geometries[number] = rejoin(shapely.union_all(parts))
+
+
+def _merge(geometries: np.ndarray) -> None:
+    """Replace collections by the areas in them, in place."""
+    for number in np.flatnonzero(shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION):
+        geometries[number] = shapely.union_all(list(polygons(geometries[number])))
 
 
 def _repair(geometries: np.ndarray) -> None:

@@ -46,7 +46,9 @@ def label_pixels(parts: Sequence[RaggedPixels], config: ProbeConfig, path: Path)
         raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
     side = config.block * RESOLUTION
     raster = path.suffix.lower() in (".tif", ".tiff")
-    labels: Labels = RasterLabels.open(path, side) if raster else PolygonLabels.read(path, config.column, side)
+    labels: Labels = (
+        RasterLabels.open(path, side) if raster else PolygonLabels.read(path, config.column, side, config.layer)
+    )
     found = np.empty(0, _CANDIDATE)
     for number, part in enumerate(parts):
         found = np.concatenate([found, _candidates(part, number, labels)])
@@ -55,6 +57,9 @@ def label_pixels(parts: Sequence[RaggedPixels], config: ProbeConfig, path: Path)
         found = found[rank < config.pixels]  # no more of a class can be chosen
     if not len(found):
         raise UsageError(f"{path} labels no pixel of the d-pixels. {_whereabouts(parts)}")
+    if isinstance(labels, PolygonLabels) and not labels.used.all():
+        text = "%s: %d of %d polygons hold no pixel of the d-pixels and label nothing"
+        logger.warning(text, path, (~labels.used).sum(), len(labels.used))
 
     found = _of_classes(found, config.classes, labels, path)
     _check_groups(found, config, path)

@@ -1,0 +1,79 @@
+"""The features of one layer: geometries with a CRS, and columns; what is no area is refused by name or counted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from pyproj import CRS
+from shapely.geometry.base import BaseGeometry
+
+from tessera_cli.errors import UsageError, counted
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The features of one layer of a file, in the file's order."""
+
+    origin: str
+    """The file, and its layer if it has several: what messages say."""
+    crs: CRS
+    geometries: np.ndarray
+    """object (N,): None where a feature has no geometry."""
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Column -> values (N,)."""
+
+    def with_area(self, among: np.ndarray | None = None) -> np.ndarray:
+        """Return the positions of the features that have an area, int64 (P,), of those where `among` (N,) is true.
+
+        Warns of features without a geometry. Raises UsageError, with the number of the feature, for coordinates that
+        are not finite and for points, lines and whatever else encloses nothing.
+        """
+        asked = np.arange(len(self.geometries)) if among is None else np.flatnonzero(among)
+        given = self.geometries[asked]
+        absent = shapely.is_missing(given) | shapely.is_empty(given)
+        if absent.any():
+            text = "%s: left out without a geometry: %d of %s"
+            logger.warning(text, self.origin, absent.sum(), counted(len(asked), "feature"))
+        kept, given = asked[~absent], given[~absent]
+        coordinates, owners = shapely.get_coordinates(given, return_index=True)
+        infinite = ~np.isfinite(coordinates).all(axis=1)
+        if infinite.any():
+            first = int(np.argmax(infinite))
+            x, y = coordinates[first]
+            raise UsageError(
+                f"{self.origin}: feature {kept[owners[first]] + 1} has the position {x:g} {y:g}, which is nowhere. "
+                "Correct or remove it."
+            )
+        for position, geometry in zip(kept, given, strict=True):
+            if next(polygons(geometry), None) is None:
+                raise self.no_area(geometry.geom_type, int(position))
+        return kept
+
+    def no_area(self, kind: str, position: int) -> UsageError:
+        """Return the error for a feature whose geometry is none that can be used."""
+        return UsageError(
+            f"{self.origin} holds a {kind} (feature {position + 1}); an area is needed. Give polygons, or buffer the "
+            f"{kind}."
+        )
+
+
+def polygons(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
+    """Yield every polygon within a geometry, whatever it is nested in."""
+    if geometry.geom_type == "Polygon":
+        yield geometry
+    elif geometry.geom_type in ("MultiPolygon", "GeometryCollection"):
+        for part in shapely.get_parts(geometry):
+            yield from polygons(part)
+
+
+def kinds(geometries: np.ndarray) -> str:
+    """Return how many geometries there are of each kind: "12 Point, 3 LineString"; "" if there are none."""
+    counts = Counter(geometry.geom_type for geometry in geometries if geometry is not None)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
