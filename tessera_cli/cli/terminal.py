@@ -60,7 +60,7 @@ class Terminal:
 
     def result_json(self, obj: Mapping[str, Any]) -> None:
         """Print one JSON object as a line to stdout."""
-        self.result(json.dumps(obj, ensure_ascii=False))
+        self.result(json.dumps(obj, ensure_ascii=(sys.stdout.encoding or "utf-8").lower() != "utf-8"))
 
     def tell(self, obj: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print a result: one object with --json, else lines of text."""
@@ -176,6 +176,7 @@ class RunProgress:
             TimeRemainingColumn(),
             console=self.terminal.console,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
         )
         self.bars.start()
         self.bar = self.bars.add_task("embed", total=pixels, tiles=f"tile 0/{tiles}", rate="reading")
