@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ class Document:
 def open_document(location: str, client: Client) -> Document:
     """Read a STAC document from a file or URL; of a folder, its catalog.json. UsageError if it is no STAC."""
     if not _is_url(location):
-        path = Path(location).expanduser()
+        path = Path(location)
+        with suppress(RuntimeError):  # nobody of that name has a home folder
+            path = path.expanduser()
         if path.is_dir():
             path = path / "catalog.json"
         if not path.exists():

@@ -30,9 +30,7 @@ class Output(io.FileIO):
             except OSError as error:
                 self.failure = error
                 if self.lost:
-                    logger.warning(
-                        "Standard output cannot be written (%s); the work goes on without it", error.strerror
-                    )
+                    logger.warning("Standard output cannot be written (%s); the work goes on", error.strerror)
         return memoryview(data).nbytes
 
     @property
@@ -53,7 +51,7 @@ def guard() -> Output:
         except OSError:
             os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
     if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 - empty
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - empty
     output, errors = Output(1, "wb", closefd=False), Output(2, "wb", closefd=False)
     sys.stdout, sys.stderr = _text(output, sys.stdout), _text(errors, sys.stderr)
     return output

@@ -25,6 +25,7 @@ from tessera_cli.net.responses import error_for, page_instead, redact, unreachab
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tessera_cli.net.signing import OPEN, Signer
 from tessera_cli.net.stats import RequestStats
+from tessera_cli.net.trust import check_authorities, untrusted
 
 _CHUNK = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
@@ -97,6 +98,10 @@ class Client:
         """Stop for good: nothing more is requested, and what waits for a retry gives up."""
         self._stopped.set()
         self.signer.stop()
+
+    def check_authorities(self, url: str) -> None:
+        """Raise UsageError if the certificate authorities that the user named cannot be used; nothing is requested."""
+        self._session.merge_environment_settings(url, {}, None, None, None)
 
     def get(self, url: str) -> Response:
         """Return the whole body at `url`; compressed transfers are unpacked, files are not."""
@@ -212,6 +217,8 @@ class Client:
         ) as error:
             raise RetryableError(Cause.TRUNCATED, unreachable(url, error)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            if refused := untrusted(url, error):
+                raise refused from error
             stalled = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
             raise RetryableError(Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)) from error
         finally:
@@ -280,6 +287,13 @@ def _refusal(response: requests.Response, url: str, causes: Causes) -> Exception
 
 class _Session(requests.Session):
     """Session that takes proxies from the environment, but no passwords from ~/.netrc."""
+
+    def merge_environment_settings(self, url: Any, *given: Any) -> Any:
+        """Return proxies and trust, as the environment has them, after a look at the certificates it names."""
+        settings = super().merge_environment_settings(url, *given)
+        if isinstance(settings["verify"], str) and url.startswith("https:"):
+            check_authorities(settings["verify"])
+        return settings
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Drop Authorization on a redirect to another host, without one from ~/.netrc instead."""

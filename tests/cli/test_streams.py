@@ -51,7 +51,7 @@ def test_another_exit_code_goes_before(embed):
 @pytest.mark.parametrize("reader", ["true", "head -c 1"])
 def test_a_reader_that_leaves(embed, reader):
     command, rasters = embed
-    code, _, stderr = sh(f"({command}; echo code $? >&2) | {reader}")
+    _, _, stderr = sh(f"({command}; echo code $? >&2) | {reader}")
     assert "code 0" in stderr
     assert "cannot be written" not in stderr
     assert rasters() == BOTH_TILES
@@ -89,7 +89,7 @@ def test_a_name_that_the_encoding_lacks(catalog, tmp_path):
 
 def test_a_name_that_is_no_text(catalog, tmp_path):
     """File names are bytes, and this one is not UTF-8; the default folder is named after it."""
-    aoi = os.path.join(os.fsencode(tmp_path), b"f\xff.geojson")
+    aoi = os.fsencode(tmp_path / os.fsdecode(b"f\xff.geojson"))
     shutil.copy(catalog.aoi, aoi)
     options = [*catalog.options(tmp_path / "out"), "--json"]
     options[1] = aoi
