@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test integration lint docs clean
+.PHONY: demo test integration lint docs clean always
 
 demo: $(VENV)/installed
 	$(BIN)/tessera simulate demo/catalog
@@ -33,8 +33,13 @@ lint: $(VENV)/tested
 docs: $(VENV)/documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+# Made anew where it was made with another interpreter than PYTHON, or its own is gone: `always` has it looked at each time.
+NAME := print("%d.%d in %s" % (sys.version_info[:2] + (sys.base_prefix,)))
+OLD := PYTHON=$(PYTHON) is no Python 3.11 or newer. Install one, and name it: make PYTHON=python3.12
+$(VENV)/bin/python: always
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo '$(OLD)' >&2; exit 1; }
+	@due=$$($(PYTHON) -c 'import sys; $(NAME)'); made=$$($@ -c 'import pip, sys; $(NAME)' 2>/dev/null); \
+	test "$$made" = "$$due" || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable .

@@ -11,6 +11,10 @@ takes a moment and no torch.
 
 import lazy_loader
 
+from tessera_cli import environment
+
 __version__ = "0.1.0"
+
+environment.settle()
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Settings from the machine and its environment; besides `cli/`, only this module reads environment variables."""
+"""Settings from the machine and its environment; besides `cli/`, only this module reads settings from there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tessera_cli.cgroups import cpu_quota
 from tessera_cli.errors import CredentialsError, UsageError
 
 if TYPE_CHECKING:
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
 EARTHDATA_HOST = "urs.earthdata.nasa.gov"
 
 
-def threads(environ: Mapping[str, str] = os.environ) -> int:
-    """Return the cores this process may use: OMP_NUM_THREADS, else Slurm's share, else the affinity mask."""
+def threads(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """Return the cores this process may use: OMP_NUM_THREADS, else Slurm's share, else affinity mask and CPU quota.
+
+    `root` is where the file system begins.
+    """
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         value = environ.get(name, "").split(",")[0]
         if value.isdigit() and int(value) > 0:
             return int(value)
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS has no affinity
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    return min(cores, cpu_quota(root) or cores)
 
 
 def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | None]:
@@ -59,7 +64,7 @@ def earthdata(environ: Mapping[str, str] = os.environ) -> Credentials:
     if given:
         return Credentials(user=environ[pair[0]], password=environ[pair[1]], origin=" and ".join(pair))
     path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME") or Path.home(), ".netrc")
-    if not path.is_file():
+    if not os.access(path, os.F_OK):  # `is_file` fails in a home folder that is not ours
         return Credentials()
     try:
         entry = netrc.netrc(str(path)).hosts.get(EARTHDATA_HOST)

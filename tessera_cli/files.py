@@ -19,6 +19,8 @@ from typing import Any
 from tessera_cli.errors import DiskFullError, TesseraError, TileError, UsageError
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_TEXT = "backslashreplace"
+"""Bytes in file names that are not UTF-8 become escapes, as JSON knows them."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -44,7 +46,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 def write_json(path: Path, obj: Any) -> None:
     """Write `obj` as indented JSON, keys in the order given."""
     text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors=_NO_TEXT))
 
 
 def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -53,7 +55,7 @@ def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
         for row in rows:
             line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            file.write(line.encode() + b"\n")
+            file.write(line.encode(errors=_NO_TEXT) + b"\n")
     write_bytes(path, buffer.getvalue())
 
 

@@ -11,7 +11,8 @@ import tessera_cli
 
 ROOT = Path(tessera_cli.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-LIBRARY = [path for path in MODULES if path.relative_to(ROOT).parts[0] not in ("cli", "config.py", "__main__.py")]
+READERS = ("cli", "config.py", "environment.py")
+LIBRARY = [path for path in MODULES if path.relative_to(ROOT).parts[0] not in (*READERS, "__main__.py")]
 
 
 def names(path):

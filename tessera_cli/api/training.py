@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera_cli import config as environment
+from tessera_cli import config as machine
 
 if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath
@@ -69,7 +69,7 @@ def pretrain(
     from tessera_cli.pretraining.distributed import init_distributed
     from tessera_cli.pretraining.run import pretrain as run
 
-    rank, size, local = environment.processes()
+    rank, size, local = machine.processes()
     keys = dict(overrides) if isinstance(overrides, Mapping) else {}
     keys |= {key: value for key, value in (("train.steps", steps), ("train.seed", seed)) if value is not None}
     keys |= {"probe.labels": str(probe)} if probe else {}
@@ -84,7 +84,7 @@ def pretrain(
         overrides=() if isinstance(overrides, Mapping) else overrides,
     )
     torch_device = get_device(device, local)
-    torch.set_num_threads(threads or environment.threads())
+    torch.set_num_threads(threads or machine.threads())
     _raise_file_limit()
     callbacks = progress if isinstance(progress, Callbacks) else _callbacks(Bar(progress))
     with init_distributed(rank, size, torch_device) as world:

@@ -7,6 +7,7 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ class Document:
 def open_document(location: str, client: Client) -> Document:
     """Read a STAC document from a file or URL; of a folder, the first of NAMES. UsageError if it is no STAC."""
     if not is_url(location):
-        path = Path(_local(location)).expanduser()
+        path = Path(_local(location))
+        with suppress(RuntimeError):  # nobody of that name has a home folder
+            path = path.expanduser()
         if path.is_dir():
             path = _in_folder(path)
         if not path.exists():

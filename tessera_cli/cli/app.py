@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tessera_cli import __version__
+from tessera_cli.cli import streams
 from tessera_cli.cli.bench import bench
 from tessera_cli.cli.embed import embed
 from tessera_cli.cli.fetch import fetch
@@ -53,7 +54,7 @@ def tessera(
     Results go to standard output, everything else to standard error.
 
     Exit codes: 0 done, 2 usage, 3 nothing to embed, 4 some tiles failed (run again), 5 the folder belongs to other
-    settings, 69/75 source refused or unavailable, 77 credentials.
+    settings, 69/75 source refused or unavailable, 74 results could not be printed, 77 credentials.
 
     Example:
 
@@ -74,8 +75,12 @@ class Terminated(BaseException):
 
 
 def main() -> NoReturn:
-    signal.signal(signal.SIGTERM, _terminate)  # not in `run`, which leaves the signals of its process alone
-    sys.exit(run(sys.argv[1:]))
+    # Not in `run`, which leaves the signals and streams of its process alone.
+    signal.signal(signal.SIGTERM, _terminate)
+    output = streams.guard()
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.exit(streams.LOST if output.lost and code == 0 else code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -108,9 +113,6 @@ def run(arguments: Sequence[str]) -> int:
         return fail(text, INTERRUPTED, KeyboardInterrupt())
     except Terminated as error:
         return fail("terminated. What is finished stays; run the same command to go on.", TERMINATED, error)
-    except BrokenPipeError:  # `| head -1`
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - or the interpreter complains when it flushes
-        return UNEXPECTED
     except Exception as error:
         if isinstance(error, USAGE_ERRORS):
             return fail(_usage_text(error), USAGE, UsageError())

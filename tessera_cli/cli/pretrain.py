@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from tessera_cli import config as environment
+from tessera_cli import config as machine
 from tessera_cli.api import training
 from tessera_cli.cli.options import MODEL, OUTPUT, Out, option
 from tessera_cli.cli.signals import EXIT_CODES, Signals, StoppedError
@@ -91,7 +91,7 @@ def pretrain(terminal: Terminal, *, dpixels: list[Path] | None, overrides: list[
 
       tessera pretrain --shards alps.shards --config alps.toml --out runs/alps2 && tessera embed --model runs/alps2 ...
     """
-    rank, _, _ = environment.processes()
+    rank, _, _ = machine.processes()
     if rank:
         terminal = Terminal(-2)  # one process speaks for all
     with Signals.caught() as signals, TrainingProgress(terminal) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -61,6 +62,7 @@ class RunProgress:
             TimeElapsedColumn(),
             console=self.terminal.console,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
         )
         self.bars.start()
         self.tasks = [

@@ -60,7 +60,7 @@ class Terminal:
 
     def result_json(self, obj: Mapping[str, Any]) -> None:
         """Print one JSON object as a line to stdout."""
-        self.result(json.dumps(obj, ensure_ascii=False))
+        self.result(json.dumps(obj, ensure_ascii=(sys.stdout.encoding or "utf-8").lower() != "utf-8"))
 
     def tell(self, obj: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print a result: one object with --json, else lines of text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,7 @@ class TrainingProgress:
             TimeRemainingColumn(compact=True),
             console=self.terminal.console,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
         )
         self.bars.start()
         self.bar = self.bars.add_task(name, total=total, completed=done, count="", figures=name)

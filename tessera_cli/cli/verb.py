@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Annotated, Any, get_origin, get_type_hints
 
+from tessera_cli import environment
 from tessera_cli.cli.options import OPTIONS, SWITCHES, Option
 from tessera_cli.cli.terminal import Terminal
+
+logger = logging.getLogger(__name__)
 
 NOT_OPTIONS = ("progress", "report", "terminal")
 """Parameters that commands fill in themselves."""
@@ -27,7 +31,10 @@ def verb(function: Callable[..., Any] | None = None, **own: Option | Any) -> Cal
         hints = {} if function else get_type_hints(body, include_extras=True)
 
         def command(*, as_json: bool, verbose: int, quiet: int, debug: bool, **given: Any) -> None:
-            body(Terminal(verbose - quiet, as_json), **given)
+            terminal = Terminal(verbose - quiet, as_json)
+            for line in environment.SETTLED:
+                logger.debug("%s", line)
+            body(terminal, **given)
 
         signature = []
         for name in dict.fromkeys([*own, *defaults, *SWITCHES]):

@@ -24,8 +24,8 @@ def verify(terminal: Terminal, *, path: Path) -> None:
     """Check that a folder, a tile or a weights file is sound.
 
     Every file of every tile is read in full: its checksum, its layout, and that the files of a tile agree. Prints what
-    is damaged, failed or missing, and with -v also what is sound. Exit code 0 if all is well, 4 if not, 2 if PATH is
-    not ours.
+    is damaged, failed or missing, and what viewers left beside rasters that have changed since (.ovr, .aux.xml); with
+    -v also what is sound. Exit code 0 if all is well, 4 if not, 2 if PATH is not ours.
 
     Examples:
 
@@ -39,7 +39,8 @@ def verify(terminal: Terminal, *, path: Path) -> None:
     """
 
     def report(check: Check) -> None:
-        if not terminal.as_json and (terminal.verbosity > 0 or not check.is_sound or not (path / "run.json").exists()):
+        told = terminal.verbosity > 0 or check.status == "stale" or not check.is_sound
+        if not terminal.as_json and (told or not (path / "run.json").exists()):
             terminal.result(f"{check.name}  {check.status}{f'  {check.reason}' if check.reason else ''}")
 
     found = reading.verify(path, report=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -48,13 +49,16 @@ class LocalBytes:
     name: str
     """Its path."""
 
-    def first(self, length: int) -> tuple[bytes, int]:
-        """Return the first `length` bytes, fewer of a shorter file, and the size of the file."""
+    def first(self, length: int) -> tuple[bytes, int | None]:
+        """Return the first `length` bytes, fewer of a shorter file, and the size of the file, if that is known."""
         with self._opened() as file:
             return file.read(length), os.fstat(file.fileno()).st_size
 
-    def read(self, ranges: Sequence[Range], size: int) -> list[bytes]:
-        """Return the bytes of each range, within the `size` that the file had at first and must still have."""
+    def read(self, ranges: Sequence[Range], size: int | None) -> list[bytes]:
+        """Return the bytes of each range, within the `size` that the file had at first and must still have.
+
+        Where no size is known, fewer bytes come from the end of the file, and none from beyond it.
+        """
         with self._opened() as file:
             if os.fstat(file.fileno()).st_size != size:
                 raise OSError(f"it no longer has {size} bytes")
@@ -94,11 +98,11 @@ class HttpBytes:
     pool: Executor
     """Where ranges are requested side by side. Nothing else may run there that waits for a range."""
 
-    def first(self, length: int) -> tuple[bytes, int]:
+    def first(self, length: int) -> tuple[bytes, int | None]:
         response = self.client.get_range(self.name, 0, length)
         return response.data, response.total
 
-    def read(self, ranges: Sequence[Range], size: int) -> list[bytes]:
+    def read(self, ranges: Sequence[Range], size: int | None) -> list[bytes]:
         """Request ranges side by side and return their bytes; errors of `Client`."""
         if len(ranges) == 1:
             return [self._get(ranges[0], size)]
@@ -108,8 +112,13 @@ class HttpBytes:
             raise min(errors, key=lambda error: isinstance(error, AbsentError))
         return [request.result() for request in requests]
 
-    def _get(self, wanted: Range, size: int) -> bytes:
-        return self.client.get_range(self.name, *wanted, total=size).data
+    def _get(self, wanted: Range, size: int | None) -> bytes:
+        try:
+            return self.client.get_range(self.name, *wanted, total=size).data
+        except SourceRefusedError as error:
+            if size is None and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return b""  # it ends before
+            raise
 
 
 ByteSource = LocalBytes | HttpBytes

@@ -31,6 +31,8 @@ GAP = 1 << 15
 """Bytes between two blocks that are read along rather than left out."""
 PAGE = 4096
 """libtiff reads lists of blocks from such a multiple on, and would find zeros before a piece that begins later."""
+UNBOUNDED = 1 << 48
+"""In place of the size of a file of which the server tells none."""
 GUARD = 4
 """Bytes around a block where GDAL's COGs repeat its length."""
 
@@ -40,7 +42,8 @@ class GeoTiffFile:
     """A raster file whose header has been read."""
 
     source: ByteSource
-    size: int
+    size: int | None
+    """None if the server does not tell it: then only reading shows where the file ends."""
     pieces: Sequence[tuple[int, bytes]] = field(repr=False)
     """Start and bytes of what has been read: the header."""
     blocks: Blocks | None
@@ -58,16 +61,19 @@ class GeoTiffFile:
         BrokenError.
         """
         first, size = source.first(FIRST_READ)
+        end = UNBOUNDED if size is None else size
         pieces = [(0, first)]
 
         def fetch(start: int, length: int) -> bytes:
-            if start + length > size:
-                raise EOFError(f"it ends after {size} bytes")
+            if start + length > end:
+                raise EOFError(f"it ends after {end} bytes")
             for begin, piece in pieces:
                 if begin <= start and start + length <= begin + len(piece):
                     return piece[start - begin : start - begin + length]
             page = start - start % PAGE
-            (more,) = source.read([(page, min(size, max(start + length, page + FIRST_READ)) - page)], size)
+            (more,) = source.read([(page, min(end, max(start + length, page + FIRST_READ)) - page)], size)
+            if len(more) < start + length - page:
+                raise EOFError(f"it ends after {page + len(more)} bytes")
             pieces.append((page, more))
             return more[start - page : start - page + length]
 
@@ -148,9 +154,10 @@ class GeoTiffFile:
     def _span(self, blocks: Blocks, number: int) -> tuple[int, int]:
         """Return first and end byte of a block with its guards."""
         start, end = int(blocks.starts[number]), int(blocks.starts[number]) + int(blocks.lengths[number])
-        if end > self.size:
-            raise BrokenError(f"it ends after {self.size} bytes, before the end of block {number}")
-        return max(0, start - GUARD), min(end + GUARD, self.size)
+        size = UNBOUNDED if self.size is None else self.size
+        if end > size:
+            raise BrokenError(f"it ends after {size} bytes, before the end of block {number}")
+        return max(0, start - GUARD), min(end + GUARD, size)
 
     def _fetch(self, spans: Mapping[int, tuple[int, int]]) -> dict[int, bytes]:
         """Return the bytes of spans by number. Neighbours share a range; bytes of the header are not read again."""
@@ -168,24 +175,26 @@ class GeoTiffFile:
         for group, (start, end) in zip(groups, bounds, strict=True):
             data = head[start:end] + (next(rest) if end > len(head) else b"")
             found |= {n: data[spans[n][0] - start : spans[n][1] - start] for n in group}
+            if self.size is None and start + len(data) < end - GUARD:  # behind the last block may lie nothing
+                raise BrokenError(f"it ends after {start + len(data)} bytes, before the end of block {group[-1]}")
         return found
 
 
 @contextmanager
-def _opened(name: str, size: int, pieces: Sequence[tuple[int, bytes]] | None) -> Iterator[DatasetReader]:
+def _opened(name: str, size: int | None, pieces: Sequence[tuple[int, bytes]] | None) -> Iterator[DatasetReader]:
     """Open a file of which only these pieces are known with GDAL. Only what they hold may be read.
 
     `pieces`: None of a file on this machine that GDAL reads by itself.
     """
     with ExitStack() as stack:
         try:
-            path = name if pieces is None else _sparse(size, pieces, stack)
+            path = name if pieces is None else _sparse(UNBOUNDED if size is None else size, pieces, stack)
             driver = None if pieces is None else "GTiff"
             yield stack.enter_context(rasterio.open(path, driver=driver, sharing=False))
         except (RasterioError, OSError, UnicodeDecodeError) as error:
-            if pieces is None:  # the disk's error, if it was that
+            if pieces is None and size is not None:  # the disk's error, if it was that
                 LocalBytes(name).probe(size)
-            raise BrokenError(f"{size} bytes that do not decode: {reason(error)}") from error
+            raise BrokenError(f"{'its' if size is None else size} bytes that do not decode: {reason(error)}") from error
 
 
 def _sparse(size: int, pieces: Sequence[tuple[int, bytes]], stack: ExitStack) -> str:

@@ -26,6 +26,7 @@ from tessera_cli.models.families import family_spec
 from tessera_cli.models.layout import misfit, tensor_shapes
 from tessera_cli.models.model_config import ModelConfig
 from tessera_cli.models.official import Contents, read_official
+from tessera_cli.models.payload import unwrapped
 from tessera_cli.models.spec import FAMILIES, Family
 from tessera_cli.sampling import RandomSampling
 from tessera_cli.sampling.statistics import Statistics
@@ -164,10 +165,10 @@ def _read_safetensors(path: Path) -> tuple[Contents, Card]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = _read_card(path, (file.metadata() or {}).get(CARD_KEY))
-            config, names = card.config, list(file.keys())
+            config, names = card.config, unwrapped(path, {name: name for name in file.keys()})  # noqa: SIM118 - no mapping
             if (layers := max(config.s2.layers, config.s1.layers)) > len(names):
                 raise UsageError(f"{path}: its card speaks of {layers} layers, but it holds {len(names)} tensors.")
-            slices = {name: file.get_slice(name) for name in names}
+            slices = {plain: file.get_slice(name) for plain, name in names.items()}
             if problem := misfit(tensor_shapes(config), {name: tuple(s.get_shape()) for name, s in slices.items()}):
                 raise UsageError(f"{path}: the tensors do not fit the sizes in its card: {problem}. Export it again.")
             for name, part in slices.items():
@@ -175,7 +176,7 @@ def _read_safetensors(path: Path) -> tuple[Contents, Card]:
                     raise UsageError(
                         f"{path}: tensor {name} is {part.get_dtype()}; F16 or F32 is needed. Export it again."
                     )
-            tensors = {name: file.get_tensor(name).to(torch.float32) for name in names}
+            tensors = {plain: file.get_tensor(name).to(torch.float32) for plain, name in names.items()}
             return Contents(card.family, config, tuple(sorted(set(card.dims))) or None, tensors), card
     except (SafetensorError, OSError) as error:
         raise UsageError(

@@ -17,6 +17,7 @@ from tessera_cli.files import sha256_of
 from tessera_cli.models.download import download
 from tessera_cli.models.spec import HubFile, PackagedFile
 from tessera_cli.net import Client
+from tessera_cli.net.trust import untrusted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -83,6 +84,7 @@ def _downloaded(file: HubFile) -> Path:
 
     try:
         url = hf_hub_url(file.repo, file.path)
+        Client().check_authorities(url)
         # One request without retries first: hf_hub_download repeats it for minutes where there is no network.
         _fill(file, url, get_hf_file_metadata(url, timeout=_TIMEOUT))
         return Path(hf_hub_download(file.repo, file.path, etag_timeout=_TIMEOUT))
@@ -160,6 +162,8 @@ def _explained(file: HubFile, error: Exception) -> TesseraError:
     )
     if any(isinstance(c, OfflineModeIsEnabled) for c in causes):
         return UsageError(f"{what}, and HF_HUB_OFFLINE forbids the download. {ways_out}")
+    if refused := untrusted(file.url, error):
+        return refused
     if any(isinstance(c, OSError) and _is_disk_error(c) for c in causes):
         return UsageError(f"{what}, and the cache cannot be used ({reason(error)}). Set HF_HOME to another folder.")
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)

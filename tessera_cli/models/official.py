@@ -2,10 +2,11 @@
 
 | family | payload | tensors |
 |---|---|---|
-| v1.0, v1.0-qat, v1.1 | `model_state` or `model_state_dict` | of the training, at times under `_orig_mod.` |
+| v1.0, v1.0-qat, v1.1 | `model_state` or `model_state_dict` | of the training |
 | v2 student | `args`, `model` | the encoder |
 | v2 teacher | `arch`, `encoder_state_dict` | the encoder |
 
+Prefixes of wrapped models (`_orig_mod.`, `module.`) are taken off all names first.
 Sizes are taken from the shapes of the tensors where possible, and checked against what the file or the user says.
 """
 
@@ -28,14 +29,13 @@ from tessera_cli.models.architecture import EncoderConfig, Size, TransformerConf
 from tessera_cli.models.families import PARTS
 from tessera_cli.models.layout import misfit, official_names, official_shapes, tensor_shapes
 from tessera_cli.models.model_config import ModelConfig, V1_0Keys, V1_1Keys
-from tessera_cli.models.payload import Payload, check_tensors, load_payload
+from tessera_cli.models.payload import Payload, check_tensors, load_payload, unwrapped
 from tessera_cli.models.registry import SMALL_CONFIG, V1_1_CONFIG
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import BAND_COUNTS
 
 logger = logging.getLogger(__name__)
 
-_COMPILED = "_orig_mod."
 _PROJECTORS = ("projector.", "segmented_matryoshka_projector.")
 """Projectors of the training: no part of the encoder."""
 _ENCODER = re.compile(r"\w*_backbone\.|dim_reducer\.|fusion_")
@@ -170,7 +170,7 @@ def _read_v2(
     for key, value in sizes:
         if key != "matryoshka_dims":
             model_config.agree(key, value)
-    return check_tensors(path, state, tensors), sizes
+    return check_tensors(path, state, unwrapped(path, tensors)), sizes
 
 
 def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]]:
@@ -179,13 +179,7 @@ def _v1_tensors(path: Path, payload: Payload) -> tuple[Family, dict[str, Tensor]
     state = payload[part]
     if not isinstance(state, Mapping):
         raise UsageError(f"{path}: not a TESSERA checkpoint: its part {part!r} is no dictionary.")
-    named: dict[Any, Any] = {}
-    for name, tensor in state.items():
-        plain = name.replace(_COMPILED, "") if isinstance(name, str) else name
-        if plain in named:
-            raise UsageError(f"{path}: holds the tensor {str(plain)[:80]} twice, with and without {_COMPILED!r}.")
-        named[plain] = tensor
-    named = _select_encoder(path, named)
+    named = _select_encoder(path, unwrapped(path, state))
     if any(".gru_cell." in str(name) for name in named):
         family: Family = "v1.1" if any(str(name).startswith(_LONG_REDUCER) for name in named) else "v1.0-qat"
     elif any(".temporal_context." in str(name) for name in named):

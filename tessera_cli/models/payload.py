@@ -7,7 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from torch import Tensor
 from tessera_cli.errors import UsageError, reason
 
 Payload = Mapping[Any, Any]
+T = TypeVar("T")
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""What data parallelism, `torch.compile`, FSDP and activation checkpointing put into the names of tensors."""
 _ENCRYPTED, _FOLDER = 0x2041, 0x10
 """Flags and attributes of a zip's parts."""
 
@@ -72,6 +75,20 @@ def _misshapen(members: list[zipfile.ZipInfo], size: int) -> str | None:
         if compressed or m.is_dir() or m.external_attr & _FOLDER or m.flag_bits & _ENCRYPTED:
             return f"its part {m.filename[:80]!r} is not stored as plain bytes"
     return None
+
+
+def unwrapped(path: Path, tensors: Mapping[Any, T]) -> dict[Any, T]:
+    """Return `tensors` by the names that they have in the model alone; UsageError where two then share a name."""
+    named: dict[Any, T] = {}
+    for name, tensor in tensors.items():
+        plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS) if isinstance(name, str) else name
+        if plain in named:
+            raise UsageError(
+                f"{path}: holds the tensor {str(plain)[:80]} twice, with and without a prefix such as 'module.' or "
+                "'_orig_mod.'. Keep one of them."
+            )
+        named[plain] = tensor
+    return named
 
 
 def check_tensors(path: Path, part: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -19,16 +19,17 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from tessera_cli.errors import SourceUnavailableError, TesseraError
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, unsigned
 from tessera_cli.net.responses import error_for, page_instead, redact, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
 from tessera_cli.net.stats import RequestStats
+from tessera_cli.net.trust import check_authorities, untrusted
 
 _CHUNK = 1 << 16
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"{")
 _NO_ADDRESS = (
     requests.exceptions.InvalidSchema,
@@ -63,8 +64,8 @@ class RangeResponse:
     """A range of bytes of a file."""
 
     data: bytes
-    total: int
-    """Size of the whole file."""
+    total: int | None
+    """Size of the whole file; None if the server does not tell."""
 
 
 class RetryableError(Exception):
@@ -103,6 +104,10 @@ class Client:
         self._stopped.set()
         self.signer.stop()
 
+    def check_authorities(self, url: str) -> None:
+        """Raise UsageError if the certificate authorities that the user named cannot be used; nothing is requested."""
+        self._session.merge_environment_settings(url, {}, None, None, None)
+
     def get(self, url: str) -> Response:
         """Return the whole body at `url`; compressed transfers are unpacked, files are not."""
         return self.retrying(url, lambda: self._fetch(url))
@@ -136,7 +141,20 @@ class Client:
         before; bytes of a file of another size are no part of it, and requested again.
         """
         headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-        return self.retrying(url, lambda: _range_of(self._fetch(url, headers), url, start, length, total))
+        found = self.retrying(url, lambda: _range_of(self._fetch(url, headers), url, start, length, total))
+        if found.total is None and len(found.data) < length:
+            self._check_end(url, start + len(found.data))
+        return found
+
+    def _check_end(self, url: str, end: int) -> None:
+        """Raise SourceUnavailableError unless the file ends at `end`, where a part of unknown total size did."""
+        try:
+            self.get_range(url, end, 1)
+        except SourceRefusedError as error:
+            if error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return
+            raise
+        raise unreachable(url, EOFError("the server sends less than the range that was requested"))
 
     def retrying(self, url: str, attempt: Callable[[], T]) -> T:
         """Return what `attempt` returns, calling it again by the retry policies while it raises RetryableError."""
@@ -208,6 +226,8 @@ class Client:
         ) as error:
             raise RetryableError(Cause.TRUNCATED, unreachable(url, error)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            if refused := untrusted(url, error):
+                raise refused from error
             stalled = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
             raise RetryableError(Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)) from error
         finally:
@@ -239,10 +259,13 @@ def chunks(response: requests.Response, url: str) -> Iterator[bytes]:
         raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
 
 
-def content_range(headers: Mapping[str, str]) -> tuple[int, int, int]:
-    """Return first byte, last byte and file size of a Content-Range header; -1 for what it does not say."""
+def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None]:
+    """Return first byte, last byte and file size of a Content-Range header; -1, -1, None without one.
+
+    The size may be unknown to the server, too (RFC 9110, 14.4).
+    """
     found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    return (int(found[1]), int(found[2]), int(found[3].replace("*", "-1"))) if found else (-1, -1, -1)
+    return (int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])) if found else (-1, -1, None)
 
 
 def _range_of(response: Response, url: str, start: int, length: int, known: int | None) -> RangeResponse:
@@ -252,13 +275,15 @@ def _range_of(response: Response, url: str, start: int, length: int, known: int 
     page = kind.startswith("text/html" if partial else "text/")
     if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
         raise RetryableError(Cause.ERROR_PAGE, page_instead(url))
-    total = len(body)
+    total: int | None = len(body)
     if partial:
         first, last, total = content_range(response.headers)
-        if first != start or last != min(start + length, total) - 1 or len(body) != last - first + 1:
+        due = start + length if total is None else min(start + length, total)
+        fits = first <= last < due if total is None else last == due - 1  # without a size, the file may end before
+        if first != start or not fits or len(body) != last - first + 1:
             early = EOFError(f"the response is not the range that was requested ({len(body)} of {length} bytes)")
             raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
-    if known not in (None, total):
+    if known is not None and total not in (None, known):
         other = EOFError(f"it has {total} bytes now, {known} when it was opened")
         raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
     return RangeResponse(body if partial else body[start : start + length], total)
@@ -272,6 +297,13 @@ def _refusal(response: requests.Response, url: str, causes: Causes) -> Exception
 
 class _Session(requests.Session):
     """Session that takes proxies from the environment, but no passwords from ~/.netrc."""
+
+    def merge_environment_settings(self, url: Any, *given: Any) -> Any:
+        """Return proxies and trust, as the environment has them, after a look at the certificates it names."""
+        settings = super().merge_environment_settings(url, *given)
+        if isinstance(settings["verify"], str) and url.startswith("https:"):
+            check_authorities(settings["verify"])
+        return settings
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Drop Authorization on a redirect to another host, without one from ~/.netrc instead."""

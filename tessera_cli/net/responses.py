@@ -41,7 +41,7 @@ def _error_for(status: int | None, where: str) -> TesseraError:
 
 def unreachable(url: str, error: Exception) -> TesseraError:
     """Return the error for a request that got no response, after all retries."""
-    why = _SECRET.sub("", reason(_innermost(error)))
+    why = _SECRET.sub("", reason(innermost(error)))
     return SourceUnavailableError(f"{redact(url)} cannot be reached: {why}. Check the network and try again later.")
 
 
@@ -54,7 +54,7 @@ def page_instead(url: str) -> TesseraError:
     return error
 
 
-def _innermost(error: BaseException) -> BaseException:
+def innermost(error: BaseException) -> BaseException:
     """Return the first cause of an error, which requests and urllib3 wrap in errors about pools and ports."""
     while True:
         wrapped = (getattr(error, "reason", None), *error.args, error.__cause__)

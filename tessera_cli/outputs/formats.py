@@ -13,6 +13,7 @@ from tessera_cli.extent.grid import AnyTile
 from tessera_cli.files import write_bytes
 from tessera_cli.outputs import geotiff, npy
 from tessera_cli.outputs.asset import Asset, damaged
+from tessera_cli.outputs.beside import beside, remove_beside
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.geotiff import Compress as Compress
 from tessera_cli.outputs.item import TileRecord
@@ -41,6 +42,7 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
             name, arrays = file_name(record.name, layer.role, record.format), record.format == "npy"
             with npy.layer_bytes(layer, encoded) if arrays else geotiff.layer_bytes(layer, encoded, compress) as data:
                 assets.append(Asset.of(layer.role, name, data))
+                remove_beside(folder / name)
                 write_bytes(folder / name, data)
         if not np.array_equal(_embedded(folder, replace(record, assets=tuple(assets))), encoded.pixels):
             raise damaged(folder / assets[0].name, "it does not hold the embeddings that were written")
@@ -51,10 +53,11 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
 
 
 def remove(folder: Path, name: str) -> None:
-    """Remove the files of a tile, of any format, as far as they can be removed."""
+    """Remove the files of a tile, of any format, and those beside them, as far as they can be removed."""
     for file in file_names(name):
-        with suppress(OSError):
-            (folder / file).unlink()
+        for path in (folder / file, *beside(folder / file)):
+            with suppress(OSError):
+                path.unlink()
 
 
 def read_back(folder: Path, record: TileRecord) -> None:

@@ -138,7 +138,9 @@ def _block(size: int) -> int:
 def _open_checked(path: Path, layer: Layer, record: TileRecord) -> Iterator[rasterio.DatasetReader]:
     """Open the raster at `path` after comparing its layout; TileError if it or its pixels are not as record."""
     try:
-        with rasterio.open(path) as dataset:
+        # Without what lies beside it: the file is judged.
+        own = rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+        with own, rasterio.open(path) as dataset:
             layout = {
                 "bands": (dataset.descriptions, layer.bands(record.dims)),
                 "size": (dataset.shape, record.tile.shape),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_bytes
+from tessera_cli.outputs.beside import beside, is_stale, remove_beside
 from tessera_cli.outputs.layers import vrt_name
 from tessera_cli.outputs.tags import model_tags
 from tessera_cli.outputs.vrt import Bounds, embedding_vrt
@@ -50,12 +51,22 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
             if not 0 < sources <= MAX_SOURCES:
                 if path.exists():  # of an earlier run: it no longer shows what is there
                     path.unlink()
+                remove_beside(path)
                 continue
             xml = embedding_vrt(finished, window, dims=dims, dtype=dtype, tags=tags, bounds=bounds[epsg])
             if not path.exists() or path.read_bytes() != xml.encode():
                 write_bytes(path, xml.encode())
+            if any(is_stale(each, described(path)) for each in beside(path)):
+                remove_beside(path)
             written.append(path)
     return tuple(written)
+
+
+def described(vrt: Path) -> Iterator[Path]:
+    """Yield the VRT and the rasters of the tiles of its zone and window: what lies beside it describes them all."""
+    zone, _, window = vrt.stem.partition("_")
+    yield vrt
+    yield from vrt.parent.glob(f"{zone}_*_{window}_*.tif")
 
 
 def _requested(folder: TileFolder, window: Window) -> tuple[set[Tile], dict[int, Bounds]]:

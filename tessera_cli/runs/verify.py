@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +14,15 @@ from tessera_cli.errors import PartialFailureError, TileError, UsageError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats, stores
+from tessera_cli.outputs.beside import beside, is_stale
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import RUN, tiles_of_file
+from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
 from tessera_cli.runs.folder import RUNS, SCENES, TileFolder, read_json, record_beside, record_listing
+from tessera_cli.runs.mosaic import described
 
-CheckStatus = Literal["sound", "empty", "damaged", "failed", "missing"]
-SOUND: tuple[CheckStatus, ...] = ("sound", "empty")
+CheckStatus = Literal["sound", "empty", "beside", "stale", "damaged", "failed", "missing"]
+SOUND: tuple[CheckStatus, ...] = ("sound", "empty", "beside", "stale")
+"""What viewers left beside our rasters is not ours: where it is stale, the rasters are sound all the same."""
 EXPECTED = (
     "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
     "weights file."
@@ -99,7 +102,7 @@ def _checks(path: Path) -> Iterator[Check]:
         return map(_store, found)
     if is_weights(path):
         return iter([_weights(path)])
-    return iter([_tile_of(path)])
+    return _tile_of(path)
 
 
 def _folder(path: Path) -> Iterator[Check]:
@@ -115,6 +118,18 @@ def _folder(path: Path) -> Iterator[Check]:
     recorded = {file.stem for file in path.glob("*.json") if folder.read(file) is not None}
     for name in sorted(folder.requested_names() | recorded):
         yield _tile(folder, name, failures.get(name))
+    yield from _beside(file for file in path.glob("*.tif") if tiles_of_file(file.name))
+    yield from _beside(path.glob("utm*.vrt"))
+
+
+def _beside(rasters: Iterable[Path]) -> Iterator[Check]:
+    """Tell of the files that viewers left beside rasters whether these have changed since."""
+    for raster in sorted(rasters):
+        for path in beside(raster):
+            if is_stale(path, described(raster) if raster.suffix == ".vrt" else [raster]):
+                yield Check(path.name, "stale", f"it is older than what it describes, {raster.name}. Remove it.")
+            else:
+                yield Check(path.name, "beside", f"a viewer has left it, and {raster.name} has not changed since")
 
 
 def _scene_list(folder: TileFolder) -> Iterator[Check]:
@@ -165,7 +180,7 @@ def _compare(folder: TileFolder, name: str, record: TileRecord) -> None:
         raise TileError(f"{where} belongs to other settings: {', '.join(differing)}. Remove it and run again.")
 
 
-def _tile_of(path: Path) -> Check:
+def _tile_of(path: Path) -> Iterator[Check]:
     """Check the tile that a record or one of its files belongs to: files are sound only together."""
     folder = TileFolder.open(path.parent)
     if path.suffix == ".json":
@@ -176,7 +191,8 @@ def _tile_of(path: Path) -> Check:
     known += sorted(folder.requested_names() & set(names))
     if not known:
         raise UsageError(f"{path} is not ours, or no tile's .json beside it lists it. {EXPECTED}")
-    return _tile(folder, known[0], folder.failures().get(known[0]))
+    yield _tile(folder, known[0], folder.failures().get(known[0]))
+    yield from _beside(path.with_name(name) for name in file_names(known[0]))
 
 
 def _store(path: Path) -> Check:

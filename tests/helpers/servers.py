@@ -166,6 +166,14 @@ def unranged(handler: Handler, reply: Reply) -> None:
     handler.send(handler.server.honest(replace(handler.exchange.request, range=None)))
 
 
+def untold(handler: Handler, reply: Reply) -> None:
+    """The range, without the size of the whole file: legal, and to be understood."""
+    headers = dict(reply.headers)
+    if reply.status == 206:
+        headers["Content-Range"] = headers["Content-Range"].rpartition("/")[0] + "/*"
+    handler.send(replace(reply, headers=headers))
+
+
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 

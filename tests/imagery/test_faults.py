@@ -32,7 +32,12 @@ PASSING = {
     "wrong range": (servers.wrong_range, "truncated"),
 }
 STALLS = {"silent": servers.silent, "stalled": servers.stalled, "too slow": servers.trickle(60)}
-HARMLESS = {"whole file": servers.unranged, "late": servers.late(0.02), "slow": servers.trickle(0.1, pieces=4)}
+HARMLESS = {
+    "whole file": servers.unranged,
+    "no size": servers.untold,
+    "late": servers.late(0.02),
+    "slow": servers.trickle(0.1, pieces=4),
+}
 FINAL = {
     **{str(code): (status(code), 4, "absent") for code in (404, 410)},
     **{str(code): (status(code), 77, "refused") for code in (401, 403)},

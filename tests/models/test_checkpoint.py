@@ -374,6 +374,16 @@ def test_own_files_without_more_are_as_their_family(tmp_path: Path, name: str) -
     assert type(own.observations) is type(official.observations)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_own_files_saved_anew_from_a_wrapped_model(tmp_path: Path, prefix: str) -> None:
+    path = own_file(tmp_path / "own.safetensors", CARD)
+    plain = read_checkpoint(path).encoder.state_dict()
+    save_file({prefix + name: t for name, t in plain.items()}, path, {CARD_KEY: json.dumps(CARD)})
+    found = read_checkpoint(path).encoder.state_dict()
+    assert found.keys() == plain.keys()
+    assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_own_files_round_trip(tmp_path: Path, half: bool) -> None:
     encoder = random_encoder(dataclasses.replace(TINY, qk_norm=True))

@@ -97,22 +97,42 @@ def shuffled_prefixes(name: str, number: int) -> str:
 
 def within(name: str, number: int) -> str:
     component, _, rest = name.partition(".")
-    return f"{component}._orig_mod.{rest}"
+    return f"{component}._orig_mod.{rest}" if rest else name  # a parameter is no module
 
 
 def both(name: str, number: int) -> str:
     return "_orig_mod." + within(name, number)
 
 
-@pytest.mark.parametrize("key", ["model_state", "model_state_dict"])
-@pytest.mark.parametrize("rename", [shuffled_prefixes, within, both])
-def test_prefixes_of_compiled_models(tmp_path: Path, v1: Variant, key: str, rename: Callable[[str, int], str]) -> None:
-    plain = state(saved(tmp_path, v1.payload(prefix="", extras=False), "plain.pt"), v1)
-    content = v1.payload(key=key, prefix="")
-    content[key] = {rename(name, i): tensor for i, (name, tensor) in enumerate(content[key].items())}
-    found = state(saved(tmp_path, content), v1)
-    assert found.keys() == plain.keys()
-    assert all(torch.equal(found[name], plain[name]) for name in plain)
+def parallel(name: str, number: int) -> str:
+    return "module." + name
+
+
+def parallel_compiled(name: str, number: int) -> str:
+    return "module._orig_mod." + within(name, number)
+
+
+def compiled_parallel(name: str, number: int) -> str:
+    return "_orig_mod.module." + name
+
+
+def sharded(name: str, number: int) -> str:
+    return "_fsdp_wrapped_module." + name.replace(".layers.0.", ".layers.0._fsdp_wrapped_module.")
+
+
+WRAPPED = [shuffled_prefixes, within, both, parallel, parallel_compiled, compiled_parallel, sharded]
+
+
+@pytest.mark.parametrize("rename", WRAPPED)
+def test_prefixes_of_wrapped_models(tmp_path: Path, variant: Variant, rename: Callable[[str, int], str]) -> None:
+    """In every family, and under both names that v1.x has for the part."""
+    plain = state(saved(tmp_path, variant.payload(prefix="", extras=False), "plain.pt"), variant)
+    for key in ("model_state", "model_state_dict") if variant.is_v1 else (variant.container,):
+        content = variant.payload(prefix="", **({"key": key} if variant.is_v1 else {}))
+        content[key] = {rename(name, i): tensor for i, (name, tensor) in enumerate(content[key].items())}
+        found = state(saved(tmp_path, content), variant)
+        assert found.keys() == plain.keys()
+        assert all(torch.equal(found[name], plain[name]) for name in plain)
 
 
 def test_the_state_of_the_model_comes_first(tmp_path: Path, v1: Variant) -> None:
@@ -120,10 +140,11 @@ def test_the_state_of_the_model_comes_first(tmp_path: Path, v1: Variant) -> None
     assert state(saved(tmp_path, content), v1)
 
 
-def test_a_tensor_with_and_without_prefix_is_ambiguous(tmp_path: Path, v1: Variant) -> None:
-    content = v1.payload()
-    content[v1.container][QUERY] = torch.zeros(1, 16)
-    refused(saved(tmp_path, content), v1.said, f"holds the tensor {QUERY} twice")
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
+def test_a_tensor_with_and_without_prefix_is_ambiguous(tmp_path: Path, variant: Variant, prefix: str) -> None:
+    content = variant.payload(prefix="")
+    content[variant.container][prefix + QUERY] = torch.zeros(1, 16)
+    refused(saved(tmp_path, content), variant.said, f"holds the tensor {QUERY} twice")
 
 
 def test_heads_of_training_are_dropped(tmp_path: Path, v1: Variant) -> None:

@@ -346,6 +346,23 @@ def test_ranges(server, href, start, length, fault):
     assert server.log[0].range == (start, start + length - 1)
 
 
+@pytest.mark.parametrize(("start", "length"), [(0, 10), (5000, 100), (10239, 1), (10200, 500), (0, 1 << 30)])
+def test_ranges_of_a_file_of_unknown_size(server, href, start, length):
+    server.faults = always(servers.untold)
+    assert Client().get_range(href, start, length) == RangeResponse(CONTENT[start : start + length], None)
+    assert Client().get_range(href, start, length, total=10240).data == CONTENT[start : start + length]
+
+
+def test_less_than_was_requested_is_not_taken_for_the_end_of_the_file(server, href, hurry):
+    def less(handler, reply):
+        first = handler.exchange.request.range[0]
+        handler.send(Reply(206, {"Content-Range": f"bytes {first}-{first}/*"}, reply.body[:1]))
+
+    server.faults = always(less)
+    with pytest.raises(SourceUnavailableError, match="less than the range"):
+        Client().get_range(href, 0, 10)
+
+
 def test_a_range_beyond_the_end(server, href):
     with pytest.raises(SourceRefusedError, match="416"):
         Client().get_range(href, len(CONTENT), 10)
@@ -360,7 +377,18 @@ def answer(headers, body, code=206):
 
 @pytest.mark.parametrize(
     "content_range",
-    ["", "bytes 0-9/*", "bytes 10-19/10240", "bytes 0-8/10240", "bytes 0-9/5", "bytes 0-10/10240", "items 0-9/10240"],
+    [
+        "",
+        "bytes 0-8/*",
+        "bytes 0-10/*",
+        "bytes 0-10239/*",
+        "bytes 10-19/*",
+        "bytes 10-19/10240",
+        "bytes 0-8/10240",
+        "bytes 0-9/5",
+        "bytes 0-10/10240",
+        "items 0-9/10240",
+    ],
 )
 def test_a_part_that_is_not_what_was_asked_for(server, href, hurry, content_range):
     server.faults = always(answer({"Content-Range": content_range} if content_range else {}, CONTENT[:10]))

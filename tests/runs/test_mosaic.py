@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import glob
 import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -261,6 +262,21 @@ def test_only_finished_tiles_are_in_a_mosaic(tmp_path: Path) -> None:
     folder.item_path(tile_name(GAP[1], WINDOW)).unlink()
     assert mosaics(folder) == []
     assert not (tmp_path / "utm31n_2023.vrt").exists()
+
+
+def test_pyramids_of_a_mosaic_go_when_a_tile_is_replaced(tmp_path: Path) -> None:
+    """The VRT itself stays as it is: it only names the tiles."""
+    folder = folder_of(tmp_path, GAP[:2], asks(GAP[:2]))
+    mosaics(folder)
+    path, pyramids = tmp_path / "utm31n_2023.vrt", tmp_path / "utm31n_2023.vrt.ovr"
+    text = path.read_bytes()
+    pyramids.touch()
+    mosaics(folder)
+    assert pyramids.exists()
+    os.utime(tmp_path / f"{tile_name(GAP[1], WINDOW)}_emb.tif", ns=(0, pyramids.stat().st_mtime_ns + 1))
+    mosaics(folder)
+    assert not pyramids.exists()
+    assert path.read_bytes() == text
 
 
 def test_an_official_tile_is_in_no_mosaic(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,6 +139,32 @@ def test_every_file_counts(folder: TileFolder) -> None:
             assert str(error) == (f"{folder.path} is not sound: 1 damaged. Run the command that made it again.")
             path.write_bytes(good)
     assert verify(folder.path).error() is None
+
+
+def test_what_viewers_left_beside_rasters(tmp_path: Path) -> None:
+    folder = TileFolder(tmp_path, identity(5))
+    folder.start_run("a", {"names": [NAME]}, None)
+    finish(folder)
+    (tmp_path / "utm31n_2023.vrt").touch()
+    (tmp_path / "mine.tif").touch()
+    rasters = [f"{NAME}_emb.tif", f"{NAME}_scales.tif", "utm31n_2023.vrt", "mine.tif"]
+    for raster in rasters:
+        (tmp_path / f"{raster}.aux.xml").touch()
+    assert told(tmp_path) == {NAME: "sound", **{f"{raster}.aux.xml": "beside" for raster in rasters[:3]}}
+    os.utime(tmp_path / f"{NAME}_emb.tif.aux.xml", (0, 0))
+    stale = f"{NAME}_emb.tif.aux.xml"
+    assert told(tmp_path)[stale] == "stale"
+    assert told(tmp_path / f"{NAME}.json")[stale] == "stale"
+    assert told(tmp_path)["utm31n_2023.vrt.aux.xml"] == "beside"
+    os.utime(tmp_path / "utm31n_2023.vrt.aux.xml", (0, 0))
+    done = call(tmp_path)
+    assert done.exit_code == 0
+    assert [line.split()[:2] for line in done.stdout.splitlines()[:2]] == [
+        [stale, "stale"],
+        ["utm31n_2023.vrt.aux.xml", "stale"],
+    ]
+    assert "older than what it describes" in done.stdout
+    assert f"{NAME}_scales.tif.aux.xml" not in done.stdout
 
 
 def test_a_tile_by_any_of_its_files(folder: TileFolder) -> None:
