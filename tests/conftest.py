@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,18 @@ def catalog(tmp_path) -> SmallCatalog:
 
 @pytest.fixture
 def tessera(capsys):
-    """Run a command line in this process: (exit code, stdout, stderr)."""
+    """Run a command line in this process: (exit code, stdout, stderr). Its logging ends with the test."""
     from tessera_cli.cli.app import run
+
+    loggers = [logging.getLogger(name) for name in (None, "tessera_cli")]
+    handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
 
     def call(*arguments: object) -> tuple[int, str, str]:
         code = run([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    return call
+    yield call
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
