@@ -128,12 +128,12 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:16]}...{text[-1]}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return "1 area", "2 areas"."""
+def counted(number: float, noun: str) -> str:
+    """Return "1 area", "2 areas", "1.5 areas"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return names for a message, the first ten of them."""
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """Return the first names for a message."""
     every = list(names)
-    return ", ".join(every[:10]) + (", ..." if len(every) > 10 else "")
+    return ", ".join(every[:most]) + (", ..." if len(every) > most else "")

@@ -133,22 +133,16 @@ def embed(
     from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
     from tessera_cli.runs.scene_search import search_scenes
 
-    area: dict[str, Any] = {
-        "layer": layer,
-        "mask": mask,
-        "crs": crs,
-        "fill_bbox": fill_bbox,
-        "allow_no_radar": allow_no_radar,
-    }
-    origin = {"catalog": catalog, "radar_catalog": radar_catalog}
+    area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
+    area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     check_choices(format=(format, Format), dtype=(dtype, Dtype), compress=(compress, Compress))
     check_choices(precision=(precision, PrecisionName))
     check_numbers(allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed)
     told, request = as_progress(progress), None
     if dpixels:
-        refuse_beside_dpixels(aoi=aoi, bbox=bbox, year=year, window=window, **area, **origin)
+        refuse_beside_dpixels(aoi=aoi, bbox=bbox, year=year, window=window, **area)
     else:
-        request = make_request(aoi, bbox, year, window, source=source, allow_no_optical=min_s2 == 0, **area, **origin)
+        request = make_request(aoi, bbox, year, window, source=source, allow_no_optical=min_s2 == 0, **area)
     loaded = load_model(model, weights=weights, model_config=model_config, device=device, precision=precision)
     wanted: dict[str, Any] = {"force_source": force_source, "dims": dims, "dtype": dtype, "format": format}
     wanted |= {"min_s2": min_s2, "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw}
@@ -238,17 +232,11 @@ def fetch(
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import search_scenes
 
-    area: dict[str, Any] = {
-        "layer": layer,
-        "mask": mask,
-        "crs": crs,
-        "fill_bbox": fill_bbox,
-        "allow_no_radar": allow_no_radar,
-    }
-    origin = {"catalog": catalog, "radar_catalog": radar_catalog}
+    area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
+    area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     check_choices(format=(format, StoreFormat))
     check_numbers(allow_missing=allow_missing)
-    told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area, **origin)
+    told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area)
     spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name, force=force_source)
@@ -322,15 +310,9 @@ def plan(
     from tessera_cli.runs.scene_search import search_scenes
 
     check_numbers(threads=threads)
-    area: dict[str, Any] = {
-        "layer": layer,
-        "mask": mask,
-        "crs": crs,
-        "fill_bbox": fill_bbox,
-        "allow_no_radar": allow_no_radar,
-    }
-    origin = {"catalog": catalog, "radar_catalog": radar_catalog}
-    request = make_request(aoi, bbox, year, window, source=source, **area, **origin)
+    area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
+    area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
+    request = make_request(aoi, bbox, year, window, source=source, **area)
     spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name)

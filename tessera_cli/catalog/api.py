@@ -15,9 +15,8 @@ from tessera_cli.errors import CredentialsError, SourceBusyError, TesseraError
 from tessera_cli.extent.antimeridian import Box, both_sides
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
-from tessera_cli.net.address import resolve, without_query
+from tessera_cli.net.address import redact, resolve, without_query
 from tessera_cli.net.client import Causes
-from tessera_cli.net.responses import redact
 from tessera_cli.net.retries import Cause
 
 SHORTEST = 10

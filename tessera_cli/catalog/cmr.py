@@ -18,8 +18,7 @@ from tessera_cli.errors import SourceUnavailableError
 from tessera_cli.extent.antimeridian import Box, split, unwrap_edges
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client, Response
-from tessera_cli.net.address import AddressError, is_url, parse, resolve, without_query
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import AddressError, is_url, parse, redact, resolve, without_query
 
 CONCEPT = "C2777436413-ASF"
 """CMR's name for the collection OPERA_L2_RTC-S1_V1."""

@@ -17,8 +17,7 @@ from tessera_cli.catalog.paging import Pages, given_query, links, matches, paged
 from tessera_cli.catalog.tables import SUFFIXES, Table
 from tessera_cli.errors import UsageError
 from tessera_cli.net import Client
-from tessera_cli.net.address import AddressError, is_url, local_path, without_query
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import AddressError, is_url, local_path, redact, without_query
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
 NAMES = ("catalog.json", "items.json", "collection.json", "items.ndjson", "items.ndjson.gz", "items.parquet")

@@ -10,8 +10,7 @@ from tessera_cli.catalog.paging import links
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import AbsentError, TesseraError, UsageError
 from tessera_cli.net import Client
-from tessera_cli.net.address import is_url, parse, resolve, without_query
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import is_url, parse, redact, resolve, without_query
 
 COLLECTIONS = "/collections"
 SEARCHES = ("/search", "/items")

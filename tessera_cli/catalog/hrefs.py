@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tessera_cli.net.address import AddressError, exists, is_url, local_path, parse, resolve, unsigned, web
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import AddressError, exists, is_url, local_path, parse, redact, resolve, unsigned, web
 
 OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
 """Buckets that anybody may read, with their region."""

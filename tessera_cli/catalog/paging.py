@@ -11,9 +11,8 @@ from urllib.parse import parse_qs, parse_qsl
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
-from tessera_cli.net.address import query_of, resolve
+from tessera_cli.net.address import query_of, redact, resolve
 from tessera_cli.net.client import Causes
-from tessera_cli.net.responses import redact
 
 ESTIMATED = 100_000
 """Matches from which on servers (pgstac) may tell an estimate of their number."""

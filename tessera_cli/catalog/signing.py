@@ -12,8 +12,7 @@ from tessera_cli.catalog.sources import Source
 from tessera_cli.catalog.tokens import SharedToken, Token
 from tessera_cli.errors import CredentialsError, SourceUnavailableError, TesseraError
 from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
-from tessera_cli.net.address import is_url, unsigned, web
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import is_url, redact, unsigned, web
 
 
 class PlanetaryComputerSigner:

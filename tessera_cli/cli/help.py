@@ -17,7 +17,18 @@ WHOLE = 1000
 """Columns of help and letters of a summary: as many as the terminal has."""
 
 
-class GroupedCommand(TyperCommand):
+class _Help:
+    """Summaries that are never cut, and the place of the documentation at the end."""
+
+    def get_short_help_str(self, limit: int = WHOLE) -> str:
+        return str(super().get_short_help_str(WHOLE))  # type: ignore[misc] # of click's command
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        formatter.write_paragraph()
+        formatter.write_text(DOCS)
+
+
+class GroupedCommand(_Help, TyperCommand):
     """A verb whose options are listed in groups, in one order on every verb."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -33,31 +44,12 @@ class GroupedCommand(TyperCommand):
             with formatter.section(title):
                 formatter.write_dl(records)
 
-    def get_short_help_str(self, limit: int = WHOLE) -> str:
-        """Return the summary, never cut."""
-        return super().get_short_help_str(WHOLE)
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        _write_docs(formatter)
-
-
-class VerbGroup(TyperGroup):
+class VerbGroup(_Help, TyperGroup):
     """A command with verbs. The arguments of the outermost one are spread, when it runs and when a shell completes."""
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return super().make_context(info_name, args if parent else spread(args), parent=parent, **extra)
-
-    def get_short_help_str(self, limit: int = WHOLE) -> str:
-        """Return the summary, never cut."""
-        return super().get_short_help_str(WHOLE)
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        _write_docs(formatter)
-
-
-def _write_docs(formatter: Any) -> None:
-    formatter.write_paragraph()
-    formatter.write_text(DOCS)
 
 
 def spread(arguments: Sequence[str]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from tessera_cli.errors import counted
+
 COLUMNS = 80
 SHOWN = 5
 """Entries of a list that text shows; --json has all."""
@@ -22,16 +24,12 @@ def size(count: float) -> str:
 def duration(seconds: float) -> str:
     """Return seconds as seconds, minutes, hours or days, with one decimal from hours on."""
     if seconds < 90:
-        return _counted(f"{seconds:,.0f}", "second")
+        return counted(round(seconds), "second")
     if seconds < 90 * 60:
-        return _counted(f"{seconds / 60:,.0f}", "minute")
+        return counted(round(seconds / 60), "minute")
     if seconds < 48 * 3600:
-        return _counted(f"{seconds / 3600:,.1f}", "hour")
-    return _counted(f"{seconds / 86400:,.1f}", "day")
-
-
-def _counted(number: str, unit: str) -> str:
-    return f"{number} {unit}{'' if number == '1' else 's'}"
+        return counted(round(seconds / 3600, 1), "hour")
+    return counted(round(seconds / 86400, 1), "day")
 
 
 def cut(entries: Iterable[str], rest: str) -> Iterator[str]:
@@ -42,14 +40,7 @@ def cut(entries: Iterable[str], rest: str) -> Iterator[str]:
         yield f"and {len(every) - SHOWN:,} more ({rest})"
 
 
-def entry(name: str, text: str, width: int = 13) -> list[str]:
+def entry(name: str, text: str) -> list[str]:
     """Return a name and what is said of it, wrapped at 80 columns beside the name; words are never broken."""
-    indent = " " * width
-    return textwrap.wrap(
-        text,
-        COLUMNS,
-        initial_indent=f"{name:{width}s}",
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    rows = textwrap.wrap(text, COLUMNS - 13, break_long_words=False, break_on_hyphens=False)
+    return [f"{'' if number else name:13s}{row}" for number, row in enumerate(rows)]

@@ -16,7 +16,7 @@ import shapely
 from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.errors import NothingToEmbedError, UsageError
+from tessera_cli.errors import NothingToEmbedError, UsageError, listed
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import (
     RESOLUTION,
@@ -113,9 +113,9 @@ def _warn_of_slivers(aoi: Aoi, epsg: int | None) -> None:
                 held.add(number)
     lost = [feature.centroid for number, feature in enumerate(aoi.features) if number not in held]
     if lost and held:
-        where = ", ".join(position(point.x, point.y) for point in lost[:3])
-        text = "%s: no embedding for %d of %d areas, which hold no centre of a 10 m pixel: %s%s"
-        logger.warning(text, aoi.name, len(lost), len(aoi.features), where, ", ..." if len(lost) > 3 else "")
+        where = listed((position(point.x, point.y) for point in lost), 3)
+        text = "%s: no embedding for %d of %d areas, which hold no centre of a 10 m pixel: %s"
+        logger.warning(text, aoi.name, len(lost), len(aoi.features), where)
 
 
 def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:

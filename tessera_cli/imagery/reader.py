@@ -27,8 +27,7 @@ from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.promises import Promise, UnfitError
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import Client
-from tessera_cli.net.address import is_url
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import is_url, redact
 from tessera_cli.net.stats import Outcome
 from tessera_cli.prefetch import in_order
 

@@ -21,8 +21,8 @@ from requests.adapters import HTTPAdapter
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
-from tessera_cli.net.address import parse, unsigned
-from tessera_cli.net.responses import error_for, page_instead, redact, unreachable
+from tessera_cli.net.address import parse, redact, unsigned
+from tessera_cli.net.responses import error_for, page_instead, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
 from tessera_cli.net.stats import RequestStats

@@ -13,7 +13,7 @@ from tessera_cli.errors import (
     TesseraError,
     reason,
 )
-from tessera_cli.net.address import redact as redact
+from tessera_cli.net.address import redact
 
 _SECRET = re.compile(r"\?\S+|(?<=//)[^\s/@]*@")
 """Queries and passwords of URLs: libraries quote them with their signatures."""

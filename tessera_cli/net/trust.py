@@ -7,7 +7,8 @@ import ssl
 from pathlib import Path
 
 from tessera_cli.errors import SourceRefusedError, UsageError
-from tessera_cli.net.responses import innermost, redact
+from tessera_cli.net.address import redact
+from tessera_cli.net.responses import innermost
 
 
 def untrusted(url: str, error: BaseException) -> SourceRefusedError | None:

@@ -27,8 +27,7 @@ from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.reader import GDAL_OPTIONS, MissingFile, Reader
 from tessera_cli.imagery.warp import on_grid
 from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
-from tessera_cli.net.address import unsigned, web
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import redact, unsigned, web
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox

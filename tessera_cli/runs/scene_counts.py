@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tessera_cli.catalog import Scenes, Sensor
+from tessera_cli.errors import listed
 from tessera_cli.extent.grid import TileRequest
 
 NAMES = {"s2": "Sentinel-2", "s1": "Sentinel-1"}
@@ -59,25 +60,20 @@ def _counted(tiles: Sequence[str], tile: np.ndarray, days: np.ndarray) -> DatesB
 
 def fewest_text(found: Mapping[str, Mapping[str, DatesByTile]]) -> Iterator[str]:
     """Yield a line per window and sensor: the fewest dates that a tile has."""
-    for window, sensors in found.items():
-        for sensor, dates in sensors.items():
-            more = f" ({dates.fewest_tile}), median {dates.median:g}" if dates.tiles > 1 else ""
-            yield f"{NAMES[sensor]} in {window}: fewest dates on a tile {dates.fewest}{more}"
+    for what, dates in _each(found):
+        more = f" ({dates.fewest_tile}), median {dates.median:g}" if dates.tiles > 1 else ""
+        yield f"{what}: fewest dates on a tile {dates.fewest}{more}"
 
 
 def gaps_text(found: Mapping[str, Mapping[str, DatesByTile]]) -> Iterator[str]:
     """Yield a line for tiles without a sensor that others have, and one for those with far fewer dates of it."""
-    for window, sensors in found.items():
-        for sensor, dates in sensors.items():
-            if 0 < len(dates.without) < dates.tiles:
-                yield f"{NAMES[sensor]} in {window}: no scene on {_listed(dates.without, dates.tiles)}"
-            if dates.few:
-                yield (
-                    f"{NAMES[sensor]} in {window}: less than half of the median of {dates.median:g} dates on "
-                    f"{_listed(dates.few, dates.tiles)}"
-                )
+    for what, dates in _each(found):
+        missing = dates.without if len(dates.without) < dates.tiles else ()
+        too_few = f"less than half of the median of {dates.median:g} dates"
+        for lack, tiles in (("no scene", missing), (too_few, dates.few)):
+            if tiles:
+                yield f"{what}: {lack} on {len(tiles)} of {dates.tiles} tiles: {listed(tiles, SHOWN)}"
 
 
-def _listed(some: Sequence[str], tiles: int) -> str:
-    names = ", ".join(some[:SHOWN]) + (", ..." if len(some) > SHOWN else "")
-    return f"{len(some)} of {tiles} tiles: {names}"
+def _each(found: Mapping[str, Mapping[str, DatesByTile]]) -> list[tuple[str, DatesByTile]]:
+    return [(f"{NAMES[of]} in {window}", dates) for window, sensors in found.items() for of, dates in sensors.items()]

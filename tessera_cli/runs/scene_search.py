@@ -20,8 +20,7 @@ from tessera_cli.extent.place import Place
 from tessera_cli.extent.tiling import areas_by_zone, features_by_zone, tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
-from tessera_cli.net.address import unsigned
-from tessera_cli.net.responses import redact
+from tessera_cli.net.address import redact, unsigned
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_counts import DatesByTile, dates_by_tile, fewest_text, gaps_text
 

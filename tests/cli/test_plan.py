@@ -10,6 +10,7 @@ import pytest
 from tessera_cli.cli.plan import lines
 from tessera_cli.cli.units import duration, size
 from tessera_cli.dpixels.coverage import Coverage
+from tessera_cli.extent.place import Place
 from tessera_cli.runs.plan import Plan, SensorPlan
 from tessera_cli.runs.scene_counts import DatesByTile
 
@@ -49,7 +50,10 @@ def made():
     return Plan(
         tiles=123_456,
         pixels=32_000_000_000,
+        areas=70_000,
+        place=Place(15.0, 50.0, 3_200_000.0),
         zones={f"EPSG:326{zone}": 20_000 for zone in range(28, 36)},
+        by_zone={f"EPSG:326{zone}": {"areas": 9_000, "tiles": 20_000, "pixels": 10**9} for zone in range(28, 36)},
         windows={"20230701-20240630": {"s2": seen, "s1_asc": seen, "s1_desc": seen}},
         skipped={f"for the reason number {number}": 3 for number in range(12)},
         tile_dates={
