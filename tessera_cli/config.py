@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera_cli.cgroups import cpu_quota
+from tessera_cli.environment.cgroups import cpu_quota
 from tessera_cli.errors import CredentialsError, UsageError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ wheel = pytest.mark.skipif(not OWN.exists(), reason="rasterio shares the system'
 def process(code, folder, remove=(), **variables):
     """Run Python code in a folder: what it prints as JSON."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PROJ_LIB", "PROJ_DATA", *remove)}
-    path = os.pathsep.join(p for p in (str(Path(environment.__file__).parents[1]), kept.get("PYTHONPATH")) if p)
+    path = os.pathsep.join(p for p in (str(Path(environment.__file__).parents[2]), kept.get("PYTHONPATH")) if p)
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
