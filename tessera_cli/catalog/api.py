@@ -8,8 +8,8 @@ from itertools import product
 from typing import Any
 
 from tessera_cli.catalog.documents import Document
-from tessera_cli.catalog.hrefs import absolute
-from tessera_cli.catalog.paging import IncompleteError, given_query, links, paged_items
+from tessera_cli.catalog.hrefs import absolute, links
+from tessera_cli.catalog.paging import IncompleteError, given_query, paged_items
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import CredentialsError, SourceBusyError, TesseraError
 from tessera_cli.extent.antimeridian import Box, both_sides

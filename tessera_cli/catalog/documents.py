@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tessera_cli.catalog.hrefs import absolute, located, self_link, web_address
-from tessera_cli.catalog.paging import Pages, given_query, links, matches, paged_items
+from tessera_cli.catalog.hrefs import absolute, links, located, self_link, web_address
+from tessera_cli.catalog.paging import Pages, given_query, matches, paged_items
 from tessera_cli.catalog.tables import SUFFIXES, Table
 from tessera_cli.errors import UsageError
 from tessera_cli.net import Client

@@ -6,11 +6,11 @@ import logging
 
 from tessera_cli.catalog.api import search_link
 from tessera_cli.catalog.documents import Document, is_api, open_document, refuse_page
-from tessera_cli.catalog.paging import links
+from tessera_cli.catalog.hrefs import linked, links
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import AbsentError, TesseraError, UsageError
 from tessera_cli.net import Client
-from tessera_cli.net.address import is_url, parse, redact, resolve, without_query
+from tessera_cli.net.address import is_url, parse, redact, without_query
 
 COLLECTIONS = "/collections"
 SEARCHES = ("/search", "/items")
@@ -34,8 +34,7 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
         return location, "GET"
     if is_api(content):
         return search_link(document)
-    items = [resolve(location, str(link["href"])) for link in links(content, "items")]
-    searches = [href for href in items if _path(href).endswith(SEARCHES)]
+    searches = [href for href in linked(content, location, "items") if _path(href).endswith(SEARCHES)]
     static = links(content, "child", "item") or COLLECTIONS not in _path(location)
     if not searches and static and "collections" not in content:
         return None
@@ -58,10 +57,9 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
 def _api_of(document: Document, client: Client) -> Document | None:
     """Return the landing page of the API that a collection, or the list of them, belongs to; None if there is none."""
     location, content = document.location, document.content
-    linked = [resolve(location, str(link["href"])) for rel in ("root", "parent") for link in links(content, rel)]
-    known = [location, *(resolve(location, str(link["href"])) for link in links(content, "self", "items"))]
-    above = [_before_collections(address) for address in known if COLLECTIONS in _path(address)]
-    for href in dict.fromkeys([*linked, *above]):
+    known = [location, *linked(content, location, "self", "items")]
+    above = [without_query(href).rpartition(COLLECTIONS)[0] for href in known if COLLECTIONS in _path(href)]
+    for href in dict.fromkeys([*linked(content, location, "root"), *linked(content, location, "parent"), *above]):
         if not _path(href) or href == location:
             continue
         try:
@@ -73,10 +71,6 @@ def _api_of(document: Document, client: Client) -> Document | None:
         if is_api(landing.content):
             return landing
     return None
-
-
-def _before_collections(address: str) -> str:
-    return without_query(address).rpartition(COLLECTIONS)[0]
 
 
 def _path(location: str) -> str:

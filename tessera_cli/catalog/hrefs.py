@@ -1,4 +1,4 @@
-"""Hrefs of STAC items: made absolute, cleared of signatures, and whether we can read what they lead to."""
+"""Hrefs of STAC items and links: made absolute, cleared of signatures, and whether we can read what they lead to."""
 
 from __future__ import annotations
 
@@ -37,16 +37,25 @@ def absolute(item: Mapping[str, Any], location: str, *, listed: bool = True) -> 
     return {**item, "assets": assets}
 
 
+def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]]:
+    """Return the links of a STAC document with these relations, as they stand."""
+    given = content.get("links")
+    listed = given if isinstance(given, list) else []
+    return [link for link in listed if isinstance(link, dict) and link.get("rel") in relations and link.get("href")]
+
+
+def linked(content: Mapping[str, Any], location: str, *relations: str) -> list[str]:
+    """Return the addresses of the links with these relations in a document that was read at `location`."""
+    return [resolve(location, str(link["href"])) for link in links(content, *relations)]
+
+
 def self_link(content: Mapping[str, Any], location: str) -> str | None:
     """Return the address on the web that a document, read at `location`, names as its own; None if it names none."""
-    for link in content.get("links") or []:
-        if isinstance(link, Mapping) and link.get("rel") == "self" and isinstance(link.get("href"), str):
-            try:
-                found = resolve(location, link["href"])
-            except AddressError:
-                return None
-            return found if is_url(found) else None
-    return None
+    try:
+        found = next(iter(linked(content, location, "self")), "")
+    except AddressError:
+        return None
+    return found if is_url(found) else None
 
 
 def located(base: str, href: str, origin: str | None) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
+from tessera_cli.catalog.hrefs import links
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
 from tessera_cli.net.address import query_of, redact, resolve
@@ -94,13 +95,6 @@ def matches(page: Mapping[str, Any]) -> int | None:
     context = page.get("context")
     found = page.get("numberMatched", context.get("matched") if isinstance(context, dict) else None)
     return found if isinstance(found, int) else None
-
-
-def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]]:
-    """Return the links of a STAC document with these relations, as they stand."""
-    given = content.get("links")
-    listed = given if isinstance(given, list) else []
-    return [link for link in listed if isinstance(link, dict) and link.get("rel") in relations and link.get("href")]
 
 
 def given_query(url: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 
 from tessera_cli.errors import SourceRefusedError
 
+WEB = ("http", "https")
 BUCKETS = ("s3", "gs", "az", "abfs", "abfss")
 """Schemes that name a bucket and not this machine."""
 
@@ -56,13 +57,12 @@ class Url:
     scheme: str
     host: str
     """Without the brackets of IPv6."""
-    port: int | None
     path: str
 
 
 def is_url(address: str) -> bool:
     """Return whether an address is on the web, by its scheme alone."""
-    return _scheme(address) in ("http", "https")
+    return _split(address)[0] in WEB
 
 
 def parse(address: str) -> Url:
@@ -70,7 +70,7 @@ def parse(address: str) -> Url:
     scheme, authority, path, _, _ = _split(address)
     if _CONTROL.search(address) or "\\" in address:
         raise AddressError(address, "it holds a backslash or control characters")
-    if not is_url(address) or scheme is None:
+    if scheme not in WEB:
         raise AddressError(address, "it is no http or https address")
     if authority and "@" in authority:
         raise AddressError(address, "it holds a user name or a password")
@@ -81,7 +81,7 @@ def parse(address: str) -> Url:
         host = str(ipaddress.IPv6Address(found[1])) if found[1] else found[2]
     except ValueError:
         raise AddressError(address, "its host is not understood") from None
-    return Url(scheme.lower(), host.lower(), int(found[3]) if found[3] else None, path)
+    return Url(scheme, host.lower(), path)
 
 
 def web(address: str) -> Url | None:
@@ -101,10 +101,10 @@ def resolve(base: str, reference: str) -> str:
     if not is_url(base):
         return _beside(Path(base), reference)
     reference = reference.strip(" ")
-    scheme = _scheme(reference)
-    if scheme in BUCKETS and _split(reference)[1]:
+    scheme, authority, *_ = _split(reference)
+    if scheme in BUCKETS and authority:
         return reference
-    if scheme not in (None, "http", "https"):
+    if scheme not in (None, *WEB):
         raise AddressError(reference, "a document from the web may name web addresses only")
     found = reference if scheme else _join(base, reference)
     parse(found)
@@ -114,9 +114,9 @@ def resolve(base: str, reference: str) -> str:
 def local_path(address: str) -> str:
     """Return the path of a file on this machine, given as it is or as a `file:` URI; AddressError if it is none."""
     scheme, authority, path, _, _ = _split(address)
-    if scheme is None or (scheme.lower() != "file" and authority is None):
+    if scheme is None or (scheme != "file" and authority is None):
         path = address
-    elif scheme.lower() != "file":
+    elif scheme != "file":
         raise AddressError(address, "only http, https and local files are supported")
     elif authority not in (None, "", "localhost"):
         raise AddressError(address, "it is a file of another machine")
@@ -169,12 +169,7 @@ def redact(address: str) -> str:
 def _split(address: str) -> tuple[str | None, str | None, str, str | None, str | None]:
     found = _PARTS.fullmatch(address)
     assert found is not None  # the expression matches any text
-    return found[1], found[2], found[3], found[4], found[5]
-
-
-def _scheme(address: str) -> str | None:
-    scheme = _split(address)[0]
-    return None if scheme is None else scheme.lower()
+    return found[1] and found[1].lower(), found[2], found[3], found[4], found[5]
 
 
 def _signs(name: str) -> bool:
@@ -211,10 +206,10 @@ def _without_dots(path: str) -> str:
 def _beside(document: Path, reference: str) -> str:
     """Return what a reference in a local document means: a path as it is spelled, else decoded, if it is no URI."""
     scheme, authority, path, _, _ = _split(reference)
-    if is_url(reference):
+    if scheme in WEB:
         parse(reference)
         return reference
-    if scheme and scheme.lower() == "file":
+    if scheme == "file":
         local_path(reference)  # which may refuse it
         return reference
     if scheme and authority is not None:
