@@ -30,7 +30,7 @@ BARE = {
 
 
 @verb(reading.info, path=PATH, **BARE)
-def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: Any) -> None:
+def info(terminal: Terminal, **given: Any) -> None:
     """Describe a folder, a tile, a raster or a weights file.
 
     Of a folder: where, when, of which model, whether it is complete and why not, and how to open it; with -v also its
@@ -51,8 +51,8 @@ def info(terminal: Terminal, *, crs: bool, bounds: bool, model: bool, **given: A
 
       tessera info runs/alps
     """
+    bare = [name for name in BARE if given.pop(name)]
     found = reading.info(**given)
-    bare = [name for name, wanted in (("crs", crs), ("bounds", bounds), ("model", model)) if wanted]
     if not bare:
         terminal.tell(found, summary(found) if "folder" in found and terminal.verbosity < 1 else lines(found))
     for name in bare:

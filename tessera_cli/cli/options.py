@@ -114,10 +114,7 @@ OPTIONS: dict[str, Option] = {
         metavar="URL|FILE",
     ),
     "radar_catalog": option(
-        str | None,
-        SOURCE,
-        "aws: another CMR granule search, or an ItemCollection of OPERA RTC-S1.",
-        metavar="URL|FILE",
+        str | None, SOURCE, "aws: another CMR granule search, or an ItemCollection of OPERA RTC-S1.", metavar="URL|FILE"
     ),
     "preprocessing": option(
         Literal["official", "corrected"] | None,
@@ -170,13 +167,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "as_json": option(bool, RUN, "Machine-readable results on standard output.", flag="json"),
     "verbose": option(
-        int,
-        RUN,
-        "Say more; -vv also what libraries say.",
-        short=("-v",),
-        count=True,
-        show_default=False,
-        env=False,
+        int, RUN, "Say more; -vv also what libraries say.", short=("-v",), count=True, show_default=False, env=False
     ),
     "quiet": option(
         int, RUN, "Say less: no bar, only warnings.", short=("-q",), count=True, show_default=False, env=False

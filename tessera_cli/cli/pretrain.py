@@ -44,12 +44,7 @@ OWN: dict[str, Any] = {
         Path | None, MODEL, "TOML that goes over it; docs/pretraining.md lists the keys.", metavar="FILE", env=False
     ),
     "overrides": option(
-        list[str] | None,
-        MODEL,
-        "One key, over both; repeatable.",
-        metavar="SECTION.KEY=VALUE",
-        env=False,
-        flag="set",
+        list[str] | None, MODEL, "One key, over both; repeatable.", metavar="SECTION.KEY=VALUE", env=False, flag="set"
     ),
     "init_from": option(
         str | None,
@@ -68,10 +63,7 @@ OWN: dict[str, Any] = {
     "seed": option(int | None, MODEL, "The same as --set train.seed=N.", metavar="N", min=0),
     "out": option(Path, OUTPUT, "Folder of the run.", metavar="DIR"),
     "shards": option(
-        Out,
-        OUTPUT,
-        "Keep the training pixels here, for several runs.  [default: in the run's folder]",
-        metavar="DIR",
+        Out, OUTPUT, "Keep the training pixels here, for several runs.  [default: in the run's folder]", metavar="DIR"
     ),
 }
 

@@ -17,17 +17,7 @@ if TYPE_CHECKING:
     from tessera_cli.runs.results import Summary
     from tessera_cli.runs.verify import Verification
 
-CHATTY = (
-    "rasterio",
-    "botocore",
-    "urllib3",
-    "httpx",
-    "httpcore",
-    "fsspec",
-    "huggingface_hub",
-    "pyogrio",
-    "pystac",
-)
+CHATTY = ("rasterio", "botocore", "urllib3", "httpx", "httpcore", "fsspec", "huggingface_hub", "pyogrio", "pystac")
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 60.0
@@ -113,14 +103,13 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def configure_logging(verbosity: int, console: Console | None = None) -> None:
+def configure_logging(verbosity: int, console: Console) -> None:
     """Configure logging to stderr for a verbosity of -2 to 2: progress from 0, details from 1, libraries at 2."""
     levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
     level = levels[max(-2, min(verbosity, 1)) + 2]
     handler = _ConsoleHandler(console)
-    stamped = console is None or not console.is_terminal
-    form = "%(asctime)s tessera: %(prefix)s%(message)s" if stamped else "tessera: %(prefix)s%(message)s"
-    handler.setFormatter(_Formatter(form, datefmt="%H:%M:%S"))
+    time = "" if console.is_terminal else "%(asctime)s "
+    handler.setFormatter(_Formatter(f"{time}tessera: %(prefix)s%(message)s", datefmt="%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING if verbosity < 2 else logging.INFO)
@@ -143,15 +132,12 @@ class _Formatter(logging.Formatter):
 class _ConsoleHandler(logging.Handler):
     """Log handler that writes through the console, so that lines do not tear the bar."""
 
-    def __init__(self, console: Console | None) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if self.console is None:
-                sys.stderr.write(self.format(record) + "\n")
-            else:
-                self.console.print(self.format(record), markup=False)
+            self.console.print(self.format(record), markup=False)
         except Exception:
             self.handleError(record)

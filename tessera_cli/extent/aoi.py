@@ -205,4 +205,4 @@ def _to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
     made = [shapely.transform(shapely.segmentize(g, step), transform, interleaved=False) for g in geometries]
     if not np.isfinite(shapely.get_coordinates(made)).all():
         raise UsageError(f"{layer.origin} cannot be converted from {crs.name} to degrees. Check its CRS.")
-    return np.array([*made, None], object)[:-1]  # an array of geometries, of one too
+    return np.array(made, object)

@@ -31,11 +31,12 @@ def read_geojson(text: str | bytes, origin: str) -> Features:
         found = list(_geometries(objects, origin))
     except RecursionError as error:
         raise UsageError(f"{origin} is not GeoJSON: it is nested too deeply. {EXPECTED}") from error
-    shapes = np.empty(len(found), object)
-    for number, geometry in enumerate(found):
-        shapes[number] = None if geometry is None else _shape(geometry, f"{origin}, feature {number + 1},")
+    shapes = [
+        None if geometry is None else _shape(geometry, f"{origin}, feature {number},")
+        for number, geometry in enumerate(found, 1)
+    ]
     crs = next((c for obj in objects if (c := _declared_crs(obj, origin)) is not None), CRS(4326))
-    return Features(origin, crs, shapes)
+    return Features(origin, crs, np.array(shapes, object))
 
 
 def _json_objects(text: str, origin: str) -> list[Mapping[str, Any]]:

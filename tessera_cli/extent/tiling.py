@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -75,17 +74,17 @@ def tile_requests(
 def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
     """Return EPSG code of a UTM zone -> the AOI's part in it, in metres; a feature's centroid chooses its zone."""
     zones = _parts_by_zone(aoi, epsg)
-    return {zone: shapely.unary_union([part for _, part in parts]) for zone, parts in sorted(zones.items())}
+    return {zone: shapely.unary_union([part for _, part in parts]) for zone, parts in zones.items()}
 
 
 def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
     """Return EPSG code of a UTM zone -> number of features in it; one that is cut at a border counts in both zones."""
-    counts = Counter(zone for feature in aoi.features for zone in {zone for zone, _ in _cut_to_zones(feature, epsg)})
-    return dict(sorted(counts.items()))
+    return {zone: len({number for number, _ in parts}) for zone, parts in _parts_by_zone(aoi, epsg).items()}
 
 
+@functools.lru_cache(maxsize=2)
 def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, BaseGeometry]]]:
-    """Return EPSG code of a UTM zone -> parts in it, in metres, each with the position of its feature."""
+    """Return EPSG code of a UTM zone, in order -> parts in it, in metres, each with the position of its feature."""
     zones: dict[int, list[tuple[int, BaseGeometry]]] = {}
     for number, feature in enumerate(aoi.features):
         for zone, part in _cut_to_zones(feature, epsg):
@@ -94,14 +93,14 @@ def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, Base
             if not np.isfinite(metres.bounds).all():
                 raise UsageError(f"The AOI {aoi.name} cannot be projected to EPSG:{zone}. Choose a nearer --crs.")
             zones.setdefault(zone, []).append((number, shapely.make_valid(metres)))
-    return zones
+    return dict(sorted(zones.items()))
 
 
 def _warn_of_slivers(aoi: Aoi, epsg: int | None) -> None:
     """Warn of features that hold no centre of a pixel, since nothing is embedded for them."""
     held: set[int] = set()
     for zone, parts in _parts_by_zone(aoi, epsg).items():
-        metres = np.array([*(part for _, part in parts), None], object)[:-1]
+        metres = [part for _, part in parts]
         inside = shapely.point_on_surface(metres)
         x, y = (
             (np.floor(values / RESOLUTION) + 0.5) * RESOLUTION
