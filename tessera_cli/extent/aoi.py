@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError, counted, reason
 from tessera_cli.extent.antimeridian import split, unwrap_edges
-from tessera_cli.extent.features import Features, polygons
+from tessera_cli.extent.features import Features, check_lonlat, polygons
 from tessera_cli.extent.geojson import EXPECTED, read_geojson
 from tessera_cli.extent.vector import read_vector
 
@@ -139,13 +139,9 @@ AnyAoi: TypeAlias = Aoi | str | Path | Mapping[str, Any] | BaseGeometry
 """What `Aoi.of` takes, besides whatever has a `__geo_interface__`."""
 
 
-def _check_degrees(origin: str, bounds: Iterable[float]) -> None:
-    west, south, east, north = bounds
-    if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 360:
-        hint = "Use a file with a CRS, or convert it to WGS84."
-        if max(abs(west), abs(east)) <= 90 and max(abs(south), abs(north)) <= 180:
-            hint = "Longitude and latitude look swapped: longitude comes first."
-        raise UsageError(f"{origin}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. {hint}")
+def _check_degrees(origin: str, bounds: Sequence[float]) -> None:
+    check_lonlat(origin, bounds)
+    _, south, _, north = bounds
     if north > MAX_LAT or south < MIN_LAT:
         raise UsageError(
             f"{origin} reaches latitude {north if north > MAX_LAT else south:g}; UTM ends at {MIN_LAT:g} and "

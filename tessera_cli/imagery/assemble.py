@@ -23,6 +23,9 @@ CLASSES, BANDS = WarpOptions("nearest", "uint8", promises.SCL), WarpOptions("bil
 
 logger = logging.getLogger(__name__)
 
+OnRead = Callable[[int, int], None]
+"""Called with the numbers of files read and planned, the latter an upper bound until it is known which scenes win a
+pixel."""
 Frames = tuple[np.ndarray, np.ndarray]
 
 
@@ -34,16 +37,14 @@ def read_dpixels(
     preprocessing: Preprocessing = OFFICIAL,
     allow_missing: int = 0,
     ascending: bool = True,
-    reading: Callable[[int, int], None] | None = None,
+    reading: OnRead | None = None,
 ) -> DPixels:
     """Read the d-pixels of one tile, defined where pixels are requested.
 
     `scenes` are those of the tile in its window. Whole tiles are read whatever is requested, since GDAL's warp from a
-    neighbour zone depends on the read window. `ascending`: False leaves out ascending passes. `reading` is called with
-    the numbers of files read and planned, the latter an upper bound until it is known which scenes win a pixel. Raises
-    TileError when more than `allow_missing` scenes are absent, broken or hold something else than the source promises,
-    UsageError when all of several scenes do, as on other tiles most likely, and the errors of `Reader` where that is
-    not certain.
+    neighbour zone depends on the read window. `ascending`: False leaves out ascending passes. Raises TileError when
+    more than `allow_missing` scenes are absent, broken or hold something else than the source promises, UsageError when
+    all of several scenes do, as on other tiles most likely, and the errors of `Reader` where that is not certain.
     """
     (tile, window), pixels = request.on_grid(), request.pixels
     missing_scenes: dict[str, str] = {}
@@ -107,7 +108,7 @@ class _Tile:
         pixels: np.ndarray,
         reader: Reader,
         preprocessing: Preprocessing,
-        reading: Callable[[int, int], None] | None,
+        reading: OnRead | None,
     ) -> None:
         self.scenes, self.tile, self.pixels = scenes, tile, pixels
         self.reader, self.preprocessing, self.reading = reader, preprocessing, reading

@@ -18,7 +18,7 @@ WEB = ("http", "https")
 BUCKETS = ("s3", "gs", "az", "abfs", "abfss")
 """Schemes that name a bucket and not this machine."""
 
-PROOFS = {
+SIGNATURES = {
     "sig",  # Azure
     "x-amz-signature",
     "x-goog-signature",
@@ -138,7 +138,7 @@ def unsigned(address: str) -> tuple[str, str | None]:
         return address, None
     fields = query[1:].split("&")
     names = [unquote_plus(field.partition("=")[0]).lower() for field in fields]
-    if not PROOFS.intersection(names):
+    if not SIGNATURES.intersection(names):
         return address, None
     kept = [field for field, name in zip(fields, names, strict=True) if field and not _signs(name)]
     return without_query(address) + (f"?{'&'.join(kept)}" if kept else "") + (fragment or ""), query[1:]
@@ -173,7 +173,7 @@ def _split(address: str) -> tuple[str | None, str | None, str, str | None, str |
 
 
 def _signs(name: str) -> bool:
-    return name in PROOFS or name in COMPANIONS or name.startswith(COMPANION_PREFIXES)
+    return name in SIGNATURES or name in COMPANIONS or name.startswith(COMPANION_PREFIXES)
 
 
 def _join(base: str, reference: str) -> str:

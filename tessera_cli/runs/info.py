@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import shapely
 from rasterio.errors import RasterioIOError
 
 from tessera_cli.dpixels import Stored, members
 from tessera_cli.dpixels import describe as describe_store
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.errors import TileError, UsageError, reason
-from tessera_cli.extent.grid import AnyTile, from_utm, parse_tile_name
+from tessera_cli.extent.grid import AnyTile, parse_tile_name
+from tessera_cli.extent.place import Place
 from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
@@ -91,13 +93,11 @@ def _folder(path: Path) -> Mapping[str, Any]:
 
 def _place(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Return longitude and latitude of the middle of what runs asked for, in degrees; nothing if it is not known."""
-    boxes = [(int(epsg), box) for run in runs for epsg, box in run.get("areas", {}).items()]
+    boxes = [(int(epsg), shapely.box(*box)) for run in runs for epsg, box in run.get("areas", {}).items()]
     if not boxes:
         return {}
-    middles = [from_utm(epsg).transform((w + e) / 2, (s + n) / 2) for epsg, (w, s, e, n) in boxes]
-    longitude, latitude = np.radians(middles).T
-    east = np.arctan2(np.sin(longitude).mean(), np.cos(longitude).mean())  # also across the antimeridian
-    return {"lon": round(float(np.degrees(east)), 4), "lat": round(float(np.degrees(latitude.mean())), 4)}
+    place = Place.of({epsg: shapely.union_all([box for zone, box in boxes if zone == epsg]) for epsg, _ in boxes})
+    return {"lon": round(place.lon, 4), "lat": round(place.lat, 4)}
 
 
 def _tile(path: Path) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from tessera_cli.dpixels import Stored, find_stores
 from tessera_cli.dpixels.dpixel import DPixels, missing_scenes_text
 from tessera_cli.errors import IdentityError, TileError, UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
-from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader, read_dpixels
+from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_search import SceneSearch
@@ -55,13 +55,8 @@ class Inputs(Protocol):
     def digest(self, request: TileRequest) -> str | None:
         """Return the input digest that a finished tile must match, or None to accept any."""
 
-    def read(
-        self, request: TileRequest, *, ascending: bool, reading: Callable[[int, int], None] | None = None
-    ) -> DPixels:
-        """Return the d-pixels of a tile, at least for the pixels asked for.
-
-        `ascending`: False leaves out ascending passes. `reading` is told the numbers of files read and planned.
-        """
+    def read(self, request: TileRequest, *, ascending: bool, reading: OnRead | None = None) -> DPixels:
+        """Return the d-pixels of a tile, at least for the pixels asked for; False leaves out ascending passes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +98,7 @@ class CatalogInputs:
     def digest(self, request: TileRequest) -> str | None:
         return self.search.scenes.on(*request.on_grid()).digest if self.refresh else None
 
-    def read(
-        self, request: TileRequest, *, ascending: bool, reading: Callable[[int, int], None] | None = None
-    ) -> DPixels:
+    def read(self, request: TileRequest, *, ascending: bool, reading: OnRead | None = None) -> DPixels:
         return read_dpixels(
             self.search.scenes.on(*request.on_grid()),
             request,
@@ -183,9 +176,7 @@ class StoredInputs(Inputs):
     def digest(self, request: TileRequest) -> str:
         return self.stores[request.name].input_digest
 
-    def read(
-        self, request: TileRequest, *, ascending: bool, reading: Callable[[int, int], None] | None = None
-    ) -> DPixels:
+    def read(self, request: TileRequest, *, ascending: bool, reading: OnRead | None = None) -> DPixels:
         stored = self.stores[request.name]
         dpixels = stored.read()
         if (request.pixels & ~dpixels.requested).any():

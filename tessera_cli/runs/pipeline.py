@@ -30,6 +30,7 @@ from tessera_cli.errors import (
 )
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.files import remove_stale_parts
+from tessera_cli.imagery import OnRead
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
 from tessera_cli.runs.folder import TileFolder
@@ -59,11 +60,8 @@ class Job(ABC, Generic[Made]):
     ascending = True
     """Whether ascending passes of Sentinel-1 are read."""
 
-    def read(self, request: TileRequest, reading: Callable[[int, int], None]) -> DPixels:
-        """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time.
-
-        `reading` is to be called with the numbers of files read and planned.
-        """
+    def read(self, request: TileRequest, reading: OnRead) -> DPixels:
+        """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time."""
         return self.inputs.read(self.folder.united(request), ascending=self.ascending, reading=reading)
 
     @abstractmethod

@@ -19,7 +19,7 @@ from pyproj import CRS, Transformer
 
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
-from tessera_cli.extent.features import polygons
+from tessera_cli.extent.features import check_lonlat, polygons
 from tessera_cli.extent.grid import to_utm, utm_epsg
 from tessera_cli.extent.vector import read_vector
 
@@ -197,12 +197,7 @@ def _values(origin: str, columns: Mapping[str, np.ndarray], wanted: str) -> tupl
 
 def _unroll(path: Path, geometries: np.ndarray) -> None:
     """Make longitudes continuous across the antimeridian, in place; UsageError for numbers that are no degrees."""
-    west, south, east, north = shapely.total_bounds(geometries)
-    if max(-west, east) > 360 or max(-south, north) > 90:
-        raise UsageError(
-            f"{path}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. Use a file with a CRS, "
-            "or convert it to WGS84."
-        )
+    check_lonlat(str(path), shapely.total_bounds(geometries))
     bounds = shapely.bounds(geometries)
     for number in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
         try:
