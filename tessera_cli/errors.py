@@ -21,7 +21,7 @@ class TesseraError(Exception):
     status: int | None = None
     """The HTTP status behind it, if there is one."""
     told = False
-    """Whether a result that was printed names it."""
+    """Whether a result that was printed holds it already."""
 
 
 class UsageError(TesseraError):

@@ -158,7 +158,8 @@ def _linked(document: Document, href: str) -> str:
         return web_address(located(document.location, href, self_link(document.content, document.location)))
     except AddressError as error:
         raise UsageError(
-            f"The catalogue {redact(document.location)} links to {redact(href)}, which is refused: {error.why}."
+            f"The catalogue {redact(document.location)} links to {redact(href)}, which is refused: {error.why}. "
+            "Correct the link."
         ) from error
 
 

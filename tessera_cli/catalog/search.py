@@ -84,11 +84,7 @@ def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
 
 
 def matching(
-    items: Iterable[Mapping[str, Any]],
-    boxes: Sequence[Box],
-    windows: Sequence[Window],
-    *,
-    without: Container[str] = (),
+    items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], *, without: Container[str] = ()
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the items that intersect a box (degrees) and a window, but for collections that are searched elsewhere.
 

@@ -14,7 +14,7 @@ ORDER = ("Arguments", "Area", "Time", "Source", "Model", "Output", "Run", "Optio
 ALIASES = {"train": "pretrain"}
 DOCS = "Documentation: docs/index.md of the source; `make docs` builds the site. TESSERA: https://github.com/ucam-eo/tessera"
 WHOLE = 1000
-"""Columns of help and letters of a summary: as many as the terminal has."""
+"""Columns of help and letters of a summary, which nothing reaches: the terminal's width decides, and nothing is cut."""
 
 
 class _Help:

@@ -150,7 +150,7 @@ def _check_degrees(origin: str, bounds: Sequence[float]) -> None:
 
 
 class Repairs:
-    """Polygons as they were meant, and what was done to them."""
+    """Makes polygons valid, and counts what it changed."""
 
     def __init__(self) -> None:
         self.crossing = 0

@@ -39,12 +39,7 @@ EDGE_STEP = 0.01
 
 
 def tile_requests(
-    aoi: Aoi,
-    windows: Sequence[Window],
-    *,
-    epsg: int | None = None,
-    mask: Path | None = None,
-    fill_bbox: bool = False,
+    aoi: Aoi, windows: Sequence[Window], *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
 ) -> list[TileRequest]:
     """Return the tiles of the AOI with the pixels whose centre lies in it, window after window.
 

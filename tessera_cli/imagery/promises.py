@@ -12,7 +12,7 @@ from tessera_cli.imagery.header import Header
 
 
 class UnfitError(Exception):
-    """Raised with what a file shows that cannot be what its source promises; the asset's key goes before it."""
+    """Raised with why a file cannot be what its source promises, worded to follow the asset's key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Promise:
     above: str
     """What values beyond them are, most likely."""
     rarely: tuple[float, float] | None = None
-    """Values beyond the limits, but within these, may occur if more positive ones lie elsewhere; those beyond these
-    stand for missing data. None: no value may be beyond the limits."""
+    """Values between `low` or `high` and these limits are accepted unless they outnumber the positive ones elsewhere;
+    values beyond these limits stand for missing data. None: no value may be beyond `low` and `high`."""
     palette: bool = False
     """Whether the file may have a colour table."""
 

@@ -136,9 +136,7 @@ def read_model(
 
 
 def describe_model(
-    model: str | Path | None = None,
-    weights: str | Path | None = None,
-    model_config: AnyModelConfig | None = None,
+    model: str | Path | None = None, weights: str | Path | None = None, model_config: AnyModelConfig | None = None
 ) -> ModelSpec:
     """Return the spec that `load_model` would; a file is read, but not the weights of a released model."""
     known = ModelConfig.of(model_config)

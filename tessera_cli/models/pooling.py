@@ -111,8 +111,4 @@ def _weighted_mean(x_BTD: Tensor, scores_BT: Tensor) -> Tensor:
     return torch.bmm(torch.softmax(scores_BT, dim=1).unsqueeze(1), x_BTD).squeeze(1)
 
 
-POOLS: dict[Pooling, type[AttentionPool]] = {
-    "attention": AttentionPool,
-    "gru": GruPool,
-    "custom-gru": CustomGruPool,
-}
+POOLS: dict[Pooling, type[AttentionPool]] = {"attention": AttentionPool, "gru": GruPool, "custom-gru": CustomGruPool}

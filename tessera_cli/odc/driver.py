@@ -149,12 +149,7 @@ class _BandReader:
     source: RasterSource
 
     def read(
-        self,
-        cfg: RasterLoadParams,
-        dst_geobox: GeoBox,
-        *,
-        dst: np.ndarray | None = None,
-        selection: Any = None,
+        self, cfg: RasterLoadParams, dst_geobox: GeoBox, *, dst: np.ndarray | None = None, selection: Any = None
     ) -> tuple[tuple[slice, slice], np.ndarray]:
         """Return the pixels of the GeoBox, or none of it where the file is missing and `cfg` permits it."""
         from odc.loader import resolve_dst_dtype, resolve_dst_nodata, resolve_src_nodata

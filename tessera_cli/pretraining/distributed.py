@@ -70,11 +70,7 @@ def init_distributed(rank: int, size: int, device: torch.device) -> Iterator[Wor
         return
     cuda = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if cuda else "gloo",
-        rank=rank,
-        world_size=size,
-        timeout=TIMEOUT,
-        device_id=device if cuda else None,
+        "nccl" if cuda else "gloo", rank=rank, world_size=size, timeout=TIMEOUT, device_id=device if cuda else None
     )
     yield World(rank, size)
     dist.barrier()  # gloo may abort a process whose peer is gone before it leaves
