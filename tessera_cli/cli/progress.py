@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -50,21 +49,11 @@ class RunProgress:
         self.started = time.monotonic()
         if not self.terminal.draws or not tiles:
             return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=12),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[figures]}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(compact=True),
-            TimeElapsedColumn(),
-            console=self.terminal.console,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
-        )
-        self.bars.start()
+        figures = "{task.percentage:>3.0f} % {task.fields[figures]}"
+        columns = "{task.description}", BarColumn(bar_width=12), figures, "ETA"
+        self.bars = self.terminal.start_bars(*columns, TimeRemainingColumn(compact=True), TimeElapsedColumn())
         self.tasks = [
             self.bars.add_task(f"tile 0/{tiles}", total=pixels, figures=""),
             self.bars.add_task("", total=None, figures="", visible=False),

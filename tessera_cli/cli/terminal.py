@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
     from tessera_cli.runs.results import Summary
     from tessera_cli.runs.verify import Verification
@@ -42,6 +43,14 @@ class Terminal:
     def draws(self) -> bool:
         """Return whether a progress bar is drawn."""
         return self.console.is_terminal and self.verbosity >= 0 and os.environ.get("TERM") != "dumb"
+
+    def start_bars(self, *columns: str | ProgressColumn) -> Progress:
+        """Return progress bars, drawn from now on. Results still go to stdout where that is no terminal."""
+        from rich.progress import Progress
+
+        bars = Progress(*columns, console=self.console, transient=True, redirect_stdout=sys.stdout.isatty())
+        bars.start()
+        return bars
 
     def result(self, text: str) -> None:
         """Print one line to stdout."""

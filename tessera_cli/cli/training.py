@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -102,21 +101,12 @@ class TrainingProgress:
         self.bars = self.bar = None
 
     def _draw(self, name: str, total: int, done: int = 0) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
         figures = TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-        self.bars = Progress(
-            TextColumn("{task.fields[count]}"),
-            BarColumn(bar_width=12),
-            figures,
-            TextColumn("ETA"),
-            TimeRemainingColumn(compact=True),
-            console=self.terminal.console,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # else results would go where the bar is
-        )
-        self.bars.start()
+        bar, remaining = BarColumn(bar_width=12), TimeRemainingColumn(compact=True)
+        self.bars = self.terminal.start_bars("{task.fields[count]}", bar, figures, "ETA", remaining)
         self.bar = self.bars.add_task(name, total=total, completed=done, count="", figures=name)
 
     def _update(self, done: int, count: str) -> None:

@@ -153,14 +153,12 @@ def _warped(
 def window_under(grid: PixelGrid, header: Header) -> PixelWindow | None:
     """Return the part of the file under the grid, with a margin; None if the file lies elsewhere."""
     crs, (height, width) = CRS.from_user_input(grid.crs), header.shape
-    whole, all_of_it = _box(grid.transform, grid.shape), PixelWindow(0, 0, width, height)
-    box = whole
+    box = inner = _box(grid.transform, grid.shape)
     same = header.crs == crs or (header.epsg is not None and header.epsg == crs.to_epsg())
-    inner = box
     if not same:
         own = rasterio.warp.transform_bounds(header.crs, crs, *_box(header.transform, header.shape))
         if own[0] > own[2]:  # it crosses the antimeridian
-            return all_of_it
+            return PixelWindow(0, 0, width, height)
         # A grid of half the globe has no bounds in the file's zone; its part around the file has.
         box = (max(box[0], own[0]), max(box[1], own[1]), min(box[2], own[2]), min(box[3], own[3]))
         if not (box[0] < box[2] and box[1] < box[3]):
