@@ -53,22 +53,15 @@ class Features:
             )
         for position, geometry in zip(kept, given, strict=True):
             if next(polygons(geometry), None) is None:
-                kind = geometry.geom_type
-                raise UsageError(
-                    f"{self.origin} holds a {kind} (feature {position + 1}); an area is needed. Give polygons, or "
-                    f"buffer the {kind}."
-                )
+                raise self.no_area(geometry.geom_type, int(position))
         return kept
 
-
-def check_lonlat(origin: str, bounds: Iterable[float]) -> None:
-    """Raise UsageError for bounds that are no longitudes and latitudes."""
-    west, south, east, north = bounds
-    if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 360:
-        hint = "Use a file with a CRS, or convert it to WGS84."
-        if max(abs(west), abs(east)) <= 90 and max(abs(south), abs(north)) <= 180:
-            hint = "Longitude and latitude look swapped: longitude comes first."
-        raise UsageError(f"{origin}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. {hint}")
+    def no_area(self, kind: str, position: int) -> UsageError:
+        """Return the error for a feature whose geometry is none that can be used."""
+        return UsageError(
+            f"{self.origin} holds a {kind} (feature {position + 1}); an area is needed. Give polygons, or buffer the "
+            f"{kind}."
+        )
 
 
 def polygons(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
@@ -84,3 +77,13 @@ def kinds(geometries: np.ndarray) -> str:
     """Return how many geometries there are of each kind: "12 Point, 3 LineString"; "" if there are none."""
     counts = Counter(geometry.geom_type for geometry in geometries if geometry is not None)
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def check_lonlat(origin: str, bounds: Iterable[float]) -> None:
+    """Raise UsageError for bounds that are no longitudes and latitudes."""
+    west, south, east, north = bounds
+    if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 360:
+        hint = "Use a file with a CRS, or convert it to WGS84."
+        if max(abs(west), abs(east)) <= 90 and max(abs(south), abs(north)) <= 180:
+            hint = "Longitude and latitude look swapped: longitude comes first."
+        raise UsageError(f"{origin}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. {hint}")
