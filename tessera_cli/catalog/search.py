@@ -17,7 +17,7 @@ from tessera_cli.catalog.endpoint import item_search
 from tessera_cli.catalog.scene import footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, counted
 from tessera_cli.extent.antimeridian import Box, rejoin, shifted, split
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
@@ -63,7 +63,7 @@ def search(
     found = Scenes.from_items(items, source)
     client.given.add(found.signatures)
     for reason, count in found.skipped.items():
-        logger.info("%d items skipped: %s", count, reason)
+        logger.info("%s skipped: %s", counted(count, "item"), reason)
     return found
 
 

@@ -91,11 +91,11 @@ def run(arguments: Sequence[str]) -> int:
     first = os.environ.get("RANK", "0") in ("", "0")  # of the processes of torchrun, which speaks for all
     debug, as_json = "--debug" in arguments, "--json" in arguments and first
 
-    def fail(text: str, code: int, kind: str) -> int:
-        """Write an error, with --json also as an object if it has a `kind`; return its exit code."""
-        if as_json and kind:
+    def fail(text: str, code: int, error: BaseException) -> int:
+        """Write an error, with --json also as an object unless a result holds it already; return its exit code."""
+        if as_json and not getattr(error, "told", False):
             with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or stdout is closed
-                sys.stdout.write(json.dumps(failure(text, code, kind)) + "\n")
+                sys.stdout.write(json.dumps(failure(text, code, type(error).__name__)) + "\n")
                 sys.stdout.flush()
         sys.stderr.write(f"tessera: error: {text}\n")
         return code
@@ -106,29 +106,28 @@ def run(arguments: Sequence[str]) -> int:
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             raise KeyboardInterrupt
         if code == UNEXPECTED:  # typer's answer to a shell it does not know
-            return fail(f"this shell is not known. {COMPLETION}", USAGE, UsageError.__name__)
+            return fail(f"this shell is not known. {COMPLETION}", USAGE, UsageError())
         return code if isinstance(code, int) else 0
     except typer.Exit as error:
         return error.exit_code
     except TesseraError as error:
         if debug:
             traceback.print_exc()
-        return fail(str(error), error.exit_code, "" if error.told else type(error).__name__)
+        return fail(str(error), error.exit_code, error)
     except (KeyboardInterrupt, typer.Abort):
         text = "interrupted. What is finished stays; run the same command to go on."
-        return fail(text, INTERRUPTED, KeyboardInterrupt.__name__)
-    except Terminated:
-        text = "terminated. What is finished stays; run the same command to go on."
-        return fail(text, TERMINATED, Terminated.__name__)
+        return fail(text, INTERRUPTED, KeyboardInterrupt())
+    except Terminated as error:
+        return fail("terminated. What is finished stays; run the same command to go on.", TERMINATED, error)
     except Exception as error:
         if isinstance(error, USAGE_ERRORS):
-            return fail(_usage_text(error), USAGE, UsageError.__name__)
+            return fail(_usage_text(error), USAGE, UsageError())
         if debug:
             raise
         if "--install-completion" in arguments and isinstance(error, OSError):
-            return fail(f"the completion cannot be installed: {error}. {COMPLETION}", USAGE, UsageError.__name__)
+            return fail(f"the completion cannot be installed: {error}. {COMPLETION}", USAGE, UsageError())
         name = type(error).__name__
-        return fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED, name)
+        return fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED, error)
 
 
 def _usage_text(error: Any) -> str:

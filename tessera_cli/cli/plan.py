@@ -64,7 +64,7 @@ def lines(made: Plan, out: Path | None) -> list[str]:
         text += entry("by tile", line)
     for line in gaps_text(made.tile_dates):
         text += entry("lacking", line)
-    for line in cut((f"{count} items: {reason}" for reason, count in made.skipped.items()), "--json"):
+    for line in cut((f"{counted(count, 'item')}: {reason}" for reason, count in made.skipped.items()), "--json"):
         text += entry("skipped", line)
     for line in cut((f"{scene}: {defect}" for scene, defect in made.incomplete.items()), "--json"):
         text += entry("incomplete", line)

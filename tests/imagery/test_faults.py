@@ -468,7 +468,7 @@ def test_radar_without_both_polarisations_is_skipped_and_counted(place, tessera,
     )
     code, _, stderr = tessera(*options(place.catalog, tmp_path / "out"))
     assert code == 0, stderr
-    assert "1 items skipped: without both VV and VH" in stderr
+    assert "1 item skipped: without both VV and VH" in stderr
     assert rasters(tmp_path / "out") == expected(scene)
 
 
