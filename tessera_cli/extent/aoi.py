@@ -147,9 +147,12 @@ def _check_degrees(origin: str, bounds: Iterable[float]) -> None:
             hint = "Longitude and latitude look swapped: longitude comes first."
         raise UsageError(f"{origin}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. {hint}")
     if north > MAX_LAT or south < MIN_LAT:
+        hint = "Clip the area."
+        if west >= MIN_LAT and east <= MAX_LAT:
+            hint = "Clip the area. Are longitude and latitude swapped? Longitude comes first."
         raise UsageError(
             f"{origin} reaches latitude {north if north > MAX_LAT else south:g}; UTM ends at {MIN_LAT:g} and "
-            f"{MAX_LAT:g} degrees. Clip the area."
+            f"{MAX_LAT:g} degrees. {hint}"
         )
 
 

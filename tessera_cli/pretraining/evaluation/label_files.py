@@ -211,7 +211,7 @@ def _unroll(path: Path, geometries: np.ndarray) -> None:
     if max(-west, east) > 360 or max(-south, north) > 90:
         raise UsageError(
             f"{path}: {west:g} {south:g} {east:g} {north:g} are not longitudes and latitudes. Use a file with a CRS, "
-            "or convert it to WGS84."
+            "or convert it to WGS84; of degrees, longitude comes first."
         )
     bounds = shapely.bounds(geometries)
     for number in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
