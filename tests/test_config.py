@@ -76,6 +76,7 @@ QUOTAS = {
         16,
     ),
     "of other groups": ({"proc/self/cgroup": "0::/a", "sys/fs/cgroup/b/cpu.max": "100000 100000"}, 16),
+    "lines of another kind": ({"proc/self/cgroup": "nothing\n0::/", "sys/fs/cgroup/cpu.max": "200000 100000"}, 2),
     "nonsense": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "0 0"}, 16),
 }
 

@@ -126,6 +126,9 @@ def run(arguments: Sequence[str]) -> int:
             raise
         if "--install-completion" in arguments and isinstance(error, OSError):
             return fail(f"the completion cannot be installed: {error}. {COMPLETION}", USAGE, UsageError())
+        if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":  # GDAL takes no others
+            text = f"the name {error.object[:200]!r} is not UTF-8, or not taken for it here. "
+            return fail(f"{text}Rename it, or set LC_ALL=C.UTF-8.", USAGE, UsageError())
         name = type(error).__name__
         return fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED, error)
 

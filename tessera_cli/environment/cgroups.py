@@ -24,7 +24,7 @@ def _limits(root: Path) -> Iterator[tuple[str, str]]:
     """Yield quota and period of every group around the process, as they are written; empty where there are none."""
     mounts = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         # In a container this may be the path outside of it: what is missing there is passed over, up to the mount.
         groups = [str(group).lstrip("/") for group in (PurePosixPath(path), *PurePosixPath(path).parents)]
         if not controllers:

@@ -143,9 +143,12 @@ def _check_degrees(origin: str, bounds: Sequence[float]) -> None:
     check_lonlat(origin, bounds)
     _, south, _, north = bounds
     if north > MAX_LAT or south < MIN_LAT:
+        hint = "Clip the area."
+        if west >= MIN_LAT and east <= MAX_LAT:
+            hint = "Clip the area. Are longitude and latitude swapped? Longitude comes first."
         raise UsageError(
             f"{origin} reaches latitude {north if north > MAX_LAT else south:g}; UTM ends at {MIN_LAT:g} and "
-            f"{MAX_LAT:g} degrees. Clip the area."
+            f"{MAX_LAT:g} degrees. {hint}"
         )
 
 

@@ -54,6 +54,10 @@ class Features:
         for position, geometry in zip(kept, given, strict=True):
             if next(polygons(geometry), None) is None:
                 raise self.no_area(geometry.geom_type, int(position))
+        mixed = sum(any(part.geom_type != "Polygon" for part in _leaves(geometry)) for geometry in given)
+        if mixed:
+            text = "%s: left out are points and lines, which are no areas, of %s beside polygons"
+            logger.warning(text, self.origin, counted(mixed, "collection"))
         return kept
 
     def no_area(self, kind: str, position: int) -> UsageError:
@@ -66,11 +70,16 @@ class Features:
 
 def polygons(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
     """Yield every polygon within a geometry, whatever it is nested in."""
-    if geometry.geom_type == "Polygon":
-        yield geometry
-    elif geometry.geom_type in ("MultiPolygon", "GeometryCollection"):
+    return (part for part in _leaves(geometry) if part.geom_type == "Polygon")
+
+
+def _leaves(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
+    """Yield the parts of a geometry that have no parts themselves; none of what is empty."""
+    if geometry.geom_type in ("MultiPolygon", "MultiPoint", "MultiLineString", "GeometryCollection"):
         for part in shapely.get_parts(geometry):
-            yield from polygons(part)
+            yield from _leaves(part)
+    elif not geometry.is_empty:
+        yield geometry
 
 
 def kinds(geometries: np.ndarray) -> str:

@@ -16,7 +16,7 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from tessera_cli.errors import UsageError, listed, reason
+from tessera_cli.errors import UsageError, counted, listed, reason
 from tessera_cli.extent.features import Features, kinds, polygons
 from tessera_cli.extent.geojson import read_geojson
 
@@ -79,8 +79,14 @@ def _files(path: Path) -> list[str]:
         with _reading(str(path)), zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
         names = [f"/vsizip/{{{path.resolve()}}}/{name}" for name in members]
-    found = [n for n in names if Path(n).suffix.lower() in IN_FOLDERS and not Path(n).name.startswith(".")]
-    return sorted(found) or [str(path)]
+    names = [name for name in names if not name.endswith("/") and not Path(name).name.startswith(".")]
+    found = sorted(name for name in names if Path(name).suffix.lower() in IN_FOLDERS)
+    own = tuple(f"{Path(name).with_suffix('')}." for name in found)  # a Shapefile is several files
+    rest = [Path(name).name for name in sorted(names) if not name.startswith(own)] if found else []
+    if rest:
+        text = "%s: left out: %s (%s). Give .json files and folders in it by themselves"
+        logger.warning(text, path, counted(len(rest), "other name"), listed(rest))
+    return found or [str(path)]
 
 
 def _layers(file: str, wanted: str | None) -> list[Layer]:

@@ -489,3 +489,9 @@ def test_tracebacks_only_for_debug(catalog, tmp_path):
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
     assert plain.returncode == debug.returncode == 2
+
+
+def test_a_folder_whose_name_is_not_utf_8(catalog, tessera, tmp_path):
+    code, _, stderr = tessera("embed", *catalog.options(tmp_path / "f\udcfc"))
+    assert code == 2
+    assert "is not UTF-8, or not taken for it here. Rename it" in stderr

@@ -101,6 +101,7 @@ def test_a_self_intersecting_polygon_is_repaired_and_said(caplog):
         (json.dumps(mapping(shapely.box(51.0, 105.0, 51.01, 105.02))), UsageError, "swapped"),
         (json.dumps(mapping(shapely.box(6e5, 5.8e6, 6.1e5, 5.9e6))), UsageError, "not longitudes"),
         (json.dumps(mapping(shapely.box(5.0, 85.0, 6.0, 86.0))), UsageError, "UTM ends"),
+        (json.dumps(mapping(shapely.box(10.0, -84.1, 10.1, -84.0))), UsageError, "UTM ends.*swapped"),
     ],
 )
 def test_bad_areas(text, error, words):

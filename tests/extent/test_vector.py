@@ -169,6 +169,16 @@ def test_every_file_of_a_folder_or_zip_is_used_and_named(tmp_path, caplog, kind,
         Aoi.from_file(path, layer="west")
 
 
+def test_what_a_folder_holds_besides_is_left_out_with_its_number(tmp_path, caplog):
+    path = fill(tmp_path / "fields", "shp")
+    (path / "south").mkdir()
+    (path / "south" / "south.geojson").write_text(json.dumps(mapping(SQUARE)))
+    (path / ".hidden").write_text("")
+    Aoi.from_file(path)
+    (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "left out: 3 other names (config.json, notes.txt, south)." in told
+
+
 def test_a_zipped_shapefile_is_one_file(tmp_path, caplog):
     write_layer(tmp_path / "a.shp", None, [SQUARE])
     with zipfile.ZipFile(tmp_path / "a.shp.zip", "w") as archive:
@@ -289,6 +299,13 @@ def test_polygons_that_enclose_nothing_are_counted(tmp_path, caplog):
     aoi = Aoi.from_file(write_layer(tmp_path / "x.gpkg", "c", [SQUARE, line]))
     assert len(aoi.features) == 1
     assert "left out since nothing is enclosed: 1 feature" in caplog.text
+
+
+def test_points_and_lines_beside_polygons_are_told_of(tmp_path, caplog):
+    path = tmp_path / "x.geojson"
+    path.write_text(json.dumps(mapping(shapely.GeometryCollection([SQUARE, POINT]))))
+    assert covered(Aoi.from_file(path)).equals(SQUARE)
+    assert "points and lines, which are no areas, of 1 collection" in caplog.text
 
 
 def test_repairs_are_counted_in_one_line(tmp_path, caplog):

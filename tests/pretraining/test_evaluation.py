@@ -477,6 +477,16 @@ def test_a_polygon_without_area_labels_nothing(tmp_path):
     assert len(hits.values) == 100
 
 
+@pytest.mark.filterwarnings("error")
+def test_polygons_that_enclose_nothing_are_counted(tmp_path, caplog):
+    flat = shapely.Polygon([(5.0, 51.0), (5.1, 51.1), (5.0, 51.0)])
+    path = write_layer(tmp_path / "f.gpkg", "c", [flat, *parcels(0)], crop=["a", "b"])
+    assert labelled(path) == {0: "b"}
+    assert "left out since nothing is enclosed: 1 feature" in caplog.text
+    with pytest.raises(UsageError, match="holds no polygon with a class"):
+        labelled(write_layer(tmp_path / "g.gpkg", "c", [flat], crop=["a"]))
+
+
 # --- probes -----------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Transformer
 
-from tessera_cli.errors import UsageError, reason
+from tessera_cli.errors import UsageError, counted, reason
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
 from tessera_cli.extent.features import check_lonlat, polygons
 from tessera_cli.extent.grid import to_utm, utm_epsg
@@ -78,8 +78,7 @@ class PolygonLabels:
         layers = read_vector(path, layer or None)
         classes = [_values(each.origin, each.columns, column) for each in layers]
         kept = [each.with_area(given) for each, (given, _) in zip(layers, classes, strict=True)]
-        if not sum(map(len, kept)):
-            raise UsageError(f"{path} holds no polygon with a class. Give polygons with a column of classes.")
+        _check_any(path, sum(map(len, kept)))
         if len({(each.crs, values.dtype.kind) for each, (_, values) in zip(layers, classes, strict=True)}) > 1:
             raise UsageError(f"{path}: its layers differ in CRS or in the type of classes. Set probe.layer to one.")
         crs = layers[0].crs
@@ -90,6 +89,12 @@ class PolygonLabels:
         if crs.is_geographic:
             _unroll(path, geometries)
         _repair(geometries)
+        enclosing = ~shapely.is_empty(geometries)
+        if not enclosing.all():
+            text = "%s: left out since nothing is enclosed: %s"
+            logger.warning(text, path, counted(int((~enclosing).sum()), "feature"))
+            geometries, values = geometries[enclosing], values[enclosing]
+        _check_any(path, len(geometries))
         squares = _squares(_centroids(geometries, crs), side)
         if crs.is_geographic:
             _cut(geometries)
@@ -193,6 +198,11 @@ def _values(origin: str, columns: Mapping[str, np.ndarray], wanted: str) -> tupl
     if not number or (column[given] != np.rint(column[given])).any():
         raise UsageError(f"{origin}: the column {name} holds {column.dtype}, no classes. Give text or whole numbers.")
     return given, np.where(given, column, 0).astype(np.int64)  # pyogrio gives whole numbers with nulls as floats
+
+
+def _check_any(path: Path, count: int) -> None:
+    if not count:
+        raise UsageError(f"{path} holds no polygon with a class. Give polygons with a column of classes.")
 
 
 def _unroll(path: Path, geometries: np.ndarray) -> None:
