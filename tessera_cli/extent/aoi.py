@@ -141,7 +141,7 @@ AnyAoi: TypeAlias = Aoi | str | Path | Mapping[str, Any] | BaseGeometry
 
 def _check_degrees(origin: str, bounds: Sequence[float]) -> None:
     check_lonlat(origin, bounds)
-    _, south, _, north = bounds
+    west, south, east, north = bounds
     if north > MAX_LAT or south < MIN_LAT:
         hint = "Clip the area."
         if west >= MIN_LAT and east <= MAX_LAT:
