@@ -33,6 +33,8 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
         if links(content, "prev", "previous"):
             refuse_page(document, "others come before it")
         return location, "GET"
+    if content.get("type") == "Feature":
+        return None
     if is_api(content):
         return search_link(document)
     items = [resolve(location, str(link["href"])) for link in links(content, "items")]
