@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice, zip_longest
 from typing import TypeVar
@@ -14,7 +14,7 @@ Out = TypeVar("Out")
 
 def prefetch(
     items: Sequence[In], make: Callable[[In], Out], stop: Callable[[], None] = lambda: None
-) -> Iterator[tuple[In, Future[Out]]]:
+) -> Generator[tuple[In, Future[Out]], None, None]:
     """Yield each item with the finished future of `make(item)`, while the next item is made in a background thread.
 
     `stop` is called when the caller leaves early or is interrupted: it must make `make` end soon.

@@ -32,6 +32,8 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
         if links(content, "prev", "previous"):
             refuse_page(document, "others come before it")
         return location, "GET"
+    if content.get("type") == "Feature":
+        return None
     if is_api(content):
         return search_link(document)
     searches = [href for href in linked(content, location, "items") if _path(href).endswith(SEARCHES)]

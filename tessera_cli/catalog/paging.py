@@ -93,8 +93,8 @@ def paged_items(
 def matches(page: Mapping[str, Any]) -> int | None:
     """Return how many items match in all, as a page tells it in one of two places; None if it does not."""
     context = page.get("context")
-    found = page.get("numberMatched", context.get("matched") if isinstance(context, dict) else None)
-    return found if isinstance(found, int) else None
+    told = page.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None
+    return next((number for number in told if isinstance(number, int)), None)
 
 
 def given_query(url: str) -> dict[str, Any]:

@@ -150,8 +150,12 @@ def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
             shape = shape if shape.is_valid else shapely.make_valid(shape)
             if np.isfinite(shape.bounds).all():  # else it is empty
                 return shape
-    bbox = item.get("bbox")
-    return shapely.box(bbox[0], bbox[1], bbox[len(bbox) // 2], bbox[len(bbox) // 2 + 1]) if bbox else None
+    with suppress(ValueError, KeyError, TypeError, IndexError):  # no box
+        bbox = item["bbox"]
+        box = shapely.box(*map(float, (*bbox[:2], *bbox[len(bbox) // 2 :][:2])))
+        if np.isfinite(box.bounds).all():
+            return box
+    return None
 
 
 def _timestamp(properties: Mapping[str, Any]) -> str:

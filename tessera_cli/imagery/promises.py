@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ class Promise:
             raise UnfitError(f"is {header.dtype}: {self.instead.get(kind, 'something else')}? {self.need}")
         if header.palette and not self.palette:
             raise UnfitError(f"has a colour table: a picture? {self.need}")
-        if header.scale not in self.scales or (header.offset and self.scales == (1,)):
+        known = any(math.isclose(header.scale, scale, rel_tol=1e-6) for scale in self.scales)  # some are float32
+        if not known or (header.offset and self.scales == (1,)):
             raise UnfitError(f"has the scale {header.scale:g} and the offset {header.offset:g} as tags: {self.need}")
         if file.mask_beside:
             raise UnfitError(f"has its mask in {file.mask_beside}, which is not read: put it into the file")

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -139,8 +139,9 @@ class Pipeline(Generic[Made]):
         """
         self._again = []
         refused = False
-        with ThreadPoolExecutor(1, "writer") as writer:
-            upcoming = prefetch(requests, self._read, self._job.inputs.stop)
+        # Closed here, since an error keeps the iterator: a reading thread that finalised it would wait without end.
+        reading = closing(prefetch(requests, self._read, self._job.inputs.stop))
+        with ThreadPoolExecutor(1, "writer") as writer, reading as upcoming:
             for position, (request, read) in enumerate(upcoming, start=1):
                 self._first_read()
                 self._raise_if_stopped()

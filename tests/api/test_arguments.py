@@ -113,7 +113,7 @@ def test_boxes_have_folders_of_their_own(embed, boxes):
 
 def test_boxes_across_the_antimeridian_have_names_of_their_own():
     def name(*box):
-        given = {"source": None, "crs": None, "mask": None}
+        given = {"source": None, "crs": None, "mask": None, "layer": None}
         return make_request(None, box, 2023, None, **given).name
 
     assert name(179.9, -17, -179.8, -16.9) == "bbox_179.9_-17_-179.8_-16.9_2023"
@@ -135,7 +135,7 @@ def test_areas_from_standard_input_have_folders_of_their_own(embed, catalog, mon
     west, north = catalog.origin
     for number, edge in enumerate((200, 300), start=1):
         text = json.dumps(box_geojson(west + 100, north - edge, west + 300, north - 100))
-        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         found, _ = embed("--aoi", "-")
         assert len(found) == number
         assert all(name.startswith("stdin_-1.5") for name in found)

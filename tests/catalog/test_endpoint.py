@@ -152,13 +152,23 @@ def test_a_collection_of_an_api_without_item_search(api):
         ids(f"{api.url}/collections")
 
 
+def test_the_address_of_an_item_is_that_item(api):
+    links = [{"rel": "root", "href": f"{api.url}/"}, {"rel": "collection", "href": "../../sentinel-2-l2a"}]
+    api.documents["/collections/sentinel-2-l2a/items/one"] = OPTICAL[0] | {"links": links}
+    assert ids(f"{api.url}/collections/sentinel-2-l2a/items/one") == {OPTICAL[0]["id"]}
+
+
 # --- fewer items than match -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "told",
-    [lambda n: {"numberMatched": n + 4}, lambda n: {"context": {"matched": n + 4}}],
-    ids=["numberMatched", "context"],
+    [
+        lambda n: {"numberMatched": n + 4},
+        lambda n: {"context": {"matched": n + 4}},
+        lambda n: {"numberMatched": None, "context": {"matched": n + 4}},
+    ],
+    ids=["numberMatched", "context", "context, and an empty numberMatched"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_search_that_ends_early_is_an_error(told, method):

@@ -185,6 +185,13 @@ def test_a_footprint_that_is_none_drops_no_scene(geometry):
     assert lies_on(Scene.from_item(item(geometry=geometry), MPC), TILE)
 
 
+@pytest.mark.parametrize("bbox", [[None] * 4, ["west", "south", "east", "north"], [1, 2], "1,2,3,4", 7])
+def test_a_box_that_is_none_drops_no_scene(bbox):
+    odd = item() | {"geometry": None, "bbox": bbox}
+    assert [found["id"] for found in matching([odd], search_boxes([TILE]), [YEAR])] == ["A"]
+    assert lies_on(Scene.from_item(odd, MPC), TILE)
+
+
 @pytest.mark.parametrize(
     "footprint",
     [

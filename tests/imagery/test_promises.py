@@ -72,7 +72,7 @@ def test_a_picture_in_place_of_a_band_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "uint32"])
-@pytest.mark.parametrize("tags", [None, (0.0001, -0.1), (0.0001, 0), (1, 0)])
+@pytest.mark.parametrize("tags", [None, (0.0001, -0.1), (float(np.float32(0.0001)), 0), (1, 0)])
 def test_integers_of_any_type_that_are_dn_are_read(tmp_path, dtype, tags):
     dn = np.arange(16).reshape(4, 4) * 9 + 1
     expected = read([s2_item(tmp_path / "a", "A", NOON, {"B02": dn})])

@@ -205,6 +205,24 @@ def test_what_stops_the_writer_stops_the_run(tmp_path, meanwhile, error):
     assert not late
 
 
+def test_an_error_that_ends_the_run_ends_what_is_being_read(tmp_path):
+    """Before it is reported: it holds on to the stages as long as somebody holds on to it."""
+    inputs, begun, ended = Inputs("ab"), threading.Event(), threading.Event()
+
+    def read(name: str, more: Any) -> None:
+        if name == "a":
+            raise UsageError("all scenes are unfit")
+        begun.set()
+        inputs.stopped.wait(PATIENCE)
+        ended.set()
+
+    with pytest.raises(UsageError) as error:
+        run(tmp_path, inputs, Stub(read=read))
+    assert error.value.__traceback__ is not None
+    assert inputs.stopped.is_set()
+    assert ended.is_set() or not begun.is_set()
+
+
 def test_an_interrupt_finishes_what_is_being_written_and_nothing_else(tmp_path):
     writing, told = threading.Event(), []
 
