@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -18,7 +19,15 @@ WHOLE = 1000
 
 
 class _Help:
-    """Summaries that are never cut, and the place of the documentation at the end."""
+    """Summaries that are never cut, examples that are never wrapped, and the place of the documentation at the end."""
+
+    help: str | None
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        whole = self.help or ""
+        self.help = re.sub(r"(?m)^ +tessera ", "\b\n\\g<0>", whole)  # the sign of click: these lines stay as they are
+        super().format_help_text(ctx, formatter)  # type: ignore[misc]
+        self.help = whole
 
     def get_short_help_str(self, limit: int = WHOLE) -> str:
         return str(super().get_short_help_str(WHOLE))  # type: ignore[misc] # of click's command

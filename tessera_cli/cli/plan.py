@@ -55,7 +55,7 @@ def lines(made: Plan, out: Path | None) -> list[str]:
     for window, sensors in made.windows.items():
         for name, sensor in sensors.items():
             covered = sensor.coverage
-            seen = f"{sensor.scenes} scenes on {covered.frames} dates"
+            seen = f"{counted(sensor.scenes, 'scene')} on {counted(covered.frames, 'date')}"
             if covered.frames:
                 seen += f", {covered.first} to {covered.last}, longest gap {covered.longest_gap} days"
             text += entry(name, f"{window}: {seen}")

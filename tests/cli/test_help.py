@@ -40,8 +40,16 @@ def test_summaries_are_never_cut(columns, wide):
 
 def test_help_is_as_wide_as_the_terminal(columns):
     for wide in (80, 120, 200):
-        longest = max(map(len, columns(wide, "embed").splitlines()))
+        lines = columns(wide, "embed").splitlines()
+        longest = max(len(line) for line in lines if not line.startswith("    tessera "))
         assert wide - 20 < longest <= wide
+
+
+def test_examples_can_be_copied_whole(columns):
+    for _ in range(2):
+        text = columns(60, "plan").splitlines()
+        assert "    tessera plan --bbox 4.30 51.95 4.40 52.00 --year 2023 --json | jq .read_bytes" in text
+        assert not any("\b" in line for line in text)
 
 
 @pytest.mark.parametrize("verb", EVERY)
