@@ -119,8 +119,8 @@ def embed(
         choose_out,
         default_out,
         make_request,
-        open_reader,
         refuse_beside_dpixels,
+        search_inputs,
         warn_of_other_area,
     )
     from tessera_cli.api.progress import as_progress
@@ -130,8 +130,7 @@ def embed(
     from tessera_cli.outputs.layers import Dtype, Format
     from tessera_cli.runs.embed import embed as run
     from tessera_cli.runs.identity import EmbedSettings
-    from tessera_cli.runs.inputs import CatalogInputs, Inputs, StoredInputs
-    from tessera_cli.runs.scene_search import search_scenes
+    from tessera_cli.runs.inputs import Inputs, StoredInputs
 
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
@@ -162,10 +161,7 @@ def embed(
             loaded, source, recorded=request.source.name, preprocessing=policy.name, **wanted
         )
         folder = settings.folder(choose_out(out, request, loaded.name, policy.name))
-        reader = open_reader(request)
-        found = search_scenes(request, reader.client, folder, refresh=refresh)
-        found.log_tile_dates()
-        inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
+        inputs = search_inputs(request, folder, policy, allow_missing=allow_missing, refresh=refresh)
     if out is None:
         warn_of_other_area(folder, inputs.record())
     cores = threads or config.threads()
@@ -218,7 +214,7 @@ def fetch(
         choose_out,
         default_out,
         make_request,
-        open_reader,
+        search_inputs,
         warn_of_other_area,
     )
     from tessera_cli.api.progress import as_progress
@@ -229,8 +225,6 @@ def fetch(
     from tessera_cli.runs.fetch import embed_command
     from tessera_cli.runs.fetch import fetch as run
     from tessera_cli.runs.identity import dpixel_folder
-    from tessera_cli.runs.inputs import CatalogInputs
-    from tessera_cli.runs.scene_search import search_scenes
 
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
@@ -243,10 +237,7 @@ def fetch(
     policy = get_preprocessing(preprocessing or OFFICIAL.name)
     stores = choose_out(out, request, "dpixels", policy.name)
     folder = dpixel_folder(stores, source=request.source.name, preprocessing=policy.name, format=format)
-    reader = open_reader(request)
-    found = search_scenes(request, reader.client, folder, refresh=refresh)
-    found.log_tile_dates()
-    inputs = CatalogInputs(found, reader, policy, allow_missing, refresh)
+    inputs = search_inputs(request, folder, policy, allow_missing=allow_missing, refresh=refresh)
     if out is None:
         warn_of_other_area(folder, inputs.record())
     pulled = None if weights else str(model or DEFAULT_MODEL)

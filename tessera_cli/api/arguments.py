@@ -17,9 +17,10 @@ from tessera_cli.errors import UsageError, counted
 if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.extent.window import Window
-    from tessera_cli.imagery import Reader
+    from tessera_cli.imagery import Preprocessing, Reader
     from tessera_cli.net import Client
     from tessera_cli.runs.folder import TileFolder
+    from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import Request
 
     Windows = str | Window | Sequence[str | Window]
@@ -133,6 +134,19 @@ def open_client(request: Request) -> Client:
     credentials = config.earthdata() if request.source.signer == "earthdata" else None
     signer = signer_for(request.source, credentials, radar_catalog=request.radar_catalog, stats=stats)
     return Client(signer, stats=stats)
+
+
+def search_inputs(
+    request: Request, folder: TileFolder, preprocessing: Preprocessing, *, allow_missing: int, refresh: bool
+) -> CatalogInputs:
+    """Search the scenes of a run and tell how many dates its tiles have; errors are those of `search_scenes`."""
+    from tessera_cli.runs.inputs import CatalogInputs
+    from tessera_cli.runs.scene_search import search_scenes
+
+    reader = open_reader(request)
+    found = search_scenes(request, reader.client, folder, refresh=refresh)
+    found.log_tile_dates()
+    return CatalogInputs(found, reader, preprocessing, allow_missing, refresh)
 
 
 def open_reader(request: Request) -> Reader:
