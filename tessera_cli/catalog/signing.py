@@ -11,7 +11,7 @@ from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.catalog.tokens import SharedToken, Token
 from tessera_cli.errors import CredentialsError, SourceUnavailableError, TesseraError
-from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
+from tessera_cli.net import Client, RequestStats, SignedRequest, Signer, get_range
 from tessera_cli.net.address import is_url, redact, unsigned, web
 
 
@@ -107,7 +107,7 @@ def check_credentials(scenes: Scenes, client: Client) -> None:
         return
     client.given.sign(first)  # a login that fails says so itself
     try:
-        client.get_range(first, 0, 1)
+        get_range(client, first, 0, 1)
     except CredentialsError as error:
         raise CredentialsError(f"{error} Is the account allowed to read OPERA's files? {WAYS}") from error
     except TesseraError as error:

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from cachetools import LRUCache
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
-from tessera_cli.net import Client
+from tessera_cli.net import Client, get_range
 
 Range = tuple[int, int]
 """First byte and number of bytes."""
@@ -99,7 +99,7 @@ class HttpBytes:
     """Where ranges are requested side by side. Nothing else may run there that waits for a range."""
 
     def first(self, length: int) -> tuple[bytes, int | None]:
-        response = self.client.get_range(self.name, 0, length)
+        response = get_range(self.client, self.name, 0, length)
         return response.data, response.total
 
     def read(self, ranges: Sequence[Range], size: int | None) -> list[bytes]:
@@ -114,7 +114,7 @@ class HttpBytes:
 
     def _get(self, wanted: Range, size: int | None) -> bytes:
         try:
-            return self.client.get_range(self.name, *wanted, total=size).data
+            return get_range(self.client, self.name, *wanted, total=size).data
         except SourceRefusedError as error:
             if size is None and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return b""  # it ends before

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
-from tessera_cli.net.client import RetryableError, chunks, content_range
+from tessera_cli.net.client import RetryableError, chunks
+from tessera_cli.net.ranges import content_range
 from tessera_cli.net.retries import Cause
 
 logger = logging.getLogger(__name__)

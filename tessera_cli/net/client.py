@@ -6,7 +6,6 @@ import email.utils
 import functools
 import http
 import json
-import re
 import threading
 import time
 from collections import Counter
@@ -19,18 +18,17 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
+from tessera_cli.errors import SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
 from tessera_cli.net.responses import error_for, page_instead, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
 from tessera_cli.net.stats import RequestStats
-from tessera_cli.net.trust import check_authorities, untrusted
+from tessera_cli.net.transport import Headers, Session
+from tessera_cli.net.trust import untrusted
 
 _CHUNK = 1 << 16
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
-_PAGES = (b"<!doctype html", b"<html", b"<?xml", b"{")
 _NO_ADDRESS = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
@@ -57,15 +55,6 @@ class Response:
     def json(self) -> Any:
         """Return the parsed body; ValueError if it is not JSON."""
         return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class RangeResponse:
-    """A range of bytes of a file."""
-
-    data: bytes
-    total: int | None
-    """Size of the whole file; None if the server does not tell."""
 
 
 class RetryableError(Exception):
@@ -95,7 +84,7 @@ class Client:
         """Comes before `signer`."""
         self.stats = stats or RequestStats()
         self._stopped = threading.Event()
-        self._session = _Session()
+        self._session = Session()
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
 
@@ -110,7 +99,7 @@ class Client:
 
     def get(self, url: str) -> Response:
         """Return the whole body at `url`; compressed transfers are unpacked, files are not."""
-        return self.retrying(url, lambda: self._fetch(url))
+        return self.retrying(url, lambda: self.fetch(url))
 
     def json(
         self,
@@ -125,7 +114,7 @@ class Client:
         """
 
         def attempt() -> Response:
-            response = self._fetch(url, headers, posted, causes)
+            response = self.fetch(url, headers, posted, causes)
             try:
                 response.json  # noqa: B018 - kept for the caller
             except ValueError as error:
@@ -133,28 +122,6 @@ class Client:
             return response
 
         return self.retrying(url, attempt)
-
-    def get_range(self, url: str, start: int, length: int, *, total: int | None = None) -> RangeResponse:
-        """Return `length` bytes from `start`, fewer where the file ends before.
-
-        A server that ignores ranges and sends the whole file is understood. `total`: the size that the file had
-        before; bytes of a file of another size are no part of it, and requested again.
-        """
-        headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-        found = self.retrying(url, lambda: _range_of(self._fetch(url, headers), url, start, length, total))
-        if found.total is None and len(found.data) < length:
-            self._check_end(url, start + len(found.data))
-        return found
-
-    def _check_end(self, url: str, end: int) -> None:
-        """Raise SourceUnavailableError unless the file ends at `end`, where a part of unknown total size did."""
-        try:
-            self.get_range(url, end, 1)
-        except SourceRefusedError as error:
-            if error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return
-            raise
-        raise unreachable(url, EOFError("the server sends less than the range that was requested"))
 
     def retrying(self, url: str, attempt: Callable[[], T]) -> T:
         """Return what `attempt` returns, calling it again by the retry policies while it raises RetryableError."""
@@ -205,7 +172,7 @@ class Client:
                 signed.url,
                 data=posted,
                 headers=dict(headers or {}),
-                auth=_Headers(signed.headers),
+                auth=Headers(signed.headers),
                 stream=True,
                 timeout=(retries.CONNECT_TIMEOUT * retries.TIME_SCALE, retries.READ_TIMEOUT * retries.TIME_SCALE),
             ) as response:
@@ -233,7 +200,7 @@ class Client:
         finally:
             self.stats.request(0 if response is None else response.raw.tell())
 
-    def _fetch(self, url: str, *request: Any) -> Response:
+    def fetch(self, url: str, *request: Any) -> Response:
         """Send one request, as `responding` does, and read the body within TOTAL_TIMEOUT."""
         with self.responding(url, *request) as response:
             deadline = time.monotonic() + retries.TOTAL_TIMEOUT * retries.TIME_SCALE
@@ -259,70 +226,10 @@ def chunks(response: requests.Response, url: str) -> Iterator[bytes]:
         raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
 
 
-def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None]:
-    """Return first byte, last byte and file size of a Content-Range header; -1, -1, None without one.
-
-    The size may be unknown to the server, too (RFC 9110, 14.4).
-    """
-    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    return (int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])) if found else (-1, -1, None)
-
-
-def _range_of(response: Response, url: str, start: int, length: int, known: int | None) -> RangeResponse:
-    """Return the requested bytes; RetryableError if they are others, or the file is not `known` bytes long."""
-    partial, body = response.status == http.HTTPStatus.PARTIAL_CONTENT, response.body
-    kind = response.headers.get("Content-Type", "")
-    page = kind.startswith("text/html" if partial else "text/")
-    if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
-        raise RetryableError(Cause.ERROR_PAGE, page_instead(url))
-    total: int | None = len(body)
-    if partial:
-        first, last, total = content_range(response.headers)
-        due = start + length if total is None else min(start + length, total)
-        fits = first <= last < due if total is None else last == due - 1  # without a size, the file may end before
-        if first != start or not fits or len(body) != last - first + 1:
-            early = EOFError(f"the response is not the range that was requested ({len(body)} of {length} bytes)")
-            raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
-    if known is not None and total not in (None, known):
-        other = EOFError(f"it has {total} bytes now, {known} when it was opened")
-        raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
-    return RangeResponse(body if partial else body[start : start + length], total)
-
-
 def _refusal(response: requests.Response, url: str, causes: Causes) -> Exception:
     status = response.status_code
     error, cause = error_for(status, url), causes[status] if status in causes else retries.cause_of(status)
     return error if cause is None else RetryableError(cause, error, _seconds(response.headers.get("Retry-After")))
-
-
-class _Session(requests.Session):
-    """Session that takes proxies from the environment, but no passwords from ~/.netrc."""
-
-    def merge_environment_settings(self, url: Any, *given: Any) -> Any:
-        """Return proxies and trust, as the environment has them, after a look at the certificates it names."""
-        settings = super().merge_environment_settings(url, *given)
-        if isinstance(settings["verify"], str) and url.startswith("https:"):
-            check_authorities(settings["verify"])
-        return settings
-
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Drop Authorization on a redirect to another host, without one from ~/.netrc instead."""
-        before, after = response.request.url, prepared_request.url
-        assert before is not None
-        assert after is not None
-        if self.should_strip_auth(before, after):
-            prepared_request.headers.pop("Authorization", None)
-
-
-class _Headers(requests.auth.AuthBase):
-    """Auth that sets the headers of a SignedRequest; requests then ignores ~/.netrc."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self.headers = headers
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self.headers)
-        return request
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -30,7 +30,7 @@ from tessera_cli.errors import (
     SourceUnavailableError,
     TesseraError,
 )
-from tessera_cli.net import Client, RequestStats
+from tessera_cli.net import Client, RequestStats, get_range
 from tests.catalog.test_aws import s1, s2
 from tests.helpers.fake_catalogs import PAGE, Catalogue, Reply, jwt
 from tests.helpers.servers import FileServer, always, page, status
@@ -198,7 +198,7 @@ def test_other_hosts_get_no_token_not_even_by_redirect(files, monkeypatch):
         assert client.get(elsewhere).body == b"0123456789"
         for code in (301, 302, 303, 307):
             portal.faults = always(status(code, {"Location": f"{elsewhere}?X-Amz-Signature=1"}))
-            assert client.get_range(f"{portal.url}/x.tif", 2, 3).data == b"234"
+            assert get_range(client, f"{portal.url}/x.tif", 2, 3).data == b"234"
         portal.faults = always(status(302, {"Location": f"{storage.url}/x.tif"}))  # the same host, another server
         client.get(f"{portal.url}/x.tif")
     assert seen(portal) == ["Bearer s3cret"] * 5
@@ -405,7 +405,7 @@ def test_a_run_that_is_over_waits_for_no_token(settings, monkeypatch, kind):
         stopping.start()
         started = time.monotonic()
         with pytest.raises(SourceUnavailableError, match="stopped"):
-            client.get_range(href, 0, 10)
+            get_range(client, href, 0, 10)
         stopping.join()
     assert time.monotonic() - started < 20
 

@@ -1,7 +1,7 @@
 """A web server on loopback that serves a folder, Range requests included, and misbehaves as it is told.
 
     with FileServer(folder, faults=first(2, status(503), "*.tif")) as server:
-        Client().get_range(f"{server.url}/B04.tif", 0, 100)
+        get_range(Client(), f"{server.url}/B04.tif", 0, 100)
     assert [exchange.status for exchange in server.log] == [503, 503, 206]
 
 A `Fault` takes the honest reply to a request and delivers something else; a `Plan` decides which request meets which.

@@ -19,7 +19,7 @@ from tessera_cli.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from tessera_cli.net import Client, RangeResponse, SignedRequest, retries
+from tessera_cli.net import Client, RangeResponse, SignedRequest, get_range, retries
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tests.helpers import servers
 from tests.helpers.servers import FileServer, Reply, Tokens, always, first, status
@@ -96,7 +96,7 @@ def test_what_may_pass_is_asked_again_by_the_table(server, href, clock, code, ca
     server.faults = always(status(code))
     client = Client()
     with pytest.raises(kind) as caught:
-        client.get_range(href, 0, 10)
+        get_range(client, href, 0, 10)
     assert type(caught.value) is kind
     rule = RETRY_POLICIES[cause]
     assert len(server.log) == client.stats.to_dict()["requests"] == 1 + rule.retries
@@ -110,7 +110,7 @@ def test_what_may_pass_is_asked_again_by_the_table(server, href, clock, code, ca
 def test_a_trouble_that_passes_is_not_seen(server, href, clock, code, cause):
     server.faults = first(RETRY_POLICIES[cause].retries, status(code))
     client = Client()
-    assert client.get_range(href, 100, 50) == RangeResponse(CONTENT[100:150], len(CONTENT))
+    assert get_range(client, href, 100, 50) == RangeResponse(CONTENT[100:150], len(CONTENT))
     assert client.stats.to_dict()["retries"] == {cause: RETRY_POLICIES[cause].retries}
 
 
@@ -132,7 +132,7 @@ def test_a_broken_answer_is_asked_for_again_and_then_given_up(server, href, hurr
     client = Client()
     started = time.monotonic()
     with pytest.raises(SourceUnavailableError):
-        client.get_range(href, 100, 5000)
+        get_range(client, href, 100, 5000)
     assert time.monotonic() - started < 10
     assert len(server.log) == 1 + RETRY_POLICIES[cause].retries
     assert client.stats.to_dict()["retries"] == {cause: RETRY_POLICIES[cause].retries}
@@ -142,7 +142,7 @@ def test_a_broken_answer_is_asked_for_again_and_then_given_up(server, href, hurr
 def test_a_broken_answer_that_is_followed_by_a_good_one_is_not_seen(server, href, hurry, fault, cause):
     server.faults = first(2, fault)
     client = Client()
-    assert client.get_range(href, 100, 5000) == RangeResponse(CONTENT[100:5100], len(CONTENT))
+    assert get_range(client, href, 100, 5000) == RangeResponse(CONTENT[100:5100], len(CONTENT))
     counted = client.stats.to_dict()
     assert counted["retries"] == {cause: 2}
     assert counted["requests"] == 3
@@ -166,7 +166,7 @@ def test_silence_ends_in_time(server, href, impatient, fault):
     client = Client()
     started = time.monotonic()
     with pytest.raises(SourceUnavailableError, match="timed out"):
-        client.get_range(href, 0, 100)
+        get_range(client, href, 0, 100)
     assert 2 < time.monotonic() - started < 5
     assert client.stats.to_dict()["retries"] == {Cause.STALLED: 3}
 
@@ -176,7 +176,7 @@ def test_silence_that_ends_is_not_seen(server, href, impatient, fault):
     server.faults = first(1, fault)
     client = Client()
     assert client.get(href).body == CONTENT
-    assert client.get_range(href, 10, 100).data == CONTENT[10:110]
+    assert get_range(client, href, 10, 100).data == CONTENT[10:110]
     assert client.stats.to_dict()["retries"] == {Cause.STALLED: 2}
 
 
@@ -194,7 +194,7 @@ def test_an_answer_that_comes_too_slowly_ends_in_time(server, href, impatient, l
     client = Client()
     started = time.monotonic()
     with pytest.raises(SourceUnavailableError, match="slowly"):
-        client.get_range(href, 0, length)
+        get_range(client, href, 0, length)
     assert 4 < time.monotonic() - started < 8
     assert client.stats.to_dict()["retries"] == {Cause.STALLED: 1}
 
@@ -247,7 +247,7 @@ def test_each_cause_has_patience_of_its_own(server, href, clock):
     troubles = [status(503), status(429), servers.reset, servers.truncated, servers.page, status(503)]
     server.faults = lambda request: troubles[request.nth] if request.nth < len(troubles) else None
     client = Client()
-    assert client.get_range(href, 0, 10).data == CONTENT[:10]
+    assert get_range(client, href, 0, 10).data == CONTENT[:10]
     assert client.stats.to_dict()["retries"] == {
         Cause.BUSY: 1,
         Cause.ERROR_PAGE: 1,
@@ -309,7 +309,7 @@ def test_a_run_that_is_over_waits_for_no_retry(server, href):
     server.faults = always(status(429, {"Retry-After": "60"}))
     client = Client()
     with ThreadPoolExecutor(1) as thread:
-        asking = thread.submit(client.get_range, href, 0, 10)
+        asking = thread.submit(get_range, client, href, 0, 10)
         while not client.stats.to_dict()["retries"]:
             time.sleep(0.01)
         client.stop()
@@ -342,15 +342,15 @@ def test_the_whole_table_stays_within_the_budget():
 @pytest.mark.parametrize("fault", [None, servers.unranged], ids=["ranged", "unranged"])
 def test_ranges(server, href, start, length, fault):
     server.faults = always(fault)
-    assert Client().get_range(href, start, length) == RangeResponse(CONTENT[start : start + length], len(CONTENT))
+    assert get_range(Client(), href, start, length) == RangeResponse(CONTENT[start : start + length], len(CONTENT))
     assert server.log[0].range == (start, start + length - 1)
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, 10), (5000, 100), (10239, 1), (10200, 500), (0, 1 << 30)])
 def test_ranges_of_a_file_of_unknown_size(server, href, start, length):
     server.faults = always(servers.untold)
-    assert Client().get_range(href, start, length) == RangeResponse(CONTENT[start : start + length], None)
-    assert Client().get_range(href, start, length, total=10240).data == CONTENT[start : start + length]
+    assert get_range(Client(), href, start, length) == RangeResponse(CONTENT[start : start + length], None)
+    assert get_range(Client(), href, start, length, total=10240).data == CONTENT[start : start + length]
 
 
 def test_less_than_was_requested_is_not_taken_for_the_end_of_the_file(server, href, hurry):
@@ -360,12 +360,12 @@ def test_less_than_was_requested_is_not_taken_for_the_end_of_the_file(server, hr
 
     server.faults = always(less)
     with pytest.raises(SourceUnavailableError, match="less than the range"):
-        Client().get_range(href, 0, 10)
+        get_range(Client(), href, 0, 10)
 
 
 def test_a_range_beyond_the_end(server, href):
     with pytest.raises(SourceRefusedError, match="416"):
-        Client().get_range(href, len(CONTENT), 10)
+        get_range(Client(), href, len(CONTENT), 10)
 
 
 GZIPPED = {"Content-Encoding": "gzip"}
@@ -393,13 +393,13 @@ def answer(headers, body, code=206):
 def test_a_part_that_is_not_what_was_asked_for(server, href, hurry, content_range):
     server.faults = always(answer({"Content-Range": content_range} if content_range else {}, CONTENT[:10]))
     with pytest.raises(SourceUnavailableError, match="range"):
-        Client().get_range(href, 0, 10)
+        get_range(Client(), href, 0, 10)
 
 
 def test_a_part_shorter_than_its_content_range(server, href, hurry):
     server.faults = always(answer({"Content-Range": "bytes 0-9/10240"}, CONTENT[:7]))
     with pytest.raises(SourceUnavailableError, match="range"):
-        Client().get_range(href, 0, 10)
+        get_range(Client(), href, 0, 10)
 
 
 def test_files_are_not_unpacked_and_transfers_are(server):
@@ -421,20 +421,20 @@ def test_a_compressed_transfer_that_ends_early(server, hurry):
 def test_connections_are_used_again(server, href):
     client = Client()
     for start in range(50):
-        client.get_range(href, start, 100)
+        get_range(client, href, start, 100)
         client.get(href)
     assert server.accepted == 1
     server.faults = first(1, status(503))
     with pytest.MonkeyPatch.context() as patch:
         servers.hurry(patch)
-        client.get_range(href, 0, 99)
+        get_range(client, href, 0, 99)
     assert server.accepted <= 2
 
 
 def test_bytes_and_requests_are_counted_over_all_threads(server, href):
     client = Client()
     with ThreadPoolExecutor(32) as pool:
-        parts = list(pool.map(lambda n: client.get_range(href, n, 100).data, range(300)))
+        parts = list(pool.map(lambda n: get_range(client, href, n, 100).data, range(300)))
     assert parts == [CONTENT[n : n + 100] for n in range(300)]
     assert client.stats.to_dict() == {
         "reads": dict.fromkeys(("read", "absent", "broken", "refused", "unknown"), 0),
@@ -451,7 +451,7 @@ def test_an_expired_signature_is_renewed(server, href, clock):
     server.tokens = Tokens(uses=3)
     client = Client(server.tokens)
     for start in range(10):
-        assert client.get_range(href, start, 4).data == CONTENT[start : start + 4]
+        assert get_range(client, href, start, 4).data == CONTENT[start : start + 4]
     assert len(server.tokens.all) == 4
     assert client.stats.to_dict()["retries"] == {Cause.FORBIDDEN: 3}
 
@@ -477,7 +477,7 @@ def test_threads_that_meet_an_expired_signature_together(server, href, hurry):
     server.tokens = Tokens(uses=300)
     client = Client(server.tokens)
     with ThreadPoolExecutor(32) as pool:
-        parts = list(pool.map(lambda n: client.get_range(href, n, 10).data, range(450)))
+        parts = list(pool.map(lambda n: get_range(client, href, n, 10).data, range(450)))
     assert parts == [CONTENT[n : n + 10] for n in range(450)]
     assert len(server.tokens.all) == 2
 
@@ -499,7 +499,7 @@ def test_signatures_are_in_no_message_and_no_log(server, href, hurry, caplog, fa
     server.faults = always(fault)
     client = Client(server.tokens)
     with pytest.raises(Exception, match=re.escape(href)) as caught:
-        client.get_range(href, 0, 10)
+        get_range(client, href, 0, 10)
     shown = f"{caught.value} {caught.value!r} {server.tokens.sign(href)!r} {client!r} {caplog.text}"
     assert "secret" not in shown.lower()
 
@@ -535,12 +535,12 @@ def test_headers_of_a_ticket_follow_no_redirect_to_another_host(server, href, tm
     with FileServer(tmp_path) as other:
         moved = f"http://localhost:{other.server_port}/{NAME}"
         server.faults = first(1, status(302, {"Location": moved}))
-        assert client.get_range(href, 0, 10).data == CONTENT[:10]
+        assert get_range(client, href, 0, 10).data == CONTENT[:10]
         assert received(server) == "Bearer abc"
         assert received(other) is None
         assert other.log[0].range == (0, 9)
     server.faults = first(1, status(307, {"Location": f"/{NAME}?again"}))
-    client.get_range(href, 10, 10)
+    get_range(client, href, 10, 10)
     assert received(server) == "Bearer abc"  # the same host
 
 
@@ -555,10 +555,10 @@ def test_netrc_is_not_consulted(server, href, tmp_path, monkeypatch):
     assert received(server) == "Bearer abc"
     with FileServer(tmp_path) as other:
         server.faults = first(9, status(302, {"Location": f"http://localhost:{other.server_port}/{NAME}"}))
-        Client(Bearer()).get_range(href, 0, 9)
+        get_range(Client(Bearer()), href, 0, 9)
         assert received(other) is None
     server.faults = first(9, status(302, {"Location": f"/{NAME}?again"}))
-    Client(Bearer()).get_range(href, 0, 8)
+    get_range(Client(Bearer()), href, 0, 8)
     assert received(server) == "Bearer abc"
 
 
