@@ -127,6 +127,7 @@ def expiry(token: str) -> float:
     """Return the expiry of a JSON Web Token as POSIX time in seconds; infinity if it names none."""
     try:
         payload = token.split(".")[1]
-        return float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
-    except (IndexError, binascii.Error, ValueError, KeyError, TypeError):
+        found = float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
+    except (IndexError, binascii.Error, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
+    return max(found, 0.0) if not math.isnan(found) else math.inf

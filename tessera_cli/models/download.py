@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
+from tessera_cli.net.address import redact
 from tessera_cli.net.client import RetryableError
 from tessera_cli.net.ranges import content_range
 from tessera_cli.net.retries import Cause
@@ -59,7 +60,11 @@ def _append(url: str, partial: Path, client: Client, headers: Mapping[str, str],
             with partial.open("ab" if resumed else "wb", buffering=0) as file:
                 for piece in response.pieces(patient=True):
                     file.write(piece)
-                    if file.tell() > (MOST if size is None else size):
+                    if size is None and file.tell() > MOST:
+                        raise SourceRefusedError(
+                            f"{redact(url)} sends more than {MOST >> 30} GB, which no weights need."
+                        )
+                    if size is not None and file.tell() > size:
                         break
                     if time.monotonic() - beat > HEARTBEAT:
                         beat = time.monotonic()

@@ -58,8 +58,8 @@ class Answer:
     def pieces(self, *, patient: bool = False) -> Iterator[bytes]:
         """Yield the body as it arrives, unpacked, in pieces of at most PIECE bytes.
 
-        Raises EOFError if it is shorter than its length, OverError if its time is over. A `patient` reader gives another
-        TOTAL_TIMEOUT for every PROGRESS bytes.
+        Raises EOFError if it is shorter than its length, OverError if its time is over. A `patient` reader gives
+        another TOTAL_TIMEOUT for every PROGRESS bytes.
         """
         unpacked = _Gzip() if self.packed else None
         if unpacked and self._encoding not in ("gzip", "x-gzip"):

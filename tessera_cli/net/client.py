@@ -32,6 +32,7 @@ from tessera_cli.net.trust import untrusted
 MOST = 256 << 20
 """Bytes of a whole body, unpacked, beyond which it is not read on."""
 _BEGINNING = 100
+_FAILURES = (OverError, EOFError, EncodingError, requests.RequestException, urllib3.exceptions.HTTPError)
 Causes = Mapping[int, Cause | None]
 """Status -> what lies behind it, where that is something else than `retries.cause_of` says."""
 
@@ -187,13 +188,7 @@ class Client:
                             causes = {400: Cause.FORBIDDEN, **causes}
                         raise _refusal(answer, url, causes)
                     yield answer
-            except (
-                OverError,
-                EOFError,
-                EncodingError,
-                requests.RequestException,
-                urllib3.exceptions.HTTPError,
-            ) as error:
+            except _FAILURES as error:
                 if deadline.over:
                     raise self._late(url) from error
                 raise _failure(url, error) from error

@@ -60,7 +60,7 @@ class Adapter(HTTPAdapter):
     def within(
         self, deadline: Deadline, admit: Admit, url: Url, request: requests.PreparedRequest, **settings: Any
     ) -> requests.Response:
-        """Send a request that ends by the deadline, to an address that `admit` admits, and to the host of `url` alone."""
+        """Send a request that ends by the deadline, to the host of `url` alone, at an address that `admit` admits."""
         with _sending(deadline, admit, url):
             return self.send(request, stream=True, **settings)
 
