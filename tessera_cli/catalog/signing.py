@@ -16,7 +16,7 @@ from tessera_cli.net import Client, RequestStats, SignedRequest, Signer, get_ran
 from tessera_cli.net.address import is_url, query_of, redact, unsigned, web, with_query
 from tessera_cli.net.reach import Reach, here, secure
 
-_CONTAINER = re.compile(r"[a-z0-9]{3,24}/[a-z0-9$-]{3,63}")
+_CONTAINER = re.compile(r"[a-z0-9]+/[a-z0-9$-]+")
 """Account and container, as Azure names them."""
 
 

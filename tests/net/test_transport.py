@@ -117,21 +117,18 @@ def test_a_chain_of_redirects_shares_the_deadline(soon, tmp_path):
         assert len(server.log) <= 4
 
 
-def test_a_long_download_goes_on_while_it_gets_on(soon, monkeypatch):
+@pytest.mark.parametrize(
+    ("length", "patient", "longer"), [(5000, True, True), (900, True, False), (5000, False, False)]
+)
+def test_a_long_download_goes_on_while_it_gets_on(monkeypatch, length, patient, longer):
     """A patient reader has time anew for every so many bytes, and not for fewer."""
     monkeypatch.setattr(retries, "PROGRESS", 1000)
-    pieces = [bytes(1000)] * 15
-    head = OK + b"Content-Length: 15000\r\n\r\n"
-    with RawServer(drip(head, pieces)) as server:  # a piece in 0.02 s: 0.3 s in all
-        with Client().responding(server.url) as answer:
-            assert sum(map(len, answer.pieces(patient=True))) == 15_000
-        assert late(Client(), server.url) is Cause.STALLED
-    with (
-        RawServer(drip(head)) as server,
-        pytest.raises(RetryableError),
-        Client().responding(server.url) as answer,
-    ):
-        list(answer.pieces(patient=True))
+    body = say(OK, b"Content-Length: %d\r\n\r\n" % length, bytes(length))
+    with RawServer(body) as server, Client().responding(server.url) as answer:
+        before = answer.deadline.at
+        monkeypatch.setattr(retries, "TOTAL_TIMEOUT", 1000.0)
+        assert sum(map(len, answer.pieces(patient=patient))) == length
+        assert (answer.deadline.at > before + 500) == longer
 
 
 def test_connections_and_their_duplicates_are_closed(tmp_path):
