@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import requests
+import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from tessera_cli.errors import SourceRefusedError
@@ -98,8 +99,9 @@ class Transport:
                 timeout=timeout,
                 **self.settings(url),
             )
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, UnicodeError):
-            # without their texts, which may quote a secret
+        except ValueError as error:  # of requests, http.client or a codec; their texts may quote a secret
+            if isinstance(error, requests.exceptions.InvalidProxyURL | urllib3.exceptions.HTTPError):
+                raise
             raise SourceRefusedError(f"{redact(url)} is refused: it cannot be requested. Check the address.") from None
 
 

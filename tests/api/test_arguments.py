@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import shapely
 
-from tessera_cli.api.arguments import as_windows, default_out, make_request
+from tessera_cli.api.arguments import as_windows, default_out, make_request, open_client
 from tessera_cli.errors import UsageError
+from tessera_cli.net.address import AddressError
 from tests.conftest import box_geojson
 
 
@@ -167,3 +168,23 @@ def test_names_that_any_disk_takes(tmp_path, what):
     assert not set(path.name) & set('/\\:*?"<>| ')
     (tmp_path / path).mkdir()
     assert default_out(what + "x", "v2-medium") != path
+
+
+@pytest.mark.parametrize(
+    ("catalogs", "reached"),
+    [
+        ({}, ()),
+        ({"catalog": "https://stac.test"}, ()),
+        ({"catalog": "http://127.0.0.1:8000/items.json"}, ("http://127.0.0.1:9", "http://localhost:9")),
+        ({"radar_catalog": "http://10.1.1.1/search"}, ("http://10.1.1.2:9",)),
+    ],
+)
+def test_the_client_of_a_run_reaches_what_the_user_named(catalogs, reached):
+    given = {"layer": None, "source": "aws", "crs": None, "mask": None, **catalogs}
+    client = open_client(make_request(None, (3, 50, 3.01, 50.01), 2023, None, **given))
+    for url in ("http://127.0.0.1:9", "http://localhost:9", "http://10.1.1.2:9", "http://169.254.169.254"):
+        if url in reached:
+            client.reach.check(url)
+        else:
+            with pytest.raises(AddressError, match="--allow-private-hosts"):
+                client.reach.check(url)
