@@ -44,7 +44,7 @@ _REQUEST = _Request()
 
 
 class Adapter(HTTPAdapter):
-    """Adapter of requests whose connections keep to what `sending` says of the request."""
+    """Adapter of requests whose connections keep to what `within` says of the request."""
 
     def init_poolmanager(self, *given: Any, **more: Any) -> None:
         super().init_poolmanager(*given, **more)
