@@ -129,11 +129,13 @@ def open_client(request: Request) -> Client:
     """Return a client that asks the source's servers, with the user's credentials from the environment."""
     from tessera_cli.catalog import signer_for
     from tessera_cli.net import Client, RequestStats
+    from tessera_cli.net.reach import Reach
 
     stats = RequestStats()
     credentials = config.earthdata() if request.source.signer == "earthdata" else None
     signer = signer_for(request.source, credentials, radar_catalog=request.radar_catalog, stats=stats)
-    return Client(signer, stats=stats)
+    reach = Reach(everywhere=request.allow_private_hosts, outside=request.allow_outside)
+    return Client(signer, stats=stats, reach=reach)
 
 
 def search_inputs(

@@ -45,7 +45,8 @@ class AddressError(SourceRefusedError):
     """An address that is not used."""
 
     def __init__(self, address: str, why: str) -> None:
-        super().__init__(f"{redact(address)} is refused: {why}. Check the address.")
+        self.address = redact(address)
+        super().__init__(f"{self.address} is refused: {why}. Check the address.")
         self.why = why
         """In one clause."""
 
@@ -63,6 +64,12 @@ class Url:
 def is_url(address: str) -> bool:
     """Return whether an address is on the web, by its scheme alone."""
     return _split(address)[0] in WEB
+
+
+def is_bucket(address: str) -> bool:
+    """Return whether an address names a bucket and not this machine."""
+    scheme, authority, *_ = _split(address)
+    return scheme in BUCKETS and authority is not None
 
 
 def parse(address: str) -> Url:
