@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.lib.format as npy
+import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
@@ -22,7 +23,6 @@ from tessera_cli.dpixels.dpixel import ARRAYS, S1_BANDS, S2_BANDS, DPixels
 from tessera_cli.dpixels.stored import Stored
 from tessera_cli.errors import TileError, UsageError, reason
 from tessera_cli.extent.grid import ForeignTile, pack_mask
-from tessera_cli.extent.raster import open_raster
 from tessera_cli.files import atomic_directory
 
 logger = logging.getLogger(__name__)
@@ -190,11 +190,11 @@ def _read_roi(file: Path, size: tuple[int, int]) -> tuple[np.ndarray, str | None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with open_raster(file) as dataset:
+            with rasterio.open(file) as dataset:
                 crs, transform, shape, roi = dataset.crs, dataset.transform, dataset.shape, dataset.read(1)
-    except (RasterioError, OSError) as error:
+    except RasterioError as error:
         raise TileError(
-            f"{file} cannot be read as a raster: {reason(error)}. Repair it, or remove it to take all pixels."
+            f"{file} cannot be read as a raster: {error}. Repair it, or remove it to take all pixels."
         ) from error
     if shape != size:
         raise _unfit(file, f"it has {shape[0]} x {shape[1]} pixels, the arrays {size[0]} x {size[1]}")

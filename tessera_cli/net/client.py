@@ -21,7 +21,6 @@ from requests.adapters import HTTPAdapter
 from tessera_cli.errors import SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
-from tessera_cli.net.reach import Reach
 from tessera_cli.net.responses import error_for, page_instead, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
@@ -79,17 +78,8 @@ class Client:
     returned is as long as the server said it would be.
     """
 
-    def __init__(
-        self,
-        signer: Signer = OPEN,
-        *,
-        stats: RequestStats | None = None,
-        connections: int = 64,
-        reach: Reach | None = None,
-    ) -> None:
+    def __init__(self, signer: Signer = OPEN, *, stats: RequestStats | None = None, connections: int = 64) -> None:
         self.signer = signer
-        self.reach = reach or Reach()
-        """What documents may name, and what may be connected to."""
         self.given = GivenSignatures(signer)
         """Comes before `signer`."""
         self.stats = stats or RequestStats()
