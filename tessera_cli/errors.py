@@ -94,7 +94,7 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str, *, longest: int | None = LONGEST) -> str:
-    """Return text as one line that does nothing to a terminal but stand there; beyond `longest` characters it is cut."""
+    """Return text as one line that does nothing to a terminal but stand there, cut after `longest` characters."""
     cut = text if longest is None or len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], cut)
 

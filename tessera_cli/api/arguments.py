@@ -133,7 +133,8 @@ def open_client(request: Request) -> Client:
 
     stats = RequestStats()
     credentials = config.earthdata() if request.source.signer == "earthdata" else None
-    signer = signer_for(request.source, credentials, radar_catalog=request.radar_catalog, stats=stats)
+    catalogs = {"catalog": request.catalog, "radar_catalog": request.radar_catalog}
+    signer = signer_for(request.source, credentials, **catalogs, stats=stats)
     reach = Reach(everywhere=request.allow_private_hosts, outside=request.allow_outside)
     return Client(signer, stats=stats, reach=reach)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tessera_cli.errors import SourceRefusedError
 from tessera_cli.net.client import Client, Response, RetryableError
@@ -23,6 +23,8 @@ class RangeResponse:
     data: bytes
     total: int | None
     """Size of the whole file; None if the server does not tell."""
+    proven: bool = field(default=True, compare=False)
+    """Whether the bytes are for sure all that were asked for, or all up to the end of the file."""
 
 
 def get_range(client: Client, url: str, start: int, length: int, *, total: int | None = None) -> RangeResponse:
@@ -32,8 +34,10 @@ def get_range(client: Client, url: str, start: int, length: int, *, total: int |
     before; bytes of a file of another size are no part of it, and requested again.
     """
     headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-    found = client.retrying(url, lambda: _range_of(client.fetch(url, headers), url, start, length, total))
-    if found.total is None and len(found.data) < length:
+    found = client.retrying(
+        url, lambda: _range_of(client.fetch(url, headers, span=(start, length)), url, start, length, total)
+    )
+    if found.proven and found.total is None and len(found.data) < length:
         _check_end(client, url, start + len(found.data))
     return found
 
@@ -63,9 +67,9 @@ def _range_of(response: Response, url: str, start: int, length: int, known: int 
     partial, body = response.status == http.HTTPStatus.PARTIAL_CONTENT, response.body
     kind = response.headers.get("Content-Type", "")
     page = kind.startswith("text/html" if partial else "text/")
-    if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
+    if page or (not partial and response.beginning.lstrip().lower().startswith(_PAGES)):
         raise RetryableError(Cause.ERROR_PAGE, page_instead(url))
-    total: int | None = len(body)
+    total = response.size
     if partial:
         first, last, total = content_range(response.headers)
         due = start + length if total is None else min(start + length, total)
@@ -76,4 +80,4 @@ def _range_of(response: Response, url: str, start: int, length: int, known: int 
     if known is not None and total not in (None, known):
         other = EOFError(f"it has {total} bytes now, {known} when it was opened")
         raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
-    return RangeResponse(body if partial else body[start : start + length], total)
+    return RangeResponse(body, total, proven=partial or response.proven)
