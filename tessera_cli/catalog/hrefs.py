@@ -27,7 +27,7 @@ def absolute(item: Mapping[str, Any], location: str, reach: Reach, *, listed: bo
     On the web, hrefs of an item that a page or a list of items holds (`listed`) count from the item's self link, if it
     has one, and those of any other document from where that was read. On this machine, where catalogues are copied to
     with self links that lead back to the web, they count from the document, and from the self link only where no such
-    file lies here. An asset with an href that we refuse gets REFUSED, and its href is for messages only.
+    file lies here. An asset with an href that we refuse gets REFUSED, and an href without secrets.
     """
     origin = self_link(item, location, reach)
     base = origin if listed and origin and is_url(location) else location
@@ -37,7 +37,8 @@ def absolute(item: Mapping[str, Any], location: str, reach: Reach, *, listed: bo
             try:
                 assets[key] = {**asset, "href": located(location, base, str(asset["href"]), origin, reach)}
             except AddressError as error:
-                assets[key] = {**asset, "href": error.address, REFUSED: error.why}
+                told = error.address if _may_be_allowed(error.why) else redact(error.address)
+                assets[key] = {**asset, "href": told, REFUSED: error.why}
     return {**item, "assets": assets}
 
 
@@ -46,7 +47,7 @@ def permitted(assets: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
     found = {}
     for key, asset in assets.items():
         found[key] = asset
-        if asset.get(REFUSED, "").endswith((ASK_OUTSIDE, ASK_HOSTS)):  # as for the rest: nobody can allow it
+        if _may_be_allowed(asset.get(REFUSED, "")):
             found[key] = {name: value for name, value in asset.items() if name != REFUSED}
         if REFUSED not in found[key]:
             try:
@@ -54,6 +55,11 @@ def permitted(assets: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
             except AddressError as error:
                 found[key] = {**asset, REFUSED: error.why}
     return found
+
+
+def _may_be_allowed(why: str) -> bool:
+    """Return whether it is for the user to allow what was refused."""
+    return why.endswith((ASK_OUTSIDE, ASK_HOSTS))
 
 
 def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]]:
@@ -106,6 +112,18 @@ def used(assets: Mapping[str, Any], keys: Iterable[str]) -> tuple[dict[str, Any]
                 queries[href] = query
                 found[key][SIGNED] = True
     return found, queries
+
+
+def cleared(value: Any) -> Any:
+    """Return a JSON value whose addresses hold no signatures and no passwords."""
+    if isinstance(value, str):
+        if "://" not in value:
+            return value
+        address = unsigned(value)[0]
+        return redact(address) if web(address) is None and is_url(address) else address
+    if isinstance(value, Mapping):
+        return {key: cleared(inner) for key, inner in value.items()}
+    return [cleared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def web_address(href: str) -> str:

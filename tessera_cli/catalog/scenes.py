@@ -121,6 +121,15 @@ class Scenes:
         return digest.hexdigest()
 
     @property
+    def hold_queries(self) -> bool:
+        """Return whether hrefs have queries left, which may be secrets of a kind that we do not know."""
+        return any(
+            without_query(asset["href"]) != asset["href"]
+            for scene in self.scenes
+            for asset in scene.item["assets"].values()
+        )
+
+    @property
     def signatures(self) -> dict[str, str]:
         """Return unsigned href -> the query it came with, for `GivenSignatures`."""
         return {href: query for scene in self.scenes for href, query in scene.signatures.items()}

@@ -24,7 +24,9 @@ SIGNATURES = {
     "x-goog-signature",
     "signature",  # the older S3 and GCS, CloudFront
     *("token", "access_token", "auth", "jwt", "hmac", "hdnts", "hdnea", "q-signature"),
-    *("api_key", "api-key", "apikey", "subscription-key"),
+    *("api_key", "api-key", "apikey", "subscription-key", "x-api-key", "x-amz-security-token"),
+    *("access-token", "accesstoken", "auth_token", "authtoken", "id_token", "bearer", "authorization"),
+    *("password", "passwd", "pwd", "secret", "client_secret", "credential", "credentials", "sessionid", "ticket"),
 }
 """Fields of a query that grant access, in lower case: what makes a URL a signed one."""
 COMPANIONS = {
@@ -49,8 +51,9 @@ class AddressError(SourceRefusedError):
     """An address that is not used."""
 
     def __init__(self, address: str, why: str) -> None:
-        self.address = redact(address)
-        super().__init__(f"{self.address} is refused: {why}. Check the address.")
+        super().__init__(f"{redact(address)} is refused: {why}. Check the address.")
+        self.address = address
+        """As it was given. It may hold secrets."""
         self.why = why
         """In one clause."""
 

@@ -12,18 +12,20 @@ from tessera_cli.catalog.hrefs import REFUSED, SIGNED, absolute
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.net import Client
+from tessera_cli.net.reach import Reach
 from tests.catalog.test_search import YEAR, as_static_catalog, item
 from tests.helpers.fake_catalogs import Api, Reply
 from tests.helpers.servers import FileServer, always, status
 
 PAGE = "https://api.test/v1/search"
+ANYWHERE = Reach(everywhere=True, outside=True)
 SELF = "https://api.test/v1/collections/c/items/i"
 
 
-def href_of(href, location, origin=None, **how):
+def href_of(href, location, origin=None, reach=ANYWHERE, **how):
     links = [{"rel": "root", "href": "/"}, {"rel": "self", "href": origin}] if origin else []
     given = {"id": "i", "links": links, "assets": {"B02": {"href": href, "type": "image/tiff"}}}
-    (asset,) = absolute(given, location, **how)["assets"].values()
+    (asset,) = absolute(given, location, reach, **how)["assets"].values()
     assert asset["type"] == "image/tiff"
     return asset.get(REFUSED) or asset["href"]
 
@@ -64,8 +66,8 @@ def test_a_copy_on_this_machine_counts_from_the_document_unless_the_file_is_not_
 
 def test_items_without_links_or_assets_of_use():
     given = {"id": "i", "links": None, "assets": {"a": None, "b": {}, "c": {"href": None}, "d": {"href": "/x"}}}
-    assert absolute(given, PAGE)["assets"] == {"d": {"href": "https://api.test/x"}}
-    assert absolute({"id": "i", "links": ["x", {"rel": "self"}]}, PAGE)["assets"] == {}
+    assert absolute(given, PAGE, Reach())["assets"] == {"d": {"href": "https://api.test/x"}}
+    assert absolute({"id": "i", "links": ["x", {"rel": "self"}]}, PAGE, Reach())["assets"] == {}
 
 
 # --- what scenes keep of them -----------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ def test_a_scene_tells_which_href_cannot_be_read(href, why):
 
 
 def test_what_was_refused_stays_refused_when_the_list_is_frozen(tmp_path):
-    refused = absolute(with_href("file:///etc/passwd"), PAGE)
+    refused = absolute(with_href("file:///etc/passwd"), PAGE, Reach())
     scene = Scene.from_item(json.loads(json.dumps(Scene.from_item(refused, MPC).item)), MPC)
     assert scene.missing == ("B04",)
     assert scene.defect == (
@@ -142,9 +144,9 @@ def test_digests_of_hrefs_without_queries_are_those_of_earlier_versions():
 # --- documents and servers --------------------------------------------------------------------------------------------
 
 
-def found_at(location):
+def found_at(location, reach=None):
     tiles = [Tile(32630, 116, 1132), Tile(32630, 117, 1132)]
-    return search(tiles, [YEAR], MPC, client=Client(), catalog=str(location))
+    return search(tiles, [YEAR], MPC, client=Client(reach=reach or Reach()), catalog=str(location))
 
 
 def hrefs(scenes):
@@ -155,7 +157,7 @@ def test_a_static_catalogue_over_http(catalog):
     """Also with links and hrefs from the root of the server, and by way of a redirect."""
     items = json.loads(catalog.items.read_text())["features"]
     static = as_static_catalog(catalog.folder, items)
-    local = hrefs(found_at(static))
+    local = hrefs(found_at(static, ANYWHERE))
     with FileServer(catalog.folder) as server:
         expected = [href.replace(str(catalog.folder), server.url) for href in local]
         assert hrefs(found_at(f"{server.url}/static/catalog.json")) == expected
