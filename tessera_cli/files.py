@@ -35,7 +35,7 @@ def write_bytes(path: Path, data: bytes | memoryview, *, private: bool = False) 
     try:
         with part.open("xb") as file:
             if private:
-                os.fchmod(file.fileno(), 0o600)
+                part.chmod(0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -25,7 +25,6 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How TIFF and BigTIFF begin."""
 OTHERS: Mapping[bytes, str] = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
-    b"\xffO\xffQ": "JP2OpenJPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
 }
 """How other formats begin whose files stand for themselves, and GDAL's driver. It is given bytes, and no name."""
