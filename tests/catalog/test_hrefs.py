@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
+import stat
 
 import pytest
 
@@ -12,6 +14,7 @@ from tessera_cli.catalog.hrefs import REFUSED, SIGNED, absolute
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.net import Client
+from tessera_cli.net.address import AddressError
 from tessera_cli.net.reach import Reach
 from tests.catalog.test_search import YEAR, as_static_catalog, item
 from tests.helpers.fake_catalogs import Api, Reply
@@ -287,3 +290,89 @@ def test_an_api_never_names_a_file_of_this_machine(catalog, tessera, tmp_path, m
         code, _, stderr = tessera("embed", *options)
     assert code == 0, stderr
     assert hashes(tmp_path / "out") == hashes(direct)
+
+
+# --- what a catalogue may name ----------------------------------------------------------------------------------------
+
+INSIDE = ("http://127.0.0.1:8000/x.tif", "http://169.254.169.254/x.tif", "http://10.0.0.1/x.tif", "http://[::1]/x.tif")
+
+
+@pytest.mark.parametrize("href", INSIDE)
+def test_a_host_inside_is_refused_until_the_user_allows_it(href):
+    refused = absolute(with_href(f"{href}?v=2"), PAGE, Reach())
+    (scene,) = frozen = Scenes.from_items([refused], MPC).scenes
+    assert scene.missing == ("B04",)
+    assert "--allow-private-hosts lets a catalogue name such hosts" in scene.defect
+    scenes = Scenes(MPC, frozen)
+    assert scenes.permitted(Reach()).scenes[0].missing == ("B04",)
+    (allowed,) = scenes.permitted(Reach(everywhere=True)).scenes
+    assert allowed.missing == ()
+    assert allowed.item["assets"]["B04"] == {"href": f"{href}?v=2"}
+    (again,) = Scenes(MPC, (allowed,)).permitted(Reach()).scenes
+    assert again.missing == ("B04",)
+
+
+def test_what_is_frozen_holds_no_password():
+    refused = absolute(with_href("https://user:s3cret@x.test/x.tif?s3cret"), PAGE, ANYWHERE)
+    (scene,) = Scenes.from_items([refused], MPC).permitted(ANYWHERE).scenes
+    assert scene.missing == ("B04",)
+    assert "s3cret" not in json.dumps(scene.item)
+
+
+def test_frozen_items_hold_what_is_used_and_no_secrets():
+    signed = "https://x.test/a?file=7&X-Amz-Signature=s3cret"
+    made = with_href("https://x.test/B04.tif")
+    made |= {"secret": "s3cret", "alternate": {"href": signed}}
+    made["properties"] |= {"thing": [signed, {"deep": "https://u:s3cret@x.test/a"}], "words": "a://b? c"}
+    made["assets"]["B04"] |= {"proj:more": signed, "alternate": {"s3": {"href": signed}}, "title": signed}
+    (scene,) = Scenes.from_items([made], MPC).scenes
+    assert "s3cret" not in json.dumps(scene.item)
+    assert scene.item["properties"]["thing"] == ["https://x.test/a?file=7", {"deep": "https://x.test/a"}]
+    assert scene.item["properties"]["words"] == "a://b? c"
+
+
+@pytest.mark.parametrize(("query", "mode"), [("", 0o644), ("?v=7", 0o600), ("?sig=s3cret", 0o644)])
+def test_a_list_whose_hrefs_have_queries_is_for_its_owner_alone(tmp_path, query, mode):
+    from tessera_cli.runs.folder import TileFolder
+
+    scenes = Scenes.from_items([with_href(f"https://x.test/B04.tif{query}")], MPC)
+    before = os.umask(0o022)
+    try:
+        TileFolder(tmp_path).start_run("run", {}, scenes)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "scenes.ndjson.gz").stat().st_mode) == mode
+
+
+def test_a_catalogue_here_names_files_below_its_folder(catalog, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    items = json.loads(catalog.items.read_text())
+    for each in items["features"]:
+        for asset in each["assets"].values():
+            asset["href"] = str(catalog.folder / asset["href"])
+    (other / "items.json").write_text(json.dumps(items))
+    expected = hrefs(found_at(catalog.items))
+    for location in (other, other / "items.json", f"file://{other}/items.json"):
+        with pytest.raises(
+            UsageError, match=rf"names \d+ files outside its own folder, such as {catalog.folder}/.*-outside"
+        ):
+            found_at(location)
+        assert hrefs(found_at(location, Reach(outside=True))) == expected
+    (catalog.folder / "other").symlink_to(other)
+    with pytest.raises(UsageError, match="outside its own folder"):
+        found_at(catalog.folder / "other" / "items.json", Reach(everywhere=True))
+    root = {"type": "Catalog", "id": "c", "links": [{"rel": "child", "href": str(other / "items.json")}]}
+    (catalog.folder / "catalog.json").write_text(json.dumps(root))
+    with pytest.raises(UsageError, match=r"links to .*, which is refused: it lies outside .*--allow-outside"):
+        found_at(catalog.folder / "catalog.json")
+
+
+def test_a_search_page_that_leads_inside_is_not_followed():
+    """As a link of a landing page, or to the next page."""
+    from tessera_cli.catalog.api import search_link
+    from tessera_cli.catalog.documents import Document
+
+    landing = {"links": [{"rel": "search", "href": "http://169.254.169.254/search"}]}
+    with pytest.raises(AddressError, match="link-local network"):
+        search_link(Document("https://api.test/v1", landing), Client(reach=Reach()))
