@@ -23,13 +23,10 @@ ALONE: Mapping[str, str | bool] = {
 """GDAL's settings under which nothing beside a file is read, and nothing on servers."""
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How TIFF and BigTIFF begin."""
-OTHERS: Mapping[bytes, str] = {
-    b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-}
-"""How other formats begin whose files stand for themselves, and GDAL's driver. It is given bytes, and no name."""
+JPEG_2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
+"""How JPEG 2000 begins, whose files stand for themselves, too."""
 LARGEST = 1 << 30
-"""Bytes of a file of another format: all of it is read into memory."""
+"""Bytes of a JPEG 2000 file: GDAL is given them all, and no name."""
 
 
 def is_tiff(path: Path) -> bool:
@@ -39,7 +36,7 @@ def is_tiff(path: Path) -> bool:
 
 @contextmanager
 def open_raster(path: Path) -> Iterator[DatasetReader]:
-    """Open a GeoTIFF, or a JPEG 2000 or PNG file, by itself; RasterioIOError for anything else, OSError of the disk.
+    """Open a GeoTIFF, or a JPEG 2000 file, by itself; RasterioIOError for anything else, OSError of the disk.
 
     Read its pixels in full resolution only: for others GDAL opens overviews, which the file may name anywhere.
     """
@@ -49,13 +46,12 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
         if begins.startswith(TIFF):  # an absolute path is never taken for a URL
             yield stack.enter_context(rasterio.open(path.absolute(), driver="GTiff", sharing=False))
             return
-        driver = next((name for start, name in OTHERS.items() if begins.startswith(start)), None)
-        if driver is None:
-            raise RasterioIOError("it is no GeoTIFF, nor JPEG 2000 or PNG; other formats are not read")
+        if not begins.startswith(JPEG_2000):
+            raise RasterioIOError("it is no GeoTIFF, nor JPEG 2000; other formats are not read")
         if path.stat().st_size > LARGEST:
             raise RasterioIOError("it is larger than 1 GB and no GeoTIFF")
         memory = stack.enter_context(MemoryFile(path.read_bytes()))
-        yield stack.enter_context(memory.open(driver=driver))
+        yield stack.enter_context(memory.open(driver="JP2OpenJPEG"))
 
 
 def _beginning(path: Path) -> bytes:

@@ -109,8 +109,6 @@ def test_hostile_names_in_errors(tessera, tmp_path, monkeypatch, arguments):
     (tmp_path / "here" / "items.json").write_text(json.dumps(root))
     (tmp_path / "areas.geojson").write_text(json.dumps({"type": HOSTILE, "name": HOSTILE}))
     (tmp_path / "areas.kml").write_text(f"<kml><{HOSTILE}></kml>")
-        json.dumps({"identity": {"content": "dpixels", "source": HOSTILE, "preprocessing": HOSTILE, "format": "zarr"}})
-    )
     (tmp_path / "folder" / "runs" / "x.json").write_text(json.dumps({"aoi": HOSTILE, "source": HOSTILE}))
     (tmp_path / "settings.toml").write_text(f"[{json.dumps(HOSTILE)}]\nx = 1\n", encoding="utf-8")
     code, stdout, stderr = tessera(*arguments)
