@@ -130,10 +130,16 @@ def configure_logging(verbosity: int, console: Console) -> None:
     for name in CHATTY:
         # a failed read is reported by us, once and with its cause
         logging.getLogger(name).setLevel(logging.CRITICAL if verbosity < 2 else logging.INFO)
+    warnings.showwarning = _show_warning
     if verbosity < 2:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         # rasterio silences it while warping, but not reliably in threads
         warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Log a warning of another library: Python would write it to stderr as it is."""
+    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, message)
 
 
 class _Formatter(logging.Formatter):

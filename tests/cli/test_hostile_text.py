@@ -3,6 +3,7 @@
 import json
 import logging
 import unicodedata
+import warnings
 
 import pytest
 
@@ -125,12 +126,14 @@ def test_tracebacks_of_debug_and_of_logs_are_harmless(tessera, capsys):
     assert "Traceback" in stderr
     assert not unsafe(stderr)
     Terminal()
+    warnings.showwarning(UserWarning(HOSTILE), UserWarning, "x.py", 7)
     try:
         raise ValueError(HOSTILE)
     except ValueError:
         logging.getLogger("tessera_cli").exception("%s", HOSTILE)
     shown = capsys.readouterr().err
     assert "Traceback" in shown
+    assert r"warning: UserWarning: \x1b]0;title" in shown
     assert not unsafe(shown)
 
 
