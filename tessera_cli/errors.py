@@ -7,6 +7,7 @@ Exit codes: 2 usage or configuration, 3 nothing to embed, 4 some tiles failed (a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,25 @@ class TileError(TesseraError):
     """One tile cannot be finished; the others go on."""
 
     exit_code = 4
+
+
+LONGEST = 4000
+"""Characters of a line for people."""
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""What moves cursors, breaks or turns lines, or is not there to be seen: ids, hrefs and texts of others may hold it."""
+
+
+def printable(text: str, *, longest: int | None = LONGEST) -> str:
+    """Return text as one line that does nothing to a terminal but stand there, cut after `longest` characters."""
+    cut = text if longest is None or len(text) <= longest else f"{text[:longest]}... ({len(text):,} characters)"
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], cut)
+
+
+def printable_json(text: str) -> str:
+    """Return JSON in which such characters are escaped as JSON escapes them: it means the same."""
+    return _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def reason(error: BaseException) -> str:

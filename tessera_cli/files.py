@@ -24,14 +24,18 @@ _NO_TEXT = "backslashreplace"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
+def write_bytes(path: Path, data: bytes | memoryview, *, private: bool = False) -> None:
     """Write `data` to `path` through `<name>.<random>.part` in the same folder; mode bits are 0666 less the umask.
+
+    `private`: for the owner alone, 0600.
 
     The random part keeps two runs on one folder from writing into each other's file.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
+            if private:
+                part.chmod(0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -49,14 +53,14 @@ def write_json(path: Path, obj: Any) -> None:
     write_bytes(path, text.encode(errors=_NO_TEXT))
 
 
-def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]], *, private: bool = False) -> None:
     """Write one JSON object per line, gzipped; equal rows give equal bytes (no time or name in the header)."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
         for row in rows:
             line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             file.write(line.encode(errors=_NO_TEXT) + b"\n")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), private=private)
 
 
 def sha256_of(path: Path) -> str:

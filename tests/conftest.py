@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def tessera(capsys):
     """Run a command line in this process: (exit code, stdout, stderr). Its logging ends with the test."""
     from tessera_cli.cli.app import run
 
-    loggers = [logging.getLogger(name) for name in (None, "tessera_cli")]
+    loggers, shown = [logging.getLogger(name) for name in (None, "tessera_cli")], warnings.showwarning
     handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -107,6 +108,6 @@ def tessera(capsys):
         return code, captured.out, captured.err
 
     yield call
-    loggers[0].handlers[:] = handlers
+    loggers[0].handlers[:], warnings.showwarning = handlers, shown
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

@@ -39,6 +39,8 @@ def embed(
     force_source: bool = False,
     catalog: str | None = None,
     radar_catalog: str | None = None,
+    allow_outside: bool = False,
+    allow_private_hosts: bool = False,
     preprocessing: Literal["official", "corrected"] | None = None,
     allow_no_radar: bool = False,
     model: AnyPath | None = None,
@@ -79,6 +81,8 @@ def embed(
         force_source: Encode d-pixels of a source that the model was not trained on.
         catalog: Another STAC API, a static catalogue, an ItemCollection or the folder of one, as URL or path.
         radar_catalog: For `aws`: another CMR granule search, or an ItemCollection of OPERA RTC-S1.
+        allow_outside: Let a catalogue on this machine name files outside its own folder.
+        allow_private_hosts: Let a catalogue on the web name hosts of private networks and this machine.
         preprocessing: `official` (default): what the released models were trained on; `corrected`: offsets by
             processing baseline, one copy of each acquisition.
         allow_no_radar: Go on when the catalogue has no Sentinel-1.
@@ -134,6 +138,7 @@ def embed(
 
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
+    area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
     check_choices(format=(format, Format), dtype=(dtype, Dtype), compress=(compress, Compress))
     check_choices(precision=(precision, PrecisionName))
     check_numbers(allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed)
@@ -182,6 +187,8 @@ def fetch(
     force_source: bool = False,
     catalog: str | None = None,
     radar_catalog: str | None = None,
+    allow_outside: bool = False,
+    allow_private_hosts: bool = False,
     preprocessing: Literal["official", "corrected"] | None = None,
     allow_no_radar: bool = False,
     model: AnyPath | None = None,
@@ -228,6 +235,7 @@ def fetch(
 
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
+    area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
     check_choices(format=(format, StoreFormat))
     check_numbers(allow_missing=allow_missing)
     told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area)
@@ -269,6 +277,8 @@ def plan(
     source: str | None = None,
     catalog: str | None = None,
     radar_catalog: str | None = None,
+    allow_outside: bool = False,
+    allow_private_hosts: bool = False,
     preprocessing: Literal["official", "corrected"] | None = None,
     allow_no_radar: bool = False,
     model: AnyPath | None = None,
@@ -303,6 +313,7 @@ def plan(
     check_numbers(threads=threads)
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
+    area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
     request = make_request(aoi, bbox, year, window, source=source, **area)
     spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)

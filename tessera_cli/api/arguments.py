@@ -134,9 +134,8 @@ def open_client(request: Request) -> Client:
     stats = RequestStats()
     credentials = config.earthdata() if request.source.signer == "earthdata" else None
     catalogs = {"catalog": request.catalog, "radar_catalog": request.radar_catalog}
-    signer, reach = signer_for(request.source, credentials, **catalogs, stats=stats), Reach()
-    for named in filter(None, catalogs.values()):
-        reach.add(named)
+    signer = signer_for(request.source, credentials, **catalogs, stats=stats)
+    reach = Reach(everywhere=request.allow_private_hosts, outside=request.allow_outside)
     return Client(signer, stats=stats, reach=reach)
 
 

@@ -29,10 +29,11 @@ _OUT_OF_RANGE = (400, 422, 500)
 logger = logging.getLogger(__name__)
 
 
-def search_link(landing: Document) -> tuple[str, str]:
+def search_link(landing: Document, client: Client) -> tuple[str, str]:
     """Return URL and method of item search, by the landing page of an API; POST where there is a choice."""
     for link in sorted(links(landing.content, "search"), key=lambda link: link.get("method") != "POST"):
-        return resolve(landing.location, str(link["href"])), str(link.get("method") or "GET")
+        found = client.reach.named(landing.location, resolve(landing.location, str(link["href"])))
+        return found, str(link.get("method") or "GET")
     return f"{without_query(landing.location).rstrip('/')}/search", "POST"
 
 
@@ -67,7 +68,7 @@ def api_items(
                     key = (item.get("collection"), item["id"])
                     if key not in seen:
                         seen.add(key)
-                        yield absolute(item, url)
+                        yield absolute(item, url, client.reach)
                 break
             except IncompleteError as error:
                 if again:

@@ -19,6 +19,7 @@ from tessera_cli.extent.antimeridian import Box, split, unwrap_edges
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client, Response
 from tessera_cli.net.address import AddressError, is_url, parse, redact, resolve, without_query
+from tessera_cli.net.reach import Reach
 
 CONCEPT = "C2777436413-ASF"
 """CMR's name for the collection OPERA_L2_RTC-S1_V1."""
@@ -58,19 +59,20 @@ def granule_items(
             "page_size": PAGE,
         }
         for granule in _granules(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", client):
-            item = item_of(granule, source, url)
+            item = item_of(granule, source, client.reach, url)
             if item["id"] not in seen:
                 seen.add(item["id"])
                 yield item
 
 
-def item_of(granule: Mapping[str, Any], source: Source, location: str | None = None) -> dict[str, Any]:
+def item_of(granule: Mapping[str, Any], source: Source, reach: Reach, location: str | None = None) -> dict[str, Any]:
     """Return the granule as a STAC item. Its assets are the files it links to, never guessed from its name.
 
-    `location`: where it was listed, if not in the search of the source.
+    `reach`: what the search may name. `location`: where it was listed, if not in the search of the source.
     """
     geometry = footprint_of(granule)
-    links = {key: _link(granule, f"_{key}.tif", location or str(source.granules)) for key in POLARISATIONS}
+    listed = location or str(source.granules)
+    links = {key: _link(granule, f"_{key}.tif", listed, reach) for key in POLARISATIONS}
     start, end = granule.get("time_start"), granule.get("time_end")
     return {
         "type": "Feature",
@@ -113,12 +115,12 @@ def _ring(text: str) -> list[tuple[float, float]]:
     return list(zip(numbers[1::2], numbers[0::2], strict=True))
 
 
-def _link(granule: Mapping[str, Any], ending: str, location: str) -> str | None:
+def _link(granule: Mapping[str, Any], ending: str, location: str, reach: Reach) -> str | None:
     """Return the address of the file with this ending; of several, the one that accepts tokens."""
     fit: list[tuple[bool, bool, int, str]] = []
     for link in granule.get("links") or []:
         with suppress(AddressError):  # s3:// and what else a granule may name
-            href = resolve(location, str(link.get("href")))
+            href = reach.named(location, resolve(location, str(link.get("href"))))
             url = parse(href)
             if url.path.endswith(ending) and not link.get("inherited"):
                 fit.append((url.host != STOREHOUSE, url.scheme != "https", len(fit), href))

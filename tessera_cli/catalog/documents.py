@@ -98,13 +98,13 @@ def _items(document: Document, client: Client, parent: str | None, seen: set[str
     if kind in ("FeatureCollection", "Feature"):
         listed = kind != "Feature"
         for feature in _features(document, client) if listed else [content]:
-            yield _in_collection(_absolute(feature, document.location, listed=listed), parent)
+            yield _in_collection(_absolute(feature, document.location, client, listed=listed), parent)
         return
     if kind == "Collection":
         parent = str(content.get("id") or "") or parent
     linked = links(content, "child", "item") or links(content, "items")  # the latter: one list of all items
     for link in linked:
-        location = _linked(document, str(link["href"]))
+        location = _linked(document, str(link["href"]), client)
         if location in seen:
             continue
         child = open_document(location, client)
@@ -153,9 +153,10 @@ def _in_folder(folder: Path) -> Path:
     return found[0]
 
 
-def _linked(document: Document, href: str) -> str:
+def _linked(document: Document, href: str, client: Client) -> str:
+    location, reach = document.location, client.reach
     try:
-        return web_address(located(document.location, href, self_link(document.content, document.location)))
+        return web_address(located(location, location, href, self_link(document.content, location, reach), reach))
     except AddressError as error:
         raise UsageError(
             f"The catalogue {redact(document.location)} links to {redact(href)}, which is refused: {error.why}. "
@@ -163,10 +164,10 @@ def _linked(document: Document, href: str) -> str:
         ) from error
 
 
-def _absolute(item: Any, location: str, *, listed: bool) -> Mapping[str, Any]:
+def _absolute(item: Any, location: str, client: Client, *, listed: bool) -> Mapping[str, Any]:
     if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
         raise UsageError(f"The catalogue {redact(location)} holds features that are not STAC items. {ADVICE}")
-    return absolute({**item, "properties": item.get("properties") or {}}, location, listed=listed)
+    return absolute({**item, "properties": item.get("properties") or {}}, location, client.reach, listed=listed)
 
 
 def _local(location: str) -> str:

@@ -35,8 +35,8 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
     if content.get("type") == "Feature":
         return None
     if is_api(content):
-        return search_link(document)
-    searches = [href for href in linked(content, location, "items") if _path(href).endswith(SEARCHES)]
+        return search_link(document, client)
+    searches = [href for href in linked(content, location, client.reach, "items") if _path(href).endswith(SEARCHES)]
     static = links(content, "child", "item") or COLLECTIONS not in _path(location)
     if not searches and static and "collections" not in content:
         return None
@@ -48,7 +48,7 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
         )
     if api is not None:
         logger.info("%s belongs to the API %s, which is searched", redact(location), redact(api.location))
-        return search_link(api)
+        return search_link(api, client)
     if searches:
         return searches[0], "GET"
     if "collections" in content:
@@ -59,9 +59,10 @@ def item_search(document: Document, source: Source, client: Client) -> tuple[str
 def _api_of(document: Document, client: Client) -> Document | None:
     """Return the landing page of the API that a collection, or the list of them, belongs to; None if there is none."""
     location, content = document.location, document.content
-    known = [location, *linked(content, location, "self", "items")]
+    known = [location, *linked(content, location, client.reach, "self", "items")]
     above = [without_query(href).rpartition(COLLECTIONS)[0] for href in known if COLLECTIONS in _path(href)]
-    for href in dict.fromkeys([*linked(content, location, "root"), *linked(content, location, "parent"), *above]):
+    upwards = [href for rel in ("root", "parent") for href in linked(content, location, client.reach, rel)]
+    for href in dict.fromkeys([*upwards, *above]):
         if not _path(href) or href == location:
             continue
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from tessera_cli.net.address import AddressError, exists, is_url, local_path, parse, redact, resolve, unsigned, web
+from tessera_cli.net.reach import ASK_HOSTS, ASK_OUTSIDE, Reach
 
 OPEN_BUCKETS = {"sentinel-cogs": "us-west-2"}
 """Buckets that anybody may read, with their region."""
@@ -17,24 +19,47 @@ REFUSED, SIGNED = "tessera:refused", "tessera:signed"
 """Fields of an asset: why its href is not used; whether its href came with a signature, which is not kept."""
 
 
-def absolute(item: Mapping[str, Any], location: str, *, listed: bool = True) -> dict[str, Any]:
+def absolute(item: Mapping[str, Any], location: str, reach: Reach, *, listed: bool = True) -> dict[str, Any]:
     """Return the item with the absolute hrefs of its assets. `location`: where the document that holds it was read.
+
+    `reach`: what documents may name.
 
     On the web, hrefs of an item that a page or a list of items holds (`listed`) count from the item's self link, if it
     has one, and those of any other document from where that was read. On this machine, where catalogues are copied to
     with self links that lead back to the web, they count from the document, and from the self link only where no such
-    file lies here. An asset with an href that we refuse gets REFUSED in its place.
+    file lies here. An asset with an href that we refuse gets REFUSED, and an href without secrets.
     """
-    origin = self_link(item, location)
+    origin = self_link(item, location, reach)
     base = origin if listed and origin and is_url(location) else location
     assets = {}
     for key, asset in (item.get("assets") or {}).items():
         if isinstance(asset, Mapping) and asset.get("href"):
             try:
-                assets[key] = {**asset, "href": located(base, str(asset["href"]), origin)}
+                assets[key] = {**asset, "href": located(location, base, str(asset["href"]), origin, reach)}
             except AddressError as error:
-                assets[key] = {**asset, REFUSED: error.why}
+                told = error.address if _may_be_allowed(error.why) else redact(error.address)
+                assets[key] = {**asset, "href": told, REFUSED: error.why}
     return {**item, "assets": assets}
+
+
+def permitted(assets: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
+    """Return the assets of a frozen item, each REFUSED or not by what the user allows now."""
+    found = {}
+    for key, asset in assets.items():
+        found[key] = asset
+        if _may_be_allowed(asset.get(REFUSED, "")):
+            found[key] = {name: value for name, value in asset.items() if name != REFUSED}
+        if REFUSED not in found[key]:
+            try:
+                reach.frozen(asset["href"])
+            except AddressError as error:
+                found[key] = {**asset, REFUSED: error.why}
+    return found
+
+
+def _may_be_allowed(why: str) -> bool:
+    """Return whether it is for the user to allow what was refused."""
+    return why.endswith((ASK_OUTSIDE, ASK_HOSTS))
 
 
 def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]]:
@@ -44,26 +69,33 @@ def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]
     return [link for link in listed if isinstance(link, dict) and link.get("rel") in relations and link.get("href")]
 
 
-def linked(content: Mapping[str, Any], location: str, *relations: str) -> list[str]:
-    """Return the addresses of the links with these relations in a document that was read at `location`."""
-    return [resolve(location, str(link["href"])) for link in links(content, *relations)]
+def linked(content: Mapping[str, Any], location: str, reach: Reach, *relations: str) -> list[str]:
+    """Return the addresses of the links with these relations in a document that was read at `location`.
+
+    Those that it may not name are left out.
+    """
+    found = []
+    for link in links(content, *relations):
+        with suppress(AddressError):
+            found.append(reach.named(location, resolve(location, str(link["href"]))))
+    return found
 
 
-def self_link(content: Mapping[str, Any], location: str) -> str | None:
+def self_link(content: Mapping[str, Any], location: str, reach: Reach) -> str | None:
     """Return the address on the web that a document, read at `location`, names as its own; None if it names none."""
-    try:
-        found = next(iter(linked(content, location, "self")), "")
-    except AddressError:
-        return None
+    found = next(iter(linked(content, location, reach, "self")), "")
     return found if is_url(found) else None
 
 
-def located(base: str, href: str, origin: str | None) -> str:
-    """Return the address of an href of the document at `base`; of a file that is absent here, that at `origin`."""
+def located(location: str, base: str, href: str, origin: str | None, reach: Reach) -> str:
+    """Return the address of an href, which counts from `base`; of a file that is absent here, that at `origin`.
+
+    AddressError for one that the document at `location` may not name.
+    """
     found = resolve(base, href)
     if origin and not is_url(base) and found.startswith("/") and not exists(found):
-        return resolve(origin, href)
-    return found
+        found = resolve(origin, href)
+    return reach.named(location, found)
 
 
 def used(assets: Mapping[str, Any], keys: Iterable[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -80,6 +112,18 @@ def used(assets: Mapping[str, Any], keys: Iterable[str]) -> tuple[dict[str, Any]
                 queries[href] = query
                 found[key][SIGNED] = True
     return found, queries
+
+
+def cleared(value: Any) -> Any:
+    """Return a JSON value whose addresses hold no signatures and no passwords."""
+    if isinstance(value, str):
+        if "://" not in value:
+            return value
+        address = unsigned(value)[0]
+        return redact(address) if web(address) is None and is_url(address) else address
+    if isinstance(value, Mapping):
+        return {key: cleared(inner) for key, inner in value.items()}
+    return [cleared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def web_address(href: str) -> str:

@@ -84,7 +84,8 @@ def paged_items(
             headers: dict[str, str] | None = None,
             parameters: dict[str, Any] | None = None,
         ) -> str:
-            return _page(resolve(url, href), method or "GET", headers or {}, parameters or {}, causes, client, guard)
+            found = client.reach.named(url, resolve(url, href))
+            return _page(found, method or "GET", headers or {}, parameters or {}, causes, client, guard)
 
     for page in Io(max_retries=None).get_pages(url, method, dict(query)):
         yield from page["features"]

@@ -14,10 +14,11 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.catalog.hrefs import REFUSED, SIGNED, unreadable, used
+from tessera_cli.catalog.hrefs import REFUSED, SIGNED, cleared, unreadable, used
 from tessera_cli.catalog.sources import Source
 
 POLARISATIONS = ("VV", "VH", "HH", "HV")
+KEPT_FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 KEPT_ASSET_FIELDS = frozenset(
     {"href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size", REFUSED, SIGNED}
 )
@@ -163,10 +164,17 @@ def _timestamp(properties: Mapping[str, Any]) -> str:
 
 
 def _prune(item: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
-    """Return the item without unused assets; with all properties, as projections are spelled in many ways."""
-    kept = {k: v for k, v in item.items() if k not in ("links", "assets")}
+    """Return the item without unused assets; with all properties, as projections are spelled in many ways.
+
+    Addresses among these are cleared of signatures and passwords.
+    """
+    kept = {k: cleared(v) for k, v in item.items() if k in KEPT_FIELDS}
     assets = {
-        key: {k: v for k, v in item["assets"][key].items() if k in KEPT_ASSET_FIELDS or k.startswith("proj:")}
+        key: {
+            k: v if k == "href" else cleared(v)
+            for k, v in item["assets"][key].items()
+            if k in KEPT_ASSET_FIELDS or k.startswith("proj:")
+        }
         for key in wanted
         if key in item["assets"]
     }

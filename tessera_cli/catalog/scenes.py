@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import shapely
 
+from tessera_cli.catalog.hrefs import permitted
 from tessera_cli.catalog.mosaic_order import in_mosaic_order
 from tessera_cli.catalog.scene import Scene, Sensor, SkippedItem
 from tessera_cli.catalog.sources import Source
@@ -26,6 +27,7 @@ from tessera_cli.extent.antimeridian import rejoin, shifted
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net.address import without_query
+from tessera_cli.net.reach import Reach
 
 ANYWHERE = shapely.box(-1000, -90, 1000, 90)
 """Degrees: where a scene that does not tell its footprint may lie."""
@@ -68,6 +70,15 @@ class Scenes:
         """Yield one pruned STAC item per scene, in mosaic order."""
         return (scene.item for scene in self.scenes)
 
+    def permitted(self, reach: Reach) -> Scenes:
+        """Return frozen scenes, whose files are refused or not by what the user allows now."""
+        scenes = []
+        for scene in self.scenes:
+            assets = permitted(scene.item["assets"], reach)
+            same = assets == scene.item["assets"]
+            scenes.append(scene if same else Scene.from_item({**scene.item, "assets": assets}, self.source))
+        return Scenes(self.source, tuple(scenes), self.skipped)
+
     def merged(self, other: Scenes) -> Scenes:
         """Return the union of both; of equal ids, our scene."""
         ours = {scene.id for scene in self.scenes}
@@ -108,6 +119,15 @@ class Scenes:
             hrefs = [without_query(asset["href"]) for asset in scene.item["assets"].values()]
             digest.update(json.dumps([scene.id, *hrefs]).encode() + b"\n")
         return digest.hexdigest()
+
+    @property
+    def hold_queries(self) -> bool:
+        """Return whether hrefs have queries left, which may be secrets of a kind that we do not know."""
+        return any(
+            without_query(asset["href"]) != asset["href"]
+            for scene in self.scenes
+            for asset in scene.item["assets"].values()
+        )
 
     @property
     def signatures(self) -> dict[str, str]:

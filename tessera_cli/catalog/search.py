@@ -14,6 +14,7 @@ from tessera_cli.catalog.api import api_items
 from tessera_cli.catalog.cmr import granule_items, granule_search
 from tessera_cli.catalog.documents import open_document, static_items
 from tessera_cli.catalog.endpoint import item_search
+from tessera_cli.catalog.hrefs import REFUSED
 from tessera_cli.catalog.scene import footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
@@ -22,6 +23,7 @@ from tessera_cli.extent.antimeridian import Box, rejoin, shifted, split
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
+from tessera_cli.net.reach import OUTSIDE
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ def search(
     if radar_catalog and not source.granules:
         raise UsageError(f"--radar-catalog is not for --source {source.name}: its radar lies in --catalog. Omit it.")
     boxes = search_boxes(tiles)
+    allow_named(source, client, catalog, radar_catalog)
     document = open_document(catalog, client) if catalog else None
     endpoint = item_search(document, source, client) if document else (f"{source.api}/search", "POST")
     radar = radar_catalog or (source.granules if endpoint else None)
@@ -61,10 +64,33 @@ def search(
     if radar:
         items = chain(items, _radar_items(radar, source, boxes, windows, client))
     found = Scenes.from_items(items, source)
+    refuse_outside(found)
     client.given.add(found.signatures)
     for reason, count in found.skipped.items():
         logger.info("%s skipped: %s", counted(count, "item"), reason)
     return found
+
+
+def allow_named(source: Source, client: Client, catalog: str | None, radar_catalog: str | None) -> None:
+    """Let the client reach the catalogues that the user has named, or the source's own."""
+    for named in (catalog or source.api, radar_catalog or source.granules):
+        if named:
+            client.reach.add(named)
+
+
+def refuse_outside(scenes: Scenes) -> None:
+    """Raise UsageError if scenes of a catalogue on this machine lie outside its folder: the user knows whether to."""
+    outside = [
+        str(asset["href"])
+        for scene in scenes.scenes
+        for asset in scene.item["assets"].values()
+        if asset.get(REFUSED, "").startswith(OUTSIDE)
+    ]
+    if outside:
+        raise UsageError(
+            f"The catalogue names {counted(len(outside), 'file')} outside its own folder, such as {outside[0]}. If you "
+            "trust it, let it with --allow-outside; else move the files below its folder."
+        )
 
 
 def _radar_items(

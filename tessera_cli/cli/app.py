@@ -86,7 +86,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     from tessera_cli import config
-    from tessera_cli.errors import TesseraError, UsageError
+    from tessera_cli.errors import TesseraError, UsageError, printable
 
     first = os.environ.get("RANK", "0") in ("", "0")  # of the processes of torchrun, which speaks for all
     debug, as_json = "--debug" in arguments, "--json" in arguments and first
@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
             with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or stdout is closed
                 sys.stdout.write(json.dumps(failure(text, code, type(error).__name__)) + "\n")
                 sys.stdout.flush()
-        sys.stderr.write(f"tessera: error: {text}\n")
+        sys.stderr.write(f"tessera: error: {printable(text)}\n")
         return code
 
     try:
@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except TesseraError as error:
         if debug:
-            traceback.print_exc()
+            sys.stderr.writelines(f"{printable(line)}\n" for line in traceback.format_exc().splitlines())
         return fail(str(error), error.exit_code, error)
     except (KeyboardInterrupt, typer.Abort):
         text = "interrupted. What is finished stays; run the same command to go on."

@@ -12,6 +12,7 @@ from tessera_cli.cli.help import GroupedCommand, VerbGroup, show_help
 from tessera_cli.cli.options import MODEL, RUN, SOURCE, option
 from tessera_cli.cli.terminal import Terminal, lines
 from tessera_cli.cli.verb import verb
+from tessera_cli.errors import printable
 
 OWN = {
     "model": option(
@@ -184,7 +185,7 @@ def _tell(terminal: Terminal, what: str, found: Mapping[str, Any]) -> None:
     """Print the table to stderr; with --json, also one object to stdout."""
     if terminal.verbosity >= 0:
         for line in lines({name: value for name, value in found.items() if name != "rounds" and value is not None}):
-            terminal.console.print(line, markup=False)
+            terminal.console.print(printable(line), markup=False)
     if terminal.as_json:
         from tessera_cli.runs.results import SCHEMA
 

@@ -116,6 +116,10 @@ OPTIONS: dict[str, Option] = {
     "radar_catalog": option(
         str | None, SOURCE, "aws: another CMR granule search, or an ItemCollection of OPERA RTC-S1.", metavar="URL|FILE"
     ),
+    "allow_outside": option(bool, SOURCE, "Let a catalogue on this machine name files outside its own folder."),
+    "allow_private_hosts": option(
+        bool, SOURCE, "Let a catalogue on the web name hosts of private networks and this machine."
+    ),
     "preprocessing": option(
         Literal["official", "corrected"] | None,
         SOURCE,

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tessera_cli.errors import printable, printable_json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
@@ -54,12 +56,14 @@ class Terminal:
 
     def result(self, text: str) -> None:
         """Print one line to stdout."""
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(printable(text, longest=None) + "\n")
         sys.stdout.flush()
 
     def result_json(self, obj: Mapping[str, Any]) -> None:
         """Print one JSON object as a line to stdout."""
-        self.result(json.dumps(obj, ensure_ascii=(sys.stdout.encoding or "utf-8").lower() != "utf-8"))
+        text = json.dumps(obj, ensure_ascii=(sys.stdout.encoding or "utf-8").lower() != "utf-8")
+        sys.stdout.write(printable_json(text) + "\n")
+        sys.stdout.flush()
 
     def tell(self, obj: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print a result: one object with --json, else lines of text."""
@@ -126,16 +130,29 @@ def configure_logging(verbosity: int, console: Console) -> None:
     for name in CHATTY:
         # a failed read is reported by us, once and with its cause
         logging.getLogger(name).setLevel(logging.CRITICAL if verbosity < 2 else logging.INFO)
+    warnings.showwarning = _show_warning
     if verbosity < 2:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         # rasterio silences it while warping, but not reliably in threads
         warnings.filterwarnings("ignore", message="Dataset has no geotransform")
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Log a warning of another library: Python would write it to stderr as it is."""
+    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, message)
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(printable, super().formatException(ei).splitlines()))
 
 
 class _ConsoleHandler(logging.Handler):

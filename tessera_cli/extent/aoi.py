@@ -90,7 +90,7 @@ class Aoi:
 
     @classmethod
     def from_file(cls, path: Path, *, layer: str | None = None) -> Aoi:
-        """Return the areas of a GeoJSON, GeoPackage, Shapefile or another file that pyogrio reads, or a folder of them.
+        """Return the areas of a GeoJSON, GeoPackage, Shapefile or another vector file, or a folder of them.
 
         Of a file with several layers all are used that hold areas, or `layer` alone.
         """

@@ -1,4 +1,4 @@
-"""Read vector files: GeoJSON, GeoPackage, Shapefile, KML or whatever else pyogrio reads, and folders of them."""
+"""Read vector files: GeoJSON, GeoPackage, Shapefile, KML and a few more formats, and folders of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pyproj.exceptions import CRSError
 from tessera_cli.errors import UsageError, counted, listed, reason
 from tessera_cli.extent.features import Features, kinds, polygons
 from tessera_cli.extent.geojson import read_geojson
+from tessera_cli.extent.vector_formats import check_format, offline
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ def _layers(file: str, wanted: str | None) -> list[Layer]:
         return [Layer(file, "", file)]
     origin = re.sub(r"^/vsizip/{(.*)}/", r"\1/", file)
     try:
-        with _reading(origin):
+        with _reading(origin), offline():
+            check_format(file)
             names = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
     except UsageError:  # of a layer of surfaces, even if it is another one
         if wanted is None:
@@ -120,7 +122,8 @@ def _read(layer: Layer, columns: bool) -> tuple[CRS | str | None, np.ndarray, di
             text = Path(layer.file).read_bytes()
         features = read_geojson(text, layer.origin)
         return features.crs, features.geometries, {}
-    with _reading(layer.origin):
+    with _reading(layer.origin), offline():
+        check_format(layer.file)
         meta, _, wkb, values = pyogrio.raw.read(layer.file, layer=layer.name or None, columns=None if columns else [])
         if wkb is None:
             wkb = np.empty(0, object)

@@ -1,7 +1,8 @@
 """GeoTIFFs on disk and on servers, of which no more is read than the header and the blocks under wanted pixels.
 
-GDAL reads no file but local ones that are no TIFFs: of servers it would hide why a request failed, remember failures
-and count no retries. Blocks that `decode.py` does not know are laid before it as a sparse file in memory.
+GDAL opens nothing by its name but is given bytes: of servers it would hide why a request failed, remember failures and
+count no retries, and it would follow what a file names. Blocks that `decode.py` does not know are laid before it as a
+sparse file in memory, local files that are no TIFFs whole.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window as PixelWindow
 
 from tessera_cli.errors import reason
+from tessera_cli.extent.raster import open_raster
 from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.byte_sources import ByteCache, ByteSource, LocalBytes
 from tessera_cli.imagery.decode import check, decode
@@ -47,7 +49,7 @@ class GeoTiffFile:
     pieces: Sequence[tuple[int, bytes]] = field(repr=False)
     """Start and bytes of what has been read: the header."""
     blocks: Blocks | None
-    """None of a local file of another format, which GDAL opens."""
+    """None of a local file of another format, which GDAL is given whole."""
     header: Header
     cache: ByteCache[bytes] = field(repr=False)
     """Blocks by name of the file and first byte."""
@@ -184,13 +186,15 @@ class GeoTiffFile:
 def _opened(name: str, size: int | None, pieces: Sequence[tuple[int, bytes]] | None) -> Iterator[DatasetReader]:
     """Open a file of which only these pieces are known with GDAL. Only what they hold may be read.
 
-    `pieces`: None of a file on this machine that GDAL reads by itself.
+    `pieces`: None of a file on this machine that is no TIFF, and known as a whole.
     """
     with ExitStack() as stack:
         try:
-            path = name if pieces is None else _sparse(UNBOUNDED if size is None else size, pieces, stack)
-            driver = None if pieces is None else "GTiff"
-            yield stack.enter_context(rasterio.open(path, driver=driver, sharing=False))
+            if pieces is None:
+                yield stack.enter_context(open_raster(Path(name)))
+            else:
+                path = _sparse(UNBOUNDED if size is None else size, pieces, stack)
+                yield stack.enter_context(rasterio.open(path, driver="GTiff", sharing=False))
         except (RasterioError, OSError, UnicodeDecodeError) as error:
             if pieces is None and size is not None:  # the disk's error, if it was that
                 LocalBytes(name).probe(size)

@@ -24,7 +24,9 @@ SIGNATURES = {
     "x-goog-signature",
     "signature",  # the older S3 and GCS, CloudFront
     *("token", "access_token", "auth", "jwt", "hmac", "hdnts", "hdnea", "q-signature"),
-    *("api_key", "api-key", "apikey", "subscription-key"),
+    *("api_key", "api-key", "apikey", "subscription-key", "x-api-key", "x-amz-security-token"),
+    *("access-token", "accesstoken", "auth_token", "authtoken", "id_token", "bearer", "authorization"),
+    *("password", "passwd", "pwd", "secret", "client_secret", "credential", "credentials", "sessionid", "ticket"),
 }
 """Fields of a query that grant access, in lower case: what makes a URL a signed one."""
 COMPANIONS = {
@@ -50,6 +52,8 @@ class AddressError(SourceRefusedError):
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"{redact(address)} is refused: {why}. Check the address.")
+        self.address = address
+        """As it was given. It may hold secrets."""
         self.why = why
         """In one clause."""
 
@@ -73,6 +77,12 @@ class Url:
 def is_url(address: str) -> bool:
     """Return whether an address is on the web, by its scheme alone."""
     return _split(address)[0] in WEB
+
+
+def is_bucket(address: str) -> bool:
+    """Return whether an address names a bucket and not this machine."""
+    scheme, authority, *_ = _split(address)
+    return scheme in BUCKETS and authority is not None
 
 
 def parse(address: str) -> Url:

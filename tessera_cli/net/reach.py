@@ -1,19 +1,35 @@
-"""Networks: whether an address lies in the open, in a private network or on this machine, and who may name it.
+"""What may be reached: whether an address lies in the open, in a private network or on this machine, and who names it.
 
 Documents from the web are written by strangers. What they name is requested from here, and here is often inside: beside
-a router's page, a database, the metadata service of a cloud.
+a router's page, a database, the metadata service of a cloud. Documents on this machine may come from strangers as well;
+what they name of this machine lies beside them.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import os
+import socket
 import threading
 from enum import StrEnum
+from pathlib import Path
 
-from tessera_cli.net.address import AddressError, is_url, web
+from tessera_cli.net.address import AddressError, is_bucket, is_url, local_path, parse, web
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+"""IPv4 addresses written as IPv6, by an older custom."""
+_THIS_HOST = ipaddress.IPv4Network("0.0.0.0/8")
+"""Connecting to these leads to this machine as well."""
+_LOCAL_NAMES = ("localhost", "localdomain", "localhost6", "ip6-localhost", "ip6-loopback")
+_METADATA = ("metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal")
+"""Names of the services that hand out a cloud's credentials."""
+
+OUTSIDE = "it lies outside the folder of the catalogue"
+ASK_OUTSIDE = "--allow-outside lets it name files anywhere"
+ASK_HOSTS = "--allow-private-hosts lets a catalogue name such hosts"
 
 
 class Network(StrEnum):
@@ -30,29 +46,34 @@ class Network(StrEnum):
 
 def network_of(address: IpAddress) -> Network:
     """Return where an IP address lies; an IPv4 address that is wrapped in one of IPv6 counts by itself."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if inner := address.ipv4_mapped or address.sixtofour:
-            return network_of(inner)
-        if address in _NAT64:
-            return network_of(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    if address.is_loopback or address.is_unspecified:  # which connects to this machine as well
+    if isinstance(address, ipaddress.IPv6Address) and (inner := _wrapped(address)):
+        return network_of(inner)
+    if address.is_loopback or address.is_unspecified or address in _THIS_HOST:
         return Network.LOOPBACK
     if address.is_link_local:
         return Network.LINK_LOCAL
-    return Network.PUBLIC if address.is_global and not address.is_multicast else Network.PRIVATE
+    inside = address.is_multicast or (isinstance(address, ipaddress.IPv6Address) and address.is_site_local)
+    return Network.PUBLIC if address.is_global and not inside else Network.PRIVATE
+
+
+def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if inner := address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]:
+        return inner
+    wrapped = address in _NAT64 or (address in _COMPATIBLE and int(address) > 1)  # :: and ::1 are no IPv4
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if wrapped else None
 
 
 def network_named(host: str) -> Network | None:
     """Return the network of a host, as its name alone tells it, numbers in any form that resolvers read; else None."""
     name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
+    if name in _LOCAL_NAMES or name.endswith((".localhost", ".localdomain")):
         return Network.LOOPBACK
+    if name in _METADATA:
+        return Network.LINK_LOCAL
     try:
         return network_of(ipaddress.ip_address(name))
     except ValueError:
         pass
-    import socket
-
     try:  # 127.1, 0x7f000001, 2130706433
         return network_of(ipaddress.IPv4Address(socket.inet_aton(name)))
     except (OSError, UnicodeError):
@@ -72,25 +93,79 @@ def secure(url: str) -> bool:
 
 
 class Reach:
-    """The networks and hosts that requests may reach; shared by all threads of a run.
+    """The hosts and files that the documents of a run may name; shared by all its threads.
 
-    The public network always. Others only where the user named a catalogue or an endpoint there, or allows all.
+    The public network always. Others where the user named a catalogue or an endpoint there, where a document of the
+    same network or of this machine names a host, or where all are allowed. Files below the folders of the catalogues on
+    this machine that the user named, or anywhere if that is allowed.
     """
 
-    def __init__(self, *, everywhere: bool = False) -> None:
+    def __init__(self, *, everywhere: bool = False, outside: bool = False) -> None:
+        self.everywhere, self.outside = everywhere, outside
         self._lock = threading.Lock()
         self._networks = set(Network) if everywhere else {Network.PUBLIC}
-        self._hosts: set[str] = set()
+        self._hosts: dict[str, Network | None] = {}
+        """Hosts that may lead anywhere, and where they led first: later they may lead there and nowhere else."""
+        self._users: set[str] = set()
+        """Hosts that the user named; others of their network are reached like them."""
+        self._folders: set[str] = set()
+        self._local = False
+        """Whether the user named a catalogue on this machine."""
 
     def add(self, address: str) -> None:
-        """Allow what the user named: the host of a URL, and the network that its name tells; of a local file, all."""
-        url = web(address)
+        """Allow what the user named: the host of a URL, and its network; the folder of a catalogue on this machine."""
         with self._lock:
-            if url is not None:
-                self._hosts.add(url.host)
-                self._networks |= {network_named(url.host) or Network.PUBLIC}
-            elif not is_url(address):
-                self._networks |= set(Network)
+            if is_url(address):
+                if (url := web(address)) is not None:
+                    self._users.add(url.host)
+                    self._hosts.setdefault(url.host, None)
+                    self._networks |= {network_named(url.host) or Network.PUBLIC}
+                return
+            try:
+                path = os.path.expanduser(local_path(address))  # noqa: PTH111 - Path fails for users without a home
+                given, real = os.path.abspath(path), os.path.realpath(path)  # noqa: PTH100
+                folders = (given, real) if Path(real).is_dir() else (Path(given).parent, Path(real).parent)
+                self._folders |= {os.path.realpath(folder) for folder in folders}
+                self._local = True
+            except (AddressError, ValueError, OSError):
+                return  # reading it will tell
+
+    def named(self, base: str, found: str) -> str:
+        """Return `found`, an address that the document at `base` names; AddressError if it may not.
+
+        A document on this machine is the user's own: it may name any host, and files below its folder. One on the web
+        may name its own host, hosts of its own network and public ones. What a name does not tell is found out on
+        connecting, by `check`.
+        """
+        if is_bucket(found):
+            return found
+        if not is_url(found):
+            self._file(base, found)
+            return found
+        host = parse(found).host
+        network = network_named(host)
+        if is_url(base):
+            own = parse(base).host
+            if host != own and network not in (None, Network.PUBLIC, self._network(own)) and not self.everywhere:
+                raise _unreachable(found, network)
+            if network in (None, Network.PUBLIC):
+                return found
+        with self._lock:
+            self._hosts.setdefault(host, None)
+        return found
+
+    def frozen(self, found: str) -> str:
+        """Return `found`, an address of a scene list that an earlier run has frozen; AddressError if what the user
+        named now does not allow it.
+        """
+        if is_url(found) and not self._local:
+            network = network_named(parse(found).host)
+            if network not in (None, *self._networks, *map(self._network, self._users)):
+                raise _unreachable(found, network)
+            with self._lock:
+                self._hosts.setdefault(parse(found).host, None)
+            return found
+        return self.named("/" if self._local else "https://web.invalid", found)
 
     def check(self, url: str, peer: IpAddress | None = None) -> None:
         """Raise AddressError unless the URL may be requested: by the name of its host, and by where that was found.
@@ -100,12 +175,46 @@ class Reach:
         parsed = web(url)
         host = parsed.host if parsed else ""
         network = network_named(host) if peer is None else network_of(peer)
+        if network is None:
+            return
         with self._lock:
-            if network is None or network in self._networks:
+            if host in self._hosts:
+                first = self._hosts[host]
+                if first is None and peer is not None:
+                    first = self._hosts[host] = network
+                    if host in self._users:
+                        self._networks.add(network)
+                if first in (None, network):
+                    return
+            if network in self._networks:
                 return
-            if host in self._hosts:  # the user's own server: others of its network are reached like it
-                self._networks.add(network)
-                return
-        raise AddressError(
-            url, f"it leads into a {network} network; --allow-private-hosts lets a catalogue name such hosts"
-        )
+        raise _unreachable(url, network)
+
+    def _network(self, host: str) -> Network | None:
+        """Return the network of a host, as its name or connecting to it has told; of the user's own, as DNS does."""
+        known = network_named(host) or self._hosts.get(host)
+        return _looked_up(host) if known is None and host in self._users else known
+
+    def _file(self, base: str, found: str) -> None:
+        path = local_path(found)
+        if is_url(base):
+            raise AddressError(found, "a document from the web may name web addresses only")
+        if self.outside:
+            return
+        real = Path(os.path.realpath(path))
+        if not any(real.is_relative_to(folder) for folder in self._folders):
+            raise AddressError(found, f"{OUTSIDE}; {ASK_OUTSIDE}")
+
+
+@functools.cache
+def _looked_up(host: str) -> Network | None:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return network_of(ipaddress.ip_address(str(found[0][4][0]).partition("%")[0]))
+    except (OSError, UnicodeError, ValueError):
+        return None
+
+
+def _unreachable(url: str, network: Network | None) -> AddressError:
+    where = "leads to this machine" if network is Network.LOOPBACK else f"leads into a {network} network"
+    return AddressError(url, f"it {where}; {ASK_HOSTS}")

@@ -28,6 +28,7 @@ from tessera_cli.imagery.reader import GDAL_OPTIONS, MissingFile, Reader
 from tessera_cli.imagery.warp import on_grid
 from tessera_cli.net import Client, RequestStats, SignedRequest, Signer
 from tessera_cli.net.address import redact, unsigned, web
+from tessera_cli.net.reach import Reach
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -119,7 +120,8 @@ class _State:
 
     def __init__(self, signer: Signer | None) -> None:
         stats = RequestStats()
-        client = Client(signer or AnySigner(stats), stats=stats)
+        reach = Reach(everywhere=True, outside=True)  # hrefs are those of the program that asks
+        client = Client(signer or AnySigner(stats), stats=stats, reach=reach)
         self.reader = Reader(client, gdal_options=config.gdal_options(GDAL_OPTIONS))
         self.missing: dict[str, str] = {}
 

@@ -26,6 +26,11 @@ class Asset:
     role: Role | None = None
     """The layer it holds; None for a file of a store."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a name that leads out of the folder, as a folder of somebody else's may hold."""
+        if "\0" in self.name or any(part in ("", ".", "..") for part in self.name.split("/")):
+            raise ValueError(f"{self.name} is no file of the folder")
+
     @classmethod
     def of(cls, role: Role, name: str, data: bytes | memoryview) -> Asset:
         """Describe a file from its bytes."""

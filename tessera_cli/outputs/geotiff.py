@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from tessera_cli.extent.grid import AnyTile
+from tessera_cli.extent.raster import open_raster
 from tessera_cli.outputs.asset import check_layout, check_scales, damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
@@ -138,9 +139,7 @@ def _block(size: int) -> int:
 def _open_checked(path: Path, layer: Layer, record: TileRecord) -> Iterator[rasterio.DatasetReader]:
     """Open the raster at `path` after comparing its layout; TileError if it or its pixels are not as record."""
     try:
-        # Without what lies beside it: the file is judged.
-        own = rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
-        with own, rasterio.open(path) as dataset:
+        with open_raster(path) as dataset:
             layout = {
                 "bands": (dataset.descriptions, layer.bands(record.dims)),
                 "size": (dataset.shape, record.tile.shape),

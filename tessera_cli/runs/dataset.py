@@ -19,6 +19,7 @@ from affine import Affine
 
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.raster import is_tiff
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, LAYERS, NOT_REQUESTED
@@ -154,6 +155,9 @@ def _records(folder: TileFolder) -> list[Found]:
             )
         if file := folder.incomplete(record):
             raise UsageError(f"{file} is absent or incomplete. Run the command that wrote it again.")
+        for asset in record.assets:
+            if not is_tiff(path.parent / asset.name):  # GDAL would open whatever it is
+                raise UsageError(f"{path.parent / asset.name} is no GeoTIFF. Run the command that wrote it again.")
         found.append((record, item, path))
     if not found and empty:
         raise NothingToEmbedError(

@@ -118,7 +118,7 @@ class TileFolder:
             note = {"note": self.note} if self.note else {}
             write_json(self.path / RUN, {"identity": dict(self.identity), **note})
         if scenes is not None:
-            write_ndjson_gz(self.path / SCENES, scenes.to_ndjson())
+            write_ndjson_gz(self.path / SCENES, scenes.to_ndjson(), private=scenes.hold_queries)
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
     def end_run(

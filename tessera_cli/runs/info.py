@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from rasterio.errors import RasterioIOError
 
@@ -18,6 +17,7 @@ from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.errors import TileError, UsageError, reason
 from tessera_cli.extent.grid import AnyTile, parse_tile_name
 from tessera_cli.extent.place import Place
+from tessera_cli.extent.raster import open_raster
 from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
@@ -254,7 +254,7 @@ def _georeference(tile: AnyTile) -> dict[str, Any]:
 
 def _raster(path: Path) -> Mapping[str, Any]:
     try:
-        with rasterio.open(path) as src:
+        with open_raster(path) as src:
             tags = {k: v for k, v in src.tags().items() if k.startswith("TESSERA_")}
             if not tags:
                 raise UsageError(f"{path} is a raster, but not one of ours. {EXPECTED}")
@@ -271,7 +271,7 @@ def _raster(path: Path) -> Mapping[str, Any]:
                 "nodata": str(src.nodata),
                 "tags": tags,
             }
-    except RasterioIOError as error:
+    except (RasterioIOError, OSError) as error:
         raise UsageError(f"{path} is neither a raster nor a record of ours: {reason(error)}. {EXPECTED}") from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.catalog import Scenes, Source, get_source, search
+from tessera_cli.catalog.search import allow_named, refuse_outside
 from tessera_cli.errors import NothingToEmbedError, TesseraError, counted
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TileRequest
@@ -43,6 +44,8 @@ class Request:
     unnamed: bool = False
     """Whether the AOI came without a name of its own, as boxes and standard input do."""
     allow_no_optical: bool = False
+    allow_private_hosts: bool = False
+    allow_outside: bool = False
 
     @property
     def name(self) -> str:
@@ -173,6 +176,7 @@ def search_scenes(
             folder.check_identity()
         folder.check_source(request.source.name)
     client.given.add(request.signatures)
+    allow_named(request.source, client, request.catalog, request.radar_catalog)
     requests = tile_requests(
         request.aoi, request.windows, epsg=request.epsg, mask=request.mask, fill_bbox=request.fill_bbox
     )
@@ -185,6 +189,8 @@ def search_scenes(
         if others is not None:  # other runs on the folder go by them
             to_freeze = scenes.merged(others)
     else:
+        scenes = scenes.permitted(client.reach)  # a folder may come from somebody else
+        refuse_outside(scenes)
         logger.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
     made = SceneSearch(request, tuple(requests), scenes, to_freeze)
     for window in request.windows:

@@ -13,6 +13,7 @@ from tessera_cli.errors import SourceBusyError, SourceRefusedError, SourceUnavai
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client, RequestStats
+from tessera_cli.net.reach import Reach
 from tests.helpers.builders import lies_on
 from tests.helpers.fake_catalogs import PAGE, Cmr, Reply, always, first, granule
 
@@ -75,6 +76,7 @@ def test_a_granule_becomes_an_item():
             ],
         },
         AWS,
+        Reach(),
     )
     assert (item["id"], item["collection"], item["type"]) == (title, "OPERA_L2_RTC-S1_V1", "Feature")
     assert item["properties"] == {
@@ -102,21 +104,21 @@ def test_of_several_links_the_one_that_takes_tokens():
     ]
     for given, chosen in ((links, links[3]), (links[:3], links[2]), (links[:2], links[1])):
         for order in (given, given[::-1]):
-            assert item_of({"id": "G", "links": order}, AWS)["assets"] == {"VV": chosen}
-    assert item_of({"id": "G", "links": links[:1]}, AWS)["assets"] == {}
+            assert item_of({"id": "G", "links": order}, AWS, Reach())["assets"] == {"VV": chosen}
+    assert item_of({"id": "G", "links": links[:1]}, AWS, Reach())["assets"] == {}
 
 
 @pytest.mark.parametrize("pols", [("HH", "HV"), ("VV",), ("VH",), ()])
 def test_no_link_is_made_up(pols):
     """S5: the official code builds addresses from names and gets 404."""
-    scenes = Scenes.from_items([item_of(burst(pols=pols), AWS), item_of(burst("C"), AWS)], AWS)
+    scenes = Scenes.from_items([item_of(burst(pols=pols), AWS, Reach()), item_of(burst("C"), AWS, Reach())], AWS)
     assert [scene.id for scene in scenes.scenes] == ["C"]
     has = f" (has {', '.join(pols)})" if pols else ""
     assert scenes.skipped == {f"without both VV and VH{has}": 1}
 
 
 def test_without_a_start_there_is_no_scene():
-    scenes = Scenes.from_items([item_of({**burst(), "time_start": None}, AWS)], AWS)
+    scenes = Scenes.from_items([item_of({**burst(), "time_start": None}, AWS, Reach())], AWS)
     assert scenes.skipped == {"without a readable datetime": 1}
 
 
@@ -147,7 +149,7 @@ def test_where_a_granule_lies(granule, inside, outside):
     ids=["nothing", "around the pole", "odd", "words"],
 )
 def test_a_granule_whose_place_is_not_told_may_lie_anywhere(granule):
-    item = item_of({**burst(), "polygons": None, **granule}, AWS)
+    item = item_of({**burst(), "polygons": None, **granule}, AWS, Reach())
     assert item["geometry"] is None
     (scene,) = Scenes.from_items([item], AWS).scenes
     assert lies_on(scene, TILE)
@@ -155,7 +157,7 @@ def test_a_granule_whose_place_is_not_told_may_lie_anywhere(granule):
 
 def test_footprints_reach_as_far_as_arcs_of_great_circles_do():
     """At 60 degrees north the arc between two corners 2 degrees apart runs up to 460 m north of the parallel."""
-    south = item_of(burst(outline=shapely.box(2, 59, 4, 60)), AWS)
+    south = item_of(burst(outline=shapely.box(2, 59, 4, 60)), AWS, Reach())
     assert shapely.geometry.shape(south["geometry"]).contains(shapely.Point(3, 60.004))
 
 

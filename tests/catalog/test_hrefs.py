@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
+import stat
 
 import pytest
 
@@ -12,18 +14,21 @@ from tessera_cli.catalog.hrefs import REFUSED, SIGNED, absolute
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.net import Client
+from tessera_cli.net.address import AddressError
+from tessera_cli.net.reach import Reach
 from tests.catalog.test_search import YEAR, as_static_catalog, item
 from tests.helpers.fake_catalogs import Api, Reply
 from tests.helpers.servers import FileServer, always, status
 
 PAGE = "https://api.test/v1/search"
+ANYWHERE = Reach(everywhere=True, outside=True)
 SELF = "https://api.test/v1/collections/c/items/i"
 
 
-def href_of(href, location, origin=None, **how):
+def href_of(href, location, origin=None, reach=ANYWHERE, **how):
     links = [{"rel": "root", "href": "/"}, {"rel": "self", "href": origin}] if origin else []
     given = {"id": "i", "links": links, "assets": {"B02": {"href": href, "type": "image/tiff"}}}
-    (asset,) = absolute(given, location, **how)["assets"].values()
+    (asset,) = absolute(given, location, reach, **how)["assets"].values()
     assert asset["type"] == "image/tiff"
     return asset.get(REFUSED) or asset["href"]
 
@@ -64,8 +69,8 @@ def test_a_copy_on_this_machine_counts_from_the_document_unless_the_file_is_not_
 
 def test_items_without_links_or_assets_of_use():
     given = {"id": "i", "links": None, "assets": {"a": None, "b": {}, "c": {"href": None}, "d": {"href": "/x"}}}
-    assert absolute(given, PAGE)["assets"] == {"d": {"href": "https://api.test/x"}}
-    assert absolute({"id": "i", "links": ["x", {"rel": "self"}]}, PAGE)["assets"] == {}
+    assert absolute(given, PAGE, Reach())["assets"] == {"d": {"href": "https://api.test/x"}}
+    assert absolute({"id": "i", "links": ["x", {"rel": "self"}]}, PAGE, Reach())["assets"] == {}
 
 
 # --- what scenes keep of them -----------------------------------------------------------------------------------------
@@ -101,7 +106,7 @@ def test_a_scene_tells_which_href_cannot_be_read(href, why):
 
 
 def test_what_was_refused_stays_refused_when_the_list_is_frozen(tmp_path):
-    refused = absolute(with_href("file:///etc/passwd"), PAGE)
+    refused = absolute(with_href("file:///etc/passwd"), PAGE, Reach())
     scene = Scene.from_item(json.loads(json.dumps(Scene.from_item(refused, MPC).item)), MPC)
     assert scene.missing == ("B04",)
     assert scene.defect == (
@@ -142,9 +147,9 @@ def test_digests_of_hrefs_without_queries_are_those_of_earlier_versions():
 # --- documents and servers --------------------------------------------------------------------------------------------
 
 
-def found_at(location):
+def found_at(location, reach=None):
     tiles = [Tile(32630, 116, 1132), Tile(32630, 117, 1132)]
-    return search(tiles, [YEAR], MPC, client=Client(), catalog=str(location))
+    return search(tiles, [YEAR], MPC, client=Client(reach=reach or Reach()), catalog=str(location))
 
 
 def hrefs(scenes):
@@ -155,7 +160,7 @@ def test_a_static_catalogue_over_http(catalog):
     """Also with links and hrefs from the root of the server, and by way of a redirect."""
     items = json.loads(catalog.items.read_text())["features"]
     static = as_static_catalog(catalog.folder, items)
-    local = hrefs(found_at(static))
+    local = hrefs(found_at(static, ANYWHERE))
     with FileServer(catalog.folder) as server:
         expected = [href.replace(str(catalog.folder), server.url) for href in local]
         assert hrefs(found_at(f"{server.url}/static/catalog.json")) == expected
@@ -285,3 +290,89 @@ def test_an_api_never_names_a_file_of_this_machine(catalog, tessera, tmp_path, m
         code, _, stderr = tessera("embed", *options)
     assert code == 0, stderr
     assert hashes(tmp_path / "out") == hashes(direct)
+
+
+# --- what a catalogue may name ----------------------------------------------------------------------------------------
+
+INSIDE = ("http://127.0.0.1:8000/x.tif", "http://169.254.169.254/x.tif", "http://10.0.0.1/x.tif", "http://[::1]/x.tif")
+
+
+@pytest.mark.parametrize("href", INSIDE)
+def test_a_host_inside_is_refused_until_the_user_allows_it(href):
+    refused = absolute(with_href(f"{href}?v=2"), PAGE, Reach())
+    (scene,) = frozen = Scenes.from_items([refused], MPC).scenes
+    assert scene.missing == ("B04",)
+    assert "--allow-private-hosts lets a catalogue name such hosts" in scene.defect
+    scenes = Scenes(MPC, frozen)
+    assert scenes.permitted(Reach()).scenes[0].missing == ("B04",)
+    (allowed,) = scenes.permitted(Reach(everywhere=True)).scenes
+    assert allowed.missing == ()
+    assert allowed.item["assets"]["B04"] == {"href": f"{href}?v=2"}
+    (again,) = Scenes(MPC, (allowed,)).permitted(Reach()).scenes
+    assert again.missing == ("B04",)
+
+
+def test_what_is_frozen_holds_no_password():
+    refused = absolute(with_href("https://user:s3cret@x.test/x.tif?s3cret"), PAGE, ANYWHERE)
+    (scene,) = Scenes.from_items([refused], MPC).permitted(ANYWHERE).scenes
+    assert scene.missing == ("B04",)
+    assert "s3cret" not in json.dumps(scene.item)
+
+
+def test_frozen_items_hold_what_is_used_and_no_secrets():
+    signed = "https://x.test/a?file=7&X-Amz-Signature=s3cret"
+    made = with_href("https://x.test/B04.tif")
+    made |= {"secret": "s3cret", "alternate": {"href": signed}}
+    made["properties"] |= {"thing": [signed, {"deep": "https://u:s3cret@x.test/a"}], "words": "a://b? c"}
+    made["assets"]["B04"] |= {"proj:more": signed, "alternate": {"s3": {"href": signed}}, "title": signed}
+    (scene,) = Scenes.from_items([made], MPC).scenes
+    assert "s3cret" not in json.dumps(scene.item)
+    assert scene.item["properties"]["thing"] == ["https://x.test/a?file=7", {"deep": "https://x.test/a"}]
+    assert scene.item["properties"]["words"] == "a://b? c"
+
+
+@pytest.mark.parametrize(("query", "mode"), [("", 0o644), ("?v=7", 0o600), ("?sig=s3cret", 0o644)])
+def test_a_list_whose_hrefs_have_queries_is_for_its_owner_alone(tmp_path, query, mode):
+    from tessera_cli.runs.folder import TileFolder
+
+    scenes = Scenes.from_items([with_href(f"https://x.test/B04.tif{query}")], MPC)
+    before = os.umask(0o022)
+    try:
+        TileFolder(tmp_path).start_run("run", {}, scenes)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "scenes.ndjson.gz").stat().st_mode) == mode
+
+
+def test_a_catalogue_here_names_files_below_its_folder(catalog, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    items = json.loads(catalog.items.read_text())
+    for each in items["features"]:
+        for asset in each["assets"].values():
+            asset["href"] = str(catalog.folder / asset["href"])
+    (other / "items.json").write_text(json.dumps(items))
+    expected = hrefs(found_at(catalog.items))
+    for location in (other, other / "items.json", f"file://{other}/items.json"):
+        with pytest.raises(
+            UsageError, match=rf"names \d+ files outside its own folder, such as {catalog.folder}/.*-outside"
+        ):
+            found_at(location)
+        assert hrefs(found_at(location, Reach(outside=True))) == expected
+    (catalog.folder / "other").symlink_to(other)
+    with pytest.raises(UsageError, match="outside its own folder"):
+        found_at(catalog.folder / "other" / "items.json", Reach(everywhere=True))
+    root = {"type": "Catalog", "id": "c", "links": [{"rel": "child", "href": str(other / "items.json")}]}
+    (catalog.folder / "catalog.json").write_text(json.dumps(root))
+    with pytest.raises(UsageError, match=r"links to .*, which is refused: it lies outside .*--allow-outside"):
+        found_at(catalog.folder / "catalog.json")
+
+
+def test_a_search_page_that_leads_inside_is_not_followed():
+    """As a link of a landing page, or to the next page."""
+    from tessera_cli.catalog.api import search_link
+    from tessera_cli.catalog.documents import Document
+
+    landing = {"links": [{"rel": "search", "href": "http://169.254.169.254/search"}]}
+    with pytest.raises(AddressError, match="link-local network"):
+        search_link(Document("https://api.test/v1", landing), Client(reach=Reach()))

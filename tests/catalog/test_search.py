@@ -276,7 +276,9 @@ def test_every_kind_of_document_gives_the_same_scenes(catalog, tmp_path):
     packed = catalog.folder / "items.ndjson.gz"
     packed.write_bytes(gzip.compress(lines.read_bytes()))
     static = as_static_catalog(catalog.folder, items)
-    scenes = [found_in(path, tmp_path) for path in (catalog.items, lines, packed, static, static.parent)]
+    root = catalog.folder / "catalog.json"  # what it leads to names files in its folder
+    root.write_text(static.read_text().replace('"collection.json"', '"static/collection.json"'))
+    scenes = [found_in(path, tmp_path) for path in (catalog.items, lines, packed, root, root.parent)]
     expected = [dict(s.item) for s in scenes[0].scenes]
     assert len(expected) == 7
     for other in scenes[1:]:
@@ -352,11 +354,17 @@ def test_an_api_that_takes_no_post(catalog, tmp_path):
 
 
 def test_the_landing_page_decides_how_to_search():
+    def found_by(root):
+        return search_link(Document("https://x.test/v1/", root), Client())
+
     root = {"conformsTo": ["https://api.stacspec.org/v1.0.0/item-search"], "links": []}
-    assert search_link(Document("https://x.test/v1/", root)) == ("https://x.test/v1/search", "POST")
+    assert found_by(root) == ("https://x.test/v1/search", "POST")
     get, post = {"rel": "search", "href": "./look"}, {"rel": "search", "href": "./look", "method": "POST"}
-    assert search_link(Document("https://x.test/v1/", {"links": [get]})) == ("https://x.test/v1/look", "GET")
-    assert search_link(Document("https://x.test/v1/", {"links": [get, post]})) == ("https://x.test/v1/look", "POST")
+    assert search_link(Document("https://x.test/v1/", {"links": [get]}), Client()) == ("https://x.test/v1/look", "GET")
+    assert search_link(Document("https://x.test/v1/", {"links": [get, post]}), Client()) == (
+        "https://x.test/v1/look",
+        "POST",
+    )
 
 
 @pytest.mark.parametrize(

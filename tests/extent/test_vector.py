@@ -19,6 +19,7 @@ from tessera_cli.extent.grid import to_utm
 from tessera_cli.extent.tiling import tile_requests
 from tessera_cli.extent.vector import read_vector
 from tessera_cli.extent.window import Window
+from tests.helpers.listener import Listener
 from tests.helpers.vectors import (
     CIRCLE,
     EAST,
@@ -328,3 +329,43 @@ def test_other_libraries_are_quoted_with_the_name_of_the_file(tmp_path, caplog):
         read_vector(tmp_path / "y.gpkg")
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told == [f"{tmp_path / 'y.gpkg'}: Something about the file"] * 2  # once for each reading
+
+
+# --- files that lead elsewhere ----------------------------------------------------------------------------------------
+
+VRT = "<OGRVRTDataSource><OGRVRTLayer name='a'><SrcDataSource>{}</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>"
+SCHEMA = "SERVICE=WFS&amp;REQUEST=DescribeFeatureType&amp;VERSION=1.1.0&amp;TYPENAME=t:a"
+RING = "<gml:exterior><gml:LinearRing><gml:posList>51 5 51 6 52 6 51 5</gml:posList></gml:LinearRing></gml:exterior>"
+REMOTE_SCHEMA = f"""<wfs:FeatureCollection xmlns:wfs="http://www.opengis.net/wfs"
+  xmlns:gml="http://www.opengis.net/gml" xmlns:t="http://t" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+  xsi:schemaLocation="http://t {{}}/wfs?{SCHEMA}"><gml:featureMember><t:a><t:g><gml:Polygon srsName="EPSG:4326">{RING}
+  </gml:Polygon></t:g></t:a></gml:featureMember></wfs:FeatureCollection>"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *((f"x.{suffix}", VRT) for suffix in ("gpkg", "kml", "gml", "fgb", "gpx", "dat")),
+        ("x.kml", '<kml xmlns="http://www.opengis.net/kml/2.2"></kml>' + VRT),
+        ("labels.geojson", '{"type": "FeatureCollection", "x": "' + VRT + '", "features": []}'),
+        ("x.fgb", "fgb\x03fgb\x01" + VRT),
+        ("x.kml", "<OGRWFSDataSource><URL>{}/wfs</URL></OGRWFSDataSource>"),
+        ("x.gml", REMOTE_SCHEMA),
+        ("x.kml", '<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY x SYSTEM "file:///etc/passwd">]><kml>&x;</kml>{}'),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_that_leads_elsewhere_is_not_followed(tmp_path, name, text, zipped):
+    with Listener() as listener:
+        path = tmp_path / name
+        path.write_text(text.replace("{}", listener.url if "{}/wfs" in text else f"{listener.url}/x.geojson"))
+        if zipped:
+            with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+                archive.write(path, name)
+            path = tmp_path / "x.zip"
+        if text is REMOTE_SCHEMA:  # which is not needed
+            assert len(read_vector(path)) == 1
+        else:
+            with pytest.raises(UsageError, match=r"names data elsewhere, which is not followed|is none of"):
+                read_vector(path)
+    assert listener.connections == 0

@@ -31,6 +31,7 @@ from tessera_cli.imagery.warp import on_tile, window_under
 from tessera_cli.net import Client, Response
 from tests.helpers import servers
 from tests.helpers.builders import EPSG, ORIGIN, s2_item, tile_at
+from tests.helpers.listener import Listener
 from tests.helpers.servers import FileServer, Reply, always, never, status
 
 TILE, ROW, COLUMN = tile_at()
@@ -385,16 +386,42 @@ def test_damage_that_a_tiff_library_decodes_is_noticed(tmp_path, server, predict
 
 
 def test_local_files_of_other_formats_are_for_gdal(tmp_path, server):
-    """As JPEG 2000, whose driver is not everywhere; on a server they are broken."""
+    """As JPEG 2000; on a server they are broken."""
     values = noise().astype("uint8")
-    write(tmp_path / "a.png", values, driver="PNG")
-    file = local(tmp_path / "a.png")
+    lossless = {"QUALITY": 100, "REVERSIBLE": "YES"}
+    write(tmp_path / "a.jp2", values, driver="JP2OpenJPEG", **lossless)
+    file = local(tmp_path / "a.jp2")
     assert (file.header.shape, file.header.epsg, file.blocks) == ((300, 260), EPSG, None)
     assert np.array_equal(file.pixels(PixelWindow(60, 70, 100, 200)), values[70:270, 60:160])
     near = np.array([[80, 82, 70, 71]])
     assert np.array_equal(file.pixels(PixelWindow(60, 70, 100, 200), near)[10:12], values[80:82, 60:160])
     with pytest.raises(BrokenError, match="not a TIFF"):
-        remote(server, "a.png")
+        remote(server, "a.jp2")
+
+
+def test_what_a_file_names_is_not_opened(tmp_path, server):
+    """A VRT, or the overviews of a GeoTIFF."""
+    source = "<SimpleSource><SourceFilename>{}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>"
+    port = "http://127.0.0.1:12345"  # replaced below: GDAL itself follows the tag when it is written
+    write(tmp_path / "b.tif", noise())
+    with rasterio.open(tmp_path / "b.tif", "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=f"{port}/x.tif")
+    tagged = (tmp_path / "b.tif").read_bytes()
+    assert port.encode() in tagged
+    with Listener() as listener:
+        for named in (f"/vsicurl/{listener.url}/x.tif", f"{listener.url}/x.tif", str(tmp_path / "b.tif")):
+            (tmp_path / "a.tif").write_text(
+                '<VRTDataset rasterXSize="8" rasterYSize="8"><SRS>EPSG:32630</SRS><GeoTransform>0,10,0,0,0,-10'
+                f'</GeoTransform><VRTRasterBand dataType="UInt16" band="1">{source.format(named)}</VRTRasterBand>'
+                "</VRTDataset>"
+            )
+            with pytest.raises(BrokenError, match="no GeoTIFF"):
+                local(tmp_path / "a.tif")
+        (tmp_path / "b.tif").write_bytes(tagged.replace(port.encode(), listener.url.encode().ljust(len(port), b"/")))
+        for opened in (local(tmp_path / "b.tif"), remote(server, "b.tif")):
+            on_tile(opened, TILE, "bilinear", "uint16")
+            opened.mask(PixelWindow(0, 0, 8, 8))
+    assert listener.connections == 0
 
 
 def test_a_stream_that_expands_without_end_takes_bounded_memory():

@@ -242,6 +242,12 @@ def test_tiles_on_the_antimeridian_are_cut_there(epsg: int, lon: float, lat: flo
         lambda item: item | {"properties": item["properties"] | {"emb:identity": identity(format="zarr")}},
         lambda item: item | {"properties": item["properties"] | {"emb:counts": "eJw="}},
         lambda item: item | {"assets": {"embedding": {}}},
+        *(
+            lambda item, href=href: (
+                item | {"assets": item["assets"] | {"embedding": item["assets"]["embedding"] | {"href": href}}}
+            )
+            for href in ("../x.tif", "/etc/passwd", "https://x.test/x.tif", "./a/../../x.tif", "/vsicurl/x", "x\0", "")
+        ),
     ],
 )
 def test_other_json_is_no_record(damage: Any) -> None:

@@ -18,6 +18,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats
 from tessera_cli.runs.dataset import open_embeddings
 from tessera_cli.runs.folder import TileFolder
+from tests.helpers.listener import Listener
 from tests.helpers.outputs import PLACED, arrays, encoded, foreign, identity, record, values
 
 DIMS = 4
@@ -319,3 +320,13 @@ def test_a_folder_of_dpixels_says_who_opens_it(tmp_path, catalog, tessera):
     assert code == 0, err
     with pytest.raises(UsageError, match="open_dpixels"):
         open_embeddings(tmp_path / "out")
+
+
+def test_a_raster_that_was_exchanged_for_a_vrt_is_not_opened(folder):
+    with Listener() as listener:
+        path = folder / f"{tile_name(EAST, YEAR)}_emb.tif"
+        vrt = f"<VRTDataset><VRTRasterBand><SourceFilename>/vsicurl/{listener.url}/x.tif</SourceFilename>".encode()
+        path.write_bytes(vrt.ljust(path.stat().st_size))
+        with pytest.raises(UsageError, match=r"_emb.tif is no GeoTIFF"):
+            open_embeddings(folder)
+    assert listener.connections == 0

@@ -21,6 +21,7 @@ from tessera_cli.errors import UsageError, counted, reason
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
 from tessera_cli.extent.features import check_lonlat, polygons
 from tessera_cli.extent.grid import to_utm, utm_epsg
+from tessera_cli.extent.raster import open_raster
 from tessera_cli.extent.vector import read_vector
 
 logger = logging.getLogger(__name__)
@@ -173,9 +174,9 @@ class RasterLabels:
 @contextmanager
 def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     try:
-        with rasterio.open(path) as src:
+        with open_raster(path) as src:
             yield src
-    except rasterio.errors.RasterioIOError as error:
+    except (rasterio.errors.RasterioIOError, OSError) as error:
         raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
 
 
