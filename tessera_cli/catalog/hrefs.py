@@ -41,12 +41,16 @@ def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]
     """Return the links of a STAC document with these relations, as they stand."""
     given = content.get("links")
     listed = given if isinstance(given, list) else []
-    return [link for link in listed if isinstance(link, dict) and link.get("rel") in relations and link.get("href")]
+    return [link for link in listed if _leads(link) and link.get("rel") in relations]
+
+
+def _leads(link: Any) -> bool:
+    return isinstance(link, dict) and isinstance(link.get("href"), str) and bool(link["href"])
 
 
 def linked(content: Mapping[str, Any], location: str, *relations: str) -> list[str]:
     """Return the addresses of the links with these relations in a document that was read at `location`."""
-    return [resolve(location, str(link["href"])) for link in links(content, *relations)]
+    return [resolve(location, link["href"]) for link in links(content, *relations)]
 
 
 def self_link(content: Mapping[str, Any], location: str) -> str | None:

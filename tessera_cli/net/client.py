@@ -5,7 +5,6 @@ from __future__ import annotations
 import email.utils
 import functools
 import http
-import json
 import threading
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from tessera_cli.errors import SourceUnavailableError, TesseraError
+from tessera_cli.json_text import parse_json
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
 from tessera_cli.net.responses import error_for, page_instead, unreachable
@@ -54,7 +54,7 @@ class Response:
     @functools.cached_property
     def json(self) -> Any:
         """Return the parsed body; ValueError if it is not JSON."""
-        return json.loads(self.body)
+        return parse_json(self.body)
 
 
 class RetryableError(Exception):

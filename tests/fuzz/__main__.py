@@ -31,10 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         target, seed, number = given.repeat.split(":")
         return Runner(target, int(seed), folder).repeat(int(number), given.keep)
     runners = [Runner(name, given.seed, folder) for name in names(given.target)]
+    turn = min(30.0, max(2.0, given.seconds / len(runners) / 4))
     end, findings = time.monotonic() + given.seconds, dict[str, Finding]()
     while time.monotonic() < end:
         for runner in runners:
-            for finding in runner.run(given.batch, until=min(end, time.monotonic() + 30)):
+            for finding in runner.run(given.batch, until=min(end, time.monotonic() + turn)):
                 if findings.setdefault(finding.key, finding) is finding:
                     sys.stdout.write(f"{finding}\n")
                     sys.stdout.flush()

@@ -17,7 +17,7 @@ from tests.fuzz.mutate import damaged
 from tests.fuzz.target import Target, write
 
 SQUARE = shapely.box(4.1, 50.6, 4.101, 50.601)
-LARGE = 1e9
+LARGE = 1e8
 """Square metres from which on an area takes longer to be cut than a mutant should."""
 
 

@@ -19,10 +19,9 @@ from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.extent.tiling import tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_ndjson_gz
-from tessera_cli.net import Response
+from tessera_cli.net import Client, Response
 from tessera_cli.net.address import parse
 from tessera_cli.net.responses import error_for, page_instead
-from tessera_cli.net.signing import OPEN, GivenSignatures
 from tessera_cli.runs import plan
 from tessera_cli.runs.scene_counts import dates_by_tile, fewest_text, gaps_text
 from tests.fuzz.target import Target, write
@@ -101,12 +100,12 @@ def requests() -> Sequence[TileRequest]:
     return tile_requests(Aoi.from_bbox(west + 0.02, south + 0.02, west + 0.021, south + 0.021), [YEAR])
 
 
-class Answers:
-    """In place of a client: answers from files, as a server sent them; nothing else exists."""
+class Answers(Client):
+    """Answers from files, as a server sent them; nothing else exists."""
 
     def __init__(self, answers: Mapping[str, tuple[bytes, Mapping[str, str]]]) -> None:
+        super().__init__()
         self._answers, self._asked = answers, 0
-        self.signer, self.given = OPEN, GivenSignatures(OPEN)
 
     def get(self, url: str) -> Response:
         found = parse(url)
