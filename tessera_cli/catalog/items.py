@@ -35,7 +35,7 @@ def checked(item: Mapping[str, Any]) -> dict[str, Any]:
         "properties": dict(properties),
         "assets": {key: dict(asset) for key, asset in assets.items() if _has_href(asset)},
         "geometry": geometry if isinstance(geometry, Mapping) else None,
-        "bbox": bbox if isinstance(bbox, list | tuple) and all(map(_is_number, bbox)) else None,
+        "bbox": bbox if _is_box(bbox) else None,
         "links": [link for link in links if isinstance(link, Mapping)] if isinstance(links, list | tuple) else [],
     }
 
@@ -56,5 +56,6 @@ def _has_href(asset: Any) -> bool:
     return isinstance(asset, Mapping) and isinstance(asset.get("href"), str) and bool(asset["href"])
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_box(bbox: Any) -> bool:
+    """Return whether a bbox has two corners, perhaps with heights."""
+    return isinstance(bbox, list | tuple) and len(bbox) in (4, 6) and all(isinstance(v, int | float) for v in bbox)

@@ -20,6 +20,7 @@ from tests.fuzz.targets import names
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long in all")
+    parser.add_argument("--mutants", type=int, default=sys.maxsize, help="of each target, if that is sooner")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", action="append", help="only this one; may be given several times")
     parser.add_argument("--batch", type=int, default=200, help="mutants per child process")
@@ -33,9 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     runners = [Runner(name, given.seed, folder) for name in names(given.target)]
     turn = min(30.0, max(2.0, given.seconds / len(runners) / 4))
     end, findings = time.monotonic() + given.seconds, dict[str, Finding]()
-    while time.monotonic() < end:
+    while time.monotonic() < end and any(runner.done < given.mutants for runner in runners):
         for runner in runners:
-            for finding in runner.run(given.batch, until=min(end, time.monotonic() + turn)):
+            for finding in runner.run(
+                min(given.batch, given.mutants - runner.done), until=min(end, time.monotonic() + turn)
+            ):
                 if findings.setdefault(finding.key, finding) is finding:
                     sys.stdout.write(f"{finding}\n")
                     sys.stdout.flush()

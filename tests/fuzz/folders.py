@@ -18,6 +18,7 @@ from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.cli.app import run
 from tessera_cli.dpixels import find_stores, open_dpixels, write_folder, write_store
 from tessera_cli.errors import TesseraError
+from tessera_cli.extent.grid import TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
 from tessera_cli.models.weights import describe_weights
 from tessera_cli.outputs import formats
@@ -31,11 +32,11 @@ from tests.fuzz import catalogues
 from tests.fuzz.mutate import damaged, mutated, respelled
 from tests.fuzz.target import Target, json_or_bytes, write
 from tests.helpers import outputs
-from tests.helpers.builders import whole
 from tests.helpers.tiles import made_up
 
 RUN = "0" * 16
 """Key of the run in the folder of records."""
+TILE = outputs.PLACED
 
 # --- stores of d-pixels -----------------------------------------------------------------------------------------------
 
@@ -85,19 +86,19 @@ def header_changed(path: Path, data: bytes, rng: Random) -> bytes:
 
 
 def build_records(folder: Path) -> None:
-    encoded = outputs.encoded(outputs.arrays(0, dims=2))
+    encoded = outputs.encoded(outputs.foreign(TILE, dims=2), TILE)
     assets = formats.write(folder, encoded, compress="deflate")
-    identity = outputs.identity(2)
-    pixels = int(encoded.pixels.sum())
-    record = outputs.record(identity=identity, assets=assets, pixels=pixels, scenes=("S2A_1",), missing_scenes={})
+    identity, pixels = outputs.identity(2), int(encoded.pixels.sum())
+    about = {"tile": TILE, "window": None, "requested": encoded.record.requested, "scenes": ("S2A_1",)}
+    record = outputs.record(**about, identity=identity, assets=assets, pixels=pixels, missing_scenes={})
     TileFolder(folder, identity).finish(record)
     write_json(folder / "run.json", {"identity": identity, "note": "x"})
     scenes = Scenes.from_items([{**catalogues.item(1, MPC), "id": "S2A_1"}], MPC)
     write_ndjson_gz(folder / "scenes.ndjson.gz", scenes.to_ndjson())
-    packed = json.loads((folder / f"{outputs.NAME}.json").read_text())["properties"]["emb:requested"]
-    failed = {"reason": "no", "shape": [512, 512], "requested": packed, "allow_missing": 0}
+    packed = json.loads((folder / f"{TILE.id}.json").read_text())["properties"]["emb:requested"]
+    failed = {"reason": "no", "shape": list(TILE.shape), "requested": packed, "allow_missing": 0}
     ran = {
-        "names": [outputs.NAME],
+        "names": [TILE.id],
         "areas": {"32631": [573440.0, 5621760.0, 574000.0, 5622000.0]},
         "aoi": "x",
         "aoi_bounds": [4.0, 50.7, 4.1, 50.8],
@@ -105,15 +106,15 @@ def build_records(folder: Path) -> None:
         "catalog": "https://x.test",
         "scenes": ["S2A_1"],
         "skipped": {"cloud cover": 2},
-        "failed": {outputs.NAME: failed},
+        "failed": {TILE.id: failed},
     }
     write(folder / "runs" / f"{RUN}.json", ran)
 
 
 def use_records(folder: Path, changed: Path) -> None:
     """Read the folder in every way, whatever the ways before say."""
-    name, identity = outputs.NAME, outputs.identity(2)
-    ours, tile = TileFolder(folder, identity), whole(outputs.TILE, outputs.WINDOW)
+    name, ours = TILE.id, TileFolder(folder, outputs.identity(2))
+    tile = TileRequest(TILE, None, pack_mask(np.ones(TILE.shape, bool)))
     calls: list[Callable[[], object]] = [
         lambda: json.dumps(verify(folder).to_dict()),
         lambda: json.dumps(describe(folder)),

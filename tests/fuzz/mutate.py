@@ -83,8 +83,9 @@ def mutated(obj: Any, rng: Random) -> bytes:
     """Return the JSON of an object with one to three changes anywhere in it."""
     root = [_copy(obj)]
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        container, place = rng.choice(_places(root))
-        rng.choice(_CHANGES)(container, place, rng)
+        if root:
+            container, place = rng.choice(_places(root))
+            rng.choice(_CHANGES)(container, place, rng)
     text = _dump(root[0]) if root else ""
     return text.encode("utf-8", "surrogatepass")
 
@@ -131,7 +132,11 @@ def respelled(text: str, rng: Random) -> bytes:
 def _copy(obj: Any) -> Any:
     if isinstance(obj, dict):
         return Pairs((key, _copy(value)) for key, value in obj.items())
-    return [_copy(value) for value in obj] if isinstance(obj, list | tuple) else obj
+    if isinstance(obj, Pairs):
+        return Pairs((key, _copy(value)) for key, value in obj)
+    if isinstance(obj, tuple):
+        return tuple(map(_copy, obj))
+    return [_copy(value) for value in obj] if isinstance(obj, list) else obj
 
 
 def _places(root: list[Any]) -> list[tuple[list[Any], int]]:
@@ -157,7 +162,7 @@ def _put(container: list[Any], place: int, value: Any) -> None:
 
 
 def _replace(container: list[Any], place: int, rng: Random) -> None:
-    _put(container, place, rng.choice(EVIL))
+    _put(container, place, _copy(rng.choice(EVIL)))
 
 
 def _drop(container: list[Any], place: int, rng: Random) -> None:
@@ -165,9 +170,9 @@ def _drop(container: list[Any], place: int, rng: Random) -> None:
 
 
 def _double(container: list[Any], place: int, rng: Random) -> None:
-    again = container[place]
+    again = _copy(container[place])
     if isinstance(container, Pairs) and rng.random() < 0.5:
-        again = (again[0], rng.choice(EVIL))
+        again = (again[0], _copy(rng.choice(EVIL)))
     container.insert(rng.randrange(len(container) + 1), again)
 
 
@@ -179,7 +184,7 @@ def _rename(container: list[Any], place: int, rng: Random) -> None:
 
 def _wrap(container: list[Any], place: int, rng: Random) -> None:
     value = _get(container, place)
-    _put(container, place, rng.choice(([value], Pairs([("a", value)]), [value] * 3)))
+    _put(container, place, rng.choice(([value], Pairs([("a", value)]), [value, _copy(value), _copy(value)])))
 
 
 def _bend(container: list[Any], place: int, rng: Random) -> None:
