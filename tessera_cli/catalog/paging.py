@@ -163,7 +163,10 @@ def _page(
 
 
 def _followed(link: Mapping[str, Any], href: str) -> dict[str, Any]:
-    """Return a link to the next page with what is used of it; SourceUnavailableError if that makes no request."""
+    """Return a link to the next page with what is used of it, its address absolute.
+
+    SourceUnavailableError if that makes no request, and AddressError for an address that is refused.
+    """
     method, body, headers = (link.get(key) for key in ("method", "body", "headers"))
     body, headers = {} if body is None else body, {} if headers is None else headers
     why = None
@@ -178,7 +181,7 @@ def _followed(link: Mapping[str, Any], href: str) -> dict[str, Any]:
             f"{redact(href)} leads to its next page {why}. Search with another --catalog, and tell the provider."
         )
     more = {"method": method or "GET", "body": body, "headers": headers, "merge": link.get("merge") is True}
-    return {"rel": "next", "href": link["href"], **more}
+    return {"rel": "next", "href": resolve(href, link["href"]), **more}  # pystac would read addresses in its own way
 
 
 def _is_header(name: str, value: Any) -> bool:

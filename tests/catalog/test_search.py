@@ -662,7 +662,7 @@ def test_links_that_lead_nowhere_are_none(link):
 
 def test_a_next_page_may_be_asked_for_with_headers_and_a_body():
     with Api([api_item(n) for n in range(4)]) as api:
-        more = {"method": "POST", "headers": {"X-Page": "two"}, "body": {"token": 2}, "merge": True, "title": [5]}
+        more = {"method": "POST", "headers": {"X-Page": "two"}, "body": {"token": 0}, "merge": True, "title": [5]}
         page = leading_on(api, href=f"{api.url}/search", **more)
         api.mischief = lambda nth, asked: page if nth == 1 else None
         assert len(found_by(api)) == 4
@@ -706,7 +706,7 @@ def test_numbers_of_matches_that_are_none(told):
 
 
 def test_one_odd_item_of_a_page_is_left_out_alone():
-    odd = [{**api_item(0), "collection": {}}, {**api_item(1), "assets": []}, {**api_item(2), "properties": [5]}]
+    odd = [{**api_item(0), "collection": {"a": 1}}, {**api_item(1), "assets": []}, {**api_item(2), "properties": [5]}]
     odd += [{**api_item(3), "id": {"a": 1}}, {**api_item(4), "geometry": float("nan")}]
     content = {"type": "FeatureCollection", "features": [*odd, api_item(5)], "links": []}
     with Api([], always(Reply(200, json.dumps(content).encode()))) as api:

@@ -36,9 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     end, findings = time.monotonic() + given.seconds, dict[str, Finding]()
     while time.monotonic() < end and any(runner.done < given.mutants for runner in runners):
         for runner in runners:
-            for finding in runner.run(
-                min(given.batch, given.mutants - runner.done), until=min(end, time.monotonic() + turn)
-            ):
+            count = min(given.batch, given.mutants - runner.done)
+            for finding in runner.run(count, until=min(end, time.monotonic() + turn)):
                 if findings.setdefault(finding.key, finding) is finding:
                     sys.stdout.write(f"{finding}\n")
                     sys.stdout.flush()

@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import hashlib
 import json
+import re
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -262,11 +263,13 @@ def test_a_record_has_the_types_that_it_was_written_with(key: str, value: Any) -
     """Of whatever else, a record is made that can be written again, or it is none."""
     item = json.loads(json.dumps(record(tile=PLACED, window=None, requested=np.ones(PLACED.shape, bool)).to_item()))
     item["properties"][key] = value
+    found = error = None
     try:
         found = TileRecord.from_item(item)
-    except UsageError as error:
-        assert str(error).startswith("not the record of a tile: ")
-        assert "\n" not in str(error)
+    except UsageError as raised:
+        error = str(raised)
+    if found is None:
+        assert re.fullmatch("not the record of a tile: .+", error or "")
         return
     assert json.loads(json.dumps(found.to_item()))["properties"][key] == item["properties"][key]
 
@@ -307,7 +310,6 @@ def test_a_record_lists_files_beside_it(change: dict[str, Any]) -> None:
         {"proj:transform": "north"},
         {"proj:shape": [37]},
         {"proj:shape": [0, 500]},
-        {"proj:shape": [10**9, 10**9]},
         {"proj:shape": ["37", "500"]},
         {"proj:shape": [37.5, 500]},
         {"start_datetime": 5},

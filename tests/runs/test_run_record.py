@@ -1,13 +1,14 @@
 """Records of runs and of folders with other values than were written: damaged, told so, and never a crash."""
 
 import base64
+import contextlib
 import json
 
 import numpy as np
 import pytest
 
 from tessera_cli.catalog import MPC
-from tessera_cli.errors import IdentityError, TesseraError, UsageError
+from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.extent.grid import pack_mask
 from tessera_cli.runs.folder import RUN, RUNS, TileFolder, read_json
 from tessera_cli.runs.info import describe
@@ -46,10 +47,8 @@ def read_in_every_way(folder):
     calls = [folder.check_identity, lambda: folder.check_source("mpc"), lambda: folder.frozen_scenes("0" * 16, MPC)]
     calls += [folder.failures, lambda: folder.holds_other_area({"aoi_bounds": 5, "areas": {}})]
     for call in calls:
-        try:
+        with contextlib.suppress(UsageError, IdentityError):
             call()
-        except TesseraError as error:
-            assert error.exit_code in (2, 5)
     json.dumps(describe(folder.path))
     return {check.name: check.status for check in verify(folder.path).checks}
 
@@ -108,7 +107,7 @@ def test_a_folder_of_other_values(folder, change):
     (folder.path / RUN).write_text(json.dumps(run))
     found = TileFolder.open(folder.path)
     assert found.identity == {}
-    with pytest.raises(UsageError, match="run.json is damaged"):
+    with pytest.raises(UsageError, match=r"run\.json is damaged"):
         folder.check_identity()
     assert verify(folder.path).counts == {"damaged": 1}
     with pytest.raises(UsageError, match="is no output folder"):
