@@ -149,6 +149,9 @@ def _records(folder: TileFolder) -> list[Found]:
             raise UsageError(
                 f"{folder.path} holds arrays (--format npy). Open them with numpy.load, or embed to geotiff."
             )
+        layers, listed = LAYERS[record.format, record.dtype], {asset.role for asset in record.assets}
+        if unlisted := [layer.role for layer in layers if layer.role not in listed]:
+            raise UsageError(f"{path} lists no file of {unlisted[0]}. Run the command that wrote it again.")
         if file := folder.incomplete(record):
             raise UsageError(f"{file} is absent or incomplete. Run the command that wrote it again.")
         found.append((record, path))

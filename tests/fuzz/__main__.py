@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="a folder for the files that findings are about")
     given = parser.parse_args(arguments)
     folder = make_sandbox()
+    try:
+        return fuzz(given, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fuzz(given: argparse.Namespace, folder: Path) -> int:
+    """Do what the command line says; return the exit code."""
     if given.repeat:
         target, seed, number = given.repeat.split(":")
         return Runner(target, int(seed), folder).repeat(int(number), given.keep)

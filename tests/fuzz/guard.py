@@ -44,8 +44,9 @@ def sandbox() -> Path:
 
 
 def make_sandbox() -> Path:
-    """Make a folder for all that is read and written, and use it for temporary files as well."""
-    folder = Path(tempfile.mkdtemp(prefix="tessera-fuzz-")).resolve()
+    """Make a folder for all that is read and written, in memory if there is room, and use it for temporary files."""
+    memory = None if "TMPDIR" in os.environ or not os.access("/dev/shm", os.W_OK) else "/dev/shm"
+    folder = Path(tempfile.mkdtemp(prefix="tessera-fuzz-", dir=memory)).resolve()
     os.environ["TESSERA_FUZZ"] = os.environ["TMPDIR"] = str(folder)
     os.environ["OMP_NUM_THREADS"] = "1"  # its threads do not outlive a fork
     tempfile.tempdir = str(folder)
@@ -58,8 +59,7 @@ class Watch:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.active = False
-        self._inside = (str(sandbox()), *os.environ.get("TESSERA_FUZZ_ALSO", "").split(":"))
-        self._inside = tuple(path for path in self._inside if path)
+        self._inside = (str(sandbox()),)
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:

@@ -130,8 +130,6 @@ class Runner:
     def _work(self, numbers: range, until: float, pipe: int) -> None:
         """Be the child: run mutants and tell of each, a line."""
         limit_memory()
-        with contextlib.suppress(Exception):
-            os.nice(5)
         watch = Watch()
         for number in numbers:
             if time.monotonic() > until:
