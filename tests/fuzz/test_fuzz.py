@@ -79,7 +79,7 @@ PLANTED = """
         "sound": lambda: None,
         "refused": lambda: Path("/nowhere/x").unlink(),
     }
-    runner.HANG, runner.MEMORY = 2, 50 << 20
+    runner.HANG, runner.BUSY, runner.MEMORY = 1, 1.5, 50 << 20
 
     def build(folder):
         for name in FAULTS:
@@ -91,7 +91,7 @@ PLANTED = """
 
     planted = Target("planted", build, use, lambda path, data, rng: b"changed", allowed=(OSError,))
     targets.TARGETS["planted"] = planted
-    sys.exit(__main__.main(["--target", "planted", "--batch", "60", "--seconds", "30", "--mutants", "60"]))
+    sys.exit(__main__.main(["--target", "planted", "--batch", "60", "--seconds", "90", "--mutants", "40"]))
 """
 
 
@@ -103,11 +103,11 @@ def test_what_is_planted_is_found(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=own)
     assert done.returncode == 1, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["mutants"] == 60
+    assert result["mutants"] == 40
     found = sorted(finding["text"] for finding in result["findings"])
     words = {
         "error: KeyError at ": "planted",
-        "hang ": "takes more than 2 s",
+        "hang ": "takes more than 1 s",
         "killed ": "kills the process (signal 11)",
         "memory ": "MB",
         "network: socket.connect": "127.0.0.1",
