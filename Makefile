@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test integration lint docs clean always
+.PHONY: demo test integration fuzz lint docs clean always
 
 demo: $(VENV)/installed
 	$(BIN)/tessera simulate demo/catalog
@@ -22,6 +22,10 @@ test: $(VENV)/tested
 integration: $(VENV)/tested
 	tests/integration/setup.sh
 	TESSERA_INTEGRATION=required $(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile
+
+# Damaged and hostile files, documents and answers; a short form is part of `make test`.
+fuzz: $(VENV)/tested
+	$(BIN)/python -m tests.fuzz --seconds 1200 --seed $$(date +%j)
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

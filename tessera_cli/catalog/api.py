@@ -9,7 +9,8 @@ from typing import Any
 
 from tessera_cli.catalog.documents import Document
 from tessera_cli.catalog.hrefs import absolute, links
-from tessera_cli.catalog.paging import IncompleteError, given_query, paged_items
+from tessera_cli.catalog.items import checked
+from tessera_cli.catalog.paging import METHODS, IncompleteError, given_query, paged_items
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import CredentialsError, SourceBusyError, TesseraError
 from tessera_cli.extent.antimeridian import Box, both_sides
@@ -31,8 +32,9 @@ logger = logging.getLogger(__name__)
 
 def search_link(landing: Document, client: Client) -> tuple[str, str]:
     """Return URL and method of item search, by the landing page of an API; POST where there is a choice."""
-    for link in sorted(links(landing.content, "search"), key=lambda link: link.get("method") != "POST"):
-        found = client.reach.named(landing.location, resolve(landing.location, str(link["href"])))
+    usable = [link for link in links(landing.content, "search") if link.get("method") in METHODS]
+    for link in sorted(usable, key=lambda link: link.get("method") != "POST"):
+        found = client.reach.named(landing.location, resolve(landing.location, link["href"]))
         return found, str(link.get("method") or "GET")
     return f"{without_query(landing.location).rstrip('/')}/search", "POST"
 
@@ -64,8 +66,8 @@ def api_items(
         again = False
         while True:
             try:
-                for item in _items(url, method, {**query, "limit": page}, source, client):
-                    key = (item.get("collection"), item["id"])
+                for item in map(checked, _items(url, method, {**query, "limit": page}, source, client)):
+                    key = (item["collection"], item["id"])
                     if key not in seen:
                         seen.add(key)
                         yield absolute(item, url, client.reach)

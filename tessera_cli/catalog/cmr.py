@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import shapely
 
+from tessera_cli.catalog.items import checked
 from tessera_cli.catalog.paging import Pages
-from tessera_cli.catalog.scene import POLARISATIONS
+from tessera_cli.catalog.scene import NO_SHAPE, POLARISATIONS
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import SourceUnavailableError
 from tessera_cli.extent.antimeridian import Box, split, unwrap_edges
@@ -59,7 +62,7 @@ def granule_items(
             "page_size": PAGE,
         }
         for granule in _granules(f"{url}{'&' if '?' in url else '?'}{urlencode(query)}", client):
-            item = item_of(granule, source, client.reach, url)
+            item = checked(item_of(granule, source, client.reach, url))
             if item["id"] not in seen:
                 seen.add(item["id"])
                 yield item
@@ -102,11 +105,11 @@ def footprint_of(granule: Mapping[str, Any]) -> shapely.Geometry | None:
         for box in granule.get("boxes") or [] if not shapes else []:
             south, west, north, east = map(float, box.split())
             shapes.append(shapely.box(west, south, east if east >= west else east + 360, north))
-    except ValueError:
+        pieces = [piece for shape in shapes for piece in split(shapely.make_valid(shape).buffer(MARGIN))]
+        whole = shapely.union_all(pieces)
+    except NO_SHAPE:
         return None
-    if not shapes:
-        return None
-    return shapely.union_all([piece for shape in shapes for piece in split(shapely.make_valid(shape).buffer(MARGIN))])
+    return whole if np.isfinite(whole.bounds).all() else None  # else it is empty
 
 
 def _ring(text: str) -> list[tuple[float, float]]:
@@ -118,9 +121,12 @@ def _ring(text: str) -> list[tuple[float, float]]:
 def _link(granule: Mapping[str, Any], ending: str, location: str, reach: Reach) -> str | None:
     """Return the address of the file with this ending; of several, the one that accepts tokens."""
     fit: list[tuple[bool, bool, int, str]] = []
-    for link in granule.get("links") or []:
+    listed = granule.get("links")
+    for link in listed if isinstance(listed, list) else []:
+        if not isinstance(link, dict) or not isinstance(link.get("href"), str):
+            continue
         with suppress(AddressError):  # s3:// and what else a granule may name
-            href = reach.named(location, resolve(location, str(link.get("href"))))
+            href = reach.named(location, resolve(location, link["href"]))
             url = parse(href)
             if url.path.endswith(ending) and not link.get("inherited"):
                 fit.append((url.host != STOREHOUSE, url.scheme != "https", len(fit), href))
@@ -133,21 +139,25 @@ def _granules(url: str, client: Client) -> Iterator[Mapping[str, Any]]:
     while True:
         response = client.json(url, headers={_NEXT: onwards} if onwards else {})
         entries = _entries(response, url)
-        hits = response.headers.get(_HITS, "")
+        hits = _count(response.headers.get(_HITS, ""))
         onwards = response.headers.get(_NEXT) if entries else None
-        pages.check((str(entry["id"]) for entry in entries), onwards, int(hits) if hits.isdigit() else None)
+        pages.check((str(entry["id"]) for entry in entries), onwards, hits)
         yield from entries
         if onwards is None:
             break
-    if not hits.isdigit() and len(entries) >= PAGE:
+    if hits is None and len(entries) >= PAGE:
         raise SourceUnavailableError(f"{redact(url)} broke off its list after a full page. Try again later.")
+
+
+def _count(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else None
 
 
 def _entries(response: Response, url: str) -> list[Mapping[str, Any]]:
     try:
         entries = response.json["feed"]["entry"]
-        if all("id" in entry for entry in entries):
-            return list(entries)
+        if isinstance(entries, list) and all(isinstance(entry, dict) and "id" in entry for entry in entries):
+            return entries
     except (TypeError, KeyError):
         pass
     raise SourceUnavailableError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.catalog.hrefs import absolute, links, located, self_link, web_address
+from tessera_cli.catalog.items import checked
 from tessera_cli.catalog.paging import Pages, given_query, matches, paged_items
 from tessera_cli.catalog.tables import SUFFIXES, Table
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, reason
+from tessera_cli.json_text import parse_json
 from tessera_cli.net import Client
 from tessera_cli.net.address import AddressError, is_url, local_path, redact, without_query
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
 NAMES = ("catalog.json", "items.json", "collection.json", "items.ndjson", "items.ndjson.gz", "items.parquet")
 """What is looked for in a folder, in this order."""
+DEEPEST = 100
+"""Levels of catalogues below one another."""
 LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")
 ADVICE = (
     "Give a STAC API, a catalog.json, an ItemCollection (.json), one item per line (.ndjson, .ndjson.gz) or "
@@ -57,12 +60,12 @@ def open_document(location: str, client: Client) -> Document:
     text, found_at = _read_text(location, client)
     try:
         if without_query(location).endswith(LINES):
-            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            lines = [parse_json(line) for line in text.splitlines() if line.strip()]
             content: Any = {"type": "FeatureCollection", "features": lines}
         else:
-            content = json.loads(text)
+            content = parse_json(text)
     except ValueError as error:
-        raise UsageError(f"The catalogue {redact(location)} is not JSON: {error}. {ADVICE}") from error
+        raise UsageError(f"The catalogue {redact(location)} is not JSON: {reason(error)}. {ADVICE}") from error
     if not isinstance(content, dict) or (content.get("type") not in KINDS and "collections" not in content):
         raise UsageError(f"The catalogue {redact(location)} is JSON but not STAC. {ADVICE}")
     return Document(found_at, content)
@@ -70,8 +73,9 @@ def open_document(location: str, client: Client) -> Document:
 
 def is_api(content: Mapping[str, Any]) -> bool:
     """Return whether the document is the landing page of an API with item search."""
-    classes = content.get("conformsTo") or []
-    return any("item-search" in str(uri) for uri in classes) or bool(links(content, "search"))
+    classes = content.get("conformsTo")
+    listed = classes if isinstance(classes, list) else []
+    return any("item-search" in str(uri) for uri in listed) or bool(links(content, "search"))
 
 
 def static_items(document: Document, client: Client) -> Iterator[Mapping[str, Any]]:
@@ -80,41 +84,53 @@ def static_items(document: Document, client: Client) -> Iterator[Mapping[str, An
     An item that does not name its collection belongs to that of its link, else to the one that led to it. UsageError
     for a file that is one page of several.
     """
-    return _items(document, client, None, set())
+    return _items(document, client)
 
 
 def refuse_page(document: Document, why: str) -> None:
     """Raise UsageError: the document is one page of a search."""
-    api = next((redact(str(link["href"])) for link in links(document.content, "root")), None)
+    api = next((redact(link["href"]) for link in links(document.content, "root")), None)
     raise UsageError(
         f"The catalogue {redact(document.location)} is one page of a search: {why}. Give the address of the search or "
         f"the API{f' ({api})' if api else ''} to read all pages, or a file with all items."
     )
 
 
-def _items(document: Document, client: Client, parent: str | None, seen: set[str]) -> Iterator[Mapping[str, Any]]:
-    seen.add(document.location)
-    content, kind = document.content, document.content.get("type")
-    if kind in ("FeatureCollection", "Feature"):
-        listed = kind != "Feature"
-        for feature in _features(document, client) if listed else [content]:
-            yield _in_collection(_absolute(feature, document.location, client, listed=listed), parent)
-        return
-    if kind == "Collection":
-        parent = str(content.get("id") or "") or parent
-    linked = links(content, "child", "item") or links(content, "items")  # the latter: one list of all items
-    for link in linked:
-        location = _linked(document, str(link["href"]), client)
+def _items(document: Document, client: Client) -> Iterator[Mapping[str, Any]]:
+    seen: set[str] = set()
+    waiting: list[tuple[str, Document | None, str | None, int]] = [(document.location, document, None, 0)]
+    while waiting:
+        location, opened, parent, level = waiting.pop()
         if location in seen:
             continue
-        child = open_document(location, client)
-        if child.location not in seen:  # which a redirect may lead to
-            yield from _items(child, client, parent, seen)
+        found = opened or open_document(location, client)
+        if found.location in seen:  # which a redirect may lead to
+            continue
+        seen |= {location, found.location}
+        content, kind = found.content, found.content.get("type")
+        if kind in ("FeatureCollection", "Feature"):
+            listed = kind != "Feature"
+            for feature in _features(found, client) if listed else [content]:
+                yield _in_collection(_absolute(feature, found.location, client, listed=listed), parent)
+            continue
+        if level == DEEPEST:
+            raise UsageError(
+                f"The catalogue {redact(found.location)} lies {DEEPEST} levels below {redact(document.location)}, so "
+                f"there may be no end. {ADVICE}"
+            )
+        if kind == "Collection":
+            parent = str(content.get("id") or "") or parent
+        linked = links(content, "child", "item") or links(content, "items")  # the latter: one list of all items
+        waiting += [(_linked(found, link["href"], client), None, parent, level + 1) for link in reversed(linked)]
 
 
 def _features(document: Document, client: Client) -> Iterable[Any]:
     """Return all features of the search that an ItemCollection is a page of."""
     features, total = document.content.get("features") or [], matches(document.content)
+    if isinstance(features, Table):
+        return features
+    if not isinstance(features, list):
+        raise UsageError(f"The catalogue {redact(document.location)} has no list of features. {ADVICE}")
     if is_url(document.location):
         if links(document.content, "next"):
             return paged_items(document.location, "GET", given_query(document.location), client)
@@ -137,7 +153,7 @@ def _in_collection(item: Mapping[str, Any], parent: str | None) -> Mapping[str, 
     if item.get("collection"):
         return item
     for link in links(item, "collection"):
-        parts = [part for part in without_query(str(link["href"])).split("/") if part not in ("", "collection.json")]
+        parts = [part for part in without_query(link["href"]).split("/") if part not in ("", "collection.json")]
         if parts and parts[-1] not in (".", ".."):
             parent = parts[-1].removesuffix(".json")
     return {**item, "collection": parent} if parent else item
@@ -165,9 +181,9 @@ def _linked(document: Document, href: str, client: Client) -> str:
 
 
 def _absolute(item: Any, location: str, client: Client, *, listed: bool) -> Mapping[str, Any]:
-    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict) or "id" not in item:
+    if not isinstance(item, dict) or "assets" not in item or "id" not in item:
         raise UsageError(f"The catalogue {redact(location)} holds features that are not STAC items. {ADVICE}")
-    return absolute({**item, "properties": item.get("properties") or {}}, location, client.reach, listed=listed)
+    return absolute(checked(item), location, client.reach, listed=listed)
 
 
 def _local(location: str) -> str:

@@ -66,7 +66,11 @@ def links(content: Mapping[str, Any], *relations: str) -> list[Mapping[str, Any]
     """Return the links of a STAC document with these relations, as they stand."""
     given = content.get("links")
     listed = given if isinstance(given, list) else []
-    return [link for link in listed if isinstance(link, dict) and link.get("rel") in relations and link.get("href")]
+    return [link for link in listed if _leads(link) and link.get("rel") in relations]
+
+
+def _leads(link: Any) -> bool:
+    return isinstance(link, dict) and isinstance(link.get("href"), str) and bool(link["href"])
 
 
 def linked(content: Mapping[str, Any], location: str, reach: Reach, *relations: str) -> list[str]:
@@ -77,7 +81,7 @@ def linked(content: Mapping[str, Any], location: str, reach: Reach, *relations: 
     found = []
     for link in links(content, *relations):
         with suppress(AddressError):
-            found.append(reach.named(location, resolve(location, str(link["href"]))))
+            found.append(reach.named(location, resolve(location, link["href"])))
     return found
 
 

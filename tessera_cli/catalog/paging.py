@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,12 +12,19 @@ from urllib.parse import parse_qs, parse_qsl
 
 from tessera_cli.catalog.hrefs import links
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
+from tessera_cli.json_text import parse_json
 from tessera_cli.net import Client
 from tessera_cli.net.address import query_of, redact, resolve
 from tessera_cli.net.client import Causes
 
 ESTIMATED = 100_000
 """Matches from which on servers (pgstac) may tell an estimate of their number."""
+
+METHODS = (None, "GET", "POST")
+"""Of links that are followed; without one it is GET."""
+_HEADER, _VALUE = re.compile(r"[A-Za-z0-9-]+"), re.compile(r"[\x20-\x7e]*")
+_OWN_HEADERS = ("host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "expect", "range")
+"""What the client alone says of a request."""
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +116,7 @@ def given_query(url: str) -> dict[str, Any]:
             elif key in ("collections", "ids"):
                 given[key] = text.split(",")
             elif text[:1] in ("{", "["):
-                given[key] = json.loads(text)
+                given[key] = parse_json(text)
     return given
 
 
@@ -141,7 +149,7 @@ def _page(
         raise SourceUnavailableError(
             f"{redact(href)} answers a search with something else than items. Try again later."
         )
-    onwards = links(page, "next")
+    onwards = [_followed(link, href) for link in links(page, "next")[:1]]
     if not items and onwards:
         raise SourceUnavailableError(f"{redact(href)} sends an empty page before the last one. Try again later.")
     returned = page.get("numberReturned")
@@ -153,6 +161,37 @@ def _page(
         matches(page),
     )
     return json.dumps({**page, "links": onwards})
+
+
+def _followed(link: Mapping[str, Any], href: str) -> dict[str, Any]:
+    """Return a link to the next page with what is used of it, its address absolute.
+
+    SourceUnavailableError if that makes no request, and AddressError for an address that is refused.
+    """
+    method, body, headers = (link.get(key) for key in ("method", "body", "headers"))
+    body, headers = {} if body is None else body, {} if headers is None else headers
+    why = None
+    if method not in METHODS:
+        why = "by another method than GET and POST"
+    elif not isinstance(body, dict):
+        why = "with a body that is no object"
+    elif not isinstance(headers, dict) or not all(_is_header(*header) for header in headers.items()):
+        why = "with headers that cannot be sent"
+    if why:
+        raise SourceUnavailableError(
+            f"{redact(href)} leads to its next page {why}. Search with another --catalog, and tell the provider."
+        )
+    more = {"method": method or "GET", "body": body, "headers": headers, "merge": link.get("merge") is True}
+    return {"rel": "next", "href": resolve(href, link["href"]), **more}  # pystac would read addresses in its own way
+
+
+def _is_header(name: str, value: Any) -> bool:
+    return (
+        _HEADER.fullmatch(name) is not None
+        and name.lower() not in _OWN_HEADERS
+        and isinstance(value, str)
+        and _VALUE.fullmatch(value) is not None
+    )
 
 
 def _as_text(value: Any) -> str:

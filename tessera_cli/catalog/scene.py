@@ -15,13 +15,20 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.catalog.hrefs import REFUSED, SIGNED, cleared, unreadable, used
+from tessera_cli.catalog.items import MALFORMED, checked
 from tessera_cli.catalog.sources import Source
 
+NOT_STAC = "not a STAC item"
+"""What the reason begins with of items that are malformed, rather than of no use."""
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 KEPT_FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 KEPT_ASSET_FIELDS = frozenset(
     {"href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size", REFUSED, SIGNED}
 )
+
+
+NO_SHAPE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, shapely.errors.ShapelyError)
+"""What shapely and we raise of coordinates that are none."""
 
 
 class Sensor(StrEnum):
@@ -52,8 +59,11 @@ class Scene:
     @classmethod
     def from_item(cls, item: Mapping[str, Any], source: Source) -> Scene:
         """Return the scene of an item; SkippedItem with the reason if a valid item holds nothing usable."""
-        collection, properties = item.get("collection"), item.get("properties") or {}
-        assets, signatures = used(item.get("assets") or {}, (*source.s2_assets.values(), *source.s1_assets.values()))
+        item = checked(item)
+        if why := item.get(MALFORMED):
+            raise SkippedItem(f"{NOT_STAC} ({why})")
+        collection, properties = item["collection"], item["properties"]
+        assets, signatures = used(item["assets"], (*source.s2_assets.values(), *source.s1_assets.values()))
         if collection == source.s2_collection:
             sensor, wanted = Sensor.S2, tuple(source.s2_assets.values())
             cover = _number(properties.get("eo:cloud_cover"))
@@ -64,7 +74,7 @@ class Scene:
         elif collection == source.s1_collection:
             wanted = tuple(source.s1_assets.values())
             if not all(key in assets for key in wanted):
-                has = ", ".join(sorted(key.upper() for key in item.get("assets") or {} if key.upper() in POLARISATIONS))
+                has = ", ".join(sorted(key.upper() for key in item["assets"] if key.upper() in POLARISATIONS))
                 raise SkippedItem(f"without both VV and VH{f' (has {has})' if has else ''}")
             orbit = str(properties.get("sat:orbit_state", "")).lower()
             if source.granules:
@@ -138,20 +148,20 @@ def utc_time(text: str | None) -> dt.datetime | None:
     """Return a STAC datetime, taken as UTC if it has no zone; None if it is absent or unreadable."""
     try:
         time = dt.datetime.fromisoformat(str(text))
-    except ValueError:
+        return time.astimezone(dt.timezone.utc) if time.tzinfo else time.replace(tzinfo=dt.timezone.utc)
+    except (ValueError, OverflowError):  # the latter of zones around the years 1 and 9999
         return None
-    return time.astimezone(dt.timezone.utc) if time.tzinfo else time.replace(tzinfo=dt.timezone.utc)
 
 
 def footprint_of(item: Mapping[str, Any]) -> BaseGeometry | None:
     """Return the geometry of an item, else its bbox, in degrees (longitude, latitude)."""
     if item.get("geometry"):
-        with suppress(ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError):  # no polygon
+        with suppress(*NO_SHAPE):
             shape = shapely.geometry.shape(item["geometry"])
             shape = shape if shape.is_valid else shapely.make_valid(shape)
             if np.isfinite(shape.bounds).all():  # else it is empty
                 return shape
-    with suppress(ValueError, KeyError, TypeError, IndexError):  # no box
+    with suppress(*NO_SHAPE):
         bbox = item["bbox"]
         box = shapely.box(*map(float, (*bbox[:2], *bbox[len(bbox) // 2 :][:2])))
         if np.isfinite(box.bounds).all():
@@ -184,5 +194,5 @@ def _prune(item: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
 def _number(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -20,12 +20,13 @@ import shapely
 
 from tessera_cli.catalog.hrefs import permitted
 from tessera_cli.catalog.mosaic_order import in_mosaic_order
-from tessera_cli.catalog.scene import Scene, Sensor, SkippedItem
+from tessera_cli.catalog.scene import NOT_STAC, Scene, Sensor, SkippedItem
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.antimeridian import rejoin, shifted
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
+from tessera_cli.json_text import parse_json
 from tessera_cli.net.address import without_query
 from tessera_cli.net.reach import Reach
 
@@ -62,8 +63,11 @@ class Scenes:
         """Read the scenes from a file of `to_ndjson` lines."""
         try:
             with gzip.open(path, "rt", encoding="utf-8") as lines:
-                return cls.from_items((json.loads(line) for line in lines if line.strip()), source)
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+                found = cls.from_items([_line(line) for line in lines if line.strip()], source)
+            if any(reason.startswith(NOT_STAC) for reason in found.skipped):
+                raise ValueError("it holds other things than scenes")
+            return found
+        except (OSError, EOFError, zlib.error, ValueError) as error:
             raise UsageError(f"{path} is damaged: {error}. Use --refresh to search again.") from error
 
     def to_ndjson(self) -> Iterator[Mapping[str, Any]]:
@@ -145,6 +149,13 @@ class Scenes:
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+
+def _line(text: str) -> Mapping[str, Any]:
+    item = parse_json(text)
+    if not isinstance(item, dict):
+        raise ValueError("a line is no object")
+    return item
 
 
 def _rank(scene: Scene) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from tessera_cli.catalog.cmr import granule_items, granule_search
 from tessera_cli.catalog.documents import open_document, static_items
 from tessera_cli.catalog.endpoint import item_search
 from tessera_cli.catalog.hrefs import REFUSED
-from tessera_cli.catalog.scene import footprint_of, utc_time
+from tessera_cli.catalog.scene import NOT_STAC, footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError, counted
@@ -67,7 +67,8 @@ def search(
     refuse_outside(found)
     client.given.add(found.signatures)
     for reason, count in found.skipped.items():
-        logger.info("%s skipped: %s", counted(count, "item"), reason)
+        level = logging.WARNING if reason.startswith(NOT_STAC) else logging.INFO
+        logger.log(level, "%s skipped: %s", counted(count, "item"), reason)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def _item(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def _json(value: Any) -> Any:
     """Return a value of a table as JSON: bytes are WKB geometries, NaN is null, datetimes are text in UTC."""
     if isinstance(value, Mapping):
-        return {key: _json(inner) for key, inner in value.items() if inner is not None and inner == inner}
+        return {str(key): _json(inner) for key, inner in value.items() if inner is not None and inner == inner}
     if isinstance(value, (list, tuple)):
         return [_json(inner) for inner in value]
     if isinstance(value, bytes):
@@ -73,4 +74,8 @@ def _json(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         utc = value.astimezone(dt.timezone.utc) if value.tzinfo else value
         return utc.replace(tzinfo=None).isoformat() + "Z"
-    return value.isoformat() if isinstance(value, dt.date) else value
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)  # decimals, times of day, durations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email.utils
 import functools
 import http
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import requests
 import urllib3.exceptions
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
+from tessera_cli.json_text import parse_json
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
 from tessera_cli.net.answers import Answer, EncodingError
@@ -59,7 +59,7 @@ class Response:
     @functools.cached_property
     def json(self) -> Any:
         """Return the parsed body; ValueError if it is not JSON."""
-        return json.loads(self.body)
+        return parse_json(self.body)
 
 
 class RetryableError(Exception):

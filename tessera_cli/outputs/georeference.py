@@ -9,7 +9,10 @@ from typing import Any
 
 import shapely
 from affine import Affine
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
+from tessera_cli.errors import reason
 from tessera_cli.extent.antimeridian import split
 from tessera_cli.extent.grid import AnyTile, ForeignTile, parse_tile_name
 from tessera_cli.extent.window import Window
@@ -58,13 +61,17 @@ def tile_from_item(item: Mapping[str, Any]) -> tuple[AnyTile, Window | None]:
 
 def _foreign(tile_id: str, properties: Mapping[str, Any]) -> ForeignTile:
     height, width = properties["proj:shape"]
-    transform = properties.get("proj:transform")
-    return ForeignTile(
-        tile_id,
-        (height, width),
-        properties.get("proj:code") or properties.get("proj:wkt2"),
-        None if transform is None else Affine(*transform),
-    )
+    crs, transform = properties.get("proj:code") or properties.get("proj:wkt2"), properties.get("proj:transform")
+    if (crs is None) != (transform is None):
+        raise ValueError("it has half of a georeference")
+    if crs is not None and transform is not None:
+        try:
+            CRS.from_user_input(crs)
+        except CRSError as error:
+            raise ValueError(f"its CRS is not known: {reason(error)}") from error
+        if not transform[0] or not transform[4]:
+            raise ValueError("its pixels have no size")
+    return ForeignTile(tile_id, (height, width), crs, None if transform is None else Affine(*transform))
 
 
 def _number(value: float) -> float:

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from tessera_cli import __version__
 from tessera_cli.dpixels.coverage import Coverage, gap_warnings
 from tessera_cli.dpixels.dpixel import SENSORS, DPixels
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, complaint, reason
 from tessera_cli.extent.grid import AnyTile, pack_mask, tile_name, unpack_mask
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
 from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer, requested_counts
+from tessera_cli.outputs.schema import check_item
 from tessera_cli.outputs.tags import SOFTWARE, model_url
 
 EXTENSIONS = (
@@ -160,6 +162,7 @@ class TileRecord:
         """Parse what `to_item`, or an earlier version for d-pixels, has written; UsageError for any other JSON."""
         try:
             item = _upgraded(item) if "content" in item else item
+            check_item(item)
             p = item["properties"]
             tile, window = tile_from_item(item)
             identity, counts = dict(p["emb:identity"]), p.get("emb:counts")
@@ -186,8 +189,10 @@ class TileRecord:
             if stored and (item["assets"]["dpixels"]["href"] != f"./{record.store}" or not record.assets):
                 raise ValueError("it names no store of its own")
             return record
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
-            raise UsageError(f"not the record of a tile: {type(error).__name__}: {error}.") from error
+        except ValidationError as error:
+            raise UsageError(f"not the record of a tile: {complaint(error)}.") from error
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, zlib.error) as error:
+            raise UsageError(f"not the record of a tile: {type(error).__name__}: {reason(error)}.") from error
 
     def _model_fields(self) -> dict[str, Any]:
         """Return the fields of the STAC extension for embeddings."""

@@ -38,8 +38,8 @@ _EPOCH = "1970-01-01T00:00:00Z"
 _DIMS = {"embedding": ("band", "y", "x"), "counts": ("sensor", "y", "x"), "scales": ("y", "x")}
 
 WindowLike = Window | int | str
-Found = tuple[TileRecord, dict[str, Any], Path]
-"""A record, the item that it was read from, and its file."""
+Found = tuple[TileRecord, Path]
+"""A record and its file."""
 
 
 def open_embeddings(
@@ -82,7 +82,7 @@ def open_embeddings(
 
     path = Path(folder)
     found = _wanted(path, _records(TileFolder.open(path)), windows)
-    records = [record for record, _, _ in found]
+    records = [record for record, _ in found]
     if crs is not None and epsg is not None:
         raise UsageError("Give crs or epsg, not both.")
     target, lattice, reprojected = _target(path, records, crs if epsg is None else epsg)
@@ -91,13 +91,10 @@ def open_embeddings(
     layers = LAYERS[first.format, first.dtype]
     names = {"band": list(layers[0].bands(first.dims)), "sensor": list(layers[-1].names)}
     items = []
-    for _, item, file in found:
+    for record, file in found:
+        item = record.to_item()
         time = {"start_datetime": _EPOCH, "end_datetime": _EPOCH}  # of a window that is not known; pystac wants one
-        items.append(
-            pystac.Item.from_dict(
-                {**item, "collection": None, "links": [], "properties": {**time, **item["properties"]}}
-            )
-        )
+        items.append(pystac.Item.from_dict({**item, "collection": None, "properties": {**time, **item["properties"]}}))
         items[-1].set_self_href(str(file.resolve()))
     keys = {record.name: _period(record) for record in records}
     loaded = odc.stac.load(
@@ -153,12 +150,15 @@ def _records(folder: TileFolder) -> list[Found]:
             raise UsageError(
                 f"{folder.path} holds arrays (--format npy). Open them with numpy.load, or embed to geotiff."
             )
+        layers, listed = LAYERS[record.format, record.dtype], {asset.role for asset in record.assets}
+        if unlisted := [layer.role for layer in layers if layer.role not in listed]:
+            raise UsageError(f"{path} lists no file of {unlisted[0]}. Run the command that wrote it again.")
         if file := folder.incomplete(record):
             raise UsageError(f"{file} is absent or incomplete. Run the command that wrote it again.")
         for asset in record.assets:
             if not is_tiff(path.parent / asset.name):  # GDAL would open whatever it is
                 raise UsageError(f"{path.parent / asset.name} is no GeoTIFF. Run the command that wrote it again.")
-        found.append((record, item, path))
+        found.append((record, path))
     if not found and empty:
         raise NothingToEmbedError(
             f"{folder.path}: all tiles are empty, no pixel had enough observations to be embedded."
@@ -167,7 +167,7 @@ def _records(folder: TileFolder) -> list[Found]:
         raise NothingToEmbedError(f"{folder.path}: no tile is finished. Run the command that wrote it again.")
     if not found:
         raise UsageError(f"{folder.path} holds no embeddings. Give the folder that `tessera embed` wrote.")
-    identities = {json.dumps(record.identity, sort_keys=True) for record, _, _ in found}
+    identities = {json.dumps(record.identity, sort_keys=True) for record, _ in found}
     if len(identities) > 1:
         raise UsageError(
             f"{folder.path} mixes tiles of {len(identities)} settings. Open them from folders of their own."
@@ -181,7 +181,7 @@ def _wanted(folder: Path, found: list[Found], windows: Any) -> list[Found]:
         return found
     one = isinstance(windows, (Window, Integral, str))
     wanted = {_window(value) for value in ([windows] if one else windows)}
-    there = {record.window for record, _, _ in found}
+    there = {record.window for record, _ in found}
     if missing := wanted - there:
         held = ", ".join(sorted(window.name for window in there if window)) or "none with a date"
         raise UsageError(

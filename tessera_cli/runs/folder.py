@@ -17,9 +17,11 @@ from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
+from tessera_cli.json_text import parse_json
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN, tiles_of_file
 from tessera_cli.runs.results import TileResult
+from tessera_cli.runs.run_record import checked_folder, checked_run
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +46,7 @@ class TileFolder:
     @classmethod
     def open(cls, path: Path) -> TileFolder:
         """Return the folder at `path` with the identity in its `run.json`, or none if that is absent or damaged."""
-        run = read_json(path / RUN)
-        run = run if isinstance(run, dict) and isinstance(run.get("identity"), dict) else {}
+        run = checked_folder(read_json(path / RUN)) or {}
         return cls(path, run.get("identity", {}), run.get("note", ""))
 
     @property
@@ -57,9 +58,9 @@ class TileFolder:
         run = read_json(self.path / RUN)
         if run is None:
             return
-        theirs = run.get("identity") if isinstance(run, dict) else None
-        if not isinstance(theirs, dict):
+        if checked_folder(run) is None:
             raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
+        theirs = run["identity"]
         ours = json.loads(json.dumps(self.identity))  # where tuples are lists
         there, here = (identity.get("content", "embeddings") for identity in (theirs, ours))
         if there != here:  # then nearly all else differs as well
@@ -80,11 +81,12 @@ class TileFolder:
 
     def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
         """Return the scenes frozen for a run, by its key; None if it was never started or some of them are gone."""
-        record = read_json(self._run_path(run))
-        frozen = None if record is None else self.all_frozen(source)
-        if record is None or frozen is None:
+        record = checked_run(read_json(self._run_path(run)))
+        wanted = None if record is None else record.get("scenes")
+        frozen = None if wanted is None else self.all_frozen(source)
+        if record is None or wanted is None or frozen is None:
             return None
-        scenes = frozen.named(record["scenes"])
+        scenes = frozen.named(wanted)
         if scenes is None:  # another run, started in the same moment, wrote its own list over ours
             logger.warning("%s lacks scenes of this run; searching again", self.path / SCENES)
             return None
@@ -142,8 +144,7 @@ class TileFolder:
     def runs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the records of all runs."""
         for path in sorted((self.path / RUNS).glob("*.json")):
-            record = read_json(path)
-            yield record if isinstance(record, dict) else {}
+            yield checked_run(read_json(path)) or {}
 
     def was_started(self, run: str) -> bool:
         """Return whether a run has this folder as its own, by its key."""
@@ -283,7 +284,7 @@ def record_beside(store: Path) -> TileRecord | None:
 def read_json(path: Path) -> Any:
     """Return the parsed file; None if it is absent or not JSON (a torn write of another tool)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:

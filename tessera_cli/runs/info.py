@@ -61,11 +61,10 @@ def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str
 
 
 def _folder(path: Path) -> Mapping[str, Any]:
-    run = read_json(path / RUN)
-    if not isinstance(run, dict) or "identity" not in run:
-        raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
-    identity, note = run["identity"], run.get("note")
     folder = TileFolder.open(path)
+    identity, note = folder.identity, folder.note
+    if not identity:
+        raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
     failures = folder.failures()
     tiles: dict[str, Any] = {}
     for name in sorted(folder.requested_names()):
@@ -78,7 +77,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
     windows = {parsed[1] for name in tiles if (parsed := parse_tile_name(name)) is not None}
     return {
         "folder": str(path),
-        **({"content": DPIXELS} if folder.holds_dpixels else {"model": identity["model"]}),
+        **({"content": DPIXELS} if folder.holds_dpixels else {"model": identity.get("model")}),
         **({"note": note} if note else {}),
         "windows": [window.name for window in sorted(windows)],
         **({"place": place} if (place := _place(folder.runs())) else {}),
@@ -86,7 +85,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
         "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
         "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
         **({} if folder.holds_dpixels else {"mosaics": sorted(file.name for file in path.glob("*.vrt"))}),
-        "identity": identity,
+        "identity": dict(identity),
         "by_tile": tiles,
     }
 

@@ -161,7 +161,7 @@ def _read_bytes(scene: Scene, tiles: int, source: Source) -> float:
 
 def _size(asset: Mapping[str, Any]) -> float:
     """Return the size of a file that the catalogue tells or this machine holds; infinity if it is not known."""
-    if isinstance(size := asset.get("file:size"), int):
+    if isinstance(size := asset.get("file:size"), int) and size > 0:
         return size
     with suppress(OSError, AddressError):
         return Path(local_path(asset["href"])).stat().st_size

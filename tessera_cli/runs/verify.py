@@ -19,6 +19,7 @@ from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
 from tessera_cli.runs.folder import RUNS, SCENES, TileFolder, read_json, record_beside, record_listing
 from tessera_cli.runs.mosaic import described
+from tessera_cli.runs.run_record import checked_run
 
 CheckStatus = Literal["sound", "empty", "beside", "stale", "damaged", "failed", "missing"]
 SOUND: tuple[CheckStatus, ...] = ("sound", "empty", "beside", "stale")
@@ -111,7 +112,7 @@ def _folder(path: Path) -> Iterator[Check]:
     if not folder.identity:
         yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")
     for file in sorted((path / RUNS).glob("*.json")):
-        if not isinstance(read_json(file), dict):
+        if checked_run(read_json(file)) is None:
             yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
     yield from _scene_list(folder)
     failures = folder.failures()

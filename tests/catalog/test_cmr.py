@@ -323,3 +323,58 @@ def test_a_query_that_the_user_gave_is_kept():
         url = f"{server.url}/search/granules.json?provider=ASF"
         assert len(list(granule_items(url, AWS, search_boxes([TILE]), [YEAR], client=Client()))) == 1
     assert server.asked[0].fields["provider"] == "ASF"
+
+
+# --- answers that nobody expects --------------------------------------------------------------------------------------
+
+ODD = [5, "x", [], [None], [[]], [[5]], {}, {"a": 1}, True, float("nan"), "9" * 400, [["nan nan nan nan nan nan"]]]
+ODD += [[["1e999 5 6 7 8 9 1e999 5"]], [["1 2 3 4"]], [["1 2 3"]], ["1 2 3"], ["a b c d"]]
+
+
+@pytest.mark.parametrize("field", ["polygons", "boxes", "links", "time_start", "time_end", "updated", "title"])
+@pytest.mark.parametrize("value", ODD)
+def test_odd_fields_of_a_granule(field, value):
+    entry = {**burst(), field: value}
+    if field == "boxes":
+        del entry["polygons"]
+    with Cmr([]) as server:
+        server.answer = lambda asked: Reply(200, json.dumps({"feed": {"entry": [entry, burst("C")]}}).encode())
+        items = found(server)
+    json.dumps(items, allow_nan=False)
+    scenes = Scenes.from_items(items, AWS)
+    assert "C" in [scene.id for scene in scenes.scenes]
+    assert len(scenes) + sum(scenes.skipped.values()) == 2
+    assert scenes.touching([TILE]) is not None
+
+
+@pytest.mark.parametrize("link", [None, 5, "x", {}, {"href": None}, {"href": 5}, {"href": ["x_VV.tif"]}, [[]]])
+def test_odd_links_of_a_granule(link):
+    links = [link, {"href": f"{CUMULUS}/x_VV.tif"}]
+    assert item_of({"id": "G", "links": links}, AWS)["assets"] == {"VV": links[1]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {"feed": []},
+        {"feed": {"entry": {"id": "x"}}},
+        {"feed": {"entry": ["id"]}},
+        {"feed": {"entry": "id"}},
+        {"feed": {"entry": [None]}},
+        {"feed": {"entry": [[]]}},
+        {"feed": {"entry": [{"title": "x"}]}},
+        {"feed": {"entry": 5}},
+    ],
+)
+def test_what_is_no_list_of_granules(body):
+    reply = Reply(200, json.dumps(body).encode())
+    with Cmr([], always(reply)) as server, pytest.raises(SourceUnavailableError, match="else than granules"):
+        found(server)
+
+
+@pytest.mark.parametrize("hits", ["", "x", "-1", "1.5", "\xb2", "9" * 5000, "2 "])
+def test_odd_numbers_of_hits(hits):
+    body = json.dumps({"feed": {"entry": bursts(2)}}).encode()
+    with Cmr([], always(Reply(200, body, {"CMR-Hits": hits}))) as server:
+        assert len(found(server)) == 2

@@ -613,3 +613,112 @@ def test_real_planetary_computer_items():
 def test_a_cloud_cover_that_is_no_number_is_none():
     scenes = Scenes.from_items([item("x") | {"properties": {**item("x")["properties"], "eo:cloud_cover": "n/a"}}], MPC)
     assert (len(scenes), scenes.skipped) == (0, {"without eo:cloud_cover": 1})
+
+
+# --- answers that nobody expects --------------------------------------------------------------------------------------
+
+
+def leading_on(api, **link):
+    """A first page whose link to the next one is as given, and which holds two items."""
+    content = {"type": "FeatureCollection", "features": [api_item(0), api_item(1)]}
+    onwards = {"rel": "next", "href": f"{api.url}/search?token=2", **link}
+    return Reply(200, json.dumps({**content, "links": [onwards]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        ({"method": "DELETE"}, "by another method than GET and POST"),
+        ({"method": "PUT", "body": {}}, "by another method than GET and POST"),
+        ({"method": ["GET"]}, "by another method than GET and POST"),
+        ({"method": "POST", "body": "token=2"}, "with a body that is no object"),
+        ({"method": "POST", "body": [1], "merge": True}, "with a body that is no object"),
+        ({"headers": "x"}, "with headers that cannot be sent"),
+        ({"headers": {"X-Page": 2}}, "with headers that cannot be sent"),
+        ({"headers": {"X-Page": "2\r\nHost: x.test"}}, "with headers that cannot be sent"),
+        ({"headers": {"X-Page\n": "2"}}, "with headers that cannot be sent"),
+        ({"headers": {"X-Page": "\xe4"}}, "with headers that cannot be sent"),
+        ({"headers": {"Host": "x.test"}}, "with headers that cannot be sent"),
+        ({"headers": {"content-length": "99999"}}, "with headers that cannot be sent"),
+    ],
+)
+def test_links_to_a_next_page_that_make_no_request(link, why):
+    with Api([]) as api:
+        api.mischief = always(leading_on(api, **link))
+        with pytest.raises(SourceUnavailableError, match=why):
+            found_by(api)
+    assert len(api.asked) == 1
+
+
+@pytest.mark.parametrize("href", ["file:///etc/passwd", "/etc/../x\x00", "http://[::1", "ftp://x.test/a", "\\\\x\\y"])
+def test_links_to_a_next_page_elsewhere(href):
+    with Api([]) as api:
+        api.mischief = always(leading_on(api, href=href))
+        with pytest.raises(SourceRefusedError, match="is refused"):
+            found_by(api)
+    assert len(api.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "link", [{"href": 5}, {"href": None}, {"href": ["x"]}, {"rel": ["next"]}, {"rel": None}, {"href": ""}]
+)
+def test_links_that_lead_nowhere_are_none(link):
+    with Api([]) as api:
+        api.mischief = always(leading_on(api, **link))
+        assert len(found_by(api)) == 2
+
+
+def test_a_next_page_may_be_asked_for_with_headers_and_a_body():
+    with Api([api_item(n) for n in range(4)]) as api:
+        more = {"method": "POST", "headers": {"X-Page": "two"}, "body": {"token": 0}, "merge": True, "title": [5]}
+        page = leading_on(api, href=f"{api.url}/search", **more)
+        api.mischief = lambda nth, asked: page if nth == 1 else None
+        assert len(found_by(api)) == 4
+    assert api.asked[1].headers["X-Page"] == "two"
+    assert api.asked[1].fields["limit"] == 250  # merged
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH", 5, ["POST"], {"a": 1}])
+def test_a_search_by_another_method_is_not_made(method):
+    root = {"links": [{"rel": "search", "href": "./look", "method": method}]}
+    assert search_link(Document("https://x.test/v1/", root)) == ("https://x.test/v1/search", "POST")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type": "FeatureCollection", "features": {"a": 1}}',
+        b'{"type": "FeatureCollection", "features": [5]}',
+        b'{"type": "FeatureCollection", "features": [null]}',
+        b'{"type": "FeatureCollection", "features": [{"assets": {}}]}',
+        b'"features"',
+        b"5",
+    ],
+)
+def test_a_body_that_holds_no_items(body):
+    with Api([], always(Reply(200, body))) as api, pytest.raises(SourceUnavailableError, match="else than items"):
+        found_by(api)
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b'{"features": "\xff"}', b"\xff\xfe{"])
+def test_a_body_that_is_no_json(body):
+    with Api([], always(Reply(200, body))) as api, pytest.raises(SourceUnavailableError, match="page in place of data"):
+        found_by(api)
+
+
+@pytest.mark.parametrize("told", [True, "3", -1, 1.5, [3], {"a": 1}, None, 10**400, float("nan")])
+def test_numbers_of_matches_that_are_none(told):
+    items = [api_item(n) for n in range(3)]
+    with Api(items, told=lambda matched: {"numberMatched": told, "numberReturned": told, "context": told}) as api:
+        assert len(found_by(api)) == 3
+
+
+def test_one_odd_item_of_a_page_is_left_out_alone():
+    odd = [{**api_item(0), "collection": {"a": 1}}, {**api_item(1), "assets": []}, {**api_item(2), "properties": [5]}]
+    odd += [{**api_item(3), "id": {"a": 1}}, {**api_item(4), "geometry": float("nan")}]
+    content = {"type": "FeatureCollection", "features": [*odd, api_item(5)], "links": []}
+    with Api([], always(Reply(200, json.dumps(content).encode()))) as api:
+        scenes = found_by(api)
+    assert [scene.id for scene in scenes.scenes] == ["S2A_004", "S2A_005"]
+    assert sum(scenes.skipped.values()) == 4
+    assert all(reason.startswith("not a STAC item (") for reason in scenes.skipped)

@@ -48,10 +48,10 @@ def test_another_exit_code_goes_before(embed):
     assert sh(f"{TESSERA} --version >/dev/full")[0] == 74
 
 
-@pytest.mark.parametrize("reader", ["true", "head -c 1"])
-def test_a_reader_that_leaves(embed, reader):
+@pytest.mark.parametrize(("option", "reader"), [("", "true"), ("", "head -c 1"), ("--json", "head -1")])
+def test_a_reader_that_leaves(embed, option, reader):
     command, rasters = embed
-    _, _, stderr = sh(f"({command}; echo code $? >&2) | {reader}")
+    _, _, stderr = sh(f"({command} {option}; echo code $? >&2) | {reader}")
     assert "code 0" in stderr
     assert "cannot be written" not in stderr
     assert rasters() == BOTH_TILES

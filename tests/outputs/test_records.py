@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import hashlib
 import json
+import re
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -253,3 +254,76 @@ def test_tiles_on_the_antimeridian_are_cut_there(epsg: int, lon: float, lat: flo
 def test_other_json_is_no_record(damage: Any) -> None:
     with pytest.raises(UsageError, match="not the record of a tile"):
         TileRecord.from_item(damage(record().to_item()))
+
+
+PROPERTIES = (
+    *("proj:shape", "processing:software", "emb:identity", "emb:status", "emb:pixels", "emb:requested"),
+    *("emb:observations", "emb:warnings", "emb:scenes", "emb:holes", "emb:input_digest", "emb:runtime_parameters"),
+)
+ODD = [None, True, -1, 1.5, 10**250, "x", "\x00", [], [[]], [None], {}, {"a": []}, [1] * 9, "eJw=", {"s2": {}}]
+
+
+@pytest.mark.parametrize("value", ODD, ids=str)
+@pytest.mark.parametrize("key", PROPERTIES)
+def test_a_record_has_the_types_that_it_was_written_with(key: str, value: Any) -> None:
+    """Of whatever else, a record is made that can be written again, or it is none."""
+    item = json.loads(json.dumps(record(tile=PLACED, window=None, requested=np.ones(PLACED.shape, bool)).to_item()))
+    item["properties"][key] = value
+    found = error = None
+    try:
+        found = TileRecord.from_item(item)
+    except UsageError as raised:
+        error = str(raised)
+    if found is None:
+        assert re.fullmatch("not the record of a tile: .+", error or "")
+        return
+    assert json.loads(json.dumps(found.to_item()))["properties"][key] == item["properties"][key]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"href": "../S.tif"},
+        {"href": "./../s.tif"},
+        {"href": "/etc/passwd"},
+        {"href": "s.tif"},
+        {"href": "./a/b.tif"},
+        {"href": "./s.tif\n"},
+        {"href": None},
+        {"file:size": -1},
+        {"file:size": "22"},
+        {"file:size": 1.5},
+        {"file:checksum": "1220ab"},
+        {"file:checksum": None},
+    ],
+)
+def test_a_record_lists_files_beside_it(change: dict[str, Any]) -> None:
+    item = record().to_item()
+    item["assets"]["scales"] = item["assets"]["scales"] | change
+    with pytest.raises(UsageError, match=r"not the record of a tile: assets\.scales"):
+        TileRecord.from_item(item)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"proj:code": "EPSG:999999"},
+        {"proj:code": None},
+        {"proj:transform": None},
+        {"proj:transform": [0, 0, 300010, 0, -10, 6200020]},
+        {"proj:transform": [10, 0, 300010, 0]},
+        {"proj:transform": [10, 0, None, 0, -10, 6200020]},
+        {"proj:transform": "north"},
+        {"proj:shape": [37]},
+        {"proj:shape": [0, 500]},
+        {"proj:shape": ["37", "500"]},
+        {"proj:shape": [37.5, 500]},
+        {"start_datetime": 5},
+        {"start_datetime": "2023-01-01T00:00:00Z"},  # then the window is a part of its name
+    ],
+)
+def test_a_record_has_a_place(change: dict[str, Any]) -> None:
+    item = record(tile=PLACED, window=None, requested=np.ones(PLACED.shape, bool)).to_item()
+    item["properties"] = item["properties"] | change
+    with pytest.raises(UsageError, match="not the record of a tile: "):
+        TileRecord.from_item(item)

@@ -277,6 +277,14 @@ def without_a_file(folder):
     (folder / f"{tile_name(WEST, YEAR)}_scales.tif").unlink()
 
 
+def without_a_layer(folder):
+    put(folder, WEST)
+    path = folder / f"{tile_name(WEST, YEAR)}.json"
+    item = json.loads(path.read_text())
+    del item["assets"]["embedding"]
+    path.write_text(json.dumps(item))
+
+
 def damaged(folder):
     put(folder, WEST)
     (folder / f"{tile_name(WEST, YEAR)}.json").write_text("{")
@@ -296,6 +304,7 @@ def of_something_else(folder):
         (begun, {}, NothingToEmbedError, "no tile is finished"),
         (mixed, {}, UsageError, "mixes tiles of 2 settings"),
         (without_a_file, {}, UsageError, "_scales.tif is absent or incomplete"),
+        (without_a_layer, {}, UsageError, "lists no file of emb"),
         (damaged, {}, UsageError, "cannot be read"),
         (of_something_else, {}, UsageError, "no record of embeddings"),
         (lambda folder: put(folder, WEST, format="npy"), {}, UsageError, "holds arrays"),

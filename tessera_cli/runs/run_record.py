@@ -1,0 +1,99 @@
+"""What `runs/<key>.json` and `run.json` must be when they are read back: their types are checked here, once."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from tessera_cli.extent.grid import unpack_mask
+
+Zone = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,6}\Z")]
+Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+Name = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]+\Z")]
+"""Of a tile and so of its files: none that leads out of the folder."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", regex_engine="python-re")
+
+
+class Failed(_Part):
+    """A tile that a run could not make, for these pixels."""
+
+    reason: str
+    shape: tuple[PositiveInt, PositiveInt] = Field(strict=False)
+    requested: str
+    allow_missing: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _mask_is_whole(self) -> Failed:
+        try:
+            unpack_mask(base64.b64decode(self.requested), self.shape)
+        except zlib.error as error:
+            raise ValueError("its mask does not unpack") from error
+        return self
+
+
+class RunRecord(_Part):
+    """What a run was asked for."""
+
+    names: list[Name] = []
+    areas: Mapping[Zone, Box] = {}
+    aoi_bounds: Box | None = None
+    source: str | None = None
+    scenes: list[str] | None = None
+    skipped: Mapping[str, int] = {}
+    failed: Mapping[Name, Failed] = {}
+
+    @field_validator("areas")
+    @classmethod
+    def _boxes_hold_something(cls, areas: Mapping[str, list[float]]) -> Mapping[str, list[float]]:
+        if not all(west < east and south < north for west, south, east, north in areas.values()):
+            raise ValueError("an area is empty")
+        return areas
+
+
+class Identity(_Part):
+    """What is read of a folder's identity by name; the rest is only compared."""
+
+    content: str | None = None
+    model: str | None = None
+    source: str | None = None
+    format: str | None = None
+
+
+class Folder(_Part):
+    identity: Identity
+    note: str = ""
+
+
+def checked_run(record: Any) -> Mapping[str, Any] | None:
+    """Return the record of a run; None if it is none."""
+    with suppress(ValidationError):
+        RunRecord.model_validate(record)
+        return record  # type: ignore[no-any-return]
+    return None
+
+
+def checked_folder(run: Any) -> Mapping[str, Any] | None:
+    """Return what a `run.json` holds; None if it is none."""
+    with suppress(ValidationError):
+        Folder.model_validate(run)
+        return run  # type: ignore[no-any-return]
+    return None
