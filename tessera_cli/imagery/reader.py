@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 
 from tessera_cli.catalog import Scene
 from tessera_cli.errors import (
@@ -19,6 +23,7 @@ from tessera_cli.errors import (
     SourceBusyError,
     SourceRefusedError,
     SourceUnavailableError,
+    reason,
 )
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.files import Files
@@ -26,7 +31,7 @@ from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.promises import Promise, UnfitError
 from tessera_cli.imagery.warp import on_tile
-from tessera_cli.net import Client
+from tessera_cli.net import ChangedError, Client
 from tessera_cli.net.address import is_url, redact
 from tessera_cli.net.stats import Outcome
 from tessera_cli.prefetch import in_order
@@ -41,6 +46,11 @@ THREADS = 32
 """Files read side by side: waiting for servers is what takes time."""
 LOCAL_THREADS = 4
 """The same of files on this machine, where more threads wait for each other and take a third more processor time."""
+
+MOST_CHANGES = 3
+"""Times a file is read from its beginning because it has changed."""
+FOREIGN = (ArithmeticError, LookupError, OSError, TypeError, ValueError, struct.error, RasterioError, CPLE_BaseError)
+"""What libraries raise over an odd file; errors of ours that mean something else are none of these."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -164,13 +174,55 @@ class Reader:
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
         return in_order((partial(carry_out, read) for read in reads), threads, ahead=2 * threads)
 
+    @property
+    def doubted(self) -> frozenset[str]:
+        """Return the hosts that sent bytes which a file does not hold. What they sent before is better read again."""
+        return self._files.doubts.hosts
+
     def _read(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
+        """Return what `use` makes of the file, of one version of it, and once more where it is broken."""
+        for _ in range(1 + MOST_CHANGES):
+            try:
+                return self._decoded(href, use)
+            except ChangedError as error:
+                logger.info("%s: %s; reading it from its beginning", redact(href), error)
+                self.client.stats.retry("changed")
+                self._files.forget(href)
+                changed = error
+        raise SourceUnavailableError(
+            f"{redact(href)} changes while it is being read: {changed}. Run the command again once it is complete; "
+            "if several servers answer for it, their ETags must agree."
+        )
+
+    def _decoded(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
+        """Return what `use` makes of the file, of the bytes of a second reading where the first are at fault."""
+        remote, file = is_url(href), None
         try:
-            return use(self._files.open(href))
+            with _foreign_errors():
+                file = self._files.open(href)
+                return use(file)
+        except UnfitError:
+            if not remote or file is None or file.checked or file.agreed:
+                raise  # else the bytes themselves are in doubt
         except BrokenError as error:
             logger.info("%s: %s; reading it once more", redact(href), error)
-            self.client.stats.retry("does not decode")
-            return use(self._files.open(href, anew=True))
+        self.client.stats.retry("does not decode")
+        try:
+            with _foreign_errors():
+                return use(self._files.open(href, anew=True))
+        finally:  # not before, or what is wrong for good would be compared with itself
+            if remote:
+                self._files.doubts.cast(href)
+
+
+@contextmanager
+def _foreign_errors() -> Iterator[None]:
+    """Raise BrokenError in place of what libraries raise over an odd file."""
+    try:
+        yield
+    except FOREIGN as error:
+        logger.debug("an odd file", exc_info=True)
+        raise BrokenError(f"its contents cannot be used: {reason(error)}") from error
 
 
 def _href(read: Read) -> str:
