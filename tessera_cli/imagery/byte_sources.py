@@ -18,7 +18,7 @@ from cachetools import LRUCache
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
 from tessera_cli.imagery.doubts import Doubts
-from tessera_cli.net import Client, RangeResponse, Version, get_range
+from tessera_cli.net import ChangedError, Client, RangeResponse, Version, get_range
 from tessera_cli.net.address import redact
 
 Range = tuple[int, int]
@@ -77,7 +77,7 @@ class LocalBytes:
             for start, length in ranges:
                 file.seek(start)
                 found.append(file.read(length))
-            known.check(_version(file))
+            known.check(_version(file), self.name)
             return found
 
     def contradiction(self, whole: bytes, first: RangeResponse) -> str | None:
@@ -138,7 +138,7 @@ class HttpBytes:
         requests = [self.pool.submit(get, each, known) for each in ranges]
         errors = [error for request in requests if (error := request.exception())]  # after all have ended and counted
         if errors:  # 404 to one range proves nothing while the server fails to answer for another
-            raise min(errors, key=lambda error: isinstance(error, AbsentError))
+            raise min(errors, key=lambda error: (isinstance(error, AbsentError), not isinstance(error, ChangedError)))
         return [request.result() for request in requests]
 
     def contradiction(self, whole: bytes, first: RangeResponse) -> str | None:

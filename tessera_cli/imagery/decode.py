@@ -42,40 +42,48 @@ def decode(
 
 
 def check(blocks: Blocks, streams: Mapping[int, bytes]) -> None:
-    """Raise BrokenError if one of these deflated blocks is damaged. GDAL makes pixels of most that are."""
-    for number, stream in streams.items():
-        inflate(blocks, number, stream)
+    """Raise BrokenError if one of these deflated blocks is damaged. GDAL makes pixels of most that are.
 
-
-def inflate(blocks: Blocks, number: int, stream: bytes) -> bytes:
-    """Return the content of a deflated block. Raise BrokenError if its checksum or its length is wrong.
-
-    TIFF libraries stop before the checksum, and of a longer stream leave at the end of the block what was in memory.
-    zlib-ng takes less than half the time of zlib. Memory is bounded, whatever the stream expands to.
+    It stops before the checksum, and of a longer stream leaves at the end of the block what was in memory.
     """
-    size, most = blocks.nbytes(number), blocks.most_bytes
+    for number, stream in streams.items():
+        _content(blocks, number, stream, blocks.nbytes(number))
+
+
+def inflate(number: int, stream: bytes, size: int, filled_up: int | None = None) -> bytes | None:
+    """Return the first `size` bytes of a zlib stream; None if it has more or fewer, BrokenError if it is damaged.
+
+    `filled_up`: another length that it may have. zlib-ng takes less than half the time of zlib. Memory is bounded,
+    whatever the stream expands to.
+    """
     inflater = zlib_ng.decompressobj()
     length = 0
     try:
         data = inflater.decompress(stream, size + 1)
         length = len(data)
-        while length <= most and not inflater.eof and (more := inflater.decompress(inflater.unconsumed_tail, CHUNK)):
+        while not inflater.eof and (more := inflater.decompress(inflater.unconsumed_tail, CHUNK)):
             length += len(more)
-        whole = inflater.eof or length > most
+        whole = inflater.eof
     except zlib_ng.error:  # type: ignore[misc]
         whole = False
     if not whole:
         raise BrokenError(f"its bytes do not decode: block {number} is damaged")
-    if length not in (size, most):
-        more_or_less = "more" if length > size else "fewer"
-        raise BrokenError(f"its bytes do not decode: block {number} has {more_or_less} than {size} bytes")
-    return data[:size]
+    return data[:size] if length in (size, filled_up) else None
+
+
+def _content(blocks: Blocks, number: int, stream: bytes, filled_up: int) -> bytes:
+    """Return what `inflate` does; BrokenError if it is None."""
+    size = blocks.nbytes(number)
+    if (data := inflate(number, stream, size, filled_up)) is None:
+        raise BrokenError(f"its bytes do not decode: block {number} holds more or fewer bytes than {size}")
+    return data
 
 
 def _values(blocks: Blocks, number: int, stream: bytes) -> np.ndarray:
     """Return the pixels of one block (rows, columns)."""
     assert blocks.values is not None
-    values = np.frombuffer(inflate(blocks, number, stream), blocks.values).reshape(-1, blocks.block_width)
+    data = _content(blocks, number, stream, blocks.most_bytes)
+    values = np.frombuffer(data, blocks.values).reshape(-1, blocks.block_width)
     if blocks.differences:  # of unsigned integers that overflow, whatever the bits mean
         integers = values.view(f"{blocks.values.byteorder}u{blocks.values.itemsize}")
         integers = integers.astype(integers.dtype.newbyteorder("="), copy=False)

@@ -23,7 +23,7 @@ from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.byte_sources import ByteCache, ByteSource, LocalBytes
 from tessera_cli.imagery.decode import check, decode
 from tessera_cli.imagery.header import BrokenError, Header
-from tessera_cli.imagery.tiff import Blocks, find_blocks
+from tessera_cli.imagery.tiff import Blocks, NotTiffError, find_blocks
 from tessera_cli.net import Version
 from tessera_cli.net.address import redact
 
@@ -36,7 +36,7 @@ PAGE = 4096
 UNBOUNDED = 1 << 48
 """In place of the size of a file of which the server tells none."""
 WHOLE = 1 << 18
-"""Bytes of files that are read as a whole where blocks have no checksums, since the file may have one."""
+"""Bytes of files that are read as a whole where their server tells a checksum and their blocks have none."""
 MOST_PIECES = 256
 """Ranges in which a header may lie."""
 MOST_PIXEL_BYTES, MOST_BLOCKS = 1 << 29, 1 << 18
@@ -95,11 +95,13 @@ class GeoTiffFile:
         blocks = None
         try:
             blocks = find_blocks(fetch)
-        except (ValueError, EOFError) as error:
+        except NotTiffError as error:
             if not isinstance(source, LocalBytes):
                 raise BrokenError(reason(error)) from error
+        except (ValueError, EOFError) as error:
+            raise BrokenError(reason(error)) from error
         if blocks is not None and not blocks.deflated:
-            if len(first) < end <= WHOLE:
+            if (said.md5 or said.etag_md5) and len(first) < end <= WHOLE:
                 pieces = [(0, first + source.read([(len(first), end - len(first))], version)[0])]
             if agreed and source.read([(at, len(piece)) for at, piece in pieces], version) != [p for _, p in pieces]:
                 raise SourceUnavailableError(

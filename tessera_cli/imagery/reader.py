@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import rasterio
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 
 from tessera_cli.catalog import Scene
 from tessera_cli.errors import (
@@ -28,7 +25,7 @@ from tessera_cli.errors import (
 from tessera_cli.extent.grid import Tile
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.geotiff import GeoTiffFile
-from tessera_cli.imagery.header import BrokenError
+from tessera_cli.imagery.header import ODD_FILE, BrokenError
 from tessera_cli.imagery.promises import Promise, UnfitError
 from tessera_cli.imagery.warp import on_tile
 from tessera_cli.net import ChangedError, Client
@@ -49,8 +46,6 @@ LOCAL_THREADS = 4
 
 MOST_CHANGES = 3
 """Times a file is read from its beginning because it has changed."""
-FOREIGN = (ArithmeticError, LookupError, OSError, TypeError, ValueError, struct.error, RasterioError, CPLE_BaseError)
-"""What libraries raise over an odd file; errors of ours that mean something else are none of these."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -181,18 +176,14 @@ class Reader:
 
     def _read(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
         """Return what `use` makes of the file, of one version of it, and once more where it is broken."""
-        for _ in range(1 + MOST_CHANGES):
+        for _ in range(MOST_CHANGES):
             try:
                 return self._decoded(href, use)
             except ChangedError as error:
-                logger.info("%s: %s; reading it from its beginning", redact(href), error)
+                logger.info("%s Reading it from its beginning.", error)
                 self.client.stats.retry("changed")
                 self._files.forget(href)
-                changed = error
-        raise SourceUnavailableError(
-            f"{redact(href)} changes while it is being read: {changed}. Run the command again once it is complete; "
-            "if several servers answer for it, their ETags must agree."
-        )
+        return self._decoded(href, use)
 
     def _decoded(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
         """Return what `use` makes of the file, of the bytes of a second reading where the first are at fault."""
@@ -220,7 +211,7 @@ def _foreign_errors() -> Iterator[None]:
     """Raise BrokenError in place of what libraries raise over an odd file."""
     try:
         yield
-    except FOREIGN as error:
+    except ODD_FILE as error:
         logger.debug("an odd file", exc_info=True)
         raise BrokenError(f"its contents cannot be used: {reason(error)}") from error
 

@@ -32,6 +32,10 @@ _MOST_UNPACKED, _MOST_PLAIN = 1 << 26, 1 << 28
 """Bytes of a block: compressed ones may come from next to nothing."""
 
 
+class NotTiffError(ValueError):
+    """Raised where a file is of another format."""
+
+
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """The compressed blocks of the first band at full resolution: tiles, or strips of whole rows."""
@@ -99,15 +103,15 @@ class Blocks:
 def find_blocks(fetch: Fetch) -> Blocks:
     """Read the directories of the first image and of its mask with all their values.
 
-    ValueError or EOFError where the bytes are no TIFF. Afterwards `fetch` has seen every byte that a TIFF library needs
-    to describe image and mask.
+    NotTiffError where the bytes are no TIFF, ValueError or EOFError where they are no sound one. Afterwards `fetch` has
+    seen every byte that a TIFF library needs to describe image and mask.
     """
     order = {b"II": "<", b"MM": ">"}.get(fetch(0, 2))
     if order is None:
-        raise ValueError("it is not a TIFF file")
+        raise NotTiffError("it is not a TIFF file")
     (version,) = struct.unpack(order + "H", fetch(2, 2))
     if version not in (42, 43):
-        raise ValueError(f"it is not a TIFF file (version {version})")
+        raise NotTiffError(f"it is not a TIFF file (version {version})")
     big = version == 43
     at, length = (8, 8) if big else (4, 4)
     where = order + ("Q" if big else "I")

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tessera_cli.errors import SourceRefusedError
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
+from tessera_cli.net.address import redact
 from tessera_cli.net.client import Client, Response, RetryableError
 from tessera_cli.net.responses import page_instead, unreachable
 from tessera_cli.net.retries import Cause
@@ -21,15 +22,15 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 """Where S3 says anything but AES256 here, or a customer's algorithm, its ETags look like MD5s and are none."""
 
 
-class ChangedError(Exception):
-    """Raised with how a file shows that it is another than when it was opened."""
+class ChangedError(SourceUnavailableError):
+    """A file is another than when it was opened."""
 
 
 @dataclass(frozen=True)
 class Version:
     """What tells one version of a file from another: on servers validators (RFC 9110, 8.8), "" where there are none."""
 
-    size: int | None
+    size: int | None = None
     """None if it is not known."""
     etag: str = ""
     modified: str = ""
@@ -39,15 +40,24 @@ class Version:
     def of(cls, headers: Mapping[str, str], size: int | None) -> Version:
         return cls(size, headers.get("ETag", "").strip(), headers.get("Last-Modified", "").strip())
 
-    def check(self, now: Version) -> None:
-        """Raise ChangedError if `now` is another version. An ETag decides alone, where both have one."""
+    def check(self, now: Version, name: str) -> None:
+        """Raise ChangedError if `now` is another version of the file of this name.
+
+        An ETag decides alone, where both have one.
+        """
+        one = other = ""
         if None not in (self.size, now.size) and self.size != now.size:
-            raise ChangedError(f"it has {now.size} bytes now, {self.size} when it was opened")
-        if self.etag and now.etag:
-            if self.etag.removeprefix("W/") != now.etag.removeprefix("W/"):
-                raise ChangedError(f"its ETag is {now.etag[:80]} now, {self.etag[:80]} when it was opened")
-        elif self.modified and now.modified and self.modified != now.modified:
-            raise ChangedError(f"it is of {now.modified[:40]} now, of {self.modified[:40]} when it was opened")
+            one, other = f"{self.size} bytes", f"{now.size} bytes"
+        elif self.etag and now.etag:
+            one, other = (f"the ETag {each.etag.removeprefix('W/')}" for each in (self, now))
+        elif self.modified and now.modified:
+            one, other = (f"the date {each.modified}" for each in (self, now))
+        if one != other:
+            was, now_is = (value[:80] for value in (one, other))
+            raise ChangedError(
+                f"{redact(name)} changes while it is being read: it has {now_is} now, {was} when it was opened. "
+                "Run the command again once it is complete."
+            )
 
     @property
     def conditions(self) -> Mapping[str, str]:
@@ -136,7 +146,7 @@ def _range_of(response: Response, url: str, start: int, length: int, known: Vers
             # Perhaps an error that claims to be the file.
             other = EOFError(f"it has {total} bytes now, {known.size} when it was opened")
             raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
-        known.check(version)
+        known.check(version, url)
     whole = len(body) == total
     md5, etag = _md5(response.headers, whole), _MD5_ETAG.fullmatch(version.etag)
     own_key = f"{_ENCRYPTION}-customer-algorithm" in response.headers

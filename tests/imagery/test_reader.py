@@ -28,7 +28,7 @@ from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
-from tessera_cli.net import ChangedError, Client, Response
+from tessera_cli.net import Client, Response
 from tests.helpers import servers
 from tests.helpers.builders import EPSG, ORIGIN, s2_item, tile_at
 from tests.helpers.servers import FileServer, Reply, always, never, status
@@ -398,12 +398,11 @@ def test_local_files_of_other_formats_are_for_gdal(tmp_path, server):
 
 
 def test_a_stream_that_expands_without_end_takes_bounded_memory():
-    bomb, blocks = zlib.compress(bytes(1 << 28)), find_blocks_of(width=100, height=70, block=32)
+    bomb = zlib.compress(bytes(1 << 28))
     tracemalloc.start()
-    with pytest.raises(BrokenError, match="block 0 has more than 128 bytes"):
-        inflate(blocks, 0, bomb)
+    assert inflate(0, bomb, 1000) is None
     with pytest.raises(BrokenError, match="block 0 is damaged"):
-        inflate(blocks, 0, bomb[:-1][:200])
+        inflate(0, bomb[:-1], 1000)
     assert tracemalloc.get_traced_memory()[1] < 1 << 24
     tracemalloc.stop()
 
@@ -479,7 +478,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, server, hurry):
     write(tmp_path / "a.tif", noise((300, 300)), **options)
     file = remote(server)
     write(tmp_path / "a.tif", noise((400, 400)), **options)
-    with pytest.raises(ChangedError, match="bytes now"):
+    with pytest.raises(SourceUnavailableError, match="bytes now"):
         file.pixels(PixelWindow(200, 200, 64, 64))
 
 
