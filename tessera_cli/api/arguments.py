@@ -129,11 +129,15 @@ def open_client(request: Request) -> Client:
     """Return a client that asks the source's servers, with the user's credentials from the environment."""
     from tessera_cli.catalog import signer_for
     from tessera_cli.net import Client, RequestStats
+    from tessera_cli.net.reach import Reach
 
     stats = RequestStats()
     credentials = config.earthdata() if request.source.signer == "earthdata" else None
-    signer = signer_for(request.source, credentials, radar_catalog=request.radar_catalog, stats=stats)
-    return Client(signer, stats=stats)
+    catalogs = {"catalog": request.catalog, "radar_catalog": request.radar_catalog}
+    signer, reach = signer_for(request.source, credentials, **catalogs, stats=stats), Reach()
+    for named in filter(None, catalogs.values()):
+        reach.add(named)
+    return Client(signer, stats=stats, reach=reach)
 
 
 def search_inputs(

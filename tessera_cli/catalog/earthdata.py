@@ -8,20 +8,20 @@ import datetime as dt
 import json
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tessera_cli.catalog.tokens import SharedToken, Token
+from tessera_cli.catalog.tokens import LONGEST, SharedToken, Token, printable
 from tessera_cli.errors import CredentialsError, SourceUnavailableError
 from tessera_cli.net import Client, RequestStats, SignedRequest
-from tessera_cli.net.address import web
+from tessera_cli.net.address import parse, web
+from tessera_cli.net.reach import Reach, secure
 
 LOGIN = "https://urs.earthdata.nasa.gov/api/users/find_or_create_token"
 DOMAINS = (".earthdatacloud.nasa.gov", ".earthdata.nasa.gov", ".asf.alaska.edu")
-"""Whose servers ask for a token."""
+"""Whose servers ask for a token, at the port of https."""
 OPEN_HOSTS = ("cmr.earthdata.nasa.gov", "urs.earthdata.nasa.gov")
 """Among them, those that need none: a token that has expired would only make them refuse."""
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 WAYS = (
     "Set EARTHDATA_TOKEN (make one at https://urs.earthdata.nasa.gov/profile), or EARTHDATA_USERNAME and "
     "EARTHDATA_PASSWORD, or add an entry for urs.earthdata.nasa.gov to ~/.netrc."
@@ -39,7 +39,7 @@ class Credentials:
     """Where they were found, for messages."""
 
     def __post_init__(self) -> None:
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
+        if self.token is not None and not printable(self.token):
             raise CredentialsError(f"{self.origin or 'The token'} holds what no token has (spaces, lines). {WAYS}")
 
     @property
@@ -58,21 +58,22 @@ class Credentials:
 
 
 class EarthdataSigner:
-    """Signer that adds a token to requests to NASA and to hosts that the user named, never to others."""
+    """Signer that adds a token to requests to NASA and to servers that the user named, never to others."""
 
     def __init__(
         self,
         credentials: Credentials,
         *,
-        hosts: Collection[str] = (),
+        servers: Iterable[str | None] = (),
         stats: RequestStats | None = None,
         login: str = LOGIN,
     ) -> None:
-        """Set up a signer; `hosts` are names of further servers that may see the token."""
+        """Set up a signer; `servers`: URLs whose origins may see the token, if it is not sent there in the clear."""
         self.credentials = credentials
-        self._hosts = frozenset(hosts)
+        self._origins = {parse(server).origin for server in servers if server and secure(server)}
         self._login = login
-        self._client = Client(stats=stats, connections=1)
+        self._client = Client(stats=stats, connections=1, reach=Reach())
+        self._client.reach.add(login)
         self._token = SharedToken(self._log_in)
 
     def sign(self, href: str) -> SignedRequest:
@@ -92,13 +93,13 @@ class EarthdataSigner:
         self._client.stop()
 
     def wants(self, href: str) -> bool:
-        """Return whether the href gets the token: NASA always, this machine and named hosts if there is one."""
+        """Return whether the href gets the token: NASA always, the servers that the user named if there is one."""
         url = web(href)
         if url is None or url.host in OPEN_HOSTS:
             return False
-        if url.scheme == "https" and url.host.endswith(DOMAINS):
+        if url.origin == ("https", url.host, 443) and url.host.endswith(DOMAINS):
             return True
-        return self.credentials.given and (url.host in LOOPBACK or url.host in self._hosts)
+        return self.credentials.given and url.origin in self._origins
 
     def _text(self) -> str:
         why = self.credentials.lacking
@@ -110,14 +111,14 @@ class EarthdataSigner:
         user = f"{self.credentials.user}:{self.credentials.password}".encode()
         headers = {"Authorization": f"Basic {base64.b64encode(user).decode('ascii')}"}
         try:
-            response = self._client.json(self._login, posted=b"", headers=headers)
+            response = self._client.json(self._login, posted=b"", headers=headers, most=LONGEST)
         except CredentialsError as error:
             raise CredentialsError(
                 f"Earthdata Login refused the name and password in {self.credentials.origin or 'use'} "
                 f"(HTTP {error.status}). {WAYS}"
             ) from None
         text = response.json.get("access_token") if isinstance(response.json, dict) else None
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not printable(text):
             raise SourceUnavailableError("Earthdata Login sent no token. Try again later.")
         return Token(text, expiry(text))
 
@@ -126,6 +127,7 @@ def expiry(token: str) -> float:
     """Return the expiry of a JSON Web Token as POSIX time in seconds; infinity if it names none."""
     try:
         payload = token.split(".")[1]
-        return float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
-    except (IndexError, binascii.Error, ValueError, KeyError, TypeError):
+        found = float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
+    except (IndexError, binascii.Error, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
+    return max(found, 0.0) if not math.isnan(found) else math.inf

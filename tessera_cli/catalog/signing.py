@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 from tessera_cli.catalog.earthdata import WAYS, Credentials, EarthdataSigner
@@ -9,10 +10,14 @@ from tessera_cli.catalog.hrefs import BLOBS
 from tessera_cli.catalog.scene import Sensor
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
-from tessera_cli.catalog.tokens import SharedToken, Token
+from tessera_cli.catalog.tokens import LONGEST, SharedToken, Token, printable
 from tessera_cli.errors import CredentialsError, SourceUnavailableError, TesseraError
 from tessera_cli.net import Client, RequestStats, SignedRequest, Signer, get_range
-from tessera_cli.net.address import is_url, redact, unsigned, web
+from tessera_cli.net.address import is_url, query_of, redact, unsigned, web, with_query
+from tessera_cli.net.reach import Reach, here, secure
+
+_CONTAINER = re.compile(r"[a-z0-9]+/[a-z0-9$-]+")
+"""Account and container, as Azure names them."""
 
 
 class PlanetaryComputerSigner:
@@ -24,7 +29,7 @@ class PlanetaryComputerSigner:
     """
 
     def __init__(self, *, stats: RequestStats | None = None) -> None:
-        self._client = Client(stats=stats, connections=2)
+        self._client = Client(stats=stats, connections=2, reach=Reach())
         self._lock = threading.Lock()
         self._tokens: dict[str, SharedToken] = {}
 
@@ -32,7 +37,7 @@ class PlanetaryComputerSigner:
         token = self._token(href)
         if token is None:
             return SignedRequest(href)
-        return SignedRequest(f"{href}{'&' if '?' in href else '?'}{token.get()}")
+        return SignedRequest(with_query(href, "&".join(filter(None, (query_of(href), token.get())))))
 
     def renew(self, href: str) -> bool:
         token = self._token(href)
@@ -47,9 +52,11 @@ class PlanetaryComputerSigner:
     def _token(self, href: str) -> SharedToken | None:
         """Return the token of the container that the href points into; None if it needs no signature."""
         url = web(href)
-        if url is None or url.scheme != "https" or not url.host.endswith(BLOBS) or unsigned(href)[1]:
+        if url is None or url.origin != ("https", url.host, 443) or unsigned(href)[1]:
             return None
         container = f"{url.host.removesuffix(BLOBS)}/{url.path[1:].partition('/')[0]}"
+        if not url.host.endswith(BLOBS) or not _CONTAINER.fullmatch(container):
+            return None
         with self._lock:
             if container not in self._tokens:
                 self._tokens[container] = SharedToken(lambda: self._request(container))
@@ -60,28 +67,38 @@ class PlanetaryComputerSigner:
         from planetary_computer.settings import Settings
 
         settings = Settings.get()
-        key = settings.subscription_key
         url = f"{settings.sas_url}/{container}"
-        response = self._client.json(url, headers={"Ocp-Apim-Subscription-Key": key} if key else {})
+        self._client.reach.add(url)  # of the user's choice
+        headers = {}
+        if settings.subscription_key and secure(url):
+            headers["Ocp-Apim-Subscription-Key"] = settings.subscription_key
+        response = self._client.json(url, headers=headers, most=LONGEST)
         try:
             signature = SASToken(**response.json)
-        except (TypeError, ValueError):  # without the reason, which may quote the response
-            raise SourceUnavailableError(f"{redact(url)} sends no signature. Try again later.") from None
-        return Token(signature.token, signature.expiry.timestamp())
+            expires = signature.expiry.timestamp()
+        except (TypeError, ValueError, OverflowError):  # without the reason, which may quote the response
+            expires = None
+        if expires is None or not printable(signature.token):
+            raise SourceUnavailableError(f"{redact(url)} sends no signature. Try again later.")
+        return Token(signature.token, expires)
 
 
 def signer_for(
     source: Source,
     credentials: Credentials | None = None,
     *,
+    catalog: str | None = None,
     radar_catalog: str | None = None,
     stats: RequestStats | None = None,
 ) -> Signer:
-    """Return the signer of a source. Earthdata `credentials` also go to the host of `radar_catalog`."""
+    """Return the signer of a source.
+
+    Earthdata `credentials` also go to the origin of `radar_catalog`, and to that of `catalog` if it is on this machine.
+    """
     if source.signer == "planetary-computer":
         return PlanetaryComputerSigner(stats=stats)
-    named = web(radar_catalog or "")
-    return EarthdataSigner(credentials or Credentials(), hosts=[named.host] if named else [], stats=stats)
+    servers = [radar_catalog, catalog if catalog and here(catalog) else None]
+    return EarthdataSigner(credentials or Credentials(), servers=servers, stats=stats)
 
 
 def missing_credentials(scenes: Scenes, client: Client) -> tuple[str, ...]:

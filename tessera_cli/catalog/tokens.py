@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, TesseraError
 
+LONGEST = 1 << 20
+"""Bytes that a service may send with a token."""
 RESERVE = 60.0
 """Seconds before its end from which a token is not used."""
 
@@ -21,6 +23,11 @@ class Token:
     text: str = field(repr=False)
     expires: float = math.inf
     """POSIX time."""
+
+
+def printable(token: str) -> bool:
+    """Return whether a text could be a token: what is not would end the header or the URL that it is put in."""
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 class SharedToken:

@@ -128,7 +128,7 @@ class HttpBytes:
         return self.name in self.doubts
 
     def first(self, length: int) -> RangeResponse:
-        return get_range(self.client, self.name, 0, length)
+        return self._known(get_range(self.client, self.name, 0, length))
 
     def read(self, ranges: Sequence[Range], known: Version, *, checked: bool = False) -> list[bytes]:
         """Request ranges side by side and return their bytes; errors of `Client`, and ChangedError."""
@@ -146,21 +146,27 @@ class HttpBytes:
 
     def _get(self, wanted: Range, known: Version) -> bytes:
         try:
-            return get_range(self.client, self.name, *wanted, known=known).data
+            return self._known(get_range(self.client, self.name, *wanted, known=known)).data
         except SourceRefusedError as error:
             if known.size is None and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return b""  # it ends before
             raise
 
+    def _known(self, response: RangeResponse) -> RangeResponse:
+        """Return the response, and remember if it may be a part of what the server meant to send."""
+        if not response.proven:
+            self.doubts.cut(self.name)
+        return response
+
     def _agreed(self, wanted: Range, known: Version) -> bytes:
         """Return the bytes that come two times more often than any others.
 
-        Each request begins a byte earlier than the one before, as caches may hold what is wrong by range.
+        Every other request begins a byte earlier, as caches may hold by range what is wrong.
         """
         start, length = wanted
         answers: Counter[bytes] = Counter()
         for nth in range(MOST_ASKED):
-            early = min(start, nth)
+            early = min(start, nth % 2)
             answers[self._get((start - early, length + early), known)[early:]] += 1
             (likely, times), (_, other) = [*answers.most_common(2), (b"", 0)][:2]
             if times - other > 1:

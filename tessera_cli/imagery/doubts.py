@@ -15,6 +15,7 @@ class Doubts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._doubted: set[str] = set()
+        self._cut: set[str] = set()
         self._md5: set[str] = set()
         """Hosts of which an ETag was the MD5 of a file: it cannot be by chance."""
         self._other: set[str] = set()
@@ -24,6 +25,15 @@ class Doubts:
         """Doubt what the host of this URL sends: from now on, bytes without a checksum are asked for twice."""
         with self._lock:
             self._doubted.add(parse(href).host)
+
+    def cut(self, href: str) -> None:
+        """Remember that an answer for this file may have ended early: then nothing proves that the file is broken."""
+        with self._lock:
+            self._cut.add(href)
+
+    def is_whole(self, href: str) -> bool:
+        """Return whether all answers for this file were known to be whole."""
+        return href not in self._cut
 
     def __contains__(self, href: str) -> bool:
         return parse(href).host in self._doubted

@@ -187,7 +187,7 @@ class Reader:
 
     def _decoded(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
         """Return what `use` makes of the file, of the bytes of a second reading where the first are at fault."""
-        remote, file = is_url(href), None
+        remote, doubts, file = is_url(href), self._files.doubts, None
         try:
             with _foreign_errors():
                 file = self._files.open(href)
@@ -201,9 +201,15 @@ class Reader:
         try:
             with _foreign_errors():
                 return use(self._files.open(href, anew=True))
+        except BrokenError as error:
+            if doubts.is_whole(href):
+                raise
+            raise SourceUnavailableError(
+                f"{redact(href)} is sent without its length, perhaps not all of it: {error}. Try again later."
+            ) from error
         finally:  # not before, or what is wrong for good would be compared with itself
-            if remote:
-                self._files.doubts.cast(href)
+            if remote and doubts.is_whole(href):
+                doubts.cast(href)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
-from tessera_cli.net.client import RetryableError, chunks
+from tessera_cli.net.address import redact
+from tessera_cli.net.client import RetryableError
 from tessera_cli.net.ranges import content_range
 from tessera_cli.net.retries import Cause
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT = 10.0
 """Seconds between two lines of progress."""
+MOST = 32 << 30
+"""Bytes of a file of unknown size beyond which no more is written."""
 
 
 def download(url: str, partial: Path, client: Client, *, headers: Mapping[str, str], size: int | None = None) -> None:
@@ -49,14 +52,20 @@ def _append(url: str, partial: Path, client: Client, headers: Mapping[str, str],
     other = RetryableError(Cause.TRUNCATED, SourceUnavailableError("other bytes arrived than were requested"))
     try:
         with client.responding(url, {**headers, "Range": f"bytes={start}-"} if start else headers) as response:
-            resumed = response.status_code == http.HTTPStatus.PARTIAL_CONTENT
+            resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
             if resumed and content_range(response.headers)[0] != start:
                 partial.unlink()  # begin again
                 raise other
             beat = time.monotonic()
             with partial.open("ab" if resumed else "wb", buffering=0) as file:
-                for chunk in chunks(response, url):
-                    file.write(chunk)
+                for piece in response.pieces(patient=True):
+                    file.write(piece)
+                    if size is None and file.tell() > MOST:
+                        raise SourceRefusedError(
+                            f"{redact(url)} sends more than {MOST >> 30} GB, which no weights need."
+                        )
+                    if size is not None and file.tell() > size:
+                        break
                     if time.monotonic() - beat > HEARTBEAT:
                         beat = time.monotonic()
                         logger.info("Downloaded %s", _megabytes(file.tell(), size))

@@ -8,24 +8,33 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError, UsageError, reason
 from tessera_cli.files import sha256_of
 from tessera_cli.models.download import download
 from tessera_cli.models.spec import HubFile, PackagedFile
 from tessera_cli.net import Client
+from tessera_cli.net.address import AddressError, parse, redact
+from tessera_cli.net.reach import Reach, secure
 from tessera_cli.net.trust import untrusted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = 10.0
 """Seconds for the first response: without a network the user should learn it soon."""
+_LONGEST = 60.0
+"""Seconds for all that huggingface_hub asks at once: its timeouts begin anew with every byte."""
 _REFUSALS = {
     400: "it does not understand the request",
     401: "there is no such repository, or it is not public (HF_TOKEN gives access to yours)",
@@ -84,17 +93,49 @@ def _downloaded(file: HubFile) -> Path:
 
     try:
         url = hf_hub_url(file.repo, file.path)
+        parse(url)  # HF_ENDPOINT may be anything
         Client().check_authorities(url)
+        token = _token(url)
         # One request without retries first: hf_hub_download repeats it for minutes where there is no network.
-        _fill(file, url, get_hf_file_metadata(url, timeout=_TIMEOUT))
-        return Path(hf_hub_download(file.repo, file.path, etag_timeout=_TIMEOUT))
-    except UsageError:
+        _fill(file, url, _soon(lambda: get_hf_file_metadata(url, token=token, timeout=_TIMEOUT)), token)
+        return Path(_soon(lambda: hf_hub_download(file.repo, file.path, token=token, etag_timeout=_TIMEOUT)))
+    except (UsageError, AddressError):
         raise
     except Exception as error:  # ours, or of its HTTP library, which changed between 0.26 and 2.x
         raise _explained(file, error) from error
 
 
-def _fill(file: HubFile, url: str, offered: HfFileMetadata) -> None:
+def _token(url: str) -> Literal[False] | None:
+    """What to tell huggingface_hub of HF_TOKEN: False, to keep it back from a hub that is asked in the clear."""
+    from huggingface_hub import get_token
+
+    if secure(url):
+        return None
+    if get_token():
+        logger.warning("HF_TOKEN is not sent to %s: the connection is not encrypted", redact(url))
+    return False
+
+
+def _soon(call: Callable[[], T]) -> T:
+    """The result of a call, or TimeoutError: in a thread of its own, which nothing can end."""
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="huggingface_hub", daemon=True).start()
+    try:
+        return result.result(_LONGEST)
+    except TimeoutError as error:
+        if result.done():
+            raise
+        raise TimeoutError(f"no answer in {_LONGEST:g} seconds") from error
+
+
+def _fill(file: HubFile, url: str, offered: HfFileMetadata, token: Literal[False] | None) -> None:
     """The blob of the cache, named after the ETag: the SHA-256 of large files. What is incomplete lies beside it."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
@@ -115,20 +156,23 @@ def _fill(file: HubFile, url: str, offered: HfFileMetadata) -> None:
     with WeakFileLock(lock) as held:
         try:
             if not blob.exists():
-                _complete(file, url, blob.with_name(f"{etag}.incomplete"), offered.size, expected)
+                _complete(file, url, blob.with_name(f"{etag}.incomplete"), offered.size, expected, token)
                 blob.with_name(f"{etag}.incomplete").replace(blob)
         finally:
             held.release()  # old releases forget it after an error
 
 
-def _complete(file: HubFile, url: str, partial: Path, size: int | None, expected: str | None) -> None:
+def _complete(
+    file: HubFile, url: str, partial: Path, size: int | None, expected: str | None, token: Literal[False] | None
+) -> None:
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     whole = "size unknown" if size is None else f"{size / 1e6:,.0f} MB"
     logger.info("Downloading %s of %s (%s)", file.path, file.url, whole)
-    client = Client()
+    client = Client(reach=Reach())
+    client.reach.add(url)
     try:
-        download(url, partial, client, headers=build_hf_headers(), size=size)
+        download(url, partial, client, headers=build_hf_headers(token=token), size=size)
     finally:
         if retries := client.stats.to_dict()["retries"]:
             logger.info("Repeated requests: %s", ", ".join(f"{cause} {count}" for cause, count in retries.items()))

@@ -41,6 +41,10 @@ _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+Origin = tuple[str, str, int]
+"""Scheme, host and port: what a secret is meant for."""
+
+
 class AddressError(SourceRefusedError):
     """An address that is not used."""
 
@@ -58,6 +62,12 @@ class Url:
     host: str
     """Without the brackets of IPv6."""
     path: str
+    port: int = 0
+    """The one that is connected to, whether it is written or not."""
+
+    @property
+    def origin(self) -> Origin:
+        return self.scheme, self.host, self.port
 
 
 def is_url(address: str) -> bool:
@@ -81,7 +91,7 @@ def parse(address: str) -> Url:
         host = str(ipaddress.IPv6Address(found[1])) if found[1] else found[2]
     except ValueError:
         raise AddressError(address, "its host is not understood") from None
-    return Url(scheme, host.lower(), path)
+    return Url(scheme, host.lower(), path, int(found[3] or (443 if scheme == "https" else 80)))
 
 
 def web(address: str) -> Url | None:

@@ -6,7 +6,6 @@ import email.utils
 import functools
 import http
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,25 +15,24 @@ from typing import Any, TypeVar
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
 
-from tessera_cli.errors import SourceUnavailableError, TesseraError
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
+from tessera_cli.net.answers import Answer, EncodingError
+from tessera_cli.net.deadlines import Deadlines, OverError
+from tessera_cli.net.reach import Reach
 from tessera_cli.net.responses import error_for, page_instead, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
 from tessera_cli.net.stats import RequestStats
-from tessera_cli.net.transport import Headers, Session
+from tessera_cli.net.transport import Transport
 from tessera_cli.net.trust import untrusted
 
-_CHUNK = 1 << 16
-_NO_ADDRESS = (
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidURL,
-    requests.exceptions.MissingSchema,
-    requests.TooManyRedirects,
-)
+MOST = 256 << 20
+"""Bytes of a whole body, unpacked, beyond which it is not read on."""
+_BEGINNING = 100
+_FAILURES = (OverError, EOFError, EncodingError, requests.RequestException, urllib3.exceptions.HTTPError)
 Causes = Mapping[int, Cause | None]
 """Status -> what lies behind it, where that is something else than `retries.cause_of` says."""
 
@@ -43,13 +41,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Response:
-    """The whole body of a response, as the server sent it."""
+    """The body of a response, or the part of it that was asked for."""
 
     body: bytes
     headers: Mapping[str, str]
     status: int = http.HTTPStatus.OK
     url: str = ""
     """Where the body was found: after redirects, unless they only led to a signed address."""
+    proven: bool = True
+    """Whether the body is complete for sure. Without a length or a last chunk, a connection that broke looks like an
+    end."""
+    size: int | None = None
+    """Bytes of the whole body, unpacked, if that is known for sure."""
+    beginning: bytes = b""
+    """The first bytes of the whole body."""
 
     @functools.cached_property
     def json(self) -> Any:
@@ -78,24 +83,31 @@ class Client:
     returned is as long as the server said it would be.
     """
 
-    def __init__(self, signer: Signer = OPEN, *, stats: RequestStats | None = None, connections: int = 64) -> None:
+    def __init__(
+        self,
+        signer: Signer = OPEN,
+        *,
+        stats: RequestStats | None = None,
+        connections: int = 64,
+        reach: Reach | None = None,
+    ) -> None:
+        """Set up a client; `reach`: the networks and hosts that it may lead to, redirects included; None: all."""
         self.signer = signer
         self.given = GivenSignatures(signer)
         """Comes before `signer`."""
         self.stats = stats or RequestStats()
-        self._stopped = threading.Event()
-        self._session = Session()
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
+        self.reach = reach or Reach(everywhere=True)
+        self._deadlines = Deadlines()
+        self._transport = Transport(self.reach, connections)
 
     def stop(self) -> None:
-        """Stop for good: nothing more is requested, and what waits for a retry gives up."""
-        self._stopped.set()
+        """Stop for good: nothing more is requested, and what waits, for a retry or for a server, gives up at once."""
+        self._deadlines.stop()
         self.signer.stop()
 
     def check_authorities(self, url: str) -> None:
         """Raise UsageError if the certificate authorities that the user named cannot be used; nothing is requested."""
-        self._session.merge_environment_settings(url, {}, None, None, None)
+        self._transport.settings(url)
 
     def get(self, url: str) -> Response:
         """Return the whole body at `url`; compressed transfers are unpacked, files are not."""
@@ -108,16 +120,17 @@ class Client:
         posted: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         causes: Causes | None = None,
+        most: int = MOST,
     ) -> Response:
-        """Return the JSON at `url`, or in response to a POST that changes nothing. Anything else with status 200 is
-        requested again.
+        """Return the JSON at `url`, of at most `most` bytes, or in response to a POST that changes nothing. Anything
+        else with status 200 is requested again.
         """
 
         def attempt() -> Response:
-            response = self.fetch(url, headers, posted, causes)
+            response = self.fetch(url, headers, posted, causes, most=most)
             try:
                 response.json  # noqa: B018 - kept for the caller
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RetryableError(Cause.ERROR_PAGE, page_instead(url)) from error
             return response
 
@@ -128,8 +141,8 @@ class Client:
         failed: Counter[Cause] = Counter()
         begun = time.monotonic()
         while True:
-            if self._stopped.is_set():
-                raise SourceUnavailableError(f"{redact(url)} was not requested: the run has been stopped.")
+            if self._deadlines.stopped.is_set():
+                raise _stopped(url)
             try:
                 return attempt()
             except RetryableError as error:
@@ -148,7 +161,7 @@ class Client:
 
     def _pause(self, seconds: float) -> None:
         """Wait, at most until the run is over."""
-        self._stopped.wait(seconds)
+        self._deadlines.stopped.wait(seconds)
 
     @contextmanager
     def responding(
@@ -157,77 +170,94 @@ class Client:
         headers: Mapping[str, str] | None = None,
         posted: bytes | None = None,
         causes: Causes | None = None,
-    ) -> Iterator[requests.Response]:
-        """Send one request, a POST if there is something `posted`; the body of the response has not been read.
+    ) -> Iterator[Answer]:
+        """Send one request, a POST if there is something `posted`; the body of the answer has not been read.
 
-        Raises RetryableError for what may pass, here and while the body is read, and the errors of `Client` for what
-        will not.
+        All of it, redirects and the body included, ends within TOTAL_TIMEOUT. Raises RetryableError for what may pass,
+        here and while the body is read, and the errors of `Client` for what will not.
         """
-        parse(url)  # which refuses what requests and urllib3 may read in two ways
+        parse(url)  # before it is signed
         given, signed = self.given.uses(url), self.given.sign(url)
-        response = None
-        try:
-            with self._session.request(
-                "GET" if posted is None else "POST",
-                signed.url,
-                data=posted,
-                headers=dict(headers or {}),
-                auth=Headers(signed.headers),
-                stream=True,
-                timeout=(retries.CONNECT_TIMEOUT * retries.TIME_SCALE, retries.READ_TIMEOUT * retries.TIME_SCALE),
-            ) as response:
-                if response.status_code not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-                    causes = causes or {}
-                    if given:  # S3 and GCS say so of an expired signature
-                        causes = {400: Cause.FORBIDDEN, **causes}
-                    raise _refusal(response, url, causes)
-                yield response
-        except _NO_ADDRESS as error:
-            raise unreachable(url, error) from None  # its text holds the signature
-        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise RetryableError(Cause.STALLED, unreachable(url, error)) from error
-        except (
-            requests.exceptions.ChunkedEncodingError,
-            urllib3.exceptions.ProtocolError,
-            urllib3.exceptions.DecodeError,
-        ) as error:
-            raise RetryableError(Cause.TRUNCATED, unreachable(url, error)) from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if refused := untrusted(url, error):
-                raise refused from error
-            stalled = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
-            raise RetryableError(Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)) from error
-        finally:
-            self.stats.request(0 if response is None else response.raw.tell())
+        answer = None
+        with self._deadlines.within(retries.TOTAL_TIMEOUT * retries.TIME_SCALE) as deadline:
+            try:
+                with self._transport.asking(signed, headers or {}, posted, deadline) as answer:
+                    if answer.status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+                        causes = causes or {}
+                        if given:  # S3 and GCS say so of an expired signature
+                            causes = {400: Cause.FORBIDDEN, **causes}
+                        raise _refusal(answer, url, causes)
+                    yield answer
+            except _FAILURES as error:
+                if deadline.over:
+                    raise self._late(url) from error
+                raise _failure(url, error) from error
+            finally:
+                self.stats.request(0 if answer is None else answer.response.raw.tell())
 
-    def fetch(self, url: str, *request: Any) -> Response:
-        """Send one request, as `responding` does, and read the body within TOTAL_TIMEOUT."""
-        with self.responding(url, *request) as response:
-            deadline = time.monotonic() + retries.TOTAL_TIMEOUT * retries.TIME_SCALE
-            body = bytearray()
-            for chunk in chunks(response, url):
-                body += chunk
-                if time.monotonic() > deadline:
-                    late = TimeoutError("the response comes too slowly")
-                    raise RetryableError(Cause.STALLED, unreachable(url, late))
-            found = response.url if response.history and not unsigned(response.url)[1] else url
-            return Response(bytes(body), response.headers, response.status_code, found)
+    def _late(self, url: str) -> Exception:
+        if self._deadlines.stopped.is_set():
+            return _stopped(url)
+        return RetryableError(Cause.STALLED, unreachable(url, TimeoutError("the response comes too slowly")))
+
+    def fetch(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        posted: bytes | None = None,
+        causes: Causes | None = None,
+        *,
+        most: int = MOST,
+        span: tuple[int, int] | None = None,
+    ) -> Response:
+        """Send one request, as `responding` does, and read the body, of at most `most` bytes.
+
+        `span`: the first byte and the number of bytes that the headers ask for. Of a server that ignores that no more
+        is kept, and little more read; of one that sends another part at most one byte too much.
+        """
+        with self.responding(url, headers, posted, causes) as answer:
+            whole = answer.status == http.HTTPStatus.OK
+            first, end = (0, most + 1) if span is None else (span[0], sum(span)) if whole else (0, span[1] + 1)
+            body, beginning, passed = bytearray(), b"", 0
+            for piece in answer.pieces():
+                beginning += piece[: _BEGINNING - len(beginning)]
+                body += piece[max(0, first - passed) : max(0, end - passed)]
+                passed += len(piece)
+                if passed >= end:
+                    break
+            if span is None and passed > most:
+                raise SourceRefusedError(
+                    f"{redact(url)} sends more than {most >> 20} MB, which is more than it may. Check the address; of "
+                    "something that large, download a copy and give its path."
+                )
+            size = None if answer.packed else answer.length
+            if size is None and answer.proven:
+                size = passed
+            found = answer.url if answer.redirected and not unsigned(answer.url)[1] else url
+            proven = answer.proven or passed >= end
+            return Response(bytes(body), answer.headers, answer.status, found, proven, size, beginning)
 
 
-def chunks(response: requests.Response, url: str) -> Iterator[bytes]:
-    """Yield the body as it arrives. Raises RetryableError if it is shorter than its Content-Length."""
-    received = 0
-    while chunk := response.raw.read1(_CHUNK, decode_content=True):  # `read` may wait for a whole chunk for hours
-        received += len(chunk)
-        yield chunk
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdigit() and "Content-Encoding" not in response.headers and received != int(announced):
-        early = EOFError(f"the response ended after {received} of {announced} bytes")
-        raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
+def _stopped(url: str) -> SourceUnavailableError:
+    return SourceUnavailableError(f"{redact(url)} was not requested: the run has been stopped.")
 
 
-def _refusal(response: requests.Response, url: str, causes: Causes) -> Exception:
-    status = response.status_code
+def _failure(url: str, error: Exception) -> Exception:
+    """Return what it means that a request got no answer, or only a part of one."""
+    if isinstance(error, EncodingError):
+        return SourceRefusedError(f"{redact(url)} answers in the encoding {error}, which was not asked for.")
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+        return RetryableError(Cause.STALLED, unreachable(url, error))
+    if isinstance(error, EOFError | urllib3.exceptions.ProtocolError | urllib3.exceptions.DecodeError):
+        return RetryableError(Cause.TRUNCATED, unreachable(url, error))
+    stalled = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
+    return untrusted(url, error) or RetryableError(
+        Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)
+    )
+
+
+def _refusal(response: Answer, url: str, causes: Causes) -> Exception:
+    status = response.status
     error, cause = error_for(status, url), causes[status] if status in causes else retries.cause_of(status)
     return error if cause is None else RetryableError(cause, error, _seconds(response.headers.get("Retry-After")))
 
@@ -240,5 +270,5 @@ def _seconds(retry_after: str | None) -> float | None:
         return float(retry_after)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None

@@ -79,6 +79,8 @@ class RangeResponse:
     """Of the whole file, in hex, if the server says it."""
     etag_md5: str | None = field(default=None, compare=False)
     """The same from its ETag, which may mean something else."""
+    proven: bool = field(default=True, compare=False)
+    """Whether the bytes are for sure all that were asked for, or all up to the end of the file."""
 
 
 def get_range(client: Client, url: str, start: int, length: int, *, known: Version | None = None) -> RangeResponse:
@@ -91,8 +93,8 @@ def get_range(client: Client, url: str, start: int, length: int, *, known: Versi
     conditions = {} if known is None else known.conditions
 
     def ask(conditions: Mapping[str, str]) -> RangeResponse:
-        attempt = client.fetch(url, {**headers, **conditions})
-        return _range_of(attempt, url, start, length, known)
+        response = client.fetch(url, {**headers, **conditions}, span=(start, length))
+        return _range_of(response, url, start, length, known)
 
     try:
         found = client.retrying(url, lambda: ask(conditions))
@@ -100,7 +102,7 @@ def get_range(client: Client, url: str, start: int, length: int, *, known: Versi
         if error.status != http.HTTPStatus.PRECONDITION_FAILED or not conditions:
             raise
         found = client.retrying(url, lambda: ask({}))  # how it changed, if it did
-    if found.total is None and len(found.data) < length:
+    if found.proven and found.total is None and len(found.data) < length:
         _check_end(client, url, start + len(found.data))
     return found
 
@@ -130,9 +132,9 @@ def _range_of(response: Response, url: str, start: int, length: int, known: Vers
     partial, body = response.status == http.HTTPStatus.PARTIAL_CONTENT, response.body
     kind = response.headers.get("Content-Type", "")
     page = kind.startswith("text/html" if partial else "text/")
-    if page or (not partial and body[:100].lstrip().lower().startswith(_PAGES)):
+    if page or (not partial and response.beginning.lstrip().lower().startswith(_PAGES)):
         raise RetryableError(Cause.ERROR_PAGE, page_instead(url))
-    total: int | None = len(body)
+    total = response.size
     if partial:
         first, last, total = content_range(response.headers)
         due = start + length if total is None else min(start + length, total)
@@ -147,13 +149,12 @@ def _range_of(response: Response, url: str, start: int, length: int, known: Vers
             other = EOFError(f"it has {total} bytes now, {known.size} when it was opened")
             raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
         known.check(version, url)
-    whole = len(body) == total
-    md5, etag = _md5(response.headers, whole), _MD5_ETAG.fullmatch(version.etag)
+    md5, etag = _md5(response.headers, not partial or len(body) == total), _MD5_ETAG.fullmatch(version.etag)
     own_key = f"{_ENCRYPTION}-customer-algorithm" in response.headers
     if own_key or response.headers.get(_ENCRYPTION, "AES256") != "AES256":
         etag = None
-    data = body if partial else body[start : start + length]
-    return RangeResponse(data, total, version, md5, etag[1].lower() if etag else None)
+    etag_md5 = etag[1].lower() if etag else None
+    return RangeResponse(body, total, version, md5, etag_md5, proven=partial or response.proven)
 
 
 def _md5(headers: Mapping[str, str], whole: bool) -> str | None:

@@ -59,6 +59,18 @@ def network_named(host: str) -> Network | None:
         return None
 
 
+def here(url: str) -> bool:
+    """Return whether a URL leads to this machine, by the name of its host."""
+    parsed = web(url)
+    return parsed is not None and network_named(parsed.host) is Network.LOOPBACK
+
+
+def secure(url: str) -> bool:
+    """Return whether a secret may be sent to a URL: encrypted, or without leaving this machine."""
+    parsed = web(url)
+    return parsed is not None and (parsed.scheme == "https" or here(url))
+
+
 class Reach:
     """The networks and hosts that requests may reach; shared by all threads of a run.
 

@@ -56,7 +56,9 @@ RETRY_POLICIES: Mapping[Cause, RetryPolicy] = {
 RETRY_BUDGET = 240.0
 """Seconds after which a request is not repeated, whatever its policy says."""
 CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 20.0, 30.0, 120.0
-"""Seconds to connect, without a byte, and for a whole response."""
+"""Seconds to connect, without a byte, and for a request from its first look-up to the last byte of its response."""
+PROGRESS = 1 << 18
+"""Bytes that give a download, which may take hours, another TOTAL_TIMEOUT."""
 JITTER = 0.25
 """Pauses vary by this share, so that many readers do not come back at once."""
 TIME_SCALE = 1.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tessera_cli.errors import CredentialsError, SourceRefusedError
-from tessera_cli.net.address import Url, redact, web, with_query
+from tessera_cli.net.address import Origin, Url, redact, web, with_query
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SignedRequest:
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent to the host of `url` alone, not to those that it redirects to."""
+    """Sent to the origin of `url` alone (scheme, host, port), not to others that it redirects to."""
 
 
 class Signer(Protocol):
@@ -57,8 +57,8 @@ class GivenSignatures:
         self._other = other
         self._queries: dict[str, str] = {}
         """Unsigned href -> the query it came with."""
-        self._shared: dict[tuple[str, str], str] = {}
-        """Host and container -> a signature of Azure for all files there; "" for all containers of the host."""
+        self._shared: dict[tuple[Origin, str], str] = {}
+        """Origin and container -> a signature of Azure for all files there; "" for all containers of the origin."""
         self._refused: set[str] = set()
         """Signed queries."""
 
@@ -68,7 +68,7 @@ class GivenSignatures:
         for href, query in queries.items():
             names, url = {field.partition("=")[0] for field in query.split("&")}, web(href)
             if url is not None and ("srt" in names or "sr=c" in query.split("&")):
-                self._shared[url.host, "" if "srt" in names else _container(url)] = query
+                self._shared[url.origin, "" if "srt" in names else _container(url)] = query
 
     def uses(self, href: str) -> bool:
         """Return whether the href is signed with a signature that was given."""
@@ -105,7 +105,7 @@ class GivenSignatures:
         url = web(href) if self._shared and "?" not in href else None
         if href in self._queries or url is None or url.scheme != "https":
             return self._queries.get(href)
-        return self._shared.get((url.host, _container(url))) or self._shared.get((url.host, ""))
+        return self._shared.get((url.origin, _container(url))) or self._shared.get((url.origin, ""))
 
     def stop(self) -> None:
         self._other.stop()

@@ -1,40 +1,132 @@
-"""The transport below the client: sessions, trust and proxies, and the headers that go along."""
+"""The transport below the client: one request with its redirects, and who gets to see what goes along with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import requests
+from requests.structures import CaseInsensitiveDict
 
+from tessera_cli.errors import SourceRefusedError
+from tessera_cli.net import retries
+from tessera_cli.net.address import AddressError, is_url, parse, redact, resolve
+from tessera_cli.net.answers import Answer
+from tessera_cli.net.connections import NOT_UNDERSTOOD, Adapter
+from tessera_cli.net.deadlines import Deadline
+from tessera_cli.net.reach import Reach
+from tessera_cli.net.signing import SignedRequest
 from tessera_cli.net.trust import check_authorities
 
+MOST_REDIRECTS = 10
+PUBLIC_HEADERS = {
+    *("accept", "accept-encoding", "connection", "content-type", "user-agent"),
+    *("range", "if-range", "if-match", "if-none-match", "cmr-search-after"),
+}
+"""Headers that a redirect to another origin takes along; any other might be a secret."""
+_MOVED = (301, 302, 303, 307, 308)
+_DRAINED = 1 << 14
+"""Bytes of a redirect's body up to which reading it is cheaper than a new connection."""
 
-class Session(requests.Session):
-    """Session that takes proxies from the environment, but no passwords from ~/.netrc."""
 
-    def merge_environment_settings(self, url: Any, *given: Any) -> Any:
+class Transport:
+    """Sends requests: with proxies and trust as the environment has them, without cookies and without ~/.netrc."""
+
+    def __init__(self, reach: Reach, connections: int) -> None:
+        self.reach = reach
+        self._environment = requests.Session()
+        self._adapter = Adapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+
+    def settings(self, url: str) -> dict[str, Any]:
         """Return proxies and trust, as the environment has them, after a look at the certificates it names."""
-        settings = super().merge_environment_settings(url, *given)
-        if isinstance(settings["verify"], str) and url.startswith("https:"):
-            check_authorities(settings["verify"])
-        return settings
+        found: Any = self._environment.merge_environment_settings(url, {}, None, None, None)
+        if isinstance(found["verify"], str) and url.startswith("https:"):
+            check_authorities(found["verify"])
+        return {name: found[name] for name in ("proxies", "verify", "cert")}
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Drop Authorization on a redirect to another host, without one from ~/.netrc instead."""
-        before, after = response.request.url, prepared_request.url
-        assert before is not None
-        assert after is not None
-        if self.should_strip_auth(before, after):
-            prepared_request.headers.pop("Authorization", None)
+    @contextmanager
+    def asking(
+        self, signed: SignedRequest, headers: Mapping[str, str], posted: bytes | None, deadline: Deadline
+    ) -> Iterator[Answer]:
+        """Send one request, a POST if there is something `posted`; follow redirects, and yield the answer.
+
+        An origin is a scheme, a host and a port: another one than that of the request sees PUBLIC_HEADERS alone.
+        """
+        url, moves = signed.url, 0
+        sent = CaseInsensitiveDict({**requests.utils.default_headers(), "Accept-Encoding": "gzip"})
+        sent.update(headers)
+        sent.update(signed.headers)
+        while True:
+            try:
+                response = self._send(url, sent, posted, deadline)
+            except AddressError as error:
+                raise (_refused(signed.url, url, error.why) if moves else error) from None
+            try:
+                target = response.headers.get("Location") if response.status_code in _MOVED else None
+                if target is None:
+                    yield Answer(response, url, moves > 0, deadline)
+                    return
+                _drain(response)
+            finally:
+                response.close()
+            moves += 1
+            found = _target(url, target, moves)
+            if parse(found).origin != parse(url).origin:
+                sent = CaseInsensitiveDict({k: v for k, v in sent.items() if k.lower() in PUBLIC_HEADERS})
+            if response.status_code not in (307, 308):
+                posted = None
+            url = found
+
+    def _send(
+        self, url: str, headers: Mapping[str, str], posted: bytes | None, deadline: Deadline
+    ) -> requests.Response:
+        meant = parse(url)  # which refuses what requests and urllib3 may read in two ways
+        self.reach.check(url)
+        request = requests.Request("GET" if posted is None else "POST", url, headers=dict(headers), data=posted)
+        try:
+            prepared = request.prepare()
+            if parse(prepared.url or "").origin != meant.origin:
+                raise AddressError(url, NOT_UNDERSTOOD)
+            timeout = (retries.CONNECT_TIMEOUT * retries.TIME_SCALE, retries.READ_TIMEOUT * retries.TIME_SCALE)
+            return self._adapter.within(
+                deadline,
+                lambda peer: self.reach.check(url, peer),
+                meant,
+                prepared,
+                timeout=timeout,
+                **self.settings(url),
+            )
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, UnicodeError):
+            # without their texts, which may quote a secret
+            raise SourceRefusedError(f"{redact(url)} is refused: it cannot be requested. Check the address.") from None
 
 
-class Headers(requests.auth.AuthBase):
-    """Auth that sets the headers of a SignedRequest; requests then ignores ~/.netrc."""
+def _drain(response: requests.Response) -> None:
+    """Read the short body of a redirect, so that the connection can be used again."""
+    length = getattr(response.raw, "length_remaining", None)
+    if length is not None and 0 <= length <= _DRAINED:
+        response.raw.read(_DRAINED, decode_content=False)
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self.headers = headers
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self.headers)
-        return request
+def _target(url: str, location: str, moves: int) -> str:
+    """Return where a redirect leads; SourceRefusedError if it may not, or is one too many."""
+    with contextlib.suppress(UnicodeError):  # else it is what it looks like
+        location = location.encode("latin-1").decode()
+    try:
+        if moves > MOST_REDIRECTS:
+            raise AddressError(location, f"it is the redirect number {moves}")
+        found = resolve(url, location)
+        if not is_url(found):
+            raise AddressError(location, "it is no http or https address")
+        parse(found)
+    except AddressError as error:
+        raise _refused(url, location, error.why) from None
+    return found
+
+
+def _refused(url: str, location: str, why: str) -> SourceRefusedError:
+    return SourceRefusedError(
+        f"{redact(url)} redirects to {redact(location)}, which is refused: {why}. Check the address."
+    )

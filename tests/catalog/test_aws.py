@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import gzip
 import json
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window, day_of_year
 from tessera_cli.net import Client
-from tests.helpers.fake_catalogs import Api, Cmr, granule, jwt
+from tests.helpers import servers
+from tests.helpers.fake_catalogs import Api, Asked, Cmr, granule, jwt
 from tests.helpers.servers import FileServer, always, status
 
 TILE = Tile(32631, 112, 1098)
@@ -286,7 +288,7 @@ def as_granule(item, base):
 
 @pytest.fixture
 def world(catalog, monkeypatch):
-    """Earth Search, CMR and storage on loopback; radar is for those with the token."""
+    """Earth Search, and a server of CMR and storage, on loopback; radar is for those with the token."""
     monkeypatch.setattr("tessera_cli.net.retries.TIME_SCALE", 0.01)
     monkeypatch.setattr("tessera_cli.net.retries.READ_TIMEOUT", 3000.0)
     monkeypatch.setattr("tessera_cli.net.retries.TOTAL_TIMEOUT", 6000.0)
@@ -297,15 +299,28 @@ def world(catalog, monkeypatch):
         shown = request.headers.get("Authorization") == f"Bearer {TOKEN}"
         return None if shown or "S1A" not in request.path else status(401)
 
-    with FileServer(catalog.folder, faults=guard) as storage:
+    with FileServer(catalog.folder) as storage:
         optical = [
             {**item, "assets": {key: {"href": href} for key, href in at(storage.url, item).items()}}
             for item in items
             if item["collection"] != OPERA
         ]
         bursts = [as_granule(item, storage.url) for item in items if item["collection"] == OPERA]
-        with Api(optical) as api, Cmr(bursts) as server:
-            yield World(catalog, items, api, server, storage)
+        with Api(optical) as api, Cmr(bursts) as cmr:
+            storage.faults = searched(cmr, guard)
+            yield World(catalog, items, api, cmr, storage)
+
+
+def searched(cmr, faults):
+    """The plan of a server that answers the searches of a CMR, too: the token is for its origin."""
+
+    def search(handler, reply):
+        request = handler.exchange.request
+        fields = {key: values[-1] for key, values in parse_qs(request.query).items()}
+        found = cmr.answer(Asked("GET", f"/{request.path}", fields, request.headers))
+        handler.send(servers.Reply(found.status, {"Content-Type": "application/json", **found.headers}, found.body))
+
+    return lambda request: search if request.path == "search/granules.json" else faults(request)
 
 
 @dataclasses.dataclass
@@ -317,7 +332,7 @@ class World:
     storage: FileServer
 
     def options(self, out, *more):
-        where = ["--catalog", self.api.url, "--radar-catalog", f"{self.cmr.url}/search", "--source", "aws"]
+        where = ["--catalog", self.api.url, "--radar-catalog", f"{self.storage.url}/search", "--source", "aws"]
         area = ["--aoi", self.catalog.aoi, "--year", "2021", "--model", "null", "--threads", "1"]
         return ["embed", *area, *where, "--out", out, *more]
 
@@ -341,7 +356,7 @@ def test_live_catalogues_and_a_local_copy_give_the_same_bytes(world, tessera, tm
 
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_token_that_is_refused_ends_the_run_and_is_shown_to_nobody(world, tessera, tmp_path, code, monkeypatch):
-    world.storage.faults = always(status(code), "*S1A*")
+    world.storage.faults = searched(world.cmr, always(status(code), "*S1A*"))
     exit_code, stdout, stderr = tessera(*world.options(tmp_path / "out", "--json", "-vv", "--debug"))
     assert exit_code == 77
     assert f"HTTP {code}" in stderr

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -122,8 +123,9 @@ def test_what_is_no_token_is_refused_before_a_library_quotes_it(token):
 def test_when_tokens_end():
     now = time.time()
     assert expiry(jwt(3600)) == pytest.approx(now + 3600, abs=5)
-    for opaque in ("abc", "a.b.c", "a.e30.c", "a.W10.c", jwt(0, exp=None)):
+    for opaque in ("abc", "a.b.c", "a.e30.c", "a.W10.c", *(jwt(0, exp=odd) for odd in (None, math.nan, 10**400))):
         assert expiry(opaque) == float("inf")
+    assert "expired on 1970" in Credentials(jwt(0, exp=-1e300)).lacking
 
 
 # --- who sees the token -----------------------------------------------------------------------------------------------
@@ -136,10 +138,30 @@ def test_when_tokens_end():
         ("https://data.lpdaac.earthdatacloud.nasa.gov/x.tif", True),
         ("https://datapool.asf.alaska.edu/x.tif", True),
         ("https://n5eil01u.earthdata.nasa.gov/x.tif", True),
+        ("https://cumulus.asf.earthdatacloud.nasa.gov:443/x.tif", True),
+        ("https://cumulus.asf.earthdatacloud.nasa.gov:/x.tif", True),
         ("https://mirror.test/x_VV.tif", True),
-        ("http://127.0.0.1:8000/x.tif", True),
-        ("http://localhost/x.tif", True),
-        ("http://[::1]:80/x.tif", True),
+        ("https://MIRROR.test:443/x_VV.tif", True),
+        ("https://mirror.test:8443/x_VV.tif", False),
+        ("http://mirror.test/x_VV.tif", False),
+        ("http://mirror.test:443/x_VV.tif", False),
+        ("https://mirror.test./x_VV.tif", False),
+        ("https://mirror.test@evil.test/x_VV.tif", False),
+        ("https://mirror.test\\@evil.test/x_VV.tif", False),
+        ("https://evil.test#@mirror.test/x_VV.tif", False),
+        ("https://evil.test?@mirror.test/x_VV.tif", False),
+        ("http://127.0.0.1:8000/x.tif", False),
+        ("http://localhost/x.tif", False),
+        ("http://[::1]:80/x.tif", False),
+        ("https://cumulus.asf.earthdatacloud.nasa.gov:8443/x.tif", False),
+        ("https://cumulus.asf.earthdatacloud.nasa.gov:80/x.tif", False),
+        ("https://cumulus.asf.earthdatacloud.nasa.gov./x.tif", False),
+        ("https://earthdata.nasa.gov/x.tif", False),
+        ("https://[::ffff:1.2.3.4]/x.tif", False),
+        ("https://[fe80::1%25.earthdata.nasa.gov]/x.tif", False),
+        ("https://\u212aumulus.asf.earthdatacloud.nasa.gov/x.tif", False),
+        ("https://cumulus.asf.earthdatacloud.nasa.gov\u3002evil.test/x.tif", False),
+        ("https://cumulus.asf.earthdatacloud.nasa.gov%2eevil.test/x.tif", False),
         ("http://cumulus.asf.earthdatacloud.nasa.gov/x.tif", False),
         ("https://cmr.earthdata.nasa.gov/search/granules.json", False),
         ("https://urs.earthdata.nasa.gov/oauth", False),
@@ -167,6 +189,30 @@ def test_who_sees_the_token(href, sees):
     assert dict(sign.headers) == ({"Authorization": "Bearer s3cret"} if sees else {})
 
 
+@pytest.mark.parametrize(
+    ("catalogs", "href", "sees"),
+    [
+        ({"radar_catalog": "http://127.0.0.1:8000/search"}, "http://127.0.0.1:8000/x.tif", True),
+        ({"radar_catalog": "http://127.0.0.1:8000/search"}, "http://127.0.0.1:8001/x.tif", False),
+        ({"radar_catalog": "http://127.0.0.1:8000/search"}, "http://localhost:8000/x.tif", False),
+        ({"radar_catalog": "http://127.0.0.1:8000/search"}, "https://127.0.0.1:8000/x.tif", False),
+        ({"radar_catalog": "http://[::1]:8000/search"}, "http://[0:0::1]:8000/x.tif", True),
+        ({"radar_catalog": "http://mirror.test/search"}, "http://mirror.test/x.tif", False),
+        ({"radar_catalog": "http://mirror.test/search"}, "https://mirror.test/x.tif", False),
+        ({"radar_catalog": "http://127.0.0.1.evil.test/search"}, "http://127.0.0.1.evil.test/x.tif", False),
+        ({"radar_catalog": "https://user:pass@mirror.test/search"}, "https://mirror.test/x.tif", False),
+        ({"radar_catalog": "/data/radar.json"}, "http://127.0.0.1:8000/x.tif", False),
+        ({"catalog": "http://localhost:8000/items.json"}, "http://localhost:8000/x.tif", True),
+        ({"catalog": "https://stac.test/items.json"}, "https://stac.test/x.tif", False),
+        ({}, "http://127.0.0.1/x.tif", False),
+    ],
+)
+def test_servers_that_the_user_named(catalogs, href, sees):
+    """A catalogue of radar is asked for files of NASA; any other only on this machine, and none in the clear."""
+    assert bool(signer_for(AWS, Credentials("s3cret"), **catalogs).sign(href).headers) == sees
+    assert not signer_for(AWS, **catalogs).sign(href).headers  # where none is needed, none is asked for
+
+
 def test_planetary_computer_never_sees_it():
     assert isinstance(signer_for(MPC, Credentials("s3cret")), PlanetaryComputerSigner)
     assert not signer_for(MPC, Credentials("s3cret")).sign(ASF).headers
@@ -189,11 +235,10 @@ def seen(server):
     return [exchange.request.headers.get("Authorization") for exchange in server.log]
 
 
-def test_other_hosts_get_no_token_not_even_by_redirect(files, monkeypatch):
+def test_other_hosts_get_no_token_not_even_by_redirect(files):
     """`localhost` is another host than `127.0.0.1`; a storage that is given two proofs of a right refuses both."""
-    monkeypatch.setattr(earthdata, "LOOPBACK", ())
-    client = Client(EarthdataSigner(Credentials("s3cret"), hosts=["127.0.0.1"]))
     with FileServer(files) as storage, FileServer(files) as portal:
+        client = Client(EarthdataSigner(Credentials("s3cret"), servers=[portal.url]))
         elsewhere = f"http://localhost:{storage.server_port}/x.tif"
         assert client.get(elsewhere).body == b"0123456789"
         for code in (301, 302, 303, 307):
@@ -214,7 +259,7 @@ def test_a_token_that_has_ended_is_not_sent(files):
         FileServer(files) as server,
         pytest.raises(CredentialsError, match=r"token in EARTHDATA_TOKEN expired on \d{4}-"),
     ):
-        Client(signer_for(AWS, credentials)).get(f"{server.url}/x.tif")
+        Client(signer_for(AWS, credentials, radar_catalog=server.url)).get(f"{server.url}/x.tif")
     assert server.log == []
     assert signer_for(AWS, Credentials(jwt(30))).sign(ASF).headers
 
@@ -281,8 +326,10 @@ def test_a_login_is_renewed_before_and_after_its_end():
         (Reply(200, PAGE), SourceUnavailableError, 3),
         (Reply(200, b'{"token": 1}'), SourceUnavailableError, 1),
         (Reply(200, b"[1]"), SourceUnavailableError, 1),
+        (Reply(200, b'{"access_token": "w\\u00f6rd\\r\\nX: 1"}'), SourceUnavailableError, 1),
+        (Reply(200, b'{"a": "%s"}' % bytes(1 << 20).replace(b"\0", b" ")), SourceRefusedError, 1),
     ],
-    ids=["401", "404", "503", "html", "other", "list"],
+    ids=["401", "404", "503", "html", "other", "list", "lines", "long"],
 )
 def test_a_login_that_fails(reply, error, requests):
     with Issuer(lambda nth, asked: reply) as server, pytest.raises(error) as caught:
@@ -325,6 +372,34 @@ def test_a_signature_per_container(settings):
     assert not any("Ocp-Apim-Subscription-Key" in asked.headers for asked in server.asked)
 
 
+def test_a_subscription_key_goes_with_the_question_in_the_clear_only_here(settings, monkeypatch):
+    class Elsewhere:
+        url = "http://sas.test"
+
+    asked = []
+    settings(Elsewhere, "k3y")
+    monkeypatch.setattr(Client, "fetch", lambda *given, **more: asked.append(given) or pytest.fail("asked"))
+    signer = PlanetaryComputerSigner()
+    with pytest.raises(pytest.fail.Exception):
+        signer.sign(BLOB)
+    assert asked[0][2] == {}
+
+
+def test_a_login_or_a_key_does_not_follow_a_redirect(settings, files):
+    (files / "t").write_text(json.dumps({"access_token": jwt(3600)}))
+    (files / "s").write_text(json.dumps({"msft:expiry": "2100-01-01T00:00:00Z", "token": "sig=1"}))
+    with FileServer(files) as stranger:
+        away = lambda name, code: lambda nth, asked: Reply(code, headers={"Location": f"{stranger.url}/{name}"})  # noqa: E731
+        with Issuer(away("t", 302)) as server:
+            assert logging_in(server).sign(ASF).headers
+        with Issuer(away("s", 307)) as server:
+            settings(server, "k3y")
+            assert PlanetaryComputerSigner().sign(BLOB).url == f"{BLOB}?sig=1"
+        names = {name.lower() for exchange in stranger.log for name in exchange.request.headers}
+    assert len(stranger.log) == 2
+    assert not names & {"authorization", "ocp-apim-subscription-key"}
+
+
 def test_a_subscription_key_goes_with_the_question(settings):
     with Issuer() as server:
         settings(server, "k3y")
@@ -342,7 +417,17 @@ def test_a_subscription_key_goes_with_the_question(settings):
         "https://sentinel2l2a01.blob.core.windows.net.evil.test/a/b.tif",
         "https://evil.test\\@sentinel2l2a01.blob.core.windows.net/a/b.tif",
         "https://evil.test@sentinel2l2a01.blob.core.windows.net/a/b.tif",
-        "http://sentinel2l2a01.blob.core.windows.net/a/b.tif",
+        "http://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/b.tif",
+        "http://sentinel2l2a01.blob.core.windows.net:443/sentinel2-l2/b.tif",
+        "https://sentinel2l2a01.blob.core.windows.net:8443/sentinel2-l2/b.tif",
+        "https://sentinel2l2a01.blob.core.windows.net./sentinel2-l2/b.tif",
+        "https://evilblob.core.windows.net/sentinel2-l2/b.tif",
+        "https://blob.core.windows.net/sentinel2-l2/b.tif",
+        "https://a.sentinel2l2a01.blob.core.windows.net/sentinel2-l2/b.tif",
+        "https://.blob.core.windows.net/sentinel2-l2/b.tif",
+        "https://sentinel2l2a01.blob.core.windows.net/../b.tif",
+        "https://sentinel2l2a01.blob.core.windows.net/a%2fb/b.tif",
+        "https://evil.test#.blob.core.windows.net/sentinel2-l2/b.tif",
     ],
 )
 def test_what_is_not_signed(href):
@@ -374,8 +459,11 @@ def test_a_signature_is_renewed_before_and_after_its_end(settings):
         (Reply(200, PAGE), SourceUnavailableError),
         (Reply(200, b'{"msft:expiry": "never", "token": "s3cret"}'), SourceUnavailableError),
         (Reply(200, b'["s3cret"]'), SourceUnavailableError),
+        (Reply(200, b'{"msft:expiry": "2100-01-01T00:00:00Z", "token": "sig=s3cret\\r\\n"}'), SourceUnavailableError),
+        (Reply(200, b'{"msft:expiry": "0001-01-01T00:00:00", "token": "sig=s3cret"}'), SourceUnavailableError),
+        (Reply(200, b'{"a": "%s"}' % bytes(1 << 20).replace(b"\0", b" ")), SourceRefusedError),
     ],
-    ids=["404", "403", "429", "500", "html", "expiry", "list"],
+    ids=["404", "403", "429", "500", "html", "expiry", "list", "lines", "year 1", "long"],
 )
 def test_a_token_service_that_fails(settings, reply, error):
     with Issuer(lambda nth, asked: reply) as server:
@@ -500,8 +588,8 @@ def test_local_files_and_optical_scenes_want_none():
 
 def test_access_is_tried_on_one_file(files):
     (files / "B_VV.tif").write_bytes(b"II*\0" * 100)
-    client = Client(signer_for(AWS, Credentials("s3cret")))
     with FileServer(files) as server:
+        client = Client(signer_for(AWS, Credentials("s3cret"), radar_catalog=server.url))
         check_credentials(radar_at(f"{server.url}/B_VV.tif"), client)
     (exchange,) = server.log
     assert (exchange.path, exchange.range, exchange.sent) == ("B_VV.tif", (0, 0), 1)
@@ -512,8 +600,8 @@ def test_access_is_tried_on_one_file(files):
     ("fault", "refused"), [(status(401), True), (status(403), True), (page, True), (status(404), False)]
 )
 def test_a_refusal_is_known_before_the_run(files, fault, refused):
-    client = Client(signer_for(AWS, Credentials("s3cret")))
     with FileServer(files, faults=always(fault)) as server:
+        client = Client(signer_for(AWS, Credentials("s3cret"), radar_catalog=server.url))
         scenes = radar_at(f"{server.url}/B_VV.tif")
         if refused:
             with pytest.raises(CredentialsError) as caught:
@@ -525,7 +613,7 @@ def test_a_refusal_is_known_before_the_run(files, fault, refused):
 
 def test_a_login_that_fails_before_the_run_says_so_itself(files):
     with Issuer(lambda nth, asked: Reply(401)) as issuer, FileServer(files) as server:
-        client = Client(logging_in(issuer))
+        client = Client(logging_in(issuer, servers=[server.url]))
         with pytest.raises(CredentialsError) as caught:
             check_credentials(radar_at(f"{server.url}/B_VV.tif"), client)
     assert str(caught.value).startswith("Earthdata Login refused the name and password in here")

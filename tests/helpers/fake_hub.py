@@ -27,6 +27,9 @@ class Hub(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
+    def handle_error(self, request: object, address: object) -> None:
+        """The client has left: no fault of ours."""
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, str, dict[str, str]]] = []
@@ -59,6 +62,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.asked.append((self.command, self.path, headers))
         if owner == "stalled":
             self.server.released.wait(30)
+        elif owner == "dripping":
+            self.send_response(200)
+            self.flush_headers()
+            while not self.server.released.wait(0.1):
+                self.wfile.write(b"X-Slow: 1\r\n")
         elif owner in REFUSALS or owner == "api":
             self.head(*REFUSALS.get(owner, (404, {})), length=0)
         elif owner == "lfs":

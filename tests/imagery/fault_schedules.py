@@ -6,8 +6,8 @@ prints one line of JSON. Each round draws a compression, what the server says of
 that is not, a date, nothing), faults, and whether a file is replaced by one of the same length in the middle of the
 run. To the faults of `test_fault_schedules.py` come lies: answers of the right length with zeros, with bytes from
 elsewhere in the file, with two halves swapped. A run that ends with 0 is right if its rasters are those of a run
-without faults, on the old or on the new file. `--whole 0` keeps small files from being compared as a whole with an ETag,
-as if they were large.
+without faults, on the old or on the new file. `--whole 0` keeps small files from being compared as a whole with an
+ETag, as if they were large.
 """
 
 from __future__ import annotations
@@ -141,10 +141,10 @@ def site(folder: Path, compress: str) -> Any:
 
 
 def other(values: np.ndarray) -> np.ndarray:
-    """Return another image of this type: classes shift, levels rise."""
-    return (
-        np.where(values == 4, 5, np.where(values == 5, 4, values)) if values.dtype == "uint8" else values[:, ::-1] * 2
-    )
+    """Return another image of this type: other classes, or other levels."""
+    if values.dtype == "uint8":
+        return np.where(values == 4, np.uint8(9), values)
+    return values[:, ::-1] * 2
 
 
 def round_of(here: Site, out: Path, validators: str, seed: int) -> tuple[int, bool]:
@@ -211,14 +211,5 @@ if __name__ == "__main__":
     parser.add_argument("--validators", choices=VALIDATORS, action="append")
     parser.add_argument("--whole", type=int)
     given = parser.parse_args()
-    print(
-        json.dumps(
-            measure(
-                given.rounds,
-                given.seed,
-                tuple(given.compress or COMPRESSIONS),
-                tuple(given.validators or VALIDATORS),
-                given.whole,
-            )
-        )
-    )
+    kinds = tuple(given.compress or COMPRESSIONS), tuple(given.validators or VALIDATORS)
+    print(json.dumps(measure(given.rounds, given.seed, *kinds, given.whole)))  # noqa: T201

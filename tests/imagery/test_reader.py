@@ -501,7 +501,7 @@ def test_damaged_headers_never_give_other_pixels_unnoticed(data, tmp_path_factor
     path.write_bytes(content)
 
     class Direct(Client):
-        def fetch(self, url, headers=None, *more):
+        def fetch(self, url, headers=None, *more, **other):
             first, last = map(int, headers["Range"].removeprefix("bytes=").split("-"))
             part = bytes(content[first : last + 1])
             told = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(content)}"}

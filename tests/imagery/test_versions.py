@@ -14,7 +14,7 @@ from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.reader import MissingFile, Reader
 from tessera_cli.net import Client, RangeResponse
 from tests.helpers import servers
-from tests.helpers.servers import FileServer, Reply, with_date, with_etag, with_opaque_etag
+from tests.helpers.servers import FileServer, Reply, always, with_date, with_etag, with_opaque_etag
 from tests.imagery.test_reader import write
 
 SIZE = 192
@@ -198,6 +198,26 @@ def test_a_file_that_is_broken_for_good_is_a_missing_one_at_doubted_servers_too(
     for _ in range(2):
         assert isinstance(reader.read(f"{server.url}/a.tif", pixels), MissingFile)
         assert reader.doubted
+
+
+@pytest.mark.parametrize("compress", [None, "lzw", "deflate"])
+@pytest.mark.parametrize("kept", [300, 5000])
+def test_what_comes_without_its_length_and_ends_early_proves_nothing(tmp_path, server, compress, kept):
+    """As HTTP/1.0 sends it: not a missing scene, which --allow-missing would accept."""
+    write(tmp_path / "a.tif", np.arange(SIZE * SIZE, dtype="uint16").reshape(SIZE, SIZE), compress=compress)
+
+    def cut(handler, reply):
+        handler.close_connection = True
+        handler.exchange.status = 200
+        handler.send_response(200)
+        handler.end_headers()
+        handler.write((tmp_path / "a.tif").read_bytes()[:kept])
+
+    server.faults = always(cut)
+    reader = Reader(Client())
+    with pytest.raises(SourceUnavailableError):
+        reader.read(f"{server.url}/a.tif", lambda file: file.pixels(WINDOW))
+    assert not reader.doubted
 
 
 def test_a_sound_server_is_asked_once(tmp_path, server):

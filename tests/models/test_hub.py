@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from tessera_cli.errors import CredentialsError
+from tessera_cli.errors import CredentialsError, TesseraError
+from tessera_cli.models import hub as models_hub
 from tessera_cli.models.download import download
 from tessera_cli.net import Client
 from tests.helpers import servers
 from tests.helpers.fake_hub import CONTENT, REFUSALS, SHA256, Hub, environment, serving
+from tests.helpers.raw_servers import OK, RawServer, flood
 from tests.helpers.servers import FileServer
 
 FILE = "ckpt/student_nano.pt"
@@ -29,7 +32,7 @@ from tessera_cli.errors import TesseraError
 from tessera_cli.models import hub
 from tessera_cli.net import retries
 from tessera_cli.models.spec import HubFile
-hub._TIMEOUT, retries.TIME_SCALE = 2.0, 0.02
+hub._TIMEOUT, hub._LONGEST, retries.TIME_SCALE = 2.0, 6.0, 0.02
 repo, sha256 = sys.argv[1:]
 try:
     path = Path(hub.fetch(HubFile(repo, "ckpt/student_nano.pt", None, sha256 or None)))
@@ -215,6 +218,49 @@ def test_large_files_lie_elsewhere_and_are_not_told_the_token(tmp_path: Path, hu
     assert tokens == {("lfs", "Bearer hf_mine"), ("cdn", None)}
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "token"),
+    [
+        ("https://huggingface.co", None),
+        ("https://hub.test:8443", None),
+        ("http://127.0.0.1:8080", None),
+        ("http://[::1]:8080", None),
+        ("http://hub.test", False),
+        ("http://huggingface.co", False),
+        ("http://127.0.0.1.hub.test", False),
+        ("ftp://huggingface.co", False),
+    ],
+)
+def test_a_hub_that_is_asked_in_the_clear_does_not_get_the_token(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, endpoint: str, token: bool | None
+) -> None:
+    """None leaves it to huggingface_hub, which takes HF_TOKEN."""
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    assert models_hub._token(f"{endpoint}/own/nano/resolve/main/{FILE}") is token
+    assert ("HF_TOKEN is not sent" in caplog.text) == (token is False)
+    assert "hf_mine" not in caplog.text
+
+
+def test_a_hub_whose_address_may_be_read_in_two_ways(tmp_path: Path, hub: Hub) -> None:
+    answer = ask(tmp_path, hub.endpoint.replace("://", "://me:s3cret@"))
+    assert answer["code"] == 69
+    assert "s3cret" not in answer["message"]
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_download_takes_no_more_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    """A server that sends without end."""
+    servers.hurry(monkeypatch)
+    monkeypatch.setattr("tessera_cli.models.download.MOST", len(CONTENT))
+    endless = flood(OK + b"\r\n", itertools.repeat(bytes(1 << 16)))
+    with RawServer(endless) as server, pytest.raises(TesseraError):
+        download(server.url, tmp_path / "file", Client(), headers={}, size=size)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= len(CONTENT) + (1 << 16)
+
+
 @pytest.mark.parametrize("owner", ["altered", "other"])
 def test_another_content_is_refused_and_not_kept(tmp_path: Path, hub: Hub, owner: str) -> None:
     answer = ask(tmp_path, hub, f"{owner}/nano")
@@ -273,7 +319,7 @@ def test_what_the_hub_does_not_give_out_is_fetched_by_hand(tmp_path: Path, hub: 
         assert part in answer["message"]
 
 
-@pytest.mark.parametrize("owner", ["broken", "stalled"])
+@pytest.mark.parametrize("owner", ["broken", "stalled", "dripping"])
 def test_a_hub_in_trouble(tmp_path: Path, hub: Hub, owner: str) -> None:
     answer = ask(tmp_path, hub, f"{owner}/nano")
     assert answer["code"] == 75, answer

@@ -162,9 +162,9 @@ def test_paths_of_this_machine():
 
 
 def test_parts():
-    assert parse("HTTPS://X.Test:8080/a/B?c#d") == Url("https", "x.test", "/a/B")
-    assert parse("http://[2001:DB8::0:1]") == Url("http", "2001:db8::1", "")
-    assert web("https://xn--mnchen-3ya.test/x") == Url("https", "xn--mnchen-3ya.test", "/x")
+    assert parse("HTTPS://X.Test:8080/a/B?c#d") == Url("https", "x.test", "/a/B", 8080)
+    assert parse("http://[2001:DB8::0:1]") == Url("http", "2001:db8::1", "", 80)
+    assert web("https://xn--mnchen-3ya.test/x") == Url("https", "xn--mnchen-3ya.test", "/x", 443)
     assert web("file:///x") is web("/x") is web("https://a\\@b/x") is None
     assert is_url("HTTPS://x")
     assert not any(map(is_url, ("http_cogs/x.tif", "/http://x", "s3://x", "")))

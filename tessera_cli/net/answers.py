@@ -1,0 +1,124 @@
+"""The answer to a request: its body in small pieces, unpacked, and whether all of it has come."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import requests
+import urllib3.exceptions
+
+from tessera_cli.net import retries
+from tessera_cli.net.deadlines import Deadline
+
+PIECE = 1 << 16
+_SIZE = re.compile(r"[0-9]{1,18}")
+_GZIP = b"\x1f\x8b"
+
+
+class EncodingError(Exception):
+    """A body that is packed in a way that was not asked for."""
+
+
+@dataclass
+class Answer:
+    """The answer to one request, whose body is read once."""
+
+    response: requests.Response
+    url: str
+    """Where it was found, after redirects."""
+    redirected: bool
+    deadline: Deadline
+    received: int = 0
+    """Bytes of the body so far, as they were sent."""
+    proven: bool = False
+    """Whether all of the body has come for sure: by its length, its last chunk or the end of its packing."""
+
+    @property
+    def status(self) -> int:
+        return self.response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.response.headers
+
+    @property
+    def length(self) -> int | None:
+        """Return the bytes of the body as they are sent, as its header tells; None if it does not, or not clearly."""
+        told = self.headers.get("Content-Length", "").strip()
+        return int(told) if _SIZE.fullmatch(told) and not self._chunked else None
+
+    @property
+    def packed(self) -> bool:
+        """Return whether the body is packed for its transfer."""
+        return self._encoding not in ("", "identity")
+
+    def pieces(self, *, patient: bool = False) -> Iterator[bytes]:
+        """Yield the body as it arrives, unpacked, in pieces of at most PIECE bytes.
+
+        Raises EOFError if it is shorter than its length, OverError if its time is over. A `patient` reader gives
+        another TOTAL_TIMEOUT for every PROGRESS bytes.
+        """
+        unpacked = _Gzip() if self.packed else None
+        if unpacked and self._encoding not in ("gzip", "x-gzip"):
+            raise EncodingError(self._encoding[:20])
+        until = retries.PROGRESS
+        while piece := self._read():
+            self.received += len(piece)
+            if patient and self.received >= until:
+                until = self.received + retries.PROGRESS
+                self.deadline.more(retries.TOTAL_TIMEOUT * retries.TIME_SCALE)
+            if unpacked:
+                yield from unpacked.pieces(piece)
+            else:
+                yield piece
+        self.deadline.check()
+        if self.length is not None and self.received != self.length:
+            raise EOFError(f"the response ended after {self.received} of {self.length} bytes")
+        if unpacked and not unpacked.complete:
+            raise EOFError(f"the response ended after {self.received} bytes, in the middle of its gzip")
+        self.proven = self.length is not None or self._chunked or unpacked is not None
+
+    def _read(self) -> bytes:
+        try:
+            return self.response.raw.read1(PIECE, decode_content=False) or b""
+        except urllib3.exceptions.HTTPError:
+            self.deadline.check()
+            raise
+
+    @property
+    def _chunked(self) -> bool:
+        return self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+
+    @property
+    def _encoding(self) -> str:
+        return self.headers.get("Content-Encoding", "").strip().lower()
+
+
+class _Gzip:
+    """Unpacks gzip, however many members it has, and never more than a piece at once."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(31)
+        self._begun = False
+
+    @property
+    def complete(self) -> bool:
+        return self._member.eof or not self._begun
+
+    def pieces(self, packed: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes hold."""
+        while packed:
+            if self._member.eof:
+                if not packed.startswith(_GZIP[:1]):
+                    return  # padding
+                self._member = zlib.decompressobj(31)
+            self._begun = True
+            try:
+                if piece := self._member.decompress(packed, PIECE):
+                    yield piece
+            except zlib.error as error:
+                raise urllib3.exceptions.DecodeError(str(error)) from error
+            packed = self._member.unconsumed_tail or self._member.unused_data

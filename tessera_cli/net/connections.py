@@ -1,0 +1,171 @@
+"""Connections: to the host that was meant, at an address that may be reached, and with an end.
+
+urllib3 opens a connection by the name of a host alone. Ours asks, before a packet leaves, whether the address that the
+name stands for may be reached, and tells the deadline of the request which connection to cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
+
+from tessera_cli.net.address import AddressError, Url
+from tessera_cli.net.deadlines import Deadline, OverError
+from tessera_cli.net.reach import IpAddress
+
+Admit = Callable[[IpAddress], None]
+"""Raises AddressError for an address that may not be reached."""
+NOT_UNDERSTOOD = "its host is not understood"
+
+
+class _Request(threading.local):
+    """What this thread is asking for."""
+
+    deadline: Deadline | None = None
+    admit: Admit | None = None
+    url: Url | None = None
+
+
+_REQUEST = _Request()
+
+
+class Adapter(HTTPAdapter):
+    """Adapter of requests whose connections keep to what `sending` says of the request."""
+
+    def init_poolmanager(self, *given: Any, **more: Any) -> None:
+        super().init_poolmanager(*given, **more)
+        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **more)
+        if not known:
+            manager.pool_classes_by_scheme = _guarded_pools(manager)
+        return manager
+
+    def within(
+        self, deadline: Deadline, admit: Admit, url: Url, request: requests.PreparedRequest, **settings: Any
+    ) -> requests.Response:
+        """Send a request that ends by the deadline, to the host of `url` alone, at an address that `admit` admits."""
+        with _sending(deadline, admit, url):
+            return self.send(request, stream=True, **settings)
+
+
+@contextmanager
+def _sending(deadline: Deadline, admit: Admit, url: Url) -> Iterator[None]:
+    _REQUEST.deadline, _REQUEST.admit, _REQUEST.url = deadline, admit, url
+    try:
+        yield
+    finally:
+        _REQUEST.deadline = _REQUEST.admit = _REQUEST.url = None
+
+
+def _guarded_pools(manager: Any) -> dict[str, Any]:
+    return {scheme: _guarded(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
+
+
+@functools.cache
+def _guarded(pool: Any) -> Any:
+    """Return the class of connection pools with connections of ours."""
+    connection = type("Guarded", (_Guarded, pool.ConnectionCls), {})
+    return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": connection})
+
+
+class _Guarded(HTTPConnection):
+    """Connection that the deadline of a request can cut."""
+
+    def _new_conn(self) -> socket.socket:
+        deadline = _REQUEST.deadline
+        assert deadline is not None
+        if hasattr(self, "_socks_options"):
+            found: socket.socket = super()._new_conn()
+            deadline.cuts(found.fileno())
+            return found
+        try:
+            found = self._connected(deadline)
+        except UnicodeError as error:
+            raise AddressError(f"{_REQUEST.url and _REQUEST.url.scheme}://{self.host}", NOT_UNDERSTOOD) from error
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"no connection to {self.host} in {self.timeout} s") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection: {error}") from error
+        sys.audit("http.client.connect", self, self.host, self.port)
+        return found
+
+    def _connected(self, deadline: Deadline) -> socket.socket:
+        """Return a connection to the first address of the host that may be reached and answers."""
+        failure: Exception = OSError("the host has no address")
+        for family, kind, protocol, _, address in _addresses(self._dns_host, self.port, deadline):
+            deadline.check()
+            made = socket.socket(family, kind, protocol)
+            try:
+                if self.proxy is None and _REQUEST.admit is not None:
+                    _REQUEST.admit(ipaddress.ip_address(str(address[0]).partition("%")[0]))
+                for option in self.socket_options or ():
+                    made.setsockopt(*option)
+                if isinstance(self.timeout, int | float):
+                    made.settimeout(self.timeout)
+                deadline.cuts(made.fileno())
+                made.connect(address)
+                deadline.check()
+                return made
+            except (OSError, AddressError) as error:
+                made.close()
+                failure = error
+            except BaseException:
+                made.close()
+                raise
+        raise failure
+
+    def request(self, *given: Any, **more: Any) -> None:
+        deadline, url = _REQUEST.deadline, _REQUEST.url
+        assert deadline is not None
+        assert url is not None
+        if self.proxy is None and (_plain(self.host), self.port) != (url.host.rstrip("."), url.port):
+            raise AddressError(f"{url.scheme}://{url.host}", NOT_UNDERSTOOD)
+        if self.sock is not None:
+            deadline.cuts(self.sock.fileno())
+        super().request(*given, **more)
+
+
+def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
+    """Return what `socket.getaddrinfo` finds, in a thread of its own: nothing can interrupt it."""
+    found: Future[list[Any]] = Future()
+
+    def look() -> None:
+        with contextlib.suppress(InvalidStateError):  # nobody waits any more
+            try:
+                found.set_result(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                found.set_exception(error)
+
+    deadline.calls(found.cancel)
+    threading.Thread(target=look, name="resolver", daemon=True).start()
+    try:
+        return found.result()
+    except CancelledError:
+        raise OverError from None
+
+
+def _plain(host: str) -> str:
+    """Return a host as `address.parse` spells it."""
+    try:
+        return str(ipaddress.IPv6Address(host.strip("[]")))
+    except ValueError:
+        return host.lower()
