@@ -23,6 +23,7 @@ from tessera_cli.errors import (
     reason,
 )
 from tessera_cli.extent.grid import Tile
+from tessera_cli.imagery.evidence import check_digest, other_size
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import ODD_FILE, BrokenError
@@ -108,7 +109,7 @@ class Reader:
         self.client = client
         self.threads = threads
         self._files = Files(client) if files is None else files
-        self._stopped = threading.Event()
+        self._stopped, self._sizes_differ = threading.Event(), threading.Event()
         self._options = dict(gdal_options)
 
     def stop(self) -> None:
@@ -159,8 +160,15 @@ class Reader:
 
     def _each(self, reads: Sequence[Read], use: Callable[[GeoTiffFile, Read], T]) -> Iterator[T | MissingScene]:
         def carry_out(read: Read) -> T | MissingScene:
+            asset = read.scene.item["assets"][read.asset]
+
+            def checked(file: GeoTiffFile) -> T:
+                self._compare_sizes(read, other_size(asset, file))
+                check_digest(asset, file)
+                return use(file, read)
+
             try:
-                value = self.read(_href(read), lambda file: use(file, read))
+                value = self.read(_href(read), checked)
             except UnfitError as error:
                 return MissingScene(read.scene.id, f"{read.asset} {error}", unfit=True)
             return MissingScene(read.scene.id, f"{read.asset} is {value}") if isinstance(value, MissingFile) else value
@@ -168,6 +176,13 @@ class Reader:
         remote = any(is_url(_href(read)) for read in reads)
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
         return in_order((partial(carry_out, read) for read in reads), threads, ahead=2 * threads)
+
+    def _compare_sizes(self, read: Read, said: int | None) -> None:
+        """Warn of the first file that has another size than its item says; it may be a copy, compressed anew."""
+        if said is not None and not self._sizes_differ.is_set():
+            self._sizes_differ.set()
+            where = f"{read.scene.id}: {read.asset} ({redact(_href(read))})"
+            logger.warning("%s has not the %d bytes that its item says (file:size); others are not told", where, said)
 
     @property
     def doubted(self) -> frozenset[str]:

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from rasterio.windows import Window as PixelWindow
 
+from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.errors import SourceUnavailableError
 from tessera_cli.imagery.doubts import Doubts
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.header import BrokenError
-from tessera_cli.imagery.reader import MissingFile, Reader
+from tessera_cli.imagery.reader import MissingFile, Read, Reader, WarpOptions
 from tessera_cli.net import Client, RangeResponse
 from tests.helpers import servers
+from tests.helpers.builders import s2_item
 from tests.helpers.servers import FileServer, Reply, always, with_date, with_etag, with_opaque_etag
-from tests.imagery.test_reader import write
+from tests.imagery.test_reader import TILE, write
 
 SIZE = 192
 WINDOW = PixelWindow(0, 0, SIZE, SIZE)
@@ -225,3 +227,39 @@ def test_a_sound_server_is_asked_once(tmp_path, server):
     Reader(Client()).read(f"{server.url}/a.tif", pixels)
     asked = [exchange.range for exchange in server.log]
     assert len(asked) == len(set(asked)) == 4
+
+
+# --- what items say ---------------------------------------------------------------------------------------------------
+
+
+def multihash(name, data):
+    prefix = {"md5": "d50110", "sha1": "1114", "sha256": "1220", "sha512": "1340", "bare": ""}[name]
+    return prefix + hashlib.new("md5" if name == "bare" else name, data).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["md5", "sha1", "sha256", "sha512", "bare"])
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "remote"])
+def test_the_checksum_in_an_item(tmp_path, server, monkeypatch, remote, name):
+    monkeypatch.undo()  # headers of 16 KB: small files are read whole
+    item = s2_item(tmp_path, "S", "2021-07-01T11:00:00Z")
+    asset = item["assets"]["B02"]
+    path = tmp_path / "S" / "B02.tif"
+    data = path.read_bytes()
+    options, href = WarpOptions("bilinear", "uint16"), f"{server.url}/S/B02.tif" if remote else str(path)
+    for content, size, sound in ((data, len(data), True), (data[1:], len(data), False), (data[1:], 1, True)):
+        asset |= {"href": href, "file:size": size, "file:checksum": multihash(name, content)}
+        scene = Scenes.from_items([item], MPC).scenes[0]
+        (layer,) = Reader(Client()).layers([Read(scene, "B02")], options, TILE)
+        assert isinstance(layer, np.ndarray) == sound
+        assert sound or "checksum that its item tells" in layer.why
+
+
+def test_another_size_than_the_item_says_is_told_once(tmp_path, caplog):
+    item = s2_item(tmp_path, "S", "2021-07-01T11:00:00Z")
+    for asset in item["assets"].values():
+        asset["file:size"] = 10
+    scene = Scenes.from_items([item], MPC).scenes[0]
+    reads = [Read(scene, asset) for asset in ("B02", "B03")]
+    layers = list(Reader(Client()).layers(reads, WarpOptions("bilinear", "uint16"), TILE))
+    assert all(isinstance(layer, np.ndarray) for layer in layers)
+    assert len([record for record in caplog.records if "file:size" in record.message]) == 1
