@@ -19,7 +19,10 @@ from tessera_cli.catalog.sources import Source
 
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 KEPT_ASSET_FIELDS = frozenset(
-    {"href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size", REFUSED, SIGNED}
+    {
+        *("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type"),
+        *("file:size", "file:checksum", REFUSED, SIGNED),
+    }
 )
 
 
