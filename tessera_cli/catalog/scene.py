@@ -23,7 +23,10 @@ NOT_STAC = "not a STAC item"
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 KEPT_FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 KEPT_ASSET_FIELDS = frozenset(
-    {"href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type", "file:size", REFUSED, SIGNED}
+    {
+        *("href", "type", "roles", "gsd", "raster:bands", "nodata", "data_type"),
+        *("file:size", "file:checksum", REFUSED, SIGNED),
+    }
 )
 
 

@@ -49,10 +49,13 @@ def read_dpixels(
     (tile, window), pixels = request.on_grid(), request.pixels
     missing_scenes: dict[str, str] = {}
     while True:  # without a missing scene the next scene of the date takes over: start again
+        doubted = reader.doubted
         try:
             listed = preprocessing.select(scenes.without(missing_scenes))
             frames = _Tile(listed, tile, pixels, reader, preprocessing, reading).read(ascending)
-            break
+            if reader.doubted == doubted:
+                break
+            logger.info("%s: reading it once more, since bytes of a server were wrong", request.tile.id)
         except MissingScenesError as found:
             missing_scenes |= found.missing_scenes
             for scene, why in sorted(found.missing_scenes.items()):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import http
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,11 +17,15 @@ from typing import Generic, TypeVar
 from cachetools import LRUCache
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
-from tessera_cli.net import Client, get_range
+from tessera_cli.imagery.doubts import Doubts
+from tessera_cli.net import ChangedError, Client, RangeResponse, Version, get_range
+from tessera_cli.net.address import redact
 
 Range = tuple[int, int]
 """First byte and number of bytes."""
 T = TypeVar("T")
+MOST_ASKED = 8
+"""Times a range is asked for while the answers differ."""
 
 
 class ByteCache(Generic[T]):
@@ -41,37 +46,49 @@ class ByteCache(Generic[T]):
             if self._held.getsizeof(value) <= self._held.maxsize:
                 self._held[key] = value
 
+    def drop(self, key: Hashable) -> None:
+        with self._lock:
+            self._held.pop(key, None)
+
 
 @dataclass(frozen=True)
 class LocalBytes:
-    """A file on this machine; errors are those of `Client`."""
+    """A file on this machine; errors are those of `Client`, and ChangedError."""
 
     name: str
     """Its path."""
+    doubted = False
+    """Disks have checksums of their own."""
 
-    def first(self, length: int) -> tuple[bytes, int | None]:
-        """Return the first `length` bytes, fewer of a shorter file, and the size of the file, if that is known."""
+    def first(self, length: int) -> RangeResponse:
+        """Return the first `length` bytes, fewer of a shorter file."""
         with self._opened() as file:
-            return file.read(length), os.fstat(file.fileno()).st_size
+            version = _version(file)
+            return RangeResponse(file.read(length), version.size, version)
 
-    def read(self, ranges: Sequence[Range], size: int | None) -> list[bytes]:
-        """Return the bytes of each range, within the `size` that the file had at first and must still have.
+    def read(self, ranges: Sequence[Range], known: Version, *, checked: bool = False) -> list[bytes]:
+        """Return the bytes of each range, within the size of the file, which must be the `known` version.
 
-        Where no size is known, fewer bytes come from the end of the file, and none from beyond it.
+        `checked`: whether the bytes hold checksums, which the caller verifies. Where no size is known, fewer bytes come
+        from the end of the file, and none from beyond it.
         """
         with self._opened() as file:
-            if os.fstat(file.fileno()).st_size != size:
-                raise OSError(f"it no longer has {size} bytes")
             found = []
             for start, length in ranges:
                 file.seek(start)
                 found.append(file.read(length))
+            known.check(_version(file), self.name)
             return found
+
+    def contradiction(self, whole: bytes, first: RangeResponse) -> str | None:
+        """Return which checksum of its server contradicts the bytes of the whole file; None: none does."""
+        return None
 
     def probe(self, size: int) -> None:
         """Read all bytes, a megabyte at a time, for the errors that this may raise."""
-        for start in range(0, size, 1 << 20):
-            self.read([(start, 1 << 20)], size)
+        with self._opened() as file:
+            while file.read(1 << 20) and file.tell() < size:
+                pass
 
     @contextmanager
     def _opened(self) -> Iterator[BufferedReader]:
@@ -88,6 +105,12 @@ class LocalBytes:
             ) from error
 
 
+def _version(file: BufferedReader) -> Version:
+    """Return the version of a local file: another file has another inode, a changed one another time."""
+    status = os.fstat(file.fileno())
+    return Version(status.st_size, f"inode {status.st_ino}, {status.st_mtime_ns} ns")
+
+
 @dataclass(frozen=True)
 class HttpBytes:
     """A file on a server."""
@@ -97,28 +120,58 @@ class HttpBytes:
     client: Client
     pool: Executor
     """Where ranges are requested side by side. Nothing else may run there that waits for a range."""
+    doubts: Doubts = field(default_factory=Doubts)
 
-    def first(self, length: int) -> tuple[bytes, int | None]:
-        response = get_range(self.client, self.name, 0, length)
-        return response.data, response.total
+    @property
+    def doubted(self) -> bool:
+        """Return whether bytes without a checksum are asked for twice."""
+        return self.name in self.doubts
 
-    def read(self, ranges: Sequence[Range], size: int | None) -> list[bytes]:
-        """Request ranges side by side and return their bytes; errors of `Client`."""
+    def first(self, length: int) -> RangeResponse:
+        return self._known(get_range(self.client, self.name, 0, length))
+
+    def read(self, ranges: Sequence[Range], known: Version, *, checked: bool = False) -> list[bytes]:
+        """Request ranges side by side and return their bytes; errors of `Client`, and ChangedError."""
+        get = self._get if checked or not self.doubted else self._agreed
         if len(ranges) == 1:
-            return [self._get(ranges[0], size)]
-        requests = [self.pool.submit(self._get, each, size) for each in ranges]
+            return [get(ranges[0], known)]
+        requests = [self.pool.submit(get, each, known) for each in ranges]
         errors = [error for request in requests if (error := request.exception())]  # after all have ended and counted
         if errors:  # 404 to one range proves nothing while the server fails to answer for another
-            raise min(errors, key=lambda error: isinstance(error, AbsentError))
+            raise min(errors, key=lambda error: (isinstance(error, AbsentError), not isinstance(error, ChangedError)))
         return [request.result() for request in requests]
 
-    def _get(self, wanted: Range, size: int | None) -> bytes:
+    def contradiction(self, whole: bytes, first: RangeResponse) -> str | None:
+        return self.doubts.contradiction(self.name, whole, first)
+
+    def _get(self, wanted: Range, known: Version) -> bytes:
         try:
-            return get_range(self.client, self.name, *wanted, total=size).data
+            return self._known(get_range(self.client, self.name, *wanted, known=known)).data
         except SourceRefusedError as error:
-            if size is None and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if known.size is None and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return b""  # it ends before
             raise
+
+    def _known(self, response: RangeResponse) -> RangeResponse:
+        """Return the response, and remember if it may be a part of what the server meant to send."""
+        if not response.proven:
+            self.doubts.cut(self.name)
+        return response
+
+    def _agreed(self, wanted: Range, known: Version) -> bytes:
+        """Return the bytes that come two times more often than any others.
+
+        Every other request begins a byte earlier, as caches may hold by range what is wrong.
+        """
+        start, length = wanted
+        answers: Counter[bytes] = Counter()
+        for nth in range(MOST_ASKED):
+            early = min(start, nth % 2)
+            answers[self._get((start - early, length + early), known)[early:]] += 1
+            (likely, times), (_, other) = [*answers.most_common(2), (b"", 0)][:2]
+            if times - other > 1:
+                return likely
+        raise SourceUnavailableError(f"{redact(self.name)} is answered with other bytes each time. Try again later.")
 
 
 ByteSource = LocalBytes | HttpBytes

@@ -21,8 +21,7 @@ def decode(
     """Return (H, W) of the window in the file's dtype, 0 outside the wanted parts.
 
     `streams`: number -> bytes of the blocks under the wanted parts. None where only GDAL can tell: of formats that are
-    not the commonest, and where a block was never written or has another size than it should. Raises BrokenError if a
-    block is damaged.
+    not the commonest, and where a block was never written. Raises BrokenError if a block is damaged.
     """
     if blocks.values is None:
         return None
@@ -30,9 +29,9 @@ def decode(
     pixels = np.zeros((bottom - top, right - left), blocks.values.newbyteorder("="))
     for part in wanted:
         for number in blocks.under(*part.toranges()):
-            values = _values(blocks, number, streams[number]) if number in streams else None
-            if values is None:
+            if number not in streams:
                 return None
+            values = _values(blocks, number, streams[number])
             row, column = (at * size for at, size in zip(divmod(number, blocks.columns), blocks.block, strict=True))
             first, last = max(top, row), min(bottom, row + len(values))
             begin, end = max(left, column), min(right, column + blocks.block_width)
@@ -42,40 +41,49 @@ def decode(
     return pixels
 
 
-def check(streams: Mapping[int, bytes]) -> None:
-    """Raise BrokenError if one of these deflated blocks is damaged. GDAL makes pixels of most that are."""
+def check(blocks: Blocks, streams: Mapping[int, bytes]) -> None:
+    """Raise BrokenError if one of these deflated blocks is damaged. GDAL makes pixels of most that are.
+
+    It stops before the checksum, and of a longer stream leaves at the end of the block what was in memory.
+    """
     for number, stream in streams.items():
-        inflate(number, stream, 0)
+        _content(blocks, number, stream, blocks.nbytes(number))
 
 
-def inflate(number: int, stream: bytes, size: int) -> bytes | None:
-    """Return the content of a zlib stream; None if it has not `size` bytes, BrokenError if its checksum is wrong.
+def inflate(number: int, stream: bytes, size: int, filled_up: int | None = None) -> bytes | None:
+    """Return the first `size` bytes of a zlib stream; None if it has more or fewer, BrokenError if it is damaged.
 
-    TIFF libraries stop before the checksum. zlib-ng takes less than half the time of zlib. Memory is bounded, whatever
-    the stream expands to.
+    `filled_up`: another length that it may have. zlib-ng takes less than half the time of zlib. Memory is bounded,
+    whatever the stream expands to.
     """
     inflater = zlib_ng.decompressobj()
+    length = 0
     try:
         data = inflater.decompress(stream, size + 1)
-        while not inflater.eof and inflater.decompress(inflater.unconsumed_tail, CHUNK):
-            pass
+        length = len(data)
+        while not inflater.eof and (more := inflater.decompress(inflater.unconsumed_tail, CHUNK)):
+            length += len(more)
         whole = inflater.eof
     except zlib_ng.error:  # type: ignore[misc]
         whole = False
     if not whole:
         raise BrokenError(f"its bytes do not decode: block {number} is damaged")
-    return data if len(data) == size else None
+    return data[:size] if length in (size, filled_up) else None
 
 
-def _values(blocks: Blocks, number: int, stream: bytes) -> np.ndarray | None:
-    """Return the pixels of one block (rows, columns); None if there are too few or too many."""
+def _content(blocks: Blocks, number: int, stream: bytes, filled_up: int) -> bytes:
+    """Return what `inflate` does; BrokenError if it is None."""
+    size = blocks.nbytes(number)
+    if (data := inflate(number, stream, size, filled_up)) is None:
+        raise BrokenError(f"its bytes do not decode: block {number} holds more or fewer bytes than {size}")
+    return data
+
+
+def _values(blocks: Blocks, number: int, stream: bytes) -> np.ndarray:
+    """Return the pixels of one block (rows, columns)."""
     assert blocks.values is not None
-    left = blocks.height - number // blocks.columns * blocks.block_height
-    rows = blocks.block_height if blocks.tiled else min(blocks.block_height, left)
-    size = rows * blocks.block_width * blocks.values.itemsize
-    if (data := inflate(number, stream, size)) is None:
-        return None
-    values = np.frombuffer(data, blocks.values).reshape(rows, blocks.block_width)
+    data = _content(blocks, number, stream, blocks.most_bytes)
+    values = np.frombuffer(data, blocks.values).reshape(-1, blocks.block_width)
     if blocks.differences:  # of unsigned integers that overflow, whatever the bits mean
         integers = values.view(f"{blocks.values.byteorder}u{blocks.values.itemsize}")
         integers = integers.astype(integers.dtype.newbyteorder("="), copy=False)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 
 from tessera_cli.imagery.byte_sources import ByteCache, HttpBytes, LocalBytes
+from tessera_cli.imagery.doubts import Doubts
 from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import Header
 from tessera_cli.net import Client
@@ -25,6 +26,7 @@ class Files:
 
     def __init__(self, client: Client, *, header_bytes: int = HEADER_BYTES, block_bytes: int = BLOCK_BYTES) -> None:
         self.client = client
+        self.doubts = Doubts()
         self._remote: ByteCache[GeoTiffFile] = ByteCache(header_bytes, attrgetter("nbytes"))
         self._blocks: ByteCache[bytes] = ByteCache(block_bytes, len)
         self._nothing: ByteCache[bytes] = ByteCache(0, len)
@@ -38,9 +40,14 @@ class Files:
         """
         if is_url(href):
             file = None if anew else self._remote.get(href)
-            if file is None:
-                source = HttpBytes(href, self.client, self._pool)
+            source = HttpBytes(href, self.client, self._pool, self.doubts)
+            if file is None or (source.doubted and not file.agreed):
                 file = GeoTiffFile.open(source, self._headers, self._nothing if anew else self._blocks)
                 self._remote.put(href, file)
             return file
+        # The version of a local file is compared while it is read; each read opens it.
         return GeoTiffFile.open(LocalBytes(local_path(href)), self._headers, self._nothing)
+
+    def forget(self, href: str) -> None:
+        """Drop the header of a file that has changed. Its blocks are kept by version."""
+        self._remote.drop(href)

@@ -19,13 +19,15 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window as PixelWindow
 
-from tessera_cli.errors import reason
+from tessera_cli.errors import SourceUnavailableError, reason
 from tessera_cli.extent.raster import open_raster
 from tessera_cli.imagery.blocks import block_windows
 from tessera_cli.imagery.byte_sources import ByteCache, ByteSource, LocalBytes
 from tessera_cli.imagery.decode import check, decode
 from tessera_cli.imagery.header import BrokenError, Header
-from tessera_cli.imagery.tiff import Blocks, find_blocks
+from tessera_cli.imagery.tiff import Blocks, NotTiffError, find_blocks
+from tessera_cli.net import Version
+from tessera_cli.net.address import redact
 
 FIRST_READ = 1 << 14
 """Bytes of a file that are read at first: nearly always all of its header."""
@@ -35,6 +37,12 @@ PAGE = 4096
 """libtiff reads lists of blocks from such a multiple on, and would find zeros before a piece that begins later."""
 UNBOUNDED = 1 << 48
 """In place of the size of a file of which the server tells none."""
+WHOLE = 1 << 18
+"""Bytes of files that are read as a whole where their server tells a checksum and their blocks have none."""
+MOST_PIECES = 256
+"""Ranges in which a header may lie."""
+MOST_PIXEL_BYTES, MOST_BLOCKS = 1 << 29, 1 << 18
+"""What a single read may take: a whole granule of floats at 10 m, and blocks of 45 x 45 pixels of it."""
 GUARD = 4
 """Bytes around a block where GDAL's COGs repeat its length."""
 
@@ -44,15 +52,17 @@ class GeoTiffFile:
     """A raster file whose header has been read."""
 
     source: ByteSource
-    size: int | None
-    """None if the server does not tell it: then only reading shows where the file ends."""
+    version: Version
+    """To which all bytes belong. Without a size only reading shows where the file ends."""
     pieces: Sequence[tuple[int, bytes]] = field(repr=False)
     """Start and bytes of what has been read: the header."""
     blocks: Blocks | None
     """None of a local file of another format, which GDAL is given whole."""
     header: Header
     cache: ByteCache[bytes] = field(repr=False)
-    """Blocks by name of the file and first byte."""
+    """Blocks by name and version of the file, first byte, and whether it is sure that the file holds them."""
+    agreed: bool
+    """Whether what has no checksum was asked for twice."""
 
     @classmethod
     def open(cls, source: ByteSource, headers: ByteCache[tuple[bytes, Header]], cache: ByteCache[bytes]) -> GeoTiffFile:
@@ -62,7 +72,9 @@ class GeoTiffFile:
         and opening a file with GDAL takes as long as reading half a million pixels. Errors are those of the source, and
         BrokenError.
         """
-        first, size = source.first(FIRST_READ)
+        agreed, said = source.doubted, source.first(FIRST_READ)
+        first, version = said.data, said.version
+        size = version.size
         end = UNBOUNDED if size is None else size
         pieces = [(0, first)]
 
@@ -72,8 +84,11 @@ class GeoTiffFile:
             for begin, piece in pieces:
                 if begin <= start and start + length <= begin + len(piece):
                     return piece[start - begin : start - begin + length]
+            if len(pieces) >= MOST_PIECES:
+                raise ValueError(f"its header lies in more than {MOST_PIECES} places")
             page = start - start % PAGE
-            (more,) = source.read([(page, min(end, max(start + length, page + FIRST_READ)) - page)], size)
+            wanted = page, min(end, max(start + length, page + FIRST_READ)) - page
+            (more,) = source.read([wanted], version, checked=True)  # the whole header is compared below
             if len(more) < start + length - page:
                 raise EOFError(f"it ends after {page + len(more)} bytes")
             pieces.append((page, more))
@@ -82,9 +97,20 @@ class GeoTiffFile:
         blocks = None
         try:
             blocks = find_blocks(fetch)
-        except (ValueError, EOFError) as error:
+        except NotTiffError as error:
             if not isinstance(source, LocalBytes):
                 raise BrokenError(reason(error)) from error
+        except (ValueError, EOFError) as error:
+            raise BrokenError(reason(error)) from error
+        if blocks is not None and not blocks.deflated:
+            if (said.md5 or said.etag_md5) and len(first) < end <= WHOLE:
+                pieces = [(0, first + source.read([(len(first), end - len(first))], version)[0])]
+            if agreed and source.read([(at, len(piece)) for at, piece in pieces], version) != [p for _, p in pieces]:
+                raise SourceUnavailableError(
+                    f"{redact(source.name)} is answered with other bytes each time. Try again later."
+                )
+        if len(pieces[0][1]) == end and (wrong := source.contradiction(pieces[0][1], said)):
+            raise BrokenError(f"its bytes have not the checksum that its server tells ({wrong})")
         description = b"" if blocks is None else blocks.description
         known = headers.get(description) if description else None
         if known is None:
@@ -95,7 +121,22 @@ class GeoTiffFile:
         header = known[1]
         if blocks is not None and header.shape != (blocks.height, blocks.width):
             raise BrokenError(f"it has {blocks.height} x {blocks.width} pixels, or {header.shape}")
-        return cls(source, size, pieces, blocks, header, cache)
+        return cls(source, version, pieces, blocks, header, cache, agreed)
+
+    @property
+    def size(self) -> int | None:
+        """Return the size of the file in bytes; None if the server does not tell it."""
+        return self.version.size
+
+    @property
+    def whole(self) -> bytes | None:
+        """Return all bytes of the file, if it is so small that they were read with the header; else None."""
+        return self.pieces[0][1] if len(self.pieces[0][1]) == self.size else None
+
+    @property
+    def checked(self) -> bool:
+        """Return whether its blocks have checksums."""
+        return self.blocks is not None and self.blocks.deflated
 
     @property
     def mask_beside(self) -> str | None:
@@ -127,14 +168,21 @@ class GeoTiffFile:
 
     def _pixels(self, blocks: Blocks | None, window: PixelWindow, pixel_windows: np.ndarray | None) -> np.ndarray:
         """Return (H, W) of the image or the mask that has these blocks."""
+        needed = window.height * window.width * np.dtype(self.header.dtype).itemsize
+        if needed > MOST_PIXEL_BYTES:
+            raise BrokenError(f"its pixels are too small: {needed / 1e9:.1f} GB of them lie there")
         if blocks is None:
             with _opened(self.source.name, self.size, None) as dataset:
                 return _read(dataset, window, block_windows(pixel_windows, window, dataset.block_shapes[0]))
         wanted = list(block_windows(pixel_windows, window, blocks.block))
+        covered = sum(-(-part.height // blocks.block_height) * -(-part.width // blocks.block_width) for part in wanted)
+        if covered > MOST_BLOCKS:
+            raise BrokenError(f"its blocks are too small: {covered} of them lie there")
         spans = {n: self._span(blocks, n) for n in blocks.written(wanted)}
-        keys = {n: (self.source.name, int(blocks.starts[n])) for n in spans}
+        sure = blocks.deflated or self.agreed
+        keys = {n: (self.source.name, self.version, int(blocks.starts[n]), sure) for n in spans}
         known = {n: data for n in spans if (data := self.cache.get(keys[n])) is not None}
-        fetched = self._fetch({n: span for n, span in spans.items() if n not in known})
+        fetched = self._fetch({n: span for n, span in spans.items() if n not in known}, blocks.deflated)
         known |= fetched
         pixels = None
         if blocks.deflated:
@@ -142,7 +190,7 @@ class GeoTiffFile:
             streams = {n: data[begins[n] : begins[n] + int(blocks.lengths[n])] for n, data in known.items()}
             pixels = decode(blocks, streams, window, wanted)
             if pixels is None:
-                check({n: streams[n] for n in fetched})
+                check(blocks, {n: streams[n] for n in fetched})
         for n, data in fetched.items():
             self.cache.put(keys[n], data)
         if pixels is not None:
@@ -155,14 +203,20 @@ class GeoTiffFile:
 
     def _span(self, blocks: Blocks, number: int) -> tuple[int, int]:
         """Return first and end byte of a block with its guards."""
-        start, end = int(blocks.starts[number]), int(blocks.starts[number]) + int(blocks.lengths[number])
+        length, due = int(blocks.lengths[number]), blocks.nbytes(number)
+        start, end = int(blocks.starts[number]), int(blocks.starts[number]) + length
         size = UNBOUNDED if self.size is None else self.size
         if end > size:
             raise BrokenError(f"it ends after {size} bytes, before the end of block {number}")
+        if length > 2 * blocks.most_bytes + PAGE or (blocks.plain and length not in (due, blocks.most_bytes)):
+            raise BrokenError(f"block {number} claims {length} bytes where {due} are needed")
         return max(0, start - GUARD), min(end + GUARD, size)
 
-    def _fetch(self, spans: Mapping[int, tuple[int, int]]) -> dict[int, bytes]:
-        """Return the bytes of spans by number. Neighbours share a range; bytes of the header are not read again."""
+    def _fetch(self, spans: Mapping[int, tuple[int, int]], checked: bool) -> dict[int, bytes]:
+        """Return the bytes of spans by number. Neighbours share a range; bytes of the header are not read again.
+
+        `checked`: whether the blocks have checksums.
+        """
         groups: list[list[int]] = []
         for n in sorted(spans, key=lambda n: spans[n]):
             if groups and spans[n][0] - spans[groups[-1][-1]][1] <= GAP:
@@ -172,7 +226,7 @@ class GeoTiffFile:
         bounds = [(spans[group[0]][0], max(spans[n][1] for n in group)) for group in groups]
         head = self.pieces[0][1]
         missing = [(start, end - start) for first, end in bounds if (start := max(first, len(head))) < end]
-        rest = iter(self.source.read(missing, self.size) if missing else [])
+        rest = iter(self.source.read(missing, self.version, checked=checked) if missing else [])
         found: dict[int, bytes] = {}
         for group, (start, end) in zip(groups, bounds, strict=True):
             data = head[start:end] + (next(rest) if end > len(head) else b"")

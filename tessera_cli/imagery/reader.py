@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -19,14 +20,16 @@ from tessera_cli.errors import (
     SourceBusyError,
     SourceRefusedError,
     SourceUnavailableError,
+    reason,
 )
 from tessera_cli.extent.grid import Tile
+from tessera_cli.imagery.evidence import check_digest, other_size
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.geotiff import GeoTiffFile
-from tessera_cli.imagery.header import BrokenError
+from tessera_cli.imagery.header import ODD_FILE, BrokenError
 from tessera_cli.imagery.promises import Promise, UnfitError
 from tessera_cli.imagery.warp import on_tile
-from tessera_cli.net import Client
+from tessera_cli.net import ChangedError, Client
 from tessera_cli.net.address import is_url, redact
 from tessera_cli.net.stats import Outcome
 from tessera_cli.prefetch import in_order
@@ -41,6 +44,9 @@ THREADS = 32
 """Files read side by side: waiting for servers is what takes time."""
 LOCAL_THREADS = 4
 """The same of files on this machine, where more threads wait for each other and take a third more processor time."""
+
+MOST_CHANGES = 3
+"""Times a file is read from its beginning because it has changed."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -103,7 +109,7 @@ class Reader:
         self.client = client
         self.threads = threads
         self._files = Files(client) if files is None else files
-        self._stopped = threading.Event()
+        self._stopped, self._sizes_differ = threading.Event(), threading.Event()
         self._options = dict(gdal_options)
 
     def stop(self) -> None:
@@ -154,8 +160,15 @@ class Reader:
 
     def _each(self, reads: Sequence[Read], use: Callable[[GeoTiffFile, Read], T]) -> Iterator[T | MissingScene]:
         def carry_out(read: Read) -> T | MissingScene:
+            asset = read.scene.item["assets"][read.asset]
+
+            def checked(file: GeoTiffFile) -> T:
+                self._compare_sizes(read, other_size(asset, file))
+                check_digest(asset, file)
+                return use(file, read)
+
             try:
-                value = self.read(_href(read), lambda file: use(file, read))
+                value = self.read(_href(read), checked)
             except UnfitError as error:
                 return MissingScene(read.scene.id, f"{read.asset} {error}", unfit=True)
             return MissingScene(read.scene.id, f"{read.asset} is {value}") if isinstance(value, MissingFile) else value
@@ -164,13 +177,64 @@ class Reader:
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
         return in_order((partial(carry_out, read) for read in reads), threads, ahead=2 * threads)
 
+    def _compare_sizes(self, read: Read, said: int | None) -> None:
+        """Warn of the first file that has another size than its item says; it may be a copy, compressed anew."""
+        if said is not None and not self._sizes_differ.is_set():
+            self._sizes_differ.set()
+            where = f"{read.scene.id}: {read.asset} ({redact(_href(read))})"
+            logger.warning("%s has not the %d bytes that its item says (file:size); others are not told", where, said)
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """Return the hosts that sent bytes which a file does not hold. What they sent before is better read again."""
+        return self._files.doubts.hosts
+
     def _read(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
+        """Return what `use` makes of the file, of one version of it, and once more where it is broken."""
+        for _ in range(MOST_CHANGES):
+            try:
+                return self._decoded(href, use)
+            except ChangedError as error:
+                logger.info("%s Reading it from its beginning.", error)
+                self.client.stats.retry("changed")
+                self._files.forget(href)
+        return self._decoded(href, use)
+
+    def _decoded(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
+        """Return what `use` makes of the file, of the bytes of a second reading where the first are at fault."""
+        remote, doubts, file = is_url(href), self._files.doubts, None
         try:
-            return use(self._files.open(href))
+            with _foreign_errors():
+                file = self._files.open(href)
+                return use(file)
+        except UnfitError:
+            if not remote or file is None or file.checked or file.agreed:
+                raise  # else the bytes themselves are in doubt
         except BrokenError as error:
             logger.info("%s: %s; reading it once more", redact(href), error)
-            self.client.stats.retry("does not decode")
-            return use(self._files.open(href, anew=True))
+        self.client.stats.retry("does not decode")
+        try:
+            with _foreign_errors():
+                return use(self._files.open(href, anew=True))
+        except BrokenError as error:
+            if doubts.is_whole(href):
+                raise
+            raise SourceUnavailableError(
+                f"{redact(href)} is sent without its length, perhaps not all of it: {error}. Try again later."
+            ) from error
+        finally:  # not before, or what is wrong for good would be compared with itself
+            if remote and doubts.is_whole(href):
+                doubts.cast(href)
+
+
+@contextmanager
+def _foreign_errors() -> Iterator[None]:
+    """Raise BrokenError in place of what libraries raise over an odd file."""
+    try:
+        yield
+    except ODD_FILE as error:
+        logger.debug("an odd file", exc_info=True)
+        raise BrokenError(f"its contents cannot be used: {reason(error)}") from error
 
 
 def _href(read: Read) -> str:

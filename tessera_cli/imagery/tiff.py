@@ -26,7 +26,14 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 """TIFF type -> bytes per value."""
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8", 13: "u4", 18: "u8"}
 _MOST_ENTRIES, _MOST_DIRECTORIES = 4096, 256
-_MOST_BLOCKS = 1 << 24
+_MOST_PLACES, _MOST_TOLD = 1 << 24, 1 << 20
+"""Bytes that a directory may name: the places of a million blocks, and of all else 32 times what is usual."""
+_MOST_UNPACKED, _MOST_PLAIN = 1 << 26, 1 << 28
+"""Bytes of a block: compressed ones may come from next to nothing."""
+
+
+class NotTiffError(ValueError):
+    """Raised where a file is of another format."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,10 @@ class Blocks:
     """Whether the blocks are zlib streams, which end with a checksum."""
     tiled: bool = True
     """Strips end with the image, tiles do not."""
+    plain: bool = False
+    """Whether the blocks are not compressed."""
+    row_bytes: int = 0
+    """Bytes of a row of a block once it is decompressed."""
     values: np.dtype[Any] | None = None
     """Type of the values in a deflated block, byte order included; None: unusual, and for GDAL to decode."""
     differences: bool = False
@@ -64,6 +75,20 @@ class Blocks:
         """Return rows and columns of a block."""
         return self.block_height, self.block_width
 
+    def rows(self, number: int) -> int:
+        """Return the rows of a block: fewer of the last strip."""
+        left = self.height - number // self.columns * self.block_height
+        return self.block_height if self.tiled else min(self.block_height, left)
+
+    def nbytes(self, number: int) -> int:
+        """Return the bytes that a block must have once it is decompressed."""
+        return self.rows(number) * self.row_bytes
+
+    @property
+    def most_bytes(self) -> int:
+        """Return the bytes that a block may have: some writers fill up the last strip."""
+        return self.block_height * self.row_bytes
+
     def under(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[int]:
         """Return the numbers of the blocks that hold pixels of these half-open ranges."""
         first, last = rows[0] // self.block_height, -(-rows[1] // self.block_height)
@@ -78,15 +103,15 @@ class Blocks:
 def find_blocks(fetch: Fetch) -> Blocks:
     """Read the directories of the first image and of its mask with all their values.
 
-    ValueError or EOFError where the bytes are no TIFF. Afterwards `fetch` has seen every byte that a TIFF library needs
-    to describe image and mask.
+    NotTiffError where the bytes are no TIFF, ValueError or EOFError where they are no sound one. Afterwards `fetch` has
+    seen every byte that a TIFF library needs to describe image and mask.
     """
     order = {b"II": "<", b"MM": ">"}.get(fetch(0, 2))
     if order is None:
-        raise ValueError("it is not a TIFF file")
+        raise NotTiffError("it is not a TIFF file")
     (version,) = struct.unpack(order + "H", fetch(2, 2))
     if version not in (42, 43):
-        raise ValueError(f"it is not a TIFF file (version {version})")
+        raise NotTiffError(f"it is not a TIFF file (version {version})")
     big = version == 43
     at, length = (8, 8) if big else (4, 4)
     where = order + ("Q" if big else "I")
@@ -146,11 +171,13 @@ class _Directory:
         where, number = ("Q", 8) if self.big else ("I", 4)
         values: dict[int, np.ndarray] = {}
         told: dict[int, bytes] = {}
+        places = others = 0
         for entry in self.entries:
             tag, kind, count = struct.unpack(self.order + "HH" + where, entry[: 4 + number])
             size = _SIZES.get(kind, 1) * count
-            if size > 16 * _MOST_BLOCKS:
-                raise ValueError(f"tag {tag} claims {size} bytes")
+            places, others = (places + size, others) if tag in _PLACES else (places, others + size)
+            if places > _MOST_PLACES or others > _MOST_TOLD:
+                raise ValueError(f"one of its directories claims {places + others} bytes up to tag {tag}")
             data = entry[4 + number : 4 + number + size]
             if size > number:
                 data = fetch(struct.unpack(self.order + where, entry[4 + number :])[0], size)
@@ -182,19 +209,25 @@ def _blocks(values: dict[int, np.ndarray], told: dict[int, bytes], order: str | 
     if starts is None or lengths is None or 0 in (width, height, *block):
         raise ValueError("it does not say where its pixels are")
     samples, planar = one(_SAMPLES, 1), one(_PLANAR, 1)
+    compression, planes = one(_COMPRESSION, 1), samples if planar == 2 else 1
+    bits = values.get(_BITS, np.ones(1, np.uint16)).astype(np.int64)
+    bits_per_pixel = int(bits[0]) if planes > 1 else int(bits[:samples].sum() if len(bits) > 1 else bits[0] * samples)
     found = Blocks(
         width,
         height,
         *block,
         starts,
         lengths,
-        one(_COMPRESSION, 1) in _DEFLATE,
+        compression in _DEFLATE,
         tiled,
+        compression == 1,
+        -(-block[0] * bits_per_pixel // 8),
         _type(values, told, order) if samples == 1 or planar == 2 else None,
         one(_PREDICTOR, 1) == 2,
         b"".join([order.encode(), *told.values()]) if order else b"",
     )
-    planes = samples if planar == 2 else 1
+    if not 0 < found.most_bytes <= (_MOST_PLAIN if found.plain else _MOST_UNPACKED):
+        raise ValueError(f"one of its blocks claims {found.most_bytes} bytes")
     expected = found.columns * -(-height // block[1])
     if len(starts) < expected * planes or len(lengths) != len(starts):
         raise ValueError(f"it lists {len(starts)} blocks where {expected * planes} are needed")

@@ -1,19 +1,70 @@
-"""Ranges of bytes of files on servers: what was requested and no other bytes."""
+"""Ranges of bytes of files on servers: what was requested and no other bytes, of one version of the file."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import http
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tessera_cli.errors import SourceRefusedError
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
+from tessera_cli.net.address import redact
 from tessera_cli.net.client import Client, Response, RetryableError
 from tessera_cli.net.responses import page_instead, unreachable
 from tessera_cli.net.retries import Cause
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)", re.IGNORECASE | re.ASCII)
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"{")
+_MD5_ETAG = re.compile(r'"([0-9a-fA-F]{32})"')
+_ENCRYPTION = "x-amz-server-side-encryption"
+"""Where S3 says anything but AES256 here, or a customer's algorithm, its ETags look like MD5s and are none."""
+
+
+class ChangedError(SourceUnavailableError):
+    """A file is another than when it was opened."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What tells one version of a file from another: on servers validators (RFC 9110, 8.8), "" where there are none."""
+
+    size: int | None = None
+    """None if it is not known."""
+    etag: str = ""
+    modified: str = ""
+    """When the file was last changed."""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], size: int | None) -> Version:
+        return cls(size, headers.get("ETag", "").strip(), headers.get("Last-Modified", "").strip())
+
+    def check(self, now: Version, name: str) -> None:
+        """Raise ChangedError if `now` is another version of the file of this name.
+
+        An ETag decides alone, where both have one.
+        """
+        one = other = ""
+        if None not in (self.size, now.size) and self.size != now.size:
+            one, other = f"{self.size} bytes", f"{now.size} bytes"
+        elif self.etag and now.etag:
+            one, other = (f"the ETag {each.etag.removeprefix('W/')}" for each in (self, now))
+        elif self.modified and now.modified:
+            one, other = (f"the date {each.modified}" for each in (self, now))
+        if one != other:
+            was, now_is = (value[:80] for value in (one, other))
+            raise ChangedError(
+                f"{redact(name)} changes while it is being read: it has {now_is} now, {was} when it was opened. "
+                "Run the command again once it is complete."
+            )
+
+    @property
+    def conditions(self) -> Mapping[str, str]:
+        """Return the headers of a request for this version alone. Weak ETags may not be used for that."""
+        if self.etag and not self.etag.startswith("W/"):
+            return {"If-Match": self.etag}
+        return {"If-Unmodified-Since": self.modified} if self.modified else {}
 
 
 @dataclass(frozen=True)
@@ -23,20 +74,34 @@ class RangeResponse:
     data: bytes
     total: int | None
     """Size of the whole file; None if the server does not tell."""
+    version: Version = field(default=Version(), compare=False)
+    md5: str | None = field(default=None, compare=False)
+    """Of the whole file, in hex, if the server says it."""
+    etag_md5: str | None = field(default=None, compare=False)
+    """The same from its ETag, which may mean something else."""
     proven: bool = field(default=True, compare=False)
     """Whether the bytes are for sure all that were asked for, or all up to the end of the file."""
 
 
-def get_range(client: Client, url: str, start: int, length: int, *, total: int | None = None) -> RangeResponse:
+def get_range(client: Client, url: str, start: int, length: int, *, known: Version | None = None) -> RangeResponse:
     """Return `length` bytes from `start`, fewer where the file ends before.
 
-    A server that ignores ranges and sends the whole file is understood. `total`: the size that the file had
-    before; bytes of a file of another size are no part of it, and requested again.
+    A server that ignores ranges and sends the whole file is understood. `known`: the version of the file to which the
+    bytes must belong; ChangedError if the server has another now.
     """
     headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-    found = client.retrying(
-        url, lambda: _range_of(client.fetch(url, headers, span=(start, length)), url, start, length, total)
-    )
+    conditions = {} if known is None else known.conditions
+
+    def ask(conditions: Mapping[str, str]) -> RangeResponse:
+        response = client.fetch(url, {**headers, **conditions}, span=(start, length))
+        return _range_of(response, url, start, length, known)
+
+    try:
+        found = client.retrying(url, lambda: ask(conditions))
+    except SourceRefusedError as error:
+        if error.status != http.HTTPStatus.PRECONDITION_FAILED or not conditions:
+            raise
+        found = client.retrying(url, lambda: ask({}))  # how it changed, if it did
     if found.proven and found.total is None and len(found.data) < length:
         _check_end(client, url, start + len(found.data))
     return found
@@ -62,8 +127,8 @@ def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None]:
     return (int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])) if found else (-1, -1, None)
 
 
-def _range_of(response: Response, url: str, start: int, length: int, known: int | None) -> RangeResponse:
-    """Return the requested bytes; RetryableError if they are others, or the file is not `known` bytes long."""
+def _range_of(response: Response, url: str, start: int, length: int, known: Version | None) -> RangeResponse:
+    """Return the requested bytes; RetryableError if they are others, ChangedError if the file is not `known`."""
     partial, body = response.status == http.HTTPStatus.PARTIAL_CONTENT, response.body
     kind = response.headers.get("Content-Type", "")
     page = kind.startswith("text/html" if partial else "text/")
@@ -77,7 +142,34 @@ def _range_of(response: Response, url: str, start: int, length: int, known: int 
         if first != start or not fits or len(body) != last - first + 1:
             early = EOFError(f"the response is not the range that was requested ({len(body)} of {length} bytes)")
             raise RetryableError(Cause.TRUNCATED, unreachable(url, early))
-    if known is not None and total not in (None, known):
-        other = EOFError(f"it has {total} bytes now, {known} when it was opened")
-        raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
-    return RangeResponse(body, total, proven=partial or response.proven)
+    version = Version.of(response.headers, total)
+    if known is not None:
+        if not partial and known.size not in (None, total) and not (version.etag or version.modified):
+            # Perhaps an error that claims to be the file.
+            other = EOFError(f"it has {total} bytes now, {known.size} when it was opened")
+            raise RetryableError(Cause.TRUNCATED, unreachable(url, other))
+        known.check(version, url)
+    md5, etag = _md5(response.headers, not partial or len(body) == total), _MD5_ETAG.fullmatch(version.etag)
+    own_key = f"{_ENCRYPTION}-customer-algorithm" in response.headers
+    if own_key or response.headers.get(_ENCRYPTION, "AES256") != "AES256":
+        etag = None
+    etag_md5 = etag[1].lower() if etag else None
+    return RangeResponse(body, total, version, md5, etag_md5, proven=partial or response.proven)
+
+
+def _md5(headers: Mapping[str, str], whole: bool) -> str | None:
+    """Return the MD5 of the whole file in hex, as Azure, Google and servers after RFC 1864 tell it.
+
+    Content-MD5 beside a part of a file is of that part or of the whole, depending on the server.
+    """
+    hashes = dict(each.strip().partition("=")[::2] for each in headers.get("x-goog-hash", "").split(","))
+    stored = headers.get("x-goog-stored-content-encoding", "identity") == "identity"
+    claims = [headers.get("x-ms-blob-content-md5"), hashes.get("md5") if stored else None]
+    for claim in [*claims, headers.get("Content-MD5") if whole else None]:
+        try:
+            digest = base64.b64decode(claim or "", validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if len(digest) == 16:
+            return digest.hex()
+    return None

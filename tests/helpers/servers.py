@@ -10,7 +10,9 @@ A `Fault` takes the honest reply to a request and delivers something else; a `Pl
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import fnmatch
+import hashlib
 import http.server
 import itertools
 import json
@@ -166,6 +168,20 @@ def unranged(handler: Handler, reply: Reply) -> None:
     handler.send(handler.server.honest(replace(handler.exchange.request, range=None)))
 
 
+def with_etag(path: Path, content: bytes) -> Mapping[str, str]:
+    """As S3 does it: a new one for new content."""
+    return {"ETag": f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'}
+
+
+def with_opaque_etag(path: Path, content: bytes) -> Mapping[str, str]:
+    """As Azure does it."""
+    return {"ETag": f'"0x{hashlib.md5(content, usedforsecurity=False).hexdigest()[:16]}"'}
+
+
+def with_date(path: Path, content: bytes) -> Mapping[str, str]:
+    return {"Last-Modified": email.utils.formatdate(path.stat().st_mtime, usegmt=True)}
+
+
 def untold(handler: Handler, reply: Reply) -> None:
     """The range, without the size of the whole file: legal, and to be understood."""
     headers = dict(reply.headers)
@@ -248,6 +264,8 @@ class FileServer(http.server.ThreadingHTTPServer):
         self, folder: Path, *, faults: Plan = never, latency: float = 0.0, tokens: Tokens | None = None
     ) -> None:
         self.folder, self.faults, self.latency, self.tokens = folder, faults, latency, tokens
+        self.validators: Callable[[Path, bytes], Mapping[str, str]] = lambda path, content: {}
+        """Headers such as ETag and Last-Modified of a file; requests may name them as conditions."""
         self.log: list[Exchange] = []
         self.lock = threading.Lock()
         self.accepted = 0
@@ -300,6 +318,10 @@ class FileServer(http.server.ThreadingHTTPServer):
         if not path.is_file():
             return Reply(404, kind, b"No such file.")
         content = path.read_bytes()
+        kind |= (now := self.validators(path, content))
+        for condition, name in (("If-Match", "ETag"), ("If-Unmodified-Since", "Last-Modified")):
+            if condition in request.headers and request.headers[condition] != now.get(name):
+                return Reply(412, kind, b"It has changed.")
         if request.range is None:
             return Reply(200, {**kind, "Accept-Ranges": "bytes"}, content)
         start, last = request.range[0], min(request.range[1], len(content) - 1)

@@ -174,6 +174,15 @@ def test_with_missing_scenes_allowed_a_run_is_one_without_these_scenes(
         assert recorded.keys() == last.keys(), seed
 
 
+def test_lies_and_replaced_files_give_no_other_pixels():
+    """In short; `python -m tests.imagery.fault_schedules` is the long form, and measures what cannot be seen."""
+    from tests.imagery.fault_schedules import measure
+
+    found = measure(8, 0, ("lzw",), ("md5",), None)
+    assert found["silent"] == 0, found
+    assert any(codes.get("0") for codes in found["codes"].values())
+
+
 def test_the_schedules_are_of_every_kind(site):
     """Else all of the above would prove little: of 200, many end well, and many with each exit code."""
     questions = [

@@ -19,7 +19,7 @@ from tessera_cli.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from tessera_cli.net import Client, RangeResponse, SignedRequest, get_range, retries
+from tessera_cli.net import Client, RangeResponse, SignedRequest, Version, get_range, retries
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
 from tests.helpers import servers
 from tests.helpers.servers import FileServer, Reply, Tokens, always, first, status
@@ -350,7 +350,7 @@ def test_ranges(server, href, start, length, fault):
 def test_ranges_of_a_file_of_unknown_size(server, href, start, length):
     server.faults = always(servers.untold)
     assert get_range(Client(), href, start, length) == RangeResponse(CONTENT[start : start + length], None)
-    assert get_range(Client(), href, start, length, total=10240).data == CONTENT[start : start + length]
+    assert get_range(Client(), href, start, length, known=Version(10240)).data == CONTENT[start : start + length]
 
 
 def test_less_than_was_requested_is_not_taken_for_the_end_of_the_file(server, href, hurry):
