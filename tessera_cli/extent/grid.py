@@ -17,10 +17,13 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.antimeridian import unwrap
 from tessera_cli.extent.window import Window
+from tessera_cli.reading import inflate
 
 RESOLUTION = 10
 TILE_SIZE = 512
 TILE_METRES = RESOLUTION * TILE_SIZE
+MAX_PIXELS = 8192**2
+"""Of a tile of any kind: twice a hundred observations of more would not fit into memory."""
 _TILE_ID = re.compile(r"utm(\d{2})([ns])_c(-?\d+)_r(-?\d+)")
 
 
@@ -229,6 +232,17 @@ def pack_mask(mask: np.ndarray) -> bytes:
 
 
 def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """Undo `pack_mask`; return a writable bool array of `shape`."""
-    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
-    return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)
+    """Undo `pack_mask`; return a writable bool array of `shape`. ValueError where it is the mask of another shape."""
+    pixels = check_shape(shape)
+    bits = np.frombuffer(inflate(packed, -(-pixels // 8)), np.uint8)
+    if len(bits) != -(-pixels // 8):
+        raise ValueError(f"a mask of {shape[0]} x {shape[1]} pixels has {len(bits)} bytes")
+    return np.unpackbits(bits, count=pixels).astype(bool).reshape(shape)
+
+
+def check_shape(shape: tuple[int, int]) -> int:
+    """Return the number of pixels of a tile of this shape; ValueError if no tile has it."""
+    height, width = shape
+    if not (type(height) is type(width) is int and 0 < height and 0 < width and height * width <= MAX_PIXELS):
+        raise ValueError(f"no tile has the shape {str(shape)[:60]}: at most {MAX_PIXELS:,} pixels")
+    return height * width
