@@ -10,8 +10,9 @@ import json
 import os
 import stat
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 MB = 10**6
 MAX_JSON = 64 * MB
@@ -25,7 +26,7 @@ _KINDS = {
 }
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a regular file to read its bytes; OSError, whose `strerror` says why, for anything else.
 
     It is looked at before it is opened and once more when it is open, without waiting for whoever writes a pipe.
@@ -43,13 +44,13 @@ def open_file(path: Path) -> BinaryIO:
 
 def check_file(path: Path) -> None:
     """Raise OSError, whose `strerror` says why, unless there is a regular file: for libraries that open by name."""
-    _check(path, os.stat(path))
+    _check(path, path.stat())
 
 
 def is_special(path: Path) -> bool:
     """Return whether there is something that is neither a file nor a folder."""
     try:
-        mode = os.stat(path).st_mode
+        mode = path.stat().st_mode
     except (OSError, ValueError):
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
@@ -67,7 +68,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 def read_json(path: Path, most: int = MAX_JSON) -> Any:
     """Return the content of a JSON file. OSError as `read_file`, ValueError as `parse_json`."""
-    return parse_json(read_file(path, most))
+    return parse_json(read_file(path, most).decode("utf-8"))
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -243,6 +243,6 @@ def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
 def check_shape(shape: tuple[int, int]) -> int:
     """Return the number of pixels of a tile of this shape; ValueError if no tile has it."""
     height, width = shape
-    if not (type(height) is type(width) is int and 0 < height and 0 < width and height * width <= MAX_PIXELS):
+    if not (type(height) is type(width) is int and height > 0 and width > 0 and height * width <= MAX_PIXELS):
         raise ValueError(f"no tile has the shape {str(shape)[:60]}: at most {MAX_PIXELS:,} pixels")
     return height * width

@@ -15,7 +15,7 @@ import shapely
 from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.errors import NothingToEmbedError, UsageError, listed
+from tessera_cli.errors import NothingToEmbedError, UsageError, listed, reason
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import (
     RESOLUTION,
@@ -29,6 +29,7 @@ from tessera_cli.extent.grid import (
 )
 from tessera_cli.extent.place import position
 from tessera_cli.extent.window import Window
+from tessera_cli.reading import check_file
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ def _cut_to_zones(feature: BaseGeometry, epsg: int | None) -> Iterable[tuple[int
 
 def _read_mask(path: Path, tile: Tile) -> np.ndarray:
     try:
+        check_file(path)
         with rasterio.open(path) as src:
             if src.crs is None:
                 raise UsageError(f"--mask {path} has no CRS, so its location is unknown. Assign one.")
@@ -152,6 +154,7 @@ def _read_mask(path: Path, tile: Tile) -> np.ndarray:
                 nodata=src.nodata if src.nodata is not None else 0,
             ) as vrt:
                 values = vrt.read(1, masked=True)
-    except rasterio.errors.RasterioIOError as error:
-        raise UsageError(f"--mask {path} cannot be read: {error}. Give a raster with a CRS.") from error
+    except (rasterio.errors.RasterioError, OSError) as error:
+        why = getattr(error, "strerror", None) or reason(error)
+        raise UsageError(f"--mask {path} cannot be read: {why}. Give a raster with a CRS.") from error
     return np.asarray(np.nan_to_num(values.filled(0)) != 0)

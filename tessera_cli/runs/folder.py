@@ -19,6 +19,7 @@ from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN, tiles_of_file
+from tessera_cli.reading import read_json as read_file_as_json
 from tessera_cli.runs.results import TileResult
 
 logger = logging.getLogger(__name__)
@@ -283,7 +284,7 @@ def record_beside(store: Path) -> TileRecord | None:
 def read_json(path: Path) -> Any:
     """Return the parsed file; None if it is absent or not JSON (a torn write of another tool)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_file_as_json(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:

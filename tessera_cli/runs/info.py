@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 import shapely
 from rasterio.errors import RasterioIOError
 
+from tessera_cli.arrays import read_layout
 from tessera_cli.dpixels import Stored, members
 from tessera_cli.dpixels import describe as describe_store
 from tessera_cli.dpixels.coverage import Coverage
@@ -27,6 +27,7 @@ from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
 from tessera_cli.pretraining.data.shards import HEADER, read_header
 from tessera_cli.pretraining.report.page import measure
 from tessera_cli.pretraining.run_folder import RunFolder
+from tessera_cli.reading import check_file
 from tessera_cli.runs.folder import TileFolder, read_json, record_beside, record_listing
 
 EXPECTED = (
@@ -227,8 +228,8 @@ def _array(path: Path) -> Mapping[str, Any]:
     if record is None:  # an array says nothing of itself
         raise UsageError(f"{path} is not one of ours: no tile's .json beside it lists it. {EXPECTED}")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = read_layout(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is damaged: {error}. Remove it and run again.") from error
     return {
         "array": path.name,
@@ -254,6 +255,7 @@ def _georeference(tile: AnyTile) -> dict[str, Any]:
 
 def _raster(path: Path) -> Mapping[str, Any]:
     try:
+        check_file(path)
         with rasterio.open(path) as src:
             tags = {k: v for k, v in src.tags().items() if k.startswith("TESSERA_")}
             if not tags:
@@ -271,8 +273,9 @@ def _raster(path: Path) -> Mapping[str, Any]:
                 "nodata": str(src.nodata),
                 "tags": tags,
             }
-    except RasterioIOError as error:
-        raise UsageError(f"{path} is neither a raster nor a record of ours: {reason(error)}. {EXPECTED}") from error
+    except (RasterioIOError, OSError) as error:
+        why = getattr(error, "strerror", None) or reason(error)
+        raise UsageError(f"{path} is neither a raster nor a record of ours: {why}. {EXPECTED}") from error
 
 
 def _remarks(record: TileRecord) -> dict[str, Any]:

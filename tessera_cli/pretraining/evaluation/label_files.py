@@ -22,6 +22,7 @@ from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
 from tessera_cli.extent.features import check_lonlat, polygons
 from tessera_cli.extent.grid import to_utm, utm_epsg
 from tessera_cli.extent.vector import read_vector
+from tessera_cli.reading import check_file
 
 logger = logging.getLogger(__name__)
 
@@ -173,10 +174,12 @@ class RasterLabels:
 @contextmanager
 def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     try:
+        check_file(path)
         with rasterio.open(path) as src:
             yield src
-    except rasterio.errors.RasterioIOError as error:
-        raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+    except (rasterio.errors.RasterioError, OSError) as error:
+        why = getattr(error, "strerror", None) or reason(error)
+        raise UsageError(f"{path} cannot be read: {why}. Give a GeoTIFF of classes.") from error
 
 
 def _values(origin: str, columns: Mapping[str, np.ndarray], wanted: str) -> tuple[np.ndarray, np.ndarray]:
