@@ -10,6 +10,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,7 +26,7 @@ from tessera_cli.dpixels.stored import Stored
 from tessera_cli.errors import TileError, UsageError, reason
 from tessera_cli.extent.grid import MAX_PIXELS, ForeignTile, pack_mask
 from tessera_cli.files import atomic_directory
-from tessera_cli.reading import MB, read_file
+from tessera_cli.reading import MB, is_special, read_file
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ _FILES = (*_OBSERVATIONS.values(), *(files.days for files in _SENSORS.values()))
 
 def is_folder(path: Path) -> bool:
     """Return whether a folder holds any array of the layout."""
-    return any((path / name).is_file() for name in _FILES)
+    return any((path / name).is_file() or is_special(path / name) for name in _FILES)
 
 
 def describe_folder(path: Path) -> Stored:
@@ -132,6 +133,16 @@ def write_folder(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None]
         (part / ROI).write_bytes(_encode_roi(dpixels))
         look(part)
     return path
+
+
+def shape_of_folder(path: Path) -> tuple[int, int]:
+    """Return H, W of the first array of frames that can be read, of a folder that is damaged; 1, 1 without any."""
+    for file in _OBSERVATIONS.values():
+        with suppress(TileError):
+            shape = _opened(path / file, read_layout).shape
+            if len(shape) in (3, 4) and 0 < shape[1] * shape[2] <= MAX_PIXELS:
+                return shape[1], shape[2]
+    return 1, 1
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from tessera_cli.reading import inflate
 RESOLUTION = 10
 TILE_SIZE = 512
 TILE_METRES = RESOLUTION * TILE_SIZE
+MAX_TILES = 100_000
+"""Of an area: 2.6 million km2, a quarter of Europe. One million more would be searched and listed for hours."""
 MAX_PIXELS = 8192**2
 """Of a tile of any kind: twice a hundred observations of more would not fit into memory."""
 _TILE_ID = re.compile(r"utm(\d{2})([ns])_c(-?\d+)_r(-?\d+)")
@@ -174,11 +175,22 @@ def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
     if geometry.is_empty:
         return []
     west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for rounding noise
-    columns = range(math.floor(west / TILE_METRES), math.floor(east / TILE_METRES) + 1)
-    rows = range(math.floor(south / TILE_METRES), math.floor(north / TILE_METRES) + 1)
+    first = np.floor(np.array([west, south]) / TILE_METRES).astype(np.int64)
+    last = np.floor(np.array([east, north]) / TILE_METRES).astype(np.int64)
     shapely.prepare(geometry)
-    tiles = (Tile(epsg, column, row) for row in reversed(rows) for column in columns)
-    return [tile for tile in tiles if geometry.intersects(shapely.box(*tile.bounds))]
+    cells = np.zeros((1, 2), np.int64) + first  # column and row of the south-west tile of each block of tiles
+    side = 1 << int((last - first).max()).bit_length()
+    while True:
+        low, high = cells * TILE_METRES, (cells + side) * TILE_METRES
+        cells = cells[shapely.intersects(geometry, shapely.box(*low.T, *high.T))]
+        if side == 1:
+            break
+        side = max(side // 4, 1)
+        steps = side * np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2)
+        cells = np.unique((cells[:, None] + steps).reshape(-1, 2), axis=0)
+        cells = cells[(cells <= last).all(axis=1)]
+    cells = cells[np.lexsort((cells[:, 0], -cells[:, 1]))]
+    return [Tile(epsg, column, row) for column, row in cells.tolist()]
 
 
 def tile_name(tile: AnyTile, window: Window | None) -> str:
