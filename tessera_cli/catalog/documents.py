@@ -189,4 +189,5 @@ def _read_text(location: str, client: Client) -> tuple[str, str]:
             data, found = response.body, response.url
         return (inflate(data, MAX_DOCUMENT, wbits=GZIP) if data[:2] == b"\x1f\x8b" else data).decode("utf-8"), found
     except (OSError, ValueError) as error:
-        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error}. {ADVICE}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"The catalogue {redact(location)} cannot be read: {why}. {ADVICE}") from error
