@@ -13,9 +13,11 @@ from tessera_cli import config
 from tessera_cli.catalog import get_source
 from tessera_cli.catalog.documents import open_document
 from tessera_cli.catalog.scenes import Scenes
+from tessera_cli.catalog.tables import Table
 from tessera_cli.dpixels import find_stores, read_folder
 from tessera_cli.errors import TesseraError
 from tessera_cli.extent.aoi import Aoi
+from tessera_cli.imagery.byte_sources import LocalBytes
 from tessera_cli.models import ModelConfig
 from tessera_cli.net import Client
 from tessera_cli.net.trust import check_authorities
@@ -52,6 +54,7 @@ BORDERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "mask": ("mask.tif", mask),
     "catalogue": ("items.json", lambda path: open_document(str(path), Client())),
     "catalogue, lines": ("items.ndjson.gz", lambda path: open_document(str(path), Client())),
+    "catalogue, table": ("items.parquet", lambda path: list(Table(path.name, path))),
     "scene list": ("scenes.ndjson.gz", lambda path: Scenes.from_ndjson(path, get_source("mpc"))),
     "weights": ("weights.pt", weights),
     "weights, own": ("weights.safetensors", weights),
@@ -89,7 +92,13 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str, kind: str
         read(path)
     assert caught.value.exit_code != 1
     assert "\n" not in str(caught.value)
-    assert tmp_path.name in str(caught.value) or "/dev/zero" in str(caught.value)
+    assert file in str(caught.value) or "/dev/zero" in str(caught.value) or tmp_path.name in str(caught.value)
+
+
+def test_a_raster_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "B04.tif")
+    with pytest.raises(TesseraError, match="B04.tif cannot be read"):
+        LocalBytes(str(tmp_path / "B04.tif")).first(100)
 
 
 def test_roi_that_is_a_pipe_is_not_taken_for_none(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from cachetools import LRUCache
 
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
 from tessera_cli.net import Client, get_range
+from tessera_cli.reading import open_file
 
 Range = tuple[int, int]
 """First byte and number of bytes."""
@@ -76,7 +77,7 @@ class LocalBytes:
     @contextmanager
     def _opened(self) -> Iterator[BufferedReader]:
         try:
-            with Path(self.name).open("rb") as file:
+            with open_file(Path(self.name)) as file:
                 yield file
         except FileNotFoundError as error:
             raise AbsentError(f"{self.name} does not exist. Check the catalogue.") from error
