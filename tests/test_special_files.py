@@ -97,7 +97,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str, kind: str
 
 def test_a_raster_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "B04.tif")
-    with pytest.raises(TesseraError, match="B04.tif cannot be read"):
+    with pytest.raises(TesseraError, match=r"B04.tif cannot be read"):
         LocalBytes(str(tmp_path / "B04.tif")).first(100)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tessera_cli.catalog.hrefs import absolute, links, located, self_link, web_address
 from tessera_cli.catalog.paging import Pages, given_query, matches, paged_items
 from tessera_cli.catalog.tables import SUFFIXES, Table
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, plainly
 from tessera_cli.net import Client
 from tessera_cli.net.address import AddressError, is_url, local_path, redact, without_query
 from tessera_cli.reading import GZIP, MB, inflate, read_file
@@ -189,5 +189,5 @@ def _read_text(location: str, client: Client) -> tuple[str, str]:
             data, found = response.body, response.url
         return (inflate(data, MAX_DOCUMENT, wbits=GZIP) if data[:2] == b"\x1f\x8b" else data).decode("utf-8"), found
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = plainly(error)
         raise UsageError(f"The catalogue {redact(location)} cannot be read: {why}. {ADVICE}") from error

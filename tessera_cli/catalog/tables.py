@@ -12,7 +12,7 @@ from typing import Any
 import shapely
 import shapely.geometry
 
-from tessera_cli.errors import UsageError, reason
+from tessera_cli.errors import UsageError, plainly
 from tessera_cli.reading import check_file
 
 SUFFIXES = (".parquet", ".geoparquet")
@@ -54,9 +54,7 @@ class Table:
                 for batch in file.iter_batches(ROWS):
                     yield from map(_item, batch.to_pylist())
         except (pyarrow.ArrowException, shapely.errors.ShapelyError, OSError, ValueError, OverflowError) as error:
-            raise UsageError(
-                f"The catalogue {self.name} cannot be read as Parquet: {getattr(error, 'strerror', None) or reason(error)}."
-            ) from error
+            raise UsageError(f"The catalogue {self.name} cannot be read as Parquet: {plainly(error)}.") from error
 
 
 def _item(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from rasterio.io import MemoryFile
 from tessera_cli.arrays import map_array, read_array, read_layout
 from tessera_cli.dpixels.dpixel import ARRAYS, S1_BANDS, S2_BANDS, DPixels
 from tessera_cli.dpixels.stored import Stored
-from tessera_cli.errors import TileError, UsageError, reason
+from tessera_cli.errors import TileError, UsageError, plainly, reason
 from tessera_cli.extent.grid import MAX_PIXELS, ForeignTile, pack_mask
 from tessera_cli.files import atomic_directory
 from tessera_cli.reading import MB, is_special, read_file
@@ -192,7 +192,7 @@ def _opened(file: Path, use: Callable[[Path], T]) -> T:
             "an array of 0 frames."
         ) from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or reason(error)
+        why = plainly(error)
         raise TileError(f"{file} cannot be read as a NumPy array: {why}. Make the folder again.") from error
 
 

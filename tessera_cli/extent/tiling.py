@@ -16,7 +16,7 @@ import shapely
 from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.errors import NothingToEmbedError, UsageError, counted, listed, reason
+from tessera_cli.errors import NothingToEmbedError, UsageError, counted, listed, plainly
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.features import polygons
 from tessera_cli.extent.grid import (
@@ -248,6 +248,6 @@ def _read_mask(path: Path, tile: Tile) -> np.ndarray:
             ) as vrt:
                 values = vrt.read(1, masked=True)
     except (rasterio.errors.RasterioError, OSError) as error:
-        why = getattr(error, "strerror", None) or reason(error)
+        why = plainly(error)
         raise UsageError(f"--mask {path} cannot be read: {why}. Give a raster with a CRS.") from error
     return np.asarray(np.nan_to_num(values.filled(0)) != 0)

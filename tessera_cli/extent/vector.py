@@ -16,7 +16,7 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from tessera_cli.errors import UsageError, counted, listed, reason
+from tessera_cli.errors import UsageError, counted, listed, plainly
 from tessera_cli.extent.features import Features, kinds, polygons
 from tessera_cli.extent.geojson import read_geojson
 from tessera_cli.reading import MB, is_special, read_file
@@ -175,7 +175,7 @@ def _reading(origin: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, OSError, zipfile.BadZipFile, shapely.errors.ShapelyError) as error:
-        why = getattr(error, "strerror", None) or reason(error)
+        why = plainly(error)
         why = why.partition("; It might")[0].rstrip(".")  # what follows is about drivers
         code = re.search(r"type\D*(\d+)$", why)
         kind = SURFACES.get(int(code[1]) % 1000) if code else None

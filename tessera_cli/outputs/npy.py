@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tessera_cli.arrays import map_array, read_layout
+from tessera_cli.errors import plainly
 from tessera_cli.outputs.asset import check_layout, check_scales, damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
@@ -76,7 +77,7 @@ def _open_checked(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
         version, array = read_layout(path).version, map_array(path)
     except (OSError, ValueError) as error:
-        raise damaged(path, f"it cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise damaged(path, f"it cannot be read: {plainly(error)}") from error
     layout = {
         "version": (version, VERSION),
         "type": (array.dtype, np.dtype(dtype)),

@@ -15,7 +15,7 @@ from tessera_cli.arrays import read_layout
 from tessera_cli.dpixels import Stored, members
 from tessera_cli.dpixels import describe as describe_store
 from tessera_cli.dpixels.coverage import Coverage
-from tessera_cli.errors import TileError, UsageError, reason
+from tessera_cli.errors import TileError, UsageError, plainly
 from tessera_cli.extent.grid import AnyTile, parse_tile_name
 from tessera_cli.extent.place import Place
 from tessera_cli.models import ModelConfig
@@ -274,7 +274,7 @@ def _raster(path: Path) -> Mapping[str, Any]:
                 "tags": tags,
             }
     except (RasterioIOError, OSError) as error:
-        why = getattr(error, "strerror", None) or reason(error)
+        why = plainly(error)
         raise UsageError(f"{path} is neither a raster nor a record of ours: {why}. {EXPECTED}") from error
 
 

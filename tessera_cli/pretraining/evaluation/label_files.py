@@ -17,7 +17,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Transformer
 
-from tessera_cli.errors import UsageError, counted, reason
+from tessera_cli.errors import UsageError, counted, plainly
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
 from tessera_cli.extent.crossings import check_crossings
 from tessera_cli.extent.features import check_lonlat, polygons
@@ -179,7 +179,7 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
         with rasterio.open(path) as src:
             yield src
     except (rasterio.errors.RasterioError, OSError) as error:
-        why = getattr(error, "strerror", None) or reason(error)
+        why = plainly(error)
         raise UsageError(f"{path} cannot be read: {why}. Give a GeoTIFF of classes.") from error
 
 
