@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tessera_cli.environment.cgroups import cpu_quota
 from tessera_cli.errors import CredentialsError, UsageError
+from tessera_cli.reading import check_file
 
 if TYPE_CHECKING:
     from tessera_cli.catalog import Credentials
@@ -64,14 +65,16 @@ def earthdata(environ: Mapping[str, str] = os.environ) -> Credentials:
     if given:
         return Credentials(user=environ[pair[0]], password=environ[pair[1]], origin=" and ".join(pair))
     path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME") or Path.home(), ".netrc")
-    if not os.access(path, os.F_OK):  # `is_file` fails in a home folder that is not ours
+    if not os.access(path, os.F_OK) or str(path) == os.devnull:  # `is_file` fails in a home folder that is not ours
         return Credentials()
     try:
+        check_file(path)
         entry = netrc.netrc(str(path)).hosts.get(EARTHDATA_HOST)
     except netrc.NetrcParseError as error:  # whose text may quote a password
         raise CredentialsError(f"{path}, line {error.lineno}, cannot be understood. Correct it.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CredentialsError(f"{path} cannot be read: {type(error).__name__}. Correct it.") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise CredentialsError(f"{path} cannot be read: {why}. Correct it.") from None
     return Credentials(user=entry[0], password=entry[2], origin=str(path)) if entry else Credentials()
 
 

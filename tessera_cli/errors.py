@@ -110,6 +110,11 @@ def reason(error: BaseException) -> str:
     return lines[0][:200].rstrip(". ") if lines else type(error).__name__
 
 
+def plainly(error: BaseException) -> str:
+    """As `reason`, but of errors of the system what went wrong alone, without its number and the path."""
+    return (error.strerror if isinstance(error, OSError) else None) or reason(error)
+
+
 def complaint(error: ValidationError) -> str:
     """Return the first problem that pydantic found, in one clause: "dims.0 is 0, but it should be greater than 0"."""
     first = error.errors()[0]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.errors import DiskFullError, TesseraError, TileError, UsageError
+from tessera_cli.reading import open_file
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_TEXT = "backslashreplace"
@@ -65,7 +66,7 @@ def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]], *, private: b
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as hex; OSError if it cannot be read."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

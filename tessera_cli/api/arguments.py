@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tessera_cli import config
 from tessera_cli.errors import UsageError, counted
+from tessera_cli.reading import check_file
 
 if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
@@ -61,8 +62,12 @@ def make_request(
     from tessera_cli.runs.scene_search import Request
 
     epsg = utm_code(crs) if crs else None
-    if mask is not None and not Path(mask).exists():
-        raise UsageError(f"--mask {mask}: no such file. Give a raster with a CRS.")
+    if mask is not None:
+        try:
+            check_file(Path(mask))
+        except OSError as error:
+            why = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise UsageError(f"--mask {mask}: {why}. Give a raster with a CRS.") from error
     provider = get_source(source) if source else MPC
     if (aoi is None) == (bbox is None):
         raise UsageError("Exactly one area is needed. Give --aoi FILE, --aoi - or --bbox WEST SOUTH EAST NORTH.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,16 +13,19 @@ from tessera_cli.catalog.hrefs import absolute, links, located, self_link, web_a
 from tessera_cli.catalog.items import checked
 from tessera_cli.catalog.paging import Pages, given_query, matches, paged_items
 from tessera_cli.catalog.tables import SUFFIXES, Table
-from tessera_cli.errors import UsageError, reason
+from tessera_cli.errors import UsageError, plainly, reason
 from tessera_cli.json_text import parse_json
 from tessera_cli.net import Client
 from tessera_cli.net.address import AddressError, is_url, local_path, redact, without_query
+from tessera_cli.reading import GZIP, MB, inflate, read_file
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
 NAMES = ("catalog.json", "items.json", "collection.json", "items.ndjson", "items.ndjson.gz", "items.parquet")
 """What is looked for in a folder, in this order."""
 DEEPEST = 100
 """Levels of catalogues below one another."""
+MAX_DOCUMENT = 512 * MB
+"""Bytes of a document, packed and unpacked: some 50,000 items; a larger list is given as .parquet, or cut."""
 LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")
 ADVICE = (
     "Give a STAC API, a catalog.json, an ItemCollection (.json), one item per line (.ndjson, .ndjson.gz) or "
@@ -198,11 +199,12 @@ def _read_text(location: str, client: Client) -> tuple[str, str]:
     found = location
     try:
         if not is_url(location):
-            data = Path(location).read_bytes()
+            data = read_file(Path(location), MAX_DOCUMENT)
         else:  # a web page in place of JSON is requested again
             packed = without_query(location).endswith((".gz", *LINES))
             response = client.get(location) if packed else client.json(location)
             data, found = response.body, response.url
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8"), found
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"The catalogue {redact(location)} cannot be read: {error}. {ADVICE}") from error
+        return (inflate(data, MAX_DOCUMENT, wbits=GZIP) if data[:2] == b"\x1f\x8b" else data).decode("utf-8"), found
+    except (OSError, ValueError) as error:
+        why = plainly(error)
+        raise UsageError(f"The catalogue {redact(location)} cannot be read: {why}. {ADVICE}") from error

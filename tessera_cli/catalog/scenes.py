@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import shapely
@@ -29,7 +29,10 @@ from tessera_cli.extent.window import Window
 from tessera_cli.json_text import parse_json
 from tessera_cli.net.address import without_query
 from tessera_cli.net.reach import Reach
+from tessera_cli.reading import MB, open_file
 
+MAX_LINE, MAX_LIST = 16 * MB, 2000 * MB
+"""Characters of one scene, and of all scenes of a folder: an item has some ten thousand."""
 ANYWHERE = shapely.box(-1000, -90, 1000, 90)
 """Degrees: where a scene that does not tell its footprint may lie."""
 
@@ -62,8 +65,8 @@ class Scenes:
     def from_ndjson(cls, path: Path, source: Source) -> Scenes:
         """Read the scenes from a file of `to_ndjson` lines."""
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as lines:
-                found = cls.from_items([_line(line) for line in lines if line.strip()], source)
+            with open_file(path) as packed, gzip.open(packed, "rt", encoding="utf-8") as lines:
+                found = cls.from_items((_item(line) for line in _bounded(lines) if line.strip()), source)
             if any(reason.startswith(NOT_STAC) for reason in found.skipped):
                 raise ValueError("it holds other things than scenes")
             return found
@@ -151,7 +154,7 @@ class Scenes:
         return len(self.scenes)
 
 
-def _line(text: str) -> Mapping[str, Any]:
+def _item(text: str) -> Mapping[str, Any]:
     item = parse_json(text)
     if not isinstance(item, dict):
         raise ValueError("a line is no object")
@@ -166,3 +169,13 @@ def _rank(scene: Scene) -> tuple[str, str]:
 def by_date(scenes: Iterable[Scene]) -> list[tuple[dt.date, tuple[Scene, ...]]]:
     """Return (UTC date, scenes of that date in mosaic order) pairs: one frame each."""
     return [(date, tuple(group)) for date, group in groupby(scenes, key=lambda s: s.date)]
+
+
+def _bounded(lines: TextIO) -> Iterator[str]:
+    """Yield the lines; ValueError before one, or all of them, are larger than any list of ours."""
+    total = 0
+    while line := lines.readline(MAX_LINE + 1):
+        total += len(line)
+        if len(line) > MAX_LINE or total > MAX_LIST:
+            raise ValueError("it is larger than any list of scenes")
+        yield line

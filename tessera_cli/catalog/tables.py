@@ -13,7 +13,8 @@ from typing import Any
 import shapely
 import shapely.geometry
 
-from tessera_cli.errors import UsageError, reason
+from tessera_cli.errors import UsageError, plainly
+from tessera_cli.reading import check_file
 
 SUFFIXES = (".parquet", ".geoparquet")
 ROWS = 1024
@@ -48,11 +49,13 @@ class Table:
             ) from error
         source = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
         try:
+            if isinstance(source, Path):
+                check_file(source)
             with parquet.ParquetFile(source, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(ROWS):
                     yield from map(_item, batch.to_pylist())
         except (pyarrow.ArrowException, shapely.errors.ShapelyError, OSError, ValueError, OverflowError) as error:
-            raise UsageError(f"The catalogue {self.name} cannot be read as Parquet: {reason(error)}.") from error
+            raise UsageError(f"The catalogue {self.name} cannot be read as Parquet: {plainly(error)}.") from error
 
 
 def _item(row: Mapping[str, Any]) -> Mapping[str, Any]:

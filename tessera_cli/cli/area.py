@@ -8,6 +8,7 @@ from typing import Any
 
 from tessera_cli.api.arguments import as_windows
 from tessera_cli.errors import UsageError, reason
+from tessera_cli.reading import MB
 
 
 def read_area(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,10 +25,14 @@ def read_area(given: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError("Exactly one area is needed: standard input or --bbox. Leave one of them out.")
         as_windows(more["year"], more["window"])  # cheap and often wrong: before waiting for standard input
         from tessera_cli.extent.aoi import Aoi
+        from tessera_cli.extent.vector import MAX_GEOJSON
 
         try:
-            text = b"" if sys.stdin is None else sys.stdin.buffer.read()  # bytes: its encoding is not the terminal's
+            # bytes: its encoding is not the terminal's
+            text = b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_GEOJSON + 1)
         except OSError as error:
             raise UsageError(f"Standard input cannot be read: {reason(error)}. Give GeoJSON there.") from error
+        if len(text) > MAX_GEOJSON:
+            raise UsageError(f"Standard input holds more than {MAX_GEOJSON / MB:,.0f} MB. Give a GeoPackage as a file.")
         aoi = Aoi.from_geojson(text, name="stdin", origin="standard input")
     return {"aoi": aoi, **more}

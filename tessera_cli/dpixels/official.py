@@ -7,28 +7,36 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.lib.format as npy
-import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
+from tessera_cli.arrays import map_array, read_array, read_layout
 from tessera_cli.dpixels.dpixel import ARRAYS, S1_BANDS, S2_BANDS, DPixels
 from tessera_cli.dpixels.stored import Stored
-from tessera_cli.errors import TileError, UsageError, reason
-from tessera_cli.extent.grid import ForeignTile, pack_mask
+from tessera_cli.errors import TileError, UsageError, plainly, reason
+from tessera_cli.extent.grid import MAX_PIXELS, ForeignTile, pack_mask
 from tessera_cli.files import atomic_directory
+from tessera_cli.reading import MB, is_special, read_file
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 PREPROCESSING = "official"
+MAX_FRAMES = 4096
+"""Of a sensor: more than one for each orbit and date."""
 ROI = "roi.tiff"
+MAX_ROI, MAX_BANDS = 600 * MB, 16
+"""Bytes and bands of `roi.tiff`: a float64 of MAX_PIXELS."""
 NOMINAL_YEAR = np.datetime64("2024-01-01")
 """A leap year, so that every day of year 1..366 is a date."""
 
@@ -52,7 +60,7 @@ _FILES = (*_OBSERVATIONS.values(), *(files.days for files in _SENSORS.values()))
 
 def is_folder(path: Path) -> bool:
     """Return whether a folder holds any array of the layout."""
-    return any((path / name).is_file() for name in _FILES)
+    return any((path / name).is_file() or is_special(path / name) for name in _FILES)
 
 
 def describe_folder(path: Path) -> Stored:
@@ -127,6 +135,16 @@ def write_folder(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None]
     return path
 
 
+def shape_of_folder(path: Path) -> tuple[int, int]:
+    """Return H, W of the first array of frames that can be read, of a folder that is damaged; 1, 1 without any."""
+    for file in _OBSERVATIONS.values():
+        with suppress(TileError):
+            shape = _opened(path / file, read_layout).shape
+            if len(shape) in (3, 4) and 0 < shape[1] * shape[2] <= MAX_PIXELS:
+                return shape[1], shape[2]
+    return 1, 1
+
+
 def _size(path: Path) -> tuple[int, int]:
     """Return H, W, after comparing the headers of all arrays with the layout and with each other."""
     if not is_folder(path):
@@ -136,6 +154,8 @@ def _size(path: Path) -> tuple[int, int]:
     frames, height, width, _ = _shape(bands, ARRAYS["s2"][0], ("T", "H", "W", len(S2_BANDS)))
     if 0 in (height, width):
         raise _unfit(bands, "it has no pixels")
+    if height * width > MAX_PIXELS:
+        raise _unfit(bands, f"it has {height * width:,} pixels, and at most {MAX_PIXELS:,} are read")
     _shape(path / _MASKS, "integers", (frames, height, width))
     for sensor, files in _SENSORS.items():
         frames = _shape(path / files.frames, ARRAYS[sensor][0], ("T", height, width, files.bands))[0]
@@ -145,11 +165,13 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _shape(file: Path, dtype: str, due: tuple[int | str, ...], remark: str = "") -> tuple[int, ...]:
     """Return the shape of an array; TileError unless it has this type and shape, where a letter is any number."""
-    array = _load(file, lazy=True)
+    array = _opened(file, read_layout)
     if not (array.dtype.kind in "iub" if dtype == "integers" else array.dtype == dtype):
         raise _unfit(file, f"it holds {array.dtype}, not {dtype}")
-    if array.ndim != len(due) or any(b not in (a, "T", "H", "W") for a, b in zip(array.shape, due, strict=True)):
+    if len(array.shape) != len(due) or any(b not in (a, "T", "H", "W") for a, b in zip(array.shape, due, strict=True)):
         raise _unfit(file, f"it has the shape {array.shape}, not {due}{remark}".replace("'", ""))
+    if "T" in due and array.shape[0] > MAX_FRAMES:
+        raise _unfit(file, f"it has {array.shape[0]:,} frames, and at most {MAX_FRAMES:,} are read")
     return array.shape
 
 
@@ -158,18 +180,20 @@ def _load(file: Path, *, lazy: bool = False) -> np.ndarray:
 
     TileError where it is missing, cut or no array.
     """
+    return _opened(file, map_array if lazy else read_array)
+
+
+def _opened(file: Path, use: Callable[[Path], T]) -> T:
     try:
-        if lazy:
-            return npy.open_memmap(file, mode="r")
-        with file.open("rb") as opened:
-            return np.ascontiguousarray(npy.read_array(opened, allow_pickle=False))
+        return use(file)
     except FileNotFoundError as error:
         raise TileError(
             f"{file} is missing: all seven arrays are needed. Make the folder again; a sensor without observations is "
             "an array of 0 frames."
         ) from error
     except (OSError, ValueError) as error:
-        raise TileError(f"{file} cannot be read as a NumPy array: {reason(error)}. Make the folder again.") from error
+        why = plainly(error)
+        raise TileError(f"{file} cannot be read as a NumPy array: {why}. Make the folder again.") from error
 
 
 def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
@@ -185,25 +209,40 @@ def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
 
 def _read_roi(file: Path, size: tuple[int, int]) -> tuple[np.ndarray, str | None, Affine | None]:
     """Return the requested pixels, bool (H, W), CRS and transform; all pixels where there is no file."""
-    if not file.is_file():
-        return np.ones(size, bool), None, None
     try:
-        with warnings.catch_warnings():
+        data = read_file(file, MAX_ROI)
+    except FileNotFoundError:
+        return np.ones(size, bool), None, None
+    except OSError as error:
+        raise _unreadable(file, error.strerror or reason(error)) from error
+    try:
+        with warnings.catch_warnings(), MemoryFile(data) as memory:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(file) as dataset:
-                crs, transform, shape, roi = dataset.crs, dataset.transform, dataset.shape, dataset.read(1)
+            # Nothing but the bytes of a GeoTIFF: other formats name further files, here or on the web.
+            with memory.open(driver="GTiff") as dataset:
+                crs, transform, shape = dataset.crs, dataset.transform, dataset.shape
+                if shape != size:
+                    raise _unfit(file, f"it has {shape[0]} x {shape[1]} pixels, the arrays {size[0]} x {size[1]}")
+                if max(map(math.prod, dataset.block_shapes)) > MAX_PIXELS or dataset.count > MAX_BANDS:
+                    raise _unfit(file, "its blocks or bands are too many to be those of a mask")
+                roi = dataset.read(1)
     except RasterioError as error:
-        raise TileError(
-            f"{file} cannot be read as a raster: {error}. Repair it, or remove it to take all pixels."
-        ) from error
-    if shape != size:
-        raise _unfit(file, f"it has {shape[0]} x {shape[1]} pixels, the arrays {size[0]} x {size[1]}")
+        raise _unreadable(file, reason(error)) from error
+    if not np.isfinite(transform).all():
+        raise _unfit(file, "its place is not finite")
     if not crs or transform.is_identity:
         return roi != 0, None, None
     if not (transform.b == transform.d == 0 and transform.a > 0 > transform.e):
         raise _unfit(file, "it is not north up")
-    code = crs.to_epsg()
-    return roi != 0, f"EPSG:{code}" if code else crs.to_wkt(), transform
+    try:
+        code, wkt = crs.to_epsg(), crs.to_wkt()
+    except RasterioError as error:
+        raise _unreadable(file, reason(error)) from error
+    return roi != 0, f"EPSG:{code}" if code else wkt, transform
+
+
+def _unreadable(file: Path, why: str) -> TileError:
+    return TileError(f"{file} cannot be read as a raster: {why}. Repair it, or remove it to take all pixels.")
 
 
 def _encode_roi(dpixels: DPixels) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli.dpixels.dpixel import DPixels
+from tessera_cli.errors import TileError
 from tessera_cli.extent.grid import TileRequest
 
 
@@ -30,12 +31,18 @@ class Stored(TileRequest):
     """Reads nothing but the dates, as those of DPixels."""
     missing_scenes: Mapping[str, str] = field(default_factory=dict)
     """Scene id -> why it could not be read; official folders do not say."""
+    error: TileError | None = None
+    """Why it cannot be described. Then name and shape are as far as they are known, and no pixels are asked for."""
 
     def read(self) -> DPixels:
         """Read the observations; TileError where they are damaged."""
+        if self.error is not None:
+            raise self.error
         return self.load(self.path)
 
     @property
     def dates(self) -> Mapping[str, np.ndarray]:
         """Read sensor -> dates of its frames; TileError where they are damaged."""
+        if self.error is not None:
+            raise self.error
         return self.load_dates(self.path)

@@ -7,6 +7,7 @@ makes these integers smallest; crc32c tells of flipped bits, which blosc alone d
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, SENSORS, DPixels, georeference, to_dataset
+from tessera_cli.dpixels import zarr_layout
+from tessera_cli.dpixels.dpixel import ARRAYS, S1_BANDS, S2_BANDS, SENSORS, DPixels, georeference, to_dataset
 from tessera_cli.dpixels.stored import Stored
 from tessera_cli.errors import TesseraError, TileError, UsageError, reason
 from tessera_cli.extent.grid import Tile, pack_mask
 from tessera_cli.extent.window import Window
 from tessera_cli.files import atomic_directory
+from tessera_cli.reading import read_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,6 +40,8 @@ TIMES = {f"{sensor}_time": sensor for sensor in SENSORS}
 STORED_ARRAYS = (*OBSERVATIONS, *TIMES, "x", "y", "roi")
 TIME_ATTRIBUTES = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
 """CF conventions: what makes xarray see dates."""
+NOT_SHOWN = ("format", "format_version", "sizes", "digest")
+"""Attributes of a store that tell nothing of the d-pixels."""
 STRINGS = ("tile", "window", "source", "preprocessing", "input_digest")
 ROOT_TYPES = {**dict.fromkeys(STRINGS, str), "scenes": list, "holes": dict, "sizes": dict}
 ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
@@ -74,6 +79,7 @@ def write_store(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None] 
     with atomic_directory(path) as part:
         dataset.to_zarr(part, zarr_format=3, consolidated=False)
         attributes = {"format": FORMAT, "format_version": VERSION, **attributes, "sizes": _sizes(part, STORED_ARRAYS)}
+        attributes["digest"] = _digest(attributes)
         # Last, so that nothing unfinished calls itself a store.
         zarr.open_group(part, mode="r+", use_consolidated=False).attrs.update(attributes)
         look(part)
@@ -145,13 +151,19 @@ def open_store(path: Path) -> xr.Dataset:
     with _reading(path):
         _check_files(path, STORED_ARRAYS, attributes["sizes"])
         dates = _read_dates(path)
+        frames = {sensor: len(days) for sensor, days in dates.items()} | {"s2_mask": len(dates["s2"])}
+        sizes = {"band": len(S2_BANDS), "pol": len(S1_BANDS), "y": stored.tile.shape[0], "x": stored.tile.shape[1]}
+        for name in OBSERVATIONS:
+            dtype, (_, *dims) = ARRAYS[name]
+            zarr_layout.check_array(path, name, dtype, (frames[name], *(sizes[dim] for dim in dims)), CHUNK)
+        others = {member.name for member in path.iterdir()}.difference(OBSERVATIONS)
         lazy = xr.open_dataset(
             path,
             engine="zarr",
             zarr_format=3,
             consolidated=False,
             decode_cf=False,
-            drop_variables=set(STORED_ARRAYS).difference(OBSERVATIONS),
+            drop_variables=others,
         )
         arrays: dict[str, Any] = {"roi": stored.pixels}
         for name in OBSERVATIONS:
@@ -159,7 +171,7 @@ def open_store(path: Path) -> xr.Dataset:
             for key, bands in ATTRIBUTES.get(name, {}).items():
                 if arrays[name].attrs.get(key) != bands:
                     raise ValueError(f"{name} holds other bands than {', '.join(bands)}")
-        own = {key: value for key, value in attributes.items() if key not in ("format", "format_version", "sizes")}
+        own = {key: value for key, value in attributes.items() if key not in NOT_SHOWN}
         dataset = to_dataset(arrays, dates, stored.tile, own)
         for axis in ("x", "y"):
             if not np.array_equal(_get(path, axis, "float64", dataset[axis].shape)[...], dataset[axis]):
@@ -174,7 +186,7 @@ def _read_attributes(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not a store of d-pixels: {why}. {ADVICE}")
     with _reading(path):
         try:
-            root = json.loads((path / "zarr.json").read_bytes())
+            root = read_json(path / "zarr.json")
         except ValueError as error:
             raise ValueError(f"zarr.json is not JSON ({error})") from error
     attributes = root.get("attributes") if isinstance(root, dict) else None
@@ -190,6 +202,8 @@ def _read_attributes(path: Path) -> dict[str, Any]:
             value = attributes.get(key)
             if not (isinstance(value, kind) or (key == "source" and value is None)):
                 raise ValueError(f"the attribute {key} is {'missing' if value is None else f'not a {kind.__name__}'}")
+        if attributes.get("digest", due := _digest(attributes)) != due:  # those of earlier releases have none
+            raise ValueError("its attributes were changed: their digest does not fit")
     return attributes
 
 
@@ -201,9 +215,11 @@ def _read_dates(path: Path) -> Mapping[str, np.ndarray]:
         _check_files(path, TIMES, attributes["sizes"])
         dates = {}
         for name, sensor in TIMES.items():
-            array = _get(path, name, "int64", None)
-            in_days = TIME_ATTRIBUTES.items() <= dict(array.attrs).items()
-            if array.ndim != 1 or array.shape[0] > window.days or not in_days:
+            shape = zarr_layout.array_shape(path, name, "int64")
+            if len(shape) != 1 or shape[0] > window.days:
+                raise ValueError(f"{name} does not hold dates of {window}")
+            array = _get(path, name, "int64", shape)
+            if not TIME_ATTRIBUTES.items() <= dict(array.attrs).items():
                 raise ValueError(f"{name} does not hold dates of {window}")
             dates[sensor] = np.asarray(array[...]).astype("datetime64[D]")
             _check_dates(sensor, dates[sensor], window)
@@ -218,14 +234,12 @@ def _read_frames(array: xr.DataArray) -> np.ndarray:
     return values
 
 
-def _get(path: Path, name: str, dtype: str, shape: tuple[int, ...] | None) -> zarr.Array[Any]:
-    """Open the array of this name, type and (unless None) shape; no values are read."""
+def _get(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
+    """Open the small array of this name, type and shape; no values are read."""
     import zarr
 
-    array = zarr.open_array(path / name, mode="r", zarr_format=3)
-    if array.dtype != dtype or shape not in (None, array.shape):
-        raise ValueError(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}")
-    return array
+    zarr_layout.check_array(path, name, dtype, shape)
+    return zarr.open_array(path / name, mode="r", zarr_format=3)
 
 
 def _stamp(path: Path) -> int | None:
@@ -258,11 +272,14 @@ def _encoding(name: str, variable: xr.Variable) -> dict[str, Any]:
     """Return how an array is written: as one file, frames as a shard of inner chunks, the small rest as one chunk."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
-    whole = tuple(max(1, side) for side in variable.shape)  # a chunk of no frames is not allowed
-    inner = (whole[0], CHUNK, CHUNK, *whole[3:])
+    whole = zarr_layout.whole(variable.shape)
     blosc = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=variable.dtype.itemsize)
     return {
-        **({"chunks": inner, "shards": whole} if name in OBSERVATIONS else {"chunks": whole}),
+        **(
+            {"chunks": zarr_layout.inner(variable.shape, CHUNK), "shards": whole}
+            if name in OBSERVATIONS
+            else {"chunks": whole}
+        ),
         **({**TIME_ATTRIBUTES, "dtype": "int64"} if name in TIMES else {}),
         "filters": None,
         "compressors": [blosc, Crc32cCodec()],
@@ -279,6 +296,12 @@ def _check_dates(sensor: str, dates: np.ndarray, window: Window) -> None:
         raise ValueError(f"{sensor} has frames outside {window.start} to {window.end}")
     if (dates[1:] <= dates[:-1]).any():
         raise ValueError(f"the frames of {sensor} are not in date order, one per date")
+
+
+def _digest(attributes: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all other attributes: unlike values, they have no checksum of their own."""
+    others = {key: value for key, value in attributes.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _sizes(store: Path, names: Collection[str]) -> dict[str, int]:

@@ -49,7 +49,7 @@ def shifted(geometry: BaseGeometry) -> list[BaseGeometry]:
 def unwrap_edges(polygon: BaseGeometry) -> BaseGeometry:
     """Return a polygon with edges across the antimeridian (179 to -179) with continuous longitudes (179 to 181).
 
-    Returns the polygon itself if it has no such edge. ValueError for a polygon around a pole.
+    Returns the polygon itself if it has no such edge. ValueError for a polygon around a pole or the Earth.
     """
     rings = [polygon.exterior, *polygon.interiors]
     coordinates = [shapely.get_coordinates(ring) for ring in rings]
@@ -62,7 +62,10 @@ def unwrap_edges(polygon: BaseGeometry) -> BaseGeometry:
     centre = coordinates[0][:, 0].mean()
     for ring in coordinates[1:]:
         ring[:, 0] += 360 * np.round((centre - ring[:, 0].mean()) / 360)
-    return shapely.Polygon(coordinates[0], coordinates[1:])
+    made = shapely.Polygon(coordinates[0], coordinates[1:])
+    if made.area < SLIVER < polygon.area:  # its edges from -180 to 180 are no jumps
+        raise ValueError("a polygon goes around the Earth")
+    return made
 
 
 def split(geometry: BaseGeometry) -> list[BaseGeometry]:

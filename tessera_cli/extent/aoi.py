@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError, counted, reason
 from tessera_cli.extent.antimeridian import split, unwrap_edges
+from tessera_cli.extent.crossings import check_crossings
 from tessera_cli.extent.features import Features, check_lonlat, polygons
 from tessera_cli.extent.geojson import EXPECTED, read_geojson
 from tessera_cli.extent.vector import read_vector
@@ -168,6 +169,7 @@ class Repairs:
         self.crossing += unwrapped is not polygon
         if unwrapped.is_valid:
             return unwrapped
+        check_crossings(unwrapped, origin)
         self.invalid.append(shapely.is_valid_reason(unwrapped))
         return shapely.union_all(list(polygons(shapely.make_valid(unwrapped))))
 

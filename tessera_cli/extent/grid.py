@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -17,10 +16,15 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.antimeridian import unwrap
 from tessera_cli.extent.window import Window
+from tessera_cli.reading import inflate
 
 RESOLUTION = 10
 TILE_SIZE = 512
 TILE_METRES = RESOLUTION * TILE_SIZE
+MAX_TILES = 100_000
+"""Of an area: 2.6 million km2, a quarter of Europe. One million more would be searched and listed for hours."""
+MAX_PIXELS = 8192**2
+"""Of a tile of any kind: twice a hundred observations of more would not fit into memory."""
 _TILE_ID = re.compile(r"utm(\d{2})([ns])_c(-?\d+)_r(-?\d+)")
 
 
@@ -171,11 +175,22 @@ def tiles_touching(geometry: BaseGeometry, epsg: int) -> list[Tile]:
     if geometry.is_empty:
         return []
     west, south, east, north = (round(v, 6) for v in geometry.bounds)  # 1e-6 m: no tile for rounding noise
-    columns = range(math.floor(west / TILE_METRES), math.floor(east / TILE_METRES) + 1)
-    rows = range(math.floor(south / TILE_METRES), math.floor(north / TILE_METRES) + 1)
+    first = np.floor(np.array([west, south]) / TILE_METRES).astype(np.int64)
+    last = np.floor(np.array([east, north]) / TILE_METRES).astype(np.int64)
     shapely.prepare(geometry)
-    tiles = (Tile(epsg, column, row) for row in reversed(rows) for column in columns)
-    return [tile for tile in tiles if geometry.intersects(shapely.box(*tile.bounds))]
+    cells = np.zeros((1, 2), np.int64) + first  # column and row of the south-west tile of each block of tiles
+    side = 1 << int((last - first).max()).bit_length()
+    while True:
+        low, high = cells * TILE_METRES, (cells + side) * TILE_METRES
+        cells = cells[shapely.intersects(geometry, shapely.box(*low.T, *high.T))]
+        if side == 1:
+            break
+        side = max(side // 4, 1)
+        steps = side * np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2)
+        cells = np.unique((cells[:, None] + steps).reshape(-1, 2), axis=0)
+        cells = cells[(cells <= last).all(axis=1)]
+    cells = cells[np.lexsort((cells[:, 0], -cells[:, 1]))]
+    return [Tile(epsg, column, row) for column, row in cells.tolist()]
 
 
 def tile_name(tile: AnyTile, window: Window | None) -> str:
@@ -229,6 +244,17 @@ def pack_mask(mask: np.ndarray) -> bytes:
 
 
 def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """Undo `pack_mask`; return a writable bool array of `shape`."""
-    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
-    return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)
+    """Undo `pack_mask`; return a writable bool array of `shape`. ValueError where it is the mask of another shape."""
+    pixels = check_shape(shape)
+    bits = np.frombuffer(inflate(packed, -(-pixels // 8)), np.uint8)
+    if len(bits) != -(-pixels // 8):
+        raise ValueError(f"a mask of {shape[0]} x {shape[1]} pixels has {len(bits)} bytes")
+    return np.unpackbits(bits, count=pixels).astype(bool).reshape(shape)
+
+
+def check_shape(shape: tuple[int, int]) -> int:
+    """Return the number of pixels of a tile of this shape; ValueError if no tile has it."""
+    height, width = shape
+    if not (type(height) is type(width) is int and height > 0 and width > 0 and height * width <= MAX_PIXELS):
+        raise ValueError(f"no tile has the shape {str(shape)[:60]}: at most {MAX_PIXELS:,} pixels")
+    return height * width

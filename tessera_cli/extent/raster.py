@@ -6,7 +6,6 @@ name its overviews anywhere, as may what lies beside it.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader, MemoryFile
+
+from tessera_cli.reading import open_file, read_file
 
 ALONE: Mapping[str, str | bool] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -48,14 +49,10 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
             return
         if not begins.startswith(JPEG_2000):
             raise RasterioIOError("it is no GeoTIFF, nor JPEG 2000; other formats are not read")
-        if path.stat().st_size > LARGEST:
-            raise RasterioIOError("it is larger than 1 GB and no GeoTIFF")
-        memory = stack.enter_context(MemoryFile(path.read_bytes()))
+        memory = stack.enter_context(MemoryFile(read_file(path, LARGEST)))
         yield stack.enter_context(memory.open(driver="JP2OpenJPEG"))
 
 
 def _beginning(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-        raise RasterioIOError("it is no file")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(16)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ import shapely
 from rasterio.enums import Resampling
 from shapely.geometry.base import BaseGeometry
 
-from tessera_cli.errors import NothingToEmbedError, UsageError, listed, reason
+from tessera_cli.errors import NothingToEmbedError, UsageError, counted, listed, plainly
 from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.features import polygons
 from tessera_cli.extent.grid import (
+    MAX_TILES,
     RESOLUTION,
+    TILE_METRES,
     Tile,
     TileRequest,
     pack_mask,
@@ -33,6 +37,14 @@ from tessera_cli.extent.window import Window
 
 logger = logging.getLogger(__name__)
 
+MANY = 1000
+"""Features from which on it pays to look at all of them at once."""
+SMALL = 8
+"""Pixels across a small feature."""
+DETAILED, BLOCK = 20_000, 16
+"""Vertices from which on a geometry is cut to blocks of 16 x 16 tiles first."""
+EARTH, SURE = 6_371_000.0, 0.98
+"""Radius in metres; the share of a spherical area that grids in UTM have at least."""
 ZONE_MARGIN = 0.5
 """Degrees by which a feature may reach beyond its zone before it is cut at the border."""
 EDGE_STEP = 0.01
@@ -49,13 +61,16 @@ def tile_requests(
     NothingToEmbedError when no pixel centre is left.
     """
     masks: dict[Tile, bytes] = {}
+    zones = areas_by_zone(aoi, epsg=epsg)
+    if fill_bbox:
+        zones = {zone: shapely.box(*geometry.bounds) for zone, geometry in zones.items()}
+    _check_count(aoi, sum(geometry.area for geometry in zones.values()) / TILE_METRES**2)
+    touched = {zone: tiles_touching(geometry, zone) for zone, geometry in zones.items()}
+    _check_count(aoi, sum(map(len, touched.values())))
     if not fill_bbox:
         _warn_of_slivers(aoi, epsg)
-    for zone, geometry in areas_by_zone(aoi, epsg=epsg).items():
-        if fill_bbox:
-            geometry = shapely.box(*geometry.bounds)
-        for tile in tiles_touching(geometry, zone):
-            pixels = rasterize(geometry, tile)
+    for zone, geometry in zones.items():
+        for tile, pixels in _rasterized(geometry, touched[zone]):
             if mask is not None and pixels.any():
                 pixels &= _read_mask(mask, tile)
             if pixels.any():
@@ -66,11 +81,62 @@ def tile_requests(
     return [TileRequest(tile, window, packed) for window in windows for tile, packed in masks.items()]
 
 
+def _check_count(aoi: Aoi, tiles: float) -> None:
+    """Raise UsageError for more tiles than one run should have; the number may be a lower bound."""
+    if tiles > MAX_TILES:
+        raise UsageError(
+            f"The AOI {aoi.name} covers at least {math.floor(tiles):,} tiles of {TILE_METRES / 1000:g} km, and at most "
+            f"{MAX_TILES:,} make one run. Cut it into parts."
+        )
+
+
+def _rasterized(geometry: BaseGeometry, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, np.ndarray]]:
+    """Yield every tile with its pixels in `geometry`, as `rasterize` gives them."""
+    inside = shapely.contains_properly(geometry, [shapely.box(*tile.bounds) for tile in tiles])
+    many = shapely.get_num_coordinates(geometry) > DETAILED
+    near: dict[tuple[int, int], BaseGeometry] = {}
+    for tile, full in zip(tiles, inside, strict=True):
+        if full:
+            yield tile, np.ones(tile.shape, bool)
+            continue
+        part = geometry
+        if many:  # then most of it is far from any tile
+            block = tile.column // BLOCK, tile.row // BLOCK
+            if block not in near:
+                west, south = (BLOCK * TILE_METRES * number for number in block)
+                square = shapely.box(west, south, west + BLOCK * TILE_METRES, south + BLOCK * TILE_METRES)
+                near[block] = shapely.clip_by_rect(geometry, *square.buffer(1000).bounds)
+            part = near[block]
+        yield tile, rasterize(part, tile)
+
+
 @functools.lru_cache(maxsize=2)
 def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
     """Return EPSG code of a UTM zone -> the AOI's part in it, in metres; a feature's centroid chooses its zone."""
     zones = _parts_by_zone(aoi, epsg)
-    return {zone: shapely.unary_union([part for _, part in parts]) for zone, parts in zones.items()}
+    return {zone: _united([part for _, part in parts]) for zone, parts in zones.items()}
+
+
+def _united(parts: list[BaseGeometry]) -> BaseGeometry:
+    """Return the union. Of many parts only those are computed together that touch each other."""
+    if len(parts) < MANY:
+        return shapely.unary_union(parts)
+    one, other = shapely.STRtree(parts).query(parts, predicate="intersects")
+    group = list(range(len(parts)))
+
+    def first(number: int) -> int:
+        while group[number] != number:
+            group[number] = number = group[group[number]]
+        return number
+
+    for a, b in zip(one.tolist(), other.tolist(), strict=True):
+        if a < b and (roots := sorted((first(a), first(b)))):
+            group[roots[1]] = roots[0]
+    groups: dict[int, list[BaseGeometry]] = {}
+    for number, part in enumerate(parts):
+        groups.setdefault(first(number), []).append(part)
+    unions = [shapely.unary_union(touching) if len(touching) > 1 else touching[0] for touching in groups.values()]
+    return shapely.multipolygons([each for union in unions for each in polygons(union)])
 
 
 def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
@@ -81,6 +147,10 @@ def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
 @functools.lru_cache(maxsize=2)
 def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, BaseGeometry]]]:
     """Return EPSG code of a UTM zone, in order -> parts in it, in metres, each with the position of its feature."""
+    largest = max(aoi.features, key=lambda feature: feature.area)
+    _check_count(aoi, SURE * _square_metres(largest) / TILE_METRES**2)
+    if len(aoi.features) >= MANY:
+        logger.info("%s: %s are projected and joined", aoi.name, counted(len(aoi.features), "area"))
     zones: dict[int, list[tuple[int, BaseGeometry]]] = {}
     for number, feature in enumerate(aoi.features):
         for zone, part in _cut_to_zones(feature, epsg):
@@ -90,6 +160,14 @@ def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, Base
                 raise UsageError(f"The AOI {aoi.name} cannot be projected to EPSG:{zone}. Choose a nearer --crs.")
             zones.setdefault(zone, []).append((number, shapely.make_valid(metres)))
     return dict(sorted(zones.items()))
+
+
+def _square_metres(feature: BaseGeometry) -> float:
+    """Return the area on a sphere: longitude and the sine of latitude are an equal-area map."""
+    dense = shapely.segmentize(feature, 1.0)
+    return EARTH**2 * float(
+        shapely.transform(dense, lambda lon, lat: (np.radians(lon), np.sin(np.radians(lat))), interleaved=False).area
+    )
 
 
 def _warn_of_slivers(aoi: Aoi, epsg: int | None) -> None:
@@ -103,6 +181,8 @@ def _warn_of_slivers(aoi: Aoi, epsg: int | None) -> None:
             for values in (shapely.get_x(inside), shapely.get_y(inside))
         )
         near = shapely.contains_xy(metres, x, y)  # true of most, and quick
+        if len(parts) >= MANY:
+            near = near | _holds_centre(np.array(metres, object), near)
         for (number, part), found in zip(parts, near, strict=True):
             if found or any(rasterize(part, tile).any() for tile in tiles_touching(part, zone)):
                 held.add(number)
@@ -111,6 +191,19 @@ def _warn_of_slivers(aoi: Aoi, epsg: int | None) -> None:
         where = listed((position(point.x, point.y) for point in lost), 3)
         text = "%s: no embedding for %d of %d areas, which hold no centre of a 10 m pixel: %s"
         logger.warning(text, aoi.name, len(lost), len(aoi.features), where)
+
+
+def _holds_centre(parts: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return which parts hold the centre of a pixel, bool (N,), of small ones that are not `known` to."""
+    found = np.zeros(len(parts), bool)
+    bounds = shapely.bounds(parts)
+    small = (bounds[:, 2:] - bounds[:, :2]).max(axis=1) < SMALL * RESOLUTION
+    start = (np.floor(bounds[:, :2] / RESOLUTION) + 0.5) * RESOLUTION
+    for column, row in np.ndindex(SMALL + 1, SMALL + 1):
+        rest = np.flatnonzero(small & ~known & ~found)
+        x, y = (start[rest] + RESOLUTION * np.array([column, row])).T
+        found[rest] = shapely.contains_xy(parts[rest], x, y)
+    return found
 
 
 def rasterize(geometry: BaseGeometry, tile: Tile) -> np.ndarray:
@@ -154,6 +247,7 @@ def _read_mask(path: Path, tile: Tile) -> np.ndarray:
                 nodata=src.nodata if src.nodata is not None else 0,
             ) as vrt:
                 values = vrt.read(1, masked=True)
-    except (rasterio.errors.RasterioIOError, OSError) as error:
-        raise UsageError(f"--mask {path} cannot be read: {reason(error)}. Give a raster with a CRS.") from error
+    except (rasterio.errors.RasterioError, OSError) as error:
+        why = plainly(error)
+        raise UsageError(f"--mask {path} cannot be read: {why}. Give a raster with a CRS.") from error
     return np.asarray(np.nan_to_num(values.filled(0)) != 0)

@@ -16,16 +16,21 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from tessera_cli.errors import UsageError, counted, listed, reason
+from tessera_cli.errors import UsageError, counted, listed, plainly
 from tessera_cli.extent.features import Features, kinds, polygons
 from tessera_cli.extent.geojson import read_geojson
 from tessera_cli.extent.vector_formats import check_format, offline
+from tessera_cli.reading import MB, is_special, read_file
 
 logger = logging.getLogger(__name__)
 
 GEOJSON = (".geojson", ".geojsonl", ".geojsons", ".ndjson", ".json")
 IN_FOLDERS = (*GEOJSON[:-1], ".gpkg", ".shp", ".kml", ".kmz", ".fgb", ".gml", ".gdb")
 """What is taken of a folder or a zip; .json may be anything."""
+MAX_GEOJSON = 200 * MB
+"""Bytes of GeoJSON, which is read whole and takes ten times as much memory then; a GeoPackage may be larger."""
+MAX_MEMBER = 500 * MB
+"""Bytes of a file in a zip when it is unpacked."""
 HARMLESS = re.compile(r"Measured \(M\)|Non closed ring|not consistent with type in gpkg|invalid value encountered")
 """Warnings of libraries about what plays no part in an area, is mended without loss, or is refused by name."""
 SURFACES = {15: "PolyhedralSurface", 16: "TIN", 17: "Triangle"}
@@ -72,14 +77,16 @@ def read_vector(path: Path, layer: str | None = None, *, columns: bool = True) -
 
 def _files(path: Path) -> list[str]:
     """Return the vector files of a folder or zip, sorted, as GDAL opens them; else the path itself."""
+    _check_kind(path)
     names: list[str] = []
     if path.is_dir() and path.suffix.lower() != ".gdb":
         with _reading(str(path)):
             names = [str(each) for each in path.iterdir()]
     elif path.suffix.lower() == ".zip":
-        with _reading(str(path)), zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+        members = [name for name in _members(path) if not name.startswith("__MACOSX/")]
         names = [f"/vsizip/{{{path.resolve()}}}/{name}" for name in members]
+    elif path.suffix.lower() == ".kmz":
+        _members(path)
     names = [name for name in names if not name.endswith("/") and not Path(name).name.startswith(".")]
     found = sorted(name for name in names if Path(name).suffix.lower() in IN_FOLDERS)
     own = tuple(f"{Path(name).with_suffix('')}." for name in found)  # a Shapefile is several files
@@ -88,6 +95,36 @@ def _files(path: Path) -> list[str]:
         text = "%s: left out: %s (%s). Give .json files and folders in it by themselves"
         logger.warning(text, path, counted(len(rest), "other name"), listed(rest))
     return found or [str(path)]
+
+
+def _members(path: Path) -> list[str]:
+    """Return the names of the files in a zip; UsageError for one that would become too large."""
+    with _reading(str(path)), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    for member in members:
+        if member.file_size > MAX_MEMBER:
+            size = member.file_size / MB
+            raise UsageError(
+                f"{path}: {member.filename} has {size:,.0f} MB unpacked, and at most {MAX_MEMBER / MB:,.0f} MB are "
+                "read from a zip. Unpack it."
+            )
+    return [member.filename for member in members]
+
+
+def _check_kind(path: Path) -> None:
+    """Raise UsageError where the path, or a file that GDAL opens along with it, would be waited for."""
+    if is_special(path):
+        raise UsageError(
+            f"{path} is no file, but a pipe, a socket or a device. Give a file, or pipe GeoJSON to --aoi -."
+        )
+    with _reading(str(path)):
+        if path.is_dir():
+            along = list(path.iterdir())
+        else:
+            along = [each for each in path.parent.iterdir() if each.name.startswith((f"{path.stem}.", path.name))]
+    for each in along:
+        if is_special(each):
+            raise UsageError(f"{each} is no file, but a pipe, a socket or a device. Remove it.")
 
 
 def _layers(file: str, wanted: str | None) -> list[Layer]:
@@ -119,7 +156,7 @@ def _read(layer: Layer, columns: bool) -> tuple[CRS | str | None, np.ndarray, di
 
     if not columns and _is_geojson(layer.file):  # GDAL takes less: no UTF-16, no positions of mixed length
         with _reading(layer.origin):
-            text = Path(layer.file).read_bytes()
+            text = read_file(Path(layer.file), MAX_GEOJSON)
         features = read_geojson(text, layer.origin)
         return features.crs, features.geometries, {}
     with _reading(layer.origin), offline():
@@ -141,7 +178,8 @@ def _reading(origin: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, OSError, zipfile.BadZipFile, shapely.errors.ShapelyError) as error:
-        why = reason(error).partition("; It might")[0].rstrip(".")  # what follows is about drivers
+        why = plainly(error)
+        why = why.partition("; It might")[0].rstrip(".")  # what follows is about drivers
         code = re.search(r"type\D*(\d+)$", why)
         kind = SURFACES.get(int(code[1]) % 1000) if code else None
         if kind is not None:

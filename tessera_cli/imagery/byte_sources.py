@@ -20,6 +20,7 @@ from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailabl
 from tessera_cli.imagery.doubts import Doubts
 from tessera_cli.net import ChangedError, Client, RangeResponse, Version, get_range
 from tessera_cli.net.address import redact
+from tessera_cli.reading import open_file
 
 Range = tuple[int, int]
 """First byte and number of bytes."""
@@ -93,7 +94,7 @@ class LocalBytes:
     @contextmanager
     def _opened(self) -> Iterator[BufferedReader]:
         try:
-            with Path(self.name).open("rb") as file:
+            with open_file(Path(self.name)) as file:
                 yield file
         except FileNotFoundError as error:
             raise AbsentError(f"{self.name} does not exist. Check the catalogue.") from error

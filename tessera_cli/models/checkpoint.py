@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tessera_cli.errors import UsageError, complaint
 from tessera_cli.files import sha256_of, write_bytes
+from tessera_cli.json_text import parse_json
 from tessera_cli.models.architecture import EncoderConfig, Size
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.families import family_spec
@@ -28,6 +29,7 @@ from tessera_cli.models.model_config import ModelConfig
 from tessera_cli.models.official import Contents, read_official
 from tessera_cli.models.payload import unwrapped
 from tessera_cli.models.spec import FAMILIES, Family
+from tessera_cli.reading import open_file
 from tessera_cli.sampling import RandomSampling
 from tessera_cli.sampling.statistics import Statistics
 
@@ -111,7 +113,7 @@ def read_checkpoint(path: Path, model_config: ModelConfig = ModelConfig()) -> Ch
     `model_config` supplies what official v1.x files do not record; a contradiction to such a file is a UsageError.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(256)
         sha256 = sha256_of(path)
     except OSError as error:
@@ -186,8 +188,8 @@ def _read_safetensors(path: Path) -> tuple[Contents, Card]:
 
 def _read_card(path: Path, text: str | None) -> Card:
     try:
-        card = json.loads(text or "null")
-    except (ValueError, RecursionError):
+        card = parse_json(text or "null")
+    except ValueError:
         card = None
     if not isinstance(card, dict):
         raise UsageError(f"{path}: a safetensors file without a TESSERA model card. Give one written by `tessera`.")

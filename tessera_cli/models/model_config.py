@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from tessera_cli.errors import UsageError, complaint, shown
+from tessera_cli.reading import read_json
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Length = Annotated[int, Field(ge=1, le=4096)]
@@ -84,10 +84,10 @@ class ModelConfig:
     def from_file(cls, path: Path) -> ModelConfig:
         """Read a JSON object; UsageError for anything else."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_reject_constant)
+            values = read_json(path)
         except OSError as error:
             raise UsageError(f"--model-config {path}: cannot be read ({error.strerror}). Check the path.") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UsageError(f"--model-config {path}: not JSON ({error}). Give an official configuration.") from error
         if not isinstance(values, dict):
             raise UsageError(f"--model-config {path}: holds no JSON object. Give keys and values.")
@@ -113,7 +113,3 @@ class ModelConfig:
 
 
 AnyModelConfig = str | Path | Mapping[str, Any] | ModelConfig
-
-
-def _reject_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number")

@@ -9,6 +9,7 @@ from pathlib import Path
 from tessera_cli.errors import SourceRefusedError, UsageError
 from tessera_cli.net.address import redact
 from tessera_cli.net.responses import innermost
+from tessera_cli.reading import check_file
 
 
 def untrusted(url: str, error: BaseException) -> SourceRefusedError | None:
@@ -28,6 +29,7 @@ def check_authorities(path: str) -> None:
     if Path(path).is_dir():
         return
     try:
+        check_file(Path(path))
         ssl.create_default_context(cafile=path)
     except OSError as error:
         why = "it holds no certificate (PEM)" if isinstance(error, ssl.SSLError) else error.strerror

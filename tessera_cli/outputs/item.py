@@ -16,13 +16,14 @@ from tessera_cli import __version__
 from tessera_cli.dpixels.coverage import Coverage, gap_warnings
 from tessera_cli.dpixels.dpixel import SENSORS, DPixels
 from tessera_cli.errors import UsageError, complaint, reason
-from tessera_cli.extent.grid import AnyTile, pack_mask, tile_name, unpack_mask
+from tessera_cli.extent.grid import AnyTile, check_shape, pack_mask, tile_name, unpack_mask
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
 from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer, requested_counts
 from tessera_cli.outputs.schema import check_item
 from tessera_cli.outputs.tags import SOFTWARE, model_url
+from tessera_cli.reading import inflate
 
 EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -291,5 +292,6 @@ def _pack_counts(counts: np.ndarray, requested: np.ndarray) -> str:
 
 
 def _unpack_counts(packed: str, shape: tuple[int, int]) -> np.ndarray:
-    counts = np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2")
+    due = 2 * len(SENSORS) * check_shape(shape)
+    counts = np.frombuffer(inflate(base64.b64decode(packed), due), "<u2")
     return counts.astype(np.uint16).reshape(len(SENSORS), *shape)

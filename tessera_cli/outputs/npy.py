@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from tessera_cli.arrays import map_array, read_layout
+from tessera_cli.errors import plainly
 from tessera_cli.outputs.asset import check_layout, check_scales, damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
@@ -73,11 +75,9 @@ def empty_npy(shape: tuple[int, ...], dtype: str) -> tuple[memoryview, np.ndarra
 def _open_checked(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """Map the array at `path` after comparing its layout; TileError if it is not as record."""
     try:
-        with path.open("rb") as file:
-            version = npy.read_magic(file)
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise damaged(path, f"it cannot be read: {error}") from error
+        version, array = read_layout(path).version, map_array(path)
+    except (OSError, ValueError) as error:
+        raise damaged(path, f"it cannot be read: {plainly(error)}") from error
     layout = {
         "version": (version, VERSION),
         "type": (array.dtype, np.dtype(dtype)),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tessera_cli.dpixels import Stored, describe, write_folder, write_store
 from tessera_cli.dpixels.dpixel import DPixels
+from tessera_cli.errors import TileError
 from tessera_cli.files import sha256_of
 from tessera_cli.outputs.asset import Asset, damaged
 from tessera_cli.outputs.item import TileRecord
@@ -42,6 +43,23 @@ def read_back(folder: Path, record: TileRecord) -> None:
         pairs += _provenance(stored, dpixels, record)
     if differing := [what for what, actual, due in pairs if actual != due]:
         raise damaged(path, f"its {', '.join(differing)} are not those of its record")
+
+
+def check_unchanged(folder: Path, record: TileRecord) -> None:
+    """Raise TileError unless the files of a store that carry no checksum of their own are those of its record.
+
+    Of a Zarr store these are the descriptions; in official folders it is every file.
+    """
+    try:
+        for asset in record.assets:
+            if record.format == "npy" or asset.name.endswith(".json"):
+                asset.verified(folder)
+    except TileError as error:
+        why = str(error).partition(" is damaged: ")[2].partition(". Remove")[0]
+        raise TileError(
+            f"{folder / record.store} is not what was fetched: of {asset.name}, {why}. Fetch the tile again, or remove "
+            f"{record.name}.json to use it as it is."
+        ) from error
 
 
 def _provenance(stored: Stored, dpixels: DPixels, record: TileRecord) -> list[tuple[str, object, object]]:

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from tessera_cli.errors import IdentityError, UsageError
 from tessera_cli.files import write_bytes
+from tessera_cli.json_text import parse_json
 from tessera_cli.models.architecture import EncoderConfig
 from tessera_cli.models.encoder import Encoder
+from tessera_cli.reading import check_file
 from tessera_cli.sampling.statistics import Statistics
 
 KEY = "tessera-pretrain"
@@ -66,6 +68,7 @@ def save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, state:
 def is_checkpoint(path: Path) -> bool:
     """Return whether the file's header is that of a checkpoint."""
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
             return KEY in (file.metadata() or {})
     except (SafetensorError, OSError):
@@ -86,8 +89,9 @@ def read_encoder(path: Path, config: EncoderConfig) -> tuple[Encoder, Statistics
 def read_state(path: Path) -> RunState:
     """Return the state without the tensors; UsageError if the file is damaged or of another kind."""
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
-            state = RunState(**json.loads((file.metadata() or {})[KEY]))
+            state = RunState(**parse_json((file.metadata() or {})[KEY]))
         if state.format != FORMAT:
             raise ValueError("another format")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.presets import DEFAULT_PRESET, Values, get_preset, suggest
+from tessera_cli.reading import MB, read_file
 
 Nested = dict[str, dict[str, Any]]
+MAX_TOML = MB
 
 
 def load_config(
@@ -57,10 +59,10 @@ def as_json(config: PretrainConfig) -> dict[str, dict[str, Any]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_file(path, MAX_TOML).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read ({error.strerror}). Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, arrays in arrays in arrays
         raise UsageError(f"--config {path} is no TOML: {reason(error)}. Correct it.") from error
 
 
@@ -80,7 +82,7 @@ def _parse(override: str) -> Nested:
         raise UsageError(f"--set {override}: write it as section.key=value, for example optim.lr=1e-3.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     return {section: {key: value}}
 

@@ -128,6 +128,7 @@ def _check_files(inputs: Inputs, settings: EmbedSettings, folder: TileFolder) ->
     names = folder.requested_names() | {request.name for request in inputs.tile_requests}
     uses = Counter(file for name in names for file in file_names(name))
     for request in inputs.tile_requests:
-        formats.check_tile(settings.format, request.tile)
+        if request.count:  # of a damaged store nothing but its name is known
+            formats.check_tile(settings.format, request.tile)
         if shared := [file for file in file_names(request.name) if uses[file] > 1]:
             raise UsageError(f"In {folder.path} two tiles would share the file {shared[0]}. Rename {request.name}.")

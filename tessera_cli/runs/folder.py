@@ -17,9 +17,9 @@ from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
-from tessera_cli.json_text import parse_json
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN, tiles_of_file
+from tessera_cli.reading import read_json as read_file_as_json
 from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.run_record import checked_folder, checked_run
 
@@ -284,7 +284,7 @@ def record_beside(store: Path) -> TileRecord | None:
 def read_json(path: Path) -> Any:
     """Return the parsed file; None if it is absent or not JSON (a torn write of another tool)."""
     try:
-        return parse_json(path.read_bytes())
+        return read_file_as_json(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:

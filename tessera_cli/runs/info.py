@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import shapely
 from rasterio.errors import RasterioIOError
 
+from tessera_cli.arrays import read_layout
 from tessera_cli.dpixels import Stored, members
 from tessera_cli.dpixels import describe as describe_store
 from tessera_cli.dpixels.coverage import Coverage
-from tessera_cli.errors import TileError, UsageError, reason
+from tessera_cli.errors import TileError, UsageError, plainly
 from tessera_cli.extent.grid import AnyTile, parse_tile_name
 from tessera_cli.extent.place import Place
 from tessera_cli.extent.raster import open_raster
@@ -226,8 +226,8 @@ def _array(path: Path) -> Mapping[str, Any]:
     if record is None:  # an array says nothing of itself
         raise UsageError(f"{path} is not one of ours: no tile's .json beside it lists it. {EXPECTED}")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = read_layout(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is damaged: {error}. Remove it and run again.") from error
     return {
         "array": path.name,
@@ -271,7 +271,8 @@ def _raster(path: Path) -> Mapping[str, Any]:
                 "tags": tags,
             }
     except (RasterioIOError, OSError) as error:
-        raise UsageError(f"{path} is neither a raster nor a record of ours: {reason(error)}. {EXPECTED}") from error
+        why = plainly(error)
+        raise UsageError(f"{path} is neither a raster nor a record of ours: {why}. {EXPECTED}") from error
 
 
 def _remarks(record: TileRecord) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from tessera_cli.errors import IdentityError, TileError, UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.outputs.stores import check_unchanged
+from tessera_cli.runs.folder import TileFolder, record_beside
 from tessera_cli.runs.scene_search import SceneSearch
 
 logger = logging.getLogger(__name__)
@@ -135,11 +136,12 @@ class StoredInputs(Inputs):
         `source` and `preprocessing` are what the user says of official folders, which record neither; their
         preprocessing is taken to be the official one, unless he says otherwise.
         """
-        stores = {stored.name: stored for stored in find_stores(paths)}
+        stores = {stored.name: stored for stored in find_stores(paths, broken=True)}
         for path in paths:
             _warn_of_missing(path, stores)
-        recorded = {name: stored.source for name, stored in stores.items() if stored.source is not None}
-        unrecorded = sorted(stores.keys() - recorded.keys())
+        sound = {name: stored for name, stored in stores.items() if stored.error is None}
+        recorded = {name: stored.source for name, stored in sound.items() if stored.source is not None}
+        unrecorded = sorted(sound.keys() - recorded.keys())
         if recorded and unrecorded and source is None:
             raise UsageError(
                 f"--dpixels: {unrecorded[0]} does not record its source, others do. Say it with --source, or embed "
@@ -149,7 +151,7 @@ class StoredInputs(Inputs):
             "preprocessing",
             {
                 name: (preprocessing or OFFICIAL.name) if name in unrecorded else stored.preprocessing
-                for name, stored in stores.items()
+                for name, stored in sound.items()
             },
         )
         assert made is not None  # of every store
@@ -178,6 +180,8 @@ class StoredInputs(Inputs):
 
     def read(self, request: TileRequest, *, ascending: bool, reading: OnRead | None = None) -> DPixels:
         stored = self.stores[request.name]
+        if (record := record_beside(stored.path)) is not None:
+            check_unchanged(stored.path.absolute().parent, record)
         dpixels = stored.read()
         if (request.pixels & ~dpixels.requested).any():
             raise TileError(

@@ -20,6 +20,7 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.extent.place import Place
 from tessera_cli.extent.tiling import areas_by_zone, features_by_zone, tile_requests
 from tessera_cli.extent.window import Window
+from tessera_cli.files import sha256_of
 from tessera_cli.net import Client
 from tessera_cli.net.address import redact, unsigned
 from tessera_cli.runs.folder import TileFolder
@@ -65,7 +66,7 @@ class Request:
     @property
     def digest(self) -> str:
         """Return the key of the run, by which the same request finds its frozen scenes again."""
-        mask = hashlib.sha256(self.mask.read_bytes()).hexdigest() if self.mask else None
+        mask = sha256_of(self.mask) if self.mask else None
         parts: list[Any] = [self.aoi.digest, [w.name for w in self.windows], self.source.name]
         parts += [given and unsigned(given)[0] for given in (self.catalog, self.radar_catalog)]
         parts += [self.epsg, mask]

@@ -502,11 +502,11 @@ def edit_json(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def attributes(**changes: Any) -> Callable[[Path], None]:
-    """Change attributes of the store; None removes one."""
+    """Change attributes of the store, as one of an earlier release without their digest; None removes one."""
 
     def damage(store: Path) -> None:
         def change(root: dict[str, Any]) -> None:
-            root["attributes"] |= changes
+            root["attributes"] |= {"digest": None, **changes}
             root["attributes"] = {key: value for key, value in root["attributes"].items() if value is not None}
 
         edit_json(store / "zarr.json", change)
@@ -568,16 +568,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "description void": (lambda store: (store / "s2/zarr.json").write_text("{}"), "damaged"),
     "a group": (
         lambda store: (store / "s2/zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}'),
-        "No variable named 's2'",
+        "s2 is no array",
     ),
     "dtype": (described("s2", data_type="int16"), "s2 is int16"),
     "dtype unknown": (described("s2", data_type="uint17"), "uint17"),
     "dtype of dates": (described("s2_time", data_type="float64"), "s2_time is float64"),
     "dtype of roi": (described("roi", data_type="int8"), "roi is int8"),
-    "shape": (described("s2", shape=[3, 512, 500, 10]), "conflicting sizes for dimension 'x'"),
+    "shape": (described("s2", shape=[3, 512, 500, 10]), "s2 has the shape"),
     "huge": (described("s2_time", shape=[10**12]), "s2_time does not hold dates"),
     "dimensions": (described("s2_time", shape=[3, 1]), "damaged"),
-    "frames disagree": (described("s2_mask", shape=[2, 512, 512]), "conflicting sizes for dimension 's2_time'"),
+    "frames disagree": (described("s2_mask", shape=[2, 512, 512]), "s2_mask has the shape"),
     "codec unknown": (described("s2", codecs=[{"name": "mine"}]), "damaged"),
     "unit of dates": (described("s2_time", attributes={"units": "hours since 1970-01-01"}), "does not hold dates"),
     "order of bands": (described("s2", attributes={"bands": sorted(S2_BANDS)}), "s2 holds other bands than B04, B02"),
@@ -589,7 +589,39 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "window backwards": (attributes(window="20231231-20230101"), "not the name of a window"),
     "window other": (attributes(window="2022"), "s2 has frames outside 2022-01-01 to 2022-12-31"),
     "crs": (attributes(crs="EPSG:4326"), "its georeference is not"),
-    "transform": (attributes(transform=[10.0, 0.0, float("nan"), 0.0, -10.0, 0.0]), "its georeference is not"),
+    "transform": (attributes(transform=[10.0, 0.0, 11.0, 0.0, -10.0, 0.0]), "its georeference is not"),
+    "NaN": (attributes(transform=[10.0, 0.0, float("nan"), 0.0, -10.0, 0.0]), "zarr.json is not JSON"),
+    "nested": (lambda store: (store / "zarr.json").write_text("[" * 100_000), "zarr.json is not JSON"),
+    "nested array": (lambda store: (store / "s2/zarr.json").write_text('{"a":' * 100_000), "nested too deeply"),
+    "attributes changed": (
+        bytes_of("zarr.json", lambda data: data.__setitem__(slice(None), data.replace(b"S2A_b", b"S2A_c"))),
+        "their digest does not fit",
+    ),
+    "small chunks": (
+        described("s2", chunk_grid={"name": "regular", "configuration": {"chunk_shape": [1, 1, 1, 1]}}),
+        "s2 is not stored as ours are .chunk_grid.",
+    ),
+    "small chunks of roi": (
+        described("roi", chunk_grid={"name": "regular", "configuration": {"chunk_shape": [1, 1]}}),
+        "roi is not stored as ours are .chunk_grid.",
+    ),
+    "fill value": (described("s2", fill_value=7), "s2 is not stored as ours are .fill_value."),
+    "gzip": (
+        described("roi", codecs=[{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "gzip"}]),
+        "roi is not stored as ours are .codecs.",
+    ),
+    "zstd": (
+        described("roi", codecs=[{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "zstd"}]),
+        "roi is not stored as ours are .codecs.",
+    ),
+    "blosc claims 2 GB": (
+        bytes_of("roi/c/0/0", lambda data: data.__setitem__(slice(4, 8), b"\xff\xff\xff\x7f")),
+        "a chunk of roi claims other sizes than it has",
+    ),
+    "blosc claims 2 GB, inner": (
+        bytes_of("s2/c/0/0/0/0", lambda data: data.__setitem__(slice(4, 8), b"\xff\xff\xff\x7f")),
+        "a chunk of s2 claims other sizes than it has",
+    ),
     "source": (attributes(source=3), "the attribute source is not a str"),
     "preprocessing": (attributes(preprocessing=None), "the attribute preprocessing is missing"),
     "scenes": (attributes(scenes="all"), "the attribute scenes is not a list"),

@@ -388,6 +388,56 @@ def test_a_damaged_store_fails_alone(stores, tessera, tmp_path):
     assert [Path(line).name for line in stdout.splitlines()] == [f"{other.stem}_emb.tif", "utm30n_2021.vrt"]
 
 
+@pytest.mark.parametrize("file", ["roi/zarr.json", "zarr.json"])
+def test_a_store_of_damaged_description_fails_alone(stores, tessera, tmp_path, file):
+    first, second = sorted(store.name for store in stores.iterdir())
+    (stores / first / file).write_bytes(b"{" + (stores / first / file).read_bytes())
+    code, _, stderr = tessera("embed", "--dpixels", stores, "--model", "null", "--out", tmp_path / "out")
+    assert code == 4, stderr
+    assert f"{stores / first} is damaged" in stderr
+    assert {name[: len("utm30n_c0000_r0000_2021")] for name in rasters(tmp_path / "out")} == {second[:-5]}
+
+
+def flip(file: Path, position: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[position] ^= 1
+    file.write_bytes(data)
+
+
+def test_one_flipped_bit_in_a_header_fails_one_official_folder(tessera, tmp_path):
+    case = reference.load_case("v2_student")
+    (tmp_path / "dpixels").mkdir()
+    for name in ("t1", "t2"):
+        official(tmp_path / "dpixels", case).rename(tmp_path / "dpixels" / name)
+    flip(tmp_path / "dpixels/t1/masks.npy", 40)
+    code, _, stderr = tessera(
+        "embed", "--dpixels", tmp_path / "dpixels", "--model", "null", "--out", tmp_path / "out", "--format", "npy"
+    )
+    assert code == 4, stderr
+    assert "t1/masks.npy cannot be read as a NumPy array: its header is not that" in stderr
+    assert (tmp_path / "out/t2.npy").exists()
+    flip(tmp_path / "dpixels/t1/masks.npy", 40)  # repaired
+    again = tessera(
+        "embed", "--dpixels", tmp_path / "dpixels", "--model", "null", "--out", tmp_path / "out", "--format", "npy"
+    )
+    assert again[0] == 0, again
+    assert tessera("verify", tmp_path / "out")[0] == 0
+
+
+@pytest.mark.parametrize(("format", "file"), [("npy", "bands.npy"), ("npy", "roi.tiff"), ("zarr", "zarr.json")])
+def test_what_fetch_has_recorded_is_compared_when_it_is_read(catalog, tessera, tmp_path, format, file):
+    stored = tmp_path / "dpixels"
+    assert tessera("fetch", *catalog.options(stored)[:-2], "--format", format)[0] == 0
+    folder = min(each for each in stored.iterdir() if (each / file).exists())
+    data = (folder / file).read_bytes()
+    (folder / file).write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:] if format == "npy" else b" " + data)
+    code, _, stderr = tessera(
+        "embed", "--dpixels", stored, "--model", "null", "--format", "npy", "--out", tmp_path / "o"
+    )
+    assert code == 4, stderr
+    assert f"{folder} is not what was fetched: of {folder.name}/{file}" in stderr
+
+
 def test_the_folder_gets_the_name_of_the_stores(stores, tessera, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert tessera("embed", "--dpixels", "dpixels", "--model", "null")[0] == 0

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.lib.format as npy
 
+from tessera_cli.arrays import map_array
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
 from tessera_cli.pretraining.data.ragged import STREAMS, RaggedPixels, RaggedSeries, concatenated
 from tessera_cli.sampling import Modality
@@ -67,7 +68,7 @@ def open_pixels(folder: Path, tiles: int, *, verify: bool) -> RaggedPixels:
     `tiles`: the number of d-pixels that the pixels came from.
     """
     files = {name: folder / f"{name}.npy" for name in ARRAYS}
-    arrays = {name: np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)) for name, file in files.items()}
+    arrays = {name: np.asarray(map_array(file)) for name, file in files.items()}
     pixels = len(arrays["keys"])
     rows = {"pixel": pixels, "start": pixels + 1, "s2": len(arrays["s2_doy"]), "s1": len(arrays["s1_doy"])}
     for name, (_, dtype, per, columns) in ARRAYS.items():

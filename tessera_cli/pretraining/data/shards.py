@@ -24,6 +24,7 @@ from tessera_cli.errors import UsageError, reason
 from tessera_cli.files import sha256_of, write_json
 from tessera_cli.pretraining.data.array_files import open_pixels
 from tessera_cli.pretraining.data.ragged import RaggedPixels, concatenated
+from tessera_cli.reading import read_json
 from tessera_cli.sampling.statistics import Statistics
 
 CONTENT = "pretraining shards"
@@ -108,7 +109,7 @@ class Shards:
 def read_header(path: Path) -> dict[str, Any]:
     """Return the header of a folder; UsageError unless it is of this version of the format."""
     try:
-        header = json.loads((path / HEADER).read_bytes())
+        header = read_json(path / HEADER)
     except OSError as error:
         why = f"its {HEADER} cannot be read" if path.is_dir() else "there is no such folder"
         raise UsageError(f"{path} has no shards: {why}. Give a folder that `tessera pretrain` made.") from error

@@ -17,8 +17,9 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Transformer
 
-from tessera_cli.errors import UsageError, counted, reason
+from tessera_cli.errors import UsageError, counted, plainly
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
+from tessera_cli.extent.crossings import check_crossings
 from tessera_cli.extent.features import check_lonlat, polygons
 from tessera_cli.extent.grid import to_utm, utm_epsg
 from tessera_cli.extent.raster import open_raster
@@ -89,7 +90,7 @@ class PolygonLabels:
         _merge(geometries)
         if crs.is_geographic:
             _unroll(path, geometries)
-        _repair(geometries)
+        _repair(path, geometries)
         enclosing = ~shapely.is_empty(geometries)
         if not enclosing.all():
             text = "%s: left out since nothing is enclosed: %s"
@@ -176,8 +177,8 @@ def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
     try:
         with open_raster(path) as src:
             yield src
-    except (rasterio.errors.RasterioIOError, OSError) as error:
-        raise UsageError(f"{path} cannot be read: {reason(error)}. Give a GeoTIFF of classes.") from error
+    except (rasterio.errors.RasterioError, OSError) as error:
+        raise UsageError(f"{path} cannot be read: {plainly(error)}. Give a GeoTIFF of classes.") from error
 
 
 def _values(origin: str, columns: Mapping[str, np.ndarray], wanted: str) -> tuple[np.ndarray, np.ndarray]:
@@ -224,9 +225,11 @@ def _merge(geometries: np.ndarray) -> None:
         geometries[number] = shapely.union_all(list(polygons(geometries[number])))
 
 
-def _repair(geometries: np.ndarray) -> None:
+def _repair(path: Path, geometries: np.ndarray) -> None:
     """Replace bow ties and the like by the areas they enclose, in place."""
     broken = ~shapely.is_valid(geometries)
+    for geometry in geometries[broken]:
+        check_crossings(geometry, str(path))
     geometries[broken] = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
 
 
