@@ -10,7 +10,7 @@ from tessera_cli.dpixels.official import describe_folder, is_folder, read_folder
 from tessera_cli.dpixels.stored import Stored
 from tessera_cli.dpixels.zarr_store import describe_store, is_store, open_store
 from tessera_cli.errors import TileError, UsageError
-from tessera_cli.files import PART
+from tessera_cli.parts import PART
 
 if TYPE_CHECKING:
     import xarray as xr
