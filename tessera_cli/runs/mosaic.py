@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 MAX_SOURCES = 256 * 128 * 2
 """Most rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
-NOTHING, TOO_MUCH = "", "too much"
 
 
 def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> tuple[Path, ...]:
@@ -32,7 +31,7 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
     # Until it holds: of runs that end at the same moment, the last one to write must have seen the tiles of all.
     while found != (found := mosaics(folder, windows, known=known)):
         for path, xml in found.items():
-            if xml in (NOTHING, TOO_MUCH):
+            if not is_vrt(xml):
                 path.unlink(missing_ok=True)  # of an earlier run: it no longer shows what is there
                 remove_beside(path)
                 continue
@@ -41,13 +40,13 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
             if any(is_stale(each, described(path)) for each in beside(path)):
                 remove_beside(path)
     for path, xml in found.items():
-        if xml == TOO_MUCH:
-            logger.warning("%s is not written: its tiles are too many for one VRT", path.name)
-    return tuple(path for path, xml in found.items() if xml not in (NOTHING, TOO_MUCH))
+        if xml and not is_vrt(xml):
+            logger.warning("%s is not written: %s", path.name, xml)
+    return tuple(path for path, xml in found.items() if is_vrt(xml))
 
 
 def mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> dict[Path, str]:
-    """Return the VRTs of `windows` as `write_mosaics` writes them; NOTHING or TOO_MUCH where it writes none."""
+    """Return the VRTs of `windows` as `write_mosaics` writes them; where it writes none, why, or nothing."""
     if folder.identity.get("format") == "npy":
         return {}
     dims, dtype, tags = folder.identity["dims"], folder.identity["dtype"], model_tags(folder.identity, folder.note)
@@ -70,8 +69,13 @@ def mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[
             if 0 < sources <= MAX_SOURCES:
                 found[path] = embedding_vrt(finished, window, dims=dims, dtype=dtype, tags=tags, bounds=bounds[epsg])
             else:
-                found[path] = TOO_MUCH if sources else NOTHING
+                found[path] = f"{len(finished)} tiles are too many for one VRT" if sources else ""
     return found
+
+
+def is_vrt(xml: str) -> bool:
+    """Return whether it is one, not the reason why there is none."""
+    return xml.startswith("<")
 
 
 def content_of(vrt: Path) -> str | None:

@@ -17,7 +17,7 @@ from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
 from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
 from tessera_cli.runs.folder import RUNS, SCENES, TileFolder, read_json, record_beside, record_listing
-from tessera_cli.runs.mosaic import NOTHING, TOO_MUCH, content_of, described, mosaics
+from tessera_cli.runs.mosaic import content_of, described, is_vrt, mosaics
 
 CheckStatus = Literal["sound", "empty", "beside", "stale", "damaged", "failed", "missing"]
 SOUND: tuple[CheckStatus, ...] = ("sound", "empty", "beside", "stale")
@@ -145,7 +145,7 @@ def _mosaics(folder: TileFolder, names: Iterable[str]) -> Iterator[Check]:
     windows = sorted({parsed[1] for parsed in map(parse_tile_name, names) if parsed is not None})
     for path, xml in mosaics(folder, windows).items():
         there = content_of(path)
-        if xml in (NOTHING, TOO_MUCH):
+        if not is_vrt(xml):
             if there is not None:
                 yield Check(path.name, "damaged", "it shows tiles that are not there. Run again.")
         elif not path.exists():

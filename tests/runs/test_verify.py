@@ -30,6 +30,7 @@ from tessera_cli.runs.fetch import store
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
+from tessera_cli.runs.mosaic import write_mosaics
 from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.verify import Check, verify
 from tests.dpixels.test_stores import sample
@@ -79,6 +80,7 @@ def folder(request: Any, tmp_path: Path) -> TileFolder:
     finish(folder)
     finish(folder, PLACED)
     folder.finish(record(tile=OTHER, identity=folder.identity, status="empty", pixels=0, assets=()))
+    write_mosaics(folder, [WINDOW])
     return folder
 
 
@@ -145,7 +147,7 @@ def test_what_viewers_left_beside_rasters(tmp_path: Path) -> None:
     folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
-    (tmp_path / "utm31n_2023.vrt").touch()
+    write_mosaics(folder, [WINDOW])
     (tmp_path / "mine.tif").touch()
     rasters = [f"{NAME}_emb.tif", f"{NAME}_scales.tif", "utm31n_2023.vrt", "mine.tif"]
     for raster in rasters:
@@ -220,6 +222,7 @@ def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], 
     folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
+    write_mosaics(folder, [WINDOW])
     assert verify(tmp_path).error() is None
     damage(tmp_path)
     (bad,) = (check for check in verify(tmp_path).checks if not check.is_sound)
@@ -236,6 +239,7 @@ def test_the_scene_list_counts(tmp_path: Path) -> None:
     folder = TileFolder(out, identity(5))
     folder.start_run("a", {"names": [NAME], "scenes": ["S2A_1"]}, scenes)
     finish(folder)
+    write_mosaics(folder, [WINDOW])
     assert told(out) == {NAME: "sound"}
     folder.start_run("b", {"names": [NAME], "scenes": ["S2A_1", "S2A_2"]}, None)
     assert told(out)["scenes.ndjson.gz"] == "damaged"
@@ -282,6 +286,7 @@ def test_the_verb(tmp_path: Path) -> None:
     folder.start_run("a", {"names": [NAME, "field"]}, None)
     finish(folder)
     finish(folder, PLACED)
+    write_mosaics(folder, [WINDOW])
     done = call(tmp_path)
     assert (done.exit_code, done.stdout) == (0, "2 sound\n")
     assert call(tmp_path, "-v").stdout == f"field  sound\n{NAME}  sound\n2 sound\n"
