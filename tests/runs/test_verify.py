@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from tessera_cli.catalog import Scenes, get_source
 from tessera_cli.cli.verify import verify as verb
 from tessera_cli.dpixels import write_folder, write_store
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.errors import PartialFailureError, TileError, UsageError
+from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TileError, UsageError
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord
@@ -230,6 +231,62 @@ def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], 
     assert reason in bad.reason
     if name == NAME:
         assert told(tmp_path / f"{NAME}.json") == {NAME: "damaged"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "status"),
+    [
+        (Path.unlink, "missing"),
+        (lambda vrt: vrt.write_bytes(b"garbage"), "damaged"),
+        (lambda vrt: vrt.write_bytes(b"\xff\xfe"), "damaged"),
+        (lambda vrt: vrt.write_text(vrt.read_text().replace('xOff="0"', 'xOff="5"', 1)), "damaged"),
+        (cut, "damaged"),
+    ],
+)
+def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: str) -> None:
+    """And a run writes them anew."""
+    folder = TileFolder(tmp_path, identity(5))
+    folder.start_run("a", {"names": [NAME]}, None)
+    finish(folder)
+    (vrt,) = write_mosaics(folder, [WINDOW])
+    assert told(tmp_path) == {NAME: "sound"}
+    damage(vrt)
+    assert told(tmp_path) == {NAME: "sound", vrt.name: status}
+    assert isinstance(verify(tmp_path).error(), PartialFailureError)
+    write_mosaics(folder, [WINDOW])
+    assert told(tmp_path) == {NAME: "sound"}
+    folder.finish(record(identity=folder.identity, status="empty", pixels=0, assets=()))
+    assert told(tmp_path) == {NAME: "empty", vrt.name: "damaged"}  # it shows what is gone
+
+
+def test_a_folder_without_a_tile_is_not_called_sound(tmp_path: Path) -> None:
+    TileFolder(tmp_path, identity(5)).start_run("a", {"names": []}, None)
+    with pytest.raises(NothingToEmbedError, match="nothing to verify") as caught:
+        verify(tmp_path)
+    assert caught.value.exit_code == 3
+
+
+def test_a_tile_that_is_being_replaced_is_said_to_be(tmp_path: Path) -> None:
+    """By a run that has died in the middle: the next one goes on."""
+    folder = TileFolder(tmp_path, identity(5, format="npy"))
+    folder.start_run("a", {"names": [NAME]}, None)
+    finish(folder)
+    held = tmp_path / f"{NAME}.next" / "000000-1-1-00000000"
+    (held / "files").mkdir(parents=True)
+    for path in (tmp_path / f"{NAME}.npy", tmp_path / f"{NAME}.json"):
+        (held / "files" / path.name).write_bytes(path.read_bytes())
+    note = {
+        "marker": f"{NAME}.json",
+        "replaces": hashlib.sha256((tmp_path / f"{NAME}.json").read_bytes()).hexdigest(),
+        "remove": [],
+    }
+    (held / "note.json").write_text(json.dumps(note))
+    (tmp_path / f"{NAME}.npy").unlink()
+    (bad,) = verify(tmp_path).checks
+    assert (bad.name, bad.status) == (NAME, "damaged")
+    assert "is being replaced" in bad.reason
+    folder.tidy()
+    assert told(tmp_path) == {NAME: "sound"}
 
 
 def test_the_scene_list_counts(tmp_path: Path) -> None:
