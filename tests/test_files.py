@@ -45,7 +45,11 @@ def test_one_of_many_claims_a_file(tmp_path: Path, monkeypatch: Any, links: bool
 )
 def test_what_the_system_says_of_our_folder_is_explained(tmp_path: Path, code: int, kind: Any, exit_code: int) -> None:
     text = os.strerror(code)
-    for named in ([str(tmp_path / "a.json")], [os.fsencode(tmp_path / "a.json")], ["/b", None, str(tmp_path / "a.json")]):
+    for named in (
+        [str(tmp_path / "a.json")],
+        [os.fsencode(tmp_path / "a.json")],
+        ["/b", None, str(tmp_path / "a.json")],
+    ):
         with pytest.raises(kind, match=r"a\.json cannot be written") as caught, explained(tmp_path):
             raise OSError(code, text, *named)
         assert caught.value.exit_code == exit_code
@@ -56,7 +60,9 @@ def test_what_the_system_says_of_our_folder_is_explained(tmp_path: Path, code: i
         raise OSError(code, text, "/somewhere/else")
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), KeyboardInterrupt(), ConnectionResetError(errno.ECONNRESET, "gone")])
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(), KeyboardInterrupt(), ConnectionResetError(errno.ECONNRESET, "gone")]
+)
 def test_what_is_no_matter_of_the_disk_passes(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, explained(tmp_path):
         raise error

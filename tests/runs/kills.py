@@ -172,16 +172,30 @@ class Harness:
         self.warm(*self.runs["embed"][0], "--out", self.where / "warm")
         self.warm("verify", self.where / "warm")
         self.runs["stored"] = [("embed", "--dpixels", store, "--model", "demo", "--threads", 1, "-qq")]
-        sets = [word for one in ("steps=6", "save_every=2", "batch=32", "log_every=2") for word in ("--set", f"train.{one}")]
+        sets = [
+            word for one in ("steps=6", "save_every=2", "batch=32", "log_every=2") for word in ("--set", f"train.{one}")
+        ]
         self.runs["pretrain"] = [
-            ("train", "--shards", self.where / "shards", "--preset", "tiny", "--threads", 1, "--device", "cpu", *sets, "-qq")
+            (
+                "train",
+                "--shards",
+                self.where / "shards",
+                "--preset",
+                "tiny",
+                "--threads",
+                1,
+                "--device",
+                "cpu",
+                *sets,
+                "-qq",
+            )
         ]
 
     def _prepare(self) -> int:
+        from tessera_cli.pretraining.run import pretrain
         from tests.conftest import box_geojson, make_catalog
         from tests.helpers.planted import write_planted
         from tests.pretraining.test_run import CPU, small
-        from tessera_cli.pretraining.run import pretrain
 
         made = make_catalog(self.where / "catalog")
         made.edit(lambda items: [item for item in items if item["id"][4:] in DAYS])
@@ -242,7 +256,9 @@ class Harness:
         found = digests(out)
         if left := sorted(name for name in found if any(ending in name for ending in UNFINISHED)):
             self.fail("leftovers", f"{where}: {left[:3]}")
-        if differing := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        if differing := sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        ):
             self.fail("differ", f"{where}: {differing[:3]}")
         if kind != "pretrain" and self.alone("verify", out) != 0:
             self.fail("unsound", where)
@@ -304,14 +320,13 @@ def main() -> None:
     given = parser.parse_args()
     given.where.mkdir(parents=True)
     import torch
+    import zarr  # noqa: F401
 
     import tessera_cli.cli.app
     import tessera_cli.pretraining.run
     import tessera_cli.runs.embed
     import tessera_cli.runs.fetch
     import tessera_cli.runs.verify  # noqa: F401
-    import tests.pretraining.test_run
-    import zarr  # noqa: F401
 
     torch.set_num_threads(1)
     found = measure(
