@@ -8,31 +8,59 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tessera_cli.errors import DiskFullError, TesseraError, TileError, UsageError
+from tessera_cli.parts import part_of
 from tessera_cli.reading import open_file
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_TEXT = "backslashreplace"
 """Bytes in file names that are not UTF-8 become escapes, as JSON knows them."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+"""What file systems without hard links answer."""
+_OF_WRITING = {*_FULL, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE}
+"""What the system says when it takes data, without the name of the file."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview, *, private: bool = False) -> None:
-    """Write `data` to `path` through `<name>.<random>.part` in the same folder; mode bits are 0666 less the umask.
+    """Write `data` to `path` through `<name>.<token>.part` in the same folder; mode bits are 0666 less the umask.
 
     `private`: for the owner alone, 0600.
-
-    The random part keeps two runs on one folder from writing into each other's file.
     """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    with _written(path, data, private=private) as part:
+        part.replace(path)
+
+
+def claim_bytes(path: Path, data: bytes) -> bool:
+    """Write `data` to `path` unless there is such a file; of many that try at once, one succeeds. Return whether."""
+    with _written(path, data) as part:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            try:  # readers may see the file half written: they must wait for the rest of it
+                with path.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except FileExistsError:
+                return False
+    return True
+
+
+@contextmanager
+def _written(path: Path, data: bytes | memoryview, *, private: bool = False) -> Iterator[Path]:
+    """Yield a synced file beside `path` that holds `data`, and remove it if it is still there afterwards."""
+    part = part_of(path)
     try:
         with part.open("xb") as file:
             if private:
@@ -40,18 +68,23 @@ def write_bytes(path: Path, data: bytes | memoryview, *, private: bool = False) 
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        yield part
     except OSError as error:
         raise explain(path, error) from error
-    finally:  # an interrupt leaves no part behind either; after the rename there is none
+    finally:  # an interrupt leaves no part behind either
         with suppress(OSError):
             part.unlink()
 
 
 def write_json(path: Path, obj: Any) -> None:
     """Write `obj` as indented JSON, keys in the order given."""
+    write_bytes(path, json_bytes(obj))
+
+
+def json_bytes(obj: Any) -> bytes:
+    """Return `obj` as indented JSON, keys in the order given."""
     text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(path, text.encode(errors=_NO_TEXT))
+    return text.encode(errors=_NO_TEXT)
 
 
 def write_ndjson_gz(path: Path, rows: Iterable[Mapping[str, Any]], *, private: bool = False) -> None:
@@ -70,18 +103,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_stale_parts(folder: Path) -> None:
-    """Remove the `.part` files and folders that killed runs left behind.
-
-    A part belongs to a live run, here or on another machine, until nothing has happened in it for an hour.
-    """
-    oldest = time.time() - 3600
-    for part in folder.glob("*.part"):
-        with suppress(OSError):
-            if max(path.stat().st_mtime for path in (part, *part.rglob("*"))) < oldest:
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
-
-
 def explain(path: Path, error: OSError) -> TesseraError:
     """Return the error to show for a failed write: what happened, why, what to do."""
     if error.errno in _READ_ONLY:
@@ -93,24 +114,37 @@ def explain(path: Path, error: OSError) -> TesseraError:
     return TileError(f"{path} cannot be written: {error.strerror or error}. Check the folder, then run again.")
 
 
-PART = ".part"
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn what the system says of a file in `folder` into the error to show; other errors pass.
+
+    The border of what writes into a folder: a disk may become read-only, or be gone, at any moment.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        inside = [path for path in named if path == folder or folder in path.parents]
+        if not inside and (named or error.errno not in _OF_WRITING):
+            raise
+        raise explain(inside[-1] if inside else folder, error) from error
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a new folder `<name>.<random>.part`, renamed to `path` if the block succeeds and removed if not.
+    """Yield a new folder `<name>.<token>.part`, renamed to `path` if the block succeeds and removed if not.
 
     A folder that is at `path` already is replaced then. Missing parents are made. Errors of the file system are raised
     as UsageError, DiskFullError or TileError, like those of `write_bytes`.
     """
-    part = _beside(path)
+    part = part_of(path)
     try:
         if path.exists() and not path.is_dir():
             raise FileExistsError(errno.EEXIST, "a file of this name is there")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.mkdir()
         yield part
-        _sync(part)
+        sync(part)
         _swap(part, path)
     except OSError as error:
         raise explain(path, error) from error
@@ -118,22 +152,21 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _beside(path: Path) -> Path:
-    """Return the `.part` path of a file, random so that two runs do not write into each other's files."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
-
-
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Have the files in a folder reach the disk."""
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+                try:
+                    os.fsync(opened.fileno())
+                except OSError as error:  # which does not know the file
+                    raise type(error)(error.errno, error.strerror, str(file)) from error
 
 
 def _swap(part: Path, path: Path) -> None:
     """Rename `part` to `path`. An older folder is moved away first, and moved back if that fails."""
     while True:
-        old = _beside(path)
+        old = part_of(path)
         try:
             with suppress(FileNotFoundError):
                 path.rename(old)

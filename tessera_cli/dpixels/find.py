@@ -14,7 +14,7 @@ from tessera_cli.dpixels.zarr_store import SUFFIX, describe_store, is_store, ope
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import AnyTile, ForeignTile, pack_mask, parse_tile_name
 from tessera_cli.extent.window import Window
-from tessera_cli.files import PART
+from tessera_cli.parts import PART
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -56,6 +56,8 @@ _SENSORS = {
 _MASKS = "masks.npy"
 _OBSERVATIONS = {"s2_mask": _MASKS, **{sensor: files.frames for sensor, files in _SENSORS.items()}}
 _FILES = (*_OBSERVATIONS.values(), *(files.days for files in _SENSORS.values()))
+FILES = (*_FILES, ROI)
+"""All files of a tile folder that is written here."""
 
 
 def is_folder(path: Path) -> bool:
@@ -112,12 +114,7 @@ def write_folder(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None]
     TileError where the disk does not take them.
     """
     path = folder / dpixels.name
-    strange = sorted(found.name for found in path.glob("*") if found.name not in (*_FILES, ROI))
-    if strange:
-        raise UsageError(
-            f"{path} cannot be written: it holds files of another kind ({strange[0]}). Remove them, or choose another "
-            "--out."
-        )
+    check_replaceable(path)
     arrays: dict[str, np.ndarray] = {}
     for name, file in _OBSERVATIONS.items():
         arrays[file] = getattr(dpixels, name)
@@ -143,6 +140,16 @@ def shape_of_folder(path: Path) -> tuple[int, int]:
             if len(shape) in (3, 4) and 0 < shape[1] * shape[2] <= MAX_PIXELS:
                 return shape[1], shape[2]
     return 1, 1
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise UsageError if a folder holds other files than those of the layout."""
+    strange = sorted(found.name for found in path.glob("*") if found.name not in FILES)
+    if strange:
+        raise UsageError(
+            f"{path} cannot be written: it holds files of another kind ({strange[0]}). Remove them, or choose another "
+            "--out."
+        )
 
 
 def _size(path: Path) -> tuple[int, int]:

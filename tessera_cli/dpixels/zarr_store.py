@@ -7,6 +7,7 @@ makes these integers smallest; crc32c tells of flipped bits, which blosc alone d
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -38,6 +39,8 @@ CHUNK = 32
 OBSERVATIONS = ("s2", "s2_mask", "s1_asc", "s1_desc")
 TIMES = {f"{sensor}_time": sensor for sensor in SENSORS}
 STORED_ARRAYS = (*OBSERVATIONS, *TIMES, "x", "y", "roi")
+FILES = ("zarr.json", *(f"{name}/zarr.json" for name in STORED_ARRAYS))
+"""The files of every store; an array has one more, unless all its values are 0."""
 TIME_ATTRIBUTES = {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
 """CF conventions: what makes xarray see dates."""
 NOT_SHOWN = ("format", "format_version", "sizes", "digest")
@@ -78,6 +81,7 @@ def write_store(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None] 
     path = folder / f"{dpixels.name}{SUFFIX}"
     with atomic_directory(path) as part:
         dataset.to_zarr(part, zarr_format=3, consolidated=False)
+        _check_written(part, dataset)
         attributes = {"format": FORMAT, "format_version": VERSION, **attributes, "sizes": _sizes(part, STORED_ARRAYS)}
         attributes["digest"] = _digest(attributes)
         # Last, so that nothing unfinished calls itself a store.
@@ -287,6 +291,18 @@ def _encoding(name: str, variable: xr.Variable) -> dict[str, Any]:
         "_FillValue": None,
         "write_empty_chunks": False,
     }
+
+
+def _check_written(part: Path, dataset: xr.Dataset) -> None:
+    """Raise FileNotFoundError if a file is gone: Zarr goes on where its folder was removed, and makes a new one."""
+    for name in STORED_ARRAYS:
+        values = dataset[name].values
+        due = [part / name / "zarr.json"]
+        if any(frame.any() for frame in values):
+            due.append(part.joinpath(name, "c", *("0" for _ in values.shape)))
+        for file in due:
+            if not file.is_file():
+                raise FileNotFoundError(errno.ENOENT, "it was removed while it was written", str(file))
 
 
 def _check_dates(sensor: str, dates: np.ndarray, window: Window) -> None:

@@ -17,7 +17,7 @@ from tessera_cli.outputs.beside import beside, remove_beside
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.geotiff import Compress as Compress
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN, file_name, file_names
+from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN, Role, file_name, file_names
 from tessera_cli.outputs.layers import Format as Format
 
 
@@ -63,8 +63,7 @@ def remove(folder: Path, name: str) -> None:
 def read_back(folder: Path, record: TileRecord) -> None:
     """Compare a tile's files with its record and with each other: bytes, layout, gaps; TileError if they differ."""
     if record.status == "empty":
-        if record.assets or record.pixels:
-            raise damaged(folder / f"{record.name}.json", "it says that the tile is empty, and lists files")
+        check_files(folder, record)
         return
     pixels = int(_embedded(folder, record).sum())
     if pixels != record.pixels:
@@ -76,11 +75,20 @@ def read_back(folder: Path, record: TileRecord) -> None:
         raise damaged(folder / f"{record.name}.json", "it lacks counts of requested pixels")
 
 
-def _embedded(folder: Path, record: TileRecord) -> np.ndarray:
-    """Return bool (H, W): the pixels with an embedding; TileError if a file is absent or damaged."""
+def check_files(folder: Path, record: TileRecord) -> dict[Role, Path]:
+    """Return the files of a tile by role; TileError unless the record lists those due, and they have its bytes."""
+    if record.status == "empty":
+        if record.assets or record.pixels:
+            raise damaged(folder / f"{record.name}.json", "it says that the tile is empty, and lists files")
+        return {}
     format, listed = record.format, {asset.role: asset.name for asset in record.assets}
     due = {layer.role: file_name(record.name, layer.role, format) for layer in LAYERS[format, record.dtype]}
     if listed != due:
         raise TileError(f"{record.name}: files {sorted(listed.values())} recorded, not {sorted(due.values())}.")
-    paths = {asset.role: asset.verified(folder) for asset in record.assets if asset.role}
-    return (geotiff if format == "geotiff" else npy).read_back(record, paths)
+    return {asset.role: asset.verified(folder) for asset in record.assets if asset.role}
+
+
+def _embedded(folder: Path, record: TileRecord) -> np.ndarray:
+    """Return bool (H, W): the pixels with an embedding; TileError if a file is absent or damaged."""
+    paths = check_files(folder, record)
+    return (geotiff if record.format == "geotiff" else npy).read_back(record, paths)

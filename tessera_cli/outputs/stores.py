@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tessera_cli.dpixels import Stored, describe, write_folder, write_store
+from tessera_cli.dpixels import Stored, describe, official, write_folder, write_store, zarr_store
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import TileError
 from tessera_cli.files import sha256_of
 from tessera_cli.outputs.asset import Asset, damaged
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
+
+
+def check_replaceable(format: StoreFormat, path: Path) -> None:
+    """Raise UsageError if something else than a store of this format lies there."""
+    if format == "npy":
+        official.check_replaceable(path)
 
 
 def write(format: StoreFormat, folder: Path, dpixels: DPixels) -> tuple[Asset, ...]:
@@ -26,12 +32,26 @@ def write(format: StoreFormat, folder: Path, dpixels: DPixels) -> tuple[Asset, .
     return tuple(files)
 
 
+def check_files(folder: Path, record: TileRecord) -> None:
+    """Raise TileError unless the record lists the files that a store must have, and they have its bytes."""
+    path = folder / record.store
+    listed = {asset.name for asset in record.assets}
+    if lacking := [file for file in due_files(record.identity["format"]) if f"{record.store}/{file}" not in listed]:
+        raise damaged(path, f"its record lists no {lacking[0]}")
+    verified = {asset.verified(folder) for asset in record.assets}
+    if unlisted := [file for file in sorted(path.rglob("*")) if file.is_file() and file not in verified]:
+        raise damaged(unlisted[0], "the record does not list it")
+
+
+def due_files(format: StoreFormat) -> tuple[str, ...]:
+    """Return the files that every store has."""
+    return zarr_store.FILES if format == "zarr" else official.FILES
+
+
 def read_back(folder: Path, record: TileRecord) -> None:
     """Read a store in full and compare it with its record; TileError if anything differs."""
     path = folder / record.store
-    listed = {asset.verified(folder) for asset in record.assets}
-    if unlisted := [file for file in sorted(path.rglob("*")) if file.is_file() and file not in listed]:
-        raise damaged(unlisted[0], "the record does not list it")
+    check_files(folder, record)
     stored = describe(path)
     dpixels = stored.read()
     frames = {sensor: len(dates) for sensor, dates in dpixels.dates.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,25 +74,26 @@ def pretrain(
             "them. Give a multiple, of at least 2 pixels each."
         )
     encoder, expected = (None, None) if init_from is None else _read_initial(init_from, config)
-    if world.main:
-        folder.claim(config)
-        opened = open_or_build(stores, config.data, path, progress=callbacks.on_shards)
-        folder.describe(
-            device=str(device),
-            device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            processes=world.size,
-            threads=torch.get_num_threads(),
-            precision=resolve(config.train.precision, device),
-            shards=str(path),
-            inputs=[origin["name"] for origin in opened.header["origins"]],
-        )
-    world.barrier()
-    if not world.main:
-        opened = Shards.open(path, verify=False)
-    statistics = _choose_statistics(config, opened, expected)
-    trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks)
-    finished = trainer.run()
-    return Trained(finished, trainer.step, folder.exported(config), tuple(folder.rows()))
+    with folder.at_work() if world.main else nullcontext():
+        if world.main:
+            folder.claim(config)
+            opened = open_or_build(stores, config.data, path, progress=callbacks.on_shards)
+            folder.describe(
+                device=str(device),
+                device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+                processes=world.size,
+                threads=torch.get_num_threads(),
+                precision=resolve(config.train.precision, device),
+                shards=str(path),
+                inputs=[origin["name"] for origin in opened.header["origins"]],
+            )
+        world.barrier()
+        if not world.main:
+            opened = Shards.open(path, verify=False)
+        statistics = _choose_statistics(config, opened, expected)
+        trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks)
+        finished = trainer.run()
+        return Trained(finished, trainer.step, folder.exported(config), tuple(folder.rows()))
 
 
 def _with_data_of_shards(config: PretrainConfig, path: Path) -> PretrainConfig:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import numpy as np
 
 from tessera_cli import __version__
 from tessera_cli.errors import IdentityError, UsageError, differences
-from tessera_cli.files import explain, remove_stale_parts, write_bytes, write_json
+from tessera_cli.files import claim_bytes, explained, write_bytes, write_json
+from tessera_cli.journal import finish_begun, replacement
+from tessera_cli.parts import PART, is_alive, part_of, remove_stale_parts
 from tessera_cli.pretraining.callbacks import Row
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.config_file import as_json, load_config, to_toml
 
+AT_WORK = "at-work"
 FREE = {"train.workers", "train.log_every", "train.save_every", "train.eval_every"}
 """Keys that may differ when a run is resumed: they change no weight."""
 
@@ -32,28 +37,61 @@ class RunFolder:
         """The default folder of the shards."""
         self.last = path / "checkpoints" / "last.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
+        self._sign = part_of(path / AT_WORK)
 
     def exported(self, config: PretrainConfig) -> Path:
         return self.path / "export" / f"{config.model.name}.safetensors"
 
     def claim(self, config: PretrainConfig) -> None:
-        """Create the folder, or check that it is of this run. Until a run has saved something its config may change.
+        """Make the folder that of this run, or check that it is; to be called within `at_work`.
 
-        IdentityError if it was made with another config, UsageError if it holds something else.
+        Its config may change until a run has saved something, unless another process is at work in it. IdentityError
+        if it was made with another config, UsageError if it holds something else.
         """
-        if self.config.exists():
-            if self.last.exists() or self.metrics.exists():
-                self._compare(config)
-        elif self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+        ours = to_toml(config).encode()
+        if not self.config.exists() and any(path.suffix != PART for path in self.path.iterdir()):
             raise UsageError(f"{self.path} holds something else, which stays. Name a new or empty folder.")
-        try:
-            for folder in (self.last.parent, self.exported(config).parent):
-                folder.mkdir(parents=True, exist_ok=True)
-                remove_stale_parts(folder)
-            remove_stale_parts(self.path)
-        except OSError as error:
-            raise explain(self.path, error) from error
-        write_bytes(self.config, to_toml(config).encode())
+        for folder in (self.path, self.last.parent, self.exported(config).parent):
+            finish_begun(folder)
+            remove_stale_parts(folder)
+        while not claim_bytes(self.config, ours):
+            before = self.config.read_bytes()
+            if self.last.exists() or self.metrics.exists() or self._others():
+                self._compare(config)
+            if before == ours or self._replace_config(before, ours):
+                if before != ours and self._others():  # begun in this moment, perhaps with what was there before
+                    self._replace_config(ours, before)
+                    self._compare(config)
+                break
+        for folder in (self.last.parent, self.exported(config).parent):
+            folder.mkdir(exist_ok=True)
+
+    def _replace_config(self, before: bytes, after: bytes) -> bool:
+        with replacement(self.path, self.config.name, self.config.name) as new:
+            write_bytes(new.files / self.config.name, after)
+            return new.commit(replaces=before)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Make the folder, and let other processes see that one is at work in it.
+
+        Errors of the file system in it are raised as UsageError, DiskFullError or TileError.
+        """
+        if self.path.is_file():
+            raise UsageError(f"{self.path} holds something else, which stays. Name a new or empty folder.")
+        with explained(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._sign.touch()
+                yield
+            finally:
+                with suppress(OSError):
+                    self._sign.unlink()
+
+    def _others(self) -> bool:
+        """Return whether other processes are, or may be, at work in the folder."""
+        signs = self.path.glob(f"{AT_WORK}.*{PART}")
+        return any(sign != self._sign and is_alive(sign.name) is not False for sign in signs)
 
     def _compare(self, config: PretrainConfig) -> None:
         before, now = (
@@ -99,11 +137,8 @@ class RunFolder:
             write_bytes(self.metrics, "".join(kept).encode())
 
     def append(self, row: Row) -> None:
-        try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, allow_nan=False) + "\n")
-        except OSError as error:
-            raise explain(self.metrics, error) from error
+        with explained(self.path), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def write_report(self, page: str) -> None:
         write_bytes(self.path / "report.html", page.encode())

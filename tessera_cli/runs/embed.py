@@ -12,6 +12,7 @@ from pathlib import Path
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
+from tessera_cli.files import explained
 from tessera_cli.inference.encode import encode
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.encoded import EncodedTile
@@ -71,18 +72,16 @@ class Run(Job[EncodedTile | TileRecord]):
         return EncodedTile(record, pixels, made.values, made.scales, dpixels.counts, made.tokens)
 
     def write(self, request: TileRequest, made: EncodedTile | TileRecord) -> TileResult | None:
-        """Write a tile's files, then its record, which makes it done."""
-        record, tokens = (made.record, made.tokens) if isinstance(made, EncodedTile) else (made, 0)
-        if self.folder.is_overtaken(request, record.requested):
-            return None
-        self.folder.invalidate(request.name)
-        if isinstance(made, EncodedTile):
-            assets = formats.write(self.folder.path, made, compress=self.compress)
-            record = replace(record, assets=assets)
-        else:
-            formats.remove(self.folder.path, request.name)  # of an earlier run
-        self.folder.finish(record)
-        return self.result(request, record.status, record, tokens=tokens)
+        """Write a tile's files and its record, which makes it done."""
+
+        def write(place: Path) -> TileRecord:
+            if not isinstance(made, EncodedTile):  # files of an earlier run go
+                return made
+            return replace(made.record, assets=formats.write(place, made, compress=self.compress))
+
+        record = self.folder.replace(request.name, write)
+        tokens = made.tokens if isinstance(made, EncodedTile) else 0
+        return None if record is None else self.result(request, record.status, record, tokens=tokens)
 
     @property
     def ascending(self) -> bool:  # type: ignore[override]
@@ -110,13 +109,14 @@ def embed(
     _check_files(inputs, settings, folder)
     folder.start_run(inputs.key, inputs.record(), inputs.to_freeze)
     run = Run(inputs, folder, settings, threads, compress)
-    results = run_tiles(run, progress=progress or Silent(), allow_missing=allow_missing)
     mosaics: tuple[Path, ...] = ()
-    if settings.format == "geotiff":
-        done = {r.request.name for r in results if r.path and isinstance(r.request.tile, Tile)}
-        windows = sorted({r.window for r in inputs.tile_requests if r.window is not None})
-        with run.stages.at("write"):
-            mosaics = write_mosaics(folder, windows, known=done)
+    with explained(folder.path):
+        results = run_tiles(run, progress=progress or Silent(), allow_missing=allow_missing)
+        if settings.format == "geotiff":
+            done = {r.request.name for r in results if r.path and isinstance(r.request.tile, Tile)}
+            windows = sorted({r.window for r in inputs.tile_requests if r.window is not None})
+            with run.stages.at("write"):
+                mosaics = write_mosaics(folder, windows, known=done)
     seconds = time.monotonic() - started
     summary = Summary(folder.path, results, mosaics, seconds, inputs.network(), run.stages.seconds)
     logger.debug("%s", stages_text(summary))

@@ -13,10 +13,12 @@ from typing import Any
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.files import explained
 from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY
 from tessera_cli.models.weights import pull
 from tessera_cli.outputs import stores
 from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, run_tiles
@@ -37,10 +39,10 @@ class _Fetch(Job[TileResult | None]):
     counted_stages = ("read", "write")
 
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> TileResult | None:
-        """Store a tile, then write its record, which makes it done."""
-        if self.folder.is_overtaken(request, dpixels.requested):
-            return None
+        """Store a tile and write its record, which makes it done."""
         record = store(self.folder, dpixels)
+        if record is None:
+            return None
         advance(request.count)
         return self.result(request, "done", record)
 
@@ -53,13 +55,16 @@ class _Fetch(Job[TileResult | None]):
         return super().result(request, status, record, tokens=None, missing_scenes=missing, bytes=size, **more)
 
 
-def store(folder: TileFolder, dpixels: DPixels) -> TileRecord:
-    """Write the store of a tile into a folder of d-pixels, and then its record. Errors as those of `stores.write`."""
-    folder.invalidate(dpixels.name)
-    assets = stores.write(folder.identity["format"], folder.path, dpixels)
-    record = TileRecord.of(dpixels, folder.identity, pixels=int(dpixels.requested.sum()), assets=assets)
-    folder.finish(record)
-    return record
+def store(folder: TileFolder, dpixels: DPixels) -> TileRecord | None:
+    """Write the store of a tile and its record into a folder of d-pixels. Result and errors as those of `replace`."""
+    format: StoreFormat = folder.identity["format"]
+    stores.check_replaceable(format, folder.path / (dpixels.name + STORE_SUFFIX[format]))
+
+    def write(place: Path) -> TileRecord:
+        assets = stores.write(format, place, dpixels)
+        return TileRecord.of(dpixels, folder.identity, pixels=int(dpixels.requested.sum()), assets=assets)
+
+    return folder.replace(dpixels.name, write)
 
 
 def fetch(
@@ -80,7 +85,8 @@ def fetch(
     folder.start_run(inputs.key, inputs.record(), inputs.to_freeze)
     weights_error = None if model is None else pull_weights(model)
     job = _Fetch(inputs, folder)
-    results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
+    with explained(folder.path):
+        results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
     seconds = time.monotonic() - started
     network, stages = inputs.network(), job.stages.seconds
     summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,15 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.catalog import Scenes, Source
-from tessera_cli.errors import IdentityError, UsageError, differences
+from tessera_cli.errors import IdentityError, TileError, UsageError, differences
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
-from tessera_cli.files import write_json, write_ndjson_gz
+from tessera_cli.files import claim_bytes, json_bytes, write_bytes, write_json, write_ndjson_gz
+from tessera_cli.journal import finish_begun, is_begun, replacement
+from tessera_cli.outputs import formats, stores
+from tessera_cli.outputs.beside import ENDINGS
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import DPIXELS, RUN, tiles_of_file
+from tessera_cli.outputs.layers import DPIXELS, RUN, file_names, tiles_of_file
+from tessera_cli.parts import remove_stale_parts
 from tessera_cli.reading import read_json as read_file_as_json
 from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.run_record import checked_folder, checked_run
@@ -26,6 +31,8 @@ from tessera_cli.runs.run_record import checked_folder, checked_run
 logger = logging.getLogger(__name__)
 
 SCENES, RUNS = "scenes.ndjson.gz", "runs"
+SETTLES = 2.0
+"""Seconds within which another run has put its files in place."""
 TOLD = 6
 """Settings whose values a message tells; of others that differ, the names."""
 
@@ -60,8 +67,7 @@ class TileFolder:
             return
         if checked_folder(run) is None:
             raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
-        theirs = run["identity"]
-        ours = json.loads(json.dumps(self.identity))  # where tuples are lists
+        theirs, ours = run["identity"], self._plain_identity
         there, here = (identity.get("content", "embeddings") for identity in (theirs, ours))
         if there != here:  # then nearly all else differs as well
             raise IdentityError(f"{self.path} holds {there}, not {here}. Choose another --out.")
@@ -116,12 +122,46 @@ class TileFolder:
             (self.path / RUNS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be created: {error.strerror}. Choose another --out.") from error
-        if self.identity:
-            note = {"note": self.note} if self.note else {}
-            write_json(self.path / RUN, {"identity": dict(self.identity), **note})
+        self._claim()
         if scenes is not None:
-            write_ndjson_gz(self.path / SCENES, scenes.to_ndjson(), private=scenes.hold_queries)
+            self._freeze(scenes)
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
+
+    def _claim(self) -> None:
+        """Make the folder that of our identity; IdentityError if another run was faster and has another one."""
+        if not self.identity:
+            return
+        note = {"note": self.note} if self.note else {}
+        path, ours = self.path / RUN, json_bytes({"identity": dict(self.identity), **note})
+        until = time.monotonic() + SETTLES
+        while not claim_bytes(path, ours):
+            if read_json(path) is not None:
+                self.check_identity()
+                return
+            time.sleep(0.02)
+            if time.monotonic() > until:  # nobody is writing it: it was damaged before
+                with replacement(self.path, RUN, RUN) as new:
+                    damaged = path.read_bytes()
+                    write_bytes(new.files / RUN, ours)
+                    new.commit(replaces=damaged)
+
+    def _freeze(self, scenes: Scenes) -> None:
+        """Add scenes to the list; those that other runs add at the same moment stay."""
+        path = self.path / SCENES
+        while True:
+            with replacement(self.path, SCENES, SCENES) as new:
+                before = path.read_bytes() if path.exists() else None
+                others = self.all_frozen(scenes.source, damaged_ok=True)
+                every = scenes if others is None else scenes.merged(others)
+                write_ndjson_gz(new.files / SCENES, every.to_ndjson(), private=every.hold_queries)
+                if new.commit(replaces=before):
+                    return
+
+    def tidy(self) -> None:
+        """Finish what killed runs left in the middle, and remove what they left unfinished."""
+        finish_begun(self.path)
+        for folder in (self.path, self.path / RUNS):
+            remove_stale_parts(folder)
 
     def end_run(
         self, run: str, record: Mapping[str, Any], results: Iterable[TileResult], *, allow_missing: int
@@ -202,18 +242,44 @@ class TileFolder:
                 return path
         return None
 
+    def foreign(self, record: TileRecord) -> list[str]:
+        """Return the settings of the folder that a tile was not made with."""
+        ours = self._plain_identity
+        return [key for key in ours if ours[key] != record.identity.get(key)]
+
+    def tell_foreign(self, names: Iterable[str]) -> None:
+        """Warn of tiles that were made with other settings than the folder's."""
+        for name in names:
+            record = self._record_of(self.item_path(name), name)
+            if record is not None and (differing := self.foreign(record)):
+                logger.warning("%s was made with other settings (%s); it is made again", name, ", ".join(differing))
+
+    def check(self, record: TileRecord) -> None:
+        """Raise TileError unless a tile is of the folder's settings and has all its files, with the bytes recorded.
+
+        This is what `verify` and the next run mean by done.
+        """
+        where = self.item_path(record.name)
+        if differing := self.foreign(record):
+            raise TileError(f"{where} belongs to other settings: {', '.join(differing)}. Remove it and run again.")
+        if is_begun(self.path, record.name):
+            raise TileError(f"{where} is being replaced, or the run that did so has died. Run again.")
+        (stores if record.holds_dpixels else formats).check_files(self.path, record)
+
     def finished(self, request: TileRequest, *, allow_missing: int, inputs: str | None = None) -> TileRecord | None:
         """Return the record of a tile that need not be made again, else None.
 
         Its files are unchanged, it covers the pixels, lacks no more scenes than allowed, and, with `inputs`, was made
         from what has this digest.
         """
-        record = self.record(request.name)
+        record = self._record_of(self.item_path(request.name), request.name)
         if record is None or len(record.missing_scenes) > allow_missing or inputs not in (None, record.input_digest):
             return None
         if record.requested.shape != request.tile.shape or (request.pixels & ~record.requested).any():
             return None
-        if not all(asset.is_unchanged(self.path) for asset in record.assets):
+        try:
+            self.check(record)
+        except TileError:
             return None
         with suppress(OSError):  # left by a run that died right after it finished the tile
             self._stale_path(record.name).unlink()
@@ -235,18 +301,43 @@ class TileFolder:
             return request
         return TileRequest(request.tile, request.window, pack_mask(request.pixels | before))
 
-    def is_overtaken(self, request: TileRequest, requested: np.ndarray) -> bool:
-        """Return whether another run has finished the tile for pixels that `requested`, bool (H, W), lacks."""
-        before = self.previously_requested(request)
-        return before is not None and bool((before & ~requested).any())
+    def replace(self, name: str, write: Callable[[Path], TileRecord]) -> TileRecord | None:
+        """Write a tile's files and record, which makes it done, in place of what is there; return the record.
 
-    def invalidate(self, name: str) -> None:
-        """Move a tile's record away before its files are replaced: it must not vouch for files that change."""
-        with suppress(FileNotFoundError):  # there was none, or another run on the folder was faster
-            self.item_path(name).replace(self._stale_path(name))
+        `write` writes the files into the folder that it is given, and returns the record. What is there stays valid
+        until they are complete. None if another run has finished the tile for pixels that they lack, or finishes it
+        at this moment: the tile must be taken again. Errors as those of `write_bytes`.
+        """
+        path = self.item_path(name)
+        with replacement(self.path, name, path.name) as new:
+            record = write(new.files)
+            before = path.read_bytes() if path.exists() else None
+            if self._is_overtaken(record):
+                return None
+            write_json(new.files / path.name, record.to_item())
+            gone = [] if record.holds_dpixels else self._replaced(record)
+            if not new.commit(replaces=before, remove=[self._stale_path(name).name, *gone]):
+                return None
+        until = time.monotonic() + SETTLES
+        while self.incomplete(record) and self.record(name) is None:  # else another run has replaced it
+            if time.monotonic() > until:
+                raise TileError(f"{self.incomplete(record)} was removed while it was written. Run again.")
+            time.sleep(0.02)
+        return record
+
+    def _is_overtaken(self, record: TileRecord) -> bool:
+        """Return whether there is a tile for pixels that `record` lacks."""
+        before = self.previously_requested(TileRequest(record.tile, record.window, b""))
+        return before is not None and bool((before & ~record.requested).any())
+
+    def _replaced(self, record: TileRecord) -> list[str]:
+        """Return the files that a tile of embeddings has no longer, and what viewers may have left beside any."""
+        files = file_names(record.name)
+        listed = {asset.name for asset in record.assets}
+        return [file for file in files if file not in listed] + [file + end for file in files for end in ENDINGS]
 
     def finish(self, record: TileRecord) -> Path:
-        """Write the tile's record: the done-marker."""
+        """Write the record of a tile whose files are in place: the done-marker."""
         path = self.item_path(record.name)
         write_json(path, record.to_item())
         self._stale_path(record.name).unlink(missing_ok=True)
@@ -256,10 +347,16 @@ class TileFolder:
         record = self.read(path)
         return record if record is not None and record.name == name else None  # else it was copied from another tile
 
+    @property
+    def _plain_identity(self) -> Mapping[str, Any]:
+        """Return the identity as it is read back from JSON, where tuples are lists."""
+        return json.loads(json.dumps(self.identity))
+
     def _run_path(self, run: str) -> Path:
         return self.path / RUNS / f"{run}.json"
 
     def _stale_path(self, name: str) -> Path:
+        """Return where earlier versions put a record while they replaced the files."""
         return self.path / f"{name}.json.stale"
 
 

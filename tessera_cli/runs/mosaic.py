@@ -27,8 +27,28 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
     Only tiles of the grid whose record says that they are done are taken, and those named in `known`, whose record the
     caller has seen. Arrays (npy) have no VRT.
     """
+    found: dict[Path, str] = {}
+    # Until it holds: of runs that end at the same moment, the last one to write must have seen the tiles of all.
+    while found != (found := mosaics(folder, windows, known=known)):
+        for path, xml in found.items():
+            if not is_vrt(xml):
+                path.unlink(missing_ok=True)  # of an earlier run: it no longer shows what is there
+                remove_beside(path)
+                continue
+            if content_of(path) != xml:
+                write_bytes(path, xml.encode())
+            if any(is_stale(each, described(path)) for each in beside(path)):
+                remove_beside(path)
+    for path, xml in found.items():
+        if xml and not is_vrt(xml):
+            logger.warning("%s is not written: %s", path.name, xml)
+    return tuple(path for path, xml in found.items() if is_vrt(xml))
+
+
+def mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> dict[Path, str]:
+    """Return the VRTs of `windows` as `write_mosaics` writes them; where it writes none, why, or nothing."""
     if folder.identity.get("format") == "npy":
-        return ()
+        return {}
     dims, dtype, tags = folder.identity["dims"], folder.identity["dtype"], model_tags(folder.identity, folder.note)
 
     def done(tile: Tile, window: Window) -> bool:
@@ -38,7 +58,7 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
         record = folder.record(name)
         return record is not None and record.status == "done" and record.tile == tile
 
-    written = []
+    found: dict[Path, str] = {}
     for window in windows:
         tiles, bounds = _requested(folder, window)
         for epsg in sorted(bounds):
@@ -46,20 +66,24 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
             path = folder.path / vrt_name(of_zone[0], window)
             finished = [tile for tile in of_zone if done(tile, window)]
             sources = len(finished) * dims * (2 if dtype == "int8" else 1)
-            if sources > MAX_SOURCES:
-                logger.warning("%s is not written: %d tiles are too many for one VRT", path.name, len(finished))
-            if not 0 < sources <= MAX_SOURCES:
-                if path.exists():  # of an earlier run: it no longer shows what is there
-                    path.unlink()
-                remove_beside(path)
-                continue
-            xml = embedding_vrt(finished, window, dims=dims, dtype=dtype, tags=tags, bounds=bounds[epsg])
-            if not path.exists() or path.read_bytes() != xml.encode():
-                write_bytes(path, xml.encode())
-            if any(is_stale(each, described(path)) for each in beside(path)):
-                remove_beside(path)
-            written.append(path)
-    return tuple(written)
+            if 0 < sources <= MAX_SOURCES:
+                found[path] = embedding_vrt(finished, window, dims=dims, dtype=dtype, tags=tags, bounds=bounds[epsg])
+            else:
+                found[path] = f"{len(finished)} tiles are too many for one VRT" if sources else ""
+    return found
+
+
+def is_vrt(xml: str) -> bool:
+    """Return whether it is one, not the reason why there is none."""
+    return xml.startswith("<")
+
+
+def content_of(vrt: Path) -> str | None:
+    """Return what a VRT holds; None if it cannot be read."""
+    try:
+        return vrt.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def described(vrt: Path) -> Iterator[Path]:

@@ -29,7 +29,6 @@ from tessera_cli.errors import (
     UsageError,
 )
 from tessera_cli.extent.grid import TileRequest
-from tessera_cli.files import remove_stale_parts
 from tessera_cli.imagery import OnRead
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
@@ -75,6 +74,11 @@ class Job(ABC, Generic[Made]):
     def write(self, request: TileRequest, made: Made) -> TileResult | None:
         """Write the files of a tile; None if another run has finished it for other pixels since it was read."""
 
+    def present(self, request: TileRequest, *, allow_missing: int) -> TileResult | None:
+        """Return the result of a tile that needs no work, since it is finished for what is asked for; else None."""
+        record = self.folder.finished(request, allow_missing=allow_missing, inputs=self.inputs.digest(request))
+        return None if record is None else self.result(request, "present", record)
+
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
         """Return the result of a tile from its record, or without one if it failed."""
         path = self.folder.path / record.main if record and record.main else None
@@ -90,14 +94,14 @@ def run_tiles(job: Job[Made], *, progress: Progress, allow_missing: int) -> tupl
     inputs, folder = job.inputs, job.folder
     with ExitStack() as starting:
         starting.enter_context(job.stages.at("start"))
-        remove_stale_parts(folder.path)
+        folder.tidy()
         todo, results = [], []
         for request in inputs.tile_requests:
-            record = folder.finished(request, allow_missing=allow_missing, inputs=inputs.digest(request))
-            if record is None:
+            result = job.present(request, allow_missing=allow_missing)
+            if result is None:
                 todo.append(request)
             else:
-                results.append(job.result(request, "present", record))
+                results.append(result)
         logger.info("%d tiles to do, %d done before", len(todo), len(results))
         progress.begin(len(todo), sum(request.count for request in todo))
         for result in results:
@@ -105,7 +109,8 @@ def run_tiles(job: Job[Made], *, progress: Progress, allow_missing: int) -> tupl
 
         if todo:
             inputs.check()
-        pipeline = Pipeline(job, progress, results, starting.close)
+        folder.tell_foreign(request.name for request in todo)
+        pipeline = Pipeline(job, progress, results, starting.close, allow_missing)
         while todo:
             todo = pipeline.run(todo)
     folder.end_run(inputs.key, inputs.record(), results, allow_missing=allow_missing)
@@ -119,9 +124,15 @@ class Pipeline(Generic[Made]):
     """Takes tiles through the stages of a job, and appends a result for each to `results`."""
 
     def __init__(
-        self, job: Job[Made], progress: Progress, results: list[TileResult], first_read: Callable[[], None]
+        self,
+        job: Job[Made],
+        progress: Progress,
+        results: list[TileResult],
+        first_read: Callable[[], None],
+        allow_missing: int,
     ) -> None:
         self._job, self._progress, self._results, self._first_read = job, progress, results, first_read
+        self._present = partial(job.present, allow_missing=allow_missing)
         self._again: list[TileRequest] = []
         self._unread: set[str] = set()
         """Tiles of which no planned read worked."""
@@ -160,10 +171,13 @@ class Pipeline(Generic[Made]):
             self._writing.result()
             return self._again
 
-    def _read(self, request: TileRequest) -> DPixels:
+    def _read(self, request: TileRequest) -> DPixels | TileResult:
+        """Read a tile, unless another run has finished it meanwhile."""
         network = self._job.inputs.network
         before = network()["reads"]["read"]
         self._seconds[request.name] = 0
+        if present := self._present(request):
+            return present
         try:
             with self._timed("read", request):
                 return self._job.read(request, partial(self._reading, request.name))
@@ -171,16 +185,25 @@ class Pipeline(Generic[Made]):
             if network()["reads"]["read"] == before:
                 self._unread.add(request.name)
 
-    def _process(self, request: TileRequest, read: Future[DPixels]) -> Made:
+    def _process(self, request: TileRequest, read: Future[DPixels | TileResult]) -> Made | TileResult:
         if error := read.exception():
             raise error
+        dpixels = read.result()
+        if isinstance(dpixels, TileResult):
+            return dpixels
+        if present := self._present(request):
+            return present
         with self._timed(self._job.process_stage, request):
-            return self._job.process(request, read.result(), self._advance)
+            return self._job.process(request, dpixels, self._advance)
 
-    def _write(self, request: TileRequest, made: Made | TesseraError) -> None:
+    def _write(self, request: TileRequest, made: Made | TileResult | TesseraError) -> None:
         """Write a tile and report it: all tiles in one thread, in their order."""
-        result: TileResult | TesseraError | None = made if isinstance(made, TesseraError) else None
-        if not isinstance(made, TesseraError):
+        result: TileResult | TesseraError | None
+        if isinstance(made, TileResult | TesseraError):
+            result = made
+        elif present := self._present(request):
+            result = present
+        else:
             with self._timed("write", request):
                 result = _attempt(request, partial(self._job.write, request, made))
         if result is None:

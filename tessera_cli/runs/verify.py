@@ -10,15 +10,14 @@ from typing import Any, Literal
 
 from tessera_cli.catalog import get_source
 from tessera_cli.dpixels import describe, members
-from tessera_cli.errors import PartialFailureError, TileError, UsageError
-from tessera_cli.extent.grid import Tile
+from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TileError, UsageError
+from tessera_cli.extent.grid import Tile, parse_tile_name
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
-from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
 from tessera_cli.runs.folder import RUNS, SCENES, TileFolder, read_json, record_beside, record_listing
-from tessera_cli.runs.mosaic import described
+from tessera_cli.runs.mosaic import content_of, described, is_vrt, mosaics
 from tessera_cli.runs.run_record import checked_run
 
 CheckStatus = Literal["sound", "empty", "beside", "stale", "damaged", "failed", "missing"]
@@ -115,10 +114,17 @@ def _folder(path: Path) -> Iterator[Check]:
         if checked_run(read_json(file)) is None:
             yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
     yield from _scene_list(folder)
-    failures = folder.failures()
+    failures, sound = folder.failures(), True
     recorded = {file.stem for file in path.glob("*.json") if folder.read(file) is not None}
-    for name in sorted(folder.requested_names() | recorded):
-        yield _tile(folder, name, failures.get(name))
+    names = sorted(folder.requested_names() | recorded)
+    if not names:
+        raise NothingToEmbedError(f"{path} holds no tile, and no run has asked for one: there is nothing to verify.")
+    for name in names:
+        tile = _tile(folder, name, failures.get(name))
+        sound &= tile.is_sound
+        yield tile
+    if sound:  # else the run that makes the tiles writes them anyway
+        yield from _mosaics(folder, names)
     yield from _beside(file for file in path.glob("*.tif") if tiles_of_file(file.name))
     yield from _beside(path.glob("utm*.vrt"))
 
@@ -131,6 +137,22 @@ def _beside(rasters: Iterable[Path]) -> Iterator[Check]:
                 yield Check(path.name, "stale", f"it is older than what it describes, {raster.name}. Remove it.")
             else:
                 yield Check(path.name, "beside", f"a viewer has left it, and {raster.name} has not changed since")
+
+
+def _mosaics(folder: TileFolder, names: Iterable[str]) -> Iterator[Check]:
+    """Check that the VRTs are those that a run would write."""
+    if folder.holds_dpixels or not folder.identity:
+        return
+    windows = sorted({parsed[1] for parsed in map(parse_tile_name, names) if parsed is not None})
+    for path, xml in mosaics(folder, windows).items():
+        there = content_of(path)
+        if not is_vrt(xml):
+            if there is not None:
+                yield Check(path.name, "damaged", "it shows tiles that are not there. Run again.")
+        elif not path.exists():
+            yield Check(path.name, "missing", "the mosaic of the tiles is gone. Run again: none is made anew.")
+        elif there != xml:
+            yield Check(path.name, "damaged", "it does not show the tiles as they are. Run again: none is made anew.")
 
 
 def _scene_list(folder: TileFolder) -> Iterator[Check]:
@@ -161,24 +183,15 @@ def _tile(folder: TileFolder, name: str, failure: str | None) -> Check:
             return Check(name, "damaged", f"{file} is not the record of a tile. Remove it and run again.")
         return Check(name, "missing", "no run has finished it")
     try:
-        _compare(folder, name, record)
+        if record.name != name:
+            raise TileError(f"{file} is the record of {record.name}. Remove it and run again.")
+        folder.check(record)
         (stores if record.holds_dpixels else formats).read_back(folder.path, record)
     except TileError as error:
         return Check(name, "damaged", str(error))
     if failure is not None:  # what is there is of a run that asked for less, or allowed more missing scenes
         return Check(name, "failed", failure)
     return Check(name, "empty" if record.status == "empty" else "sound")
-
-
-def _compare(folder: TileFolder, name: str, record: TileRecord) -> None:
-    """Compare a record's name and settings with those of its file and folder."""
-    where = folder.item_path(name)
-    if record.name != name:
-        raise TileError(f"{where} is the record of {record.name}. Remove it and run again.")
-    ours, theirs = folder.identity, record.identity
-    differing = [key for key in ours if ours[key] != theirs.get(key)]
-    if differing:
-        raise TileError(f"{where} belongs to other settings: {', '.join(differing)}. Remove it and run again.")
 
 
 def _tile_of(path: Path) -> Iterator[Check]:

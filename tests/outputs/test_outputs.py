@@ -36,6 +36,7 @@ from tessera_cli.outputs import formats, geotiff
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.layers import CODES, COUNTS, SCALES, VALUES, Layer, file_name, tiles_of_file
 from tessera_cli.outputs.tags import window_tags
+from tessera_cli.parts import remove_stale_parts
 from tests.helpers.outputs import (
     FORMATS,
     NAME,
@@ -145,7 +146,7 @@ def test_parts_of_killed_runs_are_swept_when_old(tmp_path: Path) -> None:
     for name, age in (("a.tif.1234.part", 90_000), ("b.tif.1234.part", 60), ("a.tif", 90_000)):
         (tmp_path / name).write_bytes(b"")
         os.utime(tmp_path / name, (0, (dt.datetime.now() - dt.timedelta(seconds=age)).timestamp()))
-    atomic.remove_stale_parts(tmp_path)
+    remove_stale_parts(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "b.tif.1234.part"]
 
 

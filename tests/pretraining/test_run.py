@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -386,6 +387,63 @@ def test_what_does_not_go_on_is_refused(shards, dpixels, tmp_path):
         train(out, shards)
     last.write_bytes(kept)
     assert train(out, shards).finished
+
+
+def test_of_runs_that_begin_at_once_one_claims_the_folder(tmp_path):
+    """With other settings each; nothing of the others is in it."""
+    for number in range(10):
+        out = tmp_path / str(number)
+        configs = [small(f"optim.lr={rate}") for rate in ("1e-3", "1e-4", "1e-5")]
+        begun, claimed = threading.Barrier(len(configs)), []
+
+        def begin(config, out=out, begun=begun, claimed=claimed):
+            folder = RunFolder(out)
+            begun.wait()
+            with folder.at_work():
+                try:
+                    folder.claim(config)
+                except IdentityError as error:
+                    claimed.append(error)
+                else:
+                    claimed.append(config)
+                begun.wait()  # it trains as long as the others try
+
+        threads = [threading.Thread(target=begin, args=(config,)) for config in configs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (winner,) = (each for each in claimed if not isinstance(each, IdentityError))
+        assert load_config(path=out / "config.toml").optim.lr == winner.optim.lr
+        assert sorted(path.name for path in out.iterdir()) == ["checkpoints", "config.toml", "export"]
+
+
+def test_the_config_may_change_until_something_is_saved(tmp_path):
+    """Unless another process is at work; those that have died do not count."""
+    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    with first.at_work():
+        first.claim(small("optim.lr=1e-3"))
+        with second.at_work(), pytest.raises(IdentityError, match=r"optim\.lr"):
+            second.claim(small("optim.lr=1e-4"))
+        with second.at_work():
+            second.claim(small("optim.lr=1e-3"))
+    with second.at_work():
+        second.claim(small("optim.lr=1e-4"))
+    assert load_config(path=tmp_path / "config.toml").optim.lr == 1e-4
+    (tmp_path / "metrics.jsonl").touch()
+    with first.at_work(), pytest.raises(IdentityError):
+        first.claim(small("optim.lr=1e-3"))
+
+
+def test_a_disk_that_becomes_read_only_ends_training_in_one_line(tmp_path, shards, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system", str(arguments[0]))
+
+    with monkeypatch.context() as patched:
+        callbacks = Callbacks(on_start=lambda steps, start: patched.setattr(os, "replace", refuse))
+        with pytest.raises(UsageError, match="cannot be written: read-only"):
+            train(tmp_path / "run", shards, callbacks=callbacks)
+    assert train(tmp_path / "run", shards).finished
 
 
 def test_starting_from_weights(shards, tmp_path):

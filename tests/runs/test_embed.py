@@ -1,8 +1,10 @@
 """The main job end to end on a small catalogue: what is written, resumed, refused, and that bytes repeat."""
 
+import errno
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import weakref
 from dataclasses import replace
@@ -13,7 +15,9 @@ import rasterio
 import shapely
 
 from tessera_cli.dpixels.dpixel import S2_BANDS
+from tessera_cli.errors import DiskFullError, TileError
 from tessera_cli.extent.grid import Tile, from_utm
+from tessera_cli.files import write_bytes
 from tessera_cli.models.quantise import dequantise
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
@@ -356,10 +360,8 @@ def told(tessera, out, tile=EAST):
     return json.loads(tessera("info", out, "--json")[1])["by_tile"][f"{tile.id}_2021"]
 
 
-def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mosaic(
-    catalog, tessera, tmp_path, monkeypatch
-):
-    """With rasters of an earlier run, and without."""
+def test_a_write_that_corrupts_puts_nothing_in_place(catalog, tessera, tmp_path, monkeypatch):
+    """Neither rasters nor a record, nor a place in the mosaic; rasters of an earlier run stay as they are."""
     from tessera_cli.outputs import formats
 
     out, whole = tmp_path / "out", tmp_path / "whole"
@@ -370,18 +372,19 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
         write(path, bytes(data[:-1]) + bytes([data[-1] ^ 1]) if path.name == f"{EAST.id}_2021_emb.tif" else data)
 
     def names():
-        return {path.name for path in out.iterdir() if EAST.id in path.name}
+        return {path.name: path.read_bytes() for path in out.glob("*") if EAST.id in path.name}
 
     def mosaic():
         return (out / "utm30n_2021.vrt").read_text()
 
-    for left in ({*()}, {f"{EAST.id}_2021.json.stale"}):
+    for _ in range(2):
+        before = names()
         with monkeypatch.context() as patched:
             patched.setattr(formats, "write_bytes", corrupting)
             code, _, stderr = tessera("embed", *catalog.options(out))
         assert code == 4
-        assert f"{EAST.id}_2021_emb.tif is damaged" in stderr
-        assert names() == left
+        assert f"{out / EAST.id}_2021_emb.tif is damaged" in stderr
+        assert names() == before
         assert told(tessera, out)["status"] == "failed"
         assert told(tessera, out, WEST)["status"] == "done"
         assert WEST.id in mosaic()
@@ -393,9 +396,41 @@ def test_a_write_that_corrupts_leaves_no_raster_no_record_and_no_place_in_the_mo
         (out / f"{EAST.id}_2021_counts.tif").unlink()  # so that the next run does the tile again
 
 
+@pytest.mark.parametrize("kind", ["full", "read-only", "corrupt"])
+def test_a_finished_tile_outlives_a_larger_run_that_cannot_write_it(catalog, tessera, tmp_path, monkeypatch, kind):
+    from tessera_cli.outputs import formats
+
+    west, north = catalog.origin
+    out, options = tmp_path / "out", catalog.options(tmp_path / "out")
+    small = catalog.folder / "small.geojson"
+    small.write_text(json.dumps(box_geojson(west + 260, north - 200, west + 300, north - 160)))
+    assert tessera("embed", *["--aoi", small, *options[2:]])[0] == 0
+    before = {path.name: path.read_bytes() for path in out.glob("*") if EAST.id in path.name}
+
+    def failing(path, data):
+        if EAST.id in path.name and path.name.endswith("_counts.tif"):
+            if kind == "corrupt":
+                raise TileError(f"{path} is damaged")
+            code = {"full": errno.ENOSPC, "read-only": errno.EROFS}[kind]
+            raise OSError(code, os.strerror(code), str(path))
+        write_bytes(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(formats, "write_bytes", failing)
+        code, _, stderr = tessera("embed", *options)
+    assert code == {"full": 4, "read-only": 2, "corrupt": 4}[kind]
+    assert f"{EAST.id}_2021_counts.tif" in stderr.splitlines()[-1]
+    assert ".part" not in stderr
+    assert {path.name: path.read_bytes() for path in out.glob("*") if EAST.id in path.name} == before
+    (status,) = json.loads(tessera("verify", out / f"{EAST.id}_2021_emb.tif", "--json")[1])["checked"]
+    assert status == ("failed" if kind == "corrupt" else "sound")  # to make the larger one, which a run has noted
+    code, stdout, _ = tessera("embed", *["--aoi", small, *options[2:]], "--json")
+    assert json.loads(stdout.splitlines()[0])["status"] == "present"
+    assert tessera("embed", *options)[0] == 0
+    assert tessera("verify", out)[0] == 0
+
+
 def test_a_full_disk_stops_the_run(catalog, tessera, tmp_path, monkeypatch):
-    from tessera_cli import files
-    from tessera_cli.errors import DiskFullError
     from tessera_cli.outputs import formats
 
     out = tmp_path / "out"
@@ -403,7 +438,7 @@ def test_a_full_disk_stops_the_run(catalog, tessera, tmp_path, monkeypatch):
     def write(path, data):
         if path.name.endswith("_scales.tif"):
             raise DiskFullError(f"{path} cannot be written: the disk is full.")
-        files.write_bytes(path, data)
+        write_bytes(path, data)
 
     with monkeypatch.context() as patched:
         patched.setattr(formats, "write_bytes", write)

@@ -59,6 +59,10 @@ class Folder:
     def finished(self, request: TileRequest, **how: Any) -> str | None:
         return request.name if request.name in self.done else None
 
+    def tidy(self) -> None: ...
+
+    def tell_foreign(self, names: Any) -> None: ...
+
     def end_run(self, key: str, record: Any, results: Any, *, allow_missing: int) -> None:
         self.failures = {result.request.name: str(result.error) for result in results if result.error}
 

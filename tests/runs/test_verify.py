@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from tessera_cli.catalog import Scenes, get_source
 from tessera_cli.cli.verify import verify as verb
 from tessera_cli.dpixels import write_folder, write_store
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.errors import PartialFailureError, TileError, UsageError
+from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TileError, UsageError
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord
@@ -30,6 +31,7 @@ from tessera_cli.runs.fetch import store
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
+from tessera_cli.runs.mosaic import write_mosaics
 from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.verify import Check, verify
 from tests.dpixels.test_stores import sample
@@ -79,6 +81,7 @@ def folder(request: Any, tmp_path: Path) -> TileFolder:
     finish(folder)
     finish(folder, PLACED)
     folder.finish(record(tile=OTHER, identity=folder.identity, status="empty", pixels=0, assets=()))
+    write_mosaics(folder, [WINDOW])
     return folder
 
 
@@ -145,7 +148,7 @@ def test_what_viewers_left_beside_rasters(tmp_path: Path) -> None:
     folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
-    (tmp_path / "utm31n_2023.vrt").touch()
+    write_mosaics(folder, [WINDOW])
     (tmp_path / "mine.tif").touch()
     rasters = [f"{NAME}_emb.tif", f"{NAME}_scales.tif", "utm31n_2023.vrt", "mine.tif"]
     for raster in rasters:
@@ -220,6 +223,7 @@ def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], 
     folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
+    write_mosaics(folder, [WINDOW])
     assert verify(tmp_path).error() is None
     damage(tmp_path)
     (bad,) = (check for check in verify(tmp_path).checks if not check.is_sound)
@@ -229,6 +233,62 @@ def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], 
         assert told(tmp_path / f"{NAME}.json") == {NAME: "damaged"}
 
 
+@pytest.mark.parametrize(
+    ("damage", "status"),
+    [
+        (Path.unlink, "missing"),
+        (lambda vrt: vrt.write_bytes(b"garbage"), "damaged"),
+        (lambda vrt: vrt.write_bytes(b"\xff\xfe"), "damaged"),
+        (lambda vrt: vrt.write_text(vrt.read_text().replace('xOff="0"', 'xOff="5"', 1)), "damaged"),
+        (cut, "damaged"),
+    ],
+)
+def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: str) -> None:
+    """And a run writes them anew."""
+    folder = TileFolder(tmp_path, identity(5))
+    folder.start_run("a", {"names": [NAME]}, None)
+    finish(folder)
+    (vrt,) = write_mosaics(folder, [WINDOW])
+    assert told(tmp_path) == {NAME: "sound"}
+    damage(vrt)
+    assert told(tmp_path) == {NAME: "sound", vrt.name: status}
+    assert isinstance(verify(tmp_path).error(), PartialFailureError)
+    write_mosaics(folder, [WINDOW])
+    assert told(tmp_path) == {NAME: "sound"}
+    folder.finish(record(identity=folder.identity, status="empty", pixels=0, assets=()))
+    assert told(tmp_path) == {NAME: "empty", vrt.name: "damaged"}  # it shows what is gone
+
+
+def test_a_folder_without_a_tile_is_not_called_sound(tmp_path: Path) -> None:
+    TileFolder(tmp_path, identity(5)).start_run("a", {"names": []}, None)
+    with pytest.raises(NothingToEmbedError, match="nothing to verify") as caught:
+        verify(tmp_path)
+    assert caught.value.exit_code == 3
+
+
+def test_a_tile_that_is_being_replaced_is_said_to_be(tmp_path: Path) -> None:
+    """By a run that has died in the middle: the next one goes on."""
+    folder = TileFolder(tmp_path, identity(5, format="npy"))
+    folder.start_run("a", {"names": [NAME]}, None)
+    finish(folder)
+    held = tmp_path / f"{NAME}.next" / "000000-1-1-00000000"
+    (held / "files").mkdir(parents=True)
+    for path in (tmp_path / f"{NAME}.npy", tmp_path / f"{NAME}.json"):
+        (held / "files" / path.name).write_bytes(path.read_bytes())
+    note = {
+        "marker": f"{NAME}.json",
+        "replaces": hashlib.sha256((tmp_path / f"{NAME}.json").read_bytes()).hexdigest(),
+        "remove": [],
+    }
+    (held / "note.json").write_text(json.dumps(note))
+    (tmp_path / f"{NAME}.npy").unlink()
+    (bad,) = verify(tmp_path).checks
+    assert (bad.name, bad.status) == (NAME, "damaged")
+    assert "is being replaced" in bad.reason
+    folder.tidy()
+    assert told(tmp_path) == {NAME: "sound"}
+
+
 def test_the_scene_list_counts(tmp_path: Path) -> None:
     item = s2_item(tmp_path / "cogs", "S2A_1", "2023-02-10T10:56:31Z")
     scenes = Scenes.from_items([item], get_source("mpc"))
@@ -236,6 +296,7 @@ def test_the_scene_list_counts(tmp_path: Path) -> None:
     folder = TileFolder(out, identity(5))
     folder.start_run("a", {"names": [NAME], "scenes": ["S2A_1"]}, scenes)
     finish(folder)
+    write_mosaics(folder, [WINDOW])
     assert told(out) == {NAME: "sound"}
     folder.start_run("b", {"names": [NAME], "scenes": ["S2A_1", "S2A_2"]}, None)
     assert told(out)["scenes.ndjson.gz"] == "damaged"
@@ -282,6 +343,7 @@ def test_the_verb(tmp_path: Path) -> None:
     folder.start_run("a", {"names": [NAME, "field"]}, None)
     finish(folder)
     finish(folder, PLACED)
+    write_mosaics(folder, [WINDOW])
     done = call(tmp_path)
     assert (done.exit_code, done.stdout) == (0, "2 sound\n")
     assert call(tmp_path, "-v").stdout == f"field  sound\n{NAME}  sound\n2 sound\n"
