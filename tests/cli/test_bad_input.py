@@ -129,7 +129,7 @@ def test_standard_input_that_cannot_be_read(embed, monkeypatch, tmp_path):
         def readable(self):
             return True
 
-        def readall(self):
+        def readinto(self, buffer):
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Broken(), "utf-8"))  # type: ignore[type-var]
