@@ -350,7 +350,7 @@ def test_odd_fields_of_a_granule(field, value):
 @pytest.mark.parametrize("link", [None, 5, "x", {}, {"href": None}, {"href": 5}, {"href": ["x_VV.tif"]}, [[]]])
 def test_odd_links_of_a_granule(link):
     links = [link, {"href": f"{CUMULUS}/x_VV.tif"}]
-    assert item_of({"id": "G", "links": links}, AWS)["assets"] == {"VV": links[1]}
+    assert item_of({"id": "G", "links": links}, AWS, Reach())["assets"] == {"VV": links[1]}
 
 
 @pytest.mark.parametrize(

@@ -681,7 +681,7 @@ def test_a_next_page_may_be_asked_for_with_headers_and_a_body():
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", 5, ["POST"], {"a": 1}])
 def test_a_search_by_another_method_is_not_made(method):
     root = {"links": [{"rel": "search", "href": "./look", "method": method}]}
-    assert search_link(Document("https://x.test/v1/", root)) == ("https://x.test/v1/search", "POST")
+    assert search_link(Document("https://x.test/v1/", root), Client()) == ("https://x.test/v1/search", "POST")
 
 
 @pytest.mark.parametrize(
