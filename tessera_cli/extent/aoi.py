@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.errors import NothingToEmbedError, UsageError, counted, reason
 from tessera_cli.extent.antimeridian import split, unwrap_edges
 from tessera_cli.extent.crossings import check_crossings
-from tessera_cli.extent.features import Features, check_lonlat, polygons
+from tessera_cli.extent.features import Features, bounds_with_holes, check_lonlat, polygons
 from tessera_cli.extent.geojson import EXPECTED, read_geojson
 from tessera_cli.extent.vector import read_vector
 
@@ -113,7 +113,7 @@ class Aoi:
             if layer.crs.to_epsg() != 4326:
                 geometries = _to_lonlat(geometries, layer)
             for geometry in geometries:
-                _check_degrees(layer.origin, geometry.bounds)
+                _check_degrees(layer.origin, bounds_with_holes(geometry))
                 parts = [repairs.made(polygon, layer.origin) for polygon in polygons(geometry)]
                 sides = _by_side_of_antimeridian(parts)
                 features += sides

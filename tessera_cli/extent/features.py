@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,18 @@ def kinds(geometries: np.ndarray) -> str:
     """Return how many geometries there are of each kind: "12 Point, 3 LineString"; "" if there are none."""
     counts = Counter(geometry.geom_type for geometry in geometries if geometry is not None)
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def bounds_with_holes(geometries: BaseGeometry | np.ndarray) -> tuple[float, float, float, float]:
+    """Return the bounds of all positions, NaN of none.
+
+    Those of shapely leave out holes, which a repair may turn into areas.
+    """
+    positions = shapely.get_coordinates(geometries)
+    if not len(positions):
+        return math.nan, math.nan, math.nan, math.nan
+    (west, south), (east, north) = positions.min(axis=0), positions.max(axis=0)
+    return float(west), float(south), float(east), float(north)
 
 
 def check_lonlat(origin: str, bounds: Iterable[float]) -> None:

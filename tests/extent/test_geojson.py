@@ -125,3 +125,10 @@ def test_features_without_a_geometry_are_counted(caplog):
     features = [{"type": "Feature", "geometry": g} for g in (None, mapping(SQUARE), mapping(shapely.Polygon()))]
     Aoi.from_geojson(json.dumps({"type": "FeatureCollection", "features": features}), origin="fields")
     assert "fields: left out without a geometry: 2 of 3 features" in caplog.text
+
+
+def test_positions_of_holes_are_degrees_too():
+    hole = [[4.1004, 65535], [4.1002, 50.6004], [4.1002, 50.6002], [4.1004, 65535]]
+    square = [[4.1, 50.6], [4.1, 50.601], [4.101, 50.601], [4.101, 50.6], [4.1, 50.6]]
+    with pytest.raises(UsageError, match="are not longitudes and latitudes"):
+        Aoi.of({"type": "Polygon", "coordinates": [square, hole]})

@@ -70,7 +70,7 @@ def test_whatever_else_is_refused(tmp_path, make):
 @pytest.mark.parametrize("made", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_is_refused_at_once(tmp_path, made):
     made(tmp_path / "x.tif")
-    with pytest.raises(OSError, match=r"no file|director|folder"), open_raster(tmp_path / "x.tif"):
+    with pytest.raises(OSError, match=r"pipe|folder"), open_raster(tmp_path / "x.tif"):
         pass
 
 

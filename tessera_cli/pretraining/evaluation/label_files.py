@@ -20,7 +20,7 @@ from pyproj import CRS, Transformer
 from tessera_cli.errors import UsageError, counted, plainly
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
 from tessera_cli.extent.crossings import check_crossings
-from tessera_cli.extent.features import check_lonlat, polygons
+from tessera_cli.extent.features import bounds_with_holes, check_lonlat, polygons
 from tessera_cli.extent.grid import to_utm, utm_epsg
 from tessera_cli.extent.raster import open_raster
 from tessera_cli.extent.vector import read_vector
@@ -209,7 +209,7 @@ def _check_any(path: Path, count: int) -> None:
 
 def _unroll(path: Path, geometries: np.ndarray) -> None:
     """Make longitudes continuous across the antimeridian, in place; UsageError for numbers that are no degrees."""
-    check_lonlat(str(path), shapely.total_bounds(geometries))
+    check_lonlat(str(path), bounds_with_holes(geometries))
     bounds = shapely.bounds(geometries)
     for number in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
         try:
