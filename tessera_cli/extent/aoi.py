@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.errors import NothingToEmbedError, UsageError, counted, reason
 from tessera_cli.extent.antimeridian import split, unwrap_edges
 from tessera_cli.extent.crossings import check_crossings
-from tessera_cli.extent.features import Features, bounds_with_holes, check_lonlat, polygons
+from tessera_cli.extent.features import Features, bounds_with_holes, check_lonlat, densified, polygons
 from tessera_cli.extent.geojson import EXPECTED, read_geojson
 from tessera_cli.extent.vector import read_vector
 
@@ -203,7 +203,7 @@ def _to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
     crs = layer.crs
     transform = Transformer.from_crs(crs, 4326, always_xy=True).transform
     step = 1000 / crs.axis_info[0].unit_conversion_factor if crs.is_projected else 0.01
-    made = [shapely.transform(shapely.segmentize(g, step), transform, interleaved=False) for g in geometries]
+    made = [shapely.transform(densified(g, step, layer.origin), transform, interleaved=False) for g in geometries]
     if not np.isfinite(shapely.get_coordinates(made)).all():
         raise UsageError(f"{layer.origin} cannot be converted from {crs.name} to degrees. Check its CRS.")
     return np.array(made, object)

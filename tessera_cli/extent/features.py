@@ -17,6 +17,9 @@ from tessera_cli.errors import UsageError, counted
 
 logger = logging.getLogger(__name__)
 
+MAX_POSITIONS = 3_000_000
+"""Of one area whose edges are cut into short ones, so that they can bend: the outline of a continent has thousands."""
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -99,6 +102,15 @@ def bounds_with_holes(geometries: BaseGeometry | np.ndarray) -> tuple[float, flo
         return math.nan, math.nan, math.nan, math.nan
     (west, south), (east, north) = positions.min(axis=0), positions.max(axis=0)
     return float(west), float(south), float(east), float(north)
+
+
+def densified(geometry: BaseGeometry, step: float, origin: str) -> BaseGeometry:
+    """Return the geometry with edges no longer than `step`; UsageError where that would take millions of positions."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = shapely.length(geometry)
+    if not length / step <= MAX_POSITIONS:  # also of one that is no number
+        raise UsageError(f"{origin}: the edges of an area are longer together than any on Earth. Check its CRS.")
+    return shapely.segmentize(geometry, step)
 
 
 def check_lonlat(origin: str, bounds: Iterable[float]) -> None:

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import NothingToEmbedError, UsageError, counted, listed, plainly
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.extent.features import polygons
+from tessera_cli.extent.features import densified, polygons
 from tessera_cli.extent.grid import (
     MAX_TILES,
     RESOLUTION,
@@ -148,13 +148,13 @@ def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
 def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, BaseGeometry]]]:
     """Return EPSG code of a UTM zone, in order -> parts in it, in metres, each with the position of its feature."""
     largest = max(aoi.features, key=lambda feature: feature.area)
-    _check_count(aoi, SURE * _square_metres(largest) / TILE_METRES**2)
+    _check_count(aoi, SURE * _square_metres(largest, aoi.name) / TILE_METRES**2)
     if len(aoi.features) >= MANY:
         logger.info("%s: %s are projected and joined", aoi.name, counted(len(aoi.features), "area"))
     zones: dict[int, list[tuple[int, BaseGeometry]]] = {}
     for number, feature in enumerate(aoi.features):
         for zone, part in _cut_to_zones(feature, epsg):
-            dense = shapely.segmentize(part, EDGE_STEP)
+            dense = densified(part, EDGE_STEP, aoi.name)
             metres = shapely.transform(dense, to_utm(zone).transform, interleaved=False)
             if not np.isfinite(metres.bounds).all():
                 raise UsageError(f"The AOI {aoi.name} cannot be projected to EPSG:{zone}. Choose a nearer --crs.")
@@ -162,9 +162,9 @@ def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, Base
     return dict(sorted(zones.items()))
 
 
-def _square_metres(feature: BaseGeometry) -> float:
+def _square_metres(feature: BaseGeometry, name: str) -> float:
     """Return the area on a sphere: longitude and the sine of latitude are an equal-area map."""
-    dense = shapely.segmentize(feature, 1.0)
+    dense = densified(feature, 1.0, name)
     return EARTH**2 * float(
         shapely.transform(dense, lambda lon, lat: (np.radians(lon), np.sin(np.radians(lat))), interleaved=False).area
     )

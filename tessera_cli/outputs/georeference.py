@@ -43,6 +43,8 @@ def footprint(tile: AnyTile) -> tuple[dict[str, Any], list[float]] | None:
         return None
     rounded = (shapely.transform(part, lambda lonlat: lonlat.round(7)) for part in split(tile.outline))
     parts = [shapely.geometry.polygon.orient(part) for part in rounded if part.area]  # no sliver for float noise
+    if not parts:  # smaller than what the numbers of a footprint tell
+        return None
     south, north = min(p.bounds[1] for p in parts), max(p.bounds[3] for p in parts)
     geometry = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
     return json.loads(shapely.to_geojson(geometry)), [parts[0].bounds[0], south, parts[-1].bounds[2], north]

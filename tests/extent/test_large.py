@@ -140,3 +140,13 @@ def test_a_zip_that_unpacks_to_too_much(tmp_path: Path, suffix: str, monkeypatch
     monkeypatch.setattr(vector, "MAX_MEMBER", 2_000_000)
     with pytest.raises(UsageError, match=r"a.kml has 3 MB unpacked, and at most 2 MB .* Unpack it"):
         Aoi.from_file(path)
+
+
+@pytest.mark.parametrize("east", [1e300, 1e12])
+def test_edges_that_are_longer_than_the_earth(tmp_path, east):
+    path = tmp_path / "x.geojson"
+    square = [[500000, 5600000], [500000, 5600100], [east, 5600100], [500000, 5600000]]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [square], "crs": crs}))
+    with pytest.raises(UsageError, match="longer together than any on Earth"):
+        Aoi.from_file(path)
