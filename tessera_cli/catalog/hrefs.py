@@ -47,7 +47,8 @@ def permitted(assets: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
     found = {}
     for key, asset in assets.items():
         found[key] = asset
-        if _may_be_allowed(asset.get(REFUSED, "")):
+        why = asset.get(REFUSED, "")
+        if (reach.everywhere and why.endswith(ASK_HOSTS)) or (reach.outside and why.endswith(ASK_OUTSIDE)):
             found[key] = {name: value for name, value in asset.items() if name != REFUSED}
         if REFUSED not in found[key]:
             try:

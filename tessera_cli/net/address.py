@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-from tessera_cli.errors import SourceRefusedError
+from tessera_cli.errors import SourceRefusedError, TesseraError
 
 WEB = ("http", "https")
 BUCKETS = ("s3", "gs", "az", "abfs", "abfss")
@@ -39,7 +39,7 @@ COMPANION_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "q-")
 
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 """Scheme, authority, path, query and fragment (RFC 3986, appendix B); matches any text."""
-_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{0,5}))?")
+_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_-][A-Za-z0-9._-]*))(?::([0-9]{0,5}))?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -56,6 +56,12 @@ class AddressError(SourceRefusedError):
         """As it was given. It may hold secrets."""
         self.why = why
         """In one clause."""
+
+    def retold(self, text: str) -> TesseraError:
+        return SourceRefusedError(text)
+
+    def __reduce__(self) -> tuple[type[SourceRefusedError], tuple[str]]:
+        return SourceRefusedError, (str(self),)  # to another process, without secrets
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def parse(address: str) -> Url:
     if authority and "@" in authority:
         raise AddressError(address, "it holds a user name or a password")
     found = _AUTHORITY.fullmatch(authority or "")
-    if found is None or int(found[3] or 0) > 65535:
+    if found is None or not 0 < int(found[3] or 1) < 65536:
         raise AddressError(address, "its host is not understood")
     try:
         host = str(ipaddress.IPv6Address(found[1])) if found[1] else found[2]

@@ -94,6 +94,7 @@ class Transport:
             return self._adapter.within(
                 deadline,
                 lambda peer: self.reach.check(url, peer),
+                lambda peer: self.reach.reached(url, peer),
                 meant,
                 prepared,
                 timeout=timeout,

@@ -312,6 +312,15 @@ def test_a_host_inside_is_refused_until_the_user_allows_it(href):
     assert again.missing == ("B04",)
 
 
+def test_what_a_page_on_the_web_was_refused_no_catalogue_here_allows_later(tmp_path):
+    """The user's own catalogue may name any host, and links to pages of others that may not."""
+    refused = absolute(with_href(INSIDE[0]), PAGE, Reach())
+    reach = Reach()
+    reach.add(str(tmp_path))
+    (scene,) = Scenes(MPC, Scenes.from_items([refused], MPC).scenes).permitted(reach).scenes
+    assert scene.missing == ("B04",)
+
+
 def test_what_is_frozen_holds_no_password():
     refused = absolute(with_href("https://user:s3cret@x.test/x.tif?s3cret"), PAGE, ANYWHERE)
     (scene,) = Scenes.from_items([refused], MPC).permitted(ANYWHERE).scenes
