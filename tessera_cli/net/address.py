@@ -167,7 +167,7 @@ def unsigned(address: str) -> tuple[str, str | None]:
     if not SIGNATURES.intersection(names):
         return address, None
     kept = [field for field, name in zip(fields, names, strict=True) if field and not _signs(name)]
-    return without_query(address) + (f"?{'&'.join(kept)}" if kept else "") + (fragment or ""), query[1:]
+    return _before_query(address) + (f"?{'&'.join(kept)}" if kept else "") + (fragment or ""), query[1:]
 
 
 def with_query(address: str, query: str) -> str:
@@ -177,7 +177,7 @@ def with_query(address: str, query: str) -> str:
 
 def without_query(address: str) -> str:
     """Return a URL without its query and fragment: what identifies a file; paths stay as they are."""
-    return re.split("[?#]", address, maxsplit=1)[0] if is_url(address) else address
+    return _before_query(address) if is_url(address) else address
 
 
 def query_of(address: str) -> str:
@@ -196,6 +196,10 @@ def _split(address: str) -> tuple[str | None, str | None, str, str | None, str |
     found = _PARTS.fullmatch(address)
     assert found is not None  # the expression matches any text
     return found[1] and found[1].lower(), found[2], found[3], found[4], found[5]
+
+
+def _before_query(address: str) -> str:
+    return re.split("[?#]", address, maxsplit=1)[0]
 
 
 def _signs(name: str) -> bool:

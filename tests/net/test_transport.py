@@ -219,7 +219,7 @@ def test_json_that_swells_is_not_parsed(monkeypatch, value):
     monkeypatch.setattr("tessera_cli.net.client.MOST_VALUES", 100_000)
     body = gzip.compress(b'{"features": [' + value * 100_000 + b"0]}")
     with RawServer(say(OK, GZIP, b"Content-Length: %d\r\n\r\n" % len(body), body)) as server:
-        with pytest.raises(SourceRefusedError, match="more than 100,000 values.*download a copy"):
+        with pytest.raises(SourceRefusedError, match=r"more than 100,000 values.*download a copy"):
             Client().json(server.url)
         for name in ("items.json", "items.ndjson", "items.ndjson.gz"):
             with pytest.raises(SourceRefusedError, match="more than 100,000 values"):
@@ -570,6 +570,18 @@ def test_what_a_server_says_it_is_counts_once_it_is_trusted(names):
             Client(reach=reach).fetch(f"https://public.test:{server.port}/")
         with pytest.raises(AddressError):
             reach.check(f"http://127.0.0.1:{server.port}/")
+
+
+def test_this_machine_is_asked_without_a_proxy(tmp_path, monkeypatch):
+    """A token for a server here would go to the proxy, in the clear."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "x").write_bytes(b"here")
+    with FileServer(tmp_path) as server, FileServer(tmp_path) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        for host in ("127.0.0.1", "localhost", "127.1"):
+            assert Client().get(f"http://{host}:{server.server_port}/x").body == b"here"
+        assert proxy.accepted == 0
 
 
 def test_behind_a_proxy_the_name_alone_counts(tmp_path, monkeypatch):
