@@ -161,7 +161,7 @@ def _read(layer: Layer, columns: bool) -> tuple[CRS | str | None, np.ndarray, di
         return features.crs, features.geometries, {}
     with _reading(layer.origin), offline():
         check_format(layer.file)
-        wanted = None if columns else []
+        wanted: list[str] | None = None if columns else []
         meta, _, wkb, values = pyogrio.raw.read(_by_path(layer.file), layer=layer.name or None, columns=wanted)
         if wkb is None:
             wkb = np.empty(0, object)
