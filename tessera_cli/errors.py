@@ -24,6 +24,10 @@ class TesseraError(Exception):
     told = False
     """Whether a result that was printed holds it already."""
 
+    def retold(self, text: str) -> TesseraError:
+        """Return the same error with another text."""
+        return type(self)(text)
+
 
 class UsageError(TesseraError):
     """An option, an input file or a model that cannot be used as given."""

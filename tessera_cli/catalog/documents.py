@@ -17,6 +17,7 @@ from tessera_cli.errors import UsageError, plainly, reason
 from tessera_cli.json_text import parse_json
 from tessera_cli.net import Client
 from tessera_cli.net.address import AddressError, is_url, local_path, redact, without_query
+from tessera_cli.net.client import check_json
 from tessera_cli.reading import GZIP, MB, inflate, read_file
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
@@ -204,7 +205,11 @@ def _read_text(location: str, client: Client) -> tuple[str, str]:
             packed = without_query(location).endswith((".gz", *LINES))
             response = client.get(location) if packed else client.json(location)
             data, found = response.body, response.url
-        return (inflate(data, MAX_DOCUMENT, wbits=GZIP) if data[:2] == b"\x1f\x8b" else data).decode("utf-8"), found
+        if data[:2] == b"\x1f\x8b":
+            data = inflate(data, MAX_DOCUMENT, wbits=GZIP)
+        if is_url(location):
+            check_json(location, data)
+        return data.decode("utf-8"), found
     except (OSError, ValueError) as error:
         why = plainly(error)
         raise UsageError(f"The catalogue {redact(location)} cannot be read: {why}. {ADVICE}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,8 @@ CLOSED_BUCKETS = ("sentinel-s2-l2a",)
 """Buckets whose readers pay: ESA's JPEG 2000 files."""
 BLOBS = ".blob.core.windows.net"
 """Hosts whose files take a signature in the query."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s\"'<>]+")
+"""An address in a text."""
 REFUSED, SIGNED = "tessera:refused", "tessera:signed"
 """Fields of an asset: why its href is not used; whether its href came with a signature, which is not kept."""
 
@@ -47,7 +50,8 @@ def permitted(assets: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
     found = {}
     for key, asset in assets.items():
         found[key] = asset
-        if _may_be_allowed(asset.get(REFUSED, "")):
+        why = asset.get(REFUSED, "")
+        if (reach.everywhere and why.endswith(ASK_HOSTS)) or (reach.outside and why.endswith(ASK_OUTSIDE)):
             found[key] = {name: value for name, value in asset.items() if name != REFUSED}
         if REFUSED not in found[key]:
             try:
@@ -121,13 +125,17 @@ def used(assets: Mapping[str, Any], keys: Iterable[str]) -> tuple[dict[str, Any]
 def cleared(value: Any) -> Any:
     """Return a JSON value whose addresses hold no signatures and no passwords."""
     if isinstance(value, str):
-        if "://" not in value:
-            return value
-        address = unsigned(value)[0]
-        return redact(address) if web(address) is None and is_url(address) else address
+        return _ADDRESS.sub(_cleared_address, value) if "://" in value else value
     if isinstance(value, Mapping):
         return {key: cleared(inner) for key, inner in value.items()}
     return [cleared(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _cleared_address(found: re.Match[str]) -> str:
+    address = unsigned(found[0])[0]
+    user, at, _ = re.split("[/?#]", address.partition("://")[2], maxsplit=1)[0].rpartition("@")
+    secret = at and (":" in user or is_url(address))  # those of Azure's buckets have an @, too
+    return redact(address) if secret else address
 
 
 def web_address(href: str) -> str:

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from tessera_cli.catalog.hrefs import links
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.json_text import parse_json
 from tessera_cli.net import Client
-from tessera_cli.net.address import query_of, redact, resolve
+from tessera_cli.net.address import query_of, redact, resolve, with_query
 from tessera_cli.net.client import Causes
 
 ESTIMATED = 100_000
@@ -136,13 +136,10 @@ def _page(
             href, posted=posted, headers={**headers, "Content-Type": "application/json"}, causes=causes
         )
     else:
-        from requests import Request
-
         own = parse_qs(query_of(href), keep_blank_values=True)
         lacking = {key: _as_text(value) for key, value in parameters.items() if key not in own}
-        response = client.json(
-            Request("GET", href, params=lacking).prepare().url or href, headers=headers, causes=causes
-        )
+        asked = with_query(href, "&".join(filter(None, (query_of(href), urlencode(lacking)))))
+        response = client.json(asked if lacking else href, headers=headers, causes=causes)
     page = response.json
     items = page.get("features") if isinstance(page, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) and "id" in item for item in items):

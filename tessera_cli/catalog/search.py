@@ -23,7 +23,8 @@ from tessera_cli.extent.antimeridian import Box, rejoin, shifted, split
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
-from tessera_cli.net.reach import OUTSIDE
+from tessera_cli.net.address import redact
+from tessera_cli.net.reach import ASK_HOSTS, ASK_OUTSIDE
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def search(
     if radar:
         items = chain(items, _radar_items(radar, source, boxes, windows, client))
     found = Scenes.from_items(items, source)
-    refuse_outside(found)
+    refuse_unallowed(found)
     client.given.add(found.signatures)
     for reason, count in found.skipped.items():
         level = logging.WARNING if reason.startswith(NOT_STAC) else logging.INFO
@@ -79,14 +80,22 @@ def allow_named(source: Source, client: Client, catalog: str | None, radar_catal
             client.reach.add(named)
 
 
-def refuse_outside(scenes: Scenes) -> None:
-    """Raise UsageError if scenes of a catalogue on this machine lie outside its folder: the user knows whether to."""
-    outside = [
-        str(asset["href"])
+def refuse_unallowed(scenes: Scenes) -> None:
+    """Raise UsageError if files of a catalogue on this machine lie outside its folder, or if every scene of one on
+    the web wants a host that it may not name: the user knows whether to.
+    """
+    refused = [
+        [asset for asset in scene.item["assets"].values() if asset.get(REFUSED, "").endswith((ASK_OUTSIDE, ASK_HOSTS))]
         for scene in scenes.scenes
-        for asset in scene.item["assets"].values()
-        if asset.get(REFUSED, "").startswith(OUTSIDE)
     ]
+    if refused and all(refused):
+        first = refused[0][0]
+        if first[REFUSED].endswith(ASK_HOSTS):
+            raise UsageError(
+                f"The catalogue names files that are not requested, such as {redact(first['href'])}: "
+                f"{first[REFUSED].removesuffix(f'; {ASK_HOSTS}')}. If you trust it, let it with --allow-private-hosts."
+            )
+    outside = [str(asset["href"]) for each in refused for asset in each if asset[REFUSED].endswith(ASK_OUTSIDE)]
     if outside:
         raise UsageError(
             f"The catalogue names {counted(len(outside), 'file')} outside its own folder, such as {outside[0]}. If you "

@@ -48,7 +48,7 @@ class SharedToken:
         with self._lock:
             fresh = self._requested >= came
             if fresh and self._failure is not None:
-                raise type(self._failure)(str(self._failure)) from self._failure
+                raise self._failure.retold(str(self._failure)) from self._failure
             if self._token is None or not (fresh or self._token.expires - time.time() > RESERVE):
                 self._renew()
             assert self._token is not None

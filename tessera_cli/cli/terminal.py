@@ -164,6 +164,6 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.console.print(self.format(record), markup=False)
+            self.console.print(self.format(record), markup=False, emoji=False)  # :key: stays what it is
         except Exception:
             self.handleError(record)

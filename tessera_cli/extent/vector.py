@@ -139,7 +139,7 @@ def _layers(file: str, wanted: str | None) -> list[Layer]:
     try:
         with _reading(origin), offline():
             check_format(file)
-            names = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
+            names = [str(name) for name, kind in pyogrio.list_layers(_by_path(file)) if kind is not None]
     except UsageError:  # of a layer of surfaces, even if it is another one
         if wanted is None:
             raise
@@ -161,7 +161,8 @@ def _read(layer: Layer, columns: bool) -> tuple[CRS | str | None, np.ndarray, di
         return features.crs, features.geometries, {}
     with _reading(layer.origin), offline():
         check_format(layer.file)
-        meta, _, wkb, values = pyogrio.raw.read(layer.file, layer=layer.name or None, columns=None if columns else [])
+        wanted: list[str] | None = None if columns else []
+        meta, _, wkb, values = pyogrio.raw.read(_by_path(layer.file), layer=layer.name or None, columns=wanted)
         if wkb is None:
             wkb = np.empty(0, object)
         geometries = shapely.from_wkb(wkb, on_invalid="fix")
@@ -170,6 +171,11 @@ def _read(layer: Layer, columns: bool) -> tuple[CRS | str | None, np.ndarray, di
         with _reading(f"{layer.origin}, feature {position + 1},"):
             shapely.from_wkb(wkb[position])
     return meta["crs"], geometries, dict(zip(meta["fields"].tolist(), values, strict=True))
+
+
+def _by_path(file: str) -> str:
+    """Return the absolute path: a name such as `EEDA:x.gpkg` means a service to GDAL."""
+    return str(Path(file).absolute())
 
 
 @contextmanager

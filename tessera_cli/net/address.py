@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-from tessera_cli.errors import SourceRefusedError
+from tessera_cli.errors import SourceRefusedError, TesseraError
 
 WEB = ("http", "https")
 BUCKETS = ("s3", "gs", "az", "abfs", "abfss")
@@ -39,7 +39,7 @@ COMPANION_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "q-")
 
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 """Scheme, authority, path, query and fragment (RFC 3986, appendix B); matches any text."""
-_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{0,5}))?")
+_AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_-][A-Za-z0-9._-]*))(?::([0-9]{0,5}))?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -56,6 +56,12 @@ class AddressError(SourceRefusedError):
         """As it was given. It may hold secrets."""
         self.why = why
         """In one clause."""
+
+    def retold(self, text: str) -> TesseraError:
+        return SourceRefusedError(text)
+
+    def __reduce__(self) -> tuple[type[SourceRefusedError], tuple[str]]:
+        return SourceRefusedError, (str(self),)  # to another process, without secrets
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def parse(address: str) -> Url:
     if authority and "@" in authority:
         raise AddressError(address, "it holds a user name or a password")
     found = _AUTHORITY.fullmatch(authority or "")
-    if found is None or int(found[3] or 0) > 65535:
+    if found is None or not 0 < int(found[3] or 1) < 65536:
         raise AddressError(address, "its host is not understood")
     try:
         host = str(ipaddress.IPv6Address(found[1])) if found[1] else found[2]
@@ -161,7 +167,7 @@ def unsigned(address: str) -> tuple[str, str | None]:
     if not SIGNATURES.intersection(names):
         return address, None
     kept = [field for field, name in zip(fields, names, strict=True) if field and not _signs(name)]
-    return without_query(address) + (f"?{'&'.join(kept)}" if kept else "") + (fragment or ""), query[1:]
+    return _before_query(address) + (f"?{'&'.join(kept)}" if kept else "") + (fragment or ""), query[1:]
 
 
 def with_query(address: str, query: str) -> str:
@@ -171,7 +177,7 @@ def with_query(address: str, query: str) -> str:
 
 def without_query(address: str) -> str:
     """Return a URL without its query and fragment: what identifies a file; paths stay as they are."""
-    return re.split("[?#]", address, maxsplit=1)[0] if is_url(address) else address
+    return _before_query(address) if is_url(address) else address
 
 
 def query_of(address: str) -> str:
@@ -190,6 +196,10 @@ def _split(address: str) -> tuple[str | None, str | None, str, str | None, str |
     found = _PARTS.fullmatch(address)
     assert found is not None  # the expression matches any text
     return found[1] and found[1].lower(), found[2], found[3], found[4], found[5]
+
+
+def _before_query(address: str) -> str:
+    return re.split("[?#]", address, maxsplit=1)[0]
 
 
 def _signs(name: str) -> bool:

@@ -31,6 +31,8 @@ from tessera_cli.net.trust import untrusted
 
 MOST = 256 << 20
 """Bytes of a whole body, unpacked, beyond which it is not read on."""
+MOST_JSON, MOST_VALUES = 64 << 20, 5_000_000
+"""Bytes and values of JSON that is parsed: ten thousand items. A value takes up to 100 times its bytes in memory."""
 _BEGINNING = 100
 _FAILURES = (OverError, EOFError, EncodingError, requests.RequestException, urllib3.exceptions.HTTPError)
 Causes = Mapping[int, Cause | None]
@@ -120,7 +122,7 @@ class Client:
         posted: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         causes: Causes | None = None,
-        most: int = MOST,
+        most: int = MOST_JSON,
     ) -> Response:
         """Return the JSON at `url`, of at most `most` bytes, or in response to a POST that changes nothing. Anything
         else with status 200 is requested again.
@@ -128,6 +130,7 @@ class Client:
 
         def attempt() -> Response:
             response = self.fetch(url, headers, posted, causes, most=most)
+            check_json(url, response.body)
             try:
                 response.json  # noqa: B018 - kept for the caller
             except (ValueError, RecursionError) as error:
@@ -226,16 +229,28 @@ class Client:
                 if passed >= end:
                     break
             if span is None and passed > most:
-                raise SourceRefusedError(
-                    f"{redact(url)} sends more than {most >> 20} MB, which is more than it may. Check the address; of "
-                    "something that large, download a copy and give its path."
-                )
+                raise _too_large(url, f"{most >> 20} MB")
             size = None if answer.packed else answer.length
             if size is None and answer.proven:
                 size = passed
             found = answer.url if answer.redirected and not unsigned(answer.url)[1] else url
             proven = answer.proven or passed >= end
             return Response(bytes(body), answer.headers, answer.status, found, proven, size, beginning)
+
+
+def check_json(url: str, body: bytes) -> None:
+    """Raise SourceRefusedError for JSON that would take more than a gigabyte in memory; it is not parsed."""
+    if len(body) > MOST_JSON:
+        raise _too_large(url, f"{MOST_JSON >> 20} MB")
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise _too_large(url, f"{MOST_VALUES:,} values")
+
+
+def _too_large(url: str, most: str) -> SourceRefusedError:
+    return SourceRefusedError(
+        f"{redact(url)} sends more than {most}, which is more than it may. Check the address; of something that large, "
+        "download a copy and give its path."
+    )
 
 
 def _stopped(url: str) -> SourceUnavailableError:

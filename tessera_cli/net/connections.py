@@ -27,8 +27,8 @@ from tessera_cli.net.address import AddressError, Url
 from tessera_cli.net.deadlines import Deadline, OverError
 from tessera_cli.net.reach import IpAddress
 
-Admit = Callable[[IpAddress], None]
-"""Raises AddressError for an address that may not be reached."""
+Told = Callable[[IpAddress], None]
+"""Is told the address of a host. Before a connection is made, it raises AddressError if that may not be reached."""
 NOT_UNDERSTOOD = "its host is not understood"
 
 
@@ -36,7 +36,8 @@ class _Request(threading.local):
     """What this thread is asking for."""
 
     deadline: Deadline | None = None
-    admit: Admit | None = None
+    admit: Told | None = None
+    reached: Told | None = None
     url: Url | None = None
 
 
@@ -58,20 +59,29 @@ class Adapter(HTTPAdapter):
         return manager
 
     def within(
-        self, deadline: Deadline, admit: Admit, url: Url, request: requests.PreparedRequest, **settings: Any
+        self,
+        deadline: Deadline,
+        admit: Told,
+        reached: Told,
+        url: Url,
+        request: requests.PreparedRequest,
+        **settings: Any,
     ) -> requests.Response:
-        """Send a request that ends by the deadline, to the host of `url` alone, at an address that `admit` admits."""
-        with _sending(deadline, admit, url):
+        """Send a request that ends by the deadline, to the host of `url` alone, at an address that `admit` admits.
+
+        `reached` is told where it has answered.
+        """
+        with _sending(deadline, admit, reached, url):
             return self.send(request, stream=True, **settings)
 
 
 @contextmanager
-def _sending(deadline: Deadline, admit: Admit, url: Url) -> Iterator[None]:
-    _REQUEST.deadline, _REQUEST.admit, _REQUEST.url = deadline, admit, url
+def _sending(deadline: Deadline, admit: Told, reached: Told, url: Url) -> Iterator[None]:
+    _REQUEST.deadline, _REQUEST.admit, _REQUEST.reached, _REQUEST.url = deadline, admit, reached, url
     try:
         yield
     finally:
-        _REQUEST.deadline = _REQUEST.admit = _REQUEST.url = None
+        _REQUEST.deadline = _REQUEST.admit = _REQUEST.reached = _REQUEST.url = None
 
 
 def _guarded_pools(manager: Any) -> dict[str, Any]:
@@ -108,6 +118,11 @@ class _Guarded(HTTPConnection):
         sys.audit("http.client.connect", self, self.host, self.port)
         return found
 
+    def connect(self) -> None:
+        super().connect()  # and, for https, a look at the certificate
+        if self.proxy is None and not hasattr(self, "_socks_options") and _REQUEST.reached is not None:
+            _REQUEST.reached(_ip_address(self.sock.getpeername()))
+
     def _connected(self, deadline: Deadline) -> socket.socket:
         """Return a connection to the first address of the host that may be reached and answers."""
         failure: Exception = OSError("the host has no address")
@@ -116,7 +131,7 @@ class _Guarded(HTTPConnection):
             made = socket.socket(family, kind, protocol)
             try:
                 if self.proxy is None and _REQUEST.admit is not None:
-                    _REQUEST.admit(ipaddress.ip_address(str(address[0]).partition("%")[0]))
+                    _REQUEST.admit(_ip_address(address))
                 for option in self.socket_options or ():
                     made.setsockopt(*option)
                 if isinstance(self.timeout, int | float):
@@ -161,6 +176,11 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
         return found.result()
     except CancelledError:
         raise OverError from None
+
+
+def _ip_address(address: tuple[Any, ...]) -> IpAddress:
+    """Return the IP address of an address of the socket module."""
+    return ipaddress.ip_address(str(address[0]).partition("%")[0])
 
 
 def _plain(host: str) -> str:

@@ -159,36 +159,47 @@ class Reach:
         named now does not allow it.
         """
         if is_url(found) and not self._local:
-            network = network_named(parse(found).host)
-            if network not in (None, *self._networks, *map(self._network, self._users)):
+            host = parse(found).host
+            network = network_named(host)
+            if network in (None, Network.PUBLIC):
+                return found
+            if not self._open(network):
                 raise _unreachable(found, network)
             with self._lock:
-                self._hosts.setdefault(parse(found).host, None)
+                self._hosts.setdefault(host, None)
             return found
         return self.named("/" if self._local else "https://web.invalid", found)
 
     def check(self, url: str, peer: IpAddress | None = None) -> None:
         """Raise AddressError unless the URL may be requested: by the name of its host, and by where that was found.
 
-        `peer`: the address that is really connected to; None before there is a connection, or behind a proxy.
+        `peer`: the address that is about to be connected to; None before one is known, or behind a proxy.
         """
         parsed = web(url)
         host = parsed.host if parsed else ""
         network = network_named(host) if peer is None else network_of(peer)
-        if network is None:
+        with self._lock:
+            known = host in self._hosts and self._hosts[host] in (None, network)
+        if network is not None and not known and not self._open(network):
+            raise _unreachable(url, network)
+
+    def reached(self, url: str, peer: IpAddress) -> None:
+        """Record where the host of a URL has answered, by its certificate if it has one.
+
+        Not before: a name may stand for several addresses, and whoever owns it can put any among them.
+        """
+        parsed = web(url)
+        if parsed is None:
             return
         with self._lock:
-            if host in self._hosts:
-                first = self._hosts[host]
-                if first is None and peer is not None:
-                    first = self._hosts[host] = network
-                    if host in self._users:
-                        self._networks.add(network)
-                if first in (None, network):
-                    return
-            if network in self._networks:
-                return
-        raise _unreachable(url, network)
+            if self._hosts.get(parsed.host, Network.PUBLIC) is None:
+                self._hosts[parsed.host] = network_of(peer)
+                if parsed.host in self._users:
+                    self._networks.add(network_of(peer))
+
+    def _open(self, network: Network) -> bool:
+        """Return whether every host of the network may be reached: one that the user named lies there."""
+        return network in self._networks or any(self._network(host) is network for host in list(self._users))
 
     def _network(self, host: str) -> Network | None:
         """Return the network of a host, as its name or connecting to it has told; of the user's own, as DNS does."""
@@ -208,11 +219,16 @@ class Reach:
 
 @functools.cache
 def _looked_up(host: str) -> Network | None:
+    """Return the network of a host where DNS says that it is public or private; else None.
+
+    Whoever owns a name on the web can let it stand for this machine, or for the services of a cloud.
+    """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        return network_of(ipaddress.ip_address(str(found[0][4][0]).partition("%")[0]))
+        network = network_of(ipaddress.ip_address(str(found[0][4][0]).partition("%")[0]))
     except (OSError, UnicodeError, ValueError):
         return None
+    return network if network in (Network.PUBLIC, Network.PRIVATE) else None
 
 
 def _unreachable(url: str, network: Network | None) -> AddressError:

@@ -31,6 +31,11 @@ def _error_for(status: int | None, where: str) -> TesseraError:
         return AbsentError(f"{where} does not exist (HTTP {status}). Check the address.")
     if status in (401, 403):
         return CredentialsError(f"{where} refused the request (HTTP {status}). Check the credentials.")
+    if status == 407:
+        return SourceRefusedError(
+            f"The proxy on the way to {where} wants a name and a password (HTTP 407). Put them into HTTP_PROXY and "
+            "HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT."
+        )
     if status == 429:
         return SourceBusyError(f"{where} has too many requests to answer (HTTP 429). Try again later.")
     if status is not None and 400 <= status < 500 and status not in (408, 425):

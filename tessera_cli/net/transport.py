@@ -17,7 +17,7 @@ from tessera_cli.net.address import AddressError, is_url, parse, redact, resolve
 from tessera_cli.net.answers import Answer
 from tessera_cli.net.connections import NOT_UNDERSTOOD, Adapter
 from tessera_cli.net.deadlines import Deadline
-from tessera_cli.net.reach import Reach
+from tessera_cli.net.reach import Reach, here
 from tessera_cli.net.signing import SignedRequest
 from tessera_cli.net.trust import check_authorities
 
@@ -43,6 +43,8 @@ class Transport:
     def settings(self, url: str) -> dict[str, Any]:
         """Return proxies and trust, as the environment has them, after a look at the certificates it names."""
         found: Any = self._environment.merge_environment_settings(url, {}, None, None, None)
+        if here(url):  # which also keeps tokens for servers here from proxies elsewhere
+            found["proxies"] = {}
         if isinstance(found["verify"], str) and url.startswith("https:"):
             check_authorities(found["verify"])
         return {name: found[name] for name in ("proxies", "verify", "cert")}
@@ -94,6 +96,7 @@ class Transport:
             return self._adapter.within(
                 deadline,
                 lambda peer: self.reach.check(url, peer),
+                lambda peer: self.reach.reached(url, peer),
                 meant,
                 prepared,
                 timeout=timeout,

@@ -106,7 +106,7 @@ def pull_weights(model: str) -> TesseraError | None:
         logger.info("weights of %s: %s", spec.name, pull(spec.name)["path"])
     except (SourceRefusedError, SourceUnavailableError) as error:
         logger.warning("the weights of %s cannot be downloaded now; going on with the d-pixels", spec.name)
-        return type(error)(f"{error} Of what was asked for only this is missing: `tessera weights pull {spec.name}`.")
+        return error.retold(f"{error} Of what was asked for only this is missing: `tessera weights pull {spec.name}`.")
     return None
 
 

@@ -99,7 +99,7 @@ class Summary:
             text = f"{len(failed)} of {len(self.results)} tiles failed ({names}). {failed[0].error}"
             codes = {r.error.exit_code for r in failed if r.error}
             if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
-                return type(failed[0].error)(text)
+                return failed[0].error.retold(text)
             return PartialFailureError(text)
         if all(r.path is None for r in self.results):
             return NothingToEmbedError(

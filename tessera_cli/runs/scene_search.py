@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.catalog import Scenes, Source, get_source, search
-from tessera_cli.catalog.search import allow_named, refuse_outside
+from tessera_cli.catalog.search import allow_named, refuse_unallowed
 from tessera_cli.errors import NothingToEmbedError, TesseraError, counted
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TileRequest
@@ -191,7 +191,7 @@ def search_scenes(
             to_freeze = scenes.merged(others)
     else:
         scenes = scenes.permitted(client.reach)  # a folder may come from somebody else
-        refuse_outside(scenes)
+        refuse_unallowed(scenes)
         logger.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
     made = SceneSearch(request, tuple(requests), scenes, to_freeze)
     for window in request.windows:

@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import stat
+import time
 
 import pytest
 
 from tessera_cli.catalog import MPC, Scene, Scenes, search
-from tessera_cli.catalog.hrefs import REFUSED, SIGNED, absolute
+from tessera_cli.catalog.hrefs import REFUSED, SIGNED, absolute, cleared
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.net import Client
@@ -312,6 +313,15 @@ def test_a_host_inside_is_refused_until_the_user_allows_it(href):
     assert again.missing == ("B04",)
 
 
+def test_what_a_page_on_the_web_was_refused_no_catalogue_here_allows_later(tmp_path):
+    """The user's own catalogue may name any host, and links to pages of others that may not."""
+    refused = absolute(with_href(INSIDE[0]), PAGE, Reach())
+    reach = Reach()
+    reach.add(str(tmp_path))
+    (scene,) = Scenes(MPC, Scenes.from_items([refused], MPC).scenes).permitted(reach).scenes
+    assert scene.missing == ("B04",)
+
+
 def test_what_is_frozen_holds_no_password():
     refused = absolute(with_href("https://user:s3cret@x.test/x.tif?s3cret"), PAGE, ANYWHERE)
     (scene,) = Scenes.from_items([refused], MPC).permitted(ANYWHERE).scenes
@@ -323,12 +333,25 @@ def test_frozen_items_hold_what_is_used_and_no_secrets():
     signed = "https://x.test/a?file=7&X-Amz-Signature=s3cret"
     made = with_href("https://x.test/B04.tif")
     made |= {"secret": "s3cret", "alternate": {"href": signed}}
+    made["properties"] |= {"note": f"see {signed} and https://u:s3cret@x.test/b, s3://k:s3cret@x/y?sig=s3cret"}
+    made["properties"] |= {"azure": "abfs://c@x.test/y?sig=s3cret", "gdal": f"/vsicurl/{signed}"}
     made["properties"] |= {"thing": [signed, {"deep": "https://u:s3cret@x.test/a"}], "words": "a://b? c"}
     made["assets"]["B04"] |= {"proj:more": signed, "alternate": {"s3": {"href": signed}}, "title": signed}
     (scene,) = Scenes.from_items([made], MPC).scenes
     assert "s3cret" not in json.dumps(scene.item)
     assert scene.item["properties"]["thing"] == ["https://x.test/a?file=7", {"deep": "https://x.test/a"}]
     assert scene.item["properties"]["words"] == "a://b? c"
+    assert scene.item["properties"]["note"] == "see https://x.test/a?file=7 and https://x.test/b, s3://x/y"
+    assert scene.item["properties"]["azure"] == "abfs://c@x.test/y"
+    (scene,) = Scenes.from_items([with_href("s3://bucket/x.tif?X-Amz-Signature=s3cret")], MPC).scenes
+    assert "s3cret" not in json.dumps(scene.item)
+
+
+@pytest.mark.parametrize("text", ["a" * 10**6 + "://", "a://" + ":" * 10**6, "a://" * 10**5, "a://b?sig=" * 10**5])
+def test_long_texts_are_cleared_in_no_time(text):
+    begun = time.monotonic()
+    cleared(text)
+    assert time.monotonic() - begun < 2
 
 
 @pytest.mark.parametrize(("query", "mode"), [("", 0o644), ("?v=7", 0o600), ("?sig=s3cret", 0o644)])

@@ -650,7 +650,9 @@ def test_links_to_a_next_page_that_make_no_request(link, why):
     assert len(api.asked) == 1
 
 
-@pytest.mark.parametrize("href", ["file:///etc/passwd", "/etc/../x\x00", "http://[::1", "ftp://x.test/a", "\\\\x\\y"])
+@pytest.mark.parametrize(
+    "href", ["file:///etc/passwd", "/etc/../x\x00", "http://[::1", "ftp://x.test/a", "\\\\x\\y", "http://.x.test/a"]
+)
 def test_links_to_a_next_page_elsewhere(href):
     with Api([]) as api:
         api.mischief = always(leading_on(api, href=href))

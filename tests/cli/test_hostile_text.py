@@ -118,6 +118,12 @@ def test_hostile_names_in_errors(tessera, tmp_path, monkeypatch, arguments):
     assert len(stderr.splitlines()) <= 2, stderr
 
 
+def test_names_with_colons_stay_what_they_are(capsys):
+    Terminal()
+    logging.getLogger("tessera_cli").warning("urn:key:1 [bold]:warning:")
+    assert "urn:key:1 [bold]:warning:" in capsys.readouterr().err
+
+
 def test_tracebacks_of_debug_and_of_logs_are_harmless(tessera, capsys):
     code, stdout, stderr = tessera(
         "plan", "--catalog", HOSTILE, "--bbox", "5", "51", "5.1", "51.1", "--year", "2021", "--debug"

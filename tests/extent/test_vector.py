@@ -369,3 +369,11 @@ def test_a_file_that_leads_elsewhere_is_not_followed(tmp_path, name, text, zippe
             with pytest.raises(UsageError, match=r"names data elsewhere, which is not followed|is none of"):
                 read_vector(path)
     assert listener.connections == 0
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_name_that_means_a_service_to_gdal_is_a_file(tmp_path, monkeypatch, folder):
+    write_layer(tmp_path / "x.gpkg", "a", [SQUARE])
+    (tmp_path / "x.gpkg").rename(tmp_path / "EEDA:x.gpkg")
+    monkeypatch.chdir(tmp_path)
+    assert len(read_vector(Path("." if folder else "EEDA:x.gpkg"))) == 1

@@ -1,7 +1,10 @@
 """Addresses: references by the table of RFC 3986, what is refused, and which fields of a query are signatures."""
 
+import pickle
+
 import pytest
 
+from tessera_cli.errors import SourceRefusedError
 from tessera_cli.net.address import (
     AddressError,
     Url,
@@ -159,6 +162,21 @@ def test_paths_of_this_machine():
     for address in ("s3://b/x", "/vsicurl/https://x.test", "file:///vsizip/x", "https://x.test/x", "file://x.test/a"):
         with pytest.raises(AddressError):
             local_path(address)
+
+
+@pytest.mark.parametrize("url", ["http://.x.test/", "http://./", "http://x.test:0/", "http://x.test:65536/"])
+def test_hosts_and_ports_that_nobody_has(url):
+    with pytest.raises(AddressError, match="its host is not understood"):
+        parse(url)
+
+
+def test_an_error_may_be_told_in_other_words_and_to_another_process():
+    error = AddressError("https://x.test/a?sig=s3cret", "it may not")
+    assert type(error.retold("other words")) is SourceRefusedError
+    assert str(error.retold("other words")) == "other words"
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (SourceRefusedError, str(error))
+    assert b"s3cret" not in pickle.dumps(error)
 
 
 def test_parts():

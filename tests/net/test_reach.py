@@ -1,11 +1,12 @@
 """Reach: in which network an address lies, however it is written, and which documents may name it."""
 
 import ipaddress
+import socket
 
 import pytest
 
 from tessera_cli.net.address import AddressError
-from tessera_cli.net.reach import Network, Reach, network_named, network_of
+from tessera_cli.net.reach import Network, Reach, _looked_up, network_named, network_of
 
 PUBLIC = "https://catalogue.test/v1/search"
 PEERS = {Network.PUBLIC: "93.184.216.34", Network.PRIVATE: "10.0.0.7", Network.LOOPBACK: "127.0.0.1"}
@@ -17,6 +18,12 @@ def refused(call, *given):
     except AddressError as error:
         return "--allow-" in str(error) or "web addresses only" in str(error)
     return False
+
+
+def connect(reach, url, network):
+    """As the client does: ask, and tell once the host has answered."""
+    reach.check(url, peer(network))
+    reach.reached(url, peer(network))
 
 
 def peer(network):
@@ -105,10 +112,10 @@ def test_a_catalogue_inside_that_has_a_name():
     reach = Reach()
     reach.add("https://nas.test/c.json")
     reach.check("https://nas.test/c.json")
-    reach.check("https://nas.test/c.json", peer(Network.PRIVATE))
+    connect(reach, "https://nas.test/c.json", Network.PRIVATE)
     assert reach.named("https://nas.test/c.json", "http://10.0.0.5/x.tif")
-    reach.check("http://10.0.0.5/x.tif", peer(Network.PRIVATE))
-    reach.check("https://tiles.test/x.tif", peer(Network.PRIVATE))
+    connect(reach, "http://10.0.0.5/x.tif", Network.PRIVATE)
+    connect(reach, "https://tiles.test/x.tif", Network.PRIVATE)
     assert refused(reach.check, "https://nas.test/c.json", peer(Network.LOOPBACK))
 
 
@@ -116,8 +123,66 @@ def test_a_public_catalogue_does_not_move_in_later():
     """DNS may answer otherwise the second time."""
     reach = Reach()
     reach.add(PUBLIC)
-    reach.check(PUBLIC, peer(Network.PUBLIC))
+    connect(reach, PUBLIC, Network.PUBLIC)
     assert refused(reach.check, PUBLIC, peer(Network.LOOPBACK))
+
+
+@pytest.fixture
+def looked_up(monkeypatch):
+    """What DNS says: host -> address."""
+    known = {}
+
+    def look_up(host, port, *more, **other):
+        if host not in known:
+            raise socket.gaierror("not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (known[host], 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    _looked_up.cache_clear()
+    yield known
+    _looked_up.cache_clear()
+
+
+def test_an_address_that_has_not_answered_opens_no_network():
+    """DNS may give this machine as one of several addresses of a catalogue, where nobody listens."""
+    reach = Reach()
+    reach.add(PUBLIC)
+    reach.check(PUBLIC, peer(Network.LOOPBACK))
+    connect(reach, PUBLIC, Network.PUBLIC)
+    for named in ("http://127.0.0.1:8000/admin", "http://10.0.0.1/x"):
+        assert refused(reach.named, PUBLIC, named)
+        assert refused(reach.check, named)
+    assert refused(reach.check, "https://other.test/", peer(Network.LOOPBACK))
+
+
+def test_a_frozen_name_leads_nowhere_that_a_search_would_not(looked_up):
+    looked_up["catalogue.test"] = PEERS[Network.PUBLIC]
+    reach = Reach()
+    reach.add(PUBLIC)
+    reach.frozen("https://tiles.test/x.tif")
+    reach.check("https://tiles.test/x.tif", peer(Network.PUBLIC))
+    for network in (Network.PRIVATE, Network.LOOPBACK):
+        assert refused(reach.check, "https://tiles.test/x.tif", peer(network))
+
+
+def test_a_run_that_goes_on_reaches_the_network_of_its_catalogue(looked_up):
+    """Which nobody asks any more: its scenes are frozen."""
+    looked_up["nas.test"] = PEERS[Network.PRIVATE]
+    reach = Reach()
+    reach.add("https://nas.test/c.json")
+    for named in ("https://tiles.test/x.tif", "http://10.0.0.5/x.tif"):
+        assert reach.frozen(named) == named
+        connect(reach, named, Network.PRIVATE)
+    assert refused(reach.check, "https://tiles.test/x.tif", peer(Network.LOOPBACK))
+
+
+def test_dns_does_not_say_that_a_catalogue_is_on_this_machine(looked_up):
+    """It is asked behind a proxy, where nothing else tells; it is in the hands of whoever owns the name."""
+    looked_up["catalogue.test"] = PEERS[Network.LOOPBACK]
+    reach = Reach()
+    reach.add(PUBLIC)
+    assert refused(reach.named, PUBLIC, "http://127.0.0.1:8000/admin")
+    assert refused(reach.frozen, "http://127.0.0.1:8000/admin")
 
 
 def test_a_public_document_that_an_inner_one_links_to_names_nothing_inside():

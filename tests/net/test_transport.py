@@ -15,6 +15,7 @@ import tracemalloc
 
 import pytest
 
+from tessera_cli.catalog.documents import open_document
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.net import Client, RangeResponse, SignedRequest, get_range, retries
 from tessera_cli.net.address import AddressError
@@ -210,6 +211,37 @@ def test_a_document_has_a_largest_size(kind):
         for ask in (Client().json, Client().fetch):
             with pytest.raises(SourceRefusedError, match="more than 1 MB"):
                 ask(server.url, most=1 << 20)
+
+
+@pytest.mark.parametrize("value", [b'{"a":1},', b"[],", b"1,", b"{},"])
+def test_json_that_swells_is_not_parsed(monkeypatch, value):
+    """A megabyte of gzip may be gigabytes of small objects."""
+    monkeypatch.setattr("tessera_cli.net.client.MOST_VALUES", 100_000)
+    body = gzip.compress(b'{"features": [' + value * 100_000 + b"0]}")
+    with RawServer(say(OK, GZIP, b"Content-Length: %d\r\n\r\n" % len(body), body)) as server:
+        with pytest.raises(SourceRefusedError, match=r"more than 100,000 values.*download a copy"):
+            Client().json(server.url)
+        for name in ("items.json", "items.ndjson", "items.ndjson.gz"):
+            with pytest.raises(SourceRefusedError, match="more than 100,000 values"):
+                open_document(f"{server.url}/{name}", Client())
+
+
+def test_lines_of_json_have_a_largest_size(monkeypatch):
+    monkeypatch.setattr("tessera_cli.net.client.MOST_JSON", 1 << 20)
+    body = gzip.compress(b" " * (2 << 20))
+    with (
+        RawServer(say(OK, b"Content-Length: %d\r\n\r\n" % len(body), body)) as server,
+        pytest.raises(SourceRefusedError, match="more than 1 MB"),
+    ):
+        open_document(f"{server.url}/items.ndjson.gz", Client())
+
+
+def test_a_proxy_that_wants_a_password_says_so():
+    with (
+        RawServer(say(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")) as server,
+        pytest.raises(SourceRefusedError, match=r"HTTP 407.*HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT"),
+    ):
+        Client().get(server.url)
 
 
 def test_gzip_of_several_members_and_encodings_that_nobody_asked_for(monkeypatch):
@@ -513,6 +545,43 @@ def test_of_several_addresses_those_are_taken_that_may_be(tmp_path, names):
         reach = Reach()
         reach.add("http://127.0.0.1/")
         assert Client(reach=reach).get(f"http://both.test:{server.server_port}/x").body == b"here"
+
+
+def test_an_address_where_nobody_listens_opens_no_network(tmp_path, names):
+    """A catalogue on the web that DNS places on this machine as well, and that then sends us there."""
+    (tmp_path / "x").write_bytes(b"inside")
+    names["public.test"] = ["::1", "127.0.0.1"]  # the server listens on the second alone
+    with FileServer(tmp_path) as server:
+        reach = Reach()
+        reach.add(f"http://public.test:{server.server_port}/x")
+        first, told = [], reach.reached
+        reach.reached = lambda url, peer: first.append(str(peer)) or told(url, peer)
+        assert Client(reach=reach).get(f"http://public.test:{server.server_port}/x").body == b"inside"
+        assert first == ["127.0.0.1"]
+
+
+def test_what_a_server_says_it_is_counts_once_it_is_trusted(names):
+    """A port here that is open and speaks another language is not where a catalogue lies."""
+    with RawServer(say(b"220 ready\r\n")) as server:
+        names["public.test"] = ["127.0.0.1"]
+        reach = Reach()
+        reach.add(f"https://public.test:{server.port}/")
+        with pytest.raises(RetryableError):
+            Client(reach=reach).fetch(f"https://public.test:{server.port}/")
+        with pytest.raises(AddressError):
+            reach.check(f"http://127.0.0.1:{server.port}/")
+
+
+def test_this_machine_is_asked_without_a_proxy(tmp_path, monkeypatch):
+    """A token for a server here would go to the proxy, in the clear."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "x").write_bytes(b"here")
+    with FileServer(tmp_path) as server, FileServer(tmp_path) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        for host in ("127.0.0.1", "localhost", "127.1"):
+            assert Client().get(f"http://{host}:{server.server_port}/x").body == b"here"
+        assert proxy.accepted == 0
 
 
 def test_behind_a_proxy_the_name_alone_counts(tmp_path, monkeypatch):
