@@ -32,11 +32,14 @@ from typing import Any
 from tessera_cli.errors import TesseraError
 from tessera_cli.files import explained, sync
 from tessera_cli.parts import is_alive, is_token, new_token, part_of
+from tessera_cli.reading import MB, read_file, read_json
 
 NEXT = ".next"
 FILES, OLD, NOTE = "files", "old", "note.json"
 STILL = 2.0
 """Seconds after which a replacement that does not move is taken over, though its process may be alive."""
+MAX_MARKER = 1000 * MB
+"""Bytes of a marker; the largest are lists of scenes."""
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 
 
@@ -125,9 +128,9 @@ def finish_begun(folder: Path) -> None:
 
 
 def digest_of(path: Path) -> str | None:
-    """Return the SHA-256 of a small file; None if there is none."""
+    """Return the SHA-256 of a marker; None if there is none."""
     try:
-        return _digest(path.read_bytes())
+        return _digest(read_file(path, MAX_MARKER))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -196,6 +199,6 @@ def _put_in_place(held: Path, folder: Path, marker: str, remove: Iterable[str]) 
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return read_json(path)
     except (FileNotFoundError, ValueError):
         return None

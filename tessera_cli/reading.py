@@ -57,6 +57,14 @@ def is_special(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def is_there(path: Path) -> bool:
+    """Return whether there is anything; false of names that no file system takes."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_file(path: Path, most: int) -> bytes:
     """Return the bytes of a regular file; OSError, whose `strerror` says why, also where there are more than `most`."""
     with open_file(path) as file:

@@ -16,6 +16,8 @@ import shapely
 from tessera_cli.extent.grid import from_utm
 from tests.helpers.builders import EPSG, s1_item, s2_item
 
+os.environ["OMP_NUM_THREADS"] = "1"
+"""Read once, when torch and NumPy are imported: on cores that other tests use, their threads wait for each other."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import pytest
 
@@ -47,6 +48,18 @@ def test_values(text, value):
 def test_what_is_no_json(text, why):
     with pytest.raises(ValueError, match=why):
         parse_json(text)
+
+
+def test_values_that_take_too_much_memory_are_refused_before_they_are_made():
+    for text in ("[" + "[]," * 8_000_000 + "0]", "[" + '{"":0},' * 3_000_000 + "0]"):
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match=r"its values would take .* MB of memory, and at most 750"):
+                parse_json(text)
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+    parse_json("[" + "[0.5,0.25]," * 100_000 + "0]")
 
 
 def test_numbers_keep_their_values():

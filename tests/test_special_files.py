@@ -18,14 +18,17 @@ from tessera_cli.dpixels import find_stores, read_folder
 from tessera_cli.errors import TesseraError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.imagery.byte_sources import LocalBytes
+from tessera_cli.journal import digest_of
 from tessera_cli.models import ModelConfig
 from tessera_cli.net import Client
 from tessera_cli.net.trust import check_authorities
 from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import read_header
 from tessera_cli.pretraining.evaluation.label_files import PolygonLabels, RasterLabels
+from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.runs.folder import read_json
 from tessera_cli.runs.info import describe
+from tessera_cli.runs.mosaic import content_of
 
 
 def weights(path: Path) -> None:
@@ -70,6 +73,7 @@ BORDERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "netrc": (".netrc", lambda path: config.earthdata({"NETRC": str(path)})),
     "certificates": ("ca.pem", lambda path: check_authorities(str(path))),
     "what info is asked of": ("thing.tif", describe),
+    "figures of a training": ("metrics.jsonl", lambda path: RunFolder(path.parent).rows()),
 }
 FOLDERS_TOO = ("AOI", "AOI, GDAL", "certificates", "catalogue", "catalogue, lines", "what info is asked of")
 """These may be folders."""
@@ -122,6 +126,18 @@ def test_a_pipe_as_area_is_told_the_way(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "63")
     with pytest.raises(TesseraError, match="pipe GeoJSON to --aoi -"):
         Aoi.from_file(tmp_path / "63")
+
+
+def test_a_mosaic_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "utm31n_2023.vrt")
+    assert content_of(tmp_path / "utm31n_2023.vrt") is None
+
+
+@pytest.mark.parametrize("name", ["scenes.ndjson.gz", "config.toml"])
+def test_a_marker_that_is_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="it is a pipe"):
+        digest_of(tmp_path / name)
 
 
 def test_no_netrc_may_be_asked_for() -> None:

@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.extent.features import Features
+from tessera_cli.json_text import check_memory
 
 EXPECTED = "Give a geometry, Feature or FeatureCollection."
 
@@ -26,6 +27,10 @@ def read_geojson(text: str | bytes, origin: str) -> Features:
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text), errors="replace")  # names may be broken, numbers are not
+    try:
+        check_memory(text)
+    except ValueError as error:
+        raise UsageError(f"{origin} is too large: {error}. Give a GeoPackage, or cut it into parts.") from error
     try:
         objects = _json_objects(text.removeprefix("\ufeff"), origin)
         found = list(_geometries(objects, origin))

@@ -25,7 +25,7 @@ MAX_TILES = 100_000
 """Of an area: 2.6 million km2, a quarter of Europe. One million more would be searched and listed for hours."""
 MAX_PIXELS = 8192**2
 """Of a tile of any kind: twice a hundred observations of more would not fit into memory."""
-_TILE_ID = re.compile(r"utm(\d{2})([ns])_c(-?\d+)_r(-?\d+)")
+_TILE_ID = re.compile(r"utm(0[1-9]|[1-5][0-9]|60)([ns])_c(-?[0-9]{1,6})_r(-?[0-9]{1,6})")
 
 
 @dataclass(frozen=True, order=True)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 GEOJSON = (".geojson", ".geojsonl", ".geojsons", ".ndjson", ".json")
 IN_FOLDERS = (*GEOJSON[:-1], ".gpkg", ".shp", ".kml", ".kmz", ".fgb", ".gml", ".gdb")
 """What is taken of a folder or a zip; .json may be anything."""
-MAX_GEOJSON = 200 * MB
+MAX_GEOJSON = 100 * MB
 """Bytes of GeoJSON, which is read whole and takes ten times as much memory then; a GeoPackage may be larger."""
 MAX_MEMBER = 500 * MB
 """Bytes of a file in a zip when it is unpacked."""

@@ -16,12 +16,15 @@ from tessera_cli import __version__
 from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.files import claim_bytes, explained, write_bytes, write_json
 from tessera_cli.journal import finish_begun, replacement
+from tessera_cli.json_text import parse_json
 from tessera_cli.parts import PART, is_alive, part_of, remove_stale_parts
 from tessera_cli.pretraining.callbacks import Row
 from tessera_cli.pretraining.config import PretrainConfig
-from tessera_cli.pretraining.config_file import as_json, load_config, to_toml
+from tessera_cli.pretraining.config_file import MAX_TOML, as_json, load_config, to_toml
+from tessera_cli.reading import MB, open_file, read_file
 
 AT_WORK = "at-work"
+MAX_METRICS = 500 * MB
 FREE = {"train.workers", "train.log_every", "train.save_every", "train.eval_every"}
 """Keys that may differ when a run is resumed: they change no weight."""
 
@@ -55,7 +58,7 @@ class RunFolder:
             finish_begun(folder)
             remove_stale_parts(folder)
         while not claim_bytes(self.config, ours):
-            before = self.config.read_bytes()
+            before = read_file(self.config, MAX_TOML)
             if self.last.exists() or self.metrics.exists() or self._others():
                 self._compare(config)
             if before == ours or self._replace_config(before, ours):
@@ -121,13 +124,16 @@ class RunFolder:
         """Return the rows of `metrics.jsonl`, without a line that a killed run left unfinished."""
         rows: list[Row] = []
         if self.metrics.exists():
-            for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(row, dict):
-                    rows.append(row)
+            try:
+                with open_file(self.metrics) as file:
+                    lines = file.read(MAX_METRICS).splitlines()
+            except OSError as error:
+                raise UsageError(f"{self.metrics} cannot be read: {error.strerror}. Check its permissions.") from error
+            for line in lines:
+                with suppress(ValueError):
+                    row = parse_json(line)
+                    if isinstance(row, dict):
+                        rows.append(row)
         return rows
 
     def truncate(self, step: int) -> None:

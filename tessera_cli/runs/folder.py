@@ -18,12 +18,13 @@ from tessera_cli.catalog import Scenes, Source
 from tessera_cli.errors import IdentityError, TileError, UsageError, differences
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.files import claim_bytes, json_bytes, write_bytes, write_json, write_ndjson_gz
-from tessera_cli.journal import finish_begun, is_begun, replacement
+from tessera_cli.journal import MAX_MARKER, finish_begun, is_begun, replacement
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import ENDINGS
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN, file_names, tiles_of_file
 from tessera_cli.parts import remove_stale_parts
+from tessera_cli.reading import read_file
 from tessera_cli.reading import read_json as read_file_as_json
 from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.run_record import checked_folder, checked_run
@@ -150,7 +151,7 @@ class TileFolder:
         path = self.path / SCENES
         while True:
             with replacement(self.path, SCENES, SCENES) as new:
-                before = path.read_bytes() if path.exists() else None
+                before = read_file(path, MAX_MARKER) if path.exists() else None
                 others = self.all_frozen(scenes.source, damaged_ok=True)
                 every = scenes if others is None else scenes.merged(others)
                 write_ndjson_gz(new.files / SCENES, every.to_ndjson(), private=every.hold_queries)

@@ -27,6 +27,7 @@ from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
 from tessera_cli.pretraining.data.shards import HEADER, read_header
 from tessera_cli.pretraining.report.page import measure
 from tessera_cli.pretraining.run_folder import RunFolder
+from tessera_cli.reading import is_there
 from tessera_cli.runs.folder import TileFolder, read_json, record_beside, record_listing
 
 EXPECTED = (
@@ -43,7 +44,7 @@ def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str
 
     `model_config` tells what a weights file does not record.
     """
-    if not path.exists():
+    if not is_there(path):
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     if path.is_dir():
         if (path / HEADER).is_file():

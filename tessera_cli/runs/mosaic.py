@@ -13,12 +13,14 @@ from tessera_cli.outputs.beside import beside, is_stale, remove_beside
 from tessera_cli.outputs.layers import vrt_name
 from tessera_cli.outputs.tags import model_tags
 from tessera_cli.outputs.vrt import Bounds, embedding_vrt
+from tessera_cli.reading import MB, read_file
 from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 
 MAX_SOURCES = 256 * 128 * 2
 """Most rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
+MAX_VRT = 100 * MB
 
 
 def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> tuple[Path, ...]:
@@ -81,7 +83,7 @@ def is_vrt(xml: str) -> bool:
 def content_of(vrt: Path) -> str | None:
     """Return what a VRT holds; None if it cannot be read."""
     try:
-        return vrt.read_bytes().decode()
+        return read_file(vrt, MAX_VRT).decode()
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -23,8 +23,11 @@ from pydantic import (
 
 from tessera_cli.extent.grid import unpack_mask
 
-Zone = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,6}\Z")]
-Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+Zone = Annotated[str, StringConstraints(pattern=r"^32[67](0[1-9]|[1-5][0-9]|60)\Z")]
+"""EPSG code of UTM."""
+Metres = Annotated[FiniteFloat, Field(ge=-1e8, le=1e8)]
+"""Within twice the Earth's girth: PROJ gives nothing for much more."""
+Box = Annotated[list[Metres], Field(min_length=4, max_length=4)]
 Name = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]+\Z")]
 """Of a tile and so of its files: none that leads out of the folder."""
 

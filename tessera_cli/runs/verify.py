@@ -16,6 +16,7 @@ from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
 from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
+from tessera_cli.reading import is_there
 from tessera_cli.runs.folder import RUNS, SCENES, TileFolder, read_json, record_beside, record_listing
 from tessera_cli.runs.mosaic import content_of, described, is_vrt, mosaics
 from tessera_cli.runs.run_record import checked_run
@@ -78,7 +79,7 @@ class Verification:
 
 def verify(path: Path, *, report: Callable[[Check], object] = lambda check: None) -> Verification:
     """Check everything at `path`; `report` is called with each result. Raises UsageError for what is not ours."""
-    if not path.exists():
+    if not is_there(path):
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     checks = []
     for check in _checks(path):
@@ -107,17 +108,19 @@ def _checks(path: Path) -> Iterator[Check]:
 
 def _folder(path: Path) -> Iterator[Check]:
     """Check the lists of a folder, and every tile that a run asked for or that has a record."""
-    folder = TileFolder.open(path)
+    folder, intact = TileFolder.open(path), True
     if not folder.identity:
+        intact = False
         yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")
     for file in sorted((path / RUNS).glob("*.json")):
         if checked_run(read_json(file)) is None:
+            intact = False
             yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
     yield from _scene_list(folder)
     failures, sound = folder.failures(), True
     recorded = {file.stem for file in path.glob("*.json") if folder.read(file) is not None}
     names = sorted(folder.requested_names() | recorded)
-    if not names:
+    if not names and intact:
         raise NothingToEmbedError(f"{path} holds no tile, and no run has asked for one: there is nothing to verify.")
     for name in names:
         tile = _tile(folder, name, failures.get(name))

@@ -130,6 +130,13 @@ def test_geojson_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         Aoi.from_file(path)
 
 
+def test_geojson_that_would_fill_the_memory_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "aoi.geojson"
+    path.write_text('{"type":"MultiPolygon","coordinates":[' + "[]," * 8_000_000 + "[]]}")
+    with pytest.raises(UsageError, match=r"is too large: its values would take 1,\d+ MB .*Give a GeoPackage"):
+        Aoi.from_file(path)
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".kmz"])
 def test_a_zip_that_unpacks_to_too_much(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import zipfile
