@@ -469,8 +469,9 @@ def test_starting_from_weights(shards, tmp_path):
 
 
 def test_torchrun_takes_the_same_steps_as_one_process(dpixels, shards, tmp_path):
-    alone = train(tmp_path / "alone", shards, "loss.mix=1")
-    sets = [part for override in (*SMALL, "loss.mix=1") for part in ("--set", override)]
+    each_step = ("loss.mix=1", "train.log_every=1")
+    alone = train(tmp_path / "alone", shards, *each_step)
+    sets = [part for override in (*SMALL, *each_step) for part in ("--set", override)]
     command = [
         sys.executable,
         "-m",
@@ -496,11 +497,15 @@ def test_torchrun_takes_the_same_steps_as_one_process(dpixels, shards, tmp_path)
     assert done.stdout.strip() == str(tmp_path / "two" / "export" / "own.safetensors")
     rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [row["step"] for row in alone.rows]
+    # Each step makes differences of rounding ten to a thousand times larger.
     for one, two in zip(alone.rows, rows, strict=True):
-        for key in {"loss", "offdiag_rms", "gradient_norm", "retrieval"} & one.keys():
-            assert two[key] == pytest.approx(one[key], rel=2e-3), key
+        close = 1e-5 if one["step"] <= 2 else 0.1
+        for key in {"loss", "offdiag_rms", "gradient_norm"} & one.keys():
+            assert two[key] == pytest.approx(one[key], rel=close), (one["step"], key)
+        if "retrieval" in one:
+            assert two["retrieval"] == pytest.approx(one["retrieval"], abs=0.02)  # of 200 pixels
     with pytest.raises(IdentityError, match="2 processes"):
-        train(tmp_path / "two", shards, "loss.mix=1")
+        train(tmp_path / "two", shards, *each_step)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
