@@ -8,7 +8,8 @@ A replacement is prepared whole and synced in a folder of its own, `<slot>.<toke
 It begins when that folder is renamed to `<slot>.next`, which the system refuses while another one is there. From then
 on it is carried out: one rename per file, the marker last, then the folder goes. Before the first rename the marker
 that is there is compared with the one in the note, and nobody else can change it while `<slot>.next` is there: so a
-replacement that was prepared for something else than what is there is dropped, and nothing done meanwhile is lost.
+replacement that was prepared for something else than what is there is dropped, and nothing done meanwhile is lost. At
+the end `<token>` leaves the slot, as a `.part` again, before it is removed: what cannot be removed blocks nobody.
 
 Whoever finds one whose process has died, or that has not moved for a while, takes it over by renaming `<token>` to a
 token of its own, and goes on where it was left: which step was the last one shows in what is left. Every step is a
@@ -31,7 +32,7 @@ from typing import Any
 
 from tessera_cli.errors import TesseraError
 from tessera_cli.files import explained, sync
-from tessera_cli.parts import is_alive, is_token, new_token, part_of
+from tessera_cli.parts import PART, is_alive, is_token, new_token, part_of
 from tessera_cli.reading import MB, read_file, read_json
 
 NEXT = ".next"
@@ -89,10 +90,13 @@ class Replacement:
                     raise
             _finish(slot)
         try:
-            return _carry_out(slot / self.token)
+            done = _carry_out(slot / self.token)
         except FileNotFoundError:
             if (slot / self.token).exists():
                 raise
+            done = None
+        if done is not None:
+            return done
         _finish(slot)  # somebody has taken it over
         return digest_of(self.folder / self.marker) == new_marker
 
@@ -140,7 +144,10 @@ def _digest(content: bytes | None) -> str | None:
 
 
 def _finish(slot: Path) -> None:
-    """Wait until what lies in the slot is carried out; do so if its process has died or does not move."""
+    """Wait until what lies in the slot is carried out; do so if its process has died or does not move.
+
+    FileExistsError if it is a folder of somebody else.
+    """
     seen, since = "", 0.0
     while True:
         try:
@@ -152,7 +159,7 @@ def _finish(slot: Path) -> None:
                 slot.rmdir()
             return
         if not all(map(is_token, found)):
-            return  # a folder of somebody else
+            raise FileExistsError(errno.EEXIST, "something else of this name is there", str(slot))
         if found[0] != seen:
             seen, since = found[0], time.monotonic()
         if is_alive(found[0]) is not False and time.monotonic() - since < STILL:
@@ -164,21 +171,24 @@ def _finish(slot: Path) -> None:
             _carry_out(mine)
 
 
-def _carry_out(held: Path) -> bool:
-    """Put the files of a replacement in place; False if it was prepared for another marker, and is dropped."""
+def _carry_out(held: Path) -> bool | None:
+    """Put the files of a replacement in place; False if it was prepared for another marker, and is dropped.
+
+    None if that is not known: it was carried out or dropped before, or somebody else holds it now.
+    """
     slot, folder = held.parent, held.parent.parent
-    done = True
+    done = None
     note = _read(held / NOTE)
     if note is not None and (held / FILES / note["marker"]).exists():
-        if digest_of(folder / note["marker"]) == note["replaces"]:
+        done = digest_of(folder / note["marker"]) == note["replaces"]
+        if done:
             _put_in_place(held, folder, note["marker"], note["remove"])
-        else:
-            done = False
+    part = folder / f"{slot.name.removesuffix(NEXT)}.{held.name}{PART}"
     with suppress(FileNotFoundError):
-        (held / NOTE).unlink()  # first, so that what is half removed is not taken for a replacement
-    shutil.rmtree(held, ignore_errors=True)
+        held.rename(part)
     with suppress(OSError):  # the next one is in it already
         slot.rmdir()
+    shutil.rmtree(part, ignore_errors=True)
     return done
 
 

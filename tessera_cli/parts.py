@@ -17,7 +17,7 @@ from pathlib import Path
 PART = ".part"
 UNKNOWN = 3600
 """Seconds without a change after which a process that cannot be looked at, as on another machine, is taken for dead."""
-_TOKEN = re.compile(r"([0-9a-f]{6})-([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]{8}")
+_TOKEN = re.compile(r"([0-9a-f]{12})-([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]{8}")
 
 
 def part_of(path: Path) -> Path:
@@ -72,13 +72,13 @@ def remove_stale_parts(folder: Path) -> None:
 
 @functools.cache
 def _machine() -> str:
-    """Return six hex digits for what shares process numbers: a boot of a machine, or a container on it."""
+    """Return twelve hex digits for what shares process numbers: a boot of a machine, or a container on it."""
     marks = [socket.gethostname()]
     try:
         marks += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
     except OSError:
         marks += [str(uuid.getnode())]
-    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:6]
+    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:12]
 
 
 def _started(pid: int) -> int | None:

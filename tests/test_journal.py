@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tessera_cli import journal
+from tessera_cli import journal, parts
 from tessera_cli.errors import DiskFullError, TileError, UsageError
 from tessera_cli.journal import finish_begun, is_begun, replacement
 from tests.helpers.interleaved import Schedule
@@ -144,3 +145,56 @@ def test_a_folder_of_somebody_else_stays(tmp_path: Path) -> None:
     with pytest.raises(TileError, match=r"/a cannot be written"):
         put(tmp_path, {1})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "mine.next"]
+
+
+def prepare(new: journal.Replacement, found: set[int]) -> None:
+    for name in (*FILES, MARKER):
+        (new.files / name).parent.mkdir(parents=True, exist_ok=True)
+        (new.files / name).write_text(json.dumps(sorted(found)))
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_who_is_taken_over_at_once_knows_whether_his_was_carried_out(
+    tmp_path: Path, monkeypatch: Any, meanwhile: bool
+) -> None:
+    """He stands still between the claim and the first step; in the moment before it the marker has changed, or not."""
+    put(tmp_path, {1})
+    before, carry_out = (tmp_path / MARKER).read_bytes(), journal._carry_out
+
+    def slowly(held: Path) -> Any:
+        monkeypatch.setattr(journal, "_carry_out", carry_out)
+        if meanwhile:
+            (tmp_path / MARKER).write_text("[1, 3]")
+        finish_begun(tmp_path)
+        assert not held.exists()
+        return carry_out(held)
+
+    monkeypatch.setattr(journal, "STILL", 0.02)
+    monkeypatch.setattr(journal, "_carry_out", slowly)
+    with replacement(tmp_path, "tile", MARKER) as late:
+        prepare(late, {1, 2})
+        assert late.commit(replaces=before) is not meanwhile
+    assert numbers(tmp_path / MARKER) == ({1, 3} if meanwhile else {1, 2})
+
+
+def test_what_cannot_be_removed_does_not_keep_others_waiting(tmp_path: Path, monkeypatch: Any) -> None:
+    """As on NFS, where a file that somebody reads leaves another one behind when it is removed."""
+    put(tmp_path, {1})
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.shutil, "rmtree", lambda path, **more: None)
+        put(tmp_path, {2})
+        assert not is_begun(tmp_path, "tile")
+        began = time.monotonic()
+        put(tmp_path, {3})
+        assert time.monotonic() - began < 1
+    assert {name: found for name, found in contents(tmp_path).items() if ".part/" not in name} == holding({1, 2, 3})
+    monkeypatch.setattr(parts, "is_alive", lambda text: False)
+    parts.remove_stale_parts(tmp_path)
+    assert contents(tmp_path) == holding({1, 2, 3})
+
+
+def test_a_folder_of_somebody_else_in_the_place_of_the_slot_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tile.next" / "notes").mkdir(parents=True)
+    with pytest.raises(TileError, match=r"tile\.next cannot be written"):
+        put(tmp_path, {1})
+    assert [path.name for path in tmp_path.iterdir()] == ["tile.next"]

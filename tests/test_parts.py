@@ -37,7 +37,7 @@ def test_tokens_tell_the_living_from_the_dead(dead: str) -> None:
     assert is_alive(dead) is False
     machine, pid, start, mark = mine.split("-")
     assert is_alive(f"{machine}-{pid}-{int(start, 16) - 1:x}-{mark}") is False  # an earlier one had our number
-    other = "000000" if machine != "000000" else "111111"
+    other = "0" * 12 if machine != "0" * 12 else "1" * 12
     assert is_alive(f"{other}-{pid}-{start}-{mark}") is None
     assert is_alive("a.tif.1a2b3c4d.part") is None  # as earlier versions named them
 

@@ -88,12 +88,15 @@ def read_folder(path: Path, *, lazy: bool = False) -> DPixels:
     All pixels are requested where there is no `roi.tiff`. With `lazy`, bands and radar are memory maps of the files.
     UsageError where the folder is of another kind, TileError where a file is missing, damaged or misfits the others.
     """
+    number = _number(path)
     stored = describe_folder(path)
     masks = _load(path / _MASKS)
     if ((masks != 0) & (masks != 1)).any():
         logger.warning("%s: %s holds other values than 0 and 1; whatever is not 0 is taken for clear", path, _MASKS)
     arrays: dict[str, Any] = {sensor: _load(path / files.frames, lazy=lazy) for sensor, files in _SENSORS.items()}
     arrays |= {f"{sensor}_dates": dates for sensor, dates in _read_dates(path).items()}
+    if _number(path) != number:  # what was read may be of both
+        raise TileError(f"{path} was replaced while it was read: another run has written it. Run again.")
     return DPixels(
         tile=stored.tile,
         window=None,
@@ -130,6 +133,13 @@ def write_folder(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None]
         (part / ROI).write_bytes(_encode_roi(dpixels))
         look(part)
     return path
+
+
+def _number(path: Path) -> int | None:
+    """Return the number by which the system knows a folder, and no other that takes its place; None without one."""
+    with suppress(OSError):
+        return path.stat().st_ino
+    return None
 
 
 def shape_of_folder(path: Path) -> tuple[int, int]:

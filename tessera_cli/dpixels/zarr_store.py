@@ -81,12 +81,12 @@ def write_store(folder: Path, dpixels: DPixels, *, look: Callable[[Path], None] 
     path = folder / f"{dpixels.name}{SUFFIX}"
     with atomic_directory(path) as part:
         dataset.to_zarr(part, zarr_format=3, consolidated=False)
-        _check_written(part, dataset)
         attributes = {"format": FORMAT, "format_version": VERSION, **attributes, "sizes": _sizes(part, STORED_ARRAYS)}
         attributes["digest"] = _digest(attributes)
         # Last, so that nothing unfinished calls itself a store.
         zarr.open_group(part, mode="r+", use_consolidated=False).attrs.update(attributes)
         look(part)
+        _check_written(part, dataset)
     return path
 
 

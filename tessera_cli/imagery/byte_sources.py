@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -129,7 +129,8 @@ class HttpBytes:
         return self.name in self.doubts
 
     def first(self, length: int) -> RangeResponse:
-        return self._known(get_range(self.client, self.name, 0, length))
+        found = self._known(get_range(self.client, self.name, 0, length))
+        return replace(found, version=self.doubts.version(self.name, found.version))
 
     def read(self, ranges: Sequence[Range], known: Version, *, checked: bool = False) -> list[bytes]:
         """Request ranges side by side and return their bytes; errors of `Client`, and ChangedError."""

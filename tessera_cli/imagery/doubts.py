@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 
-from tessera_cli.net import RangeResponse
+from tessera_cli.net import RangeResponse, Version
 from tessera_cli.net.address import parse
 
 
@@ -20,6 +23,8 @@ class Doubts:
         """Hosts of which an ETag was the MD5 of a file: it cannot be by chance."""
         self._other: set[str] = set()
         """Hosts of which an ETag was of that form and another number."""
+        self._fickle: set[str] = set()
+        """Hosts that give one file several ETags."""
 
     def cast(self, href: str) -> None:
         """Doubt what the host of this URL sends: from now on, bytes without a checksum are asked for twice."""
@@ -34,6 +39,22 @@ class Doubts:
     def is_whole(self, href: str) -> bool:
         """Return whether all answers for this file were known to be whole."""
         return href not in self._cut
+
+    def changed(self, href: str, seen: Sequence[Version]) -> None:
+        """Look at the versions of a file in the order in which one reading of it has seen them.
+
+        One that is back after another says nothing: several machines behind one address may each have an ETag of
+        their own for the same file, and some make it of the part that they send. Then size and date decide.
+        """
+        order = [version for version, _ in itertools.groupby(seen)]
+        if len(set(order)) < len(order) and len({(version.size, version.modified) for version in order}) == 1:
+            with self._lock:
+                self._fickle.add(parse(href).host)
+
+    def version(self, href: str, told: Version) -> Version:
+        """Return what can be held against the file of this version, without an ETag that says nothing."""
+        fickle = told.modified and parse(href).host in self._fickle
+        return replace(told, etag="") if fickle else told
 
     def __contains__(self, href: str) -> bool:
         return parse(href).host in self._doubted

@@ -208,7 +208,7 @@ class GeoTiffFile:
         size = UNBOUNDED if self.size is None else self.size
         if end > size:
             raise BrokenError(f"it ends after {size} bytes, before the end of block {number}")
-        if length > 2 * blocks.most_bytes + PAGE or (blocks.plain and length not in (due, blocks.most_bytes)):
+        if length > 2 * blocks.most_bytes + PAGE or (blocks.plain and length < due):
             raise BrokenError(f"block {number} claims {length} bytes where {due} are needed")
         return max(0, start - GUARD), min(end + GUARD, size)
 

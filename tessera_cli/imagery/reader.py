@@ -29,7 +29,7 @@ from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import ODD_FILE, BrokenError
 from tessera_cli.imagery.promises import Promise, UnfitError
 from tessera_cli.imagery.warp import on_tile
-from tessera_cli.net import ChangedError, Client
+from tessera_cli.net import ChangedError, Client, Version
 from tessera_cli.net.address import is_url, redact
 from tessera_cli.net.stats import Outcome
 from tessera_cli.prefetch import in_order
@@ -191,6 +191,7 @@ class Reader:
 
     def _read(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:
         """Return what `use` makes of the file, of one version of it, and once more where it is broken."""
+        seen: list[Version] = []
         for _ in range(MOST_CHANGES):
             try:
                 return self._decoded(href, use)
@@ -198,6 +199,9 @@ class Reader:
                 logger.info("%s Reading it from its beginning.", error)
                 self.client.stats.retry("changed")
                 self._files.forget(href)
+                seen += [error.was, error.now]
+                if is_url(href):
+                    self._files.doubts.changed(href, seen)
         return self._decoded(href, use)
 
     def _decoded(self, href: str, use: Callable[[GeoTiffFile], T]) -> T:

@@ -16,6 +16,8 @@ from tessera_cli.net.deadlines import Deadline
 PIECE = 1 << 16
 _SIZE = re.compile(r"[0-9]{1,18}")
 _GZIP = b"\x1f\x8b"
+_PACKINGS = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz"}
+"""What changes the bytes. Stores say other words, too, such as `aws-chunked`, `utf-8` or `binary`, which do not."""
 
 
 class EncodingError(Exception):
@@ -53,7 +55,7 @@ class Answer:
     @property
     def packed(self) -> bool:
         """Return whether the body is packed for its transfer."""
-        return self._encoding not in ("", "identity")
+        return self._encoding != ""
 
     def pieces(self, *, patient: bool = False) -> Iterator[bytes]:
         """Yield the body as it arrives, unpacked, in pieces of at most PIECE bytes.
@@ -94,7 +96,8 @@ class Answer:
 
     @property
     def _encoding(self) -> str:
-        return self.headers.get("Content-Encoding", "").strip().lower()
+        words = (word.strip() for word in self.headers.get("Content-Encoding", "").lower().split(","))
+        return ",".join(word for word in words if word in _PACKINGS)
 
 
 class _Gzip:

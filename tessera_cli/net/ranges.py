@@ -22,10 +22,6 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 """Where S3 says anything but AES256 here, or a customer's algorithm, its ETags look like MD5s and are none."""
 
 
-class ChangedError(SourceUnavailableError):
-    """A file is another than when it was opened."""
-
-
 @dataclass(frozen=True)
 class Version:
     """What tells one version of a file from another: on servers validators (RFC 9110, 8.8), "" where there are none."""
@@ -56,7 +52,9 @@ class Version:
             was, now_is = (value[:80] for value in (one, other))
             raise ChangedError(
                 f"{redact(name)} changes while it is being read: it has {now_is} now, {was} when it was opened. "
-                "Run the command again once it is complete."
+                "Run the command again once it is complete.",
+                was=self,
+                now=now,
             )
 
     @property
@@ -65,6 +63,14 @@ class Version:
         if self.etag and not self.etag.startswith("W/"):
             return {"If-Match": self.etag}
         return {"If-Unmodified-Since": self.modified} if self.modified else {}
+
+
+class ChangedError(SourceUnavailableError):
+    """A file is another than when it was opened."""
+
+    def __init__(self, message: str, *, was: Version, now: Version) -> None:
+        super().__init__(message)
+        self.was, self.now = was, now
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class RunFolder:
         if it was made with another config, UsageError if it holds something else.
         """
         ours = to_toml(config).encode()
-        if not self.config.exists() and any(path.suffix != PART for path in self.path.iterdir()):
+        something = any(path.suffix != PART for path in self.path.iterdir())
+        if something and not self.config.exists():  # in this order: another run may claim it in between
             raise UsageError(f"{self.path} holds something else, which stays. Name a new or empty folder.")
         for folder in (self.path, self.last.parent, self.exported(config).parent):
             finish_begun(folder)

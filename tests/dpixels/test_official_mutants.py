@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tessera_cli.dpixels import describe, read_folder, write_folder
+from tessera_cli.dpixels import describe, official, read_folder, write_folder
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile
@@ -108,3 +109,20 @@ def test_headers_that_claim_too_much(tmp_path: Path, header: bytes, why: str) ->
     (folder / "bands.npy").write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + values)
     with pytest.raises(TileError, match=why):
         read_folder(folder)
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_not_a_mix_of_both(tmp_path: Path, monkeypatch: Any) -> None:
+    path, load = small_folder(tmp_path), official._load
+
+    def replaced_first(file: Path, **more: Any) -> Any:
+        monkeypatch.setattr(official, "_load", load)
+        found = load(file, **more)
+        shutil.copytree(path, tmp_path / "new")
+        path.rename(tmp_path / "old")
+        (tmp_path / "new").rename(path)
+        return found
+
+    monkeypatch.setattr(official, "_load", replaced_first)
+    with pytest.raises(TileError, match="was replaced while it was read"):
+        read_folder(path)
+    read_folder(path)

@@ -14,7 +14,7 @@ import pytest
 from tessera_cli import journal, parts
 
 CHANGES = ("rename", "replace", "mkdir", "unlink", "rmdir", "link")
-TOKEN = "abcdef-{:x}-1-{:08x}"
+TOKEN = "abcdefabcdef-{:x}-1-{:08x}"
 
 
 class Killed(BaseException):

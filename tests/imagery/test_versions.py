@@ -104,6 +104,32 @@ def test_servers_that_do_not_agree_on_an_etag_end_in_a_message(tmp_path, server)
     assert len(server.log) < 30
 
 
+MACHINES = {
+    "two": lambda nth, span: f"-{nth % 2}",
+    "three": lambda nth, span: f"-{nth % 3}",
+    "a suffix now and then": lambda nth, span: "-gzip" if nth % 3 else "",
+    "of the part": lambda nth, span: f"-{span[0]}",
+}
+
+
+@pytest.mark.parametrize("kind", MACHINES)
+def test_an_etag_that_comes_back_says_nothing(tmp_path, server, kind):
+    """As of several machines behind one address: date and size decide, and the file is read as it always was."""
+    for name in ("a", "b"):
+        level(tmp_path / f"{name}.tif", 5)
+
+    def validators(path, content):
+        machine = MACHINES[kind](len(server.log), server.log[-1].range)
+        return {**with_date(path, content), "ETag": f'"{path.stat().st_mtime}{machine}"'}
+
+    server.validators = validators
+    reader = Reader(Client())
+    assert np.unique(reader.read(f"{server.url}/a.tif", pixels)).tolist() == [5]
+    assert len(server.log) < 30
+    server.faults = in_the_middle(server, tmp_path / "b.tif", 5)
+    assert np.unique(reader.read(f"{server.url}/b.tif", pixels)).tolist() == [7]
+
+
 @pytest.mark.parametrize("how", ["in place", "renamed over it", "same size and date"])
 def test_a_local_file_replaced_in_the_middle(tmp_path, how):
     path, count = level(tmp_path / "a.tif", 5), 0

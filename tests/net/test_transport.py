@@ -255,6 +255,11 @@ def test_gzip_of_several_members_and_encodings_that_nobody_asked_for(monkeypatch
     ):
         Client().get(server.url)
     assert b"\r\naccept-encoding: gzip\r\n" in server.requests[0].lower()
+    for word in (b"aws-chunked", b"aws-chunked,", b"UTF-8", b"binary", b"identity", b""):  # as objects in stores say
+        with RawServer(say(OK, b"Content-Encoding: %s\r\nContent-Length: 3\r\n\r\nxyz" % word)) as server:
+            assert Client().get(server.url).body == b"xyz"
+    with RawServer(say(OK, b"Content-Encoding: aws-chunked, gzip\r\n\r\n", members)) as server:
+        assert Client().get(server.url).body == b"one two"
     with RawServer(say(RANGED, b"Content-Length: 100\r\n\r\n", bytes(100))) as server:
         get_range(Client(), server.url, 0, 100)
     assert b"\r\naccept-encoding: identity\r\n" in server.requests[0].lower()

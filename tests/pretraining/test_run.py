@@ -418,6 +418,20 @@ def test_of_runs_that_begin_at_once_one_claims_the_folder(tmp_path):
         assert sorted(path.name for path in out.iterdir()) == ["checkpoints", "config.toml", "export"]
 
 
+def test_who_looks_around_while_another_claims_the_folder_is_told_of_the_settings(tmp_path, monkeypatch):
+    first, second, iterdir = RunFolder(tmp_path), RunFolder(tmp_path), Path.iterdir
+
+    def slowly(path):
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        first.claim(small("optim.lr=1e-3"))
+        return iterdir(path)
+
+    with first.at_work(), second.at_work():
+        monkeypatch.setattr(Path, "iterdir", slowly)
+        with pytest.raises(IdentityError, match=r"optim\.lr"):
+            second.claim(small("optim.lr=1e-4"))
+
+
 def test_the_config_may_change_until_something_is_saved(tmp_path):
     """Unless another process is at work; those that have died do not count."""
     first, second = RunFolder(tmp_path), RunFolder(tmp_path)

@@ -271,7 +271,7 @@ def test_a_tile_that_is_being_replaced_is_said_to_be(tmp_path: Path) -> None:
     folder = TileFolder(tmp_path, identity(5, format="npy"))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
-    held = tmp_path / f"{NAME}.next" / "000000-1-1-00000000"
+    held = tmp_path / f"{NAME}.next" / "000000000000-1-1-00000000"
     (held / "files").mkdir(parents=True)
     for path in (tmp_path / f"{NAME}.npy", tmp_path / f"{NAME}.json"):
         (held / "files" / path.name).write_bytes(path.read_bytes())
