@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tessera_cli.reading import GZIP, check_file, inflate, is_special, open_file, parse_json, read_file, read_json
+from tessera_cli.reading import GZIP, check_file, inflate, is_special, open_file, read_file, read_json
 
 BOMB = 200_000_000
 
@@ -69,10 +69,11 @@ def test_no_more_is_read_than_allowed(tmp_path: Path) -> None:
         read_file(tmp_path / "large", 10**6)
 
 
-@pytest.mark.parametrize("text", ["NaN", '{"a": [-Infinity]}', "[" * 100_000, '{"a":' * 100_000, "9" * 5000, b"\xff"])
-def test_what_is_no_json_of_ours_is_a_value_error(text: str | bytes) -> None:
-    with pytest.raises(ValueError, match=r"JSON|nested|digits|decode"):
-        parse_json(text)
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"", b"{"])
+def test_what_is_no_json_is_a_value_error(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(ValueError):  # noqa: PT011 - of many libraries
+        read_json(tmp_path / "x.json")
 
 
 def test_inflating_is_the_inverse_of_deflating() -> None:

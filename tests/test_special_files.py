@@ -26,9 +26,9 @@ from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import read_header
 from tessera_cli.pretraining.evaluation.label_files import PolygonLabels, RasterLabels
 from tessera_cli.pretraining.run_folder import RunFolder
-from tessera_cli.runs.folder import read_json
 from tessera_cli.runs.info import describe
 from tessera_cli.runs.mosaic import content_of
+from tessera_cli.runs.run_record import read_or_none
 
 
 def weights(path: Path) -> None:
@@ -67,7 +67,7 @@ BORDERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "labels, raster": ("labels.tif", lambda path: RasterLabels.open(path, 1000)),
     "checkpoint": ("last.safetensors", checkpoint),
     "shards": ("header.json", lambda path: read_header(path.parent)),
-    "record": ("tile.json", read_json),
+    "record": ("tile.json", read_or_none),
     "array of an official folder": ("bands.npy", lambda path: read_folder(path.parent)),
     "one of found folders": ("masks.npy", lambda path: find_stores([path.parent])),
     "netrc": (".netrc", lambda path: config.earthdata({"NETRC": str(path)})),

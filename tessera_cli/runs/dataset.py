@@ -24,7 +24,8 @@ from tessera_cli.extent.window import Window
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, LAYERS, NOT_REQUESTED
 from tessera_cli.outputs.tags import SOFTWARE
-from tessera_cli.runs.folder import TileFolder, read_json
+from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.run_record import read_or_none
 
 if TYPE_CHECKING:
     import xarray
@@ -134,7 +135,7 @@ def _records(folder: TileFolder) -> list[Found]:
         raise UsageError(f"{folder.path} holds {DPIXELS}, not embeddings. `open_dpixels` opens d-pixels.")
     found, empty = [], 0
     for path in sorted(folder.path.glob("*.json")):
-        item = read_json(path)
+        item = read_or_none(path)
         if not isinstance(item, dict):
             raise UsageError(f"{path} cannot be read. Run the command that wrote it again.")
         if item.get("type") != "Feature":

@@ -22,12 +22,11 @@ from tessera_cli.journal import MAX_MARKER, finish_begun, is_begun, replacement
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import ENDINGS
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import DPIXELS, RUN, file_names, tiles_of_file
+from tessera_cli.outputs.layers import DPIXELS, RUN, file_names
 from tessera_cli.parts import remove_stale_parts
 from tessera_cli.reading import read_file
-from tessera_cli.reading import read_json as read_file_as_json
 from tessera_cli.runs.results import TileResult
-from tessera_cli.runs.run_record import checked_folder, checked_run
+from tessera_cli.runs.run_record import checked_folder, checked_run, is_of_same_area, read_or_none
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class TileFolder:
     @classmethod
     def open(cls, path: Path) -> TileFolder:
         """Return the folder at `path` with the identity in its `run.json`, or none if that is absent or damaged."""
-        run = checked_folder(read_json(path / RUN)) or {}
+        run = checked_folder(read_or_none(path / RUN)) or {}
         return cls(path, run.get("identity", {}), run.get("note", ""))
 
     @property
@@ -63,7 +62,7 @@ class TileFolder:
 
     def check_identity(self) -> None:
         """Raise IdentityError, naming the differing fields, when the folder was made with other settings."""
-        run = read_json(self.path / RUN)
+        run = read_or_none(self.path / RUN)
         if run is None:
             return
         if checked_folder(run) is None:
@@ -88,7 +87,7 @@ class TileFolder:
 
     def frozen_scenes(self, run: str, source: Source) -> Scenes | None:
         """Return the scenes frozen for a run, by its key; None if it was never started or some of them are gone."""
-        record = checked_run(read_json(self._run_path(run)))
+        record = checked_run(read_or_none(self._run_path(run)))
         wanted = None if record is None else record.get("scenes")
         frozen = None if wanted is None else self.all_frozen(source)
         if record is None or wanted is None or frozen is None:
@@ -136,7 +135,7 @@ class TileFolder:
         path, ours = self.path / RUN, json_bytes({"identity": dict(self.identity), **note})
         until = time.monotonic() + SETTLES
         while not claim_bytes(path, ours):
-            if read_json(path) is not None:
+            if read_or_none(path) is not None:
                 self.check_identity()
                 return
             time.sleep(0.02)
@@ -179,13 +178,13 @@ class TileFolder:
             if result.error is not None
         }
         record = {**record, "failed": failed}
-        if read_json(self._run_path(run)) != json.loads(json.dumps(record)):
+        if read_or_none(self._run_path(run)) != json.loads(json.dumps(record)):
             write_json(self._run_path(run), record)
 
     def runs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the records of all runs."""
         for path in sorted((self.path / RUNS).glob("*.json")):
-            yield checked_run(read_json(path)) or {}
+            yield checked_run(read_or_none(path)) or {}
 
     def was_started(self, run: str) -> bool:
         """Return whether a run has this folder as its own, by its key."""
@@ -193,14 +192,8 @@ class TileFolder:
 
     def holds_other_area(self, record: Mapping[str, Any]) -> bool:
         """Return whether there are runs on the folder, and none of them on the area of this one, by its record."""
-
-        def is_same(run: Mapping[str, Any]) -> bool:
-            if "aoi_bounds" in record:
-                return all(run.get(key) == record[key] for key in ("aoi_bounds", "areas"))
-            return not set(record["names"]).isdisjoint(run.get("names", ()))  # of stored d-pixels
-
         runs = list(self.runs())
-        return bool(runs) and not any(map(is_same, runs))
+        return bool(runs) and not any(is_of_same_area(run, record) for run in runs)
 
     def requested_names(self) -> set[str]:
         """Return the names of all tiles that runs requested."""
@@ -223,7 +216,7 @@ class TileFolder:
 
     def read(self, path: Path) -> TileRecord | None:
         """Return the record in a file; None if it is absent, not one of ours, or torn by another tool."""
-        item = read_json(path)
+        item = read_or_none(path)
         try:
             record = None if item is None else TileRecord.from_item(item)
         except UsageError:
@@ -337,13 +330,6 @@ class TileFolder:
         listed = {asset.name for asset in record.assets}
         return [file for file in files if file not in listed] + [file + end for file in files for end in ENDINGS]
 
-    def finish(self, record: TileRecord) -> Path:
-        """Write the record of a tile whose files are in place: the done-marker."""
-        path = self.item_path(record.name)
-        write_json(path, record.to_item())
-        self._stale_path(record.name).unlink(missing_ok=True)
-        return path
-
     def _record_of(self, path: Path, name: str) -> TileRecord | None:
         record = self.read(path)
         return record if record is not None and record.name == name else None  # else it was copied from another tile
@@ -359,31 +345,3 @@ class TileFolder:
     def _stale_path(self, name: str) -> Path:
         """Return where earlier versions put a record while they replaced the files."""
         return self.path / f"{name}.json.stale"
-
-
-def record_listing(path: Path) -> TileRecord | None:
-    """Return the record that lists a raster or array of embeddings, from the same folder; None if there is none."""
-    folder = TileFolder(path.parent)
-    for name in tiles_of_file(path.name):
-        record = folder.read(folder.item_path(name))
-        if record is not None and path.name in {asset.name for asset in record.assets}:
-            return record
-    return None
-
-
-def record_beside(store: Path) -> TileRecord | None:
-    """Return the record beside stored d-pixels, if `fetch` has put both there; else None."""
-    store = store.absolute()
-    folder = TileFolder(store.parent)
-    record = folder.read(folder.item_path(store.name.removesuffix(".zarr")))
-    return record if record is not None and record.holds_dpixels and record.store == store.name else None
-
-
-def read_json(path: Path) -> Any:
-    """Return the parsed file; None if it is absent or not JSON (a torn write of another tool)."""
-    try:
-        return read_file_as_json(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error

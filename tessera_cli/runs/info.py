@@ -28,7 +28,9 @@ from tessera_cli.pretraining.data.shards import HEADER, read_header
 from tessera_cli.pretraining.report.page import measure
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.reading import is_there
-from tessera_cli.runs.folder import TileFolder, read_json, record_beside, record_listing
+from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.owner import record_beside, record_listing
+from tessera_cli.runs.run_record import read_or_none
 
 EXPECTED = (
     "Give a folder of `tessera embed`, `fetch` or `pretrain`, a tile's .json, one of its rasters or arrays, stored "
@@ -102,7 +104,7 @@ def _place(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 def _tile(path: Path) -> Mapping[str, Any]:
     try:
-        record = TileRecord.from_item(read_json(path))
+        record = TileRecord.from_item(read_or_none(path))
     except UsageError as error:
         raise UsageError(f"{path} is {error} {EXPECTED}") from error
     if record.holds_dpixels:

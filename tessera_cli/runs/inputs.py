@@ -20,7 +20,8 @@ from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
 from tessera_cli.outputs.stores import check_unchanged
-from tessera_cli.runs.folder import TileFolder, record_beside
+from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.owner import record_beside
 from tessera_cli.runs.scene_search import SceneSearch
 
 logger = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import base64
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -21,7 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import unpack_mask
+from tessera_cli.reading import read_json
 
 Zone = Annotated[str, StringConstraints(pattern=r"^32[67](0[1-9]|[1-5][0-9]|60)\Z")]
 """EPSG code of UTM."""
@@ -94,9 +97,26 @@ def checked_run(record: Any) -> Mapping[str, Any] | None:
     return None
 
 
+def is_of_same_area(run: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two records of runs are of one area, or of stored d-pixels that share a tile."""
+    if "aoi_bounds" in other:
+        return all(run.get(key) == other[key] for key in ("aoi_bounds", "areas"))
+    return not set(other["names"]).isdisjoint(run.get("names", ()))
+
+
 def checked_folder(run: Any) -> Mapping[str, Any] | None:
     """Return what a `run.json` holds; None if it is none."""
     with suppress(ValidationError):
         Folder.model_validate(run)
         return run  # type: ignore[no-any-return]
     return None
+
+
+def read_or_none(path: Path) -> Any:
+    """Return the parsed file; None if it is absent or not JSON (a torn write of another tool)."""
+    try:
+        return read_json(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error

@@ -17,9 +17,10 @@ from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
 from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
 from tessera_cli.reading import is_there
-from tessera_cli.runs.folder import RUNS, SCENES, TileFolder, read_json, record_beside, record_listing
+from tessera_cli.runs.folder import RUNS, SCENES, TileFolder
 from tessera_cli.runs.mosaic import content_of, described, is_vrt, mosaics
-from tessera_cli.runs.run_record import checked_run
+from tessera_cli.runs.owner import record_beside, record_listing
+from tessera_cli.runs.run_record import checked_run, read_or_none
 
 CheckStatus = Literal["sound", "empty", "beside", "stale", "damaged", "failed", "missing"]
 SOUND: tuple[CheckStatus, ...] = ("sound", "empty", "beside", "stale")
@@ -113,7 +114,7 @@ def _folder(path: Path) -> Iterator[Check]:
         intact = False
         yield Check(RUN, "damaged", "it does not say which settings the folder belongs to")
     for file in sorted((path / RUNS).glob("*.json")):
-        if checked_run(read_json(file)) is None:
+        if checked_run(read_or_none(file)) is None:
             intact = False
             yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
     yield from _scene_list(folder)

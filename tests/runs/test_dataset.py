@@ -19,7 +19,7 @@ from tessera_cli.outputs import formats
 from tessera_cli.runs.dataset import open_embeddings
 from tessera_cli.runs.folder import TileFolder
 from tests.helpers.listener import Listener
-from tests.helpers.outputs import PLACED, arrays, encoded, foreign, identity, record, values
+from tests.helpers.outputs import PLACED, arrays, encoded, foreign, identity, record, values, write_record
 
 DIMS = 4
 WEST, EAST = Tile(32631, 112, 1098), Tile(32631, 113, 1098)
@@ -38,7 +38,7 @@ def put(folder, tile, window=YEAR, seed=0, dtype="int8", format="geotiff", made=
     about = replace(about, record=replace(about.record, window=window, note=record().note))
     assets = formats.write(folder, about, compress="deflate")
     told = replace(about.record, assets=assets)
-    TileFolder(folder, {}).finish(told)
+    write_record(TileFolder(folder, {}), told)
     return made
 
 
@@ -259,7 +259,7 @@ def test_official_tiles_with_a_place_and_without_a_year(tmp_path):
 
 def empty(folder):
     folder.mkdir()
-    TileFolder(folder, {}).finish(record(status="empty", assets=(), pixels=0))
+    write_record(TileFolder(folder, {}), record(status="empty", assets=(), pixels=0))
 
 
 def begun(folder):

@@ -42,6 +42,7 @@ from tests.helpers.outputs import (
     tags,
     values,
     write,
+    write_record,
 )
 
 # --- the virtual raster -----------------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ def folder_of(path: Path, tiles: list[Tile], *runs: dict[str, Any], dtype: str =
         made = arrays(seed, 3)
         assets = formats.write(path, encoded(made, tile, dtype))
         pixels = int((~np.isnan(made["scales"])).sum())
-        folder.finish(record(tile=tile, identity=folder.identity, assets=assets, pixels=pixels))
+        write_record(folder, record(tile=tile, identity=folder.identity, assets=assets, pixels=pixels))
     return folder
 
 
@@ -286,7 +287,7 @@ def test_an_official_tile_is_in_no_mosaic(tmp_path: Path) -> None:
     tile = replace(PLACED, id=NAME)
     assets = formats.write(tmp_path, encoded(made, tile))
     own = record(tile=tile, window=None, identity=folder.identity, assets=assets, requested=made["requested"])
-    folder.finish(own)
+    write_record(folder, own)
     assert folder.record(NAME) is not None
     assert mosaics(folder) == []
 
@@ -344,7 +345,7 @@ def test_a_tile_is_finished_for_what_it_covers(tmp_path: Path, tile: AnyTile) ->
 
     assets = formats.write(tmp_path, ready)
     written = replace(ready.record, assets=assets, counts=made["counts"])
-    folder.finish(written)
+    write_record(folder, written)
     found = finished()
     assert found is not None
     assert found.to_item() == written.to_item()

@@ -48,6 +48,7 @@ from tests.helpers.outputs import (
     foreign,
     identity,
     record,
+    write_record,
 )
 from tests.outputs.test_records import validate
 
@@ -67,7 +68,7 @@ def finish(folder: TileFolder, tile: AnyTile = TILE) -> str:
         note="for demonstration only",
         counts=made["counts"] if own["format"] == "npy" else None,
     )
-    folder.finish(written)
+    write_record(folder, written)
     return written.name
 
 
@@ -80,7 +81,7 @@ def folder(request: Any, tmp_path: Path) -> TileFolder:
     folder.start_run("a", {"names": names}, None)
     finish(folder)
     finish(folder, PLACED)
-    folder.finish(record(tile=OTHER, identity=folder.identity, status="empty", pixels=0, assets=()))
+    write_record(folder, record(tile=OTHER, identity=folder.identity, status="empty", pixels=0, assets=()))
     write_mosaics(folder, [WINDOW])
     return folder
 
@@ -255,7 +256,7 @@ def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: st
     assert isinstance(verify(tmp_path).error(), PartialFailureError)
     write_mosaics(folder, [WINDOW])
     assert told(tmp_path) == {NAME: "sound"}
-    folder.finish(record(identity=folder.identity, status="empty", pixels=0, assets=()))
+    write_record(folder, record(identity=folder.identity, status="empty", pixels=0, assets=()))
     assert told(tmp_path) == {NAME: "empty", vrt.name: "damaged"}  # it shows what is gone
 
 
