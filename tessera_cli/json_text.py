@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 DEEPEST = 100
 """Levels of lists and objects; documents that mean something have twenty."""
@@ -16,18 +16,21 @@ MEMORY = 750_000_000
 _HALF_LETTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
     """Return the value of a JSON text; bytes may be UTF-8, -16 or -32. ValueError, with the reason, if it is none.
 
     Python, R and their databases write NaN and Infinity, which JSON does not have: they become None, as do numbers too
-    large for a float. Halves of letters (lone surrogates), which no file takes, become U+FFFD. Of equal keys the last
-    counts.
+    large for a float; `strict`, for what is no document of a catalogue, refuses them. Halves of letters (lone
+    surrogates), which no file takes, become U+FFFD. Of equal keys the last counts.
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))
     check_memory(text)
     try:
-        value = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_nothing)
+        if strict:
+            value = json.loads(text, parse_constant=_refuse)
+        else:
+            value = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_nothing)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     _check_depth(value)
@@ -57,6 +60,10 @@ def _int(text: str) -> int | None:
 
 def _nothing(text: str) -> None:
     return None
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _check_depth(value: Any) -> None:

@@ -77,7 +77,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 def read_json(path: Path, most: int = MAX_JSON) -> Any:
     """Return the content of a JSON file. OSError as `read_file`, ValueError as `parse_json`."""
-    return parse_json(read_file(path, most))
+    return parse_json(read_file(path, most).decode("utf-8"), strict=True)
 
 
 def inflate(data: bytes, most: int, *, wbits: int = zlib.MAX_WBITS) -> bytes:

@@ -25,6 +25,8 @@ NAMES = ("catalog.json", "items.json", "collection.json", "items.ndjson", "items
 """What is looked for in a folder, in this order."""
 DEEPEST = 100
 """Levels of catalogues below one another."""
+MAX_DOCUMENTS, TOLD = 1_000_000, 1000
+"""Documents of one catalogue; after how many it is told how far it is."""
 MAX_DOCUMENT = 512 * MB
 """Bytes of a document, packed and unpacked: some 50,000 items; a larger list is given as .parquet, or cut."""
 LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".geojsonl")
@@ -100,6 +102,7 @@ def refuse_page(document: Document, why: str) -> None:
 
 def _items(document: Document, client: Client) -> Iterator[Mapping[str, Any]]:
     seen: set[str] = set()
+    count = 0
     waiting: list[tuple[str, Document | None, str | None, int]] = [(document.location, document, None, 0)]
     while waiting:
         location, opened, parent, level = waiting.pop()
@@ -109,6 +112,11 @@ def _items(document: Document, client: Client) -> Iterator[Mapping[str, Any]]:
         if found.location in seen:  # which a redirect may lead to
             continue
         seen |= {location, found.location}
+        count += 1
+        if count == MAX_DOCUMENTS:
+            raise UsageError(f"The catalogue {redact(document.location)} has no end: {count:,} documents. {ADVICE}")
+        if count % TOLD == 0:
+            logger.info("%s: %d documents so far", redact(document.location), count)
         content, kind = found.content, found.content.get("type")
         if kind in ("FeatureCollection", "Feature"):
             listed = kind != "Feature"

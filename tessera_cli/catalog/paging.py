@@ -26,6 +26,9 @@ _HEADER, _VALUE = re.compile(r"[A-Za-z0-9-]+"), re.compile(r"[\x20-\x7e]*")
 _OWN_HEADERS = ("host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "expect", "range")
 """What the client alone says of a request."""
 
+MAX_PAGES, TOLD = 10_000, 100
+"""Pages of a search, a million items at least; after how many it is told how far it is."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,13 +43,15 @@ class Pages:
         self._url = redact(url)
         self._ids: set[str] = set()
         self._ways: set[str] = set()
+        self._pages = 0
 
     def check(self, ids: Iterable[str], onwards: str | None, matched: int | None = None) -> None:
         """Record the ids of a page. `onwards` identifies the next page; None if this is the last.
 
         `matched` is the number of all matches by this page, None if it does not tell. It may change from page to page
         while items are added, so the last page's counts. Raises SourceRefusedError if the next page was requested
-        before, or nothing on this one is new, and IncompleteError if fewer items than match have come with the last.
+        before, nothing on this one is new or there are MAX_PAGES, and IncompleteError if fewer items than match have
+        come with the last.
         """
         new = set(ids) - self._ids
         if onwards is not None and (not new or onwards in self._ways):
@@ -55,6 +60,13 @@ class Pages:
                 "Search with another --catalog, and tell the provider."
             )
         self._ids |= new
+        self._pages += 1
+        if self._pages == MAX_PAGES:
+            raise SourceRefusedError(
+                f"{self._url} sends page after page, {MAX_PAGES:,} so far. Ask for a smaller area or a shorter window."
+            )
+        if self._pages % TOLD == 0:
+            logger.info("%s: %d items so far, on %d pages", self._url, len(self._ids), self._pages)
         if onwards is not None:
             self._ways.add(onwards)
         elif matched is not None and matched > len(self._ids):

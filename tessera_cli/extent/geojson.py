@@ -104,6 +104,6 @@ def _declared_crs(obj: Mapping[str, Any], origin: str) -> CRS | None:
         return None
     try:
         crs = CRS.from_user_input(declared["properties"]["name"])
-    except (CRSError, KeyError, TypeError) as error:
+    except (CRSError, KeyError, TypeError, UnicodeEncodeError) as error:  # the last of half a letter
         raise UsageError(f"{origin} declares a CRS that is not known: {declared}. Convert it to WGS84.") from error
     return None if crs.is_geographic and crs.to_epsg() in (4326, None) else crs

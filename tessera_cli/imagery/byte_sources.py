@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http
 import os
 import threading
@@ -16,8 +17,9 @@ from typing import Generic, TypeVar
 
 from cachetools import LRUCache
 
-from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, reason
+from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, plainly, reason
 from tessera_cli.imagery.doubts import Doubts
+from tessera_cli.imagery.header import BrokenError
 from tessera_cli.net import ChangedError, Client, RangeResponse, Version, get_range
 from tessera_cli.net.address import redact
 from tessera_cli.reading import open_file
@@ -25,6 +27,8 @@ from tessera_cli.reading import open_file
 Range = tuple[int, int]
 """First byte and number of bytes."""
 T = TypeVar("T")
+_NO_FILE = {errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+"""What the system says of names that stand for no regular file, today and tomorrow."""
 MOST_ASKED = 8
 """Times a range is asked for while the answers differ."""
 
@@ -101,6 +105,8 @@ class LocalBytes:
         except PermissionError as error:
             raise SourceRefusedError(f"{self.name} cannot be read: no permission. Ask its owner.") from error
         except OSError as error:
+            if error.errno in _NO_FILE:
+                raise BrokenError(plainly(error)) from error
             raise SourceUnavailableError(
                 f"{self.name} cannot be read: {reason(error)}. Run the command again."
             ) from error

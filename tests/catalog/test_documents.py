@@ -116,3 +116,14 @@ def test_of_two_catalogues_in_a_folder_the_one_that_is_read_is_named(tmp_path, c
     written(tmp_path / "catalog.json", {"type": "Catalog", "id": "x", "links": []})
     assert ids(tmp_path) == []
     assert f"{tmp_path} holds catalog.json, items.json; reading the first" in caplog.text
+
+
+def test_a_catalogue_without_end(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("tessera_cli.catalog.documents.MAX_DOCUMENTS", 7)
+    monkeypatch.setattr("tessera_cli.catalog.documents.TOLD", 3)
+    caplog.set_level("INFO")
+    for nth in range(20):
+        written(tmp_path / f"{nth}.json", {"type": "Catalog", "id": "x", "links": [link("child", f"./{nth + 1}.json")]})
+    with pytest.raises(UsageError, match=r"0\.json has no end: 7 documents"):
+        scenes(tmp_path / "0.json")
+    assert "3 documents so far" in caplog.text

@@ -529,6 +529,24 @@ def test_a_link_that_returns_to_an_earlier_page():
     assert len(api.asked) == 3
 
 
+def test_a_search_without_end(monkeypatch, caplog):
+    monkeypatch.setattr("tessera_cli.catalog.paging.MAX_PAGES", 7)
+    monkeypatch.setattr("tessera_cli.catalog.paging.TOLD", 3)
+    caplog.set_level("INFO")
+    with Api([]) as api:
+
+        def mischief(nth, asked):
+            link = {"rel": "next", "method": "POST", "href": f"{api.url}/search", "body": {"token": nth}}
+            page = {"type": "FeatureCollection", "features": [api_item(nth)], "links": [link]}
+            return Reply(200, json.dumps(page).encode())
+
+        api.mischief = mischief
+        with pytest.raises(SourceRefusedError, match="page after page, 7 so far"):
+            found_by(api)
+    assert len(api.asked) == 7
+    assert "3 items so far, on 3 pages" in caplog.text
+
+
 def test_items_that_pages_repeat_are_one_scene():
     """Pages shift when items are added between two questions: a page that brings something new is no circle."""
     items = [api_item(n) for n in range(5)]

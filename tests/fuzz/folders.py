@@ -32,6 +32,7 @@ from tests.fuzz import catalogues
 from tests.fuzz.mutate import damaged, mutated, respelled
 from tests.fuzz.target import Target, json_or_bytes, write
 from tests.helpers import outputs
+from tests.helpers.outputs import write_record
 from tests.helpers.tiles import made_up
 
 RUN = "0" * 16
@@ -91,7 +92,7 @@ def build_records(folder: Path) -> None:
     identity, pixels = outputs.identity(2), int(encoded.pixels.sum())
     about = {"tile": TILE, "window": None, "requested": encoded.record.requested, "scenes": ("S2A_1",)}
     record = outputs.record(**about, identity=identity, assets=assets, pixels=pixels, missing_scenes={})
-    TileFolder(folder, identity).finish(record)
+    write_record(TileFolder(folder, identity), record)
     write_json(folder / "run.json", {"identity": identity, "note": "x"})
     scenes = Scenes.from_items([{**catalogues.item(1, MPC), "id": "S2A_1"}], MPC)
     write_ndjson_gz(folder / "scenes.ndjson.gz", scenes.to_ndjson())
