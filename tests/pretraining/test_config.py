@@ -145,20 +145,25 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine():
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
+def claim(folder, config):
+    with folder.at_work():
+        folder.claim(config)
+
+
 def test_a_folder_belongs_to_one_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
     config = load_config(preset_name="tiny")
-    folder.claim(load_config(preset_name="tiny", overrides=["optim.lr=0.5"]))  # by mistake; nothing was trained
-    folder.claim(config)
+    claim(folder, load_config(preset_name="tiny", overrides=["optim.lr=0.5"]))  # by mistake; nothing was trained
+    claim(folder, config)
     folder.append({"step": 1})
-    folder.claim(config)
-    folder.claim(load_config(preset_name="tiny", overrides=["train.workers=7", "train.log_every=1"]))
+    claim(folder, config)
+    claim(folder, load_config(preset_name="tiny", overrides=["train.workers=7", "train.log_every=1"]))
     with pytest.raises(IdentityError, match=r"optim\.lr is 0\.002 there and 0\.1 here"):
-        folder.claim(load_config(preset_name="tiny", overrides=["optim.lr=0.1"]))
+        claim(folder, load_config(preset_name="tiny", overrides=["optim.lr=0.1"]))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="holds something else"):
-        RunFolder(tmp_path / "other").claim(config)
+        claim(RunFolder(tmp_path / "other"), config)
 
 
 def test_rows_survive_a_killed_writer(tmp_path):

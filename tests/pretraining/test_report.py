@@ -434,7 +434,8 @@ def test_progress_imports_nothing_heavy() -> None:
 
 def run_folder(path: Path, rows: list[dict[str, Any]]) -> RunFolder:
     folder = RunFolder(path)
-    folder.claim(SETTINGS)
+    with folder.at_work():
+        folder.claim(SETTINGS)
     for row in rows:
         folder.append(row)
     return folder
