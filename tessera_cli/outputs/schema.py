@@ -1,4 +1,7 @@
-"""What the JSON of a tile's record must be: its types are checked here, once, before anything is made of it."""
+"""What the JSON of a tile's record must be: its types are checked here, once, before anything is made of it.
+
+Fields are `dict`, not `Mapping`, in which pydantic 2.11.0 checks nothing.
+"""
 
 from __future__ import annotations
 
@@ -69,11 +72,11 @@ class _Properties(_Part):
     code: str | None = Field(None, alias="proj:code")
     wkt2: str | None = Field(None, alias="proj:wkt2")
     transform: list[FiniteFloat] | None = Field(None, alias="proj:transform", min_length=6, max_length=6)
-    software: Mapping[str, str] = Field(alias="processing:software")
+    software: dict[str, str] = Field(alias="processing:software")
     requested: str = Field(alias="emb:requested")
-    observations: Mapping[str, Seen] = Field(alias="emb:observations")
+    observations: dict[str, Seen] = Field(alias="emb:observations")
     scenes: list[str] = Field(alias="emb:scenes")
-    holes: Mapping[str, str] = Field(alias="emb:holes")
+    holes: dict[str, str] = Field(alias="emb:holes")
     warnings: list[str] = Field(alias="emb:warnings")
     input_digest: str = Field(alias="emb:input_digest")
     status: Literal["done", "empty"] = Field(alias="emb:status")
@@ -89,19 +92,19 @@ class EmbeddingsProperties(_Properties):
 
 class DPixelsProperties(_Properties):
     identity: DPixelsIdentity = Field(alias="emb:identity")
-    files: Mapping[StorePath, File] = Field(alias="emb:files")
+    files: dict[StorePath, File] = Field(alias="emb:files")
 
 
 class EmbeddingsItem(_Part):
     id: FileName
     properties: EmbeddingsProperties
-    assets: Mapping[str, Asset]
+    assets: dict[str, Asset]
 
 
 class DPixelsItem(_Part):
     id: FileName
     properties: DPixelsProperties
-    assets: Mapping[Literal["dpixels"], StoreAsset]
+    assets: dict[Literal["dpixels"], StoreAsset]
 
 
 def check_item(item: Mapping[str, Any]) -> None:

@@ -13,7 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
+
+from affine import Affine
 
 from tessera_cli.extent.grid import RESOLUTION, TILE_SIZE, Tile, tile_name
 from tessera_cli.extent.window import Window
@@ -126,3 +129,42 @@ def _gdal_type(layer: Layer) -> str:
 
 def _pixels(metres: float) -> float:
     return round(metres / RESOLUTION, 6)  # 1e-5 m: no pixel for float noise
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a VRT of ours says of itself."""
+
+    crs: str
+    transform: Affine
+    shape: tuple[int, int]
+    bands: int
+    dtype: str
+    nodata: str
+    tags: Mapping[str, str]
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        west, north = self.transform * (0, 0)
+        east, south = self.transform * self.shape[::-1]
+        return west, south, east, north
+
+
+def describe_vrt(xml: str) -> Described:
+    """Parse what `embedding_vrt` has written, without a look at the rasters that it names; ValueError for other XML."""
+    if "<!" in xml.replace("<![CDATA[", ""):
+        raise ValueError("it declares types of its own")
+    try:
+        root = ElementTree.fromstring(xml)
+        bands = root.findall("VRTRasterBand")
+        return Described(
+            str(root.findtext("SRS")),
+            Affine.from_gdal(*map(float, str(root.findtext("GeoTransform")).split(","))),
+            (int(root.attrib["rasterYSize"]), int(root.attrib["rasterXSize"])),
+            len(bands),
+            bands[0].attrib["dataType"].lower(),
+            str(bands[0].findtext("NoDataValue")),
+            {tag.attrib["key"]: tag.text or "" for tag in root.findall("Metadata/MDI")},
+        )
+    except (ElementTree.ParseError, LookupError, TypeError, ValueError) as error:
+        raise ValueError("it is no VRT of ours") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import shapely
 from rasterio.errors import RasterioIOError
+from rasterio.io import DatasetReader
 
 from tessera_cli.arrays import read_layout
 from tessera_cli.dpixels import Stored, members
@@ -22,13 +23,15 @@ from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN
+from tessera_cli.outputs.vrt import Described, describe_vrt
 from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
 from tessera_cli.pretraining.data.shards import HEADER, read_header
 from tessera_cli.pretraining.report.page import measure
 from tessera_cli.pretraining.run_folder import RunFolder
-from tessera_cli.reading import is_there
+from tessera_cli.reading import is_there, read_file
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.mosaic import MAX_VRT
 from tessera_cli.runs.owner import record_beside, record_listing
 from tessera_cli.runs.run_record import read_or_none
 
@@ -256,26 +259,33 @@ def _georeference(tile: AnyTile) -> dict[str, Any]:
 
 def _raster(path: Path) -> Mapping[str, Any]:
     try:
+        if path.suffix == ".vrt":  # GDAL would open whatever it names
+            vrt = describe_vrt(read_file(path, MAX_VRT).decode())
+            return _described(path, vrt, bands=vrt.bands, dtype=vrt.dtype, nodata=vrt.nodata, tags=vrt.tags)
         with open_raster(path) as src:
-            tags = {k: v for k, v in src.tags().items() if k.startswith("TESSERA_")}
-            if not tags:
-                raise UsageError(f"{path} is a raster, but not one of ours. {EXPECTED}")
-            note = tags.get("TESSERA_NOTE")
-            return {
-                "raster": path.name,
-                "model": tags.get("TESSERA_MODEL_NAME"),
-                **({"note": note} if note else {}),
-                "crs": str(src.crs),
-                "bounds": list(src.bounds),
-                "shape": list(src.shape),
-                "bands": src.count,
-                "dtype": src.dtypes[0],
-                "nodata": str(src.nodata),
-                "tags": tags,
-            }
-    except (RasterioIOError, OSError) as error:
+            return _described(path, src, bands=src.count, dtype=src.dtypes[0], nodata=str(src.nodata), tags=src.tags())
+    except (RasterioIOError, OSError, ValueError) as error:
         why = plainly(error)
         raise UsageError(f"{path} is neither a raster nor a record of ours: {why}. {EXPECTED}") from error
+
+
+def _described(
+    path: Path, raster: Described | DatasetReader, *, tags: Mapping[str, str], **more: object
+) -> Mapping[str, Any]:
+    ours = {key: value for key, value in tags.items() if key.startswith("TESSERA_")}
+    if not ours:
+        raise UsageError(f"{path} is a raster, but not one of ours. {EXPECTED}")
+    note = ours.get("TESSERA_NOTE")
+    return {
+        "raster": path.name,
+        "model": ours.get("TESSERA_MODEL_NAME"),
+        **({"note": note} if note else {}),
+        "crs": str(raster.crs),
+        "bounds": list(raster.bounds),
+        "shape": list(raster.shape),
+        **more,
+        "tags": ours,
+    }
 
 
 def _remarks(record: TileRecord) -> dict[str, Any]:

@@ -60,16 +60,16 @@ class RunRecord(_Part):
     """What a run was asked for."""
 
     names: list[Name] = []
-    areas: Mapping[Zone, Box] = {}
+    areas: dict[Zone, Box] = {}
     aoi_bounds: Box | None = None
     source: str | None = None
     scenes: list[str] | None = None
-    skipped: Mapping[str, int] = {}
-    failed: Mapping[Name, Failed] = {}
+    skipped: dict[str, int] = {}
+    failed: dict[Name, Failed] = {}
 
     @field_validator("areas")
     @classmethod
-    def _boxes_hold_something(cls, areas: Mapping[str, list[float]]) -> Mapping[str, list[float]]:
+    def _boxes_hold_something(cls, areas: dict[str, list[float]]) -> dict[str, list[float]]:
         if not all(west < east and south < north for west, south, east, north in areas.values()):
             raise ValueError("an area is empty")
         return areas

@@ -96,6 +96,25 @@ def test_vrt_of_one_tile(tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_what_a_vrt_says_of_itself_is_what_gdal_says_of_it(tmp_path: Path, dtype: str) -> None:
+    path, _ = make_vrt(tmp_path, [TILE], dims=3, dtype=dtype)
+    found = vrt.describe_vrt(path.read_text())
+    with rasterio.open(path) as dataset:
+        assert (found.crs, found.transform, found.shape) == (str(dataset.crs), dataset.transform, dataset.shape)
+        assert (found.bounds, found.tags) == (tuple(dataset.bounds), dataset.tags())
+        assert (found.bands, found.dtype, found.nodata) == (3, dataset.dtypes[0], str(dataset.nodata))
+
+
+ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><VRTDataset>&b;</VRTDataset>'
+
+
+@pytest.mark.parametrize("xml", ["", "<", "<a/>", "<VRTDataset/>", "x", ENTITIES])
+def test_xml_that_is_no_vrt_of_ours(xml: str) -> None:
+    with pytest.raises(ValueError, match=r"no VRT of ours|types of its own"):
+        vrt.describe_vrt(xml)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
 def test_vrt_of_three_tiles_and_a_gap(tmp_path: Path, monkeypatch: Any, dtype: str) -> None:
     (tmp_path / "made").mkdir()
     path, expected = make_vrt(tmp_path / "made", GAP, dtype=dtype)
