@@ -18,7 +18,7 @@ from tessera_cli.json_text import parse_json
 from tessera_cli.net import Client
 from tessera_cli.net.address import AddressError, is_url, local_path, redact, without_query
 from tessera_cli.net.client import check_json
-from tessera_cli.reading import GZIP, MB, inflate, read_file
+from tessera_cli.reading import GZIP, MB, inflate, is_there, read_file
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
 NAMES = ("catalog.json", "items.json", "collection.json", "items.ndjson", "items.ndjson.gz", "items.parquet")
@@ -52,9 +52,9 @@ def open_document(location: str, client: Client) -> Document:
         path = Path(_local(location))
         with suppress(RuntimeError):  # nobody of that name has a home folder
             path = path.expanduser()
-        if path.is_dir():
+        if is_there(path) and path.is_dir():
             path = _in_folder(path)
-        if not path.exists():
+        if not is_there(path):
             raise UsageError(f"The catalogue {path} does not exist: no such file. {ADVICE}")
         location = str(path.resolve())
     if without_query(location).endswith(SUFFIXES):

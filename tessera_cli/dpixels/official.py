@@ -252,6 +252,8 @@ def _read_roi(file: Path, size: tuple[int, int]) -> tuple[np.ndarray, str | None
     if not (transform.b == transform.d == 0 and transform.a > 0 > transform.e):
         raise _unfit(file, "it is not north up")
     try:
+        if not (crs.is_projected or crs.is_geographic):
+            raise _unfit(file, "its coordinate system is neither projected nor geographic")
         code, wkt = crs.to_epsg(), crs.to_wkt()
     except RasterioError as error:
         raise _unreadable(file, reason(error)) from error

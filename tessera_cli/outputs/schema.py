@@ -51,9 +51,11 @@ class Runtime(_Part):
 class EmbeddingsIdentity(_Part):
     """Of embeddings, as far as records are read by it."""
 
+    content: None = None
     model: str
     weights_sha256: str
     source: str | None
+    preprocessing: str
     format: Literal["geotiff", "npy"]
     dtype: Literal["int8", "float32"]
     dims: PositiveInt

@@ -135,15 +135,15 @@ class TileFolder:
         path, ours = self.path / RUN, json_bytes({"identity": dict(self.identity), **note})
         until = time.monotonic() + SETTLES
         while not claim_bytes(path, ours):
-            if read_or_none(path) is not None:
+            before = read_file(path, MAX_MARKER) if path.exists() else b""
+            if read_or_none(path) is not None:  # after `before`, so that what is judged damaged is what goes
                 self.check_identity()
                 return
             time.sleep(0.02)
             if time.monotonic() > until:  # nobody is writing it: it was damaged before
                 with replacement(self.path, RUN, RUN) as new:
-                    damaged = path.read_bytes()
                     write_bytes(new.files / RUN, ours)
-                    new.commit(replaces=damaged)
+                    new.commit(replaces=before)
 
     def _freeze(self, scenes: Scenes) -> None:
         """Add scenes to the list; those that other runs add at the same moment stay."""

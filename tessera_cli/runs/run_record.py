@@ -24,6 +24,7 @@ from pydantic import (
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import unpack_mask
+from tessera_cli.outputs.schema import DPixelsIdentity, EmbeddingsIdentity
 from tessera_cli.reading import read_json
 
 Zone = Annotated[str, StringConstraints(pattern=r"^32[67](0[1-9]|[1-5][0-9]|60)\Z")]
@@ -75,17 +76,10 @@ class RunRecord(_Part):
         return areas
 
 
-class Identity(_Part):
-    """What is read of a folder's identity by name; the rest is only compared."""
-
-    content: str | None = None
-    model: str | None = None
-    source: str | None = None
-    format: str | None = None
-
-
 class Folder(_Part):
-    identity: Identity
+    """Whose a folder is; of its identity, only what is read by name is checked, the rest is compared."""
+
+    identity: DPixelsIdentity | EmbeddingsIdentity
     note: str = ""
 
 

@@ -81,6 +81,26 @@ def test_a_damaged_claim_is_replaced_once(tmp_path: Path, monkeypatch: Any) -> N
     folders[raised.index(None)].check_identity()
 
 
+def test_a_claim_that_was_mended_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: Any) -> None:
+    import tessera_cli.runs.folder as module
+
+    monkeypatch.setattr(module, "SETTLES", 0.0)
+    (tmp_path / "run.json").write_text("{")
+    one, other = (TileFolder(tmp_path, identity(5, seed=seed)) for seed in range(2))
+    begun = threading.Event()
+
+    def mended(seconds: float) -> None:
+        """In the pause after it was seen to be damaged."""
+        if not begun.is_set():
+            begun.set()
+            other.start_run("b", {"names": []}, None)
+
+    monkeypatch.setattr(module.time, "sleep", mended)
+    with pytest.raises(IdentityError):
+        one.start_run("a", {"names": []}, None)
+    other.check_identity()
+
+
 def test_scene_lists_of_runs_that_begin_at_once_are_all_kept(tmp_path: Path) -> None:
     mpc = get_source("mpc")
     items = [s2_item(tmp_path / "cogs", f"S2A_{day}", f"2023-02-{day:02d}T10:56:31Z") for day in range(1, 6)]
