@@ -18,6 +18,8 @@ from tessera_cli.extent.features import Features
 from tessera_cli.json_text import check_memory
 
 EXPECTED = "Give a geometry, Feature or FeatureCollection."
+LISTS = {"MultiLineString": 1, "Polygon": 1, "MultiPolygon": 2}
+"""Levels of lists above those of positions."""
 
 
 def read_geojson(text: str | bytes, origin: str) -> Features:
@@ -75,6 +77,7 @@ def _geometries(objects: Any, origin: str) -> Iterator[Mapping[str, Any] | None]
 
 def _shape(geometry: Mapping[str, Any], what: str) -> BaseGeometry:
     try:
+        _check_lists(geometry)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of NaN, which is refused by name
             try:
@@ -86,6 +89,22 @@ def _shape(geometry: Mapping[str, Any], what: str) -> BaseGeometry:
     except Exception as error:  # shapely raises a dozen kinds for malformed coordinates
         why = reason(error) if isinstance(error, ValueError) else "its coordinates are missing or malformed"
         raise UsageError(f"{what} is not GeoJSON: {why}. {EXPECTED}") from error
+
+
+def _check_lists(geometry: Any) -> None:
+    """Raise ValueError for a geometry object in which rings or polygons are no lists: GEOS ends the process at some."""
+    malformed = ValueError("its coordinates are missing or malformed")
+    if not isinstance(geometry, Mapping):
+        raise malformed
+    inner = geometry.get("geometries")
+    for part in inner if isinstance(inner, list) else ():
+        _check_lists(part)
+    level, depth = [geometry.get("coordinates")], LISTS.get(str(geometry.get("type")), -1)
+    for _ in range(depth + 1):
+        lists = [part for part in level if isinstance(part, list)]
+        if len(lists) < len(level):
+            raise malformed
+        level = [part for each in lists for part in each]
 
 
 def _flat(value: Any) -> Any:

@@ -18,7 +18,10 @@ READ = "GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML, GML, GPX and File Geoda
 ROOTS = ("kml", "gpx", "FeatureCollection")
 """Elements that files in XML begin with; those of GML may be others, but they name its namespace."""
 GML = b"http://www.opengis.net/gml"
-SETTINGS = {"GML_DOWNLOAD_SCHEMA": "NO", "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": "none"}
+SETTINGS = {
+    **dict.fromkeys(("GML_DOWNLOAD_SCHEMA", "GML_DOWNLOAD_WFS_SCHEMA"), "NO"),  # the latter before GDAL 3.9
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": "none",
+}
 """Settings under which GDAL asks no server for what a file names."""
 HEAD = 1 << 20
 """Bytes that are looked at; GDAL's drivers look for the words below in fewer."""

@@ -132,3 +132,26 @@ def test_positions_of_holes_are_degrees_too():
     square = [[4.1, 50.6], [4.1, 50.601], [4.101, 50.601], [4.101, 50.6], [4.1, 50.6]]
     with pytest.raises(UsageError, match="are not longitudes and latitudes"):
         Aoi.of({"type": "Polygon", "coordinates": [square, hole]})
+
+
+RING = [[4.1, 50.6], [4.1, 50.601], [4.101, 50.601], [4.1, 50.6]]
+
+
+@pytest.mark.parametrize("odd", [None, 5, "x", {}, True])
+@pytest.mark.parametrize(
+    ("kind", "coordinates"),
+    [
+        ("Polygon", lambda odd: [RING, odd]),
+        ("Polygon", lambda odd: odd),
+        ("MultiPolygon", lambda odd: [[RING, odd]]),
+        ("MultiPolygon", lambda odd: [[RING], odd]),
+        ("MultiPolygon", lambda odd: odd),
+        ("MultiLineString", lambda odd: [RING, odd]),
+    ],
+)
+def test_rings_that_are_no_lists(kind, coordinates, odd):
+    """GEOS ends the process at some of them."""
+    with pytest.raises(UsageError, match="is not GeoJSON"):
+        Aoi.of({"type": kind, "coordinates": coordinates(odd)})
+    with pytest.raises(UsageError, match="is not GeoJSON"):
+        Aoi.of({"type": "GeometryCollection", "geometries": [{"type": kind, "coordinates": coordinates(odd)}]})
