@@ -92,7 +92,7 @@ def _shape(geometry: Mapping[str, Any], what: str) -> BaseGeometry:
 
 
 def _check_lists(geometry: Any) -> None:
-    """Raise ValueError for a geometry object in which rings or polygons are no lists: GEOS ends the process at some."""
+    """Raise ValueError for a geometry object in which rings are no lists or empty: GEOS ends the process at some."""
     malformed = ValueError("its coordinates are missing or malformed")
     if not isinstance(geometry, Mapping):
         raise malformed
@@ -100,8 +100,8 @@ def _check_lists(geometry: Any) -> None:
     for part in inner if isinstance(inner, list) else ():
         _check_lists(part)
     level, depth = [geometry.get("coordinates")], LISTS.get(str(geometry.get("type")), -1)
-    for _ in range(depth + 1):
-        lists = [part for part in level if isinstance(part, list)]
+    for above in range(depth, -1, -1):  # the last ones are the rings or lines
+        lists = [part for part in level if isinstance(part, list) and (part or above)]
         if len(lists) < len(level):
             raise malformed
         level = [part for each in lists for part in each]

@@ -155,3 +155,12 @@ def test_rings_that_are_no_lists(kind, coordinates, odd):
         Aoi.of({"type": kind, "coordinates": coordinates(odd)})
     with pytest.raises(UsageError, match="is not GeoJSON"):
         Aoi.of({"type": "GeometryCollection", "geometries": [{"type": kind, "coordinates": coordinates(odd)}]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "coordinates"),
+    [("Polygon", [RING, []]), ("Polygon", [[]]), ("MultiPolygon", [[RING, []]]), ("MultiPolygon", [[RING], [[]]])],
+)
+def test_rings_that_are_empty(kind, coordinates):
+    with pytest.raises(UsageError, match="is not GeoJSON"):
+        Aoi.of({"type": kind, "coordinates": coordinates})

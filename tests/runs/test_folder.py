@@ -302,9 +302,11 @@ def test_a_store_whose_folder_is_removed_while_it_is_written_gets_no_record(
                 shutil.rmtree(part)
 
     monkeypatch.setattr(os, "replace", removing)
-    with pytest.raises(TesseraError) as caught:
-        store(folder, dpixels)
-    assert caught.value.exit_code == 4
+    (error,) = at_once(lambda: store(folder, dpixels))
+    if error is None and count < moment:
+        pytest.skip("this release of Zarr writes files in another way")
+    assert isinstance(error, TesseraError)
+    assert error.exit_code == 4
     monkeypatch.undo()
     assert not folder.item_path(dpixels.name).exists()
     assert store(folder, dpixels)
