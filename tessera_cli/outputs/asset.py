@@ -36,10 +36,6 @@ class Asset:
         """Describe a file from its bytes."""
         return cls(name, len(data), hashlib.sha256(data).hexdigest(), role)
 
-    def is_unchanged(self, folder: Path) -> bool:
-        """Return whether the file in `folder` has the recorded bytes; OSError if it cannot be read."""
-        return sha256_of(folder / self.name) == self.sha256
-
     def verified(self, folder: Path) -> Path:
         """Return its path in `folder` after comparing its bytes; TileError if they differ."""
         path = folder / self.name
