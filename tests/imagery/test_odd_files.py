@@ -63,7 +63,7 @@ ODD = {
     "geocentric": ({"crs": "EPSG:4978"}, None, "coordinate system"),
     "complex integers": ({"dtype": "complex_int16"}, None, "complex_int16"),
     "complex": ({"dtype": "complex64"}, None, ""),
-    "tiny pixels": ({"transform": PLACE @ Affine.scale(1e-4), "size": 2000}, None, ""),
+    "tiny pixels": ({"transform": PLACE * Affine.scale(1e-4), "size": 2000}, None, ""),
 }
 
 
