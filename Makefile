@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test integration fuzz lint docs clean always
+.PHONY: demo test integration consumers fuzz lint docs clean always
 
 demo: $(VENV)/installed
 	$(BIN)/tessera simulate demo/catalog
@@ -22,6 +22,11 @@ test: $(VENV)/tested
 integration: $(VENV)/tested
 	tests/integration/setup.sh
 	TESSERA_INTEGRATION=required $(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile
+
+# The programs that people open our files with, each in an environment of its own; see tests/consumers/README.md.
+consumers: $(VENV)/tested
+	$(BIN)/python tests/consumers/setup.py $(WHICH)
+	$(BIN)/python -m pytest tests/consumers
 
 # Damaged and hostile files, documents and answers; a short form is part of `make test`.
 fuzz: $(VENV)/tested

@@ -1,12 +1,13 @@
-from .api.areas import embed as embed
-from .api.areas import fetch as fetch
-from .api.areas import plan as plan
+from .api.embed import embed as embed
+from .api.fetch import fetch as fetch
+from .api.plan import plan as plan
 from .api.reading import encode as encode
 from .api.reading import info as info
 from .api.reading import verify as verify
 from .api.training import pretrain as pretrain
 from .dpixels.dpixel import DPixels as DPixels
 from .dpixels.find import open_dpixels as open_dpixels
+from .embeddings.dataset import open_embeddings as open_embeddings
 from .errors import AbsentError as AbsentError
 from .errors import CredentialsError as CredentialsError
 from .errors import DiskFullError as DiskFullError
@@ -26,7 +27,6 @@ from .extent.window import Window as Window
 from .inference.encode import Embeddings as Embeddings
 from .models.load import Model as Model
 from .models.load import load_model as load_model
-from .runs.dataset import open_embeddings as open_embeddings
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
 

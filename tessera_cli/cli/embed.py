@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from tessera_cli.api import areas
+from tessera_cli.api import embed as library
 from tessera_cli.cli.area import read_area
 from tessera_cli.cli.options import AREA_ARGUMENT
 from tessera_cli.cli.progress import RunProgress
@@ -13,7 +13,7 @@ from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 
 
-@verb(areas.embed, area=AREA_ARGUMENT)
+@verb(library.embed, area=AREA_ARGUMENT)
 def embed(terminal: Terminal, **given: Any) -> None:
     """Turn an area and a year into embeddings.
 
@@ -28,6 +28,6 @@ def embed(terminal: Terminal, **given: Any) -> None:
       tessera embed --dpixels tiles/* --weights v1_1.pt --source mpc --format npy --out vectors
     """
     with RunProgress(terminal) as progress:
-        summary = areas.embed(**read_area(given), progress=progress)
+        summary = library.embed(**read_area(given), progress=progress)
     see = f"open {summary.mosaics[0]} in QGIS, or see " if summary.mosaics else ""
     terminal.end(summary, map(str, summary.mosaics), f"{see}{shlex.join(['tessera', 'info', str(summary.out)])}")

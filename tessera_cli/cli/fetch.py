@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tessera_cli.api import areas
+from tessera_cli.api import fetch as library
 from tessera_cli.cli.area import read_area
 from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
 from tessera_cli.cli.progress import RunProgress
@@ -20,7 +20,7 @@ FORMAT = option(
 OUT = option(Out, OUTPUT, "Folder for the d-pixels.  [default: ./<aoi>_<window>_dpixels]", short=("-o",), metavar="DIR")
 
 
-@verb(areas.fetch, area=AREA_ARGUMENT, format=FORMAT, out=OUT)
+@verb(library.fetch, area=AREA_ARGUMENT, format=FORMAT, out=OUT)
 def fetch(terminal: Terminal, **given: Any) -> None:
     """Store d-pixels and weights, to embed without network.
 
@@ -36,5 +36,5 @@ def fetch(terminal: Terminal, **given: Any) -> None:
       tessera fetch --aoi field.geojson --year 2023 > fetched && tail -n 1 fetched > embed.sh
     """
     with RunProgress(terminal) as progress:
-        summary = areas.fetch(**read_area(given), progress=progress)
+        summary = library.fetch(**read_area(given), progress=progress)
     terminal.end(summary, filter(None, [summary.embed_command]), f"{summary.embed_command}   # needs no network")

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera_cli.api import areas
+from tessera_cli.api import plan as library
 from tessera_cli.cli.area import read_area
 from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
 from tessera_cli.cli.terminal import Terminal
@@ -24,7 +24,7 @@ OUT = option(
 )
 
 
-@verb(areas.plan, area=AREA_ARGUMENT, out=OUT)
+@verb(library.plan, area=AREA_ARGUMENT, out=OUT)
 def plan(terminal: Terminal, **given: Any) -> None:
     """Search, count and estimate without reading a pixel.
 
@@ -38,7 +38,7 @@ def plan(terminal: Terminal, **given: Any) -> None:
 
       tessera plan --aoi f.geojson --year 2023 --out f && tessera embed --aoi f.geojson --year 2023 --out f
     """
-    made = areas.plan(**read_area(given))
+    made = library.plan(**read_area(given))
     terminal.tell(made.to_dict(), lines(made, given["out"]))
     if made.write_bytes > made.free_bytes:
         logger.warning("about %s do not fit: %s are free", size(made.write_bytes), size(made.free_bytes))

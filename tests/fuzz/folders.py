@@ -17,13 +17,13 @@ import tessera_cli
 from tessera_cli.catalog import MPC, Scenes
 from tessera_cli.cli.app import run
 from tessera_cli.dpixels import find_stores, open_dpixels, write_folder, write_store
+from tessera_cli.embeddings.dataset import open_embeddings
 from tessera_cli.errors import TesseraError
 from tessera_cli.extent.grid import TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
 from tessera_cli.models.weights import describe_weights
 from tessera_cli.outputs import formats
 from tessera_cli.pretraining.config_file import load_config, to_toml
-from tessera_cli.runs.dataset import open_embeddings
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.info import describe
 from tessera_cli.runs.verify import verify

@@ -1,4 +1,4 @@
-"""The verbs about an area and a time: `embed`, `fetch`, `plan`. Arguments are those of the command line.
+"""`embed`: an area and a time, or stored d-pixels, to embeddings. Arguments are those of the command line.
 
 Nothing is printed. Progress goes to `progress`, details to the loggers under `tessera_cli`, and every error that a user
 can mend is a `TesseraError`. Credentials and the number of threads come from the environment unless they are given.
@@ -6,7 +6,6 @@ can mend is a `TesseraError`. Credentials and the number of threads come from th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.geotiff import Compress
-    from tessera_cli.outputs.layers import Dtype, Format, StoreFormat
-    from tessera_cli.runs.plan import Plan
+    from tessera_cli.outputs.layers import Dtype, Format
     from tessera_cli.runs.results import Summary
 
 
@@ -171,162 +169,3 @@ def embed(
         warn_of_other_area(folder, inputs.record())
     cores = threads or config.threads()
     return run(inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress)
-
-
-def fetch(
-    aoi: AnyAoi | None = None,
-    *,
-    layer: str | None = None,
-    bbox: Bbox | None = None,
-    mask: AnyPath | None = None,
-    fill_bbox: bool = False,
-    crs: str | None = None,
-    year: Years | None = None,
-    window: Windows | None = None,
-    source: str | None = None,
-    force_source: bool = False,
-    catalog: str | None = None,
-    radar_catalog: str | None = None,
-    allow_outside: bool = False,
-    allow_private_hosts: bool = False,
-    preprocessing: Literal["official", "corrected"] | None = None,
-    allow_no_radar: bool = False,
-    model: AnyPath | None = None,
-    weights: AnyPath | None = None,
-    model_config: AnyModelConfig | None = None,
-    out: AnyPath | None = None,
-    format: StoreFormat = "zarr",
-    allow_missing: int = 0,
-    refresh: bool = False,
-    progress: AnyProgress | None = None,
-) -> Summary:
-    """Store an area's d-pixels, and the weights of a model, for a machine without network. Run it again to go on.
-
-    Arguments that `embed` has too mean the same there.
-
-    Args:
-        model: The model whose weights are fetched as well, and whose source decides, as in `embed`.
-        out: Folder for the d-pixels. Default: `./<aoi>_<window>_dpixels`.
-        format: `zarr` stores, or `npy`: folders of arrays in the official layout, many times larger.
-
-    Returns:
-        What became of every tile; `embed_command` is the command line that embeds the folder.
-
-    Raises:
-        TesseraError: As `embed` does.
-    """
-    from tessera_cli.api.arguments import (
-        check_choices,
-        check_numbers,
-        choose_out,
-        default_out,
-        make_request,
-        search_inputs,
-        warn_of_other_area,
-    )
-    from tessera_cli.api.progress import as_progress
-    from tessera_cli.imagery import OFFICIAL, get_preprocessing
-    from tessera_cli.models import describe_model
-    from tessera_cli.models.registry import DEFAULT_MODEL
-    from tessera_cli.outputs.layers import StoreFormat
-    from tessera_cli.runs.fetch import embed_command
-    from tessera_cli.runs.fetch import fetch as run
-    from tessera_cli.runs.identity import dpixel_folder
-
-    area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
-    area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
-    area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
-    check_choices(format=(format, StoreFormat))
-    check_numbers(allow_missing=allow_missing)
-    told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area)
-    spec = describe_model(model, weights, model_config)
-    request = request.of_source(source or spec.source)
-    spec.check_source(request.source.name, force=force_source)
-    policy = get_preprocessing(preprocessing or OFFICIAL.name)
-    stores = choose_out(out, request, "dpixels", policy.name)
-    folder = dpixel_folder(stores, source=request.source.name, preprocessing=policy.name, format=format)
-    inputs = search_inputs(request, folder, policy, allow_missing=allow_missing, refresh=refresh)
-    if out is None:
-        warn_of_other_area(folder, inputs.record())
-    pulled = None if weights else str(model or DEFAULT_MODEL)
-    summary = run(inputs, folder, model=pulled, progress=told, allow_missing=allow_missing)
-    command = ""
-    if any(result.path for result in summary.results):
-        command = embed_command(
-            folder,
-            model=model,
-            weights=weights,
-            model_config=model_config,
-            force_source=force_source,
-            allow_missing=allow_missing,
-            out=default_out(request.name, spec.name, policy.name),
-        )
-    return dataclasses.replace(summary, embed_command=command)
-
-
-def plan(
-    aoi: AnyAoi | None = None,
-    *,
-    layer: str | None = None,
-    bbox: Bbox | None = None,
-    mask: AnyPath | None = None,
-    fill_bbox: bool = False,
-    crs: str | None = None,
-    year: Years | None = None,
-    window: Windows | None = None,
-    source: str | None = None,
-    catalog: str | None = None,
-    radar_catalog: str | None = None,
-    allow_outside: bool = False,
-    allow_private_hosts: bool = False,
-    preprocessing: Literal["official", "corrected"] | None = None,
-    allow_no_radar: bool = False,
-    model: AnyPath | None = None,
-    weights: AnyPath | None = None,
-    model_config: AnyModelConfig | None = None,
-    dims: int | None = None,
-    out: AnyPath | None = None,
-    refresh: bool = False,
-    threads: int | None = None,
-) -> Plan:
-    """Search, count and estimate what `embed` would read, write and cost; no pixel is read.
-
-    Arguments that `embed` has too mean the same there.
-
-    Args:
-        out: Freeze the scene list in this output folder, for `embed` to use. Default: write nothing.
-
-    Returns:
-        Tiles, scenes and dates per sensor, gaps, bytes to read and write, seconds to encode here.
-
-    Raises:
-        TesseraError: As `embed` does.
-    """
-    from tessera_cli.api.arguments import check_numbers, default_out, make_request, open_client
-    from tessera_cli.catalog import missing_credentials
-    from tessera_cli.imagery import OFFICIAL, get_preprocessing
-    from tessera_cli.models import describe_model
-    from tessera_cli.runs.folder import TileFolder
-    from tessera_cli.runs.plan import plan as count
-    from tessera_cli.runs.scene_search import search_scenes
-
-    check_numbers(threads=threads)
-    area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
-    area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
-    area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
-    request = make_request(aoi, bbox, year, window, source=source, **area)
-    spec = describe_model(model, weights, model_config)
-    request = request.of_source(source or spec.source)
-    spec.check_source(request.source.name)
-    dims, client = spec.check_dims(dims), open_client(request)
-    found = search_scenes(request, client, None if out is None else TileFolder(Path(out)), refresh=refresh)
-    return count(
-        found,
-        spec,
-        dims,
-        Path(out or default_out(request.name, spec.name)),
-        freeze=out is not None,
-        preprocessing=get_preprocessing(preprocessing or OFFICIAL.name),
-        threads=threads or config.threads(),
-        missing_credentials=missing_credentials(found.scenes, client),
-    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +15,12 @@ import rasterio.warp
 import shapely
 from affine import Affine
 
+from tessera_cli.embeddings.folder import EmbeddingFolder, Windows
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.extent.raster import is_tiff
-from tessera_cli.extent.window import Window
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import DPIXELS, LAYERS, NOT_REQUESTED
+from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED
 from tessera_cli.outputs.tags import SOFTWARE
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.run_record import read_or_none
 
 if TYPE_CHECKING:
     import xarray
@@ -38,15 +33,11 @@ EARTH_RADIUS = 6_371_007  # metres
 _EPOCH = "1970-01-01T00:00:00Z"
 _DIMS = {"embedding": ("band", "y", "x"), "counts": ("sensor", "y", "x"), "scales": ("y", "x")}
 
-WindowLike = Window | int | str
-Found = tuple[TileRecord, Path]
-"""A record and its file."""
-
 
 def open_embeddings(
     folder: str | PathLike[str],
     *,
-    windows: WindowLike | Iterable[WindowLike] | None = None,
+    windows: Windows = None,
     bbox: tuple[float, float, float, float] | None = None,
     crs: str | int | None = None,
     epsg: int | None = None,
@@ -81,9 +72,8 @@ def open_embeddings(
     import odc.stac
     import pystac
 
-    path = Path(folder)
-    found = _wanted(path, _records(TileFolder.open(path)), windows)
-    records = [record for record, _ in found]
+    opened = EmbeddingFolder.open(folder, windows, formats=("geotiff",))
+    path, records = opened.path, [tile.record for tile in opened.tiles]
     if crs is not None and epsg is not None:
         raise UsageError("Give crs or epsg, not both.")
     target, lattice, reprojected = _target(path, records, crs if epsg is None else epsg)
@@ -92,11 +82,11 @@ def open_embeddings(
     layers = LAYERS[first.format, first.dtype]
     names = {"band": list(layers[0].bands(first.dims)), "sensor": list(layers[-1].names)}
     items = []
-    for record, file in found:
-        item = record.to_item()
+    for tile in opened.tiles:
+        item = tile.record.to_item()
         time = {"start_datetime": _EPOCH, "end_datetime": _EPOCH}  # of a window that is not known; pystac wants one
         items.append(pystac.Item.from_dict({**item, "collection": None, "properties": {**time, **item["properties"]}}))
-        items[-1].set_self_href(str(file.resolve()))
+        items[-1].set_self_href(str(tile.item_path.resolve()))
     keys = {record.name: _period(record) for record in records}
     loaded = odc.stac.load(
         items,
@@ -125,81 +115,6 @@ def open_embeddings(
     _describe(data)
     data.attrs = _provenance(records, periods) | reprojected
     return data
-
-
-def _records(folder: TileFolder) -> list[Found]:
-    """Return the finished tiles of the folder that hold embeddings, after a look at their files."""
-    if not folder.path.is_dir():
-        raise UsageError(f"{folder.path} is no folder. Give the folder that `tessera embed` wrote.")
-    if folder.holds_dpixels:
-        raise UsageError(f"{folder.path} holds {DPIXELS}, not embeddings. `open_dpixels` opens d-pixels.")
-    found, empty = [], 0
-    for path in sorted(folder.path.glob("*.json")):
-        item = read_or_none(path)
-        if not isinstance(item, dict):
-            raise UsageError(f"{path} cannot be read. Run the command that wrote it again.")
-        if item.get("type") != "Feature":
-            continue
-        try:
-            record = TileRecord.from_item(item)
-        except UsageError as error:
-            raise UsageError(f"{path} is no record of embeddings. Remove it.") from error
-        if record.status == "empty":
-            empty += 1
-            continue
-        if record.format != "geotiff":
-            raise UsageError(
-                f"{folder.path} holds arrays (--format npy). Open them with numpy.load, or embed to geotiff."
-            )
-        layers, listed = LAYERS[record.format, record.dtype], {asset.role for asset in record.assets}
-        if unlisted := [layer.role for layer in layers if layer.role not in listed]:
-            raise UsageError(f"{path} lists no file of {unlisted[0]}. Run the command that wrote it again.")
-        if file := folder.incomplete(record):
-            raise UsageError(f"{file} is absent or incomplete. Run the command that wrote it again.")
-        for asset in record.assets:
-            if not is_tiff(path.parent / asset.name):  # GDAL would open whatever it is
-                raise UsageError(f"{path.parent / asset.name} is no GeoTIFF. Run the command that wrote it again.")
-        found.append((record, path))
-    if not found and empty:
-        raise NothingToEmbedError(
-            f"{folder.path}: all tiles are empty, no pixel had enough observations to be embedded."
-        )
-    if not found and folder.identity:
-        raise NothingToEmbedError(f"{folder.path}: no tile is finished. Run the command that wrote it again.")
-    if not found:
-        raise UsageError(f"{folder.path} holds no embeddings. Give the folder that `tessera embed` wrote.")
-    identities = {json.dumps(record.identity, sort_keys=True) for record, _ in found}
-    if len(identities) > 1:
-        raise UsageError(
-            f"{folder.path} mixes tiles of {len(identities)} settings. Open them from folders of their own."
-        )
-    return found
-
-
-def _wanted(folder: Path, found: list[Found], windows: Any) -> list[Found]:
-    """Return the records of these windows, all of which the folder must hold."""
-    if windows is None:
-        return found
-    one = isinstance(windows, (Window, Integral, str))
-    wanted = {_window(value) for value in ([windows] if one else windows)}
-    there = {record.window for record, _ in found}
-    if missing := wanted - there:
-        held = ", ".join(sorted(window.name for window in there if window)) or "none with a date"
-        raise UsageError(
-            f"{folder} has no embeddings of {', '.join(w.name for w in sorted(missing))}. Its windows: {held}."
-        )
-    return [one for one in found if one[0].window in wanted]
-
-
-def _window(value: WindowLike) -> Window:
-    if isinstance(value, Window):
-        return value
-    if "/" in str(value):
-        return Window.parse(str(value))
-    try:
-        return Window.from_name(str(value))
-    except ValueError as error:
-        raise UsageError(f"{value!r} is no window. Write 2023, 20230701-20240630 or 2023-07/2024-06.") from error
 
 
 def _period(record: TileRecord) -> tuple[str, str, str]:

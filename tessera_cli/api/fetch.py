@@ -1,0 +1,105 @@
+"""`fetch`: an area and a time to stored d-pixels. Arguments are those of the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tessera_cli.api.arguments import AnyPath, Bbox, Windows, Years
+    from tessera_cli.api.progress import AnyProgress
+    from tessera_cli.extent.aoi import AnyAoi
+    from tessera_cli.models.model_config import AnyModelConfig
+    from tessera_cli.outputs.layers import StoreFormat
+    from tessera_cli.runs.results import Summary
+
+
+def fetch(
+    aoi: AnyAoi | None = None,
+    *,
+    layer: str | None = None,
+    bbox: Bbox | None = None,
+    mask: AnyPath | None = None,
+    fill_bbox: bool = False,
+    crs: str | None = None,
+    year: Years | None = None,
+    window: Windows | None = None,
+    source: str | None = None,
+    force_source: bool = False,
+    catalog: str | None = None,
+    radar_catalog: str | None = None,
+    allow_outside: bool = False,
+    allow_private_hosts: bool = False,
+    preprocessing: Literal["official", "corrected"] | None = None,
+    allow_no_radar: bool = False,
+    model: AnyPath | None = None,
+    weights: AnyPath | None = None,
+    model_config: AnyModelConfig | None = None,
+    out: AnyPath | None = None,
+    format: StoreFormat = "zarr",
+    allow_missing: int = 0,
+    refresh: bool = False,
+    progress: AnyProgress | None = None,
+) -> Summary:
+    """Store an area's d-pixels, and the weights of a model, for a machine without network. Run it again to go on.
+
+    Arguments that `embed` has too mean the same there.
+
+    Args:
+        model: The model whose weights are fetched as well, and whose source decides, as in `embed`.
+        out: Folder for the d-pixels. Default: `./<aoi>_<window>_dpixels`.
+        format: `zarr` stores, or `npy`: folders of arrays in the official layout, many times larger.
+
+    Returns:
+        What became of every tile; `embed_command` is the command line that embeds the folder.
+
+    Raises:
+        TesseraError: As `embed` does.
+    """
+    from tessera_cli.api.arguments import (
+        check_choices,
+        check_numbers,
+        choose_out,
+        default_out,
+        make_request,
+        search_inputs,
+        warn_of_other_area,
+    )
+    from tessera_cli.api.progress import as_progress
+    from tessera_cli.imagery import OFFICIAL, get_preprocessing
+    from tessera_cli.models import describe_model
+    from tessera_cli.models.registry import DEFAULT_MODEL
+    from tessera_cli.outputs.layers import StoreFormat
+    from tessera_cli.runs.fetch import embed_command
+    from tessera_cli.runs.fetch import fetch as run
+    from tessera_cli.runs.identity import dpixel_folder
+
+    area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
+    area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
+    area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
+    check_choices(format=(format, StoreFormat))
+    check_numbers(allow_missing=allow_missing)
+    told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area)
+    spec = describe_model(model, weights, model_config)
+    request = request.of_source(source or spec.source)
+    spec.check_source(request.source.name, force=force_source)
+    policy = get_preprocessing(preprocessing or OFFICIAL.name)
+    stores = choose_out(out, request, "dpixels", policy.name)
+    folder = dpixel_folder(stores, source=request.source.name, preprocessing=policy.name, format=format)
+    inputs = search_inputs(request, folder, policy, allow_missing=allow_missing, refresh=refresh)
+    if out is None:
+        warn_of_other_area(folder, inputs.record())
+    pulled = None if weights else str(model or DEFAULT_MODEL)
+    summary = run(inputs, folder, model=pulled, progress=told, allow_missing=allow_missing)
+    command = ""
+    if any(result.path for result in summary.results):
+        command = embed_command(
+            folder,
+            model=model,
+            weights=weights,
+            model_config=model_config,
+            force_source=force_source,
+            allow_missing=allow_missing,
+            out=default_out(request.name, spec.name, policy.name),
+        )
+    return dataclasses.replace(summary, embed_command=command)

@@ -1,0 +1,1 @@
+"""Embeddings in the files and layouts of other tools."""

@@ -1,0 +1,1 @@
+"""Embeddings as a picture and a page to look at."""

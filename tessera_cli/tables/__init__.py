@@ -1,0 +1,1 @@
+"""Embeddings at points and over polygons, as tables."""

@@ -1,0 +1,51 @@
+"""Programs of others, run as processes of their own on files of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.consumers.setup import KNOWN, PLACE
+
+HERE = Path(__file__).parent
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "GDAL_", "COVERAGE"))}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+def program(name: str) -> Path:
+    """Return the folder of an installed program; the test is skipped where it is not there."""
+    place = PLACE / name
+    if not (place / "installed").is_file() or (place / "installed").read_text() != repr(sorted(KNOWN[name].items())):
+        pytest.skip(f"{name} is not installed: python tests/consumers/setup.py {name}")
+    return place
+
+
+@pytest.fixture
+def consumer() -> Callable[..., Any]:
+    """Return a function that runs Python code in the environment of a program and returns the JSON that it prints."""
+
+    def run(name: str, code: str, *arguments: object, timeout: int = 300) -> Any:
+        python = program(name) / "bin/python"
+        done = subprocess.run(
+            [python, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=CLEAN,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
