@@ -63,8 +63,8 @@ OWN: dict[str, Any] = {
 def export(terminal: Terminal, **given: Any) -> None:
     """Write embeddings in a form that other programs open.
 
-    Prints the paths of the files (of zarr, that of the store). DEST appears whole or not at all; an earlier export of
-    the same embeddings to the same target is replaced.
+    Prints the paths of the files, of zarr and geotessera that of the whole. DEST appears whole or not at all; an
+    earlier export of the same embeddings to the same target is replaced.
 
     Examples:
 
@@ -78,7 +78,7 @@ def export(terminal: Terminal, **given: Any) -> None:
     """
     with _Progress(terminal) as progress:
         made = library.export(**given, progress=progress)
-    paths = [made.path] if made.to == "zarr" else made.files
+    paths = [made.path] if made.to in ("zarr", "geotessera") else made.files
     terminal.tell(made.to_dict(), map(str, paths))
     logger.info("wrote %s in %d files", size(made.bytes), sum(file.is_file() for file in made.path.rglob("*")))
     if made.to == "geotessera":

@@ -1,4 +1,8 @@
-"""Mosaics of any zones as one raster in another coordinate system."""
+"""Mosaics of any zones as one raster in another coordinate system.
+
+The place of every pixel is computed by itself. GDAL goes by a grid of exact places and promises an eighth of a pixel,
+which rasterio's `reproject` does not let one lower.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ import numpy as np
 import pyproj
 import rasterio.warp
 import shapely
-from rasterio.enums import Resampling as GdalResampling
 
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import UsageError
@@ -33,8 +36,8 @@ class Warped:
     def values(self, box: Box) -> np.ndarray | None:
         """Return float32 (R, h, w), NaN where there is no embedding; None where no tile reaches.
 
-        Every pixel's place is computed by itself (GDAL would else go by a grid of exact places, with errors up to an
-        eighth of a pixel). With `bilinear`, neighbours without an embedding do not count.
+        There is one exactly where the pixel under the centre has one. With `bilinear` it is mixed with those around,
+        as far as they have one.
         """
         target, out = self.grid.part(box), None
         for mosaic in self.mosaics:
@@ -42,21 +45,42 @@ class Warped:
             found = None if is_empty(under) else mosaic.values(under)
             if found is None:
                 continue
-            warped = np.full((len(found), *target.shape), np.nan, np.float32)
-            rasterio.warp.reproject(
-                found,
-                warped,
-                src_transform=mosaic.grid.part(under).transform,
-                src_crs=mosaic.grid.crs,
-                src_nodata=np.nan,
-                dst_transform=target.transform,
-                dst_crs=target.crs,
-                dst_nodata=np.nan,
-                resampling=GdalResampling[self.resampling],
-                tolerance=0,
-            )
+            warped = _warp(found, mosaic.grid.part(under), target, self.resampling)
             out = warped if out is None else np.where(np.isnan(out[:1]), warped, out)
         return out
+
+
+def _warp(values: np.ndarray, source: Grid, target: Grid, resampling: Resampling) -> np.ndarray:
+    """Return values (R, h, w) on another grid."""
+    x, y = target.centres(*np.indices(target.shape))
+    east, north = pyproj.Transformer.from_crs(target.crs, source.crs, always_xy=True).transform(x, y)
+    with np.errstate(invalid="ignore"):  # infinite, where the source's system has no coordinates
+        rows = np.nan_to_num((north - source.transform.f) / source.transform.e, nan=-1, posinf=-1, neginf=-1)
+        columns = np.nan_to_num((east - source.transform.c) / source.transform.a, nan=-1, posinf=-1, neginf=-1)
+    nearest = _taken(values, np.floor(rows), np.floor(columns))
+    if resampling == "nearest":
+        return nearest
+    rows, columns = rows - 0.5, columns - 0.5
+    total, weights = np.zeros_like(nearest), np.zeros(target.shape, np.float32)
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = np.floor(rows) + down, np.floor(columns) + right
+            weight = ((1 - np.abs(rows - row)) * (1 - np.abs(columns - column))).astype(np.float32)
+            neighbour = _taken(values, row, column)
+            weight[np.isnan(neighbour[0])] = 0
+            weights += weight
+            total += np.nan_to_num(neighbour, copy=False) * weight
+    there = ~np.isnan(nearest[0])
+    np.divide(total, weights, out=nearest, where=there)
+    return nearest
+
+
+def _taken(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the pixels at rows and columns, NaN outside."""
+    inside = (rows >= 0) & (rows < values.shape[1]) & (columns >= 0) & (columns < values.shape[2])
+    out = np.full((len(values), *rows.shape), np.nan, np.float32)
+    out[:, inside] = values[:, rows[inside].astype(np.int64), columns[inside].astype(np.int64)]
+    return out
 
 
 def _under(target: Grid, source: Grid) -> Box:
