@@ -84,7 +84,7 @@ def export(
     compress: Compress = "deflate",
     progress: Any = None,
 ) -> Exported:
-    """Write all windows of `folder` to `out`, whole or not at all. Memory: about half a gigabyte, whatever the area.
+    """Write all windows of `folder` to `out`, whole or not at all. Memory: less than a gigabyte, whatever the area.
 
     `progress` has `start(total)` and `advance(count)`, in pixels. Errors as those of `tessera_cli.export`.
     """

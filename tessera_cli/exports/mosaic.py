@@ -165,6 +165,9 @@ def _asked(tiles: Iterable[StoredTile]) -> tuple[float, float, float, float]:
     bounds = []
     for tile in tiles:
         rows, columns = (np.flatnonzero(tile.record.requested.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):  # it has embeddings, as all tiles here, and does not say where
+            bounds.append(tile.record.tile.bounds)
+            continue
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         bounds.append(_grid_of(tile).part(box).bounds)
     west, south, east, north = zip(*bounds, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _write(request: ExportRequest, mosaic: Mosaic, files: tuple[str, ...], folde
 
 def write_codes(mosaic: Mosaic, dims: int, codes: Path, scales: Path, advance: Advance) -> None:
     """Write codes int8 (H, W, R), 0 where there is no embedding, and scales float32 (H, W), NaN there."""
-    of_codes = new_array(codes, (*mosaic.grid.shape, dims), "int8")  # zeros, which take no space
+    of_codes = new_array(codes, (*mosaic.grid.shape, dims), "int8")
     of_scales = new_array(scales, mosaic.grid.shape, "float32")
     of_scales[:] = np.nan
     for box in mosaic.grid.boxes():
@@ -59,7 +60,11 @@ def write_codes(mosaic: Mosaic, dims: int, codes: Path, scales: Path, advance: A
 
 def new_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     """Return a new .npy file of zeros, little-endian and in C order, as an array that is written to the disk."""
-    return np.lib.format.open_memmap(path, "w+", np.dtype(dtype).newbyteorder("<"), shape, version=(1, 0))
+    array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype).newbyteorder("<"), shape, version=(1, 0))
+    if hasattr(os, "posix_fallocate"):  # a disk that is full would end the process when a page is written
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _write_roi(request: ExportRequest, mosaic: Mosaic, name: str, folder: Path, advance: Advance) -> None:

@@ -125,6 +125,11 @@ def target_grid(mosaics: Sequence[Mosaic], crs: str, resolution: float | None) -
         bounds.append(place.bounds)
         areas, pixels = areas + place.area / step**2, pixels + grid.pixels
     west, south, east, north = zip(*bounds, strict=True)
+    if target.is_geographic and max(east) - min(west) > 180:
+        raise UsageError(
+            f"--crs {crs} cuts the world at the antimeridian, and there is some on both sides. Choose a system that does "
+            "not, such as EPSG:3832."
+        )
     return grid_around(name, step, (min(west), min(south), max(east), max(north))), areas / pixels
 
 

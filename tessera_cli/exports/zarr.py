@@ -20,6 +20,7 @@ import pyproj
 from affine import Affine
 
 from tessera_cli.embeddings.tile import Box
+from tessera_cli.errors import UsageError
 from tessera_cli.exports.grid import Grid
 from tessera_cli.exports.mosaic import Mosaic
 from tessera_cli.exports.part import Advance, Part
@@ -93,9 +94,17 @@ def _zones(mosaics: Sequence[Mosaic]) -> list[Zone]:
         of_zone = list(group)
         if len({mosaic.grid.crs for mosaic in of_zone}) > 1:
             of_zone = [_northern(mosaic) for mosaic in of_zone]
+        if len({_corner(mosaic.grid) for mosaic in of_zone}) > 1:
+            raise UsageError(f"the tiles of {name} lie on different grids of pixels. Export to cog.")
         grid = _around([mosaic.grid for mosaic in of_zone])
         zones.append(Zone(name, grid, tuple(mosaic.on(grid) for mosaic in of_zone)))
     return zones
+
+
+def _corner(grid: Grid) -> tuple[float, float, float]:
+    """Return what grids of one lattice share."""
+    step = grid.transform.a
+    return step, grid.transform.c % step, grid.transform.f % step
 
 
 def _zone_name(mosaic: Mosaic) -> str:

@@ -271,6 +271,18 @@ def test_nothing_is_written_that_the_data_do_not_say(folder, tmp_path):
     assert (about["to"], about["windows"], about["identity"]["model"]) == ("cog", ["2023"], "v2-medium")
 
 
+def test_the_antimeridian_is_no_place_for_degrees(tmp_path):
+    for seed, (epsg, lon) in enumerate(((32660, 179.9), (32601, -179.9))):
+        east, north = Transformer.from_crs(4326, epsg, always_xy=True).transform(lon, -17.0)
+        put(tmp_path / "f", Tile(epsg + 100, int(east // 5120), int((north + 1e7) // 5120)), seed=seed)
+    with pytest.raises(UsageError, match="both sides"):
+        tessera_cli.export(tmp_path / "f", to="cog", out=tmp_path / "a", crs=4326)
+    path = tessera_cli.export(tmp_path / "f", to="cog", out=tmp_path / "a", crs=3832).files[0]
+    with rasterio.open(path) as src:
+        assert src.width < 4000
+        assert np.isfinite(src.read(1)).sum() > 2 * 0.85 * REQUESTED.sum()
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import xarray
 import zarr
+from affine import Affine
 
 import tessera_cli
-from tessera_cli.extent.grid import Tile
+from tessera_cli.errors import UsageError
+from tessera_cli.extent.grid import ForeignTile, Tile
 from tests.exports.folders import EAST, NEXT, SEASON, WEST, YEAR, by_hand, put
 
 
@@ -97,6 +99,14 @@ def test_both_hemispheres_of_a_zone(tmp_path):
         assert data.attrs["proj:code"] == "EPSG:32631"
         check(data, 0, south, *by_hand(tmp_path / "f", south), shift=-10_000_000)
         check(data, 0, north, *by_hand(tmp_path / "f", north))
+
+
+def test_grids_of_pixels_that_do_not_fit_are_refused(tmp_path):
+    shifted = ForeignTile("field", (512, 512), "EPSG:32731", Affine(10, 0, 500003, 0, -10, 9999000))
+    put(tmp_path / "f", shifted)
+    put(tmp_path / "f", Tile(32631, 112, 0), seed=1, window=YEAR)
+    with pytest.raises(UsageError, match="different grids"):
+        tessera_cli.export(tmp_path / "f", to="zarr", out=tmp_path / "f.zarr")
 
 
 def test_each_zone_is_a_group_and_bytes_are_the_same_again(folder, tmp_path):
