@@ -64,7 +64,8 @@ class Mosaic:
         for tile, inner, outer in self._parts(box):
             if out is None:
                 out = np.full((tile.record.dims, *_shape(box)), np.nan, np.float32)
-            out[:, *outer] = tile.values(inner)
+            values = tile.values(inner)
+            np.copyto(out[:, *outer], values, where=~np.isnan(values[:1]))  # official tiles may overlap
         return out
 
     def codes(self, box: Box, gap: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -79,8 +80,9 @@ class Mosaic:
             codes, scales = tile.stored(inner)
             if scales is None:
                 codes, scales = self._quantised(codes)
-            out[0][:, *outer] = np.where(np.isnan(scales), np.int8(gap), codes)
-            out[1][outer] = scales
+            there = ~np.isnan(scales)
+            np.copyto(out[0][:, *outer], codes, where=there)
+            np.copyto(out[1][outer], scales, where=there)
         return out
 
     def scales(self, box: Box) -> np.ndarray | None:
@@ -90,7 +92,8 @@ class Mosaic:
             if out is None:
                 out = np.full((1, *_shape(box)), np.nan, np.float32)
             codes, scales = tile.stored(inner, [0] if tile.record.dtype == "int8" else None)
-            out[0][outer] = self._quantised(codes)[1] if scales is None else scales
+            scales = self._quantised(codes)[1] if scales is None else scales
+            np.copyto(out[0][outer], scales, where=~np.isnan(scales))
         return out
 
     def valid(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -6,12 +6,12 @@ which rasterio's `reproject` does not let one lower.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyproj
-import rasterio.warp
 import shapely
 
 from tessera_cli.embeddings.tile import Box
@@ -85,13 +85,9 @@ def _taken(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndar
 
 def _under(target: Grid, source: Grid) -> Box:
     """Return the rows and columns of the source that lie under the target."""
-    try:
-        west, south, east, north = rasterio.warp.transform_bounds(
-            target.crs, source.crs, *target.bounds, densify_pts=31
-        )
-    except rasterio.errors.CRSError:  # it lies where the source's system has no coordinates
-        return slice(0, 0), slice(0, 0)
-    if not np.isfinite([west, south, east, north]).all():
+    to_source = pyproj.Transformer.from_crs(target.crs, source.crs, always_xy=True)
+    west, south, east, north = to_source.transform_bounds(*target.bounds, densify_pts=31)
+    if not np.isfinite([west, south, east, north]).all():  # the source's system has no coordinates there
         return slice(0, 0), slice(0, 0)
     around = grid_around(
         source.crs, source.transform.a, (west, south, east, north), x0=source.transform.c, y0=source.transform.f
@@ -112,8 +108,8 @@ def target_grid(mosaics: Sequence[Mosaic], crs: str, resolution: float | None) -
     except pyproj.exceptions.CRSError as error:
         raise UsageError(f"--crs {crs} is no coordinate system that is known. Give a code: EPSG:3857.") from error
     name = f"EPSG:{target.to_epsg()}" if target.to_epsg() else target.to_wkt()
-    step = resolution or _ten_metres(target)
-    if step <= 0:
+    step = _ten_metres(target) if resolution is None else resolution
+    if not 0 < step < math.inf:
         raise UsageError(f"--resolution {step:g} is no size of a pixel. Give one above 0, in the units of {crs}.")
     bounds, areas, pixels = [], 0.0, 0
     for grid in {mosaic.grid for mosaic in mosaics}:
@@ -127,8 +123,8 @@ def target_grid(mosaics: Sequence[Mosaic], crs: str, resolution: float | None) -
     west, south, east, north = zip(*bounds, strict=True)
     if target.is_geographic and max(east) - min(west) > 180:
         raise UsageError(
-            f"--crs {crs} cuts the world at the antimeridian, and there is some on both sides. Choose a system that does "
-            "not, such as EPSG:3832."
+            f"--crs {crs} cuts the world at the antimeridian, and there are tiles on both sides. Choose a system that "
+            "does not, such as EPSG:3832."
         )
     return grid_around(name, step, (min(west), min(south), max(east), max(north))), areas / pixels
 

@@ -289,6 +289,8 @@ def test_the_antimeridian_is_no_place_for_degrees(tmp_path):
         ({"dtype": "int8", "crs": 3035}, "cannot be reprojected"),
         ({"crs": "EPSG:999999"}, "no coordinate system"),
         ({"crs": 3035, "resolution": -1.0}, "no size of a pixel"),
+        ({"crs": 3035, "resolution": 0.0}, "no size of a pixel"),
+        ({"crs": 3035, "resolution": float("nan")}, "no size of a pixel"),
         ({"crs": 3035, "resolution": 1e-4}, "too large"),
         ({"resolution": 5.0}, "belong to --crs"),
         ({"resampling": "bilinear"}, "belong to --crs"),
