@@ -21,6 +21,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
 from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer, requested_counts
+from tessera_cli.outputs.old_item import upgraded
 from tessera_cli.outputs.schema import check_item
 from tessera_cli.outputs.tags import SOFTWARE, model_url
 from tessera_cli.reading import inflate
@@ -132,19 +133,19 @@ class TileRecord:
             **_known("gsd", resolution(self.tile)),
             **projection(self.tile),
             "processing:software": {SOFTWARE: self.software},
-            **({"emb:source_data": self.identity["source"]} if self.holds_dpixels else self._model_fields()),
-            "emb:identity": dict(self.identity),
-            **_known("emb:note", self.note or None),
-            "emb:status": self.status,
-            "emb:pixels": int(self.pixels),
-            "emb:requested": base64.b64encode(pack_mask(self.requested)).decode(),
-            **_known("emb:counts", None if self.counts is None else _pack_counts(self.counts, self.requested)),
-            "emb:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
-            "emb:warnings": list(self.warnings),
-            "emb:scenes": list(self.scenes),
-            "emb:holes": dict(self.missing_scenes),
-            "emb:input_digest": self.input_digest,
-            **({"emb:files": files} if self.holds_dpixels else {}),
+            **({"tessera:source_data": self.identity["source"]} if self.holds_dpixels else self._model_fields()),
+            "tessera:identity": dict(self.identity),
+            **_known("tessera:note", self.note or None),
+            "tessera:status": self.status,
+            "tessera:pixels": int(self.pixels),
+            "tessera:requested": base64.b64encode(pack_mask(self.requested)).decode(),
+            **_known("tessera:counts", None if self.counts is None else _pack_counts(self.counts, self.requested)),
+            "tessera:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
+            "tessera:warnings": list(self.warnings),
+            "tessera:scenes": list(self.scenes),
+            "tessera:holes": dict(self.missing_scenes),
+            "tessera:input_digest": self.input_digest,
+            **({"tessera:files": files} if self.holds_dpixels else {}),
         }
         return {
             "type": "Feature",
@@ -162,29 +163,29 @@ class TileRecord:
     def from_item(cls, item: Mapping[str, Any]) -> TileRecord:
         """Parse what `to_item`, or an earlier version for d-pixels, has written; UsageError for any other JSON."""
         try:
-            item = _upgraded(item) if "content" in item else item
+            item = upgraded(item)
             check_item(item)
             p = item["properties"]
             tile, window = tile_from_item(item)
-            identity, counts = dict(p["emb:identity"]), p.get("emb:counts")
-            requested = unpack_mask(base64.b64decode(p["emb:requested"]), tile.shape)
+            identity, counts = dict(p["tessera:identity"]), p.get("tessera:counts")
+            requested = unpack_mask(base64.b64decode(p["tessera:requested"]), tile.shape)
             stored = identity.get("content") == DPIXELS
             record = cls(
                 tile=tile,
                 window=window,
                 identity=identity,
                 software=p["processing:software"][SOFTWARE],
-                pixels=int(requested.sum()) if stored else p["emb:pixels"],
+                pixels=int(requested.sum()) if stored else p["tessera:pixels"],
                 requested=requested,
-                observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["emb:observations"].items()},
-                scenes=tuple(p["emb:scenes"]),
-                input_digest=p["emb:input_digest"],
-                missing_scenes=dict(p["emb:holes"]),
-                warnings=tuple(p["emb:warnings"]),
+                observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["tessera:observations"].items()},
+                scenes=tuple(p["tessera:scenes"]),
+                input_digest=p["tessera:input_digest"],
+                missing_scenes=dict(p["tessera:holes"]),
+                warnings=tuple(p["tessera:warnings"]),
                 assets=_files_of(p) if stored else _assets_of(item["assets"], identity),
-                status=p["emb:status"],
+                status=p["tessera:status"],
                 device=None if stored else p["emb:runtime_parameters"]["device"],
-                note=p.get("emb:note", ""),
+                note=p.get("tessera:note", ""),
                 counts=None if counts is None else _unpack_counts(counts, tile.shape),
             )
             if stored and (item["assets"]["dpixels"]["href"] != f"./{record.store}" or not record.assets):
@@ -196,24 +197,21 @@ class TileRecord:
             raise UsageError(f"not the record of a tile: {type(error).__name__}: {reason(error)}.") from error
 
     def _model_fields(self) -> dict[str, Any]:
-        """Return the fields of the STAC extension for embeddings."""
+        """Return what made the embeddings, and how they are stored."""
         identity = self.identity
         quantization = {
             "method": "per_pixel_scale",
             "original_dtype": "float32",
             "quantized_dtype": self.dtype,
-            "formula": FORMULA,
         }
         return {
-            "emb:type": "pixel",
-            "emb:dimensions": self.dims,
-            "emb:model": {
+            "tessera:model": {
                 "name": identity["model"],
                 "url": model_url(identity["model"]),
                 "sha256": identity["weights_sha256"],
             },
-            **_known("emb:quantization", None if self.dtype == "float32" else quantization),
-            "emb:source_data": identity["source"],
+            **({} if self.dtype == "float32" else {"emb:quantization": quantization, "tessera:formula": FORMULA}),
+            "tessera:source_data": identity["source"],
             "emb:runtime_parameters": {"device": self.device},
         }
 
@@ -269,21 +267,7 @@ def _assets_of(assets: Mapping[str, Any], identity: Mapping[str, Any]) -> tuple[
 
 
 def _files_of(properties: Mapping[str, Any]) -> tuple[Asset, ...]:
-    return tuple(Asset(name, file["size"], file["sha256"]) for name, file in properties["emb:files"].items())
-
-
-def _upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the item in place of a record of d-pixels that was written before those were STAC items."""
-    if old["content"] != DPIXELS:
-        raise ValueError(f"its content is {old['content']!r}")
-    keys = ("identity", "requested", "observations", "scenes", "holes", "warnings", "input_digest", "files")
-    properties = {f"emb:{key}": old[key] for key in keys}
-    properties |= {"emb:status": "done", "processing:software": {SOFTWARE: old["software"]}}
-    return {
-        "id": f"{old['tile']}_{old['window']}",
-        "properties": {**_time(Window.from_name(old["window"])), **properties},
-        "assets": {"dpixels": {"href": f"./{old['store']}"}},
-    }
+    return tuple(Asset(name, file["size"], file["sha256"]) for name, file in properties["tessera:files"].items())
 
 
 def _pack_counts(counts: np.ndarray, requested: np.ndarray) -> str:
