@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import math
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,20 +23,21 @@ from tessera_cli.outputs.georeference import footprint, projection, resolution, 
 from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer, requested_counts
 from tessera_cli.outputs.old_item import upgraded
 from tessera_cli.outputs.schema import check_item
+from tessera_cli.outputs.stac import (
+    EMBEDDINGS,
+    EO,
+    FILE,
+    PROCESSING,
+    PROJECTION,
+    RASTER,
+    VERSION,
+    collection_id,
+    item_links,
+    layer_fields,
+    store_fields,
+)
 from tessera_cli.outputs.tags import SOFTWARE, model_url
 from tessera_cli.reading import inflate
-
-EXTENSIONS = (
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
-    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
-)
-MEDIA_TYPES: Mapping[str, str] = {
-    "geotiff": "image/tiff; application=geotiff; profile=cloud-optimized",
-    "zarr": "application/vnd.zarr; version=3",
-    "npy": "application/octet-stream",  # nobody has registered one for it
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,16 @@ class TileRecord:
         return self.store if self.holds_dpixels else next((asset.name for asset in self.assets), None)
 
     @property
+    def is_listed(self) -> bool:
+        """Return whether the folder's collection lists the tile: it has data, and its time and place are known."""
+        return self.status == "done" and self.window is not None and self.outline is not None
+
+    @functools.cached_property
+    def outline(self) -> tuple[dict[str, Any], list[float]] | None:
+        """GeoJSON geometry and bbox of the tile in degrees; None if its place is not known."""
+        return footprint(self.tile)
+
+    @property
     def format(self) -> Format:
         return self.identity["format"]
 
@@ -125,11 +136,10 @@ class TileRecord:
 
     def to_item(self) -> dict[str, Any]:
         """Return a STAC 1.1.0 item; its geometry is null for a tile without a georeference."""
-        outline = footprint(self.tile)
         files = {asset.name: {"size": asset.size, "sha256": asset.sha256} for asset in self.assets}
         properties: dict[str, Any] = {
             "datetime": None,
-            **_time(self.window),
+            **(times(self.window) if self.window else {}),
             **_known("gsd", resolution(self.tile)),
             **projection(self.tile),
             "processing:software": {SOFTWARE: self.software},
@@ -147,16 +157,25 @@ class TileRecord:
             "tessera:input_digest": self.input_digest,
             **({"tessera:files": files} if self.holds_dpixels else {}),
         }
+        assets = {"dpixels": self._store_asset()} if self.holds_dpixels else self._layer_assets()
         return {
             "type": "Feature",
-            "stac_version": "1.1.0",
-            "stac_extensions": [url for url in EXTENSIONS if "raster" not in url or not self.holds_dpixels],
+            "stac_version": VERSION,
+            "stac_extensions": [
+                *([EMBEDDINGS] if "embeddings" in assets else []),
+                PROJECTION,
+                *([RASTER] if _have(assets, "raster:spatial_resolution") else []),
+                *([EO] if _have(assets, "eo:bands") else []),
+                FILE,
+                PROCESSING,
+            ],
             "id": self.name,
-            "geometry": outline[0] if outline else None,
-            **_known("bbox", outline[1] if outline else None),
+            "geometry": self.outline[0] if self.outline else None,
+            **_known("bbox", self.outline[1] if self.outline else None),
             "properties": properties,
-            "links": [],
-            "assets": {"dpixels": self._store_asset()} if self.holds_dpixels else self._layer_assets(),
+            "links": item_links() if self.is_listed else [],
+            **({"collection": collection_id(self.identity)} if self.is_listed else {}),
+            "assets": assets,
         }
 
     @classmethod
@@ -221,38 +240,31 @@ class TileRecord:
         return {layer.key: self._layer_asset(layer, asset) for layer, asset in found}
 
     def _layer_asset(self, layer: Layer, asset: Asset) -> dict[str, Any]:
-        nodata = layer.nodata
         return {
             "href": f"./{asset.name}",
-            "type": MEDIA_TYPES[self.format],
-            "title": layer.title,
-            "roles": list(layer.stac_roles),
-            "data_type": layer.dtype,
-            **_known("nodata", "nan" if nodata is not None and math.isnan(nodata) else nodata),
+            **layer_fields(layer, self.format, self.dims),
             **_known("raster:spatial_resolution", resolution(self.tile)),
             "file:size": asset.size,
             "file:checksum": f"1220{asset.sha256}",  # multihash: SHA-256, 32 bytes
             **projection(self.tile),
-            "bands": [{"name": name} for name in layer.bands(self.dims)],
         }
 
     def _store_asset(self) -> dict[str, Any]:
-        return {
-            "href": f"./{self.store}",
-            "type": MEDIA_TYPES[self.identity["format"]],
-            "title": "d-pixels",
-            "roles": ["data"],
-            "file:size": sum(asset.size for asset in self.assets),
-        }
+        size = sum(asset.size for asset in self.assets)
+        return {"href": f"./{self.store}", **store_fields(self.identity["format"]), "file:size": size}
+
+
+def _have(assets: Mapping[str, Mapping[str, Any]], key: str) -> bool:
+    """Return whether an asset has a field of an extension, which some want to see where they are declared."""
+    return any(key in asset for asset in assets.values())
 
 
 def _known(key: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {key: value}
 
 
-def _time(window: Window | None) -> dict[str, str]:
-    if window is None:
-        return {}
+def times(window: Window) -> dict[str, str]:
+    """Return the fields of an item that tell its window."""
     return {"start_datetime": f"{window.start}T00:00:00Z", "end_datetime": f"{window.end}T23:59:59Z"}
 
 

@@ -17,6 +17,12 @@ _GONE = ("emb:type", "emb:dimensions")
 """Fields that the extension has for collections alone."""
 
 
+def is_old(item: Mapping[str, Any]) -> bool:
+    """Return whether a record of a tile has a form of earlier versions."""
+    properties = item.get("properties")
+    return "content" in item or (isinstance(properties, dict) and "emb:identity" in properties)
+
+
 def upgraded(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the item of a tile as `TileRecord.to_item` writes it today, as far as it is read; new ones as they are.
 
@@ -24,13 +30,12 @@ def upgraded(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     if "content" in item:
         return _of_store(item)
-    properties, assets = item.get("properties"), item.get("assets")
-    if not isinstance(properties, dict) or "emb:identity" not in properties or not isinstance(assets, dict):
+    if not is_old(item) or not isinstance(item.get("assets"), dict):
         return item
     return {
         **item,
-        "properties": {_name(key): value for key, value in properties.items() if key not in _GONE},
-        "assets": {"embeddings" if key == "embedding" else key: asset for key, asset in assets.items()},
+        "properties": {_name(key): value for key, value in item["properties"].items() if key not in _GONE},
+        "assets": {"embeddings" if key == "embedding" else key: asset for key, asset in item["assets"].items()},
     }
 
 

@@ -27,13 +27,14 @@ from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TileErr
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord
+from tessera_cli.runs.checks import Check
 from tessera_cli.runs.fetch import store
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
 from tessera_cli.runs.mosaic import write_mosaics
 from tessera_cli.runs.results import TileResult
-from tessera_cli.runs.verify import Check, verify
+from tessera_cli.runs.verify import verify
 from tests.dpixels.test_stores import sample
 from tests.helpers.builders import s2_item
 from tests.helpers.outputs import (
