@@ -157,7 +157,7 @@ def _write(folder: TileFolder, items: Items) -> tuple[Path, ...]:
     # Until it holds: of runs that end at the same moment, the last one to write must have seen the tiles of all.
     while True:
         members = items.refresh()
-        index = bool(members) and _write_index(folder, members, before.get(folder.path / COLLECTION))
+        index = _write_index(folder, members, before.get(folder.path / COLLECTION))
         previous, due = due, listing(folder, members, index=index)
         if due == previous:
             break
@@ -174,13 +174,13 @@ def _write(folder: TileFolder, items: Items) -> tuple[Path, ...]:
 
 def _write_index(folder: TileFolder, members: Sequence[Member], before: Mapping[str, Any] | None) -> bool:
     """Write the index of the items unless it is up to date; return whether there is one now."""
-    path, digest = folder.path / INDEX, digest_of(members)
-    if not item_table.can_write():
-        if names_index(before) and before is not None and before.get(DIGEST) != digest:
+    path, digest, ours = folder.path / INDEX, digest_of(members), names_index(before)
+    if not members or not item_table.can_write():
+        if ours and (before or {}).get(DIGEST) != digest:
             path.unlink(missing_ok=True)  # of an earlier run: it no longer says what is there
-        return names_index(before) and path.exists()
+        return ours and path.exists()
     there = item_table.digest_in(path)
-    if there is None and path.exists() and not names_index(before):
+    if there is None and path.exists() and not ours:
         logger.warning("%s is not ours: no index of the tiles is written", path)
         return False
     if there != digest:
