@@ -19,23 +19,21 @@ AGAIN = "Run again: no tile is made anew."
 def check_lists(folder: TileFolder) -> Iterator[Check]:
     """Yield what is amiss with the lists of a folder whose tiles are sound; nothing if they are as they should be.
 
-    Lists of a folder that an earlier version wrote, and ones that do not name a picture that was added or removed
-    since, are stale, not damaged. The index is compared by its ids, where pyarrow is installed.
+    A folder without any has none to be wrong: no run on it has come to its end, or an earlier version wrote it. Lists
+    that do not name a picture that was added or removed since are stale, not damaged. The index is compared by its ids,
+    where pyarrow is installed.
     """
-    if not folder.identity:
+    found = lists_of(folder)
+    if not folder.identity or not found:
         return
-    items = Items(folder)
-    members, found = items.refresh(), lists_of(folder)
+    members = Items(folder).refresh()
     collection = found.get(folder.path / COLLECTION)
     if None in found.values():
         yield from (Check(path.name, "beside", "it is not ours") for path in found if found[path] is None)
         return  # then a run writes neither
     for path, due in listing(folder, members, index=names_index(collection)).items():
         if path not in found:
-            if items.old:
-                yield Check(path.name, "stale", f"an earlier version wrote the folder. {AGAIN}")
-            else:
-                yield Check(path.name, "missing", f"the list of the tiles is gone. {AGAIN}")
+            yield Check(path.name, "missing", f"the list of the tiles is gone. {AGAIN}")
             continue
         there, wanted = found[path] or {}, parse_json(due)
         if there != wanted and _without_assets(there) == _without_assets(wanted):

@@ -46,7 +46,8 @@ def test_a_run_writes_tiles_records_and_a_mosaic(catalog, tessera, tmp_path):
     names = {path.name for path in out.iterdir()}
     rasters = {f"{tile.id}_2021_{role}.tif" for tile in (WEST, EAST) for role in ("emb", "scales", "counts")}
     records = {f"{tile.id}_2021.json" for tile in (WEST, EAST)}
-    assert names == rasters | records | {"run.json", "runs", "scenes.ndjson.gz", "utm30n_2021.vrt"}
+    lists = {"collection.json", "catalog.json", "items.parquet"}
+    assert names == rasters | records | lists | {"run.json", "runs", "scenes.ndjson.gz", "utm30n_2021.vrt"}
     assert [line.rsplit("/", 1)[1] for line in stdout.splitlines()] == [
         f"{WEST.id}_2021_emb.tif",
         f"{EAST.id}_2021_emb.tif",
