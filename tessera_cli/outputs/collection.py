@@ -173,6 +173,8 @@ def around(boxes: Sequence[Box]) -> list[float]:
         reached = max(reached, end)
     if spans[0][0] + 360 - reached >= gap:  # the widest gap lies across the antimeridian, or there is none
         west, east = spans[0][0], reached
+    else:
+        east = max(east, reached - 360) + 360  # what begins in the west may reach around
     if east - west >= 360:
         west, east = -180.0, 180.0
     return [west, min(b[1] for b in boxes), east - 360 * (east > 180), max(b[3] for b in boxes)]

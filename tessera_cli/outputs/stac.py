@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from tessera_cli.outputs.layers import DPIXELS, STORE_SUFFIX, Format, Layer
+from tessera_cli.outputs.layers import DPIXELS, Format, Layer
 
 VERSION = "1.1.0"
 COLLECTION, CATALOG, INDEX = "collection.json", "catalog.json", "items.parquet"
@@ -22,11 +22,9 @@ EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
-MEDIA_TYPES: Mapping[str, str] = {
-    "geotiff": GEOTIFF,
-    "zarr": "application/vnd.zarr; version=3",
-    "npy": "application/octet-stream",  # nobody has registered one for it
-}
+MEDIA_TYPES: Mapping[str, str] = {"geotiff": GEOTIFF, "zarr": "application/vnd.zarr; version=3"}
+ARRAY = "application/octet-stream"
+"""Of NumPy's arrays, for which nobody has registered a type."""
 
 
 def collection_id(identity: Mapping[str, Any]) -> str:
@@ -59,7 +57,7 @@ def layer_fields(layer: Layer, format: Format, dims: int) -> dict[str, Any]:
     """Return the fields of a layer's asset that are the same for all tiles of a folder."""
     nodata, bands = layer.nodata, [{"name": name} for name in layer.bands(dims)]
     return {
-        "type": MEDIA_TYPES[format],
+        "type": MEDIA_TYPES.get(format, ARRAY),
         "title": layer.title,
         "roles": list(layer.stac_roles),
         "data_type": layer.dtype,
@@ -71,5 +69,4 @@ def layer_fields(layer: Layer, format: Format, dims: int) -> dict[str, Any]:
 
 def store_fields(format: str) -> dict[str, Any]:
     """Return the same of the asset of stored d-pixels."""
-    assert format in STORE_SUFFIX
-    return {"type": MEDIA_TYPES[format], "title": DPIXELS, "roles": ["data"]}
+    return {"type": MEDIA_TYPES.get(format, ARRAY), "title": DPIXELS, "roles": ["data"]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.errors import UsageError
-from tessera_cli.files import json_bytes, write_bytes, write_json
+from tessera_cli.files import explained, json_bytes, write_bytes, write_json
 from tessera_cli.journal import replacement
 from tessera_cli.json_text import parse_json
 from tessera_cli.outputs import item_table
@@ -43,10 +43,11 @@ def write_collection(folder: TileFolder) -> tuple[Path, ...]:
         return ()
     items = Items(folder)
     try:
-        items.refresh()
-        for name in items.old:
-            upgrade(folder, name)
-        return _write(folder, items)
+        with explained(folder.path):
+            items.refresh()
+            for name in items.old:
+                upgrade(folder, name)
+            return _write(folder, items)
     except UsageError as error:  # read-only: what matters is there
         logger.warning("the list of tiles is not brought up to date: %s", error)
         return ()
@@ -58,9 +59,13 @@ def upgrade(folder: TileFolder, name: str) -> None:
     Nothing is done where another run replaces the tile at this moment.
     """
     path = folder.item_path(name)
-    with suppress(FileNotFoundError), replacement(folder.path, name, path.name) as new:
+    try:
         before = read_file(path, MAX_JSON)
-        write_json(new.files / path.name, TileRecord.from_item(_parsed(before)).to_item())
+        record = TileRecord.from_item(_parsed(before))
+    except (OSError, ValueError, UsageError):
+        return
+    with replacement(folder.path, name, path.name) as new:
+        write_json(new.files / path.name, record.to_item())
         new.commit(replaces=before)
 
 

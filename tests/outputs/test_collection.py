@@ -130,6 +130,8 @@ def test_an_item_of_0_1_0_is_read() -> None:
         ([(179.5, -18, -179.5, -17)], [179.5, -18, -179.5, -17]),
         ([(179.5, -18, -179.5, -17), (170, -18, 171, -17)], [170, -18, -179.5, -17]),
         ([(179.5, -18, -179.5, -17), (-170, -18, -169, -17)], [179.5, -18, -169, -17]),
+        ([(170, 0, -160, 1), (-175, 0, -170, 1)], [170, 0, -160, 1]),
+        ([(170, 0, -160, 1), (-175, 0, -150, 1)], [170, 0, -150, 1]),
         ([(-170, 0, -169, 1), (10, 0, 11, 1), (100, 0, 101, 1)], [10, 0, -169, 1]),
         ([(float(x), 0, float(x + 60), 1) for x in range(-180, 180, 60)], [-180, 0, 180, 1]),
     ],
@@ -137,6 +139,25 @@ def test_an_item_of_0_1_0_is_read() -> None:
 def test_the_box_around_all(boxes: list[Any], expected: list[float]) -> None:
     assert around(boxes) == expected
     assert around(boxes[::-1]) == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_box_holds_every_box_and_nothing_narrower_does(seed: int) -> None:
+    """Against trying every meridian as the western edge."""
+    rng = np.random.default_rng(seed)
+    west = rng.integers(-180, 180, rng.integers(1, 6))
+    east = (west + rng.integers(1, 40, len(west)) + 180) % 360 - 180
+    found = around([(int(w), 0, int(e), 1) for w, e in zip(west, east, strict=True)])
+
+    def width(edge: int) -> float:
+        return max(((w - edge) % 360) + ((e - w) % 360) for w, e in zip(west, east, strict=True))
+
+    due = min(width(edge) for edge in range(-180, 180))
+    if due < 360:
+        assert (found[2] - found[0]) % 360 == due
+        assert width(int(found[0])) == due
+    else:
+        assert (found[0], found[2]) == (-180, 180)
 
 
 def test_a_collection_across_the_antimeridian(tmp_path: Path) -> None:
