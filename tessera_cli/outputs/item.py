@@ -35,6 +35,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "geotiff": "image/tiff; application=geotiff; profile=cloud-optimized",
     "zarr": "application/vnd.zarr; version=3",
     "npy": "application/octet-stream",  # nobody has registered one for it
+    "vectors": "application/octet-stream",
 }
 
 
@@ -71,7 +72,7 @@ class TileRecord:
     note: str = ""
     """What a user must know of the model, such as that it is for demonstration only."""
     counts: np.ndarray | None = None
-    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (npy). Only
+    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (arrays). Only
     those of requested pixels are kept; the others are read as NOT_REQUESTED."""
 
     @classmethod
@@ -234,7 +235,7 @@ class TileRecord:
             **_known("raster:spatial_resolution", resolution(self.tile)),
             "file:size": asset.size,
             "file:checksum": f"1220{asset.sha256}",  # multihash: SHA-256, 32 bytes
-            **projection(self.tile),
+            **({} if self.format == "vectors" else projection(self.tile)),
             "bands": [{"name": name} for name in layer.bands(self.dims)],
         }
 
