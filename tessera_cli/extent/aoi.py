@@ -1,4 +1,4 @@
-"""The area of interest: polygons in longitude and latitude, from a file, standard input or a bounding box."""
+"""The area of interest: polygons or points in longitude and latitude, from a file, standard input or a bounding box."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ MAX_LAT, MIN_LAT = 84.0, -80.0  # the range of UTM
 
 @dataclass(frozen=True)
 class Aoi:
-    """One or more areas; each is embedded in the UTM zone of its own centroid."""
+    """One or more areas, or points; each is embedded in the UTM zone of its own centroid."""
 
     name: str
     features: tuple[BaseGeometry, ...]
     """Valid polygons or multipolygons in degrees, longitudes within -180..180, none crossing the antimeridian."""
+    points: tuple[tuple[float, float], ...] = ()
+    """In place of areas: longitude and latitude in degrees of points, of which the pixels that hold them are meant."""
 
     @classmethod
     def of(cls, given: AnyAoi, *, layer: str | None = None) -> Aoi:
@@ -87,7 +89,16 @@ class Aoi:
     @classmethod
     def from_geojson(cls, text: str | bytes, *, name: str = "aoi", origin: str = "the AOI") -> Aoi:
         """Return the areas of a GeoJSON geometry, Feature, FeatureCollection, or a text sequence of them."""
-        return cls._of_features(name, origin, [read_geojson(text, origin)])
+        return cls.from_layers([read_geojson(text, origin)], name=name, origin=origin)
+
+    @classmethod
+    def from_points(cls, lonlat: np.ndarray, *, name: str = "points", origin: str = "the points") -> Aoi:
+        """Return points given as longitude and latitude in degrees, (N, 2)."""
+        positions = np.asarray(lonlat, float).reshape(-1, 2)
+        if not len(positions):
+            raise NothingToEmbedError(f"{origin}: there is no point, so there is nothing to embed.")
+        _check_degrees(origin, (*positions.min(axis=0), *positions.max(axis=0)))
+        return cls(name, (), tuple((lon, lat) for lon, lat in positions.tolist()))
 
     @classmethod
     def from_file(cls, path: Path, *, layer: str | None = None) -> Aoi:
@@ -102,10 +113,11 @@ class Aoi:
         if not there:
             raise UsageError(f"{path}: no such file. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
         name = path.stem if layer is None else f"{path.stem}-{layer}"
-        return cls._of_features(name, str(path), read_vector(path, layer, columns=False))
+        return cls.from_layers(read_vector(path, layer, columns=False), name=name, origin=str(path))
 
     @classmethod
-    def _of_features(cls, name: str, origin: str, layers: Iterable[Features]) -> Aoi:
+    def from_layers(cls, layers: Iterable[Features], *, name: str, origin: str) -> Aoi:
+        """Return the areas of layers, made valid and cut at the antimeridian; `origin` is what messages call them."""
         features: list[BaseGeometry] = []
         repairs, collapsed = Repairs(), 0
         for layer in layers:
@@ -127,13 +139,22 @@ class Aoi:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the polygons, without the name."""
-        parts = (shapely.to_wkb(shapely.normalize(f), byte_order=1) for f in self.features)
+        """SHA-256 of the polygons or of the distinct points, without the name."""
+        features = (shapely.normalize(feature) for feature in self.features)
+        points = map(shapely.Point, set(self.points))
+        parts = (shapely.to_wkb(each, byte_order=1) for each in (*features, *points))
         return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        return tuple(float(v) for v in shapely.total_bounds(list(self.features)))  # type: ignore[return-value]
+        """Return west, south, east and north in degrees."""
+        given = list(self.features) or [shapely.MultiPoint(self.points)]
+        return tuple(float(v) for v in shapely.total_bounds(given))  # type: ignore[return-value]
+
+    @property
+    def contents(self) -> str:
+        """Return what it holds, such as `2 areas` or `1,000 points`."""
+        return counted(len(self.points), "point") if self.points else counted(len(self.features), "area")
 
 
 AnyAoi: TypeAlias = Aoi | str | Path | Mapping[str, Any] | BaseGeometry
