@@ -123,7 +123,7 @@ class Aoi:
         for layer in layers:
             geometries = layer.geometries[layer.with_area()]
             if layer.crs.to_epsg() != 4326:
-                geometries = _to_lonlat(geometries, layer)
+                geometries = to_lonlat(geometries, layer)
             for geometry in geometries:
                 _check_degrees(layer.origin, bounds_with_holes(geometry))
                 parts = [repairs.made(polygon, layer.origin) for polygon in polygons(geometry)]
@@ -219,8 +219,8 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else getattr(value, "__geo_interface__", str(value))
 
 
-def _to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
-    """Reproject to degrees; edges are densified first, since straight lines do not stay straight."""
+def to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
+    """Reproject areas of a layer to degrees; edges are densified first, since straight lines do not stay straight."""
     crs = layer.crs
     transform = Transformer.from_crs(crs, 4326, always_xy=True).transform
     step = 1000 / crs.axis_info[0].unit_conversion_factor if crs.is_projected else 0.01
