@@ -35,7 +35,7 @@ class Aoi:
     features: tuple[BaseGeometry, ...]
     """Valid polygons or multipolygons in degrees, longitudes within -180..180, none crossing the antimeridian."""
     points: tuple[tuple[float, float], ...] = ()
-    """In place of areas: longitude and latitude in degrees of points, of which the pixels that hold them are meant."""
+    """Longitude and latitude in degrees of points, whose pixels are meant; beside areas or in place of them."""
 
     @classmethod
     def of(cls, given: AnyAoi, *, layer: str | None = None) -> Aoi:
@@ -148,13 +148,17 @@ class Aoi:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Return west, south, east and north in degrees."""
-        given = list(self.features) or [shapely.MultiPoint(self.points)]
+        given = [*self.features, *([shapely.MultiPoint(self.points)] if self.points else [])]
         return tuple(float(v) for v in shapely.total_bounds(given))  # type: ignore[return-value]
 
     @property
     def contents(self) -> str:
-        """Return what it holds, such as `2 areas` or `1,000 points`."""
-        return counted(len(self.points), "point") if self.points else counted(len(self.features), "area")
+        """Return what it holds, such as `2 areas` or `1,000 points`; points beside areas are not told."""
+        return counted(len(self.features or self.points), self.kind)
+
+    @property
+    def kind(self) -> str:
+        return "area" if self.features else "point"
 
 
 AnyAoi: TypeAlias = Aoi | str | Path | Mapping[str, Any] | BaseGeometry

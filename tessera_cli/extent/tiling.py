@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 from collections import Counter
@@ -30,6 +31,7 @@ from tessera_cli.extent.grid import (
     pack_mask,
     tiles_touching,
     to_utm,
+    unpack_mask,
     utm_epsg,
     zone_limits,
 )
@@ -57,23 +59,23 @@ EDGE_STEP = 0.01
 def tile_requests(
     aoi: Aoi, windows: Sequence[Window], *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
 ) -> list[TileRequest]:
-    """Return the tiles of the AOI with the pixels whose centre lies in it, or that hold its points, window after window.
+    """Return the tiles of the AOI with the pixels whose centre lies in it, window after window; of points, those around.
 
     Tiles are in the order of zones, then row by row from the north-west. `epsg` forces one UTM zone, `mask` keeps the
     pixels where a raster is nonzero, `fill_bbox` takes the AOI's bounding box in metres instead of its outline. Raises
     NothingToEmbedError when no pixel centre is left.
     """
     masks: dict[Tile, bytes] = {}
-    of_points = aoi.points and not fill_bbox
-    for tile, pixels in _tiles_of_points(aoi, epsg) if of_points else _tiles_of_areas(aoi, epsg, fill_bbox):
+    for tile, pixels in itertools.chain(_tiles_of_areas(aoi, epsg, fill_bbox), _tiles_of_points(aoi, epsg)):
         if mask is not None and pixels.any():
             pixels &= _read_mask(mask, tile)
         if pixels.any():
-            masks[tile] = pack_mask(pixels)
+            masks[tile] = pack_mask(pixels | unpack_mask(masks[tile], tile.shape) if tile in masks else pixels)
     if not masks:
         what = "no pixel of the mask is nonzero within it" if mask else "it holds no centre of a 10 m pixel"
         raise NothingToEmbedError(f"The AOI {aoi.name} gives nothing to embed: {what}. Enlarge it, or use --fill-bbox.")
-    return [TileRequest(tile, window, packed) for window in windows for tile, packed in masks.items()]
+    tiles = sorted(masks, key=lambda tile: (tile.epsg, -tile.row, tile.column))
+    return [TileRequest(tile, window, masks[tile]) for window in windows for tile in tiles]
 
 
 def _tiles_of_points(aoi: Aoi, epsg: int | None) -> Iterator[tuple[Tile, np.ndarray]]:
@@ -86,13 +88,13 @@ def _tiles_of_points(aoi: Aoi, epsg: int | None) -> Iterator[tuple[Tile, np.ndar
 
 def _tiles_of_areas(aoi: Aoi, epsg: int | None, fill_bbox: bool) -> Iterator[tuple[Tile, np.ndarray]]:
     """Yield every tile that the areas touch, with the pixels whose centre lies inside, which may be none."""
-    zones = areas_by_zone(aoi, epsg=epsg)
+    zones = _areas_by_zone(aoi, epsg)
     if fill_bbox:
         zones = {zone: shapely.box(*geometry.bounds) for zone, geometry in zones.items()}
     _check_count(aoi, sum(geometry.area for geometry in zones.values()) / TILE_METRES**2)
     touched = {zone: tiles_touching(geometry, zone) for zone, geometry in zones.items()}
     _check_count(aoi, sum(map(len, touched.values())))
-    if not fill_bbox:
+    if not fill_bbox and not aoi.points:
         _warn_of_slivers(aoi, epsg)
     for zone, geometry in zones.items():
         yield from _rasterized(geometry, touched[zone])
@@ -133,10 +135,18 @@ def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometr
 
     Of points, these are the squares of their pixels.
     """
-    if aoi.points:
-        return {zone: squares(pixels) for zone, pixels in pixels_by_zone(aoi.points, epsg).items()}
-    zones = _parts_by_zone(aoi, epsg)
-    return {zone: _united([part for _, part in parts]) for zone, parts in zones.items()}
+    zones = dict(_areas_by_zone(aoi, epsg))
+    for zone, pixels in pixels_by_zone(aoi.points, epsg).items():
+        zones[zone] = shapely.multipolygons(
+            [*polygons(zones[zone]), *squares(pixels)] if zone in zones else squares(pixels)
+        )
+    return dict(sorted(zones.items()))
+
+
+@functools.lru_cache(maxsize=2)
+def _areas_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, BaseGeometry]:
+    """Return what `areas_by_zone` does, without points."""
+    return {zone: _united([part for _, part in parts]) for zone, parts in _parts_by_zone(aoi, epsg).items()}
 
 
 def _united(parts: list[BaseGeometry]) -> BaseGeometry:
@@ -164,9 +174,9 @@ def _united(parts: list[BaseGeometry]) -> BaseGeometry:
 def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
     """Return EPSG code of a UTM zone -> number of features in it; one that is cut at a border counts in both zones.
 
-    Of points, it is their number.
+    Of points alone, it is their number.
     """
-    if aoi.points:
+    if not aoi.features:
         return dict(sorted(Counter(zones_of_points(aoi.points, epsg).tolist()).items()))
     return {zone: len({number for number, _ in parts}) for zone, parts in _parts_by_zone(aoi, epsg).items()}
 
@@ -174,8 +184,8 @@ def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
 @functools.lru_cache(maxsize=2)
 def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, BaseGeometry]]]:
     """Return EPSG code of a UTM zone, in order -> parts in it, in metres, each with the position of its feature."""
-    largest = max(aoi.features, key=lambda feature: feature.area)
-    _check_count(aoi, SURE * _square_metres(largest, aoi.name) / TILE_METRES**2)
+    largest = max(aoi.features, key=lambda feature: feature.area, default=None)
+    _check_count(aoi, SURE * _square_metres(largest, aoi.name) / TILE_METRES**2 if largest is not None else 0)
     if len(aoi.features) >= MANY:
         logger.info("%s: %s are projected and joined", aoi.name, counted(len(aoi.features), "area"))
     zones: dict[int, list[tuple[int, BaseGeometry]]] = {}

@@ -20,6 +20,8 @@ FORMULA = "value = code * scale"
 
 Format = Literal["geotiff", "npy", "vectors"]
 """Of tiles of embeddings: rasters, bare arrays of whole tiles, or bare arrays of the pixels asked for alone."""
+AreaFormat = Literal["geotiff", "npy"]
+"""What can be chosen for an area; that of points is `vectors`."""
 Dtype = Literal["int8", "float32"]
 """Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
 Role = Literal["emb", "scales", "counts"]

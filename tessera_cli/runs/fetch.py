@@ -89,7 +89,7 @@ def fetch(
         results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
     seconds = time.monotonic() - started
     network, stages = inputs.network(), job.stages.seconds
-    summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)
+    summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error=weights_error)
     logger.debug("%s", stages_text(summary))
     return summary
 
@@ -118,6 +118,7 @@ def embed_command(
     model_config: object,
     force_source: bool,
     allow_missing: int,
+    points: str | None,
     out: Path,
 ) -> str:
     """Return the command line that embeds the d-pixels of `folder`; what is None, False or 0 is left out.
@@ -127,6 +128,7 @@ def embed_command(
     said, official = folder.identity, folder.identity["format"] == "npy"
     options = {
         "dpixels": folder.path,
+        "points": points,
         "model": model or (None if weights else DEFAULT_MODEL),
         "weights": weights,
         "model-config": model_config,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +15,10 @@ import numpy as np
 from tessera_cli.catalog import Scenes, check_credentials
 from tessera_cli.dpixels import Stored, find_stores
 from tessera_cli.dpixels.dpixel import DPixels, missing_scenes_text
-from tessera_cli.errors import IdentityError, TileError, UsageError
-from tessera_cli.extent.grid import Tile, TileRequest
+from tessera_cli.errors import IdentityError, NothingToEmbedError, TileError, UsageError
+from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.grid import Tile, TileRequest, pack_mask
+from tessera_cli.extent.tiling import tile_requests
 from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
 from tessera_cli.outputs.stores import check_unchanged
@@ -168,6 +170,23 @@ class StoredInputs(Inputs):
     @property
     def tile_requests(self) -> Sequence[TileRequest]:
         return tuple(self.stores.values())
+
+    def of_pixels(self, aoi: Aoi) -> StoredInputs:
+        """Return the stores that hold pixels of the AOI, asked for those alone; NothingToEmbedError if there are none."""
+        windows = sorted({stored.window for stored in self.stores.values() if stored.window is not None})
+        wanted = {request.name: request.pixels for request in tile_requests(aoi, windows)} if windows else {}
+        chosen = {}
+        for name, stored in self.stores.items():
+            if name not in wanted:
+                continue
+            pixels = stored.pixels & wanted[name]
+            if stored.error is not None or pixels.any():  # the former fail as tiles
+                chosen[name] = replace(stored, packed=pack_mask(pixels))
+        if not chosen:
+            raise NothingToEmbedError(
+                f"--dpixels: no store holds pixels of {aoi.name}. Fetch them, or check the place of both."
+            )
+        return replace(self, stores=chosen)
 
     def record(self) -> Mapping[str, Any]:
         paths = {name: stored.path.name for name, stored in self.stores.items()}

@@ -71,6 +71,8 @@ class Summary:
     """Stage -> seconds it was at work, side by side with others; `start` ended when the first tile was read."""
     embed_command: str | None = None
     """The command that encodes what was fetched, empty where nothing was; None in `embed`."""
+    table: Path | None = None
+    """The table of a run over points."""
     weights_error: TesseraError | None = None
     """Why a fetch could not download the weights of its model."""
 
@@ -122,6 +124,7 @@ class Summary:
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
             "network": dict(self.network),
             "mosaics": [str(path) for path in self.mosaics] if embedded else None,
+            "table": None if self.table is None else str(self.table),
             "exit_code": error.exit_code if error else 0,
             "embed_command": self.embed_command,
             "weights_error": None if self.weights_error is None else str(self.weights_error),

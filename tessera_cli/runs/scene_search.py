@@ -144,8 +144,7 @@ class SceneSearch:
             within = [each for each in self.tile_requests if each.tile.crs == f"EPSG:{epsg}"]
             tiles = len({each.tile for each in within})
             pixels = sum(each.count for each in within)
-            kind = "points" if asked.aoi.points else "areas"
-            zones[f"EPSG:{epsg}"] = {kind: parts, "tiles": tiles, "pixels": pixels}
+            zones[f"EPSG:{epsg}"] = {f"{asked.aoi.kind}s": parts, "tiles": tiles, "pixels": pixels}
         return zones
 
     def record(self) -> Mapping[str, Any]:
@@ -204,10 +203,9 @@ def search_scenes(
 
 def _tell_zones(search: SceneSearch) -> None:
     """Say which zones the areas went to; warn of several, whose pixels do not line up."""
-    name, zones, kind = search.request.aoi.name, search.zones, "point" if search.request.aoi.points else "area"
+    (name, kind), zones = (search.request.aoi.name, search.request.aoi.kind), search.zones
     parts = [
-        f"{counted(zone.get('points') or zone['areas'], kind)} in {crs}, {counted(zone['tiles'], 'tile')}"
-        for crs, zone in zones.items()
+        f"{counted(zone[f'{kind}s'], kind)} in {crs}, {counted(zone['tiles'], 'tile')}" for crs, zone in zones.items()
     ]
     if len(zones) == 1 or search.request.aoi.points:  # points are rows of a table, whatever their grid
         logger.info("%s: %s", name, "; ".join(parts))
