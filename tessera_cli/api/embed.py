@@ -113,8 +113,8 @@ def embed(
             with the methods of `Progress`.
 
     Returns:
-        What became of every tile, and the path of the table of `points`. `Summary.error()` is the error that the command would end with, None if all is well;
-        a tile that fails does not raise.
+        What became of every tile; `table` is the path of that of `points`. `Summary.error()` is the error that the
+        command would end with, None if all is well; a tile that fails does not raise.
 
     Raises:
         TesseraError: Before anything is written, if the run cannot begin: UsageError, NothingToEmbedError,

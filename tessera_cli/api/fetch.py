@@ -104,7 +104,7 @@ def fetch(
             model_config=model_config,
             force_source=force_source,
             allow_missing=allow_missing,
-            points=plots and plots.file,
+            points=None if plots is None else plots.file,
             out=default_out(request.name, spec.name, policy.name),
         )
     return dataclasses.replace(summary, embed_command=command)

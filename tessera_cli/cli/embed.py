@@ -30,7 +30,7 @@ def embed(terminal: Terminal, **given: Any) -> None:
 
       tessera embed --dpixels tiles/* --weights v1_1.pt --source mpc --format npy --out vectors
     """
-    with RunProgress(terminal) as progress:
+    with RunProgress(terminal, paths=given["points"] is None) as progress:
         summary = library.embed(**read_area(given), progress=progress)
     see = f"open {summary.mosaics[0]} in QGIS, or see " if summary.mosaics else ""
     made = summary.mosaics if summary.table is None else (summary.table,)

@@ -169,7 +169,7 @@ OPTIONS: dict[str, Option] = {
     "format": option(
         Literal["geotiff", "npy"] | None,
         OUTPUT,
-        "GeoTIFF, or bare numpy arrays.  [default: geotiff; of points a table]",
+        "GeoTIFF, or bare numpy arrays; not of points.  [default: geotiff]",
     ),
     "dtype": option(Literal["int8", "float32"], OUTPUT, "int8 codes with a scale per pixel, or float32 values."),
     "compress": option(Literal["zstd", "deflate", "none"], OUTPUT, "Compression of the rasters."),

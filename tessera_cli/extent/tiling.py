@@ -59,11 +59,11 @@ EDGE_STEP = 0.01
 def tile_requests(
     aoi: Aoi, windows: Sequence[Window], *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
 ) -> list[TileRequest]:
-    """Return the tiles of the AOI with the pixels whose centre lies in it, window after window; of points, those around.
+    """Return the tiles of the AOI with the pixels whose centre lies in it, or that hold its points.
 
-    Tiles are in the order of zones, then row by row from the north-west. `epsg` forces one UTM zone, `mask` keeps the
-    pixels where a raster is nonzero, `fill_bbox` takes the AOI's bounding box in metres instead of its outline. Raises
-    NothingToEmbedError when no pixel centre is left.
+    They come window after window, in the order of zones, then row by row from the north-west. `epsg` forces one UTM
+    zone, `mask` keeps the pixels where a raster is nonzero, `fill_bbox` takes the AOI's bounding box in metres instead
+    of its outline. Raises NothingToEmbedError when no pixel centre is left.
     """
     masks: dict[Tile, bytes] = {}
     for tile, pixels in itertools.chain(_tiles_of_areas(aoi, epsg, fill_bbox), _tiles_of_points(aoi, epsg)):
@@ -137,9 +137,8 @@ def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometr
     """
     zones = dict(_areas_by_zone(aoi, epsg))
     for zone, pixels in pixels_by_zone(aoi.points, epsg).items():
-        zones[zone] = shapely.multipolygons(
-            [*polygons(zones[zone]), *squares(pixels)] if zone in zones else squares(pixels)
-        )
+        areas = polygons(zones[zone]) if zone in zones else ()
+        zones[zone] = shapely.multipolygons([*areas, *squares(pixels)])
     return dict(sorted(zones.items()))
 
 

@@ -1,7 +1,7 @@
-"""The pixels of a tile that were asked for, and no others: `<name>_vectors.npy` and, with codes, `_vectors_scales.npy`.
+"""The pixels of a tile that were asked for, and no others: `<name>_vectors.npy`, and `_vectors_scales.npy` of codes.
 
-A row per pixel asked for, in the row-major order of the tile; which ones these are stands in the tile's record, as do the
-counts of observations. A pixel without an embedding has a row of NaN, or of code 0 with a scale of NaN.
+A row per pixel asked for, in the row-major order of the tile; which ones these are stands in the tile's record, as do
+the counts of observations. A pixel without an embedding has a row of NaN, or of code 0 with a scale of NaN.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class StoredInputs(Inputs):
         return tuple(self.stores.values())
 
     def of_pixels(self, aoi: Aoi) -> StoredInputs:
-        """Return the stores that hold pixels of the AOI, asked for those alone; NothingToEmbedError if there are none."""
+        """Return the stores that hold pixels of the AOI, asked for those alone; NothingToEmbedError without any."""
         windows = sorted({stored.window for stored in self.stores.values() if stored.window is not None})
         wanted = {request.name: request.pixels for request in tile_requests(aoi, windows)} if windows else {}
         chosen = {}
