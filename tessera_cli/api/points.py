@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from tessera_cli.extent.aoi import Aoi
     from tessera_cli.extent.window import Window
     from tessera_cli.tables.places import AnyPlaces, Places
-
-logger = logging.getLogger(__name__)
 
 TABLE = "points"
 """Name of the table in the folder of a run over plots, without its ending."""
@@ -74,25 +71,25 @@ class Plots:
         return dataclasses.replace(areas, points=points.points)
 
     def write_table(self, folder: Path, windows: Collection[Window | None]) -> Path | None:
-        """Write a row per place and window, and return the path; None if no tile of these windows is finished.
+        """Write a row per place and window, and return the path; None where no place has an embedding.
 
         It is `points.parquet` in the folder, without pyarrow `points.csv`, and holds these places alone.
         """
         from tessera_cli.embeddings.folder import EmbeddingFolder
+        from tessera_cli.tables.outcome import Tally
         from tessera_cli.tables.sample import sample
         from tessera_cli.tables.write import write_table
 
-        try:
-            opened = EmbeddingFolder.open(folder)
-        except NothingToEmbedError:  # the run itself tells why
-            return None
-        tiles = tuple(tile for tile in opened.tiles if tile.record.window in windows)
-        if not tiles:
-            return None
         endings = (".parquet", ".csv") if importlib.util.find_spec("pyarrow") else (".csv", ".parquet")
         path, other = (folder / f"{TABLE}{ending}" for ending in endings)
-        rows = write_table(path, sample(dataclasses.replace(opened, tiles=tiles), self.places))
+        try:
+            every = EmbeddingFolder.open(folder)
+            opened = dataclasses.replace(every, tiles=tuple(t for t in every.tiles if t.record.window in windows))
+            if not opened.tiles:
+                return None
+            write_table(path, Tally(opened, self.places).watch(sample(opened, self.places)))
+        except NothingToEmbedError:  # the run itself tells why
+            return None
         with suppress(OSError):  # of a run that had pyarrow, or had not
             other.unlink()
-        logger.info("%s: %s rows", path, f"{rows:,}")
         return path

@@ -23,7 +23,7 @@ def pixels_of_points(lonlat: np.ndarray, epsg: int) -> np.ndarray:
     to the southern one, as for rasterio. UsageError for a point that cannot be projected to the zone.
     """
     lon, lat = np.asarray(lonlat, float).reshape(-1, 2).T
-    east, north = (np.round(metres, 6) for metres in to_utm(epsg).transform(lon, lat))  # 1e-6 m is noise
+    east, north = to_utm(epsg).transform(lon, lat)
     if not (np.isfinite(east) & np.isfinite(north)).all():
         lost = int(np.argmin(np.isfinite(east) & np.isfinite(north)))
         raise UsageError(
