@@ -67,6 +67,11 @@ class StoredTile:
         values, scales = self.stored(box, bands)
         return values if scales is None else values.astype(np.float32) * scales
 
+    def valid(self, box: Box | None = None) -> np.ndarray:
+        """Read which pixels have an embedding: bool (h, w)."""
+        one = self._read("scales", box, None) if self.record.dtype == "int8" else self._read("emb", box, [0])
+        return ~np.isnan(one[0])
+
     def counts(self, box: Box | None = None) -> np.ndarray:
         """Read the observations used: uint16 (3, h, w) in the order of SENSORS, 65535 where none were asked for."""
         if self.record.counts is not None:  # arrays, which have no file of them

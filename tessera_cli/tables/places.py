@@ -212,12 +212,42 @@ def _check_finite(features: Features, x: np.ndarray, y: np.ndarray, numbers: np.
 
 def _ids(features: Features) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return an id per row, and the other columns."""
-    columns = dict(features.columns)
+    columns = {name: _plain(values) for name, values in features.columns.items()}
     name = next((name for name in columns if name.lower() == "id"), None)
     if name is not None:
-        seen = [None if value is None or value != value else value for value in columns[name].tolist()]
-        if None not in seen and len(set(map(str, seen))) == len(seen):
+        seen = columns[name].tolist()
+        if not any(map(_is_absent, seen)) and len(set(seen)) == len(seen):
             return columns.pop(name), columns
         text = "%s: column %s has empty or equal values, so rows are numbered from 0 in its place"
         logger.warning(text, features.origin, name)
     return np.arange(len(features.geometries)), columns
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Return a column as numbers, truth values, datetime64, or text, object (N,), None where it has no value."""
+    kind = values.dtype.kind
+    if kind in "biM":
+        return values
+    if kind in "uf":
+        return values.astype({"float16": np.float32}.get(values.dtype.name, values.dtype))
+    given = values.tolist()
+    absent = np.array([_is_absent(each) for each in given], bool)
+    if kind == "O" and not absent.all():
+        there = [each for each in given if not _is_absent(each)]
+        if all(isinstance(each, int | float) and not isinstance(each, bool) for each in there):
+            return np.array([np.nan if _is_absent(each) else each for each in given], np.float64)
+    made = np.full(len(given), None, object)
+    made[~absent] = [str(each) for each in given if not _is_absent(each)]
+    return made
+
+
+def _is_absent(value: Any) -> bool:
+    """Return whether a value is None, NaN, or what pandas has for neither."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # of pandas.NA
+        return True
+    except ValueError:  # of an array
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,12 +58,8 @@ class Samples:
             "lat": np.repeat(lat, many),
             **({"pixels": self.pixels.ravel()} if self.std is not None else {}),
             **dict(zip(SENSORS, counts, strict=True)),
-            **{name: np.repeat(values, many) for name, values in self.own_columns().items()},
+            **{name: np.repeat(values, many) for name, values in own_columns(self.places, RESERVED).items()},
         }
-
-    def own_columns(self) -> Mapping[str, np.ndarray]:
-        """Return the file's columns (P,) by the names that they have in the table."""
-        return dict(zip(own_names(list(self.places.columns)), self.places.columns.values(), strict=True))
 
     def bands(self) -> dict[str, np.ndarray]:
         """Return name -> float32 (P * W,): `Tessera_Band_0` and so on, then `Tessera_Band_0_std` of polygons."""
@@ -74,13 +70,17 @@ class Samples:
         return found
 
 
-def own_names(names: Sequence[str]) -> list[str]:
-    """Return the names of a file's columns in the table: each once, whatever the case of its letters, none of ours."""
-    taken, found = set(RESERVED), []
-    for name in names:
+def own_columns(places: Places, reserved: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the columns of the file by the names that they have in a table: none twice, none that is `reserved`.
+
+    Others get `file_` before them. Upper and lower case are held for equal, as many programs do.
+    """
+    taken = set(reserved)
+    found: dict[str, np.ndarray] = {}
+    for name, values in places.columns.items():
         free = name
         while free.lower() in taken or free.lower().startswith("tessera_band_"):
             free = f"file_{free}"
         taken.add(free.lower())
-        found.append(free)
+        found[free] = values
     return found
