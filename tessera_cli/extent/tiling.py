@@ -63,8 +63,16 @@ def tile_requests(
 
     They come window after window, in the order of zones, then row by row from the north-west. `epsg` forces one UTM
     zone, `mask` keeps the pixels where a raster is nonzero, `fill_bbox` takes the AOI's bounding box in metres instead
-    of its outline. Raises NothingToEmbedError when no pixel centre is left.
+    of its outline. Raises NothingToEmbedError when no pixel is left.
     """
+    masks = pixel_masks(aoi, epsg=epsg, mask=mask, fill_bbox=fill_bbox)
+    return [TileRequest(tile, window, packed) for window in windows for tile, packed in masks.items()]
+
+
+def pixel_masks(
+    aoi: Aoi, *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
+) -> dict[Tile, bytes]:
+    """Return the tiles of the AOI and their pixels, packed: what `tile_requests` asks for in each window."""
     masks: dict[Tile, bytes] = {}
     for tile, pixels in itertools.chain(_tiles_of_areas(aoi, epsg, fill_bbox), _tiles_of_points(aoi, epsg)):
         if mask is not None and pixels.any():
@@ -74,8 +82,8 @@ def tile_requests(
     if not masks:
         what = "no pixel of the mask is nonzero within it" if mask else "it holds no centre of a 10 m pixel"
         raise NothingToEmbedError(f"The AOI {aoi.name} gives nothing to embed: {what}. Enlarge it, or use --fill-bbox.")
-    tiles = sorted(masks, key=lambda tile: (tile.epsg, -tile.row, tile.column))
-    return [TileRequest(tile, window, masks[tile]) for window in windows for tile in tiles]
+    order = sorted(masks, key=lambda tile: (tile.epsg, -tile.row, tile.column))
+    return {tile: masks[tile] for tile in order}
 
 
 def _tiles_of_points(aoi: Aoi, epsg: int | None) -> Iterator[tuple[Tile, np.ndarray]]:

@@ -17,8 +17,8 @@ from tessera_cli.dpixels import Stored, find_stores
 from tessera_cli.dpixels.dpixel import DPixels, missing_scenes_text
 from tessera_cli.errors import IdentityError, NothingToEmbedError, TileError, UsageError
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.extent.grid import Tile, TileRequest, pack_mask
-from tessera_cli.extent.tiling import tile_requests
+from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask, pixel_positions, unpack_mask
+from tessera_cli.extent.tiling import pixel_masks
 from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
 from tessera_cli.outputs.stores import check_unchanged
@@ -173,14 +173,13 @@ class StoredInputs(Inputs):
 
     def of_pixels(self, aoi: Aoi) -> StoredInputs:
         """Return the stores that hold pixels of the AOI, asked for those alone; NothingToEmbedError without any."""
-        windows = sorted({stored.window for stored in self.stores.values() if stored.window is not None})
-        wanted = {request.name: request.pixels for request in tile_requests(aoi, windows)} if windows else {}
+        masks = pixel_masks(aoi)
+        numbers = ((tile, np.flatnonzero(unpack_mask(packed, tile.shape))) for tile, packed in masks.items())
+        centres = np.concatenate([pixel_positions(*each) for each in numbers])
         chosen = {}
         for name, stored in self.stores.items():
-            if name not in wanted:
-                continue
-            pixels = stored.pixels & wanted[name]
-            if stored.error is not None or pixels.any():  # the former fail as tiles
+            pixels = stored.pixels & _pixels_at(stored.tile, centres)
+            if pixels.any() or (stored.error is not None and stored.tile in masks):  # the latter fails as a tile
                 chosen[name] = replace(stored, packed=pack_mask(pixels))
         if not chosen:
             raise NothingToEmbedError(
@@ -214,6 +213,7 @@ class StoredInputs(Inputs):
                 f"{missing_scenes_text(dpixels.missing_scenes)}. Fetch them again, or accept that "
                 f"with --allow-missing {count}."
             )
+        dpixels = replace(dpixels, requested=request.pixels)
         return dpixels if ascending else dpixels.without_ascending()
 
 
@@ -236,6 +236,21 @@ def _common(what: str, by_name: Mapping[str, str]) -> str | None:
             "Embed them apart, each with an --out of its own."
         )
     return next(iter(values), None)
+
+
+def _pixels_at(tile: AnyTile, positions: np.ndarray) -> np.ndarray:
+    """Return bool (H, W): the pixels of a tile that hold positions, int64 (N, 3), as `pixel_positions` gives them."""
+    found = np.zeros(tile.shape, bool)
+    if tile.transform is None:
+        return found
+    zone = pixel_positions(tile, np.zeros(1, np.int64))[0, 0]
+    east, north = positions[positions[:, 0] == zone, 1:].T
+    t, (height, width) = tile.transform, tile.shape
+    columns = np.floor((east - t.c) / t.a).astype(np.int64)
+    rows = np.floor((north - t.f) / t.e).astype(np.int64)
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    found[rows[inside], columns[inside]] = True
+    return found
 
 
 def _areas(requests: Sequence[TileRequest]) -> dict[str, list[float]]:
