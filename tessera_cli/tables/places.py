@@ -41,7 +41,8 @@ class Places:
     """object (N,): Points, or Polygons and MultiPolygons cut at the antimeridian, in degrees (WGS84), longitudes within
     -180..180. None where a row has no geometry."""
     ids: np.ndarray
-    """(N,): no value twice. The column `id` of the file, else the number of the row from 0."""
+    """(N,): no value twice. The column `id` of the file, or the index of a GeoDataFrame; else the number of the row
+    from 0."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The file's other columns -> values (N,)."""
 
@@ -124,6 +125,8 @@ def _features(given: Any) -> Features:
             raise UsageError("The places declare no CRS, so their place on Earth is unknown. Assign one with set_crs.")
         own = [name for name in getattr(given, "columns", ()) if name != given.geometry.name]
         columns = {str(name): np.asarray(given[name]) for name in own}
+        if not any(name.lower() == "id" for name in columns):
+            columns["id"] = np.asarray(given.index)
         return Features("the places", CRS(given.crs), np.array(given.geometry, object), columns)
     try:
         values = np.asarray(given, object)
