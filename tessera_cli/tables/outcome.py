@@ -96,5 +96,5 @@ class Tally:
             )
         for status, meaning in MEANING.items():
             if count := self.statuses[status]:
-                text = "%s: %d of %s %s"
-                logger.warning(text, origin, count, counted(rows, "row"), meaning.format(folder=self.folder.path))
+                what = meaning.format(folder=self.folder.path)
+                logger.warning("%s: %s of %s %s", origin, f"{count:,}", counted(rows, "row"), what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -84,6 +85,8 @@ class Places:
         if len(layers) > 1:
             names = ", ".join(each.origin.removeprefix(f"{path}, layer ") for each in layers)
             raise UsageError(f"{path} has several layers with geometries: {names}. Choose one with --layer.")
+        if not layers:
+            raise UsageError(f"{path} holds no geometry. Give points or polygons.")
         return cls.of_features(layers[0])
 
     @classmethod
@@ -102,7 +105,7 @@ class Places:
     def __len__(self) -> int:
         return len(self.geometries)
 
-    @property
+    @cached_property
     def lonlat(self) -> np.ndarray:
         """Return longitude and latitude, float64 (N, 2), of polygons those of a point inside; NaN without geometry."""
         points = self.geometries if self.kind == "point" else shapely.point_on_surface(self.geometries)

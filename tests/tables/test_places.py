@@ -66,6 +66,16 @@ def test_a_layer_is_chosen_where_there_are_several(tmp_path):
     assert Places.read(path, layer="plots").kind == "point"
 
 
+def test_gpx_has_empty_layers_beside_that_of_points(tmp_path):
+    points = "".join(f'<wpt lat="{lat}" lon="{lon}"/>' for lon, lat in LONLAT)
+    path = tmp_path / "x.gpx"
+    path.write_text(f'<gpx version="1.1" creator="x" xmlns="http://www.topografix.com/GPX/1/1">{points}</gpx>')
+    np.testing.assert_array_equal(Places.read(path).lonlat, LONLAT)
+    path.write_text('<gpx version="1.1" creator="x" xmlns="http://www.topografix.com/GPX/1/1"></gpx>')
+    with pytest.raises(UsageError, match="holds no geometry"):
+        Places.read(path)
+
+
 def test_kml_with_heights_and_groups_of_one_point(tmp_path):
     path = tmp_path / "x.kml"
     text = "<Placemark><name>a</name><Point><coordinates>5.001,51.001,17</coordinates></Point></Placemark>"
@@ -164,6 +174,12 @@ def test_csv_as_programs_write_it(tmp_path, data):
     np.testing.assert_allclose(places.lonlat, LONLAT)
     assert list(places.columns) == ["crop"]
     assert places.columns["crop"].tolist() == ["wheat", "öats", "rye"]
+
+
+def test_names_of_csv_that_are_empty_or_there_twice(tmp_path):
+    (tmp_path / "x.csv").write_text('"","lon","lat","n","n"\n"1",5,51,2,3\n')  # the first as R writes it
+    columns = Places.read(tmp_path / "x.csv").columns
+    assert {name: values.tolist() for name, values in columns.items()} == {"column_1": [1], "n": [2], "column_5": [3]}
 
 
 def test_columns_of_csv_keep_what_they_say(tmp_path):
