@@ -30,5 +30,7 @@ from .models.load import Model as Model
 from .models.load import load_model as load_model
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
+from .tables.outcome import Sampled as Sampled
+from .tables.places import Places as Places
 
 __version__: str

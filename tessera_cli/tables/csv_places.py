@@ -84,7 +84,7 @@ def _table(path: Path, text: str, delimiter: str) -> tuple[list[str], list[list[
     """Return the names of the columns, the cells of each, and the line in the file of each row."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
-        names = [name.strip() for name in next((row for row in reader if row), [])]
+        names = _distinct([name.strip() for name in next((row for row in reader if row), [])])
         if not names:
             raise UsageError(f"{path} is empty. Give a CSV file with columns lon and lat.")
         columns: list[list[str]] = [[] for _ in names]
@@ -104,6 +104,11 @@ def _table(path: Path, text: str, delimiter: str) -> tuple[list[str], list[list[
     if not lines:
         raise UsageError(f"{path} has a header and no rows. Give a row for each point.")
     return names, columns, lines
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, those that are empty (R writes one over the names of rows) or there before as `column_3`."""
+    return [name if name and name not in names[:at] else f"column_{at + 1}" for at, name in enumerate(names)]
 
 
 def _number(path: Path, line: int, cell: str, commas: bool) -> float:

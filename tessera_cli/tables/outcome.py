@@ -80,7 +80,6 @@ class Tally:
 
     def _tell(self) -> None:
         origin, rows = self.places.origin, self.statuses.total()
-        what = f"{self.places.kind}s"
         if self.statuses["outside"] == rows:
             lon, lat = self.places.lonlat[~np.isnan(self.places.lonlat[:, 0])][0]
             hint = "Give places in its area, or the folder of theirs."
@@ -95,8 +94,7 @@ class Tally:
                 f"{origin}: none of {counted(len(self.places), self.places.kind)} has an embedding in "
                 f"{self.folder.path}: nothing was asked for or observed there. Embed an area that holds them."
             )
-        of = f" in {counted(len(self.windows), 'window')}" if len(self.windows) > 1 else ""
         for status, meaning in MEANING.items():
             if count := self.statuses[status]:
-                text = "%s: %d of %d %s%s %s"
-                logger.warning(text, origin, count, rows, what, of, meaning.format(folder=self.folder.path))
+                what = meaning.format(folder=self.folder.path)
+                logger.warning("%s: %s of %s %s", origin, f"{count:,}", counted(rows, "row"), what)

@@ -52,7 +52,9 @@ def read_parquet(path: Path) -> Features:
     if name not in table.column_names:
         raise UsageError(f"{path} has no column {name} of WKB, which its metadata calls the geometries. Write it anew.")
     try:
-        geometries = shapely.from_wkb(np.array(table.column(name).to_pylist(), object), on_invalid="fix")
+        geometries = shapely.from_wkb(
+            np.array(table.column(table.column_names.index(name)).to_pylist(), object), on_invalid="fix"
+        )
     except (shapely.errors.ShapelyError, TypeError) as error:
         raise UsageError(f"{path}: column {name} is no WKB: {plainly(error)}. Write it anew.") from error
     others = {str(each) for each in geo.get("columns", {})}
@@ -87,4 +89,5 @@ def _numbers(path: Path, column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _columns(table: pa.Table, without: set[str]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(table.column(name).to_numpy()) for name in table.column_names if name not in without}
+    found = zip(table.column_names, table.columns, strict=True)
+    return {name: np.asarray(values.to_numpy()) for name, values in found if name not in without}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -41,7 +42,8 @@ class Places:
     """object (N,): Points, or Polygons and MultiPolygons cut at the antimeridian, in degrees (WGS84), longitudes within
     -180..180. None where a row has no geometry."""
     ids: np.ndarray
-    """(N,): no value twice. The column `id` of the file, else the number of the row from 0."""
+    """(N,): no value twice. The column `id` of the file, or the index of a GeoDataFrame; else the number of the row
+    from 0."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The file's other columns -> values (N,)."""
 
@@ -83,6 +85,8 @@ class Places:
         if len(layers) > 1:
             names = ", ".join(each.origin.removeprefix(f"{path}, layer ") for each in layers)
             raise UsageError(f"{path} has several layers with geometries: {names}. Choose one with --layer.")
+        if not layers:
+            raise UsageError(f"{path} holds no geometry. Give points or polygons.")
         return cls.of_features(layers[0])
 
     @classmethod
@@ -101,7 +105,7 @@ class Places:
     def __len__(self) -> int:
         return len(self.geometries)
 
-    @property
+    @cached_property
     def lonlat(self) -> np.ndarray:
         """Return longitude and latitude, float64 (N, 2), of polygons those of a point inside; NaN without geometry."""
         points = self.geometries if self.kind == "point" else shapely.point_on_surface(self.geometries)
@@ -124,6 +128,8 @@ def _features(given: Any) -> Features:
             raise UsageError("The places declare no CRS, so their place on Earth is unknown. Assign one with set_crs.")
         own = [name for name in getattr(given, "columns", ()) if name != given.geometry.name]
         columns = {str(name): np.asarray(given[name]) for name in own}
+        if not any(name.lower() == "id" for name in columns):
+            columns["id"] = np.asarray(given.index)
         return Features("the places", CRS(given.crs), np.array(given.geometry, object), columns)
     try:
         values = np.asarray(given, object)
