@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli.outputs import npy
+from tessera_cli.outputs.asset import damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import Layer, Role
@@ -20,8 +21,14 @@ from tessera_cli.outputs.layers import Layer, Role
 
 @contextmanager
 def layer_bytes(layer: Layer, encoded: EncodedTile) -> Iterator[memoryview]:
-    """Yield the array of a layer for the N pixels asked for: embeddings (N, R) or float32 scales (N,)."""
-    yield npy.filled(layer, encoded, encoded.pixels[encoded.record.requested])
+    """Yield the array of a layer for the N pixels asked for: embeddings (N, R) or float32 scales (N,).
+
+    Raises TileError for embeddings of other pixels.
+    """
+    requested = encoded.record.requested
+    if (encoded.pixels & ~requested).any():
+        raise damaged(Path(encoded.record.name), "pixels outside the requested ones hold embeddings")
+    yield npy.filled(layer, encoded, encoded.pixels[requested])
 
 
 def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:

@@ -165,10 +165,7 @@ def test_files_hold_the_pixels_asked_for_alone(finished):
     for result in summary.results:
         codes = np.load(out / f"{result.request.name}_vectors.npy")
         scales = np.load(out / f"{result.request.name}_vectors_scales.npy")
-        assert (codes.dtype, codes.shape) == (
-            np.int8,
-            (result.request.count, json.loads((out / "run.json").read_text())["identity"]["dims"]),
-        )
+        assert (codes.dtype, codes.shape) == (np.int8, (result.request.count, dims))
         assert (scales.dtype, scales.shape) == (np.float32, (result.request.count,))
         assert np.isfinite(scales).sum() == result.pixels
         assert not codes[np.isnan(scales)].any()
