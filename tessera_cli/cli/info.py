@@ -90,7 +90,7 @@ def _opener(found: Mapping[str, Any], path: Path) -> str:
     if "model" not in found:
         return f"{shlex.join(['tessera', 'embed', '--dpixels', str(path)])} --model ..."
     if found["identity"]["format"] == "vectors":
-        return f"{path / 'points.*'}, or `tessera sample` for other points"
+        return f"{shlex.join(['tessera', 'sample', str(path)])} POINTS"
     if found["identity"]["format"] == "npy":
         return f"numpy.load of {path / '*_emb.npy'} (and of *_scales.npy)"
     in_qgis = f"{path / found['mosaics'][0]} in QGIS, or " if found["mosaics"] else ""
