@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tessera_cli.extent.aoi import Aoi
     from tessera_cli.extent.window import Window
     from tessera_cli.tables.places import AnyPlaces, Places
+
+logger = logging.getLogger(__name__)
 
 TABLE = "points"
 """Name of the table in the folder of a run over plots, without its ending."""
@@ -71,9 +74,10 @@ class Plots:
         return dataclasses.replace(areas, points=points.points)
 
     def write_table(self, folder: Path, windows: Collection[Window | None]) -> Path | None:
-        """Write a row per place and window, and return the path; None where no place has an embedding.
+        """Write a row per place and window, and return the path; None if no tile of these windows holds embeddings.
 
-        It is `points.parquet` in the folder, without pyarrow `points.csv`, and holds these places alone.
+        It is `points.parquet` in the folder, without pyarrow `points.csv`, and holds these places alone. Warns of
+        places without an embedding.
         """
         from tessera_cli.embeddings.folder import EmbeddingFolder
         from tessera_cli.tables.outcome import Tally
@@ -84,12 +88,16 @@ class Plots:
         path, other = (folder / f"{TABLE}{ending}" for ending in endings)
         try:
             every = EmbeddingFolder.open(folder)
-            opened = dataclasses.replace(every, tiles=tuple(t for t in every.tiles if t.record.window in windows))
-            if not opened.tiles:
-                return None
-            write_table(path, Tally(opened, self.places).watch(sample(opened, self.places)))
         except NothingToEmbedError:  # the run itself tells why
             return None
+        opened = dataclasses.replace(every, tiles=tuple(t for t in every.tiles if t.record.window in windows))
+        if not opened.tiles:
+            return None
+        try:
+            write_table(path, Tally(opened, self.places).watch(sample(opened, self.places)))
+        except NothingToEmbedError as error:  # places of earlier runs have some
+            logger.warning("%s", error)
+            write_table(path, sample(opened, self.places))
         with suppress(OSError):  # of a run that had pyarrow, or had not
             other.unlink()
         return path

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import RESOLUTION, TILE_SIZE, Tile, to_utm, utm_epsg
@@ -41,10 +42,10 @@ def pixels_by_zone(points: Sequence[tuple[float, float]], epsg: int | None = Non
     }
 
 
-def squares(pixels: np.ndarray) -> np.ndarray:
-    """Return the pixels, int (N, 2), as polygons in metres, object (N,)."""
+def squares(pixels: np.ndarray) -> BaseGeometry:
+    """Return the pixels, int (N, 2), as a multipolygon in metres."""
     low = pixels * float(RESOLUTION)
-    return np.asarray(shapely.box(*low.T, *(low + RESOLUTION).T))
+    return shapely.multipolygons(shapely.box(*low.T, *(low + RESOLUTION).T))
 
 
 def masks_by_tile(epsg: int, pixels: np.ndarray) -> Iterator[tuple[Tile, np.ndarray]]:

@@ -96,7 +96,7 @@ def _tiles_of_points(aoi: Aoi, epsg: int | None) -> Iterator[tuple[Tile, np.ndar
 
 def _tiles_of_areas(aoi: Aoi, epsg: int | None, fill_bbox: bool) -> Iterator[tuple[Tile, np.ndarray]]:
     """Yield every tile that the areas touch, with the pixels whose centre lies inside, which may be none."""
-    zones = _areas_by_zone(aoi, epsg)
+    zones = areas_by_zone(aoi, epsg=epsg) if aoi.features else {}
     if fill_bbox:
         zones = {zone: shapely.box(*geometry.bounds) for zone, geometry in zones.items()}
     _check_count(aoi, sum(geometry.area for geometry in zones.values()) / TILE_METRES**2)
@@ -141,18 +141,10 @@ def _rasterized(geometry: BaseGeometry, tiles: Sequence[Tile]) -> Iterator[tuple
 def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
     """Return EPSG code of a UTM zone -> the AOI's part in it, in metres; a feature's centroid chooses its zone.
 
-    Of points, these are the squares of their pixels.
+    Of points alone, these are the squares of their pixels.
     """
-    zones = dict(_areas_by_zone(aoi, epsg))
-    for zone, pixels in pixels_by_zone(aoi.points, epsg).items():
-        areas = polygons(zones[zone]) if zone in zones else ()
-        zones[zone] = shapely.multipolygons([*areas, *squares(pixels)])
-    return dict(sorted(zones.items()))
-
-
-@functools.lru_cache(maxsize=2)
-def _areas_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, BaseGeometry]:
-    """Return what `areas_by_zone` does, without points."""
+    if not aoi.features:
+        return {zone: squares(pixels) for zone, pixels in pixels_by_zone(aoi.points, epsg).items()}
     return {zone: _united([part for _, part in parts]) for zone, parts in _parts_by_zone(aoi, epsg).items()}
 
 
@@ -191,8 +183,8 @@ def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
 @functools.lru_cache(maxsize=2)
 def _parts_by_zone(aoi: Aoi, epsg: int | None) -> dict[int, list[tuple[int, BaseGeometry]]]:
     """Return EPSG code of a UTM zone, in order -> parts in it, in metres, each with the position of its feature."""
-    largest = max(aoi.features, key=lambda feature: feature.area, default=None)
-    _check_count(aoi, SURE * _square_metres(largest, aoi.name) / TILE_METRES**2 if largest is not None else 0)
+    largest = max(aoi.features, key=lambda feature: feature.area)
+    _check_count(aoi, SURE * _square_metres(largest, aoi.name) / TILE_METRES**2)
     if len(aoi.features) >= MANY:
         logger.info("%s: %s are projected and joined", aoi.name, counted(len(aoi.features), "area"))
     zones: dict[int, list[tuple[int, BaseGeometry]]] = {}

@@ -89,7 +89,7 @@ def fetch(
         results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
     seconds = time.monotonic() - started
     network, stages = inputs.network(), job.stages.seconds
-    summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error=weights_error)
+    summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)
     logger.debug("%s", stages_text(summary))
     return summary
 

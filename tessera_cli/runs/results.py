@@ -71,10 +71,10 @@ class Summary:
     """Stage -> seconds it was at work, side by side with others; `start` ended when the first tile was read."""
     embed_command: str | None = None
     """The command that encodes what was fetched, empty where nothing was; None in `embed`."""
-    table: Path | None = None
-    """The table of a run over points."""
     weights_error: TesseraError | None = None
     """Why a fetch could not download the weights of its model."""
+    table: Path | None = None
+    """The table of a run over points."""
 
     def count(self, status: TileStatus) -> int:
         return sum(r.status == status for r in self.results)

@@ -485,3 +485,19 @@ def test_the_order_of_points_does_not_matter_to_the_run(scattered, tessera, tmp_
     assert code == 0
     assert "using the frozen scene list" in stderr
     assert len(list((out / "runs").glob("*.json"))) == 1
+
+
+def test_plots_without_imagery_have_a_row_that_says_so(tessera, tmp_path):
+    west, north = 116 * 5120.0, 1133 * 5120.0
+    items = imagery(tmp_path / "web", {"tile": (32630, west, north)}, size=20)
+    seen, unseen = degrees(32630, [west + 55], [north - 55]), degrees(32630, [west + 3000], [north - 3000])
+    more = [*options(items), "--out", tmp_path / "out"]
+    code, _, stderr = tessera("embed", "--points", write_points(tmp_path / "unseen.csv", unseen), *more)
+    assert code == 3
+    assert "No pixel has enough clear observations" in stderr
+    assert tessera("embed", "--points", write_points(tmp_path / "seen.csv", seen), *more)[0] == 0
+    assert table(tmp_path / "out")["status"] == ["ok"]
+    code, _, stderr = tessera("embed", "--points", tmp_path / "unseen.csv", *more)
+    assert code == 0
+    assert "none of 1 point has an embedding" in stderr
+    assert table(tmp_path / "out")["status"] == ["none"]
