@@ -44,6 +44,8 @@ def sample(folder: EmbeddingFolder, places: Places) -> Iterator[Samples]:
     step = max(1, BATCH // (4 * folder.first.dims * len(indices) * vectors))
     for start in range(0, len(places), step):
         part = places.take(slice(start, start + step))
+        if start:
+            logger.info("%s: %s of %s are done", places.origin, f"{start:,}", counted(len(places), "place"))
         samples = _empty(part, tuple(indices), folder.first.dims)
         for number, index in enumerate(indices.values()):
             if part.kind == "point":
