@@ -368,6 +368,8 @@ def test_polygons_from_afar_and_around_the_world_do_not_matter(tmp_path):
     found = sampled(tmp_path, [world, scattered, shapely.box(-100, 30, -99, 31)])
     assert found.pixels[:, 0].tolist() == [512 * 512, 16, 0]
     assert found.status[:, 0].tolist() == ["ok", "ok", "outside"]
+    far = sampled(tmp_path, [shapely.box(-100, 30, -99, 31), None])
+    assert far.status[:, 0].tolist() == ["outside", "outside"]
 
 
 def test_a_damaged_file_is_named(tmp_path):
