@@ -85,7 +85,8 @@ class Zone:
         left, width, upper, height = self.transforms[tiles].T
         columns = np.floor((x[found] - left) / width).astype(np.int64)
         rows = np.floor((y[found] - upper) / height).astype(np.int64)
-        inside = (rows >= 0) & (rows < self.shapes[tiles, 0]) & (columns >= 0) & (columns < self.shapes[tiles, 1])
+        height, width = self.shapes[tiles].T
+        inside = (rows < height) & (columns < width)  # the lower and right edges belong to the next tiles
         return Hits(near[found], self.numbers[tiles], rows, columns).take(inside)
 
     def project(self, geometries: np.ndarray, origin: str) -> np.ndarray:

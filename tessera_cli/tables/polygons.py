@@ -124,15 +124,12 @@ def _square(transform: Affine, box: Box) -> BaseGeometry:
 
 
 def _box_in(geometry: BaseGeometry, transform: Affine, box: Box) -> Box:
-    """Return the rows and columns within `box` whose centres lie within the bounds of a polygon."""
+    """Return the rows and columns within `box` that the bounds of a polygon touch; slices may be empty or reversed."""
     west, south, east, north = geometry.bounds
-    columns = np.array([west, east])
-    rows = np.array([north, south])
-    first_column, last_column = np.floor((columns - transform.c) / transform.a + 0.5).astype(int)
-    first_row, last_row = np.floor((rows - transform.f) / transform.e + 0.5).astype(int)
-    rows_in = slice(max(first_row - 1, box[0].start), min(last_row + 1, box[0].stop))
-    columns_in = slice(max(first_column - 1, box[1].start), min(last_column + 1, box[1].stop))
-    return rows_in, columns_in
+    left, right = np.floor((np.array([west, east]) - transform.c) / transform.a).astype(int)
+    top, bottom = np.floor((np.array([north, south]) - transform.f) / transform.e).astype(int)
+    rows = slice(max(top, box[0].start), min(bottom + 1, box[0].stop))
+    return rows, slice(max(left, box[1].start), min(right + 1, box[1].stop))
 
 
 def _inside(geometry: BaseGeometry, tile: AnyTile, box: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -141,8 +138,6 @@ def _inside(geometry: BaseGeometry, tile: AnyTile, box: Box) -> tuple[np.ndarray
     assert t is not None
     near = _box_in(geometry, t, box)
     rows, columns = np.arange(near[0].start, near[0].stop), np.arange(near[1].start, near[1].stop)
-    if not rows.size or not columns.size:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
     x, y = t.c + t.a * (columns + 0.5), t.f + t.e * (rows + 0.5)
     found = shapely.contains_xy(geometry, *np.meshgrid(x, y))
     at_row, at_column = np.nonzero(found)

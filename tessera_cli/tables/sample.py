@@ -28,30 +28,29 @@ def sample(folder: EmbeddingFolder, places: Places) -> Iterator[Samples]:
 
     A place is looked up in every coordinate system that the tiles have. Where tiles overlap, the first one that has an
     embedding there is used, those of the place's own UTM zone before others. A polygon that holds no centre of a pixel
-    has the pixel under it. Memory: about 100 MB for the vectors and 80 MB for the block that is being read. Raises
-    UsageError for tiles that have no place on Earth, TileError for files that cannot be read.
+    has the pixel under it. Memory: 64 MB for the vectors of a batch, and one block of a tile with its pixels as
+    float32 (about 80 MB for 128 dimensions). Raises UsageError where no tile has a place on Earth, TileError for files
+    that cannot be read.
     """
-    windows = {
-        window: [t for t in folder.tiles if _window(t) == window] for window in sorted(map(_window, folder.tiles))
-    }
-    indices = {window: TileIndex(tiles) for window, tiles in windows.items()}
-    unplaced = sum(tile.record.tile.crs is None for tile in folder.tiles)
-    if unplaced == len(folder.tiles):
+    placed = [tile for tile in folder.tiles if tile.record.tile.crs is not None]
+    if not placed:
         raise UsageError(f"{folder.path}: its tiles have no CRS, so their place on Earth is unknown. Embed them anew.")
-    if unplaced:
-        logger.warning("%s: %s without a CRS cannot be sampled", folder.path, counted(unplaced, "tile"))
+    if without := len(folder.tiles) - len(placed):
+        logger.warning("%s: %s without a CRS cannot be sampled", folder.path, counted(without, "tile"))
+    names = sorted(set(map(_window, placed)))
+    indices = {name: TileIndex([tile for tile in placed if _window(tile) == name]) for name in names}
     vectors = 4 if places.kind == "polygon" else 1  # mean and deviation, summed in float64
     step = max(1, BATCH // (4 * folder.first.dims * len(indices) * vectors))
     for start in range(0, len(places), step):
         part = places.take(slice(start, start + step))
+        if start:
+            logger.info("%s: %s of %s are done", places.origin, f"{start:,}", counted(len(places), "place"))
         samples = _empty(part, tuple(indices), folder.first.dims)
         for number, index in enumerate(indices.values()):
-            if part.kind == "point":
-                _at_points(samples, number, index, Validity(index), np.arange(len(part)))
-                continue
             validity = Validity(index)
-            centreless = average(samples, number, index, validity)
-            _at_points(samples, number, index, validity, centreless)
+            points = part.kind == "point"
+            at = np.arange(len(part)) if points else average(samples, number, index, validity)
+            _at_points(samples, number, index, validity, at)
         yield samples
 
 

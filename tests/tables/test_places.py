@@ -312,6 +312,7 @@ def test_frames_geometries_and_positions():
     for given in (POINTS, np.array(POINTS), LONLAT, LONLAT.tolist()):
         np.testing.assert_array_equal(Places.of(given).lonlat, LONLAT)
     assert Places.of(frame) is frame
+    np.testing.assert_allclose(Places.of([(181.5, -17), (-200, 5)]).lonlat, [[-178.5, -17], [160, 5]])
     with pytest.raises(UsageError, match="The places declare no CRS"):
         Places.of(Frame(None))
     for wrong in (5, {"a": 1}, ["a", "b"], np.zeros((2, 3)), None):

@@ -183,6 +183,8 @@ def test_a_polygon_across_zones_counts_its_ground_once(tmp_path):
     due = len(pixels_within(in_31, west, constant_tile(1)))
     assert due > 4000
     assert (found.values[0, 0, 0], found.std[0, 0, 0], found.pixels[0, 0]) == (1, 0, due)
+    mirrored = shapely.box(BORDER[0] - 0.004, BORDER[1] - 0.003, BORDER[0] + 0.006, BORDER[1] + 0.003)
+    assert sampled(tmp_path / "both", [mirrored]).values[0, 0, 0] == 2
     # zone 31 up to the border, zone 32 from there: as two areas of interest would be embedded
     put(tmp_path / "cut", west, constant_tile(1, lonlat_of(west)[0] < BORDER[0]))
     put(tmp_path / "cut", east, constant_tile(2))
@@ -227,6 +229,16 @@ def test_a_polygon_across_the_antimeridian(tmp_path, written):
     lon, lat = lonlat_of(tile)
     point = sampled(tmp_path, [(np.mod(lon[10, 500], 360), lat[10, 500]), (lon[10, 20], lat[10, 20])])
     np.testing.assert_array_equal(point.values[:, 0], values(made)[:, [10, 10], [500, 20]].T)
+
+
+def test_the_zone_of_a_polygon_across_the_antimeridian(tmp_path):
+    place = (179.9999, -17.0)
+    west = tile_at(32760, *place)
+    for tile in (west, Tile(west.epsg, west.column - 1, west.row)):
+        put(tmp_path, tile, constant_tile(60))
+    put(tmp_path, tile_at(32701, *place), constant_tile(1))
+    mostly_west, mostly_east = shapely.box(179.996, -17, 180.003, -16.998), shapely.box(179.997, -17, 180.004, -16.998)
+    assert sampled(tmp_path, [mostly_west, mostly_east]).values[:, 0, 0].tolist() == [60, 1]
 
 
 def test_tiles_off_the_grid_that_overlap_count_once(tmp_path):
@@ -318,6 +330,18 @@ def test_a_polygon_smaller_than_a_pixel_has_the_pixel_under_it(tmp_path):
     assert np.isnan(found.std[1:3]).all()
 
 
+def test_a_polygon_over_a_centre_without_an_embedding_has_none(tmp_path):
+    """Though the pixel under its middle has one, whose centre lies outside."""
+    put(tmp_path, TILE, constant_tile(9, LEFT_HALF))
+    west, _, _, north = TILE.bounds
+    bar, spike = (2552, 100, 2565.5, 104), (2564.5, 104, 2565.5, 105.5)  # metres from the corner: right, down
+    parts = [shapely.box(west + x0, north - y1, west + x1, north - y0) for x0, y0, x1, y1 in (bar, spike)]
+    plot = in_degrees(shapely.union_all(parts))
+    middle = sampled(tmp_path, [plot.point_on_surface()])
+    assert middle.status[0, 0] == "ok"
+    assert sampled(tmp_path, [plot]).status[0, 0] == "none"
+
+
 def test_a_polygon_partly_without_embeddings_has_the_mean_of_the_rest(tmp_path):
     put(tmp_path, TILE, constant_tile(9, LEFT_HALF))
     west, south, east, north = TILE.bounds
@@ -344,6 +368,8 @@ def test_polygons_from_afar_and_around_the_world_do_not_matter(tmp_path):
     found = sampled(tmp_path, [world, scattered, shapely.box(-100, 30, -99, 31)])
     assert found.pixels[:, 0].tolist() == [512 * 512, 16, 0]
     assert found.status[:, 0].tolist() == ["ok", "ok", "outside"]
+    far = sampled(tmp_path, [shapely.box(-100, 30, -99, 31), None])
+    assert far.status[:, 0].tolist() == ["outside", "outside"]
 
 
 def test_a_damaged_file_is_named(tmp_path):
