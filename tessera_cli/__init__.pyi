@@ -4,6 +4,7 @@ from .api.plan import plan as plan
 from .api.reading import encode as encode
 from .api.reading import info as info
 from .api.reading import verify as verify
+from .api.sample import sample as sample
 from .api.training import pretrain as pretrain
 from .dpixels.dpixel import DPixels as DPixels
 from .dpixels.find import open_dpixels as open_dpixels
@@ -29,5 +30,7 @@ from .models.load import Model as Model
 from .models.load import load_model as load_model
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
+from .tables.outcome import Sampled as Sampled
+from .tables.places import Places as Places
 
 __version__: str

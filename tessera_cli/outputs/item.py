@@ -73,7 +73,7 @@ class TileRecord:
     note: str = ""
     """What a user must know of the model, such as that it is for demonstration only."""
     counts: np.ndarray | None = None
-    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (npy). Only
+    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (arrays). Only
     those of requested pixels are kept; the others are read as NOT_REQUESTED."""
 
     @classmethod
@@ -246,7 +246,7 @@ class TileRecord:
             **_known("raster:spatial_resolution", resolution(self.tile)),
             "file:size": asset.size,
             "file:checksum": f"1220{asset.sha256}",  # multihash: SHA-256, 32 bytes
-            **projection(self.tile),
+            **({} if self.format == "vectors" else projection(self.tile)),
         }
 
     def _store_asset(self) -> dict[str, Any]:

@@ -18,7 +18,10 @@ DPIXELS = "d-pixels"
 """What `content` says in the identity of folders of d-pixels; those of embeddings have no such key."""
 FORMULA = "value = code * scale"
 
-Format = Literal["geotiff", "npy"]
+Format = Literal["geotiff", "npy", "vectors"]
+"""Of tiles of embeddings: rasters, bare arrays of whole tiles, or bare arrays of the pixels asked for alone."""
+AreaFormat = Literal["geotiff", "npy"]
+"""What can be chosen for an area; that of points is `vectors`."""
 Dtype = Literal["int8", "float32"]
 """Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
 Role = Literal["emb", "scales", "counts"]
@@ -69,12 +72,15 @@ LAYERS: dict[tuple[Format, Dtype], tuple[Layer, ...]] = {
     ("geotiff", "float32"): (VALUES, COUNTS),
     ("npy", "int8"): (NPY_CODES, SCALES),
     ("npy", "float32"): (VALUES,),
+    ("vectors", "int8"): (NPY_CODES, SCALES),
+    ("vectors", "float32"): (VALUES,),
 }
 """Format and type of a folder -> the layers of each of its tiles."""
 
 _ENDINGS: dict[Format, dict[Role, str]] = {
     "geotiff": {"emb": "_emb.tif", "scales": "_scales.tif", "counts": "_counts.tif"},
     "npy": {"emb": ".npy", "scales": "_scales.npy"},
+    "vectors": {"emb": "_vectors.npy", "scales": "_vectors_scales.npy"},
 }
 
 

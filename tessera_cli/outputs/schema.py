@@ -56,7 +56,7 @@ class EmbeddingsIdentity(_Part):
     weights_sha256: str
     source: str | None
     preprocessing: str
-    format: Literal["geotiff", "npy"]
+    format: Literal["geotiff", "npy", "vectors"]
     dtype: Literal["int8", "float32"]
     dims: PositiveInt
 

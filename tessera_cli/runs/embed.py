@@ -56,7 +56,7 @@ class Run(Job[EncodedTile | TileRecord]):
             status="done" if pixels.any() else "empty",
             device=model.device,
             note=settings.note,
-            counts=dpixels.counts if settings.format == "npy" else None,
+            counts=None if settings.format == "geotiff" else dpixels.counts,
         )
         if not pixels.any():
             return record

@@ -121,6 +121,7 @@ def embed_command(
     model_config: object,
     force_source: bool,
     allow_missing: int,
+    points: str | None,
     out: Path,
 ) -> str:
     """Return the command line that embeds the d-pixels of `folder`; what is None, False or 0 is left out.
@@ -130,6 +131,7 @@ def embed_command(
     said, official = folder.identity, folder.identity["format"] == "npy"
     options = {
         "dpixels": folder.path,
+        "points": points,
         "model": model or (None if weights else DEFAULT_MODEL),
         "weights": weights,
         "model-config": model_config,

@@ -27,7 +27,7 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
     """Write the VRTs of `windows`. Tiles and bounds are those of all runs on the folder, not of the last one alone.
 
     Only tiles of the grid whose record says that they are done are taken, and those named in `known`, whose record the
-    caller has seen. Arrays (npy) have no VRT.
+    caller has seen. Arrays have no VRT.
     """
     found: dict[Path, str] = {}
     # Until it holds: of runs that end at the same moment, the last one to write must have seen the tiles of all.
@@ -49,7 +49,7 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
 
 def mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> dict[Path, str]:
     """Return the VRTs of `windows` as `write_mosaics` writes them; where it writes none, why, or nothing."""
-    if folder.identity.get("format") == "npy":
+    if folder.identity.get("format") != "geotiff":
         return {}
     dims, dtype, tags = folder.identity["dims"], folder.identity["dtype"], model_tags(folder.identity, folder.note)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from affine import Affine
@@ -30,7 +30,7 @@ REQUESTED[:200, 30:300] = True
 PLACED = ForeignTile("field", (37, 500), "EPSG:32733", Affine(10, 0, 300010, 0, -10, 6200020))
 NOWHERE = ForeignTile("Somewhere_else.2", (3, 4))
 FORMATS: list[tuple[formats.Format, str]] = [
-    (format, dtype) for format in ("geotiff", "npy") for dtype in ("int8", "float32")
+    (format, dtype) for format in get_args(formats.Format) for dtype in ("int8", "float32")
 ]
 
 
