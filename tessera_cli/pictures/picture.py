@@ -1,0 +1,119 @@
+"""The picture of a window as a Cloud-Optimized GeoTIFF, coarser copies of it, and the counts beside it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as RasterWindow
+
+from tessera_cli.embeddings.tile import StoredTile
+from tessera_cli.outputs.layers import NOT_REQUESTED
+from tessera_cli.pictures.canvas import Canvas
+from tessera_cli.pictures.colours import Colours, blocks
+
+Report = Callable[[int], object]
+BLOCK = 512
+COG = {
+    "driver": "COG",
+    "compress": "DEFLATE",
+    "predictor": "YES",
+    "blocksize": BLOCK,
+    "overview_resampling": "AVERAGE",
+    "bigtiff": "IF_SAFER",
+}
+
+
+def write_picture(
+    path: Path,
+    canvas: Canvas,
+    tiles: Sequence[StoredTile],
+    colours: Colours,
+    tags: Mapping[str, str],
+    report: Report = lambda pixels: None,
+) -> None:
+    """Write the tiles as an RGB raster, nodata 0, with overviews; `report` is called with the pixels of each block.
+
+    A block of one tile at a time is held. Until the end a file of three bytes per pixel lies beside it.
+    """
+    height, width = canvas.shape
+    plain = path.with_suffix(".tmp.tif")
+    layout = {
+        "driver": "GTiff",
+        "count": 3,
+        "dtype": "uint8",
+        "nodata": 0,
+        "height": height,
+        "width": width,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "interleave": "pixel",
+        "photometric": "RGB",
+        "sparse_ok": True,
+        "bigtiff": "IF_SAFER",
+        **({} if canvas.crs is None else {"crs": canvas.crs, "transform": canvas.transform}),
+    }
+    with _without_place():
+        with rasterio.open(plain, "w+", **layout) as picture:
+            picture.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+            picture.update_tags(**tags)
+            for number, share in enumerate(colours.explained, start=1):
+                picture.set_band_description(number, f"Component {number}, {share:.1%} of the variance")
+            for tile in tiles:
+                for box in blocks(tile):
+                    painted = colours.paint(*tile.stored(box))
+                    if (taken := canvas.take(tile.record.tile, box, painted, 0)) is not None:
+                        place, pixels = taken
+                        window = RasterWindow.from_slices(*place)
+                        # Of another zone, or at the edge of a block, others may have been there first.
+                        picture.write(np.where(pixels > 0, pixels, picture.read(window=window)), window=window)
+                    report(painted[0].size)
+        rasterio.shutil.copy(plain, path, **COG)
+    plain.unlink()
+
+
+def read_picture(path: Path, canvas: Canvas, factor: int) -> np.ndarray:
+    """Return the picture with pixels `factor` times as wide, means of the embedded ones: uint8 (3, h, w), 0 for none."""
+    height, width = canvas.shape
+    with _without_place(), rasterio.open(path, driver="GTiff", sharing=False) as picture:
+        return picture.read(out_shape=(3, height // factor, width // factor), resampling=Resampling.average)
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Return uint8 (3, h, w) as the bytes of a PNG that is transparent where all bands are 0."""
+    alpha = 255 * picture.any(axis=0).astype(np.uint8)
+    bands = np.concatenate([picture, alpha[None]])
+    with _without_place(), MemoryFile() as memory:
+        height, width = alpha.shape
+        with memory.open(driver="PNG", count=4, dtype="uint8", height=height, width=width) as made:
+            made.write(bands)
+        return bytes(memory.getbuffer())
+
+
+def read_counts(canvas: Canvas, tiles: Sequence[StoredTile]) -> np.ndarray:
+    """Return the observations used, uint16 (3, h, w) in the order of SENSORS: those of the pixel at each centre."""
+    counts = np.full((3, *canvas.shape), NOT_REQUESTED, np.uint16)
+    for tile in tiles:
+        taken = canvas.take(tile.record.tile, tile.whole, tile.counts(), NOT_REQUESTED)
+        if taken is not None:
+            (rows, columns), values = taken
+            there = counts[:, rows, columns]
+            there[...] = np.where(values != NOT_REQUESTED, values, there)
+    return counts
+
+
+@contextmanager
+def _without_place() -> Iterator[None]:
+    """Keep rasterio from warning of pictures that have no georeference, which is meant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
