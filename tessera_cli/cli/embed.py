@@ -29,5 +29,9 @@ def embed(terminal: Terminal, **given: Any) -> None:
     """
     with RunProgress(terminal) as progress:
         summary = library.embed(**read_area(given), progress=progress)
-    see = f"open {summary.mosaics[0]} in QGIS, or see " if summary.mosaics else ""
-    terminal.end(summary, map(str, summary.mosaics), f"{see}{shlex.join(['tessera', 'info', str(summary.out)])}")
+    see = f"open {summary.mosaics[0]} in QGIS, or " if summary.mosaics else ""
+    look = f"open {summary.preview} in a browser"
+    if summary.preview is None:
+        look = f"look at them with {shlex.join(['tessera', 'preview', str(summary.out)])}"
+    files = [*summary.mosaics, *([] if summary.preview is None else [summary.preview])]
+    terminal.end(summary, map(str, files), f"{see}{look}")

@@ -20,8 +20,8 @@ OUT = option(Out, OUTPUT, "Write here instead of into the folder itself.", short
 def preview(terminal: Terminal, **given: Any) -> None:
     """Draw a folder of embeddings.
 
-    Writes preview.html, one page to open in a browser, and per window a picture as GeoTIFF (for QGIS) and as PNG; prints
-    their paths, the page first. Similar colours are similar embeddings, in all tiles and windows.
+    Writes preview.html, one page to open in a browser, and per window a picture as GeoTIFF (for QGIS) and as PNG;
+    prints their paths, the page first. Similar colours are similar embeddings, in all tiles and windows.
 
     Examples:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import zlib
 from collections.abc import Mapping
@@ -167,7 +168,7 @@ class TileRecord:
             p = item["properties"]
             tile, window = tile_from_item(item)
             identity, counts = dict(p["emb:identity"]), p.get("emb:counts")
-            requested = unpack_mask(base64.b64decode(p["emb:requested"]), tile.shape)
+            requested = _mask(base64.b64decode(p["emb:requested"]), tile.shape)
             stored = identity.get("content") == DPIXELS
             record = cls(
                 tile=tile,
@@ -246,6 +247,14 @@ class TileRecord:
             "roles": ["data"],
             "file:size": sum(asset.size for asset in self.assets),
         }
+
+
+@functools.lru_cache(maxsize=64)
+def _mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """Unpack a mask to read: of a large area most tiles are whole, and thousands of records share it."""
+    mask = unpack_mask(packed, shape)
+    mask.flags.writeable = False
+    return mask
 
 
 def _known(key: str, value: Any) -> dict[str, Any]:

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 WIDEST, MOST_PIXELS = 2048, 2048**2
 """Columns and pixels of the PNG."""
-PAGE_PIXELS = 2_000_000
-"""Pixels of all pictures on the page: with their counts less than 15 MB."""
+PAGE_PIXELS = 3_000_000
+"""Pixels of all pictures on the page together: with their counts about 13 MB where neighbours differ much."""
 LARGEST = 1 << 30
 """Pixels of a raster; where an area is larger, its pixels are, too."""
 MERCATOR = "EPSG:3857"
@@ -37,7 +37,7 @@ class Canvas:
     crs: str | None
     transform: Affine
     shape: tuple[int, int]
-    """Rows and columns: multiples of `png` and `page`."""
+    """Rows and columns: multiples of `png` and `page`, and of twice `page` where the page may become too large."""
     png: int = 1
     """Pixels of the picture per pixel of the PNG, along a side."""
     page: int = 1
@@ -63,7 +63,9 @@ class Canvas:
             step, x0, y0 = 10 / math.cos(math.radians(lat)), 0.0, 0.0
         coarse = max(1, math.ceil(math.sqrt((east - west) * (north - south) / step**2 / LARGEST)))
         if coarse > 1:
-            logger.warning("the area is large: pixels of the picture are %g m wide, every one a pixel of 10 m", coarse * 10)
+            logger.warning(
+                "the area is large: pixels of the picture are %g m wide, every one a pixel of 10 m", coarse * 10
+            )
         step *= coarse
         left, right = math.floor((west - x0) / step + 1e-6), math.ceil((east - x0) / step - 1e-6)
         bottom, top = math.floor((south - y0) / step + 1e-6), math.ceil((north - y0) / step - 1e-6)
@@ -75,7 +77,8 @@ class Canvas:
         height, width = self.shape
         png = math.ceil(max(width / WIDEST, math.sqrt(height * width / MOST_PIXELS), height / 8 / WIDEST))
         page = png * math.ceil(math.sqrt(windows * height * width / png**2 / PAGE_PIXELS))
-        return replace(self, shape=(-(-height // page) * page, -(-width // page) * page), png=png, page=page)
+        unit = 2 * page if windows * height * width / page**2 > PAGE_PIXELS / 4 else page
+        return replace(self, shape=(-(-height // unit) * unit, -(-width // unit) * unit), png=png, page=page)
 
     def coarser(self, factor: int) -> Canvas:
         """Return the grid whose pixels are `factor` times as wide, which divides rows and columns."""

@@ -91,7 +91,7 @@ def blocks(tile: StoredTile) -> Iterator[Box]:
 
 def _of_tile(tile: StoredTile, count: int, seed: int) -> np.ndarray:
     """Return the embeddings, float32 (n, R), of `count` pixels of a tile, or of all if it has fewer."""
-    height, width = tile.record.tile.shape
+    width = tile.record.tile.shape[1]
     there = np.flatnonzero(np.isfinite(tile.values(bands=[0])))
     rng = np.random.default_rng([seed, zlib.crc32(tile.name.encode())])
     chosen = np.sort(rng.choice(there, min(count, len(there)), replace=False))

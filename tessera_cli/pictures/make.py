@@ -22,7 +22,7 @@ from tessera_cli.outputs.tags import model_tags, window_tags
 from tessera_cli.parts import part_of
 from tessera_cli.pictures.canvas import Canvas
 from tessera_cli.pictures.colours import Colours, sample_pixels
-from tessera_cli.pictures.page import Shown, write_page
+from tessera_cli.pictures.page import Shown, page
 from tessera_cli.pictures.picture import png, read_counts, read_picture, write_picture
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ UNDATED = "undated"
 """The name of the window of tiles that do not say theirs."""
 KEPT = ("TESSERA_MODEL_NAME", "TESSERA_SOURCE", "TESSERA_PREPROCESSING", "TESSERA_BUILD_VERSION", "TESSERA_NOTE")
 """Tags of embeddings that are true of their picture as well; by the others it would be taken for embeddings."""
+MOST_BYTES = 15_000_000
+"""Size of the page; a larger one is made once more, with pixels twice as wide."""
 CACHE = 128 * 2**20
 """Bytes of GDAL's cache, where it has none yet; GDAL itself takes 5 % of the memory."""
 
@@ -78,21 +80,28 @@ def make_preview(
         canvas = Canvas.of(tiles, len(windows))
         identity, note = folder.first.identity, folder.first.note
         model = {key: value for key, value in model_tags(identity, note).items() if key in KEPT}
-        shown = []
         with _prepared(out) as part:
             for window, of_window in windows.items():
                 path = part / f"{_stem(window)}.tif"
                 tags = {**model, **window_tags(window), "TESSERA_CONTENT": "preview"}
                 write_picture(path, canvas, of_window, colours, tags, advance)
                 path.with_suffix(".png").write_bytes(png(read_picture(path, canvas, canvas.png)))
-                page = canvas.coarser(canvas.page)
-                picture = png(read_picture(path, canvas, canvas.page))
-                shown.append(Shown(_name(window), window, picture, read_counts(page, of_window)))
-            write_page(part / PAGE, folder, tiles, canvas, colours, shown)
+            for factor in (canvas.page, 2 * canvas.page):
+                made = page(folder, tiles, canvas, colours, factor, _shown(part, windows, canvas, factor))
+                if len(made) <= MOST_BYTES:
+                    break
+            (part / PAGE).write_bytes(made)
             _publish(part, out)
-    return Preview(
-        out / PAGE, {_name(w): out / f"{_stem(w)}.tif" for w in windows}, canvas.crs, colours.explained
-    )
+    return Preview(out / PAGE, {_name(w): out / f"{_stem(w)}.tif" for w in windows}, canvas.crs, colours.explained)
+
+
+def _shown(
+    part: Path, windows: Mapping[Window | None, Sequence[StoredTile]], canvas: Canvas, factor: int
+) -> Iterator[Shown]:
+    """Yield what the page shows of each window, with pixels `factor` times as wide as those of the pictures."""
+    for window, tiles in windows.items():
+        picture = png(read_picture(part / f"{_stem(window)}.tif", canvas, factor))
+        yield Shown(_name(window), window, picture, read_counts(canvas.coarser(factor), tiles))
 
 
 def _placed(tiles: Sequence[StoredTile]) -> Sequence[StoredTile]:

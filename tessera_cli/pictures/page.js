@@ -97,7 +97,7 @@ function draw() {
 // --- where it is -----------------------------------------------------------------------------------------------------
 
 function fitted() {
-  return Math.min(canvas.clientWidth / data.width, canvas.clientHeight / data.height);
+  return 0.96 * Math.min(canvas.clientWidth / data.width, canvas.clientHeight / data.height);
 }
 
 function fit() {
@@ -168,7 +168,7 @@ function tell(x, y) { // of the pixel at a place of the canvas
     const value = values[(shown.layer - 1) * size + Math.floor(row) * data.width + Math.floor(column)];
     if (value !== (values instanceof Uint8Array ? 255 : 65535)) told.push(`${value} observations`);
   }
-  at("where").textContent = told.join("   ");
+  at("where").textContent = told.join(" \u00b7 ");
 }
 
 // --- what people do --------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def write_picture(
 
 
 def read_picture(path: Path, canvas: Canvas, factor: int) -> np.ndarray:
-    """Return the picture with pixels `factor` times as wide, means of the embedded ones: uint8 (3, h, w), 0 for none."""
+    """Return uint8 (3, h, w), pixels `factor` times as wide: means of those with an embedding, 0 where none has."""
     height, width = canvas.shape
     with _without_place(), rasterio.open(path, driver="GTiff", sharing=False) as picture:
         return picture.read(out_shape=(3, height // factor, width // factor), resampling=Resampling.average)
@@ -90,7 +90,7 @@ def read_picture(path: Path, canvas: Canvas, factor: int) -> np.ndarray:
 
 def png(picture: np.ndarray) -> bytes:
     """Return uint8 (3, h, w) as the bytes of a PNG that is transparent where all bands are 0."""
-    alpha = 255 * picture.any(axis=0).astype(np.uint8)
+    alpha = np.where(picture.any(axis=0), np.uint8(255), np.uint8(0))
     bands = np.concatenate([picture, alpha[None]])
     with _without_place(), MemoryFile() as memory:
         height, width = alpha.shape
