@@ -43,8 +43,13 @@ def preview(
     from tessera_cli.api.progress import Bar
     from tessera_cli.embeddings.folder import EmbeddingFolder
     from tessera_cli.pictures.make import make_preview
+    from tessera_cli.runs.collection import write_collection
+    from tessera_cli.runs.folder import TileFolder
 
     bar = Bar(progress)
     windows = None if year is None and window is None else as_windows(year, window)
     folder = EmbeddingFolder.open(Path(path), windows)
-    return make_preview(folder, Path(path if out is None else out), start=bar.start, advance=bar.advance)
+    made = make_preview(folder, Path(path if out is None else out), start=bar.start, advance=bar.advance)
+    if out is None:
+        write_collection(TileFolder.open(folder.path))
+    return made

@@ -19,14 +19,16 @@ from tessera_cli.outputs.geotiff import Compress as Compress
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN, Role, file_name, file_names
 from tessera_cli.outputs.layers import Format as Format
+from tessera_cli.outputs.stac import CATALOG, COLLECTION
 
 
 def check_tile(format: Format, tile: AnyTile) -> None:
     """Raise UsageError if such a tile cannot be written."""
     if format == "geotiff" and (tile.crs is None or tile.transform is None):
         raise UsageError(f"{tile.id} cannot be a GeoTIFF: it needs a georeference (roi.tiff). Use --format npy.")
-    if f"{tile.id}.json" == RUN:
-        raise UsageError(f"{tile.id} cannot be the name of a tile: {RUN} holds the folder's settings. Rename it.")
+    if (file := f"{tile.id}.json") in (RUN, COLLECTION, CATALOG):
+        what = "holds the folder's settings" if file == RUN else "lists the folder's tiles"
+        raise UsageError(f"{tile.id} cannot be the name of a tile: {file} {what}. Rename it.")
 
 
 def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") -> tuple[Asset, ...]:

@@ -47,10 +47,10 @@ class Layer:
         return self.names or tuple(f"Tessera_Band_{i}" for i in range(dims))
 
 
-CODES = Layer("emb", "embedding", "Embedding codes", "int8", -128, ("data",))
-NPY_CODES = Layer("emb", "embedding", "Embedding codes", "int8", None, ("data",))
+CODES = Layer("emb", "embeddings", "Embedding codes", "int8", -128, ("data",))
+NPY_CODES = Layer("emb", "embeddings", "Embedding codes", "int8", None, ("data",))
 """0 where there is no embedding, as in the official files."""
-VALUES = Layer("emb", "embedding", "Embedding", "float32", math.nan, ("data",))
+VALUES = Layer("emb", "embeddings", "Embedding", "float32", math.nan, ("data",))
 SCALES = Layer("scales", "scales", "Scale of the codes, per pixel", "float32", math.nan, ("data", "scale"), ("scale",))
 NOT_REQUESTED = 65535
 """The nodata value of counts; a requested pixel that no sensor saw has 0."""

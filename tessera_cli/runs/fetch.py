@@ -19,6 +19,7 @@ from tessera_cli.models.weights import pull
 from tessera_cli.outputs import stores
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
+from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, run_tiles
@@ -87,6 +88,8 @@ def fetch(
     job = _Fetch(inputs, folder)
     with explained(folder.path):
         results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
+        with job.stages.at("write"):
+            write_collection(folder)
     seconds = time.monotonic() - started
     network, stages = inputs.network(), job.stages.seconds
     summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)

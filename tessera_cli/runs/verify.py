@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tessera_cli.catalog import get_source
 from tessera_cli.dpixels import describe, members
@@ -17,31 +17,17 @@ from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
 from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
 from tessera_cli.reading import is_there
+from tessera_cli.runs.checks import SOUND, Check
 from tessera_cli.runs.folder import RUNS, SCENES, TileFolder
+from tessera_cli.runs.lists import check_lists
 from tessera_cli.runs.mosaic import content_of, described, is_vrt, mosaics
 from tessera_cli.runs.owner import record_beside, record_listing
 from tessera_cli.runs.run_record import checked_run, read_or_none
 
-CheckStatus = Literal["sound", "empty", "beside", "stale", "damaged", "failed", "missing"]
-SOUND: tuple[CheckStatus, ...] = ("sound", "empty", "beside", "stale")
-"""What viewers left beside our rasters is not ours: where it is stale, the rasters are sound all the same."""
 EXPECTED = (
     "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
     "weights file."
 )
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result for one tile, list of the folder, store or weights file."""
-
-    name: str
-    status: CheckStatus
-    reason: str = ""
-
-    @property
-    def is_sound(self) -> bool:
-        return self.status in SOUND
 
 
 @dataclass(frozen=True)
@@ -129,6 +115,7 @@ def _folder(path: Path) -> Iterator[Check]:
         yield tile
     if sound:  # else the run that makes the tiles writes them anyway
         yield from _mosaics(folder, names)
+        yield from check_lists(folder)
     yield from _beside(file for file in path.glob("*.tif") if tiles_of_file(file.name))
     yield from _beside(path.glob("utm*.vrt"))
 
