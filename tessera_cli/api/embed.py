@@ -185,6 +185,7 @@ def _preview(out: Path) -> Path | None:
     from tessera_cli.api.preview import preview
     from tessera_cli.errors import reason
 
+    logger.info("drawing a preview of %s", out)
     try:
         return preview(out).page
     except Exception as error:

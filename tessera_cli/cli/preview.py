@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,21 @@ from tessera_cli.cli.verb import verb
 
 FOLDER = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `tessera embed` wrote.")]
 OUT = option(Out, OUTPUT, "Write here instead of into the folder itself.", short=("-o",), metavar="DIR")
+
+
+@contextmanager
+def bars(terminal: Terminal) -> Iterator[Any]:
+    """Yield a bar of the pixels that are drawn, on a terminal; else None."""
+    if not terminal.draws:
+        yield None
+        return
+    from rich.progress import BarColumn, TimeRemainingColumn
+
+    shown = terminal.start_bars("drawing", BarColumn(bar_width=30), "{task.percentage:>3.0f} %", TimeRemainingColumn())
+    try:
+        yield shown
+    finally:
+        shown.stop()
 
 
 @verb(library.preview, path=FOLDER, out=OUT)
@@ -31,7 +48,8 @@ def preview(terminal: Terminal, **given: Any) -> None:
 
       tessera preview --json alps | jq -r .page
     """
-    made = library.preview(**given)
+    with bars(terminal) as progress:
+        made = library.preview(**given, progress=progress)
     files = [made.page, *(file for path in made.pictures.values() for file in (path, path.with_suffix(".png")))]
     terminal.tell(made.to_dict(), map(str, files))
     terminal.suggest(f"open {made.page} in a browser")

@@ -168,8 +168,9 @@ def _bounds(tiles: Sequence[StoredTile], crs: str) -> tuple[float, float, float,
     found = []
     for tile in tiles:
         place, requested = tile.record.tile, tile.record.requested
+        requested = requested if requested.any() else ~requested
         rows, columns = (np.flatnonzero(requested.any(axis=axis)) for axis in (1, 0))
-        if len(rows) and place.transform is not None:
+        if place.transform is not None:
             west, north = place.transform * (columns[0], rows[0])
             east, south = place.transform * (columns[-1] + 1, rows[-1] + 1)
             found.append(_transformed((west, south, east, north), place.crs, crs))

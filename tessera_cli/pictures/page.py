@@ -28,7 +28,7 @@ from tessera_cli.pictures.colours import Colours
 HERE = Path(__file__)
 MESH = 33
 """Points along a side of the mesh by which the page knows longitude and latitude."""
-SENSORS = ("Sentinel-2", "Radar ascending", "Radar descending")
+NAMES = ("Sentinel-2", "Radar ascending", "Radar descending")
 COLOURS = ("Red", "Green", "Blue")
 
 
@@ -65,13 +65,13 @@ def page(
     shown, grid = list(windows), canvas.coarser(factor)
     mesh = _mesh(grid)
     height, width = grid.shape
-    most = [int(max(_known(each.counts[sensor]).max(initial=0) for each in shown)) for sensor in range(len(SENSORS))]
+    most = [int(max(_known(each.counts[sensor]).max(initial=0) for each in shown)) for sensor in range(len(NAMES))]
     data = {
         "width": width,
         "height": height,
         "metres": _metres(grid),
         "mesh": mesh,
-        "sensors": SENSORS,
+        "sensors": NAMES,
         "most": most,
         "windows": [
             {"name": each.name, "picture": f"data:image/png;base64,{_base64(each.picture)}", **_packed(each.counts)}
@@ -103,14 +103,14 @@ def _body(
         where = f" \u00b7 around {position(lon, mesh['lat'][middle])}"
     times = ", ".join(each.name for each in shown) if len(shown) < 4 else counted(len(shown), "window")
     lead = f"Embeddings by {identity['model']} \u00b7 {times}{where}"
-    layers = ["Embedding", *SENSORS]
+    layers = ["Embedding", *NAMES]
     shares = "".join(
         f'<li class="{name.lower()}"><i></i>{name} <b>{share:.0%}</b></li>'
         for name, share in zip(COLOURS, colours.explained, strict=False)
     )
     return (
         f"<header><h1>{escape(folder.path.resolve().name)}</h1><p>{escape(lead)}</p></header>\n"
-        + (f'<p class="note" role="note">The model: {escape(note)}.</p>\n' if note else "")
+        + (f'<p class="note" role="note">Note on the model: {escape(note)}</p>\n' if note else "")
         + '<main>\n<div class="choices">'
         + _choice("Window", "window", [each.name for each in shown])
         + _choice("Show", "layer", layers)

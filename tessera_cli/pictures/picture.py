@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
 from tessera_cli.embeddings.tile import StoredTile
+from tessera_cli.errors import TileError, reason
 from tessera_cli.outputs.layers import NOT_REQUESTED
 from tessera_cli.pictures.canvas import Canvas
 from tessera_cli.pictures.colours import Colours, blocks
@@ -42,7 +44,8 @@ def write_picture(
 ) -> None:
     """Write the tiles as an RGB raster, nodata 0, with overviews; `report` is called with the pixels of each block.
 
-    A block of one tile at a time is held. Until the end a file of three bytes per pixel lies beside it.
+    A block of one tile at a time is held. Until the end a file of three bytes per pixel lies beside it. GDAL loses
+    what a full disk does not take, often without a word, so the raster is read back: TileError if it lacks anything.
     """
     height, width = canvas.shape
     plain = path.with_suffix(".tmp.tif")
@@ -62,7 +65,8 @@ def write_picture(
         "bigtiff": "IF_SAFER",
         **({} if canvas.crs is None else {"crs": canvas.crs, "transform": canvas.transform}),
     }
-    with _without_place():
+    total = 0
+    with _without_place(), _written(path):
         with rasterio.open(plain, "w+", **layout) as picture:
             picture.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
             picture.update_tags(**tags)
@@ -74,11 +78,17 @@ def write_picture(
                     if (taken := canvas.take(tile.record.tile, box, painted, 0)) is not None:
                         place, pixels = taken
                         window = RasterWindow.from_slices(*place)
-                        # Of another zone, or at the edge of a block, others may have been there first.
-                        picture.write(np.where(pixels > 0, pixels, picture.read(window=window)), window=window)
+                        before = picture.read(window=window)  # of tiles of other zones, which may overlap
+                        after = np.where(pixels > 0, pixels, before)
+                        picture.write(after, window=window)
+                        total += int(after.sum(dtype=np.int64)) - int(before.sum(dtype=np.int64))
                     report(painted[0].size)
         rasterio.shutil.copy(plain, path, **COG)
-    plain.unlink()
+        plain.unlink()
+        with rasterio.open(path, driver="GTiff", sharing=False) as picture:
+            windows = (window for _, window in picture.block_windows(1))
+            if total != sum(int(picture.read(window=window).sum(dtype=np.int64)) for window in windows):
+                raise RasterioIOError("it does not hold what was written to it")
 
 
 def read_picture(path: Path, canvas: Canvas, factor: int) -> np.ndarray:
@@ -109,6 +119,16 @@ def read_counts(canvas: Canvas, tiles: Sequence[StoredTile]) -> np.ndarray:
             there = counts[:, rows, columns]
             there[...] = np.where(values != NOT_REQUESTED, values, there)
     return counts
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Turn what GDAL says while it writes, which is rarely the cause, into the error to show."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        told = "Is the disk full? Make room or choose another --out, then run again."
+        raise TileError(f"{path.name} cannot be written: {reason(error)}. {told}") from error
 
 
 @contextmanager

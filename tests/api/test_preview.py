@@ -55,6 +55,8 @@ def test_embed_makes_it_at_once_and_nothing_takes_it_for_a_tile(catalog, tessera
     assert stdout.splitlines()[-1] == str(out / "preview.html")
     assert f"in QGIS, or open {out / 'preview.html'} in a browser" in stderr
     assert names(out) == ["preview.html", "preview_2021.png", "preview_2021.tif"]
+    listed = {asset["href"] for asset in json.loads((out / "collection.json").read_text())["assets"].values()}
+    assert {f"./{name}" for name in names(out)} <= listed
     before = {name: (out / name).read_bytes() for name in names(out)}
     code, stdout, _ = tessera("verify", out, "-v")
     assert code == 0

@@ -300,3 +300,24 @@ def test_memory_does_not_grow_with_the_tiles(tmp_path):
         command = [sys.executable, "-c", PEAK, str(tmp_path / name), str(tmp_path / "out")]
         peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert peaks[1] - peaks[0] < 100  # MB; as numbers the embeddings of 15 tiles are 250, and pictures 12
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+from tessera_cli.cli.app import run
+sys.exit(run(["preview", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("most", [1000, 100_000])
+def test_what_the_disk_does_not_take_is_an_error_and_no_blank_picture(tmp_path, most):
+    """GDAL tells nobody of blocks that it could not write when it closes a file."""
+    put(tmp_path, WEST, dims=3)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path), str(most)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert "preview_2023.tif cannot be written" in done.stderr
+    assert not list(tmp_path.glob("preview*"))
