@@ -1,6 +1,7 @@
 from .api.embed import embed as embed
 from .api.fetch import fetch as fetch
 from .api.plan import plan as plan
+from .api.preview import preview as preview
 from .api.reading import encode as encode
 from .api.reading import info as info
 from .api.reading import verify as verify
@@ -28,6 +29,7 @@ from .extent.window import Window as Window
 from .inference.encode import Embeddings as Embeddings
 from .models.load import Model as Model
 from .models.load import load_model as load_model
+from .pictures.make import Preview as Preview
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
 from .tables.outcome import Sampled as Sampled

@@ -6,8 +6,9 @@ can mend is a `TesseraError`. Credentials and the number of threads come from th
 
 from __future__ import annotations
 
-import dataclasses
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tessera_cli.outputs.layers import AreaFormat, Dtype
     from tessera_cli.runs.results import Summary
     from tessera_cli.tables.places import AnyPlaces
+
+logger = logging.getLogger(__name__)
 
 
 def embed(
@@ -59,6 +62,7 @@ def embed(
     compress: Compress = "zstd",
     allow_missing: int = 0,
     refresh: bool = False,
+    preview: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: AnyProgress | None = None,
@@ -107,6 +111,7 @@ def embed(
         compress: Compression of the rasters: `zstd`, `deflate` or `none`.
         allow_missing: Scenes per tile that may be absent or broken before the tile fails.
         refresh: Search again instead of using the folder's frozen scene list.
+        preview: Draw the folder in the end, as `preview` does; if that fails, a warning says why.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         threads: Cores to compute with. Default: those that this process may use.
         progress: Called with (pixels done, pixels in all); or a `tqdm` bar, a `rich.progress.Progress`, or an object
@@ -184,8 +189,23 @@ def embed(
     if out is None:
         warn_of_other_area(folder, inputs.record())
     cores = threads or config.threads()
-    made = run(inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress)
-    if plots is None:
-        return made
-    table = plots.write_table(folder.path, {each.window for each in inputs.tile_requests})
-    return dataclasses.replace(made, table=table)
+    summary = run(
+        inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress
+    )
+    if plots is not None:
+        return replace(summary, table=plots.write_table(folder.path, {each.window for each in inputs.tile_requests}))
+    return replace(summary, preview=_preview(summary.out)) if preview and summary.pixels else summary
+
+
+def _preview(out: Path) -> Path | None:
+    """Draw the folder and return the page; None, with a warning, if that fails: the embeddings are there."""
+    from tessera_cli.api.preview import preview
+    from tessera_cli.errors import reason
+
+    logger.info("drawing a preview of %s", out)
+    try:
+        return preview(out).page
+    except Exception as error:
+        logger.warning("the embeddings are there, but not their preview: %s", reason(error))
+        logger.debug("%s", error, exc_info=True)
+        return None

@@ -32,6 +32,10 @@ def embed(terminal: Terminal, **given: Any) -> None:
     """
     with RunProgress(terminal, paths=given["points"] is None) as progress:
         summary = library.embed(**read_area(given), progress=progress)
-    see = f"open {summary.mosaics[0]} in QGIS, or see " if summary.mosaics else ""
-    made = summary.mosaics if summary.table is None else (summary.table,)
-    terminal.end(summary, map(str, made), f"{see}{shlex.join(['tessera', 'info', str(summary.out)])}")
+    see = f"open {summary.mosaics[0]} in QGIS, or " if summary.mosaics else ""
+    look = shlex.join(["tessera", "info" if summary.table else "preview", str(summary.out)])
+    look = f"see {look}" if summary.table else f"look at them with {look}"
+    if summary.preview is not None:
+        look = f"open {summary.preview} in a browser"
+    files = [*summary.mosaics, *filter(None, (summary.table, summary.preview))]
+    terminal.end(summary, map(str, files), f"{see}{look}")

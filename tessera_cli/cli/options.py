@@ -173,6 +173,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "dtype": option(Literal["int8", "float32"], OUTPUT, "int8 codes with a scale per pixel, or float32 values."),
     "compress": option(Literal["zstd", "deflate", "none"], OUTPUT, "Compression of the rasters."),
+    "preview": option(bool, OUTPUT, "Draw the folder in the end, as `tessera preview` does."),
     "allow_missing": option(
         int, RUN, "Scenes per tile that may be absent or broken before the tile fails.", metavar="N", min=0
     ),

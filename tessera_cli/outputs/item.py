@@ -187,7 +187,7 @@ class TileRecord:
             p = item["properties"]
             tile, window = tile_from_item(item)
             identity, counts = dict(p["tessera:identity"]), p.get("tessera:counts")
-            requested = unpack_mask(base64.b64decode(p["tessera:requested"]), tile.shape)
+            requested = _mask(base64.b64decode(p["tessera:requested"]), tile.shape)
             stored = identity.get("content") == DPIXELS
             record = cls(
                 tile=tile,
@@ -257,6 +257,14 @@ class TileRecord:
 def _have(assets: Mapping[str, Mapping[str, Any]], key: str) -> bool:
     """Return whether an asset has a field of an extension, which some want to see where they are declared."""
     return any(key in asset for asset in assets.values())
+
+
+@functools.lru_cache(maxsize=64)
+def _mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """Unpack a mask to read: of a large area most tiles are whole, and thousands of records share it."""
+    mask = unpack_mask(packed, shape)
+    mask.flags.writeable = False
+    return mask
 
 
 def _known(key: str, value: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ EXPECTED = (
     "d-pixels, shards, or a weights file."
 )
 
-KINDS = ("*.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
+KINDS = ("*_emb.tif", "*_scales.tif", "*_counts.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
 """Files of tiles, in folders of embeddings or d-pixels."""
 
 
