@@ -156,7 +156,7 @@ def embed(
     check_numbers(allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed)
     told, request, plots = as_progress(progress), None, None
     if points is not None:
-        refuse_beside_points(format=format)
+        refuse_beside_points(format=format, preview=preview)
         plots = Plots.of(points, layer=layer)
     if dpixels:
         chosen = area if plots is None else {**area, "layer": None}
