@@ -1,4 +1,4 @@
-"""The virtual rasters of a folder of GeoTIFFs: of each zone and window, over its finished tiles, clipped to the AOIs."""
+"""The virtual rasters of a folder of GeoTIFFs: per zone and window, over the finished tiles, clipped to the AOIs."""
 
 from __future__ import annotations
 

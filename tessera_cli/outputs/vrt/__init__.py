@@ -1,7 +1,7 @@
 """Virtual rasters that show the tiles of a zone and window as one: codes, scales, and their product as float32.
 
-`files.py` says which files there are, `mosaic.py` puts rasters side by side, `product.py` multiplies, `describe.py` reads
-what was written.
+`files.py` says which files there are, `mosaic.py` puts rasters side by side, `product.py` multiplies, `describe.py`
+reads what was written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The virtual rasters of a zone and window: which there are, and what each holds.
 
-GDAL reads the XML of every source when it opens a VRT, 128 times per tile. So beyond MAX_TILES tiles a mosaic names VRTs of
-blocks of tiles in place of tiles; those are opened when pixels of theirs are read.
+GDAL reads the XML of every source when it opens a VRT, 128 times per tile. So beyond MAX_TILES tiles a mosaic names
+VRTs of blocks of tiles in place of tiles; those are opened when pixels of theirs are read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The virtual raster that multiplies a mosaic of codes and one of scales on the fly.
 
 `mul`, a pixel function that every GDAL has, takes all its sources at every pixel, so the tiles must be put together
-before. The gaps are in the scales: NaN times anything is NaN. GDAL >= 3.12 would leave nodata factors out of the product
-but for `propagateNoData`, which older versions ignore.
+before. The gaps are in the scales: NaN times anything is NaN. GDAL >= 3.12 would leave nodata factors out of the
+product but for `propagateNoData`, which older versions ignore.
 """
 
 from __future__ import annotations
