@@ -30,7 +30,7 @@ def vrt_files(
     """Yield (name, XML) of the virtual rasters of `tiles`, all of one zone; the one to be opened is the last.
 
     The tiles' rasters, of `dtype`, lie beside them. `bounds` are west, south, east, north of the AOI in metres, widened
-    here to whole pixels. `tags` are the model's. At most one file of 100 KB per tile is held at a time.
+    here to whole pixels. `tags` are the model's. One XML is held at a time: of at most 4 MB, or 1 KB per tile.
     """
     if len({tile.epsg for tile in tiles}) != 1:
         raise ValueError("a VRT takes the tiles of one zone, and at least one")
