@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 
 from tessera_cli.dpixels.dpixel import SENSORS
-from tessera_cli.extent.grid import Tile
-from tessera_cli.extent.window import Window
 
 RUN = "run.json"
 """The file that holds a folder's identity."""
@@ -98,11 +96,6 @@ def tiles_of_file(file: str) -> list[str]:
     """Return the names of the tiles that a file can belong to: `a_scales.npy` to `a` or to `a_scales`."""
     endings = [ending for endings in _ENDINGS.values() for ending in endings.values()]
     return [file.removesuffix(ending) for ending in endings if file.endswith(ending)]
-
-
-def vrt_name(tile: Tile, window: Window) -> str:
-    """Return the name of the VRT of a tile's zone, such as `utm31n_2023.vrt`."""
-    return f"{tile.id.partition('_')[0]}_{window.name}.vrt"
 
 
 def requested_counts(counts: np.ndarray, requested: np.ndarray) -> np.ndarray:

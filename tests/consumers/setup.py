@@ -47,9 +47,20 @@ def install(name: str, entry: dict[str, Any]) -> None:
     (PLACE / name).mkdir(parents=True, exist_ok=True)
     if packages := entry.get("pip"):
         shutil.rmtree(PLACE / name)
-        subprocess.run([entry.get("python", sys.executable), "-m", "venv", str(PLACE / name)], check=True)
+        subprocess.run([interpreter(entry.get("python")), "-m", "venv", str(PLACE / name)], check=True)
         subprocess.run([str(PLACE / name / "bin/python"), "-m", "pip", "install", "--quiet", *packages], check=True)
     mark.write_text(wanted)
+
+
+def interpreter(version: str | None) -> str:
+    """Return an interpreter of a version such as "3.12": one on the PATH, else one of pyenv; ours for None."""
+    if version is None:
+        return sys.executable
+    of_pyenv = (Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python")
+    for found in (shutil.which(f"python{version}"), *map(str, sorted(of_pyenv))):
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return found
+    raise FileNotFoundError(f"no Python {version} is installed")
 
 
 if __name__ == "__main__":

@@ -245,12 +245,14 @@ def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], 
         (cut, "damaged"),
     ],
 )
-def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: str) -> None:
+@pytest.mark.parametrize("part", ["", "_codes", "_scales"])
+def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: str, part: str) -> None:
     """And a run writes them anew."""
     folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
-    (vrt,) = write_mosaics(folder, [WINDOW])
+    (product,) = write_mosaics(folder, [WINDOW])
+    vrt = product.with_stem(product.stem + part)
     assert told(tmp_path) == {NAME: "sound"}
     damage(vrt)
     assert told(tmp_path) == {NAME: "sound", vrt.name: status}
@@ -258,7 +260,9 @@ def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: st
     write_mosaics(folder, [WINDOW])
     assert told(tmp_path) == {NAME: "sound"}
     write_record(folder, record(identity=folder.identity, status="empty", pixels=0, assets=()))
-    assert told(tmp_path) == {NAME: "empty", vrt.name: "damaged"}  # it shows what is gone
+    gone = {path.name: "damaged" for path in tmp_path.glob("*.vrt")}  # they show what is gone
+    assert len(gone) == 3
+    assert told(tmp_path) == {NAME: "empty", **gone}
 
 
 def test_a_folder_without_a_tile_is_not_called_sound(tmp_path: Path) -> None:
