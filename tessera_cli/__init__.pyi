@@ -1,4 +1,5 @@
 from .api.embed import embed as embed
+from .api.export import export as export
 from .api.fetch import fetch as fetch
 from .api.plan import plan as plan
 from .api.preview import preview as preview

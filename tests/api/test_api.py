@@ -25,7 +25,7 @@ from tests.helpers.vectors import write_layer
 
 NOT_ON_THE_COMMAND_LINE = {"progress", "report"}
 SWITCHES = {"as_json", "verbose", "quiet", "debug", "area"}
-VERBS = ["embed", "fetch", "plan", "sample", "preview", "pretrain", "verify", "info"]
+VERBS = ["embed", "fetch", "plan", "sample", "preview", "export", "pretrain", "verify", "info"]
 
 
 def arguments(catalog, out: Path) -> dict:

@@ -1,1 +1,0 @@
-"""Embeddings in the files and layouts of other tools."""
