@@ -2,9 +2,11 @@ from .api.embed import embed as embed
 from .api.export import export as export
 from .api.fetch import fetch as fetch
 from .api.plan import plan as plan
+from .api.preview import preview as preview
 from .api.reading import encode as encode
 from .api.reading import info as info
 from .api.reading import verify as verify
+from .api.sample import sample as sample
 from .api.training import pretrain as pretrain
 from .dpixels.dpixel import DPixels as DPixels
 from .dpixels.find import open_dpixels as open_dpixels
@@ -28,7 +30,10 @@ from .extent.window import Window as Window
 from .inference.encode import Embeddings as Embeddings
 from .models.load import Model as Model
 from .models.load import load_model as load_model
+from .pictures.make import Preview as Preview
 from .runs.results import Summary as Summary
 from .runs.results import TileResult as TileResult
+from .tables.outcome import Sampled as Sampled
+from .tables.places import Places as Places
 
 __version__: str

@@ -131,6 +131,26 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield the name `<name>.<token>.part` for a new file, renamed to `path` if the block succeeds and removed if not.
+
+    For what is too large to be written by `write_bytes`. Missing parents are made; errors as `atomic_directory`.
+    """
+    part = part_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise explain(path, error) from error
+    finally:  # after the renaming there is none
+        with suppress(OSError):
+            part.unlink()
+
+
+@contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a new folder `<name>.<token>.part`, renamed to `path` if the block succeeds and removed if not.
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tessera_cli import config
-from tessera_cli.errors import UsageError, counted
+from tessera_cli.api.points import refuse_beside_points
+from tessera_cli.errors import UsageError
 from tessera_cli.reading import check_file
 
 if TYPE_CHECKING:
+    from tessera_cli.api.points import Plots
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.extent.window import Window
     from tessera_cli.imagery import Preprocessing, Reader
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-UNNAMED = ("aoi", "bbox", "stdin")
+UNNAMED = ("aoi", "bbox", "stdin", "points")
 """Names that areas have which come from no file."""
 MAX_NAME = 255
 """Bytes of a file's name."""
@@ -45,13 +47,14 @@ def make_request(
     year: Years | None,
     window: Windows | None,
     *,
+    points: Plots | None = None,
     layer: str | None,
     source: str | None,
     crs: str | None,
     mask: AnyPath | None,
     **more: Any,
 ) -> Request:
-    """Return where, when and from which catalogue; UsageError unless one area and a time are given.
+    """Return where, when and from which catalogue; UsageError unless one area (or points) and a time are given.
 
     `more` are further fields of `Request`.
     """
@@ -69,15 +72,21 @@ def make_request(
             why = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
             raise UsageError(f"--mask {mask}: {why}. Give a raster with a CRS.") from error
     provider = get_source(source) if source else MPC
-    if (aoi is None) == (bbox is None):
-        raise UsageError("Exactly one area is needed. Give --aoi FILE, --aoi - or --bbox WEST SOUTH EAST NORTH.")
+    if sum(each is not None for each in (aoi, bbox, points)) != 1:
+        raise UsageError(
+            "Exactly one area is needed. Give --aoi FILE, --aoi -, --bbox WEST SOUTH EAST NORTH or --points FILE."
+        )
     if bbox is not None and len(bbox) != 4:
         raise UsageError(f"--bbox holds {len(bbox)} numbers. Write --bbox WEST SOUTH EAST NORTH in degrees.")
-    area = Aoi.of(aoi if bbox is None else Aoi.from_bbox(*bbox), layer=layer)  # type: ignore[arg-type]
-    unnamed = area.name in UNNAMED and not isinstance(aoi, AnyPath)
+    if points is not None:
+        refuse_beside_points(mask=mask, fill_bbox=more.get("fill_bbox"))
+        area = points.aoi()
+    else:
+        area = Aoi.of(aoi if bbox is None else Aoi.from_bbox(*bbox), layer=layer)  # type: ignore[arg-type]
+    unnamed = area.name in UNNAMED and not isinstance(aoi, AnyPath) and not (points and points.file)
     masked = None if mask is None else Path(mask)
     request = Request(area, windows, provider, epsg=epsg, mask=masked, unnamed=unnamed, **more)
-    logger.info("%s: %s around %s", area.name, counted(len(area.features), "area"), request.place)
+    logger.info("%s: %s around %s", area.name, area.contents, request.place)
     return request
 
 

@@ -6,7 +6,9 @@ can mend is a `TesseraError`. Credentials and the number of threads come from th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.geotiff import Compress
-    from tessera_cli.outputs.layers import Dtype, Format
+    from tessera_cli.outputs.layers import AreaFormat, Dtype
     from tessera_cli.runs.results import Summary
+    from tessera_cli.tables.places import AnyPlaces
+
+logger = logging.getLogger(__name__)
 
 
 def embed(
@@ -27,6 +32,7 @@ def embed(
     *,
     layer: str | None = None,
     bbox: Bbox | None = None,
+    points: AnyPlaces | None = None,
     mask: AnyPath | None = None,
     fill_bbox: bool = False,
     crs: str | None = None,
@@ -51,24 +57,30 @@ def embed(
     seed: int = 0,
     legacy_draw: bool = False,
     out: AnyPath | None = None,
-    format: Format = "geotiff",
+    format: AreaFormat | None = None,
     dtype: Dtype = "int8",
     compress: Compress = "zstd",
     allow_missing: int = 0,
     refresh: bool = False,
+    preview: bool = False,
     device: str = "auto",
     threads: int | None = None,
     progress: AnyProgress | None = None,
 ) -> Summary:
     """Turn an area and a year into embeddings, written tile by tile to a folder. Run it again to do what is missing.
 
-    Give an area (`aoi` or `bbox`) and a time (`year` or `window`), or stored d-pixels (`dpixels`).
+    Give an area (`aoi` or `bbox`) or plots (`points`) and a time (`year` or `window`), or stored d-pixels (`dpixels`),
+    of which `points` chooses pixels.
 
     Args:
         aoi: Polygons in longitude and latitude: a path (GeoJSON, GeoPackage, Shapefile, KML, or a folder of them), a
             GeoJSON mapping, a shapely geometry, a GeoDataFrame (anything with `__geo_interface__`), or an `Aoi`.
-        layer: The layer of `aoi` to use, if it is a file with several. Default: all that hold areas.
+        layer: The layer of `aoi` or `points` to use, if it is a file with several. Default: all that hold areas.
         bbox: West, south, east, north in degrees, in place of `aoi`.
+        points: Plots, in place of `aoi`: the path of points or polygons (GeoPackage, GeoJSON, CSV with lon and lat,
+            GeoParquet), a GeoDataFrame, shapely geometries, or an array (N, 2) of longitude and latitude. Only their
+            pixels are read, no raster is written, and the result is a table: `points.parquet` (without pyarrow
+            `points.csv`) in the output folder, as `tessera sample` makes it.
         mask: Raster with a CRS; only pixels whose value in it is not 0 are embedded.
         fill_bbox: Embed the whole bounding box of the area (in UTM).
         crs: Force one UTM zone, such as `EPSG:32631`. Default: the zone of each feature.
@@ -94,19 +106,20 @@ def embed(
         seed: Random seed (v1.0 models only).
         legacy_draw: v1.0 models: draw in the official order from numpy's legacy generator.
         out: Output folder. Default: `./<aoi>_<window>_<model>`.
-        format: `geotiff`, or `npy` for bare arrays.
+        format: `geotiff` (default), or `npy` for bare arrays; not with `points`.
         dtype: `int8` codes with a float32 scale per pixel, or `float32` values.
         compress: Compression of the rasters: `zstd`, `deflate` or `none`.
         allow_missing: Scenes per tile that may be absent or broken before the tile fails.
         refresh: Search again instead of using the folder's frozen scene list.
+        preview: Draw the folder in the end, as `preview` does; if that fails, a warning says why.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         threads: Cores to compute with. Default: those that this process may use.
         progress: Called with (pixels done, pixels in all); or a `tqdm` bar, a `rich.progress.Progress`, or an object
             with the methods of `Progress`.
 
     Returns:
-        What became of every tile. `Summary.error()` is the error that the command would end with, None if all is well;
-        a tile that fails does not raise.
+        What became of every tile; `table` is the path of that of `points`. `Summary.error()` is the error that the
+        command would end with, None if all is well; a tile that fails does not raise.
 
     Raises:
         TesseraError: Before anything is written, if the run cannot begin: UsageError, NothingToEmbedError,
@@ -125,11 +138,12 @@ def embed(
         search_inputs,
         warn_of_other_area,
     )
+    from tessera_cli.api.points import Plots, refuse_beside_points
     from tessera_cli.api.progress import as_progress
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import load_model
     from tessera_cli.outputs.geotiff import Compress
-    from tessera_cli.outputs.layers import Dtype, Format
+    from tessera_cli.outputs.layers import AreaFormat, Dtype
     from tessera_cli.runs.embed import embed as run
     from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import Inputs, StoredInputs
@@ -137,21 +151,28 @@ def embed(
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
-    check_choices(format=(format, Format), dtype=(dtype, Dtype), compress=(compress, Compress))
+    check_choices(format=(format or "geotiff", AreaFormat), dtype=(dtype, Dtype), compress=(compress, Compress))
     check_choices(precision=(precision, PrecisionName))
     check_numbers(allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed)
-    told, request = as_progress(progress), None
+    told, request, plots = as_progress(progress), None, None
+    if points is not None:
+        refuse_beside_points(format=format, preview=preview)
+        plots = Plots.of(points, layer=layer)
     if dpixels:
-        refuse_beside_dpixels(aoi=aoi, bbox=bbox, year=year, window=window, **area)
+        chosen = area if plots is None else {**area, "layer": None}
+        refuse_beside_dpixels(aoi=aoi, bbox=bbox, year=year, window=window, **chosen)
     else:
-        request = make_request(aoi, bbox, year, window, source=source, allow_no_optical=min_s2 == 0, **area)
+        area |= {"points": plots, "allow_no_optical": min_s2 == 0}
+        request = make_request(aoi, bbox, year, window, source=source, **area)
     loaded = load_model(model, weights=weights, model_config=model_config, device=device, precision=precision)
-    wanted: dict[str, Any] = {"force_source": force_source, "dims": dims, "dtype": dtype, "format": format}
+    wanted: dict[str, Any] = {"force_source": force_source, "dims": dims, "dtype": dtype}
+    wanted |= {"format": "vectors" if plots else format or "geotiff"}
     wanted |= {"min_s2": min_s2, "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw}
     inputs: Inputs
     if request is None:
         paths = as_paths(dpixels or ())
         inputs = StoredInputs.find(paths, source, preprocessing, allow_missing=allow_missing)
+        inputs = inputs if plots is None else inputs.of_pixels(plots.aoi())
         settings = EmbedSettings.checked(
             loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
         )
@@ -168,4 +189,23 @@ def embed(
     if out is None:
         warn_of_other_area(folder, inputs.record())
     cores = threads or config.threads()
-    return run(inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress)
+    summary = run(
+        inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress
+    )
+    if plots is not None:
+        return replace(summary, table=plots.write_table(folder.path, {each.window for each in inputs.tile_requests}))
+    return replace(summary, preview=_preview(summary.out)) if preview and summary.pixels else summary
+
+
+def _preview(out: Path) -> Path | None:
+    """Draw the folder and return the page; None, with a warning, if that fails: the embeddings are there."""
+    from tessera_cli.api.preview import preview
+    from tessera_cli.errors import reason
+
+    logger.info("drawing a preview of %s", out)
+    try:
+        return preview(out).page
+    except Exception as error:
+        logger.warning("the embeddings are there, but not their preview: %s", reason(error))
+        logger.debug("%s", error, exc_info=True)
+        return None

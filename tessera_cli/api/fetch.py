@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.layers import StoreFormat
     from tessera_cli.runs.results import Summary
+    from tessera_cli.tables.places import AnyPlaces
 
 
 def fetch(
@@ -19,6 +20,7 @@ def fetch(
     *,
     layer: str | None = None,
     bbox: Bbox | None = None,
+    points: AnyPlaces | None = None,
     mask: AnyPath | None = None,
     fill_bbox: bool = False,
     crs: str | None = None,
@@ -43,7 +45,7 @@ def fetch(
 ) -> Summary:
     """Store an area's d-pixels, and the weights of a model, for a machine without network. Run it again to go on.
 
-    Arguments that `embed` has too mean the same there.
+    Arguments that `embed` has too mean the same there. Of `points`, stores hold the pixels of the plots alone.
 
     Args:
         model: The model whose weights are fetched as well, and whose source decides, as in `embed`.
@@ -65,6 +67,7 @@ def fetch(
         search_inputs,
         warn_of_other_area,
     )
+    from tessera_cli.api.points import Plots
     from tessera_cli.api.progress import as_progress
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
@@ -79,7 +82,8 @@ def fetch(
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
     check_choices(format=(format, StoreFormat))
     check_numbers(allow_missing=allow_missing)
-    told, request = as_progress(progress), make_request(aoi, bbox, year, window, source=source, **area)
+    told, plots = as_progress(progress), None if points is None else Plots.of(points, layer=layer)
+    request = make_request(aoi, bbox, year, window, points=plots, source=source, **area)
     spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name, force=force_source)
@@ -100,6 +104,7 @@ def fetch(
             model_config=model_config,
             force_source=force_source,
             allow_missing=allow_missing,
+            points=None if plots is None else plots.file,
             out=default_out(request.name, spec.name, policy.name),
         )
     return dataclasses.replace(summary, embed_command=command)

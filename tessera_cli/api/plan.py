@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.runs.plan import Plan
+    from tessera_cli.tables.places import AnyPlaces
 
 
 def plan(
@@ -19,6 +20,7 @@ def plan(
     *,
     layer: str | None = None,
     bbox: Bbox | None = None,
+    points: AnyPlaces | None = None,
     mask: AnyPath | None = None,
     fill_bbox: bool = False,
     crs: str | None = None,
@@ -53,6 +55,7 @@ def plan(
         TesseraError: As `embed` does.
     """
     from tessera_cli.api.arguments import check_numbers, default_out, make_request, open_client
+    from tessera_cli.api.points import Plots
     from tessera_cli.catalog import missing_credentials
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
@@ -64,7 +67,8 @@ def plan(
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
-    request = make_request(aoi, bbox, year, window, source=source, **area)
+    plots = None if points is None else Plots.of(points, layer=layer)
+    request = make_request(aoi, bbox, year, window, points=plots, source=source, **area)
     spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tessera_cli.models.load import Model
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.layers import Dtype
-    from tessera_cli.runs.verify import Check, Verification
+    from tessera_cli.runs.checks import Check
+    from tessera_cli.runs.verify import Verification
 
 
 def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mapping[str, Any]:

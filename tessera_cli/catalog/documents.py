@@ -18,11 +18,13 @@ from tessera_cli.json_text import parse_json
 from tessera_cli.net import Client
 from tessera_cli.net.address import AddressError, is_url, local_path, redact, without_query
 from tessera_cli.net.client import check_json
-from tessera_cli.reading import GZIP, MB, inflate, is_there, read_file
+from tessera_cli.reading import GZIP, MB, inflate, is_there, read_file, read_json
 
 KINDS = ("FeatureCollection", "Catalog", "Collection", "Feature")
 NAMES = ("catalog.json", "items.json", "collection.json", "items.ndjson", "items.ndjson.gz", "items.parquet")
 """What is looked for in a folder, in this order."""
+OUTPUT, OUTPUTS = "run.json", ("catalog.json", "collection.json", "items.parquet")
+"""What shows that `tessera` wrote into a folder, and the lists of its tiles, which are no catalogue of scenes."""
 DEEPEST = 100
 """Levels of catalogues below one another."""
 MAX_DOCUMENTS, TOLD = 1_000_000, 1000
@@ -172,11 +174,23 @@ def _in_collection(item: Mapping[str, Any], parent: str | None) -> Mapping[str, 
 def _in_folder(folder: Path) -> Path:
     """Return the catalogue that a folder holds."""
     found = [folder / name for name in NAMES if (folder / name).exists()]
+    ours = [path for path in found if (folder / OUTPUT).exists() and path.name in OUTPUTS and _lists_outputs(folder)]
+    if ours and ours == found:
+        raise UsageError(f"The catalogue {folder} is what `tessera` wrote: d-pixels or embeddings, no scenes. {ADVICE}")
+    found = [path for path in found if path not in ours]
     if not found:
         raise UsageError(f"The folder {folder} holds no catalogue: neither {' nor '.join(NAMES)}. {ADVICE}")
     if len(found) > 1:
         logger.info("%s holds %s; reading the first", folder, ", ".join(path.name for path in found))
     return found[0]
+
+
+def _lists_outputs(folder: Path) -> bool:
+    """Return whether the catalogue in a folder is the one that `tessera` writes over its tiles."""
+    with suppress(OSError, ValueError):
+        catalog = read_json(folder / "catalog.json")
+        return isinstance(catalog, dict) and "tessera:content" in catalog
+    return False
 
 
 def _linked(document: Document, href: str, client: Client) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import shapely
 
 from tessera_cli.catalog.api import api_items
+from tessera_cli.catalog.boxes import joined, search_boxes
 from tessera_cli.catalog.cmr import granule_items, granule_search
 from tessera_cli.catalog.documents import open_document, static_items
 from tessera_cli.catalog.endpoint import item_search
@@ -19,7 +20,7 @@ from tessera_cli.catalog.scene import NOT_STAC, footprint_of, utc_time
 from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError, counted
-from tessera_cli.extent.antimeridian import Box, rejoin, shifted, split
+from tessera_cli.extent.antimeridian import Box, rejoin, shifted
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
 from tessera_cli.net import Client
@@ -56,7 +57,7 @@ def search(
     collections = [source.s2_collection] if radar else source.collections
     if endpoint:
         url, method = endpoint
-        items = api_items(url, source, collections, boxes, windows, client=client, method=method)
+        items = api_items(url, source, collections, joined(boxes), windows, client=client, method=method)
     else:
         assert document is not None
         items = static_items(document, client)
@@ -108,37 +109,37 @@ def _radar_items(
 ) -> Iterator[Mapping[str, Any]]:
     url = granule_search(location)
     if url:
-        return granule_items(url, source, boxes, windows, client=client)
+        return over(granule_items(url, source, joined(boxes), windows, client=client), boxes)
     listed = static_items(open_document(location, client), client)
     return matching(listed, boxes, windows, without=[source.s2_collection])
-
-
-def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
-    """Return one box in degrees per group of neighbouring tiles, cut at the antimeridian."""
-    groups = shapely.get_parts(shapely.unary_union([tile.outline.buffer(1e-6) for tile in tiles]))
-    return [piece.bounds for group in groups for piece in split(group)]
 
 
 def matching(
     items: Iterable[Mapping[str, Any]], boxes: Sequence[Box], windows: Sequence[Window], *, without: Container[str] = ()
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the items that intersect a box (degrees) and a window, but for collections that are searched elsewhere.
+    """Return the items that intersect a box (degrees) and a window, but for collections that are searched elsewhere.
 
     Items of foreign collections come along, to be counted with all that is of no use.
     """
+    return over((item for item in items if item.get("collection") not in without and _within(item, windows)), boxes)
+
+
+def over(items: Iterable[Mapping[str, Any]], boxes: Sequence[Box]) -> Iterator[Mapping[str, Any]]:
+    """Yield the items whose footprint intersects a box (degrees), or is not known."""
     areas = shifted(shapely.union_all([shapely.box(*box) for box in boxes]))
     shapely.prepare(areas)
     for item in items:
-        if item.get("collection") in without:
-            continue
-        properties = item["properties"]
-        start = utc_time(properties.get("datetime") or properties.get("start_datetime"))
-        end = utc_time(properties.get("datetime") or properties.get("end_datetime")) or start
-        if start and end and not any(start < _midnight(w.end, 1) and end >= _midnight(w.start) for w in windows):
-            continue
         footprint = footprint_of(item)
         if footprint is None or any(area.intersects(rejoin(footprint)) for area in areas):
             yield item
+
+
+def _within(item: Mapping[str, Any], windows: Sequence[Window]) -> bool:
+    """Return whether an item is of one of the windows, or tells no time."""
+    properties = item["properties"]
+    start = utc_time(properties.get("datetime") or properties.get("start_datetime"))
+    end = utc_time(properties.get("datetime") or properties.get("end_datetime")) or start
+    return not (start and end) or any(start < _midnight(w.end, 1) and end >= _midnight(w.start) for w in windows)
 
 
 def _midnight(date: dt.date, days: int = 0) -> dt.datetime:

@@ -24,6 +24,8 @@ from tessera_cli.cli.help import WHOLE, GroupedCommand, VerbGroup, show_help
 from tessera_cli.cli.info import info
 from tessera_cli.cli.plan import plan
 from tessera_cli.cli.pretrain import pretrain
+from tessera_cli.cli.preview import preview
+from tessera_cli.cli.sample import sample
 from tessera_cli.cli.simulate import simulate
 from tessera_cli.cli.terminal import failure
 from tessera_cli.cli.verify import verify
@@ -39,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WHOLE},
 )
-for verb in (embed, fetch, plan, pretrain, export, info, verify, simulate):
+for verb in (embed, fetch, plan, sample, preview, export, pretrain, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
 app.add_typer(bench)

@@ -21,8 +21,9 @@ def read_area(given: Mapping[str, Any]) -> dict[str, Any]:
     if aoi == "-" and not more.get("dpixels"):
         if more.get("layer") is not None:
             raise UsageError("--layer chooses a layer of a file, and standard input has none. Leave it out.")
-        if more.get("bbox") is not None:
-            raise UsageError("Exactly one area is needed: standard input or --bbox. Leave one of them out.")
+        for other in ("bbox", "points"):
+            if more.get(other) is not None:
+                raise UsageError(f"Exactly one area is needed: standard input or --{other}. Leave one of them out.")
         as_windows(more["year"], more["window"])  # cheap and often wrong: before waiting for standard input
         from tessera_cli.extent.aoi import Aoi
         from tessera_cli.extent.vector import MAX_GEOJSON

@@ -18,6 +18,7 @@ def embed(terminal: Terminal, **given: Any) -> None:
     """Turn an area and a year into embeddings.
 
     Writes int8 GeoTIFF tiles with a scale raster and prints the path of each. Run it again to do what is missing.
+    With --points it writes no rasters but a table, a row per plot and window, and prints its path.
 
     Examples:
 
@@ -25,9 +26,16 @@ def embed(terminal: Terminal, **given: Any) -> None:
 
       tessera embed --bbox 4.30 51.95 4.40 52.00 --window 2023-07/2024-06 --model v2-large --out delft
 
+      tessera embed --points plots.gpkg --year 2023 --out plots
+
       tessera embed --dpixels tiles/* --weights v1_1.pt --source mpc --format npy --out vectors
     """
-    with RunProgress(terminal) as progress:
+    with RunProgress(terminal, paths=given["points"] is None) as progress:
         summary = library.embed(**read_area(given), progress=progress)
-    see = f"open {summary.mosaics[0]} in QGIS, or see " if summary.mosaics else ""
-    terminal.end(summary, map(str, summary.mosaics), f"{see}{shlex.join(['tessera', 'info', str(summary.out)])}")
+    see = f"open {summary.mosaics[0]} in QGIS, or " if summary.mosaics else ""
+    look = shlex.join(["tessera", "info" if summary.table else "preview", str(summary.out)])
+    look = f"see {look}" if summary.table else f"look at them with {look}"
+    if summary.preview is not None:
+        look = f"open {summary.preview} in a browser"
+    files = [*summary.mosaics, *filter(None, (summary.table, summary.preview))]
+    terminal.end(summary, map(str, files), f"{see}{look}")

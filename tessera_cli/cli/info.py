@@ -89,6 +89,8 @@ def summary(found: Mapping[str, Any]) -> Iterator[str]:
 def _opener(found: Mapping[str, Any], path: Path) -> str:
     if "model" not in found:
         return f"{shlex.join(['tessera', 'embed', '--dpixels', str(path)])} --model ..."
+    if found["identity"]["format"] == "vectors":
+        return f"{shlex.join(['tessera', 'sample', str(path)])} POINTS"
     if found["identity"]["format"] == "npy":
         return f"numpy.load of {path / '*_emb.npy'} (and of *_scales.npy)"
     in_qgis = f"{path / found['mosaics'][0]} in QGIS, or " if found["mosaics"] else ""

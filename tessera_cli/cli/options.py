@@ -82,6 +82,14 @@ OPTIONS: dict[str, Option] = {
         metavar="W S E N",
         env=False,
     ),
+    "points": option(
+        Path | None,
+        AREA,
+        "Points or polygons, in place of --aoi: only their pixels, as a table. GeoPackage, GeoJSON, CSV (lon, lat), "
+        "GeoParquet.",
+        metavar="FILE",
+        env=False,
+    ),
     "mask": option(Path | None, AREA, "Embed only pixels whose value in this raster is not 0.", metavar="RASTER"),
     "fill_bbox": option(bool, AREA, "Embed the whole bounding box of the area (in UTM)."),
     "crs": option(str | None, AREA, "Force one UTM zone, such as EPSG:32631.", metavar="EPSG"),
@@ -158,9 +166,14 @@ OPTIONS: dict[str, Option] = {
     ),
     "min_s1": option(int, MODEL, "Pixels with fewer Sentinel-1 observations get no embedding.", metavar="N", min=0),
     "out": option(Out, OUTPUT, "Output folder.  [default: ./<aoi>_<window>_<model>]", short=("-o",), metavar="DIR"),
-    "format": option(Literal["geotiff", "npy"], OUTPUT, "GeoTIFF, or bare numpy arrays."),
+    "format": option(
+        Literal["geotiff", "npy"] | None,
+        OUTPUT,
+        "GeoTIFF, or bare numpy arrays; not of points.  [default: geotiff]",
+    ),
     "dtype": option(Literal["int8", "float32"], OUTPUT, "int8 codes with a scale per pixel, or float32 values."),
     "compress": option(Literal["zstd", "deflate", "none"], OUTPUT, "Compression of the rasters."),
+    "preview": option(bool, OUTPUT, "Draw the folder in the end, as `tessera preview` does."),
     "allow_missing": option(
         int, RUN, "Scenes per tile that may be absent or broken before the tile fails.", metavar="N", min=0
     ),

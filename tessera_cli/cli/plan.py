@@ -48,7 +48,8 @@ def lines(made: Plan, out: Path | None) -> list[str]:
     """Return the plan as lines of text, where long lists are cut."""
     from tessera_cli.runs.scene_counts import fewest_text, gaps_text
 
-    text = entry("place", f"{counted(made.areas, 'area')} around {made.place}")
+    asked = counted(made.areas, "area") if made.areas else counted(made.points, "point")
+    text = entry("place", f"{asked} around {made.place}")
     text += entry("tiles", f"{made.tiles}, {made.pixels:,} pixels")
     for crs, zone in made.by_zone.items():
         text += entry(crs, ", ".join(counted(count, what[:-1]) for what, count in zone.items()))

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class RunProgress:
     """The `Progress` of a run on the screen. The lines come from a clock: reading one tile may take very long."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        self.terminal = terminal
+    def __init__(self, terminal: Terminal, *, paths: bool = True) -> None:
+        """`paths`: whether the path of each tile is a result, as where there is no table of them."""
+        self.terminal, self.paths = terminal, paths
         self.bars: Bars | None = None
         self.tasks: list[TaskID] = []
         """The bars of pixels and of the files of the tile that is being read."""
@@ -87,7 +88,7 @@ class RunProgress:
                 )
         if self.terminal.as_json:
             self.terminal.result_json(result.to_dict())
-        elif result.path is not None:
+        elif self.paths and result.path is not None:
             self.terminal.result(str(result.path))
 
     def _rate(self) -> str:

@@ -12,7 +12,7 @@ from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 
 if TYPE_CHECKING:
-    from tessera_cli.runs.verify import Check
+    from tessera_cli.runs.checks import Check
 
 PATH = Annotated[
     Path, typer.Argument(metavar="PATH", help="A folder, a tile's file, stored d-pixels or a weights file.")

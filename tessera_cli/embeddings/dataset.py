@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 CHUNKS: Mapping[str, int] = {"y": 512, "x": 512}
 EARTH_RADIUS = 6_371_007  # metres
 _EPOCH = "1970-01-01T00:00:00Z"
-_DIMS = {"embedding": ("band", "y", "x"), "counts": ("sensor", "y", "x"), "scales": ("y", "x")}
+_DIMS = {"embeddings": ("band", "y", "x"), "counts": ("sensor", "y", "x"), "scales": ("y", "x")}
 
 
 def open_embeddings(
@@ -104,7 +104,7 @@ def open_embeddings(
         },
     )
     periods = sorted(set(keys.values()))
-    loaded = loaded.assign_coords(
+    loaded = loaded.rename({layers[0].key: "embedding"}).assign_coords(
         time=("time", np.array([start or "NaT" for start, _, _ in periods], "datetime64[ns]")),
         window=("time", [name for _, _, name in periods]),
     )

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tessera_cli.embeddings.tile import StoredTile
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.raster import is_tiff
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import DPIXELS, LAYERS
+from tessera_cli.outputs.layers import DPIXELS, LAYERS, Format
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.run_record import read_or_none
 
@@ -33,7 +33,7 @@ class EmbeddingFolder:
 
     @classmethod
     def open(
-        cls, path: str | PathLike[str], windows: Windows = None, *, formats: Collection[str] = ("geotiff", "npy")
+        cls, path: str | PathLike[str], windows: Windows = None, *, formats: Collection[str] = get_args(Format)
     ) -> EmbeddingFolder:
         """Read the records of the folder, and look at the files that they list.
 
@@ -105,7 +105,8 @@ def _check(folder: TileFolder, record: TileRecord, formats: Collection[str]) -> 
     """Raise UsageError unless the tile is of one of the formats and has all its files, in their full size."""
     item_path = folder.item_path(record.name)
     if record.format not in formats:
-        raise UsageError(f"{folder.path} holds arrays (--format npy). Open them with numpy.load, or embed to geotiff.")
+        written = "--points" if record.format == "vectors" else f"--format {record.format}"
+        raise UsageError(f"{folder.path} holds arrays ({written}). Open them with numpy.load, or embed to geotiff.")
     layers, listed = LAYERS[record.format, record.dtype], {asset.role for asset in record.assets}
     if unlisted := [layer.role for layer in layers if layer.role not in listed]:
         raise UsageError(f"{item_path} lists no file of {unlisted[0]}. Run the command that wrote it again.")

@@ -16,6 +16,7 @@ from tessera_cli.extent.raster import open_raster
 from tessera_cli.outputs.asset import damaged
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import Role
+from tessera_cli.outputs.vectors import expanded
 
 Box = tuple[slice, slice]
 """Rows and columns of a tile."""
@@ -66,9 +67,14 @@ class StoredTile:
         values, scales = self.stored(box, bands)
         return values if scales is None else values.astype(np.float32) * scales
 
+    def valid(self, box: Box | None = None) -> np.ndarray:
+        """Read which pixels have an embedding: bool (h, w)."""
+        one = self._read("scales", box, None) if self.record.dtype == "int8" else self._read("emb", box, [0])
+        return ~np.isnan(one[0])
+
     def counts(self, box: Box | None = None) -> np.ndarray:
         """Read the observations used: uint16 (3, h, w) in the order of SENSORS, 65535 where none were asked for."""
-        if self.record.counts is not None:  # npy, which has no file of them
+        if self.record.counts is not None:  # arrays, which have no file of them
             return self.record.counts[(slice(None), *(box or self.whole))]
         return self._read("counts", box, None)
 
@@ -77,14 +83,18 @@ class StoredTile:
         rows, columns = box or self.whole
         path = self._path(role)
         try:
-            if self.record.format == "npy":
+            if self.record.format != "geotiff":
                 array = map_array(path)
-                array = array[rows, columns, None] if array.ndim == 2 else array[rows, columns]
+                if self.record.format == "vectors":
+                    array = expanded(array, self.record.requested, (rows, columns))
+                else:
+                    array = array[rows, columns]
+                array = array if role == "emb" else array[..., None]
                 return np.ascontiguousarray(np.moveaxis(array if bands is None else array[..., bands], -1, 0))
             with open_raster(path) as dataset:
                 window = RasterWindow.from_slices(rows, columns)
                 return dataset.read(None if bands is None else [band + 1 for band in bands], window=window)
-        except (OSError, ValueError, RasterioError) as error:
+        except (OSError, ValueError, IndexError, RasterioError) as error:
             raise damaged(path, f"it cannot be read: {plainly(error)}") from error
 
     def _path(self, role: Role) -> Path:

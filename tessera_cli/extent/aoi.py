@@ -1,4 +1,4 @@
-"""The area of interest: polygons in longitude and latitude, from a file, standard input or a bounding box."""
+"""The area of interest: polygons or points in longitude and latitude, from a file, standard input or a bounding box."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ MAX_LAT, MIN_LAT = 84.0, -80.0  # the range of UTM
 
 @dataclass(frozen=True)
 class Aoi:
-    """One or more areas; each is embedded in the UTM zone of its own centroid."""
+    """One or more areas, or points; each is embedded in the UTM zone of its own centroid."""
 
     name: str
     features: tuple[BaseGeometry, ...]
     """Valid polygons or multipolygons in degrees, longitudes within -180..180, none crossing the antimeridian."""
+    points: tuple[tuple[float, float], ...] = ()
+    """Longitude and latitude in degrees of points, whose pixels are meant; beside areas or in place of them."""
 
     @classmethod
     def of(cls, given: AnyAoi, *, layer: str | None = None) -> Aoi:
@@ -87,7 +89,16 @@ class Aoi:
     @classmethod
     def from_geojson(cls, text: str | bytes, *, name: str = "aoi", origin: str = "the AOI") -> Aoi:
         """Return the areas of a GeoJSON geometry, Feature, FeatureCollection, or a text sequence of them."""
-        return cls._of_features(name, origin, [read_geojson(text, origin)])
+        return cls.from_layers([read_geojson(text, origin)], name=name, origin=origin)
+
+    @classmethod
+    def from_points(cls, lonlat: np.ndarray, *, name: str = "points", origin: str = "the points") -> Aoi:
+        """Return points given as longitude and latitude in degrees, (N, 2)."""
+        positions = np.asarray(lonlat, float).reshape(-1, 2)
+        if not len(positions):
+            raise NothingToEmbedError(f"{origin}: there is no point, so there is nothing to embed.")
+        _check_degrees(origin, (*positions.min(axis=0), *positions.max(axis=0)))
+        return cls(name, (), tuple((lon, lat) for lon, lat in positions.tolist()))
 
     @classmethod
     def from_file(cls, path: Path, *, layer: str | None = None) -> Aoi:
@@ -102,16 +113,17 @@ class Aoi:
         if not there:
             raise UsageError(f"{path}: no such file. Give a GeoJSON, GeoPackage or Shapefile, or use --bbox.")
         name = path.stem if layer is None else f"{path.stem}-{layer}"
-        return cls._of_features(name, str(path), read_vector(path, layer, columns=False))
+        return cls.from_layers(read_vector(path, layer, columns=False), name=name, origin=str(path))
 
     @classmethod
-    def _of_features(cls, name: str, origin: str, layers: Iterable[Features]) -> Aoi:
+    def from_layers(cls, layers: Iterable[Features], *, name: str, origin: str) -> Aoi:
+        """Return the areas of layers, made valid and cut at the antimeridian; `origin` is what messages call them."""
         features: list[BaseGeometry] = []
         repairs, collapsed = Repairs(), 0
         for layer in layers:
             geometries = layer.geometries[layer.with_area()]
             if layer.crs.to_epsg() != 4326:
-                geometries = _to_lonlat(geometries, layer)
+                geometries = to_lonlat(geometries, layer)
             for geometry in geometries:
                 _check_degrees(layer.origin, bounds_with_holes(geometry))
                 parts = [repairs.made(polygon, layer.origin) for polygon in polygons(geometry)]
@@ -127,13 +139,26 @@ class Aoi:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the polygons, without the name."""
-        parts = (shapely.to_wkb(shapely.normalize(f), byte_order=1) for f in self.features)
+        """SHA-256 of the polygons or of the distinct points, without the name."""
+        features = (shapely.normalize(feature) for feature in self.features)
+        points = map(shapely.Point, set(self.points))
+        parts = (shapely.to_wkb(each, byte_order=1) for each in (*features, *points))
         return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        return tuple(float(v) for v in shapely.total_bounds(list(self.features)))  # type: ignore[return-value]
+        """Return west, south, east and north in degrees."""
+        given = [*self.features, *([shapely.MultiPoint(self.points)] if self.points else [])]
+        return tuple(float(v) for v in shapely.total_bounds(given))  # type: ignore[return-value]
+
+    @property
+    def contents(self) -> str:
+        """Return what it holds, such as `2 areas` or `1,000 points`; points beside areas are not told."""
+        return counted(len(self.features or self.points), self.kind)
+
+    @property
+    def kind(self) -> str:
+        return "area" if self.features else "point"
 
 
 AnyAoi: TypeAlias = Aoi | str | Path | Mapping[str, Any] | BaseGeometry
@@ -198,8 +223,8 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else getattr(value, "__geo_interface__", str(value))
 
 
-def _to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
-    """Reproject to degrees; edges are densified first, since straight lines do not stay straight."""
+def to_lonlat(geometries: np.ndarray, layer: Features) -> np.ndarray:
+    """Reproject areas of a layer to degrees; edges are densified first, since straight lines do not stay straight."""
     crs = layer.crs
     transform = Transformer.from_crs(crs, 4326, always_xy=True).transform
     step = 1000 / crs.axis_info[0].unit_conversion_factor if crs.is_projected else 0.01

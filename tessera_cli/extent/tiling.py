@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,15 +25,18 @@ from tessera_cli.extent.grid import (
     MAX_TILES,
     RESOLUTION,
     TILE_METRES,
+    TILE_SIZE,
     Tile,
     TileRequest,
     pack_mask,
     tiles_touching,
     to_utm,
+    unpack_mask,
     utm_epsg,
     zone_limits,
 )
 from tessera_cli.extent.place import position
+from tessera_cli.extent.points import masks_by_tile, pixels_by_zone, squares, zones_of_points
 from tessera_cli.extent.raster import open_raster
 from tessera_cli.extent.window import Window
 
@@ -54,31 +59,53 @@ EDGE_STEP = 0.01
 def tile_requests(
     aoi: Aoi, windows: Sequence[Window], *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
 ) -> list[TileRequest]:
-    """Return the tiles of the AOI with the pixels whose centre lies in it, window after window.
+    """Return the tiles of the AOI with the pixels whose centre lies in it, or that hold its points.
 
-    Tiles are in the order of zones, then row by row from the north-west. `epsg` forces one UTM zone, `mask` keeps the
-    pixels where a raster is nonzero, `fill_bbox` takes the AOI's bounding box in metres instead of its outline. Raises
-    NothingToEmbedError when no pixel centre is left.
+    They come window after window, in the order of zones, then row by row from the north-west. `epsg` forces one UTM
+    zone, `mask` keeps the pixels where a raster is nonzero, `fill_bbox` takes the AOI's bounding box in metres instead
+    of its outline. Raises NothingToEmbedError when no pixel is left.
     """
+    masks = pixel_masks(aoi, epsg=epsg, mask=mask, fill_bbox=fill_bbox)
+    return [TileRequest(tile, window, packed) for window in windows for tile, packed in masks.items()]
+
+
+def pixel_masks(
+    aoi: Aoi, *, epsg: int | None = None, mask: Path | None = None, fill_bbox: bool = False
+) -> dict[Tile, bytes]:
+    """Return the tiles of the AOI and their pixels, packed: what `tile_requests` asks for in each window."""
     masks: dict[Tile, bytes] = {}
-    zones = areas_by_zone(aoi, epsg=epsg)
+    for tile, pixels in itertools.chain(_tiles_of_areas(aoi, epsg, fill_bbox), _tiles_of_points(aoi, epsg)):
+        if mask is not None and pixels.any():
+            pixels &= _read_mask(mask, tile)
+        if pixels.any():
+            masks[tile] = pack_mask(pixels | unpack_mask(masks[tile], tile.shape) if tile in masks else pixels)
+    if not masks:
+        what = "no pixel of the mask is nonzero within it" if mask else "it holds no centre of a 10 m pixel"
+        raise NothingToEmbedError(f"The AOI {aoi.name} gives nothing to embed: {what}. Enlarge it, or use --fill-bbox.")
+    order = sorted(masks, key=lambda tile: (tile.epsg, -tile.row, tile.column))
+    return {tile: masks[tile] for tile in order}
+
+
+def _tiles_of_points(aoi: Aoi, epsg: int | None) -> Iterator[tuple[Tile, np.ndarray]]:
+    """Yield every tile that holds points, with the pixels that do."""
+    zones = pixels_by_zone(aoi.points, epsg)
+    _check_count(aoi, sum(len(np.unique(pixels // TILE_SIZE, axis=0)) for pixels in zones.values()))
+    for zone, pixels in zones.items():
+        yield from masks_by_tile(zone, pixels)
+
+
+def _tiles_of_areas(aoi: Aoi, epsg: int | None, fill_bbox: bool) -> Iterator[tuple[Tile, np.ndarray]]:
+    """Yield every tile that the areas touch, with the pixels whose centre lies inside, which may be none."""
+    zones = areas_by_zone(aoi, epsg=epsg) if aoi.features else {}
     if fill_bbox:
         zones = {zone: shapely.box(*geometry.bounds) for zone, geometry in zones.items()}
     _check_count(aoi, sum(geometry.area for geometry in zones.values()) / TILE_METRES**2)
     touched = {zone: tiles_touching(geometry, zone) for zone, geometry in zones.items()}
     _check_count(aoi, sum(map(len, touched.values())))
-    if not fill_bbox:
+    if not fill_bbox and not aoi.points:
         _warn_of_slivers(aoi, epsg)
     for zone, geometry in zones.items():
-        for tile, pixels in _rasterized(geometry, touched[zone]):
-            if mask is not None and pixels.any():
-                pixels &= _read_mask(mask, tile)
-            if pixels.any():
-                masks[tile] = pack_mask(pixels)
-    if not masks:
-        what = "no pixel of the mask is nonzero within it" if mask else "it holds no centre of a 10 m pixel"
-        raise NothingToEmbedError(f"The AOI {aoi.name} gives nothing to embed: {what}. Enlarge it, or use --fill-bbox.")
-    return [TileRequest(tile, window, packed) for window in windows for tile, packed in masks.items()]
+        yield from _rasterized(geometry, touched[zone])
 
 
 def _check_count(aoi: Aoi, tiles: float) -> None:
@@ -112,9 +139,13 @@ def _rasterized(geometry: BaseGeometry, tiles: Sequence[Tile]) -> Iterator[tuple
 
 @functools.lru_cache(maxsize=2)
 def areas_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, BaseGeometry]:
-    """Return EPSG code of a UTM zone -> the AOI's part in it, in metres; a feature's centroid chooses its zone."""
-    zones = _parts_by_zone(aoi, epsg)
-    return {zone: _united([part for _, part in parts]) for zone, parts in zones.items()}
+    """Return EPSG code of a UTM zone -> the AOI's part in it, in metres; a feature's centroid chooses its zone.
+
+    Of points alone, these are the squares of their pixels.
+    """
+    if not aoi.features:
+        return {zone: squares(pixels) for zone, pixels in pixels_by_zone(aoi.points, epsg).items()}
+    return {zone: _united([part for _, part in parts]) for zone, parts in _parts_by_zone(aoi, epsg).items()}
 
 
 def _united(parts: list[BaseGeometry]) -> BaseGeometry:
@@ -140,7 +171,12 @@ def _united(parts: list[BaseGeometry]) -> BaseGeometry:
 
 
 def features_by_zone(aoi: Aoi, *, epsg: int | None = None) -> dict[int, int]:
-    """Return EPSG code of a UTM zone -> number of features in it; one that is cut at a border counts in both zones."""
+    """Return EPSG code of a UTM zone -> number of features in it; one that is cut at a border counts in both zones.
+
+    Of points alone, it is their number.
+    """
+    if not aoi.features:
+        return dict(sorted(Counter(zones_of_points(aoi.points, epsg).tolist()).items()))
     return {zone: len({number for number, _ in parts}) for zone, parts in _parts_by_zone(aoi, epsg).items()}
 
 

@@ -46,11 +46,12 @@ class Layer(NamedTuple):
     """What messages call it."""
 
 
-def read_vector(path: Path, layer: str | None = None, *, columns: bool = True) -> list[Features]:
+def read_vector(path: Path, layer: str | None = None, *, columns: bool = True, areas: bool = True) -> list[Features]:
     """Return the layers with areas of a file, or of all files of a folder or zip; with `layer` that one alone.
 
-    Layers without any area are left out with a warning. Without `columns`, only geometries are read. Raises UsageError
-    for what is no vector data, holds no area or declares no CRS, and for a layer that is not there.
+    Layers without any area are left out with a warning; without `areas`, those without any geometry silently. Without
+    `columns`, only geometries are read. Raises UsageError for what is no vector data, holds no area or declares no CRS,
+    and for a layer that is not there.
     """
     files = _files(path)
     if layer is not None and len(files) > 1:
@@ -62,7 +63,9 @@ def read_vector(path: Path, layer: str | None = None, *, columns: bool = True) -
     found: dict[Layer, Features] = {}
     without: list[str] = []
     for each, (declared, geometries, values) in layers.items():
-        if len(layers) > 1 and not any(next(polygons(g), None) for g in geometries if g is not None):
+        if not areas and len(layers) > 1 and shapely.is_missing(geometries).all():
+            continue
+        if areas and len(layers) > 1 and not any(next(polygons(g), None) for g in geometries if g is not None):
             without += [f"{each.origin} holds {held}" for held in [kinds(geometries)] if held]
         else:
             found[each] = Features(each.origin, _crs(each.origin, declared), geometries, values)
@@ -70,7 +73,7 @@ def read_vector(path: Path, layer: str | None = None, *, columns: bool = True) -
         raise UsageError(f"{listed(without)}; an area is needed. Give polygons, or buffer what is there.")
     for text in without:
         logger.warning("%s, no area, and is left out", text)
-    if len(found) > 1 and len(files) == 1:
+    if areas and len(found) > 1 and len(files) == 1:
         logger.info("%s: all layers with areas are used: %s", path, listed(each.name for each in found))
     return list(found.values())
 

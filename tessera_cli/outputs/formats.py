@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,22 +11,24 @@ import numpy as np
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import AnyTile
 from tessera_cli.files import write_bytes
-from tessera_cli.outputs import geotiff, npy
+from tessera_cli.outputs import geotiff, npy, vectors
 from tessera_cli.outputs.asset import Asset, damaged
 from tessera_cli.outputs.beside import beside, remove_beside
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.geotiff import Compress as Compress
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN, Role, file_name, file_names
+from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN, Layer, Role, file_name, file_names
 from tessera_cli.outputs.layers import Format as Format
+from tessera_cli.outputs.stac import CATALOG, COLLECTION
 
 
 def check_tile(format: Format, tile: AnyTile) -> None:
     """Raise UsageError if such a tile cannot be written."""
     if format == "geotiff" and (tile.crs is None or tile.transform is None):
         raise UsageError(f"{tile.id} cannot be a GeoTIFF: it needs a georeference (roi.tiff). Use --format npy.")
-    if f"{tile.id}.json" == RUN:
-        raise UsageError(f"{tile.id} cannot be the name of a tile: {RUN} holds the folder's settings. Rename it.")
+    if (file := f"{tile.id}.json") in (RUN, COLLECTION, CATALOG):
+        what = "holds the folder's settings" if file == RUN else "lists the folder's tiles"
+        raise UsageError(f"{tile.id} cannot be the name of a tile: {file} {what}. Rename it.")
 
 
 def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") -> tuple[Asset, ...]:
@@ -39,8 +41,8 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
     check_tile(record.format, record.tile)
     try:
         for layer in LAYERS[record.format, record.dtype]:
-            name, arrays = file_name(record.name, layer.role, record.format), record.format == "npy"
-            with npy.layer_bytes(layer, encoded) if arrays else geotiff.layer_bytes(layer, encoded, compress) as data:
+            name = file_name(record.name, layer.role, record.format)
+            with _layer_bytes(layer, encoded, compress) as data:
                 assets.append(Asset.of(layer.role, name, data))
                 remove_beside(folder / name)
                 write_bytes(folder / name, data)
@@ -50,6 +52,13 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
         remove(folder, record.name)
         raise
     return tuple(assets)
+
+
+def _layer_bytes(layer: Layer, encoded: EncodedTile, compress: Compress) -> AbstractContextManager[memoryview]:
+    """Return a context that holds the bytes of a layer's file."""
+    if encoded.record.format == "geotiff":
+        return geotiff.layer_bytes(layer, encoded, compress)
+    return (npy if encoded.record.format == "npy" else vectors).layer_bytes(layer, encoded)
 
 
 def remove(folder: Path, name: str) -> None:
@@ -69,7 +78,7 @@ def read_back(folder: Path, record: TileRecord) -> None:
     if pixels != record.pixels:
         file = folder / record.assets[0].name
         raise damaged(file, f"it holds {pixels} embeddings, and {record.pixels} are recorded")
-    if record.format == "npy" and (
+    if record.format != "geotiff" and (
         record.counts is None or (record.counts[:, record.requested] == NOT_REQUESTED).any()
     ):
         raise damaged(folder / f"{record.name}.json", "it lacks counts of requested pixels")
@@ -91,4 +100,4 @@ def check_files(folder: Path, record: TileRecord) -> dict[Role, Path]:
 def _embedded(folder: Path, record: TileRecord) -> np.ndarray:
     """Return bool (H, W): the pixels with an embedding; TileError if a file is absent or damaged."""
     paths = check_files(folder, record)
-    return (geotiff if record.format == "geotiff" else npy).read_back(record, paths)
+    return {"geotiff": geotiff, "npy": npy, "vectors": vectors}[record.format].read_back(record, paths)

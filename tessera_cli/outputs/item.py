@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import math
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,21 +21,23 @@ from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
 from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer, requested_counts
+from tessera_cli.outputs.old_item import upgraded
 from tessera_cli.outputs.schema import check_item
+from tessera_cli.outputs.stac import (
+    EMBEDDINGS,
+    EO,
+    FILE,
+    PROCESSING,
+    PROJECTION,
+    RASTER,
+    VERSION,
+    collection_id,
+    item_links,
+    layer_fields,
+    store_fields,
+)
 from tessera_cli.outputs.tags import SOFTWARE, model_url
 from tessera_cli.reading import inflate
-
-EXTENSIONS = (
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
-    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
-)
-MEDIA_TYPES: Mapping[str, str] = {
-    "geotiff": "image/tiff; application=geotiff; profile=cloud-optimized",
-    "zarr": "application/vnd.zarr; version=3",
-    "npy": "application/octet-stream",  # nobody has registered one for it
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ class TileRecord:
     note: str = ""
     """What a user must know of the model, such as that it is for demonstration only."""
     counts: np.ndarray | None = None
-    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (npy). Only
+    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (arrays). Only
     those of requested pixels are kept; the others are read as NOT_REQUESTED."""
 
     @classmethod
@@ -111,6 +113,16 @@ class TileRecord:
         return self.store if self.holds_dpixels else next((asset.name for asset in self.assets), None)
 
     @property
+    def is_listed(self) -> bool:
+        """Return whether the folder's collection lists the tile: it has data, and its time and place are known."""
+        return self.status == "done" and self.window is not None and self.outline is not None
+
+    @functools.cached_property
+    def outline(self) -> tuple[dict[str, Any], list[float]] | None:
+        """GeoJSON geometry and bbox of the tile in degrees; None if its place is not known."""
+        return footprint(self.tile)
+
+    @property
     def format(self) -> Format:
         return self.identity["format"]
 
@@ -124,67 +136,75 @@ class TileRecord:
 
     def to_item(self) -> dict[str, Any]:
         """Return a STAC 1.1.0 item; its geometry is null for a tile without a georeference."""
-        outline = footprint(self.tile)
         files = {asset.name: {"size": asset.size, "sha256": asset.sha256} for asset in self.assets}
         properties: dict[str, Any] = {
             "datetime": None,
-            **_time(self.window),
+            **(times(self.window) if self.window else {}),
             **_known("gsd", resolution(self.tile)),
             **projection(self.tile),
             "processing:software": {SOFTWARE: self.software},
-            **({"emb:source_data": self.identity["source"]} if self.holds_dpixels else self._model_fields()),
-            "emb:identity": dict(self.identity),
-            **_known("emb:note", self.note or None),
-            "emb:status": self.status,
-            "emb:pixels": int(self.pixels),
-            "emb:requested": base64.b64encode(pack_mask(self.requested)).decode(),
-            **_known("emb:counts", None if self.counts is None else _pack_counts(self.counts, self.requested)),
-            "emb:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
-            "emb:warnings": list(self.warnings),
-            "emb:scenes": list(self.scenes),
-            "emb:holes": dict(self.missing_scenes),
-            "emb:input_digest": self.input_digest,
-            **({"emb:files": files} if self.holds_dpixels else {}),
+            **({"tessera:source_data": self.identity["source"]} if self.holds_dpixels else self._model_fields()),
+            "tessera:identity": dict(self.identity),
+            **_known("tessera:note", self.note or None),
+            "tessera:status": self.status,
+            "tessera:pixels": int(self.pixels),
+            "tessera:requested": base64.b64encode(pack_mask(self.requested)).decode(),
+            **_known("tessera:counts", None if self.counts is None else _pack_counts(self.counts, self.requested)),
+            "tessera:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
+            "tessera:warnings": list(self.warnings),
+            "tessera:scenes": list(self.scenes),
+            "tessera:holes": dict(self.missing_scenes),
+            "tessera:input_digest": self.input_digest,
+            **({"tessera:files": files} if self.holds_dpixels else {}),
         }
+        assets = {"dpixels": self._store_asset()} if self.holds_dpixels else self._layer_assets()
         return {
             "type": "Feature",
-            "stac_version": "1.1.0",
-            "stac_extensions": [url for url in EXTENSIONS if "raster" not in url or not self.holds_dpixels],
+            "stac_version": VERSION,
+            "stac_extensions": [
+                *([EMBEDDINGS] if "embeddings" in assets else []),
+                PROJECTION,
+                *([RASTER] if _have(assets, "raster:spatial_resolution") else []),
+                *([EO] if _have(assets, "eo:bands") else []),
+                FILE,
+                PROCESSING,
+            ],
             "id": self.name,
-            "geometry": outline[0] if outline else None,
-            **_known("bbox", outline[1] if outline else None),
+            "geometry": self.outline[0] if self.outline else None,
+            **_known("bbox", self.outline[1] if self.outline else None),
             "properties": properties,
-            "links": [],
-            "assets": {"dpixels": self._store_asset()} if self.holds_dpixels else self._layer_assets(),
+            "links": item_links() if self.is_listed else [],
+            **({"collection": collection_id(self.identity)} if self.is_listed else {}),
+            "assets": assets,
         }
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> TileRecord:
         """Parse what `to_item`, or an earlier version for d-pixels, has written; UsageError for any other JSON."""
         try:
-            item = _upgraded(item) if "content" in item else item
+            item = upgraded(item)
             check_item(item)
             p = item["properties"]
             tile, window = tile_from_item(item)
-            identity, counts = dict(p["emb:identity"]), p.get("emb:counts")
-            requested = unpack_mask(base64.b64decode(p["emb:requested"]), tile.shape)
+            identity, counts = dict(p["tessera:identity"]), p.get("tessera:counts")
+            requested = _mask(base64.b64decode(p["tessera:requested"]), tile.shape)
             stored = identity.get("content") == DPIXELS
             record = cls(
                 tile=tile,
                 window=window,
                 identity=identity,
                 software=p["processing:software"][SOFTWARE],
-                pixels=int(requested.sum()) if stored else p["emb:pixels"],
+                pixels=int(requested.sum()) if stored else p["tessera:pixels"],
                 requested=requested,
-                observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["emb:observations"].items()},
-                scenes=tuple(p["emb:scenes"]),
-                input_digest=p["emb:input_digest"],
-                missing_scenes=dict(p["emb:holes"]),
-                warnings=tuple(p["emb:warnings"]),
+                observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["tessera:observations"].items()},
+                scenes=tuple(p["tessera:scenes"]),
+                input_digest=p["tessera:input_digest"],
+                missing_scenes=dict(p["tessera:holes"]),
+                warnings=tuple(p["tessera:warnings"]),
                 assets=_files_of(p) if stored else _assets_of(item["assets"], identity),
-                status=p["emb:status"],
+                status=p["tessera:status"],
                 device=None if stored else p["emb:runtime_parameters"]["device"],
-                note=p.get("emb:note", ""),
+                note=p.get("tessera:note", ""),
                 counts=None if counts is None else _unpack_counts(counts, tile.shape),
             )
             if stored and (item["assets"]["dpixels"]["href"] != f"./{record.store}" or not record.assets):
@@ -196,24 +216,21 @@ class TileRecord:
             raise UsageError(f"not the record of a tile: {type(error).__name__}: {reason(error)}.") from error
 
     def _model_fields(self) -> dict[str, Any]:
-        """Return the fields of the STAC extension for embeddings."""
+        """Return what made the embeddings, and how they are stored."""
         identity = self.identity
         quantization = {
             "method": "per_pixel_scale",
             "original_dtype": "float32",
             "quantized_dtype": self.dtype,
-            "formula": FORMULA,
         }
         return {
-            "emb:type": "pixel",
-            "emb:dimensions": self.dims,
-            "emb:model": {
+            "tessera:model": {
                 "name": identity["model"],
                 "url": model_url(identity["model"]),
                 "sha256": identity["weights_sha256"],
             },
-            **_known("emb:quantization", None if self.dtype == "float32" else quantization),
-            "emb:source_data": identity["source"],
+            **({} if self.dtype == "float32" else {"emb:quantization": quantization, "tessera:formula": FORMULA}),
+            "tessera:source_data": identity["source"],
             "emb:runtime_parameters": {"device": self.device},
         }
 
@@ -223,38 +240,39 @@ class TileRecord:
         return {layer.key: self._layer_asset(layer, asset) for layer, asset in found}
 
     def _layer_asset(self, layer: Layer, asset: Asset) -> dict[str, Any]:
-        nodata = layer.nodata
         return {
             "href": f"./{asset.name}",
-            "type": MEDIA_TYPES[self.format],
-            "title": layer.title,
-            "roles": list(layer.stac_roles),
-            "data_type": layer.dtype,
-            **_known("nodata", "nan" if nodata is not None and math.isnan(nodata) else nodata),
+            **layer_fields(layer, self.format, self.dims),
             **_known("raster:spatial_resolution", resolution(self.tile)),
             "file:size": asset.size,
             "file:checksum": f"1220{asset.sha256}",  # multihash: SHA-256, 32 bytes
-            **projection(self.tile),
-            "bands": [{"name": name} for name in layer.bands(self.dims)],
+            **({} if self.format == "vectors" else projection(self.tile)),
         }
 
     def _store_asset(self) -> dict[str, Any]:
-        return {
-            "href": f"./{self.store}",
-            "type": MEDIA_TYPES[self.identity["format"]],
-            "title": "d-pixels",
-            "roles": ["data"],
-            "file:size": sum(asset.size for asset in self.assets),
-        }
+        size = sum(asset.size for asset in self.assets)
+        return {"href": f"./{self.store}", **store_fields(self.identity["format"]), "file:size": size}
+
+
+def _have(assets: Mapping[str, Mapping[str, Any]], key: str) -> bool:
+    """Return whether an asset has a field of an extension, which some want to see where they are declared."""
+    return any(key in asset for asset in assets.values())
+
+
+@functools.lru_cache(maxsize=64)
+def _mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """Unpack a mask to read: of a large area most tiles are whole, and thousands of records share it."""
+    mask = unpack_mask(packed, shape)
+    mask.flags.writeable = False
+    return mask
 
 
 def _known(key: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {key: value}
 
 
-def _time(window: Window | None) -> dict[str, str]:
-    if window is None:
-        return {}
+def times(window: Window) -> dict[str, str]:
+    """Return the fields of an item that tell its window."""
     return {"start_datetime": f"{window.start}T00:00:00Z", "end_datetime": f"{window.end}T23:59:59Z"}
 
 
@@ -269,21 +287,7 @@ def _assets_of(assets: Mapping[str, Any], identity: Mapping[str, Any]) -> tuple[
 
 
 def _files_of(properties: Mapping[str, Any]) -> tuple[Asset, ...]:
-    return tuple(Asset(name, file["size"], file["sha256"]) for name, file in properties["emb:files"].items())
-
-
-def _upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the item in place of a record of d-pixels that was written before those were STAC items."""
-    if old["content"] != DPIXELS:
-        raise ValueError(f"its content is {old['content']!r}")
-    keys = ("identity", "requested", "observations", "scenes", "holes", "warnings", "input_digest", "files")
-    properties = {f"emb:{key}": old[key] for key in keys}
-    properties |= {"emb:status": "done", "processing:software": {SOFTWARE: old["software"]}}
-    return {
-        "id": f"{old['tile']}_{old['window']}",
-        "properties": {**_time(Window.from_name(old["window"])), **properties},
-        "assets": {"dpixels": {"href": f"./{old['store']}"}},
-    }
+    return tuple(Asset(name, file["size"], file["sha256"]) for name, file in properties["tessera:files"].items())
 
 
 def _pack_counts(counts: np.ndarray, requested: np.ndarray) -> str:

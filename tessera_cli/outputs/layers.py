@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 
 from tessera_cli.dpixels.dpixel import SENSORS
-from tessera_cli.extent.grid import Tile
-from tessera_cli.extent.window import Window
 
 RUN = "run.json"
 """The file that holds a folder's identity."""
@@ -18,7 +16,10 @@ DPIXELS = "d-pixels"
 """What `content` says in the identity of folders of d-pixels; those of embeddings have no such key."""
 FORMULA = "value = code * scale"
 
-Format = Literal["geotiff", "npy"]
+Format = Literal["geotiff", "npy", "vectors"]
+"""Of tiles of embeddings: rasters, bare arrays of whole tiles, or bare arrays of the pixels asked for alone."""
+AreaFormat = Literal["geotiff", "npy"]
+"""What can be chosen for an area; that of points is `vectors`."""
 Dtype = Literal["int8", "float32"]
 """Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
 Role = Literal["emb", "scales", "counts"]
@@ -47,10 +48,10 @@ class Layer:
         return self.names or tuple(f"Tessera_Band_{i}" for i in range(dims))
 
 
-CODES = Layer("emb", "embedding", "Embedding codes", "int8", -128, ("data",))
-NPY_CODES = Layer("emb", "embedding", "Embedding codes", "int8", None, ("data",))
+CODES = Layer("emb", "embeddings", "Embedding codes", "int8", -128, ("data",))
+NPY_CODES = Layer("emb", "embeddings", "Embedding codes", "int8", None, ("data",))
 """0 where there is no embedding, as in the official files."""
-VALUES = Layer("emb", "embedding", "Embedding", "float32", math.nan, ("data",))
+VALUES = Layer("emb", "embeddings", "Embedding", "float32", math.nan, ("data",))
 SCALES = Layer("scales", "scales", "Scale of the codes, per pixel", "float32", math.nan, ("data", "scale"), ("scale",))
 NOT_REQUESTED = 65535
 """The nodata value of counts; a requested pixel that no sensor saw has 0."""
@@ -69,12 +70,15 @@ LAYERS: dict[tuple[Format, Dtype], tuple[Layer, ...]] = {
     ("geotiff", "float32"): (VALUES, COUNTS),
     ("npy", "int8"): (NPY_CODES, SCALES),
     ("npy", "float32"): (VALUES,),
+    ("vectors", "int8"): (NPY_CODES, SCALES),
+    ("vectors", "float32"): (VALUES,),
 }
 """Format and type of a folder -> the layers of each of its tiles."""
 
 _ENDINGS: dict[Format, dict[Role, str]] = {
     "geotiff": {"emb": "_emb.tif", "scales": "_scales.tif", "counts": "_counts.tif"},
     "npy": {"emb": ".npy", "scales": "_scales.npy"},
+    "vectors": {"emb": "_vectors.npy", "scales": "_vectors_scales.npy"},
 }
 
 
@@ -92,11 +96,6 @@ def tiles_of_file(file: str) -> list[str]:
     """Return the names of the tiles that a file can belong to: `a_scales.npy` to `a` or to `a_scales`."""
     endings = [ending for endings in _ENDINGS.values() for ending in endings.values()]
     return [file.removesuffix(ending) for ending in endings if file.endswith(ending)]
-
-
-def vrt_name(tile: Tile, window: Window) -> str:
-    """Return the name of the VRT of a tile's zone, such as `utm31n_2023.vrt`."""
-    return f"{tile.id.partition('_')[0]}_{window.name}.vrt"
 
 
 def requested_counts(counts: np.ndarray, requested: np.ndarray) -> np.ndarray:

@@ -23,19 +23,26 @@ from tessera_cli.outputs.layers import Layer, Role
 
 VERSION = (1, 0)
 """Version of the npy format: the one that every reader knows."""
+AT_ONCE = 4096
+"""Pixels that are compared at a time."""
 
 
 @contextmanager
 def layer_bytes(layer: Layer, encoded: EncodedTile) -> Iterator[memoryview]:
-    """Yield the array of a layer: embeddings (H, W, R) or float32 scales (H, W).
+    """Yield the array of a layer: embeddings (H, W, R) or float32 scales (H, W)."""
+    yield filled(layer, encoded, encoded.pixels)
+
+
+def filled(layer: Layer, encoded: EncodedTile, pixels: np.ndarray) -> memoryview:
+    """Return an .npy file of a layer for bool `pixels`, of any shape: true, in C order, for each embedding in turn.
 
     Without an embedding, values and scales are NaN and codes 0: a zero code can be an embedding's, a NaN scale cannot.
     """
     values = encoded.scales if layer.role == "scales" and encoded.scales is not None else encoded.values
-    data, array = empty_npy((*encoded.record.tile.shape, *values.shape[1:]), layer.dtype)
+    data, array = empty_npy((*pixels.shape, *values.shape[1:]), layer.dtype)
     array[...] = layer.nodata or 0
-    array[encoded.pixels] = values
-    yield data
+    array[pixels] = values
+    return data
 
 
 def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:
@@ -43,21 +50,29 @@ def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:
 
     Raises TileError unless each has the expected layout and they agree with each other.
     """
-    emb = _open_checked(paths["emb"], record.dtype, (*record.tile.shape, record.dims))
+    embedded = checked(record, paths, record.tile.shape)
+    if (embedded & ~record.requested).any():
+        raise damaged(paths["emb"], "pixels outside the requested ones hold embeddings")
+    return embedded
+
+
+def checked(record: TileRecord, paths: Mapping[Role, Path], shape: tuple[int, ...]) -> np.ndarray:
+    """Return which pixels of arrays of this shape hold an embedding, bool; TileError as `read_back` does."""
+    emb = _open_checked(paths["emb"], record.dtype, (*shape, record.dims))
     if "scales" in paths:
-        scales = _open_checked(paths["scales"], "float32", record.tile.shape)
+        scales = _open_checked(paths["scales"], "float32", shape)
         missing = np.isnan(scales)
         check_scales(paths["scales"], scales[~missing])
     else:
         missing = np.isnan(emb[..., 0])
-    for values, gone in zip(emb, missing, strict=True):  # row by row: in float32 they are large
-        empty = np.isnan(values) if record.dtype == "float32" else values == 0
-        if not empty[gone].all():
+    emb, gone = emb.reshape(-1, record.dims), missing.reshape(-1)
+    for start in range(0, len(emb), AT_ONCE):  # in float32 they are large
+        values, empty = emb[start : start + AT_ONCE], gone[start : start + AT_ONCE]
+        unset = np.isnan(values) if record.dtype == "float32" else values == 0
+        if not unset[empty].all():
             raise damaged(paths["emb"], "some pixels without an embedding hold values")
-        if not np.isfinite(values[~gone]).all():
+        if not np.isfinite(values[~empty]).all():
             raise damaged(paths["emb"], "some values are not finite")
-    if (~missing & ~record.requested).any():
-        raise damaged(paths["emb"], "pixels outside the requested ones hold embeddings")
     return ~missing
 
 

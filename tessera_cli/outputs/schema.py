@@ -56,7 +56,7 @@ class EmbeddingsIdentity(_Part):
     weights_sha256: str
     source: str | None
     preprocessing: str
-    format: Literal["geotiff", "npy"]
+    format: Literal["geotiff", "npy", "vectors"]
     dtype: Literal["int8", "float32"]
     dims: PositiveInt
 
@@ -75,26 +75,26 @@ class _Properties(_Part):
     wkt2: str | None = Field(None, alias="proj:wkt2")
     transform: list[FiniteFloat] | None = Field(None, alias="proj:transform", min_length=6, max_length=6)
     software: dict[str, str] = Field(alias="processing:software")
-    requested: str = Field(alias="emb:requested")
-    observations: dict[str, Seen] = Field(alias="emb:observations")
-    scenes: list[str] = Field(alias="emb:scenes")
-    holes: dict[str, str] = Field(alias="emb:holes")
-    warnings: list[str] = Field(alias="emb:warnings")
-    input_digest: str = Field(alias="emb:input_digest")
-    status: Literal["done", "empty"] = Field(alias="emb:status")
-    note: str = Field("", alias="emb:note")
+    requested: str = Field(alias="tessera:requested")
+    observations: dict[str, Seen] = Field(alias="tessera:observations")
+    scenes: list[str] = Field(alias="tessera:scenes")
+    holes: dict[str, str] = Field(alias="tessera:holes")
+    warnings: list[str] = Field(alias="tessera:warnings")
+    input_digest: str = Field(alias="tessera:input_digest")
+    status: Literal["done", "empty"] = Field(alias="tessera:status")
+    note: str = Field("", alias="tessera:note")
 
 
 class EmbeddingsProperties(_Properties):
-    identity: EmbeddingsIdentity = Field(alias="emb:identity")
+    identity: EmbeddingsIdentity = Field(alias="tessera:identity")
     runtime: Runtime = Field(alias="emb:runtime_parameters")
-    pixels: NonNegativeInt = Field(alias="emb:pixels")
-    counts: str | None = Field(None, alias="emb:counts")
+    pixels: NonNegativeInt = Field(alias="tessera:pixels")
+    counts: str | None = Field(None, alias="tessera:counts")
 
 
 class DPixelsProperties(_Properties):
-    identity: DPixelsIdentity = Field(alias="emb:identity")
-    files: dict[StorePath, File] = Field(alias="emb:files")
+    identity: DPixelsIdentity = Field(alias="tessera:identity")
+    files: dict[StorePath, File] = Field(alias="tessera:files")
 
 
 class EmbeddingsItem(_Part):
@@ -112,6 +112,6 @@ class DPixelsItem(_Part):
 def check_item(item: Mapping[str, Any]) -> None:
     """Raise pydantic's ValidationError unless the item is, by its types, one that `TileRecord.to_item` makes."""
     properties = item.get("properties")
-    identity = properties.get("emb:identity") if isinstance(properties, dict) else None
+    identity = properties.get("tessera:identity") if isinstance(properties, dict) else None
     stored = isinstance(identity, dict) and identity.get("content") == DPIXELS
     (DPixelsItem if stored else EmbeddingsItem).model_validate(item)

@@ -19,6 +19,7 @@ from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.formats import Compress
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import file_names
+from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
@@ -55,7 +56,7 @@ class Run(Job[EncodedTile | TileRecord]):
             status="done" if pixels.any() else "empty",
             device=model.device,
             note=settings.note,
-            counts=dpixels.counts if settings.format == "npy" else None,
+            counts=None if settings.format == "geotiff" else dpixels.counts,
         )
         if not pixels.any():
             return record
@@ -117,6 +118,8 @@ def embed(
             windows = sorted({r.window for r in inputs.tile_requests if r.window is not None})
             with run.stages.at("write"):
                 mosaics = write_mosaics(folder, windows, known=done)
+        with run.stages.at("write"):
+            write_collection(folder)
     seconds = time.monotonic() - started
     summary = Summary(folder.path, results, mosaics, seconds, inputs.network(), run.stages.seconds)
     logger.debug("%s", stages_text(summary))

@@ -19,6 +19,7 @@ from tessera_cli.models.weights import pull
 from tessera_cli.outputs import stores
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
+from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, run_tiles
@@ -87,6 +88,8 @@ def fetch(
     job = _Fetch(inputs, folder)
     with explained(folder.path):
         results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
+        with job.stages.at("write"):
+            write_collection(folder)
     seconds = time.monotonic() - started
     network, stages = inputs.network(), job.stages.seconds
     summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)
@@ -118,6 +121,7 @@ def embed_command(
     model_config: object,
     force_source: bool,
     allow_missing: int,
+    points: str | None,
     out: Path,
 ) -> str:
     """Return the command line that embeds the d-pixels of `folder`; what is None, False or 0 is left out.
@@ -127,6 +131,7 @@ def embed_command(
     said, official = folder.identity, folder.identity["format"] == "npy"
     options = {
         "dpixels": folder.path,
+        "points": points,
         "model": model or (None if weights else DEFAULT_MODEL),
         "weights": weights,
         "model-config": model_config,

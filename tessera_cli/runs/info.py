@@ -23,7 +23,7 @@ from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, RUN
-from tessera_cli.outputs.vrt import Described, describe_vrt
+from tessera_cli.outputs.vrt import Described, describe_vrt, products
 from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
 from tessera_cli.pretraining.data.shards import HEADER, read_header
@@ -40,7 +40,7 @@ EXPECTED = (
     "d-pixels, shards, or a weights file."
 )
 
-KINDS = ("*.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
+KINDS = ("*_emb.tif", "*_scales.tif", "*_counts.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
 """Files of tiles, in folders of embeddings or d-pixels."""
 
 
@@ -90,7 +90,7 @@ def _folder(path: Path) -> Mapping[str, Any]:
         "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
         "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
         "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
-        **({} if folder.holds_dpixels else {"mosaics": sorted(file.name for file in path.glob("*.vrt"))}),
+        **({} if folder.holds_dpixels else {"mosaics": products(path)}),
         "identity": dict(identity),
         "by_tile": tiles,
     }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +15,10 @@ import numpy as np
 from tessera_cli.catalog import Scenes, check_credentials
 from tessera_cli.dpixels import Stored, find_stores
 from tessera_cli.dpixels.dpixel import DPixels, missing_scenes_text
-from tessera_cli.errors import IdentityError, TileError, UsageError
-from tessera_cli.extent.grid import Tile, TileRequest
+from tessera_cli.errors import IdentityError, NothingToEmbedError, TileError, UsageError
+from tessera_cli.extent.aoi import Aoi
+from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask, pixel_positions, unpack_mask
+from tessera_cli.extent.tiling import pixel_masks
 from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
 from tessera_cli.outputs.stores import check_unchanged
@@ -169,6 +171,22 @@ class StoredInputs(Inputs):
     def tile_requests(self) -> Sequence[TileRequest]:
         return tuple(self.stores.values())
 
+    def of_pixels(self, aoi: Aoi) -> StoredInputs:
+        """Return the stores that hold pixels of the AOI, asked for those alone; NothingToEmbedError without any."""
+        masks = pixel_masks(aoi)
+        numbers = ((tile, np.flatnonzero(unpack_mask(packed, tile.shape))) for tile, packed in masks.items())
+        centres = np.concatenate([pixel_positions(*each) for each in numbers])
+        chosen = {}
+        for name, stored in self.stores.items():
+            pixels = stored.pixels & _pixels_at(stored.tile, centres)
+            if pixels.any() or (stored.error is not None and stored.tile in masks):  # the latter fails as a tile
+                chosen[name] = replace(stored, packed=pack_mask(pixels))
+        if not chosen:
+            raise NothingToEmbedError(
+                f"--dpixels: no store holds pixels of {aoi.name}. Fetch them, or check the place of both."
+            )
+        return replace(self, stores=chosen)
+
     def record(self) -> Mapping[str, Any]:
         paths = {name: stored.path.name for name, stored in self.stores.items()}
         return {"names": sorted(self.stores), "areas": _areas(self.tile_requests), "dpixels": paths}
@@ -195,6 +213,7 @@ class StoredInputs(Inputs):
                 f"{missing_scenes_text(dpixels.missing_scenes)}. Fetch them again, or accept that "
                 f"with --allow-missing {count}."
             )
+        dpixels = replace(dpixels, requested=request.pixels)
         return dpixels if ascending else dpixels.without_ascending()
 
 
@@ -217,6 +236,21 @@ def _common(what: str, by_name: Mapping[str, str]) -> str | None:
             "Embed them apart, each with an --out of its own."
         )
     return next(iter(values), None)
+
+
+def _pixels_at(tile: AnyTile, positions: np.ndarray) -> np.ndarray:
+    """Return bool (H, W): the pixels of a tile that hold positions, int64 (N, 3), as `pixel_positions` gives them."""
+    found = np.zeros(tile.shape, bool)
+    if tile.transform is None:
+        return found
+    zone = pixel_positions(tile, np.zeros(1, np.int64))[0, 0]
+    east, north = positions[positions[:, 0] == zone, 1:].T
+    t, (height, width) = tile.transform, tile.shape
+    columns = np.floor((east - t.c) / t.a).astype(np.int64)
+    rows = np.floor((north - t.f) / t.e).astype(np.int64)
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    found[rows[inside], columns[inside]] = True
+    return found
 
 
 def _areas(requests: Sequence[TileRequest]) -> dict[str, list[float]]:

@@ -1,83 +1,116 @@
-"""One VRT per zone and window over all finished tiles of a folder of GeoTIFFs, clipped to what was asked for."""
+"""The virtual rasters of a folder of GeoTIFFs: per zone and window, over the finished tiles, clipped to the AOIs."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_bytes
 from tessera_cli.outputs.beside import beside, is_stale, remove_beside
-from tessera_cli.outputs.layers import vrt_name
 from tessera_cli.outputs.tags import model_tags
-from tessera_cli.outputs.vrt import Bounds, embedding_vrt
+from tessera_cli.outputs.vrt import Bounds, of_mosaic, product_name, vrt_files
 from tessera_cli.reading import MB, read_file
 from tessera_cli.runs.folder import TileFolder
 
-logger = logging.getLogger(__name__)
-
-MAX_SOURCES = 256 * 128 * 2
-"""Most rasters named in a VRT, once per band: 256 tiles of 128 codes and scales take 23 MB; larger ones open slowly."""
 MAX_VRT = 100 * MB
 
 
+@dataclass(frozen=True)
+class Mosaic:
+    """What the VRTs of a zone and window show."""
+
+    product: Path
+    """The VRT to be opened."""
+    window: Window
+    tiles: tuple[Tile, ...]
+    """Those that are done. There are no VRTs if none is."""
+    bounds: Bounds
+    """West, south, east, north of what was asked for, in metres of the zone."""
+
+    def files(self, folder: TileFolder) -> Iterator[tuple[Path, str]]:
+        """Yield the VRTs and their XML: what one names comes before it, the one to be opened last."""
+        identity = folder.identity
+        if self.tiles:
+            tags = model_tags(identity, folder.note)
+            written = {"dims": identity["dims"], "dtype": identity["dtype"], "tags": tags, "bounds": self.bounds}
+            for name, xml in vrt_files(self.tiles, self.window, **written):
+                yield folder.path / name, xml
+
+
 def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> tuple[Path, ...]:
-    """Write the VRTs of `windows`. Tiles and bounds are those of all runs on the folder, not of the last one alone.
+    """Write the VRTs of `windows`; return those to be opened.
 
-    Only tiles of the grid whose record says that they are done are taken, and those named in `known`, whose record the
-    caller has seen. Arrays (npy) have no VRT.
+    Tiles and bounds are those of all runs on the folder, not of the last one alone. Only tiles of the grid whose record
+    says that they are done are taken, and those named in `known`, whose record the caller has seen; each record is read
+    once. Arrays have no VRT.
     """
-    found: dict[Path, str] = {}
+    done = _remembered(folder, known)
+    found: list[Mosaic] = []
     # Until it holds: of runs that end at the same moment, the last one to write must have seen the tiles of all.
-    while found != (found := mosaics(folder, windows, known=known)):
-        for path, xml in found.items():
-            if not is_vrt(xml):
-                path.unlink(missing_ok=True)  # of an earlier run: it no longer shows what is there
-                remove_beside(path)
-                continue
-            if content_of(path) != xml:
-                write_bytes(path, xml.encode())
-            if any(is_stale(each, described(path)) for each in beside(path)):
-                remove_beside(path)
-    for path, xml in found.items():
-        if xml and not is_vrt(xml):
-            logger.warning("%s is not written: %s", path.name, xml)
-    return tuple(path for path, xml in found.items() if is_vrt(xml))
+    while found != (found := mosaics(folder, windows, done)):
+        for mosaic in found:
+            _write(folder, mosaic)
+    return tuple(mosaic.product for mosaic in found if mosaic.tiles)
 
 
-def mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Collection[str] = ()) -> dict[Path, str]:
-    """Return the VRTs of `windows` as `write_mosaics` writes them; where it writes none, why, or nothing."""
-    if folder.identity.get("format") == "npy":
-        return {}
-    dims, dtype, tags = folder.identity["dims"], folder.identity["dtype"], model_tags(folder.identity, folder.note)
+def _write(folder: TileFolder, mosaic: Mosaic) -> None:
+    """Write the VRTs of a mosaic that are not there as they should be, and remove those that should not be."""
+    before, due = of_mosaic(mosaic.product), []
+    for path, xml in mosaic.files(folder):
+        due.append(path)
+        if content_of(path) != xml:
+            write_bytes(path, xml.encode())
+    for path in before:  # the one to be opened first
+        if path not in due:
+            path.unlink(missing_ok=True)
+            remove_beside(path)
+    for path in due:
+        if any(is_stale(each, described(path)) for each in beside(path)):
+            remove_beside(path)
+
+
+def mosaics(folder: TileFolder, windows: Sequence[Window], done: Callable[[Tile, Window], bool]) -> list[Mosaic]:
+    """Return the mosaics of `windows` over the tiles that are `done`, also those that are to go since no tile is."""
+    if folder.identity.get("format") != "geotiff":
+        return []
+    found = []
+    for window in windows:
+        tiles, bounds = _requested(folder, window)
+        for epsg in sorted(bounds):
+            of_zone = sorted(tile for tile in tiles if tile.epsg == epsg)
+            finished = tuple(tile for tile in of_zone if done(tile, window))
+            path = folder.path / product_name(of_zone[0], window)
+            found.append(Mosaic(path, window, finished, bounds[epsg]))
+    return found
+
+
+def is_done(folder: TileFolder, tile: Tile, window: Window) -> bool:
+    """Return whether the record of a tile says that it is done, and its files are there."""
+    record = folder.record(tile_name(tile, window))
+    return record is not None and record.status == "done" and record.tile == tile
+
+
+def _remembered(folder: TileFolder, known: Collection[str]) -> Callable[[Tile, Window], bool]:
+    """Return `is_done` that takes the `known` as done and reads no record again that has not changed."""
+    seen: dict[str, tuple[object, bool]] = {}
 
     def done(tile: Tile, window: Window) -> bool:
         name = tile_name(tile, window)
         if name in known:
             return True
-        record = folder.record(name)
-        return record is not None and record.status == "done" and record.tile == tile
+        try:
+            stat = folder.item_path(name).stat()
+        except OSError:
+            return False
+        version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if name not in seen or seen[name][0] != version:
+            seen[name] = version, is_done(folder, tile, window)
+        return seen[name][1]
 
-    found: dict[Path, str] = {}
-    for window in windows:
-        tiles, bounds = _requested(folder, window)
-        for epsg in sorted(bounds):
-            of_zone = sorted(tile for tile in tiles if tile.epsg == epsg)
-            path = folder.path / vrt_name(of_zone[0], window)
-            finished = [tile for tile in of_zone if done(tile, window)]
-            sources = len(finished) * dims * (2 if dtype == "int8" else 1)
-            if 0 < sources <= MAX_SOURCES:
-                found[path] = embedding_vrt(finished, window, dims=dims, dtype=dtype, tags=tags, bounds=bounds[epsg])
-            else:
-                found[path] = f"{len(finished)} tiles are too many for one VRT" if sources else ""
-    return found
-
-
-def is_vrt(xml: str) -> bool:
-    """Return whether it is one, not the reason why there is none."""
-    return xml.startswith("<")
+    return done
 
 
 def content_of(vrt: Path) -> str | None:
@@ -89,9 +122,9 @@ def content_of(vrt: Path) -> str | None:
 
 
 def described(vrt: Path) -> Iterator[Path]:
-    """Yield the VRT and the rasters of the tiles of its zone and window: what lies beside it describes them all."""
-    zone, _, window = vrt.stem.partition("_")
-    yield vrt
+    """Yield the files that decide what a VRT shows: the VRTs and the tiles' rasters of its zone and window."""
+    yield from of_mosaic(vrt)
+    zone, window = vrt.stem.split("_")[:2]
     yield from vrt.parent.glob(f"{zone}_*_{window}_*.tif")
 
 

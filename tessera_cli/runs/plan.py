@@ -70,7 +70,7 @@ class Plan:
     zones: dict[str, int]
     """CRS -> tiles"""
     by_zone: dict[str, dict[str, int]]
-    """CRS -> `areas`, `tiles`, `pixels`"""
+    """CRS -> `areas` or `points`, `tiles`, `pixels`"""
     windows: dict[str, dict[str, SensorPlan]]
     """Window -> sensor -> what is listed"""
     tile_dates: dict[str, dict[str, DatesByTile]]
@@ -86,6 +86,8 @@ class Plan:
     """On this machine's CPU; None for a model without a network."""
     tokens_per_pixel: float
     missing_credentials: tuple[str, ...] = ()
+    points: int = 0
+    """Points, in place of areas."""
 
     def to_dict(self) -> dict[str, Any]:
         windows = {
@@ -143,6 +145,7 @@ def plan(
         encode_seconds=_seconds(spec, tokens, pixels, threads),
         tokens_per_pixel=round(sum(tokens), 1),
         missing_credentials=missing_credentials,
+        points=0 if request.aoi.features else len(request.aoi.points),
     )
 
 

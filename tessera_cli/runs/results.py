@@ -73,6 +73,10 @@ class Summary:
     """The command that encodes what was fetched, empty where nothing was; None in `embed`."""
     weights_error: TesseraError | None = None
     """Why a fetch could not download the weights of its model."""
+    table: Path | None = None
+    """The table of a run over points."""
+    preview: Path | None = None
+    """The page that shows the embeddings; None where none was asked for, or it failed."""
 
     def count(self, status: TileStatus) -> int:
         return sum(r.status == status for r in self.results)
@@ -122,6 +126,8 @@ class Summary:
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
             "network": dict(self.network),
             "mosaics": [str(path) for path in self.mosaics] if embedded else None,
+            "table": None if self.table is None else str(self.table),
+            "preview": None if self.preview is None else str(self.preview),
             "exit_code": error.exit_code if error else 0,
             "embed_command": self.embed_command,
             "weights_error": None if self.weights_error is None else str(self.weights_error),

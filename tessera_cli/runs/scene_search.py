@@ -137,13 +137,14 @@ class SceneSearch:
 
     @property
     def zones(self) -> dict[str, dict[str, int]]:
-        """Return the CRS of a UTM zone -> numbers of areas, tiles and pixels in it."""
+        """Return the CRS of a UTM zone -> numbers of areas (or points), tiles and pixels in it."""
         asked = self.request
         zones = {}
-        for epsg, areas in features_by_zone(asked.aoi, epsg=asked.epsg).items():
+        for epsg, parts in features_by_zone(asked.aoi, epsg=asked.epsg).items():
             within = [each for each in self.tile_requests if each.tile.crs == f"EPSG:{epsg}"]
             tiles = len({each.tile for each in within})
-            zones[f"EPSG:{epsg}"] = {"areas": areas, "tiles": tiles, "pixels": sum(each.count for each in within)}
+            pixels = sum(each.count for each in within)
+            zones[f"EPSG:{epsg}"] = {f"{asked.aoi.kind}s": parts, "tiles": tiles, "pixels": pixels}
         return zones
 
     def record(self) -> Mapping[str, Any]:
@@ -202,12 +203,12 @@ def search_scenes(
 
 def _tell_zones(search: SceneSearch) -> None:
     """Say which zones the areas went to; warn of several, whose pixels do not line up."""
-    name, zones = search.request.aoi.name, search.zones
+    (name, kind), zones = (search.request.aoi.name, search.request.aoi.kind), search.zones
     parts = [
-        f"{counted(zone['areas'], 'area')} in {crs}, {counted(zone['tiles'], 'tile')}" for crs, zone in zones.items()
+        f"{counted(zone[f'{kind}s'], kind)} in {crs}, {counted(zone['tiles'], 'tile')}" for crs, zone in zones.items()
     ]
-    if len(zones) == 1:
-        logger.info("%s: %s", name, parts[0])
+    if len(zones) == 1 or search.request.aoi.points:  # points are rows of a table, whatever their grid
+        logger.info("%s: %s", name, "; ".join(parts))
         return
     most = max(zones, key=lambda crs: zones[crs]["pixels"])
     near = all(abs((int(crs[-2:]) - int(most[-2:]) + 30) % 60 - 30) <= 1 for crs in zones)

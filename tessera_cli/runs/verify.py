@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tessera_cli.catalog import get_source
 from tessera_cli.dpixels import describe, members
@@ -16,32 +17,19 @@ from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
 from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
+from tessera_cli.outputs.vrt import of_mosaic, vrts
 from tessera_cli.reading import is_there
+from tessera_cli.runs.checks import SOUND, Check
 from tessera_cli.runs.folder import RUNS, SCENES, TileFolder
-from tessera_cli.runs.mosaic import content_of, described, is_vrt, mosaics
+from tessera_cli.runs.lists import check_lists
+from tessera_cli.runs.mosaic import content_of, described, is_done, mosaics
 from tessera_cli.runs.owner import record_beside, record_listing
 from tessera_cli.runs.run_record import checked_run, read_or_none
 
-CheckStatus = Literal["sound", "empty", "beside", "stale", "damaged", "failed", "missing"]
-SOUND: tuple[CheckStatus, ...] = ("sound", "empty", "beside", "stale")
-"""What viewers left beside our rasters is not ours: where it is stale, the rasters are sound all the same."""
 EXPECTED = (
     "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
     "weights file."
 )
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result for one tile, list of the folder, store or weights file."""
-
-    name: str
-    status: CheckStatus
-    reason: str = ""
-
-    @property
-    def is_sound(self) -> bool:
-        return self.status in SOUND
 
 
 @dataclass(frozen=True)
@@ -129,8 +117,9 @@ def _folder(path: Path) -> Iterator[Check]:
         yield tile
     if sound:  # else the run that makes the tiles writes them anyway
         yield from _mosaics(folder, names)
+        yield from check_lists(folder)
     yield from _beside(file for file in path.glob("*.tif") if tiles_of_file(file.name))
-    yield from _beside(path.glob("utm*.vrt"))
+    yield from _beside(vrts(path))
 
 
 def _beside(rasters: Iterable[Path]) -> Iterator[Check]:
@@ -148,15 +137,17 @@ def _mosaics(folder: TileFolder, names: Iterable[str]) -> Iterator[Check]:
     if folder.holds_dpixels or not folder.identity:
         return
     windows = sorted({parsed[1] for parsed in map(parse_tile_name, names) if parsed is not None})
-    for path, xml in mosaics(folder, windows).items():
-        there = content_of(path)
-        if not is_vrt(xml):
-            if there is not None:
-                yield Check(path.name, "damaged", "it shows tiles that are not there. Run again.")
-        elif not path.exists():
-            yield Check(path.name, "missing", "the mosaic of the tiles is gone. Run again: none is made anew.")
-        elif there != xml:
-            yield Check(path.name, "damaged", "it does not show the tiles as they are. Run again: none is made anew.")
+    for mosaic in mosaics(folder, windows, partial(is_done, folder)):
+        extra = set(of_mosaic(mosaic.product))
+        for path, xml in mosaic.files(folder):
+            extra.discard(path)
+            if not path.exists():
+                yield Check(path.name, "missing", "it shows the tiles as one. Run again: no tile is made anew.")
+            elif content_of(path) != xml:
+                reason = "it does not show the tiles as they are, or an earlier version has written it"
+                yield Check(path.name, "damaged", f"{reason}. Run again: no tile is made anew.")
+        for path in sorted(extra):
+            yield Check(path.name, "damaged", "it shows tiles that are not there. Run again.")
 
 
 def _scene_list(folder: TileFolder) -> Iterator[Check]:

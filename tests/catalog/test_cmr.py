@@ -7,8 +7,8 @@ import pytest
 import shapely
 
 from tessera_cli.catalog import AWS, Scenes, Sensor, cmr
+from tessera_cli.catalog.boxes import search_boxes
 from tessera_cli.catalog.cmr import footprint_of, granule_items, granule_search, item_of
-from tessera_cli.catalog.search import search_boxes
 from tessera_cli.errors import SourceBusyError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window

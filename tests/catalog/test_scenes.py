@@ -144,7 +144,8 @@ def test_a_large_area_is_split_quickly():
     ],
 )
 def test_static_items_are_found_across_the_antimeridian(footprint, found):
-    from tessera_cli.catalog.search import matching, search_boxes
+    from tessera_cli.catalog.boxes import search_boxes
+    from tessera_cli.catalog.search import matching
 
     tile = Tile(32701, 35, 1585)
     feature = {

@@ -10,9 +10,10 @@ import shapely
 
 from tessera_cli.catalog import AWS, MPC, Scenes, get_source, search
 from tessera_cli.catalog.api import search_link
+from tessera_cli.catalog.boxes import search_boxes
 from tessera_cli.catalog.documents import Document
 from tessera_cli.catalog.scene import Scene, Sensor, SkippedItem
-from tessera_cli.catalog.search import matching, search_boxes
+from tessera_cli.catalog.search import matching
 from tessera_cli.errors import (
     CredentialsError,
     SourceBusyError,

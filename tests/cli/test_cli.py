@@ -385,7 +385,7 @@ def test_a_run_ends_with_the_next_step(catalog, tessera, tmp_path):
     options = catalog.options(out)
     code, stdout, stderr = tessera("embed", *options)
     assert code == 0
-    assert steps(stderr) == [f"open {out / 'utm30n_2021.vrt'} in QGIS, or see tessera info {out}"]
+    assert steps(stderr) == [f"open {out / 'utm30n_2021.vrt'} in QGIS, or look at them with tessera preview {out}"]
     assert "next: " not in stdout
     assert steps(tessera("embed", *options, "-q")[2]) == []
     fetched = catalog.options(tmp_path / "stores")

@@ -15,6 +15,7 @@ from tests.consumers.setup import KNOWN, PLACE
 
 HERE = Path(__file__).parent
 CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "GDAL_", "COVERAGE"))}
+CLEAN["QT_QPA_PLATFORM"] = "offscreen"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,22 +24,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
-def program(name: str) -> Path:
-    """Return the folder of an installed program; the test is skipped where it is not there."""
-    place = PLACE / name
-    if not (place / "installed").is_file() or (place / "installed").read_text() != repr(sorted(KNOWN[name].items())):
+def program(name: str) -> list[str]:
+    """Return the command that runs code in an installed program; the test is skipped where it is not there."""
+    place, entry = PLACE / name, KNOWN[name]
+    if not (place / "installed").is_file() or (place / "installed").read_text() != repr(sorted(entry.items())):
         pytest.skip(f"{name} is not installed: python tests/consumers/setup.py {name}")
-    return place
+    return entry.get("run", [str(place / "bin/python"), "-c"])
 
 
 @pytest.fixture
 def consumer() -> Callable[..., Any]:
-    """Return a function that runs Python code in the environment of a program and returns the JSON that it prints."""
+    """Return a function that runs code in a program of `environments.toml` and returns the JSON that it prints last.
+
+    The code is Python, or whatever the entry's `run` takes; `arguments` are those of the process.
+    """
 
     def run(name: str, code: str, *arguments: object, timeout: int = 300) -> Any:
-        python = program(name) / "bin/python"
         done = subprocess.run(
-            [python, "-c", code, *map(str, arguments)],
+            [*program(name), code, *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=timeout,

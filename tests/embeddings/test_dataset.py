@@ -281,7 +281,7 @@ def without_a_layer(folder):
     put(folder, WEST)
     path = folder / f"{tile_name(WEST, YEAR)}.json"
     item = json.loads(path.read_text())
-    del item["assets"]["embedding"]
+    del item["assets"]["embeddings"]
     path.write_text(json.dumps(item))
 
 

@@ -96,7 +96,7 @@ def build_records(folder: Path) -> None:
     write_json(folder / "run.json", {"identity": identity, "note": "x"})
     scenes = Scenes.from_items([{**catalogues.item(1, MPC), "id": "S2A_1"}], MPC)
     write_ndjson_gz(folder / "scenes.ndjson.gz", scenes.to_ndjson())
-    packed = json.loads((folder / f"{TILE.id}.json").read_text())["properties"]["emb:requested"]
+    packed = json.loads((folder / f"{TILE.id}.json").read_text())["properties"]["tessera:requested"]
     failed = {"reason": "no", "shape": list(TILE.shape), "requested": packed, "allow_missing": 0}
     ran = {
         "names": [TILE.id],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from affine import Affine
@@ -29,9 +30,17 @@ REQUESTED = np.zeros((512, 512), bool)
 REQUESTED[:200, 30:300] = True
 PLACED = ForeignTile("field", (37, 500), "EPSG:32733", Affine(10, 0, 300010, 0, -10, 6200020))
 NOWHERE = ForeignTile("Somewhere_else.2", (3, 4))
+GAP = [Tile(32631, 112, 1098), Tile(32631, 113, 1098), Tile(32631, 113, 1097)]
+"""Of a square of four tiles; the south-western one is missing."""
 FORMATS: list[tuple[formats.Format, str]] = [
-    (format, dtype) for format in ("geotiff", "npy") for dtype in ("int8", "float32")
+    (format, dtype) for format in get_args(formats.Format) for dtype in ("int8", "float32")
 ]
+
+
+def around(tiles: Sequence[Tile]) -> tuple[float, float, float, float]:
+    """West, south, east, north of the box around tiles."""
+    west, south, east, north = zip(*(tile.bounds for tile in tiles), strict=True)
+    return (min(west), min(south), max(east), max(north))
 
 
 def arrays(seed: int, dims: int = 16, requested: np.ndarray = REQUESTED) -> dict[str, Any]:

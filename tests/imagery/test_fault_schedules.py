@@ -170,7 +170,7 @@ def test_with_missing_scenes_allowed_a_run_is_one_without_these_scenes(
         expected, rasters = without(frozenset(last))
         assert code == expected, (seed, last, stderr)
         assert hashes(out, "*.tif") == rasters, (seed, last)
-        recorded = json.loads((out / f"{TILE}.json").read_text())["properties"].get("emb:holes", {})
+        recorded = json.loads((out / f"{TILE}.json").read_text())["properties"].get("tessera:holes", {})
         assert recorded.keys() == last.keys(), seed
 
 

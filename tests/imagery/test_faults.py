@@ -383,7 +383,7 @@ def test_a_missing_scene(place, tessera, tmp_path, expected, scene, asset, damag
     code, stdout, stderr = tessera(*options(place.catalog, out, "--allow-missing", 1))
     assert code == 0, stderr
     assert summary(stdout)["network"]["reads"][outcome] >= 1
-    assert list(json.loads((out / f"{TILE}.json").read_text())["properties"]["emb:holes"]) == [scene]
+    assert list(json.loads((out / f"{TILE}.json").read_text())["properties"]["tessera:holes"]) == [scene]
     assert rasters(out) == expected(scene)
     assert rasters(out) != expected("")
 

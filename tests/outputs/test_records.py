@@ -65,9 +65,9 @@ def test_the_record_is_a_stac_item(tmp_path: Path) -> None:
     assert item.common_metadata.end_datetime == dt.datetime(2023, 12, 31, 23, 59, 59, tzinfo=dt.timezone.utc)
     assert item.common_metadata.gsd == 10
     assert item.properties["processing:software"] == {"tessera-embed": __version__}
-    assert item.properties["emb:model"]["sha256"] == "ab" * 32
-    assert item.properties["emb:identity"] == identity()
-    assert list(item.assets) == ["embedding", "scales", "counts"]
+    assert item.properties["tessera:model"]["sha256"] == "ab" * 32
+    assert item.properties["tessera:identity"] == identity()
+    assert list(item.assets) == ["embeddings", "scales", "counts"]
     for key, asset in item.assets.items():
         file = Path(asset.get_absolute_href() or "")
         digest = bytes.fromhex(asset.ext.file.checksum or "")
@@ -110,7 +110,7 @@ def test_the_record_survives_the_round_trip() -> None:
         record(identity=identity(source=None)),
     ):
         validate(round_trip(made))
-    assert "emb:note" not in record(note="").to_item()["properties"]
+    assert "tessera:note" not in record(note="").to_item()["properties"]
 
 
 @pytest.mark.parametrize(("format", "dtype"), FORMATS)
@@ -129,8 +129,8 @@ def test_the_record_of_every_format(tmp_path: Path, format: formats.Format, dtyp
     assert ("emb:quantization" in properties) == (dtype == "int8")
     if dtype == "int8":
         assert properties["emb:quantization"]["quantized_dtype"] == "int8"
-    assert ("emb:counts" in properties) == (format == "npy")
-    due = {"embedding"} | ({"scales"} if dtype == "int8" else set()) | ({"counts"} if format == "geotiff" else set())
+    assert ("tessera:counts" in properties) == (format == "npy")
+    due = {"embeddings"} | ({"scales"} if dtype == "int8" else set()) | ({"counts"} if format == "geotiff" else set())
     assert item["assets"].keys() == due
     media = (
         {"image/tiff; application=geotiff; profile=cloud-optimized"}
@@ -138,7 +138,7 @@ def test_the_record_of_every_format(tmp_path: Path, format: formats.Format, dtyp
         else {"application/octet-stream"}
     )
     assert {asset["type"] for asset in item["assets"].values()} == media
-    emb = item["assets"]["embedding"]
+    emb = item["assets"]["embeddings"]
     assert (emb["roles"], emb["data_type"], len(emb["bands"])) == (["data"], dtype, 16)
     assert emb.get("nodata") == {"float32": "nan", "int8": -128 if format == "geotiff" else None}[dtype]
 
@@ -146,7 +146,7 @@ def test_the_record_of_every_format(tmp_path: Path, format: formats.Format, dtyp
 def test_counts_in_a_record_as_the_documentation_says() -> None:
     made = arrays(0)
     item = record(counts=made["counts"], identity=identity(format="npy")).to_item()
-    packed = zlib.decompress(base64.b64decode(item["properties"]["emb:counts"]))
+    packed = zlib.decompress(base64.b64decode(item["properties"]["tessera:counts"]))
     counts = np.frombuffer(packed, "<u2").reshape(3, 512, 512)
     np.testing.assert_array_equal(counts[:, REQUESTED], made["counts"][:, REQUESTED])
     assert (counts[:, ~REQUESTED] == 65535).all()
@@ -165,7 +165,7 @@ def test_records_of_official_tiles() -> None:
     assert properties["proj:transform"] == [10, 0, 300010, 0, -10, 6200020]
     assert properties["proj:bbox"] == [300010, 6199650, 305010, 6200020]
     assert properties["gsd"] == 10
-    assert properties["emb:observations"]["s2"] == {
+    assert properties["tessera:observations"]["s2"] == {
         "frames": 4,
         "first": None,
         "last": None,
@@ -238,14 +238,14 @@ def test_tiles_on_the_antimeridian_are_cut_there(epsg: int, lon: float, lat: flo
         lambda item: item | {"id": "S2A_MSIL2A"},
         lambda item: {key: value for key, value in item.items() if key != "id"},
         lambda item: item | {"properties": {}},
-        lambda item: item | {"properties": item["properties"] | {"emb:requested": "eJw="}},
-        lambda item: item | {"properties": item["properties"] | {"emb:identity": None}},
-        lambda item: item | {"properties": item["properties"] | {"emb:identity": identity(format="zarr")}},
-        lambda item: item | {"properties": item["properties"] | {"emb:counts": "eJw="}},
-        lambda item: item | {"assets": {"embedding": {}}},
+        lambda item: item | {"properties": item["properties"] | {"tessera:requested": "eJw="}},
+        lambda item: item | {"properties": item["properties"] | {"tessera:identity": None}},
+        lambda item: item | {"properties": item["properties"] | {"tessera:identity": identity(format="zarr")}},
+        lambda item: item | {"properties": item["properties"] | {"tessera:counts": "eJw="}},
+        lambda item: item | {"assets": {"embeddings": {}}},
         *(
             lambda item, href=href: (
-                item | {"assets": item["assets"] | {"embedding": item["assets"]["embedding"] | {"href": href}}}
+                item | {"assets": item["assets"] | {"embeddings": item["assets"]["embeddings"] | {"href": href}}}
             )
             for href in ("../x.tif", "/etc/passwd", "https://x.test/x.tif", "./a/../../x.tif", "/vsicurl/x", "x\0", "")
         ),
@@ -257,8 +257,9 @@ def test_other_json_is_no_record(damage: Any) -> None:
 
 
 PROPERTIES = (
-    *("proj:shape", "processing:software", "emb:identity", "emb:status", "emb:pixels", "emb:requested"),
-    *("emb:observations", "emb:warnings", "emb:scenes", "emb:holes", "emb:input_digest", "emb:runtime_parameters"),
+    *("proj:shape", "processing:software", "tessera:identity", "tessera:status", "tessera:pixels", "tessera:requested"),
+    *("tessera:observations", "tessera:warnings", "tessera:scenes", "tessera:holes", "tessera:input_digest"),
+    "emb:runtime_parameters",
 )
 ODD = [None, True, -1, 1.5, 10**250, "x", "\x00", [], [[]], [None], {}, {"a": []}, [1] * 9, "eJw=", {"s2": {}}]
 

@@ -125,7 +125,7 @@ def test_formats_and_types_hold_the_same_values(stores, tessera, tmp_path):
     np.testing.assert_array_equal(raster(made["geotiff", "int8"], "emb").transpose(1, 2, 0)[embedded], codes[embedded])
     assert (np.abs(codes * scales[..., None] - values)[embedded].max(axis=-1) <= 0.501 * scales[embedded]).all()
     properties = json.loads((made["npy", "int8"] / f"{tile}.json").read_text())["properties"]
-    packed = zlib.decompress(base64.b64decode(properties["emb:counts"]))
+    packed = zlib.decompress(base64.b64decode(properties["tessera:counts"]))
     np.testing.assert_array_equal(
         np.frombuffer(packed, "<u2").reshape(3, *values.shape[:2]), raster(made["geotiff", "int8"], "counts")
     )

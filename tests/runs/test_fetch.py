@@ -93,7 +93,7 @@ def statuses(stdout: str) -> list[str]:
 def record(folder: Path, name: str) -> dict[str, Any]:
     """Our own fields of a tile's record."""
     properties = json.loads((folder / f"{name}.json").read_text())["properties"]
-    return {key.removeprefix("emb:"): value for key, value in properties.items()}
+    return {key.removeprefix("tessera:"): value for key, value in properties.items()}
 
 
 # --- what it is for ---------------------------------------------------------------------------------------------------

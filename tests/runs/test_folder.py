@@ -247,15 +247,15 @@ def without_arrays(path: Path, name: str) -> None:
                 (place / array).unlink(missing_ok=True)
     record = path / f"{name}.json"
     item = json.loads(record.read_text())
-    files = item["properties"]["emb:files"]
-    item["properties"]["emb:files"] = {file: files[file] for file in files if (path / file).is_file()}
+    files = item["properties"]["tessera:files"]
+    item["properties"]["tessera:files"] = {file: files[file] for file in files if (path / file).is_file()}
     record.write_text(json.dumps(item))
 
 
 def of_other_settings(path: Path, name: str) -> None:
     record = path / f"{name}.json"
     item = json.loads(record.read_text())
-    item["properties"]["emb:identity"]["preprocessing"] = "corrected"
+    item["properties"]["tessera:identity"]["preprocessing"] = "corrected"
     record.write_text(json.dumps(item))
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import glob
-import importlib.util
 import os
-import subprocess
-import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,206 +11,35 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as PixelWindow
 
-from tessera_cli import files as atomic
 from tessera_cli.errors import IdentityError, TileError
 from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, TileRequest, pack_mask, tile_name
 from tessera_cli.extent.window import Window
-from tessera_cli.outputs import formats, vrt
-from tessera_cli.outputs.layers import vrt_name
-from tessera_cli.outputs.tags import window_tags
+from tessera_cli.outputs import formats
+from tessera_cli.runs import mosaic
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.info import describe as info
 from tessera_cli.runs.mosaic import write_mosaics
 from tessera_cli.runs.results import TileResult
+from tessera_cli.runs.verify import verify
+from tests.helpers import many_tiles
 from tests.helpers.outputs import (
+    GAP,
     NAME,
     NOWHERE,
     PLACED,
     TILE,
     WINDOW,
+    around,
     arrays,
     encoded,
     foreign,
     identity,
     record,
-    tags,
     values,
-    write,
     write_record,
 )
-
-# --- the virtual raster -----------------------------------------------------------------------------------------------
-
-GAP = [Tile(32631, 112, 1098), Tile(32631, 113, 1098), Tile(32631, 113, 1097)]  # the south-western one is missing
-
-
-def around(tiles: list[Tile]) -> vrt.Bounds:
-    west, south, east, north = zip(*(tile.bounds for tile in tiles), strict=True)
-    return (min(west), min(south), max(east), max(north))
-
-
-def make_vrt(
-    folder: Path, tiles: list[Tile], bounds: vrt.Bounds | None = None, dims: int = 3, dtype: Any = "int8"
-) -> tuple[Path, np.ndarray]:
-    """Files of some tiles and their VRT; its path and what the box around the tiles should hold, (R, H, W)."""
-    west, north = min(tile.column for tile in tiles), max(tile.row for tile in tiles)
-    height = 512 * (north - min(tile.row for tile in tiles) + 1)
-    width = 512 * (max(tile.column for tile in tiles) - west + 1)
-    expected = np.full((dims, height, width), np.nan, np.float32)
-    for seed, tile in enumerate(tiles):
-        requested = np.random.default_rng(seed).random((512, 512)) < 0.8
-        made = arrays(seed, dims, requested)
-        write(folder, tile, dtype=dtype, **made)
-        row, column = (north - tile.row) * 512, (tile.column - west) * 512
-        expected[:, row : row + 512, column : column + 512] = values(made)
-    path = folder / vrt_name(tiles[0], WINDOW)
-    bounds = bounds or around(tiles)
-    xml = vrt.embedding_vrt(tiles, WINDOW, dims=dims, dtype=dtype, tags=tags(dims), bounds=bounds)
-    atomic.write_bytes(path, xml.encode())
-    return path, expected
-
-
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_vrt_of_one_tile(tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype: str) -> None:
-    west, _, _, north = TILE.bounds
-    path, expected = make_vrt(
-        tmp_path, [TILE], (west + 503, north - 4001, west + 2500, north - 100.0000001), dims=128, dtype=dtype
-    )
-    assert path.name == "utm31n_2023.vrt"
-    assert ("mul" in path.read_text()) == (dtype == "int8")
-    with rasterio.open(path) as dataset:
-        assert (dataset.count, set(dataset.dtypes)) == (128, {"float32"})
-        assert all(np.isnan(nodata) for nodata in dataset.nodatavals)
-        assert dataset.descriptions == tuple(f"Tessera_Band_{i}" for i in range(128))
-        assert dataset.crs.to_epsg() == 32631
-        assert tuple(dataset.bounds) == (west + 500, north - 4010, west + 2500, north - 100)
-        assert dataset.tags() == tags(dims=128) | window_tags(WINDOW) | {"AREA_OR_POINT": "Area"}
-        np.testing.assert_array_equal(dataset.read(), expected[:, 10:401, 50:250])
-    assert not caplog.records
-
-
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_what_a_vrt_says_of_itself_is_what_gdal_says_of_it(tmp_path: Path, dtype: str) -> None:
-    path, _ = make_vrt(tmp_path, [TILE], dims=3, dtype=dtype)
-    found = vrt.describe_vrt(path.read_text())
-    with rasterio.open(path) as dataset:
-        assert (found.crs, found.transform, found.shape) == (str(dataset.crs), dataset.transform, dataset.shape)
-        assert (found.bounds, found.tags) == (tuple(dataset.bounds), dataset.tags())
-        assert (found.bands, found.dtype, found.nodata) == (3, dataset.dtypes[0], str(dataset.nodata))
-
-
-ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><VRTDataset>&b;</VRTDataset>'
-
-
-@pytest.mark.parametrize("xml", ["", "<", "<a/>", "<VRTDataset/>", "x", ENTITIES])
-def test_xml_that_is_no_vrt_of_ours(xml: str) -> None:
-    with pytest.raises(ValueError, match=r"no VRT of ours|types of its own"):
-        vrt.describe_vrt(xml)
-
-
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_vrt_of_three_tiles_and_a_gap(tmp_path: Path, monkeypatch: Any, dtype: str) -> None:
-    (tmp_path / "made").mkdir()
-    path, expected = make_vrt(tmp_path / "made", GAP, dtype=dtype)
-    path = (tmp_path / "made").rename(tmp_path / 'moved & "quoted"') / path.name
-    monkeypatch.chdir("/")
-    with rasterio.open(path) as dataset:
-        assert dataset.shape == (1024, 1024)
-        np.testing.assert_array_equal(dataset.read(), expected)
-        for part in ((500, 20, 500, 20), (0, 1, 0, 1024), (700, 100, 100, 300), (511, 2, 511, 2)):
-            row, height, column, width = part
-            np.testing.assert_array_equal(
-                dataset.read(window=PixelWindow(column, row, width, height)),
-                expected[:, row : row + height, column : column + width],
-            )
-        assert np.isnan(dataset.read(1, window=PixelWindow(0, 512, 512, 512))).all()  # between the tiles
-        np.testing.assert_array_equal(dataset.read(2, masked=True).mask, np.isnan(expected[1]))
-
-
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_vrt_bounds_beyond_and_within_tiles(tmp_path: Path, dtype: str) -> None:
-    west, _, _, north = TILE.bounds
-    path, expected = make_vrt(tmp_path, GAP[:2], (west - 1000, north - 200, west + 5200, north + 300), dtype=dtype)
-    with rasterio.open(path) as dataset:
-        assert dataset.shape == (50, 620)
-        found = dataset.read()
-    assert np.isnan(found[:, :30]).all()
-    assert np.isnan(found[:, :, :100]).all()
-    np.testing.assert_array_equal(found[:, 30:, 100:], expected[:, :20, :520])
-
-
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_vrt_through_a_warp_and_at_low_resolution(tmp_path: Path, dtype: str) -> None:
-    path, expected = make_vrt(tmp_path, GAP, dtype=dtype)
-    with rasterio.open(path) as dataset:
-        same = WarpedVRT(dataset, crs=dataset.crs, transform=dataset.transform, width=1024, height=1024)
-        np.testing.assert_allclose(same.read(), expected, rtol=2.0**-23)  # older GDAL warps in another precision
-        with WarpedVRT(dataset, crs="EPSG:3857") as warped:
-            found = warped.read(1)
-        small = dataset.read(1, out_shape=(256, 256))
-    nearest = expected[0][np.isfinite(expected[0])]
-    gaps = [np.abs(nearest - value).min() for value in np.unique(found[np.isfinite(found)])[::997]]
-    assert max(gaps) < 1e-5
-    assert 0.3 < np.isnan(found).mean() < 0.6
-    assert np.isin(small[~np.isnan(small)], expected).all()
-    assert np.isnan(small[128:, :128]).all()
-
-
-def test_vrt_of_sixteen_tiles_opens_at_once() -> None:
-    """No file is touched before pixels are read, so none need exist."""
-    tiles = [Tile(32631, 112 + i % 4, 1098 + i // 4) for i in range(16)]
-    xml = vrt.embedding_vrt(tiles, WINDOW, dims=128, dtype="int8", tags=tags(dims=128), bounds=around(tiles))
-    assert len(xml) < 2_000_000
-    start = dt.datetime.now()
-    with rasterio.open(xml) as dataset:
-        assert (dataset.count, dataset.shape) == (128, (2048, 2048))
-    assert (dt.datetime.now() - start).total_seconds() < 1
-
-
-def test_vrt_takes_one_zone() -> None:
-    with pytest.raises(ValueError, match="one zone"):
-        vrt.embedding_vrt([TILE, Tile(32632, 112, 1098)], WINDOW, dims=1, dtype="int8", tags={}, bounds=TILE.bounds)
-    with pytest.raises(ValueError, match="at least one"):
-        vrt.embedding_vrt([], WINDOW, dims=1, dtype="int8", tags={}, bounds=TILE.bounds)
-
-
-NEWER_GDAL = """
-import ctypes as c, sys
-import numpy as np, pyogrio
-gdal = c.CDLL(sys.argv[1])
-gdal.GDALVersionInfo.restype = c.c_char_p
-if int(gdal.GDALVersionInfo(b"VERSION_NUM")) < 3120000:
-    sys.exit(77)
-gdal.GDALAllRegister()
-gdal.GDALOpen.restype = gdal.GDALGetRasterBand.restype = c.c_void_p
-gdal.GDALGetRasterBand.argtypes = [c.c_void_p, c.c_int]
-gdal.GDALRasterIO.argtypes = [c.c_void_p] + [c.c_int] * 5 + [c.c_void_p] + [c.c_int] * 5
-band = gdal.GDALGetRasterBand(gdal.GDALOpen(sys.argv[2].encode(), 0), 2)
-found = np.zeros((1024, 1024), np.float32)
-assert gdal.GDALRasterIO(band, 0, 0, 0, 1024, 1024, found.ctypes.data, 1024, 1024, 6, 0, 0) == 0
-np.save(sys.argv[3], found)
-"""
-
-
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_vrt_in_newer_gdal(tmp_path: Path, dtype: str) -> None:
-    """GDAL 3.12 leaves nodata factors out of a product unless told otherwise; pyogrio brings such a GDAL along."""
-    spec = importlib.util.find_spec("pyogrio")
-    assert spec
-    assert spec.origin
-    libraries = glob.glob(str(Path(spec.origin).parents[1] / "pyogrio.libs" / "libgdal*"))  # noqa: PTH207
-    if not libraries:
-        pytest.skip("pyogrio has no GDAL of its own here")
-    path, expected = make_vrt(tmp_path, GAP, dtype=dtype)
-    command = [sys.executable, "-c", NEWER_GDAL, libraries[0], path, tmp_path / "found.npy"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode == 77:
-        pytest.skip("pyogrio's GDAL is older than 3.12")
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), expected[1])
-
 
 # --- mosaics of a folder ----------------------------------------------------------------------------------------------
 
@@ -271,17 +96,18 @@ def test_a_mosaic_of_tiles_that_were_asked_for_as_they_are(tmp_path: Path) -> No
 def test_only_finished_tiles_are_in_a_mosaic(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, GAP[:2], asks(GAP))
     mosaics(folder)
-    text = (tmp_path / "utm31n_2023.vrt").read_text()
+    codes = tmp_path / "utm31n_2023_codes.vrt"
+    text = codes.read_text()
     assert [tile.id in text for tile in GAP] == [True, True, False]
     folder.item_path(tile_name(GAP[0], WINDOW)).unlink()
     mosaics(folder)
-    assert GAP[0].id not in (tmp_path / "utm31n_2023.vrt").read_text()
+    assert GAP[0].id not in codes.read_text()
     mosaics(folder, known=[tile_name(GAP[0], WINDOW)])  # the caller knows better
-    assert (tmp_path / "utm31n_2023.vrt").read_text() == text
+    assert codes.read_text() == text
     folder.item_path(tile_name(GAP[0], WINDOW)).unlink(missing_ok=True)
     folder.item_path(tile_name(GAP[1], WINDOW)).unlink()
     assert mosaics(folder) == []
-    assert not (tmp_path / "utm31n_2023.vrt").exists()
+    assert not list(tmp_path.glob("*.vrt"))
 
 
 def test_pyramids_of_a_mosaic_go_when_a_tile_is_replaced(tmp_path: Path) -> None:
@@ -316,15 +142,112 @@ def test_arrays_have_no_mosaic(tmp_path: Path) -> None:
     assert mosaics(replace(folder, identity=identity(3, format="npy"))) == []
 
 
-def test_a_mosaic_of_too_much_is_not_written(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
-) -> None:
+def of_one_name(folder: TileFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.path.glob("*.vrt")}
+
+
+def test_a_mosaic_of_many_tiles_is_one_of_blocks(tmp_path: Path, monkeypatch: Any) -> None:
+    """And what it is made of goes when it is no longer needed."""
     folder = folder_of(tmp_path, GAP, asks(GAP))
-    monkeypatch.setattr("tessera_cli.runs.mosaic.MAX_SOURCES", 3 * 3 * 2 - 1)
-    assert mosaics(folder) == []
-    assert "utm31n_2023.vrt is not written: 3 tiles are too many for one VRT" in caplog.text
-    monkeypatch.setattr("tessera_cli.runs.mosaic.MAX_SOURCES", 3 * 3 * 2)
     assert mosaics(folder) == ["utm31n_2023.vrt"]
+    before = of_one_name(folder)
+    assert sorted(before) == ["utm31n_2023.vrt", "utm31n_2023_codes.vrt", "utm31n_2023_scales.vrt"]
+    (tmp_path / "utm31n_2023_mine.vrt").touch()
+    (tmp_path / "utm31n_2022_codes.vrt").touch()
+    monkeypatch.setattr("tessera_cli.outputs.vrt.files.MAX_TILES", 2)
+    assert mosaics(folder) == ["utm31n_2023.vrt"]
+    blocks = set(of_one_name(folder)) - set(before) - {"utm31n_2023_mine.vrt", "utm31n_2022_codes.vrt"}
+    assert blocks == {f"utm31n_2023_{part}_c0112_r1096.vrt" for part in ("codes", "scales")}
+    monkeypatch.undo()
+    assert mosaics(folder) == ["utm31n_2023.vrt"]
+    assert of_one_name(folder) == before | {"utm31n_2023_mine.vrt": b"", "utm31n_2022_codes.vrt": b""}
+
+
+def test_an_older_mosaic_is_replaced(tmp_path: Path) -> None:
+    """Earlier versions wrote one file, with codes and scales inside it."""
+    folder = folder_of(tmp_path, GAP, asks(GAP))
+    mosaics(folder)
+    now = of_one_name(folder)
+    for name in now:
+        (tmp_path / name).unlink()
+    (tmp_path / "utm31n_2023.vrt").write_text(OLDER)
+    (tmp_path / "utm31n_2023.vrt.aux.xml").touch()
+    assert (info(tmp_path)["mosaics"], info(tmp_path / "utm31n_2023.vrt")["shape"]) == (["utm31n_2023.vrt"], [2, 3])
+    told = {check.name: check.status for check in verify(tmp_path).checks if not check.is_sound}
+    assert {told.pop("utm31n_2023.vrt")} == {"damaged"}
+    assert {told.pop(name) for name in ("utm31n_2023_codes.vrt", "utm31n_2023_scales.vrt")} == {"missing"}
+    mosaics(folder)
+    assert of_one_name(folder) == now
+    assert not (tmp_path / "utm31n_2023.vrt.aux.xml").exists()
+    assert not {name for name in now if name in {check.name for check in verify(tmp_path).checks}}
+    assert info(tmp_path)["mosaics"] == ["utm31n_2023.vrt"]
+    assert [info(tmp_path / name)["dtype"] for name in sorted(now)] == ["float32", "int16", "float32"]
+
+
+OLDER = """<VRTDataset rasterXSize="3" rasterYSize="2">
+<SRS dataAxisToSRSAxisMapping="1,2">EPSG:32631</SRS>
+<GeoTransform>573440, 10, 0, 5626880, 0, -10</GeoTransform>
+<Metadata><MDI key="TESSERA_MODEL_NAME">v2-medium</MDI></Metadata>
+<VRTRasterBand dataType="Float32" band="1" subClass="VRTDerivedRasterBand">
+<Description>Tessera_Band_0</Description><NoDataValue>nan</NoDataValue><PixelFunctionType>mul</PixelFunctionType>
+<SimpleSource><SourceFilename relativeToVRT="0"><![CDATA[<VRTDataset></VRTDataset>]]></SourceFilename></SimpleSource>
+</VRTRasterBand></VRTDataset>
+"""
+
+
+def test_what_is_beside_codes_goes_with_them(tmp_path: Path) -> None:
+    """Statistics of the product too, whose own XML stays the same."""
+    folder = folder_of(tmp_path, GAP, asks(GAP))
+    folder.item_path(tile_name(GAP[0], WINDOW)).rename(tmp_path / "aside")
+    mosaics(folder)
+    left = [tmp_path / f"utm31n_2023{part}.vrt.aux.xml" for part in ("", "_codes", "_scales")]
+    for path in left:
+        path.touch()
+    mosaics(folder)
+    assert all(path.exists() for path in left)
+    product = (tmp_path / "utm31n_2023.vrt").read_bytes()
+    (tmp_path / "aside").rename(folder.item_path(tile_name(GAP[0], WINDOW)))
+    mosaics(folder)
+    assert (tmp_path / "utm31n_2023.vrt").read_bytes() == product
+    assert not any(path.exists() for path in left)
+
+
+def test_a_run_that_ends_meanwhile_is_seen(tmp_path: Path, monkeypatch: Any) -> None:
+    """Its tile is in the mosaic though its record was not there at first; other records are read once."""
+    folder = folder_of(tmp_path, GAP, asks(GAP))
+    late = folder.item_path(tile_name(GAP[0], WINDOW))
+    late.rename(tmp_path / "aside")
+    read, write = [], mosaic._write
+
+    def record_of(self: TileFolder, name: str) -> Any:
+        read.append(name)
+        return original(self, name)
+
+    def written(*args: Any) -> None:
+        write(*args)
+        if not late.exists():
+            (tmp_path / "aside").rename(late)
+
+    original = TileFolder.record
+    monkeypatch.setattr(TileFolder, "record", record_of)
+    monkeypatch.setattr(mosaic, "_write", written)
+    mosaics(folder)
+    assert GAP[0].id in (tmp_path / "utm31n_2023_codes.vrt").read_text()
+    assert sorted(read) == sorted(tile_name(tile, WINDOW) for tile in GAP)
+
+
+def test_very_many_tiles_are_shown(tmp_path: Path) -> None:
+    """One in nine of which is read: of 8 bands, as the time goes into the making of the folder."""
+    tiles = many_tiles.square(20)
+    folder = many_tiles.folder_of(tmp_path, tiles, dims=8)
+    start = time.monotonic()
+    assert mosaics(folder) == ["utm31n_2023.vrt"]
+    assert time.monotonic() - start < 10
+    with rasterio.open(tmp_path / "utm31n_2023.vrt") as dataset:
+        for number in range(0, len(tiles), 9):
+            x, y = number % 20 * 512, (19 - number // 20) * 512
+            found = dataset.read(window=PixelWindow(x, y, 8, 8))
+            np.testing.assert_array_equal(found, many_tiles.values_of(number, 8))
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------

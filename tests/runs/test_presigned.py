@@ -61,7 +61,7 @@ def written(folder):
 
 def digests(folder):
     return {
-        path.name: json.loads(path.read_text())["properties"].get("emb:input_digest")
+        path.name: json.loads(path.read_text())["properties"].get("tessera:input_digest")
         for path in folder.glob("*_2021.json")
     }
 

@@ -27,13 +27,14 @@ from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TileErr
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord
+from tessera_cli.runs.checks import Check
 from tessera_cli.runs.fetch import store
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
 from tessera_cli.runs.mosaic import write_mosaics
 from tessera_cli.runs.results import TileResult
-from tessera_cli.runs.verify import Check, verify
+from tessera_cli.runs.verify import verify
 from tests.dpixels.test_stores import sample
 from tests.helpers.builders import s2_item
 from tests.helpers.outputs import (
@@ -244,12 +245,14 @@ def test_records_and_lists_count(tmp_path: Path, damage: Callable[[Path], Any], 
         (cut, "damaged"),
     ],
 )
-def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: str) -> None:
+@pytest.mark.parametrize("part", ["", "_codes", "_scales"])
+def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: str, part: str) -> None:
     """And a run writes them anew."""
     folder = TileFolder(tmp_path, identity(5))
     folder.start_run("a", {"names": [NAME]}, None)
     finish(folder)
-    (vrt,) = write_mosaics(folder, [WINDOW])
+    (product,) = write_mosaics(folder, [WINDOW])
+    vrt = product.with_stem(product.stem + part)
     assert told(tmp_path) == {NAME: "sound"}
     damage(vrt)
     assert told(tmp_path) == {NAME: "sound", vrt.name: status}
@@ -257,7 +260,9 @@ def test_mosaics_count(tmp_path: Path, damage: Callable[[Path], Any], status: st
     write_mosaics(folder, [WINDOW])
     assert told(tmp_path) == {NAME: "sound"}
     write_record(folder, record(identity=folder.identity, status="empty", pixels=0, assets=()))
-    assert told(tmp_path) == {NAME: "empty", vrt.name: "damaged"}  # it shows what is gone
+    gone = {path.name: "damaged" for path in tmp_path.glob("*.vrt")}  # they show what is gone
+    assert len(gone) == 3
+    assert told(tmp_path) == {NAME: "empty", **gone}
 
 
 def test_a_folder_without_a_tile_is_not_called_sound(tmp_path: Path) -> None:
@@ -487,12 +492,12 @@ def test_a_record_that_is_not_of_its_store(fetched: TileFolder) -> None:
     item = json.loads(file.read_text())
     good = item["properties"]
     packed = base64.b64encode(pack_mask(np.ones((512, 512), bool))).decode()
-    observations = good["emb:observations"]
+    observations = good["tessera:observations"]
     frames = {**observations, "s2": {**observations["s2"], "frames": 9}}
-    wrong: dict[str, Any] = {"pixels": {"emb:requested": packed}, "frames": {"emb:observations": frames}}
-    another = {"emb:identity": {**good["emb:identity"], "source": "aws"}}
+    wrong: dict[str, Any] = {"pixels": {"tessera:requested": packed}, "frames": {"tessera:observations": frames}}
+    another = {"tessera:identity": {**good["tessera:identity"], "source": "aws"}}
     if fetched.identity["format"] == "zarr":  # arrays know no more
-        wrong |= {"input digest": {"emb:input_digest": "another"}, "scenes": {"emb:scenes": ["another"]}}
+        wrong |= {"input digest": {"tessera:input_digest": "another"}, "scenes": {"tessera:scenes": ["another"]}}
         wrong |= {"identity": another}
         (fetched.path / "run.json").unlink()
     for what, change in wrong.items():
@@ -504,7 +509,7 @@ def test_a_record_that_is_not_of_its_store(fetched: TileFolder) -> None:
         item | {"id": f"{TILE.id}_2022"},
         item | {"assets": moved},
         item | {"assets": {}},
-        item | {"properties": good | {"emb:files": {}}},
+        item | {"properties": good | {"tessera:files": {}}},
     ):
         with pytest.raises(UsageError, match="not the record of a tile"):
             TileRecord.from_item(wrong_item)
@@ -523,16 +528,16 @@ def before_items(item: dict[str, Any]) -> dict[str, Any]:
         "tile": tile,
         "window": window,
         "store": item["assets"]["dpixels"]["href"].removeprefix("./"),
-        "identity": p["emb:identity"],
+        "identity": p["tessera:identity"],
         "software": p["processing:software"]["tessera-embed"],
-        "pixels": p["emb:pixels"],
-        "requested": p["emb:requested"],
-        "observations": p["emb:observations"],
-        "scenes": p["emb:scenes"],
-        "holes": p["emb:holes"],
-        "warnings": p["emb:warnings"],
-        "input_digest": p["emb:input_digest"],
-        "files": p["emb:files"],
+        "pixels": p["tessera:pixels"],
+        "requested": p["tessera:requested"],
+        "observations": p["tessera:observations"],
+        "scenes": p["tessera:scenes"],
+        "holes": p["tessera:holes"],
+        "warnings": p["tessera:warnings"],
+        "input_digest": p["tessera:input_digest"],
+        "files": p["tessera:files"],
     }
 
 
@@ -571,9 +576,9 @@ def test_the_record_of_dpixels_is_a_stac_item(fetched: TileFolder, dpixels: DPix
     store = Path(item.assets["dpixels"].get_absolute_href() or "")
     assert store == store_of(fetched)
     sizes = {path.relative_to(fetched.path).as_posix(): path.stat().st_size for path in store.rglob("*.*")}
-    assert sizes.items() <= {name: listed["size"] for name, listed in item.properties["emb:files"].items()}.items()
+    assert sizes.items() <= {name: listed["size"] for name, listed in item.properties["tessera:files"].items()}.items()
     assert item.assets["dpixels"].extra_fields["file:size"] == sum(
-        listed["size"] for listed in item.properties["emb:files"].values()
+        listed["size"] for listed in item.properties["tessera:files"].values()
     )
 
 

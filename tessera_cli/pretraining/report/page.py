@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from tessera_cli.pages.document import document, facts
 from tessera_cli.pretraining.callbacks import COLLAPSED, Row
 from tessera_cli.pretraining.report import chart
 from tessera_cli.pretraining.report.chart import Curve, Level, number
@@ -65,20 +66,19 @@ def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> s
     """
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = [row for row in rows if row.get("kind") == "eval"]
-    name = escape(str(_setting(config, "model", "name") or "an encoder"))
+    name = str(_setting(config, "model", "name") or "an encoder")
     charts = "".join(_charts(train, evaluations, config))
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Pretraining of {name}</title>'
-        '<meta name="viewport" content="width=device-width"/><meta name="color-scheme" content="light dark"/>'
-        f"<style>{style}{chart.STYLE}</style></head><body>\n<h1>Pretraining of {name}</h1>\n"
-        + (f"<dl>{''.join(map(_entry, notes.items()))}</dl>\n" if notes else "")
+    body = (
+        f"<h1>Pretraining of {escape(name)}</h1>\n"
+        + (facts(notes) if notes else "")
         + (_COLLAPSED if train and train[-1].get("collapsed") else "")
         + f'<div class="tiles">{"".join(_tiles(train, evaluations, config))}</div>\n'
         + (f'<div class="charts">{charts}</div>\n' if charts else "<p>Nothing has been measured yet.</p>\n")
         + (_table(evaluations[-1]) if evaluations else "")
-        + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, config.items()))}</div>\n</body></html>\n'
+        + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, config.items()))}</div>\n'
     )
+    return document(f"Pretraining of {name}", style + chart.STYLE, body)
 
 
 def measure(row: Row, key: str) -> float | None:
@@ -123,10 +123,6 @@ def _tiles(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -
 
 def _tile(name: str, value: str, remark: str) -> str:
     return f"<div><span>{name}</span><b>{value}</b><span>{remark}</span></div>"
-
-
-def _entry(note: tuple[str, str]) -> str:
-    return f"<div><dt>{escape(str(note[0]))}</dt><dd>{escape(str(note[1]))}</dd></div>"
 
 
 def _table(row: Row) -> str:

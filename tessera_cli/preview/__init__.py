@@ -1,1 +1,0 @@
-"""Embeddings as a picture and a page to look at."""
