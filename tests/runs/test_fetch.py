@@ -210,6 +210,7 @@ def test_what_the_folder_holds(catalog, tessera, tmp_path, form):
     assert code == 0
     assert {path.name for path in out.iterdir()} == {
         *RUN_RECORDS,
+        *("collection.json", "catalog.json", "items.parquet"),
         *(f"{name}.json" for name in TILES),
         *(name + suffix for name in TILES),
     }
