@@ -88,7 +88,7 @@ def test_bash_completes(environment):
     expected = {
         "tessera em": "embed",
         "tessera weights |": "list pull",
-        "tessera embed --pre": "--preprocessing --precision",
+        "tessera embed --pre": "--preprocessing --precision --preview",
         "tessera embed --precision |": "auto fp32 bf16 int8",
         "tessera embed --source |": "mpc aws",
         "tessera fetch --model v2-t": "v2-teacher",
