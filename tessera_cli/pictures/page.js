@@ -80,6 +80,7 @@ async function show() {
     at("what").textContent = `observations of ${data.sensors[layer - 1]} that were used`;
   }
   draw();
+  if (told) tell(...told);
   document.documentElement.dataset.shown = `${window}/${layer}`;
 }
 
@@ -151,24 +152,27 @@ function lonLat(column, row) {
   return [(mean(lon) + 540) % 360 - 180, mean(lat)];
 }
 
+let told = null; // the place of the canvas of which the page tells
+
 function tell(x, y) { // of the pixel at a place of the canvas
+  told = [x, y];
   const column = (x - view.x) / view.scale, row = (y - view.y) / view.scale;
   if (column < 0 || row < 0 || column >= data.width || row >= data.height) {
     at("where").textContent = "";
     return;
   }
-  const told = [];
+  const parts = [];
   if (data.mesh) {
     const [lon, lat] = lonLat(column, row);
-    told.push(`${Math.abs(lon).toFixed(5)} ${lon < 0 ? "W" : "E"}  ${Math.abs(lat).toFixed(5)} ${lat < 0 ? "S" : "N"}`);
-  } else told.push(`column ${Math.floor(column)}, row ${Math.floor(row)}`);
+    parts.push(`${Math.abs(lon).toFixed(5)} ${lon < 0 ? "W" : "E"}  ${Math.abs(lat).toFixed(5)} ${lat < 0 ? "S" : "N"}`);
+  } else parts.push(`column ${Math.floor(column)}, row ${Math.floor(row)}`);
   const values = counts[shown.window];
   if (values && shown.layer) {
     const size = data.width * data.height;
     const value = values[(shown.layer - 1) * size + Math.floor(row) * data.width + Math.floor(column)];
-    if (value !== (values instanceof Uint8Array ? 255 : 65535)) told.push(`${value} observations`);
+    if (value !== (values instanceof Uint8Array ? 255 : 65535)) parts.push(`${value} observations`);
   }
-  at("where").textContent = told.join(" \u00b7 ");
+  at("where").textContent = parts.join(" \u00b7 ");
 }
 
 // --- what people do --------------------------------------------------------------------------------------------------
@@ -204,7 +208,10 @@ for (const end of ["pointerup", "pointercancel"]) {
     if (!pointers.size) canvas.classList.remove("held");
   });
 }
-canvas.addEventListener("pointerleave", () => { at("where").textContent = ""; });
+canvas.addEventListener("pointerleave", () => {
+  told = null;
+  at("where").textContent = "";
+});
 canvas.addEventListener("dblclick", (event) => zoom(2, ...place(event)));
 canvas.addEventListener("wheel", (event) => {
   event.preventDefault();

@@ -51,8 +51,11 @@ with sync_playwright() as playwright:
         "What the page says of a place of the picture, x and y from 0 to 1, when all of it is shown."
         fit = page.evaluate("({...view, width: data.width, height: data.height})")
         box = page.locator("#picture").bounding_box()
+        page.mouse.move(1, 1)
+        page.wait_for_function("!document.getElementById('where').textContent")
         page.mouse.move(box["x"] + fit["x"] + x * fit["width"] * fit["scale"],
                         box["y"] + fit["y"] + y * fit["height"] * fit["scale"])
+        page.wait_for_function("document.getElementById('where').textContent")
         return page.locator("#where").text_content()
 
     page.goto("file://" + sys.argv[1])
@@ -92,7 +95,7 @@ told["second"] = pixels()
 for layer in (1, 2, 3):
     page.locator(f"[name=layer][value='{layer}']").check()
     shown(f"1/{layer}")
-    told[f"counts {layer}"] = [pixels(), page.locator("#most").text_content(), where(0.3, 0.7)]
+    told[f"counts {layer}"] = [pixels(), page.locator("#most").text_content(), where(75.5 / 250, 140.5 / 200)]
 told["status"] = page.locator("#said").text_content()
 page.locator("#picture").focus()
 page.keyboard.press("[")
@@ -109,7 +112,7 @@ told["earlier"] = pixels()
     assert np.abs(np.subtract(told["first"], told["second"])).max() > 0.5
     for layer in (1, 2, 3):
         with rasterio.open(made.page.parent / f"{TILE.id}_2024_counts.tif") as src:
-            value = src.read(layer)[100 + int(0.7 * 200), 50 + int(0.3 * 250)]
+            value = src.read(layer)[100 + 140, 50 + 75]
         drawn, most, said = told[f"counts {layer}"]
         assert drawn[3] == pytest.approx(told["first"][3])
         assert said.endswith(f"{value} observations")
