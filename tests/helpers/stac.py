@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
+@functools.cache
 def offline_validator() -> JsonSchemaSTACValidator:
     """Return a validator for STAC 1.1.0 and all extensions that we declare; it fetches nothing."""
     validator = JsonSchemaSTACValidator()
