@@ -38,7 +38,6 @@ INDEX_KEY = "items"
 """The key of the index among the assets of a collection."""
 ASSETS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     ".vrt": ("application/xml", "Mosaic of the tiles of a zone and window (GDAL VRT)", ("data", "virtual")),
-    ".gti": ("application/xml", "Index of the tiles of a zone and window (GDAL GTI)", ("data", "virtual")),
     ".html": ("text/html", "Preview, in a browser", ("overview",)),
     ".png": ("image/png", "Preview", ("overview", "visual")),
     ".tif": (GEOTIFF, "Preview", ("overview", "visual")),

@@ -20,13 +20,14 @@ from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import RUN
 from tessera_cli.outputs.old_item import is_old
 from tessera_cli.outputs.stac import CATALOG, COLLECTION, INDEX
+from tessera_cli.outputs.vrt import whole
 from tessera_cli.reading import MAX_JSON, MB, read_file, read_json
 from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 
-SHOWN = ("*.vrt", "*.gti", "preview*.html", "preview*.png", "preview*.tif")
-"""Files that show the folder as a whole: assets of the collection."""
+PICTURES = ("preview*.html", "preview*.png", "preview*.tif")
+"""Files that show the folder as a whole, as the mosaics do: assets of the collection."""
 MAX_LIST = 500 * MB
 _OTHERS = {RUN, COLLECTION, CATALOG}
 
@@ -129,8 +130,9 @@ def listing(folder: TileFolder, members: Sequence[Member], *, index: bool) -> di
     """
     if not members:
         return {}
-    files = {path.name for kind in SHOWN for path in folder.path.glob(kind) if path.is_file()}
-    collection, catalog = compose(folder.identity, folder.note, members, files | ({INDEX} if index else set()))
+    pictures = {path.name for kind in PICTURES for path in folder.path.glob(kind) if path.is_file()}
+    files = pictures | set(whole(folder.path)) | ({INDEX} if index else set())
+    collection, catalog = compose(folder.identity, folder.note, members, files)
     return {folder.path / COLLECTION: json_bytes(collection), folder.path / CATALOG: json_bytes(catalog)}
 
 

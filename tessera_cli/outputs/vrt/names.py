@@ -27,6 +27,11 @@ def products(folder: Path) -> list[str]:
     return [path.name for path in vrts(folder) if path.stem.count("_") == 1]
 
 
+def whole(folder: Path) -> list[str]:
+    """Return the names of the VRTs of a folder that show all of a zone and window, without those of blocks."""
+    return [path.name for path in vrts(folder) if not _OURS.fullmatch(path.stem)[2]]  # type: ignore[index]
+
+
 def vrts(folder: Path) -> list[Path]:
     """Return all files in a folder that are called as VRTs of ours are."""
     return sorted(path for path in folder.glob("utm*.vrt") if _OURS.fullmatch(path.stem))
