@@ -114,6 +114,18 @@ def explain(path: Path, error: OSError) -> TesseraError:
     return TileError(f"{path} cannot be written: {error.strerror or error}. Check the folder, then run again.")
 
 
+def check_space(path: Path, needed: int) -> int:
+    """Return the bytes that are free where `path` is to be; DiskFullError if they are fewer than needed."""
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise DiskFullError(
+            f"{path} takes up to {needed / 1e9:,.1f} GB while it is written, and {free / 1e9:,.1f} GB are free. Make "
+            "room, choose another --out, or fewer windows by --window."
+        )
+    return free
+
+
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
     """Turn what the system says of a file in `folder` into the error to show; other errors pass.

@@ -34,7 +34,7 @@ def export(
             cells that the geotessera package reads. `torchgeo`: `grid_LON_LAT_YEAR.tiff` for TorchGeo's
             TesseraEmbeddings.
         out: Folder, or store, to write. It appears whole or not at all. An earlier export of the same embeddings to the
-            same target is replaced, anything else refused.
+            same target is replaced, unless it holds files that it did not write; anything else is refused.
         window: Those wanted, such as 2023, "20230701-20240630" or "2023-07/2024-06". Default: all. `geotessera` and
             `torchgeo` take calendar years alone.
         crs: `cog`: merge all zones in this coordinate system. Default: a file per zone, with the pixels as they are.

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tessera_cli.errors import DiskFullError, IdentityError, UsageError, differences
+from tessera_cli.errors import IdentityError, UsageError, differences, listed
 from tessera_cli.files import atomic_directory, json_bytes
+from tessera_cli.outputs.beside import ENDINGS
 from tessera_cli.parts import PART, is_alive, is_token
 from tessera_cli.reading import read_json
 
@@ -27,7 +28,7 @@ def destination(path: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     runs have left beside it is removed.
 
     Raises:
-        UsageError: there is something else, or it cannot be written there.
+        UsageError: there is something else, an export with files of others in it, or it cannot be written there.
         IdentityError: there is an export of other embeddings, or to another target.
     """
     _check(path, about)
@@ -35,18 +36,7 @@ def destination(path: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     with atomic_directory(path) as part:
         yield part
         _mark(part, about)
-
-
-def check_space(path: Path, needed: int) -> int:
-    """Return the bytes that are free where `path` is to be; DiskFullError if they are fewer than needed."""
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if needed > free:
-        raise DiskFullError(
-            f"{path} takes up to {needed / 1e9:,.1f} GB while it is written, and {free / 1e9:,.1f} GB are free. Make "
-            "room, choose another --out, or fewer windows by --window."
-        )
-    return free
+        _check(path, about)  # again: exports take their time
 
 
 def _check(path: Path, about: Mapping[str, Any]) -> None:
@@ -59,6 +49,18 @@ def _check(path: Path, about: Mapping[str, Any]) -> None:
     found = [each for each in found if each.split()[0].partition(".")[0] in ("to", "identity")]
     if found:
         raise IdentityError(f"{path} is another export: {', '.join(found[:3])}. Choose another --out, or remove it.")
+    written = tuple(there.get("entries") or ())
+    others = sorted(each.name for each in path.iterdir() if each.name not in written and not _describes(each, written))
+    if others:
+        raise UsageError(
+            f"{path} holds {listed(others, 3)}, which the export did not write and its replacement would remove. Move "
+            "it, or choose another --out."
+        )
+
+
+def _describes(path: Path, written: tuple[str, ...]) -> bool:
+    """Return whether a viewer has left the file beside one that the export wrote."""
+    return any(path.name == f"{name}{ending}" for name in written for ending in ENDINGS)
 
 
 def _marker(path: Path) -> Mapping[str, Any] | None:
@@ -71,8 +73,9 @@ def _marker(path: Path) -> Mapping[str, Any] | None:
 
 
 def _mark(part: Path, about: Mapping[str, Any]) -> None:
-    about = {"type": "tessera export", "schema": 1, **about}
     store = part / STORE
+    entries = {each.name for each in part.iterdir()} | ({STORE} if store.is_file() else {MARKER})
+    about = {"type": "tessera export", "schema": 1, **about, "entries": sorted(entries)}
     if not store.is_file():
         (part / MARKER).write_bytes(json_bytes(about))
         return

@@ -12,10 +12,11 @@ from tessera_cli import __version__
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.errors import UsageError
 from tessera_cli.exports import cog, geotessera, npy, torchgeo, zarr
-from tessera_cli.exports.destination import check_space, destination
+from tessera_cli.exports.destination import destination
 from tessera_cli.exports.mosaic import mosaics
 from tessera_cli.exports.part import Part
 from tessera_cli.exports.request import ExportRequest, Resampling, Target
+from tessera_cli.files import check_space
 from tessera_cli.outputs.geotiff import Compress
 from tessera_cli.outputs.layers import Dtype
 

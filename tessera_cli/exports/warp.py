@@ -121,12 +121,29 @@ def target_grid(mosaics: Sequence[Mosaic], crs: str, resolution: float | None) -
         bounds.append(place.bounds)
         areas, pixels = areas + place.area / step**2, pixels + grid.pixels
     west, south, east, north = zip(*bounds, strict=True)
-    if target.is_geographic and max(east) - min(west) > 180:
+    if _is_torn(mosaics, target):
         raise UsageError(
             f"--crs {crs} cuts the world at the antimeridian, and there are tiles on both sides. Choose a system that "
             "does not, such as EPSG:3832."
         )
     return grid_around(name, step, (min(west), min(south), max(east), max(north))), areas / pixels
+
+
+def _is_torn(mosaics: Sequence[Mosaic], target: pyproj.CRS) -> bool:
+    """Return whether there are tiles on both sides of the antimeridian, and its sides lie apart in the system.
+
+    As in degrees and in Mercator: what is neighbours on the ground would be a raster around the world.
+    """
+    lonlat = []
+    for grid in {mosaic.grid for mosaic in mosaics}:
+        x, y = grid.transform * (grid.shape[1] / 2, grid.shape[0] / 2)
+        lonlat.append(pyproj.Transformer.from_crs(grid.crs, 4326, always_xy=True).transform(x, y))
+    lon, lat = np.transpose(lonlat)
+    if lon.max() - lon.min() <= 180:
+        return False
+    to_target = pyproj.Transformer.from_crs(4326, target, always_xy=True)
+    east, west = (np.array(to_target.transform(side, lat.mean())) for side in (179.999999, -179.999999))
+    return bool(np.hypot(*(east - west)) > 1000 * _ten_metres(target))
 
 
 def _ten_metres(crs: pyproj.CRS) -> float:

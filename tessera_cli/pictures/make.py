@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import rasterio
 
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.embeddings.tile import StoredTile
-from tessera_cli.errors import NothingToEmbedError, counted
+from tessera_cli.errors import NothingToEmbedError, UsageError, counted
 from tessera_cli.extent.window import Window
-from tessera_cli.files import explained, sync
+from tessera_cli.files import check_space, explained, sync
 from tessera_cli.outputs.beside import remove_beside
 from tessera_cli.outputs.tags import model_tags, window_tags
 from tessera_cli.parts import part_of
@@ -80,6 +80,7 @@ def make_preview(
         canvas = Canvas.of(tiles, len(windows))
         identity, note = folder.first.identity, folder.first.note
         model = {key: value for key, value in model_tags(identity, note).items() if key in KEPT}
+        check_space(out, _bytes(windows))  # GDAL says of a full disk what nobody can read
         with _prepared(out) as part:
             for window, of_window in windows.items():
                 path = part / f"{_stem(window)}.tif"
@@ -93,6 +94,12 @@ def make_preview(
             (part / PAGE).write_bytes(made)
             _publish(part, out)
     return Preview(out / PAGE, {_name(w): out / f"{_stem(w)}.tif" for w in windows}, canvas.crs, colours.explained)
+
+
+def _bytes(windows: Mapping[Window | None, Sequence[StoredTile]]) -> int:
+    """Return what pictures and page take at most, about: three bytes a pixel, overviews, one plain copy at a time."""
+    sizes = [3 * sum(tile.record.pixels for tile in tiles) for tiles in windows.values()]
+    return round(sum(sizes) * 4 / 3) + max(sizes)
 
 
 def _shown(
@@ -132,13 +139,18 @@ def _stem(window: Window | None) -> str:
 @contextmanager
 def _prepared(out: Path) -> Iterator[Path]:
     """Yield a folder within `out` to make the files in; it is removed in the end."""
-    part = part_of(out / "preview")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is no folder. Choose another --out.")
+    part, new = part_of(out / "preview"), not out.exists()
     with explained(out):
         part.mkdir(parents=True)
         try:
             yield part
         finally:
             shutil.rmtree(part, ignore_errors=True)
+            if new:
+                with suppress(OSError):  # it holds the preview
+                    out.rmdir()
 
 
 def _publish(part: Path, out: Path) -> None:

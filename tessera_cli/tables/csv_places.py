@@ -24,6 +24,10 @@ PAIRS = (("lon", "lat"), ("longitude", "latitude"), ("long", "lat"), ("lng", "la
 DELIMITERS = ",;\t|"
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 _DECIMAL = re.compile(r"-?\d+,\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
+"""Not all that float() takes: 12_3 is the name of a plot."""
+_LONG = re.compile(r"-?\d{16,}")
+"""A whole number of more digits than float64 keeps."""
 NO_NUMBER = ("", "na", "nan", "null", "none")
 """Cells, in lower case, that say that there is no number."""
 
@@ -32,8 +36,8 @@ def read_csv(path: Path) -> Features:
     """Return the rows of a CSV file as points in WGS84; None where a row has no position.
 
     Commas, semicolons (then with decimal commas, too), tabs or bars divide the cells; UTF-8, UTF-16 and cp1252 are
-    read. Columns of numbers become int64 or float64, others text. Raises UsageError, with the number of the line, for a
-    position that is no number and for rows of another length.
+    read. Columns of numbers become int64 or float64, others text, as are names of plots that look like numbers. Raises
+    UsageError, with the number of the line, for a position that is no number and for rows of another length.
     """
     try:
         text = _decoded(read_file(path, MAX_CSV))
@@ -82,7 +86,8 @@ def _decoded(data: bytes) -> str:
 
 def _table(path: Path, text: str, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:
     """Return the names of the columns, the cells of each, and the line in the file of each row."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    # strict: a quote that nothing closes would take in the rows that follow
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         names = _distinct([name.strip() for name in next((row for row in reader if row), [])])
         if not names:
@@ -116,21 +121,27 @@ def _number(path: Path, line: int, cell: str, commas: bool) -> float:
     text = cell.strip()
     if text.lower() in NO_NUMBER:
         return np.nan
-    try:
-        return float(text.replace(",", ".") if commas and _DECIMAL.fullmatch(text) else text)
-    except ValueError:
-        raise UsageError(f"{path}, line {line}: {shown(text)} is no number of degrees. Write 5.0123.") from None
+    text = text.replace(",", ".") if commas and _DECIMAL.fullmatch(text) else text
+    if not _NUMBER.fullmatch(text):
+        raise UsageError(f"{path}, line {line}: {shown(text)} is no number of degrees. Write 5.0123.")
+    return float(text)
 
 
 def _typed(cells: list[str], commas: bool) -> np.ndarray:
-    """Return int64 where all are whole numbers (007 is none), float64 where all are numbers or empty, else text."""
+    """Return int64 where all are whole numbers, float64 where all are numbers or empty, else text.
+
+    Names of plots stay what they are: 007, 12_3 and whole numbers of too many digits are text.
+    """
     if all(_WHOLE.fullmatch(cell) for cell in cells):
         return np.array(cells, np.int64)
-    texts = [cell.replace(",", ".") if commas and _DECIMAL.fullmatch(cell) else cell for cell in cells]
-    try:
-        if any(re.match(r"-?0\d", text) for text in texts):
-            raise ValueError
-        numbers = [np.nan if text.strip().lower() in NO_NUMBER else float(text) for text in texts]
-    except ValueError:
+    texts = [cell.strip() for cell in cells]
+    texts = [text.replace(",", ".") if commas and _DECIMAL.fullmatch(text) else text for text in texts]
+    absent = [text.lower() in NO_NUMBER for text in texts]
+    if not all(none or _is_number(text) for text, none in zip(texts, absent, strict=True)):
         return np.array(cells, object)
-    return np.array(numbers) if np.isfinite(numbers).any() else np.array(cells, object)
+    numbers = np.array([np.nan if none else float(text) for text, none in zip(texts, absent, strict=True)])
+    return numbers if np.isfinite(numbers).any() else np.array(cells, object)
+
+
+def _is_number(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) and not re.match(r"-?0\d", text) and not _LONG.fullmatch(text)

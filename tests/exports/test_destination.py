@@ -32,13 +32,37 @@ def test_an_export_is_replaced_by_the_same_made_again(folder, tmp_path, to):
     out = tmp_path / "deep" / "out"
     tessera_cli.export(folder, to=to, out=out)
     first = files(out)
-    (out / "of mine.txt").touch()
     tessera_cli.export(folder, to=to, out=out)
     assert files(out) == first
     put(folder, EAST, seed=1)
     tessera_cli.export(folder, to=to, out=out)
     assert files(out) != first
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_an_export_with_files_of_others_in_it_is_kept(folder, tmp_path, to):
+    out = tmp_path / "out"
+    path = tessera_cli.export(folder, to=to, out=out).files[0]
+    path.with_name(f"{path.name}.aux.xml").touch()  # as QGIS leaves it beside a raster
+    tessera_cli.export(folder, to=to, out=out)
+    (out / "map.qgz").write_text("mine")
+    before = files(out)
+    with pytest.raises(UsageError, match=r"holds map\.qgz, which the export did not write"):
+        tessera_cli.export(folder, to=to, out=out)
+    assert files(out) == before
+
+
+def test_nor_where_they_come_while_it_is_written(folder, tmp_path):
+    out = tmp_path / "out"
+    tessera_cli.export(folder, to="npy", out=out)
+
+    def progress(done, total):
+        (out / "mine").write_text("mine")
+
+    with pytest.raises(UsageError, match="holds mine"):
+        tessera_cli.export(folder, to="npy", out=out, progress=progress)
+    assert (out / "mine").read_text() == "mine"
 
 
 @pytest.mark.parametrize("to", TARGETS)

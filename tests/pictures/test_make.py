@@ -6,9 +6,11 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zlib
+from collections import namedtuple
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import tessera_cli as tessera_api
 from tessera_cli.embeddings.folder import EmbeddingFolder
-from tessera_cli.errors import NothingToEmbedError, UsageError
+from tessera_cli.errors import DiskFullError, NothingToEmbedError, UsageError
 from tessera_cli.extent.grid import ForeignTile, Tile
 from tessera_cli.pictures import make as module
 from tests.helpers.landscapes import YEARS, put, repeat
@@ -275,6 +277,21 @@ def test_what_cannot_be_drawn(tmp_path, folder):
     (tmp_path / "empty" / "run.json").write_bytes((folder / "run.json").read_bytes())
     with pytest.raises(NothingToEmbedError):
         tessera_api.preview(tmp_path / "empty")
+
+
+def test_a_preview_that_fails_leaves_no_folder(tmp_path, folder, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is no folder"):
+        tessera_api.preview(folder, out=tmp_path / "file")
+    full = namedtuple("usage", "total used free")(1 << 40, 0, 1 << 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: full)
+        with pytest.raises(DiskFullError, match="takes up to"):
+            tessera_api.preview(folder, out=tmp_path / "other")
+    monkeypatch.setattr(module, "page", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tessera_api.preview(folder, out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_progress_is_told_in_pixels(folder):

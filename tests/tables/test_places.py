@@ -194,9 +194,20 @@ def test_columns_of_csv_keep_what_they_say(tmp_path):
     assert columns["none"].tolist() == ["", ""]
 
 
+def test_names_of_plots_in_csv_are_no_numbers(tmp_path):
+    names = {"id": ["1_1", "1_2"], "long": ["12345678901234567891", "12345678901234567892"], "part": ["2_0", ""]}
+    rows = [f"5,51,{a},{b},{c}" for a, b, c in zip(*names.values(), strict=True)]
+    (tmp_path / "x.csv").write_text("\n".join([f"lon,lat,{','.join(names)}", *rows]))
+    places = Places.read(tmp_path / "x.csv")
+    assert places.ids.tolist() == names["id"]
+    assert [places.columns[name].tolist() for name in ("long", "part")] == [names["long"], names["part"]]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("lon,lat\n5_0,51\n", r'line 2: "5_0" is no number of degrees'),
+        ('lon,lat,n\n5,51,"a\n5,51.1,b\n', r"x\.csv, line 3: it is no CSV: unexpected end of data"),
         ("lon,lat\n5,51\n5,here\n", r'x\.csv, line 3: "here" is no number of degrees\. Write 5\.0123\.'),
         ("lon,lat\n5,51\n\n5,51,8\n", r"x\.csv, line 4: 3 cells, and the header has 2"),
         ("easting,northing\n5,51\n", r"has no columns lon and lat .* It has: easting, northing\."),
