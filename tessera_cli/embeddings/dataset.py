@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 import pyproj
 import rasterio.warp
 import shapely
-from affine import Affine
 
 from tessera_cli.embeddings.folder import EmbeddingFolder, Windows
+from tessera_cli.embeddings.grid import grid_around
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.outputs.item import TileRecord
@@ -178,11 +177,9 @@ def _geobox(
     """Return the grid of the result: the pixels of the lattice that the bounds touch."""
     from odc.geo.geobox import GeoBox
 
-    (step, x0, y0), (west, south, east, north) = lattice, bounds
-    left, right = math.floor((west - x0) / step + 1e-6), math.ceil((east - x0) / step - 1e-6)
-    bottom, top = math.floor((south - y0) / step + 1e-6), math.ceil((north - y0) / step - 1e-6)
-    transform = Affine(step, 0, x0 + left * step, 0, -step, y0 + top * step)
-    return GeoBox((top - bottom, right - left), transform, _name(target))
+    step, x0, y0 = lattice
+    grid = grid_around(_name(target), step, bounds, x0=x0, y0=y0)
+    return GeoBox(grid.shape, grid.transform, grid.crs)
 
 
 def _name(crs: pyproj.CRS) -> str:

@@ -14,8 +14,8 @@ from itertools import groupby
 import numpy as np
 import pyproj
 
+from tessera_cli.embeddings.grid import Grid
 from tessera_cli.errors import UsageError, listed
-from tessera_cli.exports.grid import Grid
 from tessera_cli.exports.mosaic import Mosaic
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tessera_cli.embeddings.grid import Grid
 from tessera_cli.embeddings.tile import Box
-from tessera_cli.exports.grid import Grid
 from tessera_cli.exports.mosaic import Mosaic, Source, crs_name
 from tessera_cli.exports.part import Advance, Part
 from tessera_cli.exports.raster import Raster, Read, check_size, write_raster

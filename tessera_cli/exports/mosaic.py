@@ -11,9 +11,9 @@ import numpy as np
 import pyproj
 
 from tessera_cli.embeddings.folder import EmbeddingFolder
+from tessera_cli.embeddings.grid import Grid, clipped, grid_around, is_empty
 from tessera_cli.embeddings.tile import Box, StoredTile
 from tessera_cli.errors import UsageError
-from tessera_cli.exports.grid import Grid, clipped, grid_around, is_empty
 from tessera_cli.extent.window import Window
 from tessera_cli.models.quantise import Quantiser, quantise
 

@@ -18,9 +18,9 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
+from tessera_cli.embeddings.grid import Grid
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import DiskFullError, UsageError, reason
-from tessera_cli.exports.grid import Grid
 from tessera_cli.exports.part import Advance
 from tessera_cli.outputs.geotiff import BLOCK, Compress
 from tessera_cli.outputs.layers import Layer

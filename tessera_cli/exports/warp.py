@@ -14,9 +14,9 @@ import numpy as np
 import pyproj
 import shapely
 
+from tessera_cli.embeddings.grid import Grid, clipped, grid_around, is_empty
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import UsageError
-from tessera_cli.exports.grid import Grid, clipped, grid_around, is_empty
 from tessera_cli.exports.mosaic import Mosaic
 from tessera_cli.exports.request import Resampling
 

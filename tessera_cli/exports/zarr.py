@@ -19,9 +19,9 @@ import numpy as np
 import pyproj
 from affine import Affine
 
+from tessera_cli.embeddings.grid import Grid
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import UsageError
-from tessera_cli.exports.grid import Grid
 from tessera_cli.exports.mosaic import Mosaic
 from tessera_cli.exports.part import Advance, Part
 from tessera_cli.exports.request import ExportRequest

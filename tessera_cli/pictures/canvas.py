@@ -12,6 +12,7 @@ import numpy as np
 from affine import Affine
 from pyproj import Transformer
 
+from tessera_cli.embeddings.grid import grid_around
 from tessera_cli.embeddings.tile import Box, StoredTile
 from tessera_cli.extent.grid import AnyTile
 
@@ -67,10 +68,8 @@ class Canvas:
                 "the area is large: pixels of the picture are %g m wide, every one a pixel of 10 m", coarse * 10
             )
         step *= coarse
-        left, right = math.floor((west - x0) / step + 1e-6), math.ceil((east - x0) / step - 1e-6)
-        bottom, top = math.floor((south - y0) / step + 1e-6), math.ceil((north - y0) / step - 1e-6)
-        transform = Affine(step, 0, x0 + left * step, 0, -step, y0 + top * step)
-        return cls(crs, transform, (top - bottom, right - left))._sized(windows)
+        grid = grid_around(crs, step, (west, south, east, north), x0=x0, y0=y0)
+        return cls(crs, grid.transform, grid.shape)._sized(windows)
 
     def _sized(self, windows: int) -> Canvas:
         """Return the grid with a little added, so that its coarser ones divide it."""
