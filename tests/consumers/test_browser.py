@@ -30,7 +30,7 @@ with sync_playwright() as playwright:
     page.on("request", lambda request: told["requests"].append(request.url))
 
     def shown(what):
-        page.wait_for_function(f"document.documentElement.dataset.shown === '{what}'", timeout=20_000)
+        page.wait_for_selector(f"html[data-shown='{what}']", state="attached", timeout=20_000)
 
     def pixels():
         "The means of red, green, blue and alpha over the canvas; where nothing is drawn they are 0."
