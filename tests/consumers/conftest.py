@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def program(name: str) -> list[str]:
-    """Return the command that runs code in an installed program; where it is not there, the test is skipped, or fails."""
+    """Return the command that runs code in an installed program; without it the test is skipped, or fails."""
     place, entry = PLACE / name, KNOWN[name]
     if not (place / "installed").is_file() or (place / "installed").read_text() != repr(sorted(entry.items())):
         missing = pytest.fail if REQUIRED and entry.get("quick") else pytest.skip
