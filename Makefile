@@ -12,6 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/tessera info demo/out
 	@echo
 	@echo "tessera lies in $(BIN)/tessera; 'source $(BIN)/activate' lets you call it by its name. Try next:"
+	@echo "  $(BIN)/tessera preview demo/out                                 # a page to look at it"
 	@echo "  $(BIN)/tessera plan --aoi examples/field.geojson --year 2023    # real imagery: what it would read and cost"
 	@echo "  $(BIN)/tessera embed --aoi examples/field.geojson --year 2023"
 
@@ -24,9 +25,10 @@ integration: $(VENV)/tested
 	TESSERA_INTEGRATION=required $(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile
 
 # The programs that people open our files with, each in an environment of its own; see tests/consumers/README.md.
+# `make consumers WHICH=--quick` takes those of CI, which must be there.
 consumers: $(VENV)/tested
 	$(BIN)/python tests/consumers/setup.py $(WHICH)
-	$(BIN)/python -m pytest tests/consumers
+	TESSERA_CONSUMERS=$(if $(findstring --quick,$(WHICH)),required) $(BIN)/python -m pytest tests/consumers -rs
 
 # Damaged and hostile files, documents and answers; a short form is part of `make test`.
 fuzz: $(VENV)/tested
@@ -63,4 +65,4 @@ $(VENV)/documented: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-servers demo site
+	rm -rf $(VENV) .venv-servers .venv-consumers demo site

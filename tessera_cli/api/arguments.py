@@ -106,6 +106,17 @@ def as_windows(year: Years | None, window: Windows | None) -> tuple[Window, ...]
     return tuple(sorted(set(windows)))
 
 
+def chosen_windows(year: Years | None, window: Windows | None) -> tuple[Window | str, ...] | None:
+    """Return the windows wanted of a folder, None for all. Names of windows, such as 20230701-20240630, do as well."""
+    if year is None and window is None:
+        return None
+    from tessera_cli.extent.window import Window
+
+    years = () if year is None else as_windows(year, None)
+    asked = _listed(window, str | Real | Window)
+    return (*years, *(part for one in asked for part in (one.split(",") if isinstance(one, str) else [one])))
+
+
 def _listed(given: Any, one: Any) -> list[Any]:
     """Return one value of the type `one`, several or None as a list."""
     return [] if given is None else [given] if isinstance(given, one) else list(given)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from tessera_cli.api.arguments import AnyPath
+    from tessera_cli.api.arguments import AnyPath, Windows, Years
     from tessera_cli.api.progress import AnyProgress
-    from tessera_cli.embeddings.folder import Windows
     from tessera_cli.exports.export import Exported
 
 
@@ -17,7 +16,8 @@ def export(
     *,
     to: Literal["cog", "zarr", "npy", "geotessera", "torchgeo"],
     out: AnyPath,
-    window: Windows = None,
+    year: Years | None = None,
+    window: Windows | None = None,
     crs: str | int | None = None,
     resolution: float | None = None,
     resampling: Literal["nearest", "bilinear"] = "nearest",
@@ -35,8 +35,9 @@ def export(
             TesseraEmbeddings.
         out: Folder, or store, to write. It appears whole or not at all. An earlier export of the same embeddings to the
             same target is replaced, unless it holds files that it did not write; anything else is refused.
-        window: Those wanted, such as 2023, "20230701-20240630" or "2023-07/2024-06". Default: all. `geotessera` and
-            `torchgeo` take calendar years alone.
+        year: Calendar years, such as 2023, "2022,2023" or "2017-2024". Default: all windows of the folder. `geotessera`
+            and `torchgeo` take calendar years alone.
+        window: Ranges of dates such as "2023-07/2024-06", or names of windows such as "20230701-20240630".
         crs: `cog`: merge all zones in this coordinate system. Default: a file per zone, with the pixels as they are.
         resolution: With `crs`: size of a pixel in its units. Default: 10 m.
         resampling: With `crs`: `nearest` keeps vectors as they are, `bilinear` mixes the four around.
@@ -52,7 +53,7 @@ def export(
             NothingToEmbedError where no tile has an embedding, IdentityError where `out` is another export,
             DiskFullError before anything is written if it will not fit, TileError if a file cannot be read.
     """
-    from tessera_cli.api.arguments import check_choices
+    from tessera_cli.api.arguments import check_choices, chosen_windows
     from tessera_cli.api.progress import Bar
     from tessera_cli.embeddings.folder import EmbeddingFolder
     from tessera_cli.exports.export import export as run
@@ -64,7 +65,7 @@ def export(
     if dtype is not None:
         check_choices(dtype=(dtype, Dtype))
     return run(
-        EmbeddingFolder.open(folder, window or None),
+        EmbeddingFolder.open(folder, chosen_windows(year, window)),
         Path(out),
         to,
         dtype=dtype,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def preview(
-    path: AnyPath,
+    folder: AnyPath,
     *,
     year: Years | None = None,
     window: Windows | None = None,
@@ -26,10 +26,10 @@ def preview(
     observation counts, loads nothing, and has less than 15 MB. The same folder gives the same bytes.
 
     Args:
-        path: The folder that `embed` wrote, of any format. Tiles without a place on the map are laid side by side.
-        year: Calendar year, or several, as of `embed`. Default: all windows of the folder.
-        window: Range of months or days, ends included; or several.
-        out: Write to this folder instead of `path`.
+        folder: The folder that `embed` wrote, of any format. Tiles without a place on the map are laid side by side.
+        year: Calendar years, such as 2023, "2022,2023" or "2017-2024". Default: all windows of the folder.
+        window: Ranges of dates such as "2023-07/2024-06", or names of windows such as "20230701-20240630".
+        out: Write to this folder instead of `folder`.
         progress: Called with (pixels done, pixels in all); or a `tqdm` bar or a `rich.progress.Progress`.
 
     Returns:
@@ -39,7 +39,7 @@ def preview(
         TesseraError: UsageError if the folder holds no embeddings or lacks a window, or `out` cannot be written,
             NothingToEmbedError if no tile has any, TileError if a file is damaged, DiskFullError.
     """
-    from tessera_cli.api.arguments import as_windows
+    from tessera_cli.api.arguments import chosen_windows
     from tessera_cli.api.progress import Bar
     from tessera_cli.embeddings.folder import EmbeddingFolder
     from tessera_cli.pictures.make import make_preview
@@ -47,9 +47,8 @@ def preview(
     from tessera_cli.runs.folder import TileFolder
 
     bar = Bar(progress)
-    windows = None if year is None and window is None else as_windows(year, window)
-    folder = EmbeddingFolder.open(Path(path), windows)
-    made = make_preview(folder, Path(path if out is None else out), start=bar.start, advance=bar.advance)
+    opened = EmbeddingFolder.open(folder, chosen_windows(year, window))
+    made = make_preview(opened, Path(folder if out is None else out), start=bar.start, advance=bar.advance)
     if out is None:
-        write_collection(TileFolder.open(folder.path))
+        write_collection(TileFolder.open(opened.path))
     return made

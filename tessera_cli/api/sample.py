@@ -59,8 +59,8 @@ def sample(
             file (columns lon and lat in degrees), a GeoDataFrame, shapely geometries in degrees, or an array (N, 2) of
             longitude and latitude.
         layer: The layer of a file that has several.
-        year: Calendar years, such as 2023 or "2022,2023". Default, with `window`: all windows of the folder.
-        window: Ranges of dates such as "2023-07/2024-06".
+        year: Calendar years, such as 2023, "2022,2023" or "2017-2024". Default: all windows of the folder.
+        window: Ranges of dates such as "2023-07/2024-06", or names of windows such as "20230701-20240630".
         order: Of the places: `file`, as they were given, or `hilbert`, along a curve on which neighbours in the table
             are neighbours on the ground, so that a large Parquet table can be read by area.
         out: A table to write: a name in .parquet (GeoParquet 1.1; needs the extra `tables`) or .csv, or a text stream,
@@ -78,7 +78,7 @@ def sample(
         NothingToEmbedError: No place has an embedding.
         TileError: A file of the folder cannot be read.
     """
-    from tessera_cli.api.arguments import as_windows, check_choices
+    from tessera_cli.api.arguments import check_choices, chosen_windows
     from tessera_cli.embeddings.folder import EmbeddingFolder
     from tessera_cli.errors import UsageError
     from tessera_cli.tables import csv_table
@@ -94,8 +94,7 @@ def sample(
         check_table(out := Path(out))
         if isinstance(places, str | Path) and out.exists() and Path(places).exists() and out.samefile(places):
             raise UsageError(f"{out} holds the places, and would be replaced by the table. Choose another --out.")
-    windows = None if year is None and window is None else as_windows(year, window)
-    opened = EmbeddingFolder.open(folder, windows)
+    opened = EmbeddingFolder.open(folder, chosen_windows(year, window))
     found = Places.of(places, layer=layer)
     if order == "hilbert":
         found = found.take(hilbert_order(found.lonlat))

@@ -138,7 +138,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _usage_text(error: Any) -> str:
     verb = error.ctx.command_path if getattr(error, "ctx", None) else "tessera"
-    return f"{error.format_message().rstrip('. ')}. See {verb} --help."
+    told = " ".join(error.format_message().split())  # choices come in lines of their own
+    return f"{told.rstrip('. ')}. See {verb} --help."
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

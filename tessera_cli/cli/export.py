@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import typer
+from typing import Any, Literal
 
 from tessera_cli.api import export as library
 from tessera_cli.cli import terminal as terminals
-from tessera_cli.cli.options import OUTPUT, TIME, option
+from tessera_cli.cli.options import OUTPUT, STORED, option
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.units import size
 from tessera_cli.cli.verb import verb
@@ -19,21 +17,15 @@ from tessera_cli.cli.verb import verb
 logger = logging.getLogger(__name__)
 
 OWN: dict[str, Any] = {
-    "folder": Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `tessera embed` wrote.")],
+    **STORED,
     "to": option(
         Literal["cog", "zarr", "npy", "geotessera", "torchgeo"],
         OUTPUT,
         "cog: GeoTIFFs for GIS; zarr: for xarray and geotessera; npy: numpy arrays; geotessera, torchgeo: their 0.1 "
         "degree cells.",
-    ),
-    "out": option(Path, OUTPUT, "Folder, or Zarr store, to write.", short=("-o",), metavar="DEST"),
-    "window": option(
-        list[str] | None,
-        TIME,
-        "Only this window: 2023, or 2023-07/2024-06; repeatable.  [default: all]",
-        metavar="WINDOW",
         env=False,
     ),
+    "out": option(Path, OUTPUT, "Folder, or Zarr store, to write.", short=("-o",), metavar="DEST", env=False),
     "crs": option(
         str | None,
         OUTPUT,

@@ -64,6 +64,25 @@ AREA_ARGUMENT = Annotated[
     str | None, typer.Argument(metavar="AOI", help="The area of interest: the same as --aoi.", show_default=False)
 ]
 
+STORED: dict[str, Any] = {
+    "folder": Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `tessera embed` wrote.")],
+    "year": option(
+        list[str] | None,
+        TIME,
+        "Calendar year, or several: 2023,2024 or 2017-2024; repeatable.  [default: all that the folder holds]",
+        metavar="YEAR",
+        env=False,
+    ),
+    "window": option(
+        list[str] | None,
+        TIME,
+        "A window of the folder, 2023-07/2024-06 or as in the names of files 20230701-20240630; repeatable.",
+        metavar="WINDOW",
+        env=False,
+    ),
+}
+"""What the verbs that read a folder take: which one, and which of its windows. The environment says what to embed."""
+
 OPTIONS: dict[str, Option] = {
     "aoi": option(
         str | None,

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from tessera_cli.api import preview as library
-from tessera_cli.cli.options import OUTPUT, Out, option
+from tessera_cli.cli.options import OUTPUT, STORED, Out, option
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 
-FOLDER = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `tessera embed` wrote.")]
-OUT = option(Out, OUTPUT, "Write here instead of into the folder itself.", short=("-o",), metavar="DIR")
+OUT = option(Out, OUTPUT, "Write here instead of into the folder itself.", short=("-o",), metavar="DIR", env=False)
 
 
 @contextmanager
@@ -33,7 +29,7 @@ def bars(terminal: Terminal) -> Iterator[Any]:
         shown.stop()
 
 
-@verb(library.preview, path=FOLDER, out=OUT)
+@verb(library.preview, **STORED, out=OUT)
 def preview(terminal: Terminal, **given: Any) -> None:
     """Draw a folder of embeddings.
 

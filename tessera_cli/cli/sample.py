@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from tessera_cli.api import sample as library
-from tessera_cli.cli.options import AREA, OUTPUT, Out, option
+from tessera_cli.cli.options import AREA, OUTPUT, STORED, Out, option
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 from tessera_cli.errors import UsageError
 
-FOLDER = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that `tessera embed` wrote.")]
 PLACES = Annotated[
     Path,
     typer.Argument(
@@ -29,15 +28,17 @@ OUT = option(
     "The table: .parquet (GeoParquet) or .csv.  [default: CSV to standard output]",
     short=("-o",),
     metavar="FILE",
+    env=False,
 )
 ORDER = option(
     library.Order,
     OUTPUT,
     "Rows as in the file, or neighbours beside each other, for large tables that are cut by area.",
+    env=False,
 )
 
 
-@verb(library.sample, folder=FOLDER, places=PLACES, layer=LAYER, out=OUT, order=ORDER)
+@verb(library.sample, **STORED, places=PLACES, layer=LAYER, out=OUT, order=ORDER)
 def sample(terminal: Terminal, **given: Any) -> None:
     """Look up embeddings at points, or average them over polygons.
 

@@ -57,7 +57,7 @@ def check_years(mosaics: Iterable[Mosaic], target: str) -> None:
     if others:
         raise UsageError(
             f"{listed(others)} is no calendar year, and files of --to {target} are named by year. Choose others by "
-            "--window, or --to cog or zarr."
+            "--year, or --to cog or zarr."
         )
 
 

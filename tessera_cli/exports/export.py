@@ -104,7 +104,7 @@ def export(
         planned = list(PARTS[to](request))
         needed = sum(each.bytes for each in planned) + max(each.scratch for each in planned)
         free = check_space(out, needed)
-        logger.info("%s takes up to %.1f GB while it is written, %.1f GB are free", out, needed / 1e9, free / 1e9)
+        logger.info("%s takes up to %.2f GB while it is written, %.0f GB are free", out, needed / 1e9, free / 1e9)
         bar.start(sum(each.pixels for each in planned))
         for each in planned:
             each.write(part, bar.advance)

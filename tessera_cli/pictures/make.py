@@ -54,6 +54,8 @@ class Preview:
     def to_dict(self) -> dict[str, Any]:
         """Return the object of `--json`."""
         return {
+            "type": "preview",
+            "schema": 1,
             "page": str(self.page),
             "pictures": {window: str(path) for window, path in self.pictures.items()},
             "pngs": {window: str(path.with_suffix(".png")) for window, path in self.pictures.items()},

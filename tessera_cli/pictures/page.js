@@ -73,7 +73,7 @@ async function show() {
   const name = data.windows[window].name, what = layer ? `observations of ${data.sensors[layer - 1]}` : "embedding";
   canvas.setAttribute("aria-label", `Picture of ${layer ? what : "the embeddings"}, window ${name}`);
   at("said").textContent = `Window ${name}, ${what}`;
-  at("components").hidden = layer > 0;
+  at("components").hidden = at("colours").hidden = layer > 0;
   at("ramp").hidden = layer === 0;
   if (layer) {
     at("most").textContent = data.most[layer - 1];

@@ -129,7 +129,9 @@ def _body(
         '<p id="said" class="unseen" role="status"></p>\n'
         f'<p class="meaning">{_meaning(tiles, canvas, factor)}</p>\n'
         '<p id="keys" class="keys">Drag or pinch to move, wheel or double click to zoom. Keys: arrows, <kbd>+</kbd> '
-        "<kbd>\u2212</kbd>, <kbd>0</kbd> for all of it, <kbd>[</kbd> <kbd>]</kbd> for the window before or after.</p>\n"
+        "<kbd>\u2212</kbd>, <kbd>0</kbd> for all of it"
+        + (", <kbd>[</kbd> <kbd>]</kbd> for the window before or after" if len(shown) > 1 else "")
+        + ".</p>\n"
         "<h2>What made them</h2>\n"
         + facts(_facts(folder, tiles, canvas, colours, shown))
         + "<h2>Files</h2>\n<ul>"
@@ -155,8 +157,9 @@ def _choice(legend: str, name: str, labels: Sequence[str]) -> str:
 
 def _meaning(tiles: Sequence[StoredTile], canvas: Canvas, factor: int) -> str:
     told = [
-        "The colours are the first three principal components of the embeddings of all tiles and windows: where "
-        "colours are alike, so are the embeddings, in one window or in two. A colour has no meaning of its own."
+        '<span id="colours">The colours are the first three principal components of the embeddings of all tiles and '
+        "windows: where colours are alike, so are the embeddings, in one window or in two. A colour has no meaning of "
+        "its own.</span>"
     ]
     others = sorted({_short(tile.record.tile.crs) for tile in tiles if tile.record.tile.crs != canvas.crs})
     if others:

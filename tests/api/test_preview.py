@@ -38,6 +38,7 @@ def test_the_command_prints_paths_or_one_object(tmp_path, tessera):
     assert f"next: open {tmp_path / 'preview.html'} in a browser" in stderr
     code, stdout, _ = tessera("preview", tmp_path, "--year", "2024", "--json", "-o", tmp_path / "elsewhere")
     told = json.loads(stdout)
+    assert (told["type"], told["schema"]) == ("preview", 1)
     assert told["page"] == str(tmp_path / "elsewhere" / "preview.html")
     assert told["pictures"] == {"2024": str(tmp_path / "elsewhere" / "preview_2024.tif")}
     assert told["pngs"] == {"2024": str(tmp_path / "elsewhere" / "preview_2024.png")}

@@ -52,6 +52,14 @@ def test_a_wrong_choice_is_one_line_that_names_the_right_ones(tessera, name, wro
     assert f"'{wrong}' is not one of '" in stderr
 
 
+def test_a_missing_choice_is_told_in_plain_words(tessera):
+    code, stdout, stderr = tessera("export", "folder", "-o", "out")
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert "'--to'" in stderr
+    assert "cog, zarr, npy" in stderr
+    assert "\\" not in stderr
+
+
 def test_a_command_in_this_process_leaves_its_signals_alone(tessera):
     before = signal.getsignal(signal.SIGTERM)
     tessera("--version")

@@ -14,6 +14,8 @@ import pytest
 from tests.consumers.setup import KNOWN, PLACE
 
 HERE = Path(__file__).parent
+REQUIRED = os.environ.get("TESSERA_CONSUMERS") == "required"
+"""CI says so: a `quick` program that is not installed fails its tests in place of skipping them."""
 CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "GDAL_", "COVERAGE"))}
 CLEAN["QT_QPA_PLATFORM"] = "offscreen"
 
@@ -25,10 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def program(name: str) -> list[str]:
-    """Return the command that runs code in an installed program; the test is skipped where it is not there."""
+    """Return the command that runs code in an installed program; without it the test is skipped, or fails."""
     place, entry = PLACE / name, KNOWN[name]
     if not (place / "installed").is_file() or (place / "installed").read_text() != repr(sorted(entry.items())):
-        pytest.skip(f"{name} is not installed: python tests/consumers/setup.py {name}")
+        missing = pytest.fail if REQUIRED and entry.get("quick") else pytest.skip
+        missing(f"{name} is not installed: python tests/consumers/setup.py {name}")
     return entry.get("run", [str(place / "bin/python"), "-c"])
 
 

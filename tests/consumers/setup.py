@@ -41,8 +41,9 @@ def install(name: str, entry: dict[str, Any]) -> None:
     if mark.is_file() and mark.read_text() == wanted:
         return
     if packages := entry.get("apt"):
-        apt = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq"]  # seconds to wait for another that installs
+        subprocess.run([*apt, "update"], check=True)
+        apt += ["install", "-y", "--no-install-recommends", *packages]
         subprocess.run(apt, check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
     (PLACE / name).mkdir(parents=True, exist_ok=True)
     if packages := entry.get("pip"):

@@ -30,7 +30,7 @@ with sync_playwright() as playwright:
     page.on("request", lambda request: told["requests"].append(request.url))
 
     def shown(what):
-        page.wait_for_function(f"document.documentElement.dataset.shown === '{what}'", timeout=20_000)
+        page.wait_for_selector(f"html[data-shown='{what}']", state="attached", timeout=20_000)
 
     def pixels():
         "The means of red, green, blue and alpha over the canvas; where nothing is drawn they are 0."
@@ -89,12 +89,14 @@ def test_windows_and_counts_are_drawn(visit, made):
     told = visit("""
 told["title"] = page.title()
 told["first"] = pixels()
+told["colours"] = page.locator("#colours").is_visible()
 page.locator("[name=window][value='1']").check()
 shown("1/0")
 told["second"] = pixels()
 for layer in (1, 2, 3):
     page.locator(f"[name=layer][value='{layer}']").check()
     shown(f"1/{layer}")
+    told[f"colours {layer}"] = page.locator("#colours").is_visible()
     told[f"counts {layer}"] = [pixels(), page.locator("#most").text_content(), where(75.5 / 250, 140.5 / 200)]
 told["status"] = page.locator("#said").text_content()
 page.locator("#picture").focus()
@@ -110,7 +112,9 @@ told["earlier"] = pixels()
         assert 0.3 < share < 0.9
         assert np.allclose(np.array(told[name][:3]) / share, colours.mean(axis=(1, 2)), atol=1.5)
     assert np.abs(np.subtract(told["first"], told["second"])).max() > 0.5
+    assert told["colours"]
     for layer in (1, 2, 3):
+        assert not told[f"colours {layer}"]  # what principal components mean is not said of counts
         with rasterio.open(made.page.parent / f"{TILE.id}_2024_counts.tif") as src:
             value = src.read(layer)[100 + 140, 50 + 75]
         drawn, most, said = told[f"counts {layer}"]

@@ -175,7 +175,7 @@ print(json.dumps({"vectors": vectors, "names": names, "gdal": rasterio.__gdal_ve
 """
 
 
-@pytest.mark.parametrize("name", ["rasterio-1_3"])
+@pytest.mark.parametrize("name", ["rasterio-1_3_9", "rasterio-1_3_11"])
 def test_older_gdal_reads_the_rasters(consumer, folder, points, tmp_path, name):
     made = tessera_cli.export(folder, to="cog", out=tmp_path / "cogs")
     rng = np.random.default_rng(1)

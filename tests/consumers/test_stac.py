@@ -108,7 +108,7 @@ def test_the_index_finds_tiles_by_place_and_time(made, consumer):
     import json
 
     lon, lat = TILES[1].outline.centroid.coords[0]
-    crs, found, every, href = consumer("stac", INDEX, made[0], json.dumps([lon - 0.001, lat - 0.001, lon, lat]))
+    crs, found, every, href = consumer("tables", INDEX, made[0], json.dumps([lon - 0.001, lat - 0.001, lon, lat]))
     assert crs == "OGC:CRS84"
     assert found == [f"{TILES[1].id}_2023"]
     assert every == [f"{tile.id}_{window}" for tile in TILES for window in WINDOWS]
