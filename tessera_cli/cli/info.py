@@ -92,6 +92,8 @@ def _opener(found: Mapping[str, Any], path: Path) -> str:
     if found["identity"]["format"] == "vectors":
         return f"{shlex.join(['tessera', 'sample', str(path)])} POINTS"
     if found["identity"]["format"] == "npy":
-        return f"numpy.load of {path / '*_emb.npy'} (and of *_scales.npy)"
+        name = next((name for name, tile in found["by_tile"].items() if tile["status"] == "done"), "*")
+        scales = f" (and of {name}_scales.npy)" if found["identity"]["dtype"] == "int8" else ""
+        return f"numpy.load of {path / name}.npy{scales}"
     in_qgis = f"{path / found['mosaics'][0]} in QGIS, or " if found["mosaics"] else ""
     return f'{in_qgis}tessera_cli.open_embeddings("{path}") in Python'

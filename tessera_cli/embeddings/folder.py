@@ -30,6 +30,8 @@ class EmbeddingFolder:
     path: Path
     tiles: tuple[StoredTile, ...]
     """By name, so zone after zone, and the windows of a tile one after the other."""
+    empty: tuple[StoredTile, ...] = ()
+    """Tiles of these windows that were made, and have no embedding since too little was observed: without files."""
 
     @classmethod
     def open(
@@ -47,8 +49,10 @@ class EmbeddingFolder:
                 format, or lacks a window.
             NothingToEmbedError: no tile holds an embedding.
         """
-        found = _finished(TileFolder.open(Path(path)), formats)
-        return cls(Path(path), tuple(_of_windows(Path(path), found, windows)))
+        found, empty = _finished(TileFolder.open(Path(path)), formats)
+        tiles = tuple(_of_windows(Path(path), found, windows))
+        there = {tile.record.window for tile in tiles}
+        return cls(Path(path), tiles, tuple(tile for tile in empty if tile.record.window in there))
 
     @property
     def first(self) -> TileRecord:
@@ -66,14 +70,15 @@ class EmbeddingFolder:
         return tuple(sorted({tile.record.tile.crs for tile in self.tiles if tile.record.tile.crs is not None}))
 
 
-def _finished(folder: TileFolder, formats: Collection[str]) -> list[StoredTile]:
-    """Return the finished tiles that hold embeddings, after a look at their files."""
+def _finished(folder: TileFolder, formats: Collection[str]) -> tuple[list[StoredTile], list[StoredTile]]:
+    """Return the finished tiles that hold embeddings, after a look at their files, and those that hold none."""
     path = folder.path
     if not path.is_dir():
         raise UsageError(f"{path} is no folder. Give the folder that `tessera embed` wrote.")
     if folder.holds_dpixels:
         raise UsageError(f"{path} holds {DPIXELS}, not embeddings. `open_dpixels` opens d-pixels.")
-    found, empty = [], 0
+    found: list[StoredTile] = []
+    empty: list[StoredTile] = []
     for item_path in sorted(path.glob("*.json")):
         item = read_or_none(item_path)
         if not isinstance(item, dict):
@@ -85,7 +90,7 @@ def _finished(folder: TileFolder, formats: Collection[str]) -> list[StoredTile]:
         except UsageError as error:
             raise UsageError(f"{item_path} is no record of embeddings. Remove it.") from error
         if record.status == "empty":
-            empty += 1
+            empty.append(StoredTile(record, path))
             continue
         _check(folder, record, formats)
         found.append(StoredTile(record, path))
@@ -98,7 +103,7 @@ def _finished(folder: TileFolder, formats: Collection[str]) -> list[StoredTile]:
     identities = {json.dumps(tile.record.identity, sort_keys=True) for tile in found}
     if len(identities) > 1:
         raise UsageError(f"{path} mixes tiles of {len(identities)} settings. Open them from folders of their own.")
-    return found
+    return found, empty
 
 
 def _check(folder: TileFolder, record: TileRecord, formats: Collection[str]) -> None:

@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import ValidationError
 
 from tessera_cli import __version__
 from tessera_cli.dpixels.coverage import Coverage, gap_warnings
-from tessera_cli.dpixels.dpixel import SENSORS, DPixels
+from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError, complaint, reason
-from tessera_cli.extent.grid import AnyTile, check_shape, pack_mask, tile_name, unpack_mask
+from tessera_cli.extent.grid import AnyTile, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
-from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer, requested_counts
+from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer
 from tessera_cli.outputs.old_item import upgraded
+from tessera_cli.outputs.packed import COUNTS, REQUESTED, CountsField, MaskField, PackedCounts, PackedMask
 from tessera_cli.outputs.schema import check_item
 from tessera_cli.outputs.stac import (
     EMBEDDINGS,
@@ -37,7 +37,6 @@ from tessera_cli.outputs.stac import (
     store_fields,
 )
 from tessera_cli.outputs.tags import SOFTWARE, model_url
-from tessera_cli.reading import inflate
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +53,6 @@ class TileRecord:
     """Version of this package."""
     pixels: int
     """Pixels with an embedding; of d-pixels, those asked for."""
-    requested: np.ndarray
-    """bool (H, W): the pixels asked for."""
     observations: Mapping[str, Coverage]
     """Sensor -> its dates over the tile."""
     scenes: tuple[str, ...]
@@ -63,6 +60,8 @@ class TileRecord:
     input_digest: str
     missing_scenes: Mapping[str, str]
     """Scene id -> why it could not be read."""
+    requested: MaskField = REQUESTED
+    """bool (H, W), to be read: the pixels asked for. Without a default."""
     warnings: tuple[str, ...] = ()
     assets: tuple[Asset, ...] = ()
     """All files of the tile; of d-pixels, those of the store."""
@@ -72,9 +71,9 @@ class TileRecord:
     """`cpu`, `cuda`: embeddings are equal to the byte within one class."""
     note: str = ""
     """What a user must know of the model, such as that it is for demonstration only."""
-    counts: np.ndarray | None = None
-    """uint16 (3, H, W): observations used, in the order of SENSORS, where they have no file of their own (arrays). Only
-    those of requested pixels are kept; the others are read as NOT_REQUESTED."""
+    counts: CountsField = COUNTS
+    """uint16 (3, H, W), to be read: observations used, in the order of SENSORS, where they have no file of their own
+    (arrays). Only those of requested pixels are kept; the others are read as NOT_REQUESTED."""
 
     @classmethod
     def of(cls, dpixels: DPixels, identity: Mapping[str, Any], *, pixels: int, **more: Any) -> TileRecord:
@@ -148,8 +147,8 @@ class TileRecord:
             **_known("tessera:note", self.note or None),
             "tessera:status": self.status,
             "tessera:pixels": int(self.pixels),
-            "tessera:requested": base64.b64encode(pack_mask(self.requested)).decode(),
-            **_known("tessera:counts", None if self.counts is None else _pack_counts(self.counts, self.requested)),
+            "tessera:requested": _text(self.__dict__["requested"]),
+            **_known("tessera:counts", _text(self.__dict__["counts"])),
             "tessera:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
             "tessera:warnings": list(self.warnings),
             "tessera:scenes": list(self.scenes),
@@ -187,14 +186,14 @@ class TileRecord:
             p = item["properties"]
             tile, window = tile_from_item(item)
             identity, counts = dict(p["tessera:identity"]), p.get("tessera:counts")
-            requested = _mask(base64.b64decode(p["tessera:requested"]), tile.shape)
-            stored = identity.get("content") == DPIXELS
+            requested = PackedMask(base64.b64decode(p["tessera:requested"]), tile.shape)
+            pixels, stored = int(requested.array().sum()), identity.get("content") == DPIXELS
             record = cls(
                 tile=tile,
                 window=window,
                 identity=identity,
                 software=p["processing:software"][SOFTWARE],
-                pixels=int(requested.sum()) if stored else p["tessera:pixels"],
+                pixels=pixels if stored else p["tessera:pixels"],
                 requested=requested,
                 observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["tessera:observations"].items()},
                 scenes=tuple(p["tessera:scenes"]),
@@ -205,8 +204,9 @@ class TileRecord:
                 status=p["tessera:status"],
                 device=None if stored else p["emb:runtime_parameters"]["device"],
                 note=p.get("tessera:note", ""),
-                counts=None if counts is None else _unpack_counts(counts, tile.shape),
+                counts=None if counts is None else PackedCounts(base64.b64decode(counts), tile.shape),
             )
+            _ = record.counts  # ValueError if they are of another shape
             if stored and (item["assets"]["dpixels"]["href"] != f"./{record.store}" or not record.assets):
                 raise ValueError("it names no store of its own")
             return record
@@ -259,14 +259,6 @@ def _have(assets: Mapping[str, Mapping[str, Any]], key: str) -> bool:
     return any(key in asset for asset in assets.values())
 
 
-@functools.lru_cache(maxsize=64)
-def _mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """Unpack a mask to read: of a large area most tiles are whole, and thousands of records share it."""
-    mask = unpack_mask(packed, shape)
-    mask.flags.writeable = False
-    return mask
-
-
 def _known(key: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {key: value}
 
@@ -290,12 +282,5 @@ def _files_of(properties: Mapping[str, Any]) -> tuple[Asset, ...]:
     return tuple(Asset(name, file["size"], file["sha256"]) for name, file in properties["tessera:files"].items())
 
 
-def _pack_counts(counts: np.ndarray, requested: np.ndarray) -> str:
-    """Encode uint16 (3, H, W) as base64 of zlib of little-endian numbers."""
-    return base64.b64encode(zlib.compress(requested_counts(counts, requested).astype("<u2").tobytes(), 6)).decode()
-
-
-def _unpack_counts(packed: str, shape: tuple[int, int]) -> np.ndarray:
-    due = 2 * len(SENSORS) * check_shape(shape)
-    counts = np.frombuffer(inflate(base64.b64decode(packed), due), "<u2")
-    return counts.astype(np.uint16).reshape(len(SENSORS), *shape)
+def _text(packed: PackedMask | PackedCounts | None) -> str | None:
+    return None if packed is None else base64.b64encode(packed.data).decode()

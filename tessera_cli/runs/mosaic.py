@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
-from tessera_cli.files import write_bytes
+from tessera_cli.files import explained, write_bytes
 from tessera_cli.outputs.beside import beside, is_stale, remove_beside
 from tessera_cli.outputs.tags import model_tags
 from tessera_cli.outputs.vrt import Bounds, of_mosaic, product_name, vrt_files
 from tessera_cli.reading import MB, read_file
 from tessera_cli.runs.folder import TileFolder
+
+logger = logging.getLogger(__name__)
 
 MAX_VRT = 100 * MB
 
@@ -45,14 +49,19 @@ def write_mosaics(folder: TileFolder, windows: Sequence[Window], *, known: Colle
 
     Tiles and bounds are those of all runs on the folder, not of the last one alone. Only tiles of the grid whose record
     says that they are done are taken, and those named in `known`, whose record the caller has seen; each record is read
-    once. Arrays have no VRT.
+    once. Arrays have no VRT. A folder that cannot be written stays as it is, and a warning says so.
     """
     done = _remembered(folder, known)
     found: list[Mosaic] = []
     # Until it holds: of runs that end at the same moment, the last one to write must have seen the tiles of all.
-    while found != (found := mosaics(folder, windows, done)):
-        for mosaic in found:
-            _write(folder, mosaic)
+    try:
+        with explained(folder.path):
+            while found != (found := mosaics(folder, windows, done)):
+                for mosaic in found:
+                    _write(folder, mosaic)
+    except UsageError as error:  # read-only: the tiles are there
+        logger.warning("the mosaics are not brought up to date: %s", error)
+        return tuple(mosaic.product for mosaic in found if mosaic.product.exists())
     return tuple(mosaic.product for mosaic in found if mosaic.tiles)
 
 

@@ -132,7 +132,7 @@ class TileIndex:
     def locate(self, lonlat: np.ndarray) -> Hits:
         """Return the pixels under positions, float64 (N, 2): those of a position's own UTM zone before others."""
         lon, lat = lonlat.T
-        found = [zone.locate(lon, lat) for zone in self.zones]
+        found = [zone.locate(lon, lat) for zone in self.zones] or [Hits(*np.zeros((4, 0), np.int64))]
         hits = Hits(*(np.concatenate(each) for each in zip(*found, strict=True)))
         foreign = np.zeros(len(hits.numbers), bool)
         if len(self.zones) > 1:

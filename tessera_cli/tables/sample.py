@@ -39,6 +39,7 @@ def sample(folder: EmbeddingFolder, places: Places) -> Iterator[Samples]:
         logger.warning("%s: %s without a CRS cannot be sampled", folder.path, counted(without, "tile"))
     names = sorted(set(map(_window, placed)))
     indices = {name: TileIndex([tile for tile in placed if _window(tile) == name]) for name in names}
+    empty = {name: TileIndex([tile for tile in folder.empty if _window(tile) == name]) for name in names}
     vectors = 4 if places.kind == "polygon" else 1  # mean and deviation, summed in float64
     step = max(1, BATCH // (4 * folder.first.dims * len(indices) * vectors))
     for start in range(0, len(places), step):
@@ -46,11 +47,12 @@ def sample(folder: EmbeddingFolder, places: Places) -> Iterator[Samples]:
         if start:
             logger.info("%s: %s of %s are done", places.origin, f"{start:,}", counted(len(places), "place"))
         samples = _empty(part, tuple(indices), folder.first.dims)
-        for number, index in enumerate(indices.values()):
+        for number, (name, index) in enumerate(indices.items()):
             validity = Validity(index)
             points = part.kind == "point"
             at = np.arange(len(part)) if points else average(samples, number, index, validity)
             _at_points(samples, number, index, validity, at)
+            _on_empty_tiles(samples, number, empty[name])
         yield samples
 
 
@@ -97,6 +99,15 @@ def _at_points(samples: Samples, window: int, index: TileIndex, validity: Validi
         samples.tiles[at, window] = stored.record.tile.id
         if samples.std is not None:
             samples.std[at, window] = np.where(there[:, None], np.float32(0), np.float32(np.nan))
+
+
+def _on_empty_tiles(samples: Samples, window: int, index: TileIndex) -> None:
+    """Tell places that lie on a tile where nothing could be embedded from those that lie on no tile."""
+    numbers = np.flatnonzero(samples.status[:, window] == "outside")
+    hits = index.locate(samples.places.lonlat[numbers])
+    at = numbers[hits.numbers]
+    samples.status[at, window] = "none"
+    samples.tiles[at, window] = np.array([tile.record.tile.id for tile in index.tiles], object)[hits.tiles]
 
 
 def _chosen(hits: Hits, validity: Validity) -> Hits:

@@ -1,7 +1,9 @@
 """What `tessera info FOLDER` says first, and what it keeps for -v."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 
 
@@ -62,7 +64,10 @@ def test_a_folder_of_d_pixels_names_the_next_command(catalog, tessera, tmp_path)
 
 def test_arrays_are_opened_with_numpy(catalog, tessera, tmp_path):
     assert tessera("embed", *catalog.options(tmp_path / "out"), "--format", "npy")[0] == 0
-    assert "numpy.load" in tessera("info", tmp_path / "out")[1]
+    told = " ".join(tessera("info", tmp_path / "out")[1].split())
+    values, scales = re.search(r"numpy\.load of (\S+) \(and of (\S+)\)", told).groups()
+    assert np.load(values).dtype == np.int8
+    assert np.load(tmp_path / "out" / scales).dtype == np.float32
 
 
 def test_middles_across_the_antimeridian():

@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import json
 import re
+import tracemalloc
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -328,3 +329,20 @@ def test_a_record_has_a_place(change: dict[str, Any]) -> None:
     item["properties"] = item["properties"] | change
     with pytest.raises(UsageError, match="not the record of a tile: "):
         TileRecord.from_item(item)
+
+
+def test_records_of_thousands_of_tiles_fit_into_memory():
+    """The masks of irregular areas are of 256 KB, the counts of arrays of 1.5 MB."""
+    whole, items = np.tri(512, dtype=bool), []
+    for number in range(100):
+        requested = np.roll(whole, number, axis=1)
+        counts = np.full((3, 512, 512), number, np.uint16)
+        items.append(record(requested=requested, counts=counts, identity=identity(format="npy")).to_item())
+    tracemalloc.start()
+    records = [TileRecord.from_item(item) for item in items]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 100 * 50_000 + 64 * 512 * 512 + 4 * 3 * 2 * 512 * 512  # each 50 KB, and what is kept unpacked
+    for number, made in enumerate(records):
+        assert np.array_equal(made.requested, np.roll(whole, number, axis=1))
+        assert (made.counts == np.where(made.requested, number, 65535)).all()

@@ -318,3 +318,19 @@ def test_a_tile_is_finished_for_what_it_covers(tmp_path: Path, tile: AnyTile) ->
     folder.item_path(name).rename(tmp_path / f"{name}.json.stale")  # as earlier versions did before they replaced files
     assert folder.record(name) is None
     np.testing.assert_array_equal(folder.previously_requested(request), requested)
+
+
+def test_a_folder_that_cannot_be_written_keeps_what_is_there(tmp_path, monkeypatch, caplog):
+    folder = folder_of(tmp_path, [TILE], asks([TILE]))
+    (product,) = write_mosaics(folder, [WINDOW])
+    product.write_text("<VRTDataset/>")  # an earlier version's
+    product.with_name("utm31n_2023_codes.vrt").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(mosaic, "write_bytes", refuse)
+    assert write_mosaics(folder, [WINDOW]) == (product,)
+    assert "mosaics are not brought up to date" in caplog.text
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

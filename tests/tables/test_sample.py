@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from pyproj import Transformer
 
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, Tile, from_utm, to_utm
+from tessera_cli.runs.folder import TileFolder
 from tessera_cli.tables import sample as module
 from tessera_cli.tables.places import Places
 from tessera_cli.tables.sample import sample
 from tessera_cli.tables.samples import Samples
-from tests.helpers.outputs import FORMATS, NOWHERE, PLACED, TILE, values
+from tests.helpers.outputs import FORMATS, NOWHERE, PLACED, TILE, record, values, write_record
 from tests.tables.folders import DIMS, EVERYWHERE, centre, constant_tile, in_degrees, opened, put, random_tile
 
 EAST = Tile(32631, 113, 1098)
@@ -328,6 +330,22 @@ def test_a_polygon_smaller_than_a_pixel_has_the_pixel_under_it(tmp_path):
     assert found.std[:, 0, 0].tolist()[::3] == [0, 0]
     assert np.isnan(found.values[1:3]).all()
     assert np.isnan(found.std[1:3]).all()
+
+
+def test_a_place_on_a_tile_where_nothing_was_observed_is_not_outside(tmp_path):
+    put(tmp_path, TILE, random_tile(1))
+    void = replace(TILE, column=TILE.column + 1)
+    identity = opened(tmp_path).first.identity
+    own = {"tile": void, "identity": identity, "status": "empty", "pixels": 0, "assets": ()}
+    write_record(TileFolder(tmp_path, {}), record(**own))
+    there = in_degrees(shapely.Point(centre(void, 3, 3)))
+    beyond = in_degrees(shapely.Point(centre(replace(TILE, column=TILE.column + 2), 3, 3)))
+    for plots in ([there, beyond], [in_degrees(shapely.Point(centre(void, 3, 3)).buffer(40))]):
+        found = sampled(tmp_path, plots)
+        assert found.status[:, 0].tolist() == ["none", "outside"][: len(plots)]
+        assert found.tiles[0, 0] == void.id
+        assert np.isnan(found.values).all()
+        assert not found.pixels.any()
 
 
 def test_a_polygon_over_a_centre_without_an_embedding_has_none(tmp_path):
