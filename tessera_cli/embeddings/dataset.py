@@ -83,8 +83,11 @@ def open_embeddings(
     items = []
     for tile in opened.tiles:
         item = tile.record.to_item()
+        told = {key: value for key, value in item["properties"].items() if not key.startswith("tessera:")}  # long lists
         time = {"start_datetime": _EPOCH, "end_datetime": _EPOCH}  # of a window that is not known; pystac wants one
-        items.append(pystac.Item.from_dict({**item, "collection": None, "properties": {**time, **item["properties"]}}))
+        items.append(
+            pystac.Item.from_dict({**item, "collection": None, "properties": {**time, **told}}, preserve_dict=False)
+        )
         items[-1].set_self_href(str(tile.item_path.resolve()))
     keys = {record.name: _period(record) for record in records}
     loaded = odc.stac.load(
