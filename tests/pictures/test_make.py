@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections import namedtuple
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -131,8 +132,9 @@ def test_large_counts_take_two_bytes(tmp_path):
     arrays = put(tmp_path, PLACED, format="npy")
     name = f"{PLACED.id}_2023.json"
     (tile,) = EmbeddingFolder.open(tmp_path).tiles
-    tile.record.counts[0, 0, 0] = 300
-    (tmp_path / name).write_text(json.dumps(tile.record.to_item()))
+    counts = tile.record.counts.copy()
+    counts[0, 0, 0] = 300
+    (tmp_path / name).write_text(json.dumps(replace(tile.record, counts=counts).to_item()))
     data = data_of(tessera_api.preview(tmp_path).page)
     counts = counts_of(data, data["windows"][0])
     assert data["windows"][0]["bytes"] == 2
