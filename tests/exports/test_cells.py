@@ -121,7 +121,7 @@ def test_rasters_for_torchgeo(folder, tmp_path):
 def test_other_windows_than_years_have_no_name_there(tmp_path, to):
     put(tmp_path / "f", WEST, SEASON, dims=128, requested=STRIPE)
     put(tmp_path / "f", WEST, YEAR, dims=128, requested=STRIPE)
-    with pytest.raises(UsageError, match=r"20230301-20231031 is no calendar year.*--window"):
+    with pytest.raises(UsageError, match=r"20230301-20231031 is no calendar year.*--year"):
         tessera_cli.export(tmp_path / "f", to=to, out=tmp_path / "out")
     tessera_cli.export(tmp_path / "f", to=to, out=tmp_path / "out", window=2023)
 
