@@ -41,7 +41,7 @@ def cell_at(out, year, lon, lat):
     name = grid_name(lon, lat)
     with rasterio.open(out / MASKS / f"{name}.tiff") as src:
         east, north = Transformer.from_crs(4326, src.crs, always_xy=True).transform(lon, lat)
-        row, column = src.index(east, north)
+        row, column = map(int, src.index(east, north))
         assert (src.read() == 1).all()
         shape = src.shape
     path = out / TREE / str(year) / name / name

@@ -291,7 +291,7 @@ def tiled(folder, block=64):
 def blocks_around(path, east, north, reach):
     """First and last byte of the blocks that hold the pixels within `reach` of a position, as GDAL tells."""
     with rasterio.open(path) as src:
-        row, column = src.index(east, north)
+        row, column = map(int, src.index(east, north))
         size, side = np.dtype(src.dtypes[0]).itemsize * 64 * 64, src.width // 64
         around = range(-reach, reach + 1)
         near = {((row + down) // 64, (column + right) // 64) for down in around for right in around}
