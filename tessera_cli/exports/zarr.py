@@ -25,8 +25,10 @@ from tessera_cli.errors import UsageError
 from tessera_cli.exports.mosaic import Mosaic
 from tessera_cli.exports.part import Advance, Part
 from tessera_cli.exports.request import ExportRequest
+from tessera_cli.files import write_json
 from tessera_cli.outputs.layers import FORMULA
 from tessera_cli.outputs.tags import SOFTWARE, model_url
+from tessera_cli.reading import read_json
 
 CHUNK, SHARD = 32, 512
 """Sides of the chunks, which are decoded by themselves, and of the files, which are those of a tile."""
@@ -245,6 +247,10 @@ def _consolidate(folder: Path, advance: Advance) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata")  # not yet in the specification of Zarr v3
         zarr.consolidate_metadata(folder)
+    root = read_json(folder / "zarr.json")
+    listed = root["consolidated_metadata"]
+    listed["metadata"] = dict(sorted(listed["metadata"].items()))  # Zarr 3.0 lists them as they come
+    write_json(folder / "zarr.json", root)
 
 
 def _root_attributes(request: ExportRequest) -> dict[str, Any]:
