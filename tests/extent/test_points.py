@@ -47,7 +47,7 @@ def test_the_pixels_are_those_where_rasterio_reads():
     for (lon, lat), epsg in zip(lonlat.tolist(), zones_of_points(lonlat.tolist()).tolist(), strict=True):
         x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(lon, lat)
         tile = Tile(epsg, int(x // 5120), int(y // 5120))
-        row, column = rasterio.transform.rowcol(tile.transform, x, y)
+        row, column = map(int, rasterio.transform.rowcol(tile.transform, x, y))
         due.setdefault(tile, np.zeros((512, 512), bool))[row, column] = True
     assert len({tile.epsg for tile in due}) == 4  # the equator lies between them, too
     for window in WINDOWS:
