@@ -651,23 +651,3 @@ def test_info_of_stored_dpixels(fetched: TileFolder, dpixels: DPixels) -> None:
         frames = {name: {**nothing, "frames": seen["frames"]} for name, seen in due["observations"].items()}
         due |= {"tile": STORED, "window": None, "source": None, "observations": frames, "holes": {}}
     assert describe(store) == due
-
-
-def test_a_mosaic_of_an_earlier_version_is_stale(tmp_path: Path) -> None:
-    """0.1.0 wrote one file, in which the names of the sources were mosaics; the tiles are sound."""
-    folder = TileFolder(tmp_path, identity(5))
-    folder.start_run("a", {"names": [NAME]}, None)
-    finish(folder)
-    (product,) = write_mosaics(folder, [WINDOW])
-    new = product.read_text()
-    for part in ("_codes", "_scales"):
-        product.with_stem(product.stem + part).unlink()
-    name = "utm31n_2023_codes.vrt"
-    inline = "<![CDATA[<VRTDataset/>]]>"
-    product.write_text(new.replace(f'relativeToVRT="1">{name}', f'relativeToVRT="0">{inline}'))
-    assert inline in product.read_text()
-    assert told(tmp_path) == {NAME: "sound", product.name: "stale"}
-    assert verify(tmp_path).error() is None
-    write_mosaics(folder, [WINDOW])
-    assert product.read_text() == new
-    assert told(tmp_path) == {NAME: "sound"}
