@@ -253,9 +253,8 @@ def test_two_zones_are_one_picture(tmp_path):
             to_picture = Transformer.from_crs(tile.crs, src.crs, always_xy=True)
             west, south, _, _ = tile.bounds
             for dx, dy in ((50, 50), (2500, 2500), (5070, 5070)):
-                row, column = map(
-                    int, src.index(*to_picture.transform(west + dx, south + dy))
-                )  # floats of rasterio 1.4.0
+                x, y = to_picture.transform(west + dx, south + dy)
+                row, column = map(int, src.index(x, y))  # rasterio 1.4.0 gives floats
                 assert seen[row, column]
                 count += 1
     assert count == 6
