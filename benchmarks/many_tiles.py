@@ -37,8 +37,7 @@ found = tessera_cli.plan(**area, model="null", out=folder / "plan").tiles
 """,
     "start": """
 import tessera_cli
-from tessera_cli.imagery import assemble
-from tessera_cli.runs import inputs
+from tessera_cli.runs import reading
 
 class Started(BaseException):
     pass
@@ -46,7 +45,7 @@ class Started(BaseException):
 def read(*arguments, **more):
     raise Started
 
-inputs.read_dpixels = read
+reading.read_dpixels = read
 try:
     tessera_cli.embed(**area, model="null", out=folder / "started")
 except Started:
