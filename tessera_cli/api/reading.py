@@ -40,11 +40,14 @@ def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mappin
     return describe(Path(path), ModelConfig.of(model_config))
 
 
-def verify(path: AnyPath, *, report: Callable[[Check], object] | None = None) -> Verification:
+def verify(
+    path: AnyPath, *, records_only: bool = False, report: Callable[[Check], object] | None = None
+) -> Verification:
     """Read a folder of embeddings or d-pixels, a tile or a weights file in full and hold it against its record.
 
     Args:
         path: The folder or file.
+        records_only: Of a folder only records, lists and the sizes of files, which takes seconds: no raster is read.
         report: Called with each check as it is done.
 
     Returns:
@@ -55,7 +58,7 @@ def verify(path: AnyPath, *, report: Callable[[Check], object] | None = None) ->
     """
     from tessera_cli.runs.verify import verify as run
 
-    return run(Path(path)) if report is None else run(Path(path), report=report)
+    return run(Path(path), report=report or (lambda check: None), records_only=records_only)
 
 
 def encode(

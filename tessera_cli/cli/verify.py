@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tessera_cli.api import reading
+from tessera_cli.cli.options import RUN, option
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 
@@ -19,8 +20,11 @@ PATH = Annotated[
 ]
 
 
-@verb(reading.verify, path=PATH)
-def verify(terminal: Terminal, *, path: Path) -> None:
+RECORDS_ONLY = option(bool, RUN, "Of a folder only records, lists and the sizes of files: no raster is read.")
+
+
+@verb(reading.verify, path=PATH, records_only=RECORDS_ONLY)
+def verify(terminal: Terminal, *, path: Path, records_only: bool) -> None:
     """Check that a folder, a tile or a weights file is sound.
 
     Every file of every tile is read in full: its checksum, its layout, and that the files of a tile agree. Prints what
@@ -35,6 +39,8 @@ def verify(terminal: Terminal, *, path: Path) -> None:
 
       tessera verify field_2023_dpixels
 
+      tessera verify --records-only field_2023_v2-medium
+
       tessera verify --json field_2023_v2-medium | jq '.by_name[] | select(.status == "damaged")'
     """
 
@@ -43,6 +49,6 @@ def verify(terminal: Terminal, *, path: Path) -> None:
         if not terminal.as_json and (told or not (path / "run.json").exists()):
             terminal.result(f"{check.name}  {check.status}{f'  {check.reason}' if check.reason else ''}")
 
-    found = reading.verify(path, report=report)
+    found = reading.verify(path, records_only=records_only, report=report)
     counts = ", ".join(f"{count} {status}" for status, count in found.counts.items())
     terminal.end(found, [counts or "nothing to check"])

@@ -46,21 +46,19 @@ class Asset:
         """
         path = folder / self.name
         try:
-            if recorded_at is not None and self._is_older(path, recorded_at):
-                return path
+            if recorded_at is not None:
+                there = path.stat()
+                if there.st_size != self.size:
+                    raise damaged(path, f"it has {there.st_size:,} bytes, not {self.size:,}")
+                # a clock that was ahead proves nothing
+                if stat.S_ISREG(there.st_mode) and there.st_mtime_ns <= recorded_at <= time.time_ns():
+                    return path
             digest = sha256_of(path)
         except OSError as error:
             raise damaged(path, f"it cannot be read: {error.strerror or error}") from error
         if digest != self.sha256:
             raise damaged(path, f"its SHA-256 is {digest[:12]}..., not {self.sha256[:12]}...")
         return path
-
-    def _is_older(self, path: Path, recorded_at: int) -> bool:
-        """Return whether a file has the recorded size and was written before its record. OSError if it is absent."""
-        there = path.stat()
-        if not stat.S_ISREG(there.st_mode) or there.st_size != self.size:
-            return False
-        return there.st_mtime_ns <= recorded_at <= time.time_ns()  # a clock that was ahead proves nothing
 
 
 def damaged(path: Path, why: str) -> TileError:

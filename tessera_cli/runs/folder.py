@@ -68,7 +68,7 @@ class TileFolder:
             return
         if checked_folder(run) is None:
             raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
-        theirs, ours = run["identity"], self._plain_identity
+        theirs, ours = run["identity"], self.plain_identity
         there, here = (identity.get("content", "embeddings") for identity in (theirs, ours))
         if there != here:  # then nearly all else differs as well
             raise IdentityError(f"{self.path} holds {there}, not {here}. Choose another --out.")
@@ -99,6 +99,11 @@ class TileFolder:
             return None
         return Scenes(source, scenes.scenes, record.get("skipped", {}))
 
+    def frozen_run(self, run: str) -> Mapping[str, Any] | None:
+        """Return the record of a run, by its key, whose scenes are frozen; they are not looked for in the list."""
+        record = checked_run(read_or_none(self._run_path(run)))
+        return record if record is not None and "scenes" in record and (self.path / SCENES).exists() else None
+
     def all_frozen(self, source: Source, *, damaged_ok: bool = False) -> Scenes | None:
         """Return the scenes of all runs; None if there are none. UsageError, or None, for a damaged list."""
         if not (self.path / SCENES).exists():
@@ -126,6 +131,8 @@ class TileFolder:
         self._claim()
         if scenes is not None:
             self._freeze(scenes)
+        elif self._run_path(run).exists():  # of a plan: by what it says, other processes cut their shares
+            return
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
     def _claim(self) -> None:
@@ -220,7 +227,7 @@ class TileFolder:
 
     def foreign(self, record: TileRecord) -> list[str]:
         """Return the settings of the folder that a tile was not made with."""
-        ours = self._plain_identity
+        ours = self.plain_identity
         return [key for key in ours if ours[key] != record.identity.get(key)]
 
     def tell_foreign(self, names: Iterable[str]) -> None:
@@ -323,7 +330,7 @@ class TileFolder:
         return record if record is not None and record.name == name else None  # else it was copied from another tile
 
     @functools.cached_property
-    def _plain_identity(self) -> Mapping[str, Any]:
+    def plain_identity(self) -> Mapping[str, Any]:
         """Return the identity as it is read back from JSON, where tuples are lists."""
         return json.loads(json.dumps(self.identity))
 

@@ -25,6 +25,7 @@ from tessera_cli.runs.overlaps import Overlaps
 from tessera_cli.runs.scene_counts import DatesByTile
 from tessera_cli.runs.scene_search import SceneSearch
 from tessera_cli.runs.shard import shares_of
+from tessera_cli.runs.shares import frozen_costs
 from tessera_cli.runs.volumes import Volumes
 
 MATMUL_SHARE = 0.8
@@ -133,7 +134,7 @@ def plan(
     tiles = list(dict.fromkeys(tile_request.tile for tile_request in requests))
     overlaps = search.overlaps if scenes is search.scenes else Overlaps.of(scenes, requests)
     expected, volumes, encoding = Expected.of(overlaps, requests), Volumes.of(scenes), _Encoding(spec, threads)
-    shares = None if shards is None else shares_of(search.costs, shards)
+    shares = None if shards is None else shares_of(_costs(search, out), shards)
     if footprints is not None:
         seconds = [encoding.seconds(expected.tokens([n]), request.count) for n, request in enumerate(requests)]
         write_footprints(footprints, requests, expected, seconds, shares)
@@ -182,6 +183,12 @@ def _by_sensor(scenes: Scenes, window: Window) -> dict[str, SensorPlan]:
 def _radar(source: Source) -> tuple[Sensor, ...]:
     """Return the radar sensors that a catalogue tells apart: by orbit direction, unless only the files tell it."""
     return (Sensor.S1,) if source.granules else (Sensor.S1_ASC, Sensor.S1_DESC)
+
+
+def _costs(search: SceneSearch, out: Path) -> list[int]:
+    """Return what the tiles cost, by which a run into `out` cuts its shares."""
+    costs = frozen_costs(TileFolder(out), search.request.digest) or search.costs
+    return [costs[request.name] for request in search.tile_requests]
 
 
 class _Encoding:

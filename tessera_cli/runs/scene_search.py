@@ -112,9 +112,10 @@ class SceneSearch:
         return Overlaps.of(self.scenes, self.tile_requests)
 
     @functools.cached_property
-    def costs(self) -> list[int]:
-        """What each tile request is expected to cost, to cut shares by."""
-        return Expected.of(self.overlaps, self.tile_requests).costs
+    def costs(self) -> Mapping[str, int]:
+        """Tile -> what it is expected to cost, to cut shares by."""
+        costs = Expected.of(self.overlaps, self.tile_requests).costs
+        return {request.name: cost for request, cost in zip(self.tile_requests, costs, strict=True)}
 
     @functools.cached_property
     def tile_dates(self) -> Mapping[str, Mapping[str, DatesByTile]]:
@@ -144,10 +145,12 @@ class SceneSearch:
         """Return what `runs/<key>.json` says of the request."""
         request = self.request
         zones = areas_by_zone(request.aoi, epsg=request.epsg)
+        costs = self.costs if self.to_freeze is not None else {}
         return {
             "aoi": request.aoi.name,
             "aoi_bounds": list(request.aoi.bounds),
-            "names": sorted(tile_request.name for tile_request in self.tile_requests),
+            "names": (names := sorted(tile_request.name for tile_request in self.tile_requests)),
+            **({"costs": [costs[name] for name in names]} if costs else {}),
             "source": request.source.name,
             "catalog": redact(request.catalog or request.source.api),
             **({"radar_catalog": redact(request.radar_catalog)} if request.radar_catalog else {}),
