@@ -402,7 +402,7 @@ def test_verify_finds_damage_whose_times_were_set_back(arrays: TileFolder) -> No
 def test_records_alone_show_what_is_absent_or_of_another_size(arrays: TileFolder, monkeypatch: Any) -> None:
     assert tile(arrays, mask(0))
     names, path = hashed(monkeypatch), arrays.path / f"{NOWHERE.id}.npy"
-    touch(arrays, later=5)
+    touch(arrays, later=-5)
     os.utime(path)  # changed lately, which sizes do not tell
     assert [check.status for check in verify(arrays.path, records_only=True).checks] == ["sound"]
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Shares of a run: each tile in one of them, of about the same cost, cut alike everywhere; together they are the run."""
+"""Shares of a run: each tile in one, of about the same cost, cut alike everywhere; together they are the run."""
 
 from __future__ import annotations
 
