@@ -43,7 +43,7 @@ def test_footprints_are_geojson_of_the_tiles(area: dict[str, Any], tmp_path: Pat
     for feature in features:
         about, shape = feature["properties"], shapely.geometry.shape(feature["geometry"])
         outline = Tile.from_id(about["tile"]).outline
-        assert shape.symmetric_difference(outline).area < 1e-6 * outline.area
+        assert shape.symmetric_difference(outline).area < 1e-5 * outline.area  # seven digits
         assert shape.exterior.is_ccw  # RFC 7946, 3.1.6
         assert feature["bbox"] == list(shape.bounds)
         assert (about["name"], about["window"]) == (f"{about['tile']}_2023", "2023")
@@ -73,7 +73,7 @@ def test_footprints_across_the_antimeridian_are_cut(tmp_path: Path) -> None:
         footprints=path,
     )
     shapes = [shapely.geometry.shape(each["geometry"]) for each in json.loads(path.read_text())["features"]]
-    assert all(-180 <= shape.bounds[0] and shape.bounds[2] <= 180 for shape in shapes)
+    assert all(shape.bounds[0] >= -180 and shape.bounds[2] <= 180 for shape in shapes)
     assert any(shape.geom_type == "MultiPolygon" for shape in shapes)
     assert sum(shape.area for shape in shapes) < 0.05
 
