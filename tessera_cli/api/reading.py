@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from tessera_cli.models.load import Model
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.layers import Dtype
+    from tessera_cli.runs.census import TileState
     from tessera_cli.runs.checks import Check
     from tessera_cli.runs.verify import Verification
+    from tessera_cli.runs.watch import Round
 
 
 def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mapping[str, Any]:
@@ -38,6 +40,37 @@ def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mappin
     from tessera_cli.runs.info import describe
 
     return describe(Path(path), ModelConfig.of(model_config))
+
+
+def tiles(path: AnyPath) -> Iterator[TileState]:
+    """Yield what became of each tile that runs on a folder were asked for, by name, as its record is read.
+
+    Args:
+        path: The output folder of `embed` or `fetch`.
+
+    Raises:
+        UsageError: For anything else, at the first tile.
+    """
+    from tessera_cli.runs.census import census_taker
+
+    yield from census_taker(Path(path)).states()
+
+
+def watch(path: AnyPath, seconds: float = 10) -> Iterator[Round]:
+    """Follow the runs on a folder: yield what it shows, every `seconds`, until each tile is finished or failed.
+
+    Only the folder is read, and no record twice, so that any number of processes on any machines can be followed.
+
+    Args:
+        path: The output folder of `embed` or `fetch`.
+        seconds: Time between two looks.
+
+    Raises:
+        UsageError: For anything else, at the first look.
+    """
+    from tessera_cli.runs.watch import watch as run
+
+    return run(Path(path), seconds)
 
 
 def verify(path: AnyPath, *, report: Callable[[Check], object] | None = None) -> Verification:

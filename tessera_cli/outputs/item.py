@@ -102,6 +102,12 @@ class TileRecord:
         return self.identity.get("content") == DPIXELS
 
     @property
+    def packed(self) -> PackedMask:
+        """The pixels asked for, as they are kept: a few hundred bytes."""
+        packed: PackedMask = self.__dict__["requested"]
+        return packed
+
+    @property
     def store(self) -> str:
         """Name of the store of d-pixels."""
         return self.name + STORE_SUFFIX[self.identity["format"]]
@@ -147,7 +153,7 @@ class TileRecord:
             **_known("tessera:note", self.note or None),
             "tessera:status": self.status,
             "tessera:pixels": int(self.pixels),
-            "tessera:requested": _text(self.__dict__["requested"]),
+            "tessera:requested": _text(self.packed),
             **_known("tessera:counts", _text(self.__dict__["counts"])),
             "tessera:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
             "tessera:warnings": list(self.warnings),
