@@ -13,6 +13,7 @@ DIGITS = 300
 """Of a whole number; those with more are beyond any float."""
 MEMORY = 750_000_000
 """Bytes that the values of one text may take: a list of empty lists takes 24 times as many as its text has."""
+_CONTAINERS = (dict, list)
 _HALF_LETTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -67,13 +68,13 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _check_depth(value: Any) -> None:
-    level = [value]
+    level = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(DEEPEST + 1):
         level = [
             inner
             for each in level
-            for inner in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
-            if isinstance(inner, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, _CONTAINERS)
         ]
         if not level:
             return

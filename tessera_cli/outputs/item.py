@@ -193,13 +193,13 @@ class TileRecord:
             tile, window = tile_from_item(item)
             identity, counts = dict(p["tessera:identity"]), p.get("tessera:counts")
             requested = PackedMask(base64.b64decode(p["tessera:requested"]), tile.shape)
-            pixels, stored = int(requested.array().sum()), identity.get("content") == DPIXELS
+            mask, stored = requested.array(), identity.get("content") == DPIXELS
             record = cls(
                 tile=tile,
                 window=window,
                 identity=identity,
                 software=p["processing:software"][SOFTWARE],
-                pixels=pixels if stored else p["tessera:pixels"],
+                pixels=int(mask.sum()) if stored else p["tessera:pixels"],
                 requested=requested,
                 observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["tessera:observations"].items()},
                 scenes=tuple(p["tessera:scenes"]),

@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import base64
-import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import parse_tile_name
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.packed import PackedMask
-from tessera_cli.runs.folder import RUNS, TileFolder
-from tessera_cli.runs.run_record import checked_run, read_or_none
+from tessera_cli.runs.asked import AskedReader, Failure, list_folder
+from tessera_cli.runs.folder import TileFolder
 
 TileStatus = Literal["done", "empty", "failed", "missing"]
 """`empty`: no pixel could be embedded; `failed`: a run could not make it; `missing`: no run has finished it."""
@@ -79,21 +77,6 @@ class Census:
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """That a run could not make a tile, and for which pixels."""
-
-    reason: str
-    requested: PackedMask
-    allow_missing: int
-
-    @classmethod
-    def of(cls, failed: Mapping[str, Any]) -> _Failure:
-        """Return what `runs` say of a tile that failed, its types checked."""
-        mask = PackedMask(base64.b64decode(failed["requested"]), tuple(failed["shape"]))
-        return cls(failed["reason"], mask, failed["allow_missing"])
-
-
-@dataclass(frozen=True)
 class _Kept:
     """What is kept of a record, until another file lies there."""
 
@@ -103,7 +86,7 @@ class _Kept:
     """Names in the folder without which the tile is not finished."""
     requested: PackedMask
 
-    def covers(self, failure: _Failure) -> bool:
+    def covers(self, failure: Failure) -> bool:
         """Return whether the tile was finished, since it failed, for what was asked for then."""
         if len(self.state.missing_scenes) > failure.allow_missing:
             return False
@@ -119,8 +102,7 @@ class CensusTaker:
 
     folder: TileFolder
     _records: dict[str, _Kept] = field(default_factory=dict)
-    _runs: dict[str, tuple[int, Mapping[str, Any]]] = field(default_factory=dict)
-    """File of a run's record -> its inode, what it says."""
+    _asked: AskedReader | None = None
     listed: Mapping[str, int] = field(default_factory=dict)
     """What lay in the folder in the last round: name -> inode."""
 
@@ -130,34 +112,19 @@ class CensusTaker:
 
     def states(self) -> Iterator[TileState]:
         """Yield what became of each tile, by name, as its record is read."""
-        requested, failures = self._asked()
+        self._asked = self._asked or AskedReader(self.folder.path)
+        asked = self._asked.read()
         self.listed = list_folder(self.folder.path)
-        for name in sorted(requested):
-            yield self._state(name, failures.get(name, ()))
+        for name in sorted(asked.names):
+            yield self._state(name, asked.failures.get(name, ()))
 
-    def _asked(self) -> tuple[set[str], Mapping[str, Sequence[_Failure]]]:
-        """Return the names of all tiles that runs asked for, and those that failed with why."""
-        listed = list_folder(self.folder.path / RUNS)
-        runs = {}
-        for name in sorted(listed):
-            if name.endswith(".json"):
-                before, path = self._runs.get(name), self.folder.path / RUNS / name
-                same = before is not None and before[0] == listed[name]
-                runs[name] = before if same else (listed[name], checked_run(read_or_none(path)) or {})
-        self._runs = runs
-        requested, failures = set(), defaultdict[str, list[_Failure]](list)
-        for _, run in runs.values():
-            requested.update(run.get("names", ()))
-            for name, failed in run.get("failed", {}).items():
-                failures[name].append(_Failure.of(failed))
-        return requested, failures
-
-    def _state(self, name: str, failures: Sequence[_Failure]) -> TileState:
+    def _state(self, name: str, failures: Sequence[Failure]) -> TileState:
         kept = self._kept(name)
-        open_ones = [failure for failure in failures if kept is None or not kept.covers(failure)]
         state = TileState(name, "missing", "no run has finished it") if kept is None else kept.state
         if kept is not None and (gone := [need for need in kept.needs if need not in self.listed]):
             state = TileState(name, "missing", f"{gone[0]} is gone")
+        is_there = kept is not None and state.status != "missing"
+        open_ones = [failure for failure in failures if not (is_there and kept and kept.covers(failure))]
         return replace(state, status="failed", reason=open_ones[-1].reason) if open_ones else state
 
     def _kept(self, name: str) -> _Kept | None:
@@ -177,6 +144,13 @@ class CensusTaker:
         return kept
 
 
+def is_over(folder: TileFolder, names: Collection[str]) -> bool:
+    """Return whether each of the tiles is finished or failed, as far as names of files tell: no record is read."""
+    listed = list_folder(folder.path)
+    left = {name for name in names if f"{name}.json" not in listed}
+    return not left or left <= AskedReader(folder.path).read().failures.keys()
+
+
 def census_taker(path: Path) -> CensusTaker:
     """Return who counts the tiles of the folder at `path`; UsageError if no run or plan has asked for any there."""
     folder = TileFolder.open(path)
@@ -185,17 +159,6 @@ def census_taker(path: Path) -> CensusTaker:
             f"{path}: no run or plan has asked for tiles there. Give a folder of `tessera embed` or `fetch`."
         )
     return CensusTaker(folder)
-
-
-def list_folder(path: Path) -> dict[str, int]:
-    """Return name -> inode of all that lies in a folder; nothing if it is not there. Files are not looked at."""
-    try:
-        with os.scandir(path) as entries:
-            return {entry.name: entry.inode() for entry in entries}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
 
 
 def _state_of(folder: TileFolder, record: TileRecord) -> TileState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import logging
 import time
@@ -315,7 +316,7 @@ class TileFolder:
         record = self.read(path)
         return record if record is not None and record.name == name else None  # else it was copied from another tile
 
-    @property
+    @functools.cached_property
     def _plain_identity(self) -> Mapping[str, Any]:
         """Return the identity as it is read back from JSON, where tuples are lists."""
         return json.loads(json.dumps(self.identity))

@@ -45,9 +45,9 @@ class Round:
     def per_hour(self) -> float | None:
         """Tiles finished per hour in the last hour, or day; None as long as there are too few."""
         for span in SPANS:
-            times = sorted(state.finished for state in self.census.states if self._is_within(state.finished, span))
+            times = [at for state in self.census.states if (at := state.finished) and at >= self.at - span]
             if len(times) >= LEAST:
-                return (len(times) - 1) / max(self.at - times[0], 1.0) * HOUR
+                return (len(times) - 1) / max(self.at - min(times), 1.0) * HOUR
         return None
 
     @property
@@ -84,9 +84,6 @@ class Round:
             "processes": self.processes,
             "over": self.is_last,
         }
-
-    def _is_within(self, finished: float | None, span: float) -> bool:
-        return finished is not None and self.at - span <= finished
 
 
 def watch(
