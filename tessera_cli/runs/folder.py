@@ -68,7 +68,7 @@ class TileFolder:
             return
         if checked_folder(run) is None:
             raise UsageError(f"{self.path / RUN} is damaged. Restore it, or choose another --out.")
-        theirs, ours = run["identity"], self._plain_identity
+        theirs, ours = run["identity"], self.plain_identity
         there, here = (identity.get("content", "embeddings") for identity in (theirs, ours))
         if there != here:  # then nearly all else differs as well
             raise IdentityError(f"{self.path} holds {there}, not {here}. Choose another --out.")
@@ -220,7 +220,7 @@ class TileFolder:
 
     def foreign(self, record: TileRecord) -> list[str]:
         """Return the settings of the folder that a tile was not made with."""
-        ours = self._plain_identity
+        ours = self.plain_identity
         return [key for key in ours if ours[key] != record.identity.get(key)]
 
     def tell_foreign(self, names: Iterable[str]) -> None:
@@ -317,7 +317,7 @@ class TileFolder:
         return record if record is not None and record.name == name else None  # else it was copied from another tile
 
     @functools.cached_property
-    def _plain_identity(self) -> Mapping[str, Any]:
+    def plain_identity(self) -> Mapping[str, Any]:
         """Return the identity as it is read back from JSON, where tuples are lists."""
         return json.loads(json.dumps(self.identity))
 

@@ -146,7 +146,7 @@ class Summary:
             if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
                 return failed[0].error.retold(text)
             return PartialFailureError(text)
-        if all(r.path is None for r in self.results):
+        if self.results and all(r.path is None for r in self.results):  # none: no tile was to be taken
             return NothingToEmbedError(
                 "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
             )

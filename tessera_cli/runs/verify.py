@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from tessera_cli.runs.folder import SCENES, TileFolder
 from tessera_cli.runs.lists import check_lists
 from tessera_cli.runs.mosaic import content_of, described, is_done, mosaics
 from tessera_cli.runs.owner import record_beside, record_listing
+from tessera_cli.runs.recompute import Recomputation
 from tessera_cli.runs.run_record import checked_run, read_or_none
+from tessera_cli.runs.seams import check_seams
 
 EXPECTED = (
     "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
@@ -66,12 +69,23 @@ class Verification:
         }
 
 
-def verify(path: Path, *, report: Callable[[Check], object] = lambda check: None) -> Verification:
-    """Check everything at `path`; `report` is called with each result. Raises UsageError for what is not ours."""
+def verify(
+    path: Path,
+    *,
+    report: Callable[[Check], object] = lambda check: None,
+    recomputation: Recomputation | None = None,
+    seams: Path | None = None,
+) -> Verification:
+    """Check everything at `path`; `report` is called with each result. Raises UsageError for what is not ours.
+
+    `recomputation` makes some tiles again; `seams` is another folder, with which this one must agree where both have
+    pixels.
+    """
     if not is_there(path):
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     checks = []
-    for check in _checks(path):
+    for found in chain(_checks(path), () if seams is None else check_seams(path, seams)):
+        check = found if recomputation is None else recomputation.check(found)
         report(check)
         checks.append(check)
     return Verification(path, tuple(checks))
