@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from tessera_cli.outputs.layers import LAYERS, Layer, Role, requested_counts
 Plane = tuple[str, np.ndarray]
 """What it holds (codes, values, scales or counts), and its values (H, W)."""
 
+AT_ONCE = 32
+"""Bands that are read at a time."""
 NAMES = {"s2": "Sentinel-2", "s1_asc": "ascending radar", "s1_desc": "descending radar"}
 
 
@@ -99,14 +101,9 @@ def _planes_of(layer: Layer, record: TileRecord, file: Path | memoryview) -> Ite
     what = {"emb": "codes" if layer.dtype == "int8" else "values"}.get(layer.role, layer.role)
     try:
         if record.format == "geotiff":
-            with ExitStack() as stack:
-                if isinstance(file, Path):
-                    dataset = stack.enter_context(open_raster(file))
-                else:
-                    memory = stack.enter_context(MemoryFile(bytes(file)))
-                    dataset = stack.enter_context(memory.open(driver="GTiff"))
-                for band in dataset.indexes:
-                    yield what, dataset.read(band)
+            bands = layer.bands(record.dims)
+            for start in range(0, len(bands), AT_ONCE):
+                yield from ((what, band) for band in _read_bands(file, range(start, len(bands))[:AT_ONCE]))
             return
         array = read_array(file) if isinstance(file, Path) else np.load(io.BytesIO(file), allow_pickle=False)
         if record.format == "vectors":
@@ -116,3 +113,14 @@ def _planes_of(layer: Layer, record: TileRecord, file: Path | memoryview) -> Ite
             yield what, band
     except (OSError, ValueError, RasterioError) as error:
         raise damaged(file if isinstance(file, Path) else Path(record.name), f"it cannot be read: {error}") from error
+
+
+def _read_bands(file: Path | memoryview, numbers: Sequence[int]) -> np.ndarray:
+    """Read bands (counted from 0) of a raster, which is closed again: GDAL's settings do not outlive a generator."""
+    with ExitStack() as stack:
+        if isinstance(file, Path):
+            dataset = stack.enter_context(open_raster(file))
+        else:
+            dataset = stack.enter_context(stack.enter_context(MemoryFile(bytes(file))).open(driver="GTiff"))
+        bands: np.ndarray = dataset.read([number + 1 for number in numbers])
+        return bands
