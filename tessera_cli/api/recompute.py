@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +38,29 @@ def recomputation(
     folder = TileFolder.open(path)
     if not folder.identity:
         raise UsageError(f"--recompute makes tiles of a folder again, and {path} has no {RUN}. Give one of `embed`.")
-    records = [record for name in sorted(folder.requested_names()) if (record := folder.record(name)) is not None]
-    records = [record for record in records if not folder.foreign(record)]
+    made = {name: record.device for name, record in _finished(folder, sorted(folder.requested_names()))}
     settings = None
     if not folder.holds_dpixels:
-        device = _device(records) if device == "auto" else device
+        device = _device(made) if device == "auto" else device
         loaded = load_model(**_named(folder, model), device=device, precision=folder.identity["precision"])
         settings = settings_of(folder, loaded)
-        records = _of_device(records, loaded.device)
+        made = _of_device(made, loaded.device)
     elif given := [f"--{name.replace('_', '-')}" for name, value in model.items() if value is not None]:
         raise UsageError(f"{path} holds d-pixels, which no model has made. Leave out {', '.join(given)}.")
-    if not records:
+    if not made:
         raise UsageError(f"{path} has no finished tile that could be made again.")
-    drawn = draw(records, share, seed)
-    logger.info("%d of %d tiles are made again", len(drawn), len(records))
+    drawn = draw(sorted(made), share, seed)
+    logger.info("%d of %d tiles are made again", len(drawn), len(made))
     origins: Origins
     if dpixels:
         origins = Stores.of(folder, dpixels)
     elif (source := folder.identity["source"]) is None:
         raise UsageError(f"{path} does not say what it was made from. Give the stored d-pixels with --dpixels.")
     else:
-        origins = FrozenScenes.of(folder, Origin(get_source(source), **origin), drawn)
+        records = [record for _, record in _finished(folder, drawn)]
+        origins = FrozenScenes.of(folder, Origin(get_source(source), **origin), records)
     remaker = Remaker(origins, settings, threads or config.threads())
-    return Recomputation(folder, remaker, frozenset(record.name for record in drawn))
+    return Recomputation(folder, remaker, frozenset(drawn))
 
 
 def _named(folder: TileFolder, model: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -75,16 +75,24 @@ def _named(folder: TileFolder, model: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**model, "model": name}
 
 
-def _device(records: Sequence[TileRecord]) -> str:
+def _finished(folder: TileFolder, names: Iterable[str]) -> Iterator[tuple[str, TileRecord]]:
+    """Yield the records of tiles that are finished, one at a time: they are large."""
+    for name in names:
+        record = folder.record(name)
+        if record is not None and not folder.foreign(record):
+            yield name, record
+
+
+def _device(made: Mapping[str, str | None]) -> str:
     """Return the class of device on which most tiles were made."""
-    classes = Counter(record.device for record in records)
+    classes = Counter(made.values())
     return next((device for device, _ in classes.most_common() if device), "cpu")
 
 
-def _of_device(records: Sequence[TileRecord], device: str) -> list[TileRecord]:
+def _of_device(made: Mapping[str, str | None], device: str) -> dict[str, str | None]:
     """Return the tiles that were made on this class of device: others have other bytes by right."""
-    same = [record for record in records if record.device == device]
-    if len(same) < len(records):
+    same: dict[str, str | None] = {name: each for name, each in made.items() if each == device}
+    if len(same) < len(made):
         told = "%d of %d tiles were not made on this class of device (%s) and are not made again"
-        logger.warning(told, len(records) - len(same), len(records), device)
+        logger.warning(told, len(made) - len(same), len(made), device)
     return same

@@ -27,10 +27,9 @@ from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.remake import Remaker
 
 
-def draw(records: Sequence[TileRecord], share: str | int, seed: int) -> list[TileRecord]:
+def draw(names: Sequence[str], share: str | int, seed: int) -> list[str]:
     """Return a random part of tiles, the same for the same seed: `1%` of them, at least one, or a number of them."""
-    wanted = share_of(len(records), share)
-    return sorted(random.Random(seed).sample(list(records), wanted), key=lambda record: record.name)
+    return sorted(random.Random(seed).sample(list(names), share_of(len(names), share)))
 
 
 def share_of(count: int, share: str | int) -> int:

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 import rasterio
 
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.models import Model, ModelConfig, load_model
 from tessera_cli.outputs.compare import Difference, compare
+from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.recompute import share_of
+from tessera_cli.runs.remake import settings_of
 from tests.conftest import box_geojson, make_catalog
+from tests.helpers.encoders import published
 
 EQUAL = "made again, it is equal to the byte"
 DEMO = ["--model", "demo", "--threads", "1"]
@@ -305,3 +309,34 @@ def test_seams_of_other_settings_or_of_itself(made, verified):
     assert code == 2
     assert "itself" in err
     assert verified(folder / "zstd", "--seams", folder)[0] == 2
+
+
+# --- settings that no option of `verify` tells ------------------------------------------------------------------------
+
+
+def unbound(folder: Path, family: str, seed: int) -> Model:
+    """Return an official checkpoint as it is loaded: without the statistics of a source."""
+    config = published(folder, family, seed, source="mpc")[0]
+    return load_model(
+        weights=folder / "checkpoint.pt", model_config=ModelConfig(config), device="cpu", precision="fp32"
+    )
+
+
+def test_settings_are_found_again(tmp_path):
+    """The source whose statistics were used, and the official draws, show in the identity alone."""
+
+    cases = [
+        ("v1_1", {"source": "aws", "recorded": "mpc", "force_source": True}),
+        ("v1_1", {"recorded": "mpc", "min_s1": 2}),
+        ("v1_0_qat", {"recorded": "mpc", "legacy_draw": True, "seed": 7}),
+        ("v2_student", {"recorded": None, "min_s2": 3, "dtype": "float32"}),
+    ]
+    for family, given in cases:
+        model = unbound(tmp_path, family, 0)
+        settings = EmbedSettings.checked(model, **given)
+        found = settings_of(settings.folder(tmp_path), model)
+        assert found.identity() == settings.identity()
+        assert found.model.spec == settings.model.spec
+    other = unbound(tmp_path, family, 1)
+    with pytest.raises(IdentityError, match=r"not the model that made .*: weights_sha256 is"):
+        settings_of(settings.folder(tmp_path), other)
