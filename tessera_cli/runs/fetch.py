@@ -27,6 +27,7 @@ from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, TileStatus, stages_text
+from tessera_cli.runs.selection import check_tiles
 from tessera_cli.runs.shares import ends_last
 from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
@@ -99,6 +100,7 @@ def fetch(
     """
     started = time.monotonic()
     folder.check_identity()
+    check_tiles(inputs, terms)
     folder.start_run(inputs.key, inputs.record(), inputs.to_freeze)
     weights_error = None if model is None else pull_weights(model)
     job = FetchJob(inputs.reading, folder)

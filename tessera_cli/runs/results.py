@@ -151,7 +151,7 @@ class Summary:
             if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
                 return failed[0].error.retold(text)
             return PartialFailureError(text)
-        if all(r.path is None for r in self.results) and self.shard is None:  # of one share, that may be so
+        if self.results and all(r.path is None for r in self.results) and self.shard is None:
             return NothingToEmbedError(
                 "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
             )
