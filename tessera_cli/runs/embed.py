@@ -26,6 +26,7 @@ from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.mosaic import write_mosaics
+from tessera_cli.runs.partial import PartialFile, remove_overtaken
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe, SettingsRecipe
@@ -74,6 +75,7 @@ class EmbedJob(Job[EncodedTile | TileRecord]):
             seed=settings.seed,
             threads=self.threads,
             progress=advance,
+            keeper=PartialFile.of(self.folder.path, request.name, dpixels, pixels, model, self.folder.identity),
         )
         return EncodedTile(record, pixels, made.values, made.scales, dpixels.counts, made.tokens)
 
@@ -140,6 +142,7 @@ def embed(
         if recipe is not None:
             of_job = EmbedRecipe(inputs.recipe(folder), recipe, folder.path.absolute(), threads, compress)
         outcome = run_tiles(inputs, job, terms, progress or Silent(), recipe=of_job)
+        remove_overtaken(folder.path)
         if settings.format == "geotiff":
             done = {r.request.name for r in outcome.results if r.path and isinstance(r.request.tile, Tile)}
             windows = sorted({r.window for r in inputs.tile_requests if r.window is not None})
