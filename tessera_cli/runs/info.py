@@ -33,6 +33,7 @@ from tessera_cli.reading import is_there, read_file
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.mosaic import MAX_VRT
 from tessera_cli.runs.owner import record_beside, record_listing
+from tessera_cli.runs.partial import encoded_pixels
 from tessera_cli.runs.run_record import read_or_none
 
 EXPECTED = (
@@ -80,6 +81,8 @@ def _folder(path: Path) -> Mapping[str, Any]:
             tiles[name] = {"status": "failed", "reason": failures[name], **kept}
         else:
             tiles[name] = {"status": "missing" if record is None else record.status, **kept}
+        if record is None and (encoded := encoded_pixels(path, name)):
+            tiles[name]["encoded"] = encoded
     windows = {parsed[1] for name in tiles if (parsed := parse_tile_name(name)) is not None}
     return {
         "folder": str(path),
