@@ -26,7 +26,7 @@ from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.mosaic import write_mosaics
-from tessera_cli.runs.partial import PartialFile, remove_overtaken
+from tessera_cli.runs.partial import PartialFile, encoded_pixels, remove_overtaken
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe, SettingsRecipe
@@ -47,6 +47,9 @@ class EmbedJob(Job[EncodedTile | TileRecord]):
     threads: int = 1
     compress: Compress = "zstd"
     stages: StageTimer = field(default_factory=StageTimer)
+
+    def left(self, request: TileRequest) -> int:
+        return max(0, request.count - encoded_pixels(self.folder.path, request.name))
 
     def process(
         self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]
