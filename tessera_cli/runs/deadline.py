@@ -84,12 +84,12 @@ class Deadline:
         if self._called or self._clock() >= self._at:
             raise OutOfTimeError("The time is up.")
 
-    def check_reading(self, pixels: int, left: int, before: int) -> None:
+    def check_reading(self, pixels: int, left: int, meanwhile: int) -> None:
         """Raise OutOfTimeError unless a tile can be read and finished until then.
 
-        `left` of its `pixels` are to be processed, after the `before` of the tile that is processed while it is read.
+        `left` of its `pixels` are to be processed, after the `meanwhile` of the tile before, while it is read.
         """
-        ready = max(self.pace.seconds("read", pixels) or 0.0, self.pace.seconds("process", before) or 0.0)
+        ready = max(self.pace.seconds("read", pixels) or 0.0, self.pace.seconds("process", meanwhile) or 0.0)
         self._check_finishing(ready, pixels, left)
 
     def check_processing(self, pixels: int, left: int) -> None:

@@ -179,8 +179,8 @@ class Pipeline(Generic[Made]):
         self._seconds[request.name] = 0
         if present := self._present(request):
             return present
-        before, self._to_process = self._to_process, self._job.left(request)
-        self._deadline.check_reading(request.count, self._to_process, before)
+        meanwhile, self._to_process = self._to_process, self._job.left(request)
+        self._deadline.check_reading(request.count, self._to_process, meanwhile)
         try:
             with self._timed("read", "read", request, request.count):
                 return self._job.read(request, partial(self._reading, request.name))
