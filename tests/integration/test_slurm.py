@@ -1,0 +1,218 @@
+"""Jobs of a real Slurm: arrays, ranks, walltime, requeueing, cancelling, and the exit codes that wrappers see."""
+
+import json
+import re
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import REQUIRED
+from tests.integration.processes import Unavailable
+from tests.integration.slurm import ROOT, Ended, Slurm, slurm
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+EXAMPLES = ROOT / "examples" / "slurm"
+STRIP, WHOLE = (4.4725, 50.7600, 4.4880, 50.7620), (4.4725, 50.7565, 4.4880, 50.7657)
+"""Boxes on two tiles of the simulated landscape, of 2,400 and 11,000 pixels."""
+HALVES = ("2023-01/2023-06", "2023-07/2023-12")
+SMALL = ("--cpus-per-task=1", "--time=10")
+"""What the examples ask for, cut down to one node of two cores."""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    try:
+        with slurm() as made:
+            yield made
+    except Unavailable as reason:
+        if REQUIRED:
+            pytest.fail(f"no Slurm: {reason}")
+        pytest.skip(str(reason))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A landscape, what to make of it, and what an undisturbed run made."""
+
+    cluster: Slurm
+    catalog: Path
+
+    def options(self, out: Path, box=STRIP) -> list[str]:
+        """Of `embed` and `plan`: two tiles in two windows."""
+        windows = [word for window in HALVES for word in ("--window", window)]
+        where = ["--bbox", *map(str, box), *windows, "--catalog", str(self.catalog)]
+        return [*where, "--model", "demo", "--out", str(out)]
+
+    def plan(self, out: Path, box=STRIP) -> None:
+        """Freeze the scenes, as the user does on the login node."""
+        done = self.cluster.run("tessera", "plan", *self.options(out, box), timeout=120)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(cluster):
+    done = cluster.run("tessera", "simulate", "catalog", timeout=120)
+    assert done.returncode == 0, done.stderr
+    return Work(cluster, cluster.folder / "catalog" / "items.json")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(work):
+    """The files of a run that nothing happened to, by box; made once."""
+    made = {}
+
+    def files(box=STRIP) -> dict[str, bytes]:
+        if box not in made:
+            out = work.cluster.folder / f"undisturbed{len(made)}"
+            done = work.cluster.run("tessera", "embed", *work.options(out, box), timeout=300)
+            assert done.returncode == 0, done.stderr
+            made[box] = contents(out)
+            assert sum(name.endswith("_emb.tif") for name in made[box]) == 4
+        return made[box]
+
+    return files
+
+
+@pytest.fixture
+def out(cluster, request):
+    folder = cluster.folder / request.node.name
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file: finished folders hold nothing else than an undisturbed run's."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def computed(*jobs: Ended) -> Counter[str]:
+    """How often each tile was finished, by the results that the jobs printed."""
+    lines = [json.loads(line) for job in jobs for line in job.output.splitlines() if line.startswith('{"type"')]
+    return Counter(f"{line['tile']}_{line['window']}" for line in lines if line.get("status") == "done")
+
+
+def codes(jobs: list[Ended]) -> list[int]:
+    return [job.code for job in jobs]
+
+
+def test_an_array_shares_an_area_and_leaves_what_one_run_leaves(work, out, undisturbed):
+    work.plan(out)
+    options = [*work.options(out), "--json"]
+    job = work.cluster.submit(EXAMPLES / "embed.sbatch", "--array=1-4", *SMALL, arguments=options)
+    tasks = work.cluster.wait(job)
+    assert codes(tasks) == [0] * 4, tasks
+    assert contents(out) == undisturbed()
+    assert computed(*tasks) == dict.fromkeys(computed(*tasks), 1)
+    assert len(computed(*tasks)) == 4
+
+
+def test_an_array_without_a_plan_is_told_the_command(work, out):
+    job = work.cluster.submit(EXAMPLES / "embed.sbatch", "--array=1-2", *SMALL, arguments=work.options(out))
+    tasks = work.cluster.wait(job)
+    assert codes(tasks) == [2, 2]
+    assert re.search(r"tessera: error: .*tessera plan .*--out", tasks[0].output)
+    assert not list(out.rglob("*.tif"))
+
+
+def test_tasks_without_a_share_end_well(work, out, undisturbed):
+    """More tasks than tiles, numbered by another step than one."""
+    work.plan(out)
+    options = [*work.options(out), "--json"]
+    job = work.cluster.submit(EXAMPLES / "embed.sbatch", "--array=10-22:2", *SMALL, arguments=options)
+    tasks = work.cluster.wait(job)
+    assert codes(tasks) == [0] * 7, tasks
+    assert contents(out) == undisturbed()
+    assert sorted(computed(*tasks).values()) == [1] * 4
+
+
+def test_two_ranks_of_one_step(work, out, undisturbed):
+    work.plan(out)
+    line = " ".join(["srun --label tessera embed --shard auto --json", *work.options(out)])
+    (job,) = work.cluster.wait(work.cluster.submit(line, "--ntasks=2"))
+    assert job.code == 0, job.output
+    assert contents(out) == undisturbed()
+    ranks = re.findall(r"^([01]): \{\"type\": \"tile\".*\"status\": \"done\"", job.output, re.MULTILINE)
+    assert sorted(ranks) in (["0", "0", "1", "1"], ["0", "1", "1", "1"], ["0", "0", "0", "1"])
+
+
+def test_a_job_that_is_warned_goes_back_into_the_queue_and_finishes(work, out, undisturbed):
+    """Slurm sends SIGUSR1 before the walltime; the script's exit code 75 is what RequeueExit of the cluster names."""
+    line = " ".join(["exec tessera embed --json --deadline 2h", *work.options(out, WHOLE)])
+    job = work.cluster.submit(line, "--time=1", "--signal=B:USR1@20", "--requeue", "--open-mode=append")
+    _until(lambda: int(work.cluster.field(job, "Restarts") or 0), "requeued", 120)
+    work.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+    (ended,) = work.cluster.wait(job)
+    assert (ended.state, ended.code, ended.restarts) == ("COMPLETED", 0, 1), ended
+    assert contents(out) == undisturbed(WHOLE)
+    assert set(computed(ended).values()) == {1}
+    assert len(computed(ended)) == 4
+
+
+def test_the_example_requeues_one_task_of_an_array_by_itself(work, out, undisturbed):
+    """Where the cluster does not requeue by exit code; the other task is not touched."""
+    work.plan(out, WHOLE)
+    options = [*work.options(out, WHOLE), "--json", "--deadline", "2h"]
+    job = work.cluster.submit(EXAMPLES / "requeue.sbatch", "--array=1-2", *SMALL, "--signal=", arguments=options)
+    _until(lambda: "tiles to do" in work.cluster.output(job, 1), "task 1 at work", 60)
+    work.cluster.run("scancel", "--batch", "--signal=USR1", f"{job}_1")
+    tasks = work.cluster.wait(job)
+    assert [(task.code, task.restarts) for task in tasks] == [(0, 1), (0, 0)], tasks
+    assert contents(out) == undisturbed(WHOLE)
+    assert sorted(computed(*tasks).values()) == [1] * 4
+
+
+def test_the_walltime_is_found_and_no_tile_begun_that_would_not_fit(work, out):
+    """A minute in all, of which little is left for more than it can hold."""
+    line = " ".join(["sleep 35; tessera embed --json", *work.options(out, WHOLE), "; echo ended with $?; sleep 1"])
+    started = time.monotonic()
+    (job,) = work.cluster.wait(work.cluster.submit(line, "--time=1"))
+    assert "ended with 75" in job.output, job
+    assert job.state == "COMPLETED"
+    assert time.monotonic() - started < 100
+    assert 1 <= len(computed(job)) < 4
+    assert len(list(out.glob("*_emb.tif"))) == len(computed(job))
+
+
+def test_a_cancelled_job_ends_with_143_and_the_next_one_goes_on(work, out, undisturbed):
+    trap = "trap : TERM"  # of the shell, which has to say how it went
+    line = " ".join(["tessera embed --json", *work.options(out, WHOLE), "; echo ended with $?"])
+    job = work.cluster.submit(f"{trap}; {line}")
+    _until(lambda: '"status": "done"' in work.cluster.output(job), "the first tile", 60)
+    work.cluster.run("scancel", "--full", job)
+    (ended,) = work.cluster.wait(job)
+    assert ended.state == "CANCELLED"
+    assert "ended with 143" in ended.output, ended
+    assert not [name for name in contents(out) if ".tmp" in name or ".part" in Path(name).suffixes[:-1]]
+    done = work.cluster.run("tessera", "verify", out)
+    assert "damaged" not in done.stdout
+    (again,) = work.cluster.wait(work.cluster.submit(line))
+    assert "ended with 0" in again.output, again
+    assert contents(out) == undisturbed(WHOLE)
+    assert set(computed(ended, again).values()) == {1}
+
+
+def test_exit_codes_reach_whoever_waits_for_the_job(work, out):
+    """4: a tile failed, run again. 3: there is nothing to embed."""
+    lossy = json.loads(work.catalog.read_text())
+    victim = next(item for item in lossy["features"] if "B08" in item["assets"])
+    victim["assets"]["B08"]["href"] = "cogs/lost.tif"
+    catalog = work.catalog.with_name("lossy.json")
+    catalog.write_text(json.dumps(lossy))
+    options = [str(catalog) if word == str(work.catalog) else word for word in work.options(out)]
+    nothing = ["--bbox", "0", "0", "0.001", "0.001", *options[5:]]
+    for arguments, code in ((options, 4), (nothing, 3)):
+        script = work.cluster.folder / "code.sh"
+        script.write_text(f"#!/bin/bash\nexec tessera embed {' '.join(arguments)}\n")
+        done = work.cluster.run("sbatch", "--wait", "--output=codes.out", script, timeout=120)
+        assert done.returncode == code, (work.cluster.folder / "codes.out").read_text()
+
+
+def _until(condition, what: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not {what} after {seconds} s"
+        time.sleep(0.1)
