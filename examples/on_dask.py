@@ -10,6 +10,7 @@ started a cluster, its address is all that is needed (`pip install 'tessera-embe
 Workers see the folders of catalogue, weights and output under the same paths as this script.
 """
 
+import os
 import sys
 
 from distributed import Client, LocalCluster
@@ -18,7 +19,8 @@ import tessera_cli as tessera
 
 
 def main(address: str | None = None) -> None:
-    # One thread for Dask's own bookkeeping: tessera gives each worker its share of the cores.
+    # A worker computes with all cores that its job grants; two on one machine have to share them.
+    threads = None if address else max(1, (os.cpu_count() or 2) // 2)
     with Client(address or LocalCluster(n_workers=2, threads_per_worker=1)) as client:
         summary = tessera.embed(
             aoi="demo/catalog/aoi.geojson",
@@ -27,6 +29,7 @@ def main(address: str | None = None) -> None:
             model="demo",
             out="demo/on_dask",
             scheduler=client.scheduler.address,
+            threads=threads,
         )
     if error := summary.error():  # tiles that failed do not raise; the same call again does what is missing
         sys.exit(str(error))

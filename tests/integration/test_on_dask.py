@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,11 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _anew(folder):
+    shutil.rmtree(folder / "demo" / "on_dask", ignore_errors=True)
+
+
 def test_workers_of_its_own(folder):
     assert "demo/on_dask/utm31n_2023.vrt" in run(folder, ROOT / "examples" / "on_dask.py")
     assert hashes(folder / "demo" / "on_dask") == hashes(folder / "demo" / "out")
@@ -50,7 +56,6 @@ def test_workers_of_its_own(folder):
 
 def test_a_cluster_that_is_there(folder):
     """Any scheduler's address: what `dask scheduler` and `dask worker` of two machines give."""
-    (folder / "demo" / "on_dask").rename(folder / "demo" / "before")
     starting = "from distributed import LocalCluster; import sys\nif __name__ == '__main__':\n    "
     starting += "cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)\n    "
     starting += "print(cluster.scheduler_address, flush=True); sys.stdin.read()"
