@@ -153,7 +153,7 @@ def test_a_job_that_is_warned_goes_back_into_the_queue_and_finishes(work, out, u
     def restarted() -> bool:
         return work.cluster.field(job, "Restarts") not in ("", "0")
 
-    _until(lambda: restarted() or '"status": "done"' in work.cluster.output(job), "the first tile", 60)
+    _until(lambda: restarted() or '"status": "done"' in work.cluster.output(job), "the first tile", 120)
     # The warning comes when Slurm looks at its jobs, which is twice a minute: what is short has to last till then.
     work.cluster.run("scancel", "--batch", "--signal=STOP", job)
     time.sleep(max(0, started + 44 - time.monotonic()))
@@ -161,7 +161,8 @@ def test_a_job_that_is_warned_goes_back_into_the_queue_and_finishes(work, out, u
     _until(restarted, "requeued", 60)
     work.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     (ended,) = work.cluster.wait(job)
-    assert (ended.state, ended.code, ended.restarts) == ("COMPLETED", 0, 1), ended
+    assert (ended.state, ended.code) == ("COMPLETED", 0), ended
+    assert ended.restarts >= 1
     assert contents(out) == undisturbed
     assert computed(ended) == dict.fromkeys(computed(ended), 1)
     assert len(computed(ended)) == 4
@@ -181,7 +182,7 @@ def test_the_example_requeues_one_task_of_an_array_by_itself(work, out, undistur
     work.plan(out)
     options = [*work.options(out), "--json"]
     job = work.cluster.submit(EXAMPLES / "requeue.sbatch", "--array=1-2", *SMALL, arguments=options)
-    _until(lambda: "tiles to do" in work.cluster.output(job, 1), "task 1 at work", 60)
+    _until(lambda: "tiles to do" in work.cluster.output(job, 1), "task 1 at work", 120)
     work.cluster.run("scancel", "--batch", "--signal=USR1", f"{job}_1")
     tasks = work.cluster.wait(job)
     assert [(task.code, task.restarts) for task in tasks] == [(0, 1), (0, 0)], tasks
@@ -192,7 +193,7 @@ def test_the_example_requeues_one_task_of_an_array_by_itself(work, out, undistur
 def test_a_cancelled_job_ends_with_143_and_the_next_one_goes_on(work, out, undisturbed):
     line = " ".join(["tessera embed --json", *work.options(out), "; echo ended with $?"])
     job = work.cluster.submit(f"trap : TERM; {line}")  # the shell has to live on to say how it went
-    _until(lambda: '"status": "done"' in work.cluster.output(job), "the first tile", 60)
+    _until(lambda: '"status": "done"' in work.cluster.output(job), "the first tile", 120)
     work.cluster.run("scancel", "--full", job)
     (ended,) = work.cluster.wait(job)
     assert ended.state == "CANCELLED"
