@@ -138,10 +138,10 @@ def test_two_ranks_of_one_step(work, out, undisturbed):
 
 @pytest.fixture(scope="module")
 def short(work):
-    """A job of a minute, of which less than half is left for more than that can hold; it goes on beside other tests."""
+    """A job of two minutes that has to end a minute before, and begins late; it goes on beside other tests."""
     out = work.cluster.folder / "short"
     line = " ".join(["sleep 35; tessera embed --json", *work.options(out, WHOLE), "; echo ended with $?"])
-    return work.cluster.submit(line, "--time=1"), out
+    return work.cluster.submit(line, "--time=2"), out
 
 
 def test_a_job_that_is_warned_goes_back_into_the_queue_and_finishes(work, out, undisturbed, short):
