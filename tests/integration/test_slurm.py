@@ -245,6 +245,8 @@ def test_exit_codes_reach_whoever_waits_for_the_job(work, out):
         script.write_text(f"#!/bin/bash\nexec tessera embed {' '.join(arguments)}\n")
         done = work.cluster.run("sbatch", "--wait", "--output=codes.out", script, timeout=120)
         assert done.returncode == code, (work.cluster.folder / "codes.out").read_text()
+    done = work.cluster.run("sbatch", "--wait", "--array=2-4", "--output=/dev/null", "--wrap=exit $SLURM_ARRAY_TASK_ID")
+    assert done.returncode == 4  # the highest of an array
 
 
 def _until(condition, what: str, seconds: float) -> None:
