@@ -173,7 +173,7 @@ def test_the_walltime_is_found_and_no_tile_begun_that_would_not_fit(work, short)
     (ended,) = work.cluster.wait(job)
     assert "ended with 75" in ended.output, ended
     assert ended.state == "COMPLETED"
-    assert 1 <= len(computed(ended)) < 4
+    assert len(computed(ended)) < 4
     assert len(list(out.glob("*_emb.tif"))) == len(computed(ended))
 
 
