@@ -1,4 +1,4 @@
-"""The examples are what they claim: scripts that bash understands, Jobs that Kubernetes does, commands with their options."""
+"""The examples are what they claim: bash understands the scripts, Kubernetes the Jobs, `tessera` the commands."""
 
 import re
 import shlex
