@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera_cli.environment.cgroups import cpu_quota
+from tessera_cli.environment.cgroups import cpu_quota, memory_limit
 from tessera_cli.errors import CredentialsError, UsageError
 from tessera_cli.reading import check_file
 
@@ -18,19 +19,53 @@ EARTHDATA_HOST = "urs.earthdata.nasa.gov"
 
 
 def threads(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
-    """Return the cores this process may use: OMP_NUM_THREADS, else Slurm's share, else affinity mask and CPU quota.
+    """Return the cores this process may use: the least that affinity mask, CPU quota, Slurm and OMP_NUM_THREADS say.
 
     `root` is where the file system begins.
     """
-    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
-        value = environ.get(name, "").split(",")[0]
-        if value.isdigit() and int(value) > 0:
-            return int(value)
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS has no affinity
         cores = os.cpu_count() or 1
-    return min(cores, cpu_quota(root) or cores)
+    wanted = _number(environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    # More threads than there are cores would wait for each other, whoever asks for them.
+    return min([cores, *filter(None, (cpu_quota(root), _slurm_cores(environ), wanted))])
+
+
+def memory(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """Return the bytes of memory this process may use: the least of the machine's, its control groups' and Slurm's.
+
+    Slurm gives memory to a job on a node: the tasks that run there have equal shares of it. `root` is where the file
+    system begins.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    given = _number(environ.get("SLURM_MEM_PER_NODE"))  # MB of 2^20 bytes, as all of Slurm's; 0: all there is
+    if not given and (each := _number(environ.get("SLURM_MEM_PER_CPU"))):
+        cores = _number(environ.get("SLURM_CPUS_ON_NODE")) or _number(environ.get("SLURM_CPUS_PER_TASK")) or 1
+        given = each * cores
+    limits = (memory_limit(root), (given or 0) << 20)
+    return min([machine, *filter(None, limits)]) // _slurm_tasks(environ)
+
+
+def _slurm_cores(environ: Mapping[str, str]) -> int | None:
+    """Return the cores that Slurm gives to a task. Without the plugins that bind it to them, nothing else tells."""
+    if each := _number(environ.get("SLURM_CPUS_PER_TASK")):
+        return each
+    cores = _number(environ.get("SLURM_CPUS_ON_NODE"))
+    return max(1, cores // _slurm_tasks(environ)) if cores else None
+
+
+def _slurm_tasks(environ: Mapping[str, str]) -> int:
+    """Return how many tasks of this job step `srun` has started on this node; 1 without it, as in a batch script."""
+    # `2(x3),1`: three nodes with two tasks each, then one with one
+    runs = re.findall(r"(\d+)(?:\(x(\d+)\))?(?:,|$)", environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    tasks = [int(count) for count, times in runs for _ in range(int(times or 1))]
+    node = _number(environ.get("SLURM_NODEID")) or 0
+    return max(1, tasks[node]) if node < len(tasks) else 1
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
 
 
 def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | None]:
