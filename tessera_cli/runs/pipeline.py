@@ -33,7 +33,9 @@ from tessera_cli.imagery import OnRead
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
 from tessera_cli.runs.failures import forget_failure, note_failure
+from tessera_cli.runs.fit import Needs
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.results import Progress, TileResult, TileStatus
 from tessera_cli.timing import StageTimer
@@ -63,6 +65,10 @@ class Job(ABC, Generic[Made]):
     def read(self, request: TileRequest, reading: OnRead) -> DPixels:
         """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time."""
         return self.reading.read(self.folder.united(request), ascending=self.ascending, reading=reading)
+
+    def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs | None:
+        """Return what taking these tiles is likely to need; None if nobody knows."""
+        return None
 
     @abstractmethod
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:

@@ -21,6 +21,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
 from tessera_cli.net.address import AddressError, local_path
+from tessera_cli.runs.fit import embeddings_bytes
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.scene_counts import DatesByTile
 from tessera_cli.runs.scene_search import SceneSearch
@@ -34,7 +35,6 @@ S2_PACKED, S1_PACKED = 0.65, 0.8
 """Typical size of compressed blocks against raw pixels."""
 MATMUL_SHARE = 0.8
 """Share of the matrix-product rate that encoding reaches on a CPU: a planning figure. AMD: more."""
-OUTPUT_PACKED = 0.9
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def plan(
             if (why := scene.defect or preprocessing.unusable(scene, request.source))
         },
         read_bytes=round(sum(_read_bytes(scene, reads[scene.id], scenes.source) for scene in scenes.scenes)),
-        write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
+        write_bytes=round(embeddings_bytes(pixels, dims)),
         free_bytes=shutil.disk_usage(_existing(out)).free,
         encode_seconds=_seconds(spec, tokens, pixels, threads),
         tokens_per_pixel=round(sum(tokens), 1),

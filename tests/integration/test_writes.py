@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,7 @@ def trace(tmp_path) -> Callable[..., Traced]:
         for name in ("home", "scratch", "work"):
             assert list((tmp_path / name).iterdir()) == []
         locks = {path for path in done.changed if path.startswith(LOCKS)}
-        assert not [path for path in locks if os.path.exists(path)]
+        assert not [path for path in locks if Path(path).exists()]
         return replace(done, changed={path: call for path, call in done.changed.items() if path not in locks})
 
     return run

@@ -73,5 +73,4 @@ def _changed(line: str, cwd: Path) -> Iterator[str]:
     if call["name"] == "bind" and 'sun_path="' not in call["rest"]:  # no socket that is a file
         return
     for found in PATH.finditer(call["rest"]):
-        folder = found["folder"] or str(cwd)
-        yield os.path.normpath(os.path.join(folder, found["path"]))
+        yield os.path.normpath(Path(found["folder"] or cwd) / found["path"])
