@@ -23,6 +23,14 @@ def peak_rss_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
+def peak_device_mb() -> float | None:
+    """Return the most memory that this process has had on a GPU so far, in MB; None where it has used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return float(max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())), default=0) / 1e6)
+
+
 class StageTimer:
     """Seconds by stage. Stages run side by side, so that the sum may exceed the time on the clock."""
 

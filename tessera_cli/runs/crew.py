@@ -14,6 +14,7 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.runs.failures import forget_failure
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, Pipeline
+from tessera_cli.runs.resources import resources, resources_text
 from tessera_cli.runs.results import Outcome, Progress, TileResult, network_text
 from tessera_cli.runs.selection import select
 from tessera_cli.runs.tasks import Performed, Recipe, Task, added, perform
@@ -61,9 +62,11 @@ def run_tiles(
     network = added(job.reading.network(), crew.network)
     if text := network_text(network):
         logger.info("%s", text)
+    taken = resources(crew.results, network, crew.performed)
+    logger.info("%s", resources_text(taken))
     order = {request.name: position for position, request in enumerate(chosen)}
     results = tuple(sorted(crew.results, key=lambda result: order[result.request.name]))
-    return Outcome(results, len(chosen) - len(results), None, network)
+    return Outcome(results, len(chosen) - len(results), None, network, taken)
 
 
 def _tell_shortfalls(inputs: Inputs, job: Job[Any], todo: Sequence[TileRequest], terms: Terms) -> None:
@@ -83,6 +86,7 @@ class _Crew:
         self._run, self._job, self._recipe, self._terms, self._progress = inputs.key, job, recipe, terms, progress
         self.results: list[TileResult] = []
         self.network: Mapping[str, Any] = {}
+        self.performed: list[Performed] = []
 
     def take(self, requests: Sequence[TileRequest], starting: ExitStack) -> None:
         """Take the tiles; `starting` is closed when the first was read."""
@@ -141,6 +145,7 @@ class _Crew:
 
     def _keep(self, performed: Performed) -> None:
         self.network = added(self.network, performed.network)
+        self.performed.append(replace(performed, results=()))
         self._job.stages.add(performed.stages)
         for result in performed.results:
             path = result.path and self._job.folder.path / result.path.name  # as the user has named the folder

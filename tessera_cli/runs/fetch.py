@@ -63,9 +63,8 @@ class FetchJob(Job[TileResult | None]):
         return made
 
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
-        size = sum(asset.size for asset in record.assets) if record else 0
         missing = len(record.missing_scenes) if record else 0
-        return super().result(request, status, record, tokens=None, missing_scenes=missing, bytes=size, **more)
+        return super().result(request, status, record, tokens=None, missing_scenes=missing, **more)
 
 
 @dataclass(frozen=True)

@@ -169,10 +169,10 @@ def bulk_of_stores(requests: Sequence[TileRequest]) -> Bulk:
     """Return how much stored tiles hold: whole arrays, read from a disk."""
     largest, frames = max(requests, key=lambda request: request.count), [(0, 0)]
     for each in sorted(requests, key=lambda request: -request.count)[:LOOKED_AT]:
-        with suppress(TesseraError):  # which the tile fails with
-            dates = each.dates if isinstance(each, Stored) else {}
-            s2, *s1 = (len(dates[sensor]) for sensor in SENSORS if sensor in dates)
-            frames.append((s2, sum(s1)))
+        if isinstance(each, Stored):
+            with suppress(TesseraError):  # which the tile fails with
+                s2, *s1 = (len(each.dates[sensor]) for sensor in SENSORS)
+                frames.append((s2, sum(s1)))
     s2, s1 = map(max, zip(*frames, strict=True))
     whole = np.ones(largest.tile.shape, bool)
     return Bulk(len(requests), sum(request.count for request in requests), whole, s2, s1)

@@ -89,7 +89,8 @@ class Job(ABC, Generic[Made]):
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
         """Return the result of a tile from its record, or without one if it failed."""
         path = self.folder.path / record.main if record and record.main else None
-        return TileResult(request, status, path, record.pixels if record else 0, **more)
+        size = sum(asset.size for asset in record.assets) if record else None
+        return TileResult(request, status, path, record.pixels if record else 0, bytes=size, **more)
 
 
 class Pipeline(Generic[Made]):

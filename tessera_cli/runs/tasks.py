@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.runs.pipeline import Job, Pipeline
 from tessera_cli.runs.results import Silent, TileResult
-from tessera_cli.timing import peak_rss_mb
+from tessera_cli.timing import peak_device_mb, peak_rss_mb
 
 
 class Recipe(Protocol):
@@ -44,6 +44,8 @@ class Performed:
     """Stage -> seconds it was at work."""
     peak_rss_mb: float = 0.0
     """The largest resident set of the process so far."""
+    peak_device_mb: float | None = None
+    """The most memory it has had on a GPU so far."""
 
 
 def perform(task: Task) -> Performed:
@@ -61,7 +63,8 @@ def perform(task: Task) -> Performed:
     )
     pipeline.run(task.requests)
     network = _since(before, job.reading.network())
-    return Performed(tuple(pipeline.results), pipeline.given_up, network, job.stages.seconds, peak_rss_mb())
+    memory = peak_rss_mb(), peak_device_mb()
+    return Performed(tuple(pipeline.results), pipeline.given_up, network, job.stages.seconds, *memory)
 
 
 def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
