@@ -92,7 +92,9 @@ def test_d_pixels_take_the_memory_of_the_pages_that_are_written(shape):
 def test_clear_skies_and_the_largest_tile_decide():
     whole, few = np.ones((512, 512), bool), np.zeros((512, 512), bool)
     few[:10] = True
-    requests = [TileRequest(ForeignTile(name, (512, 512)), None, pack_mask(mask)) for name, mask in (("a", few), ("b", whole))]
+    requests = [
+        TileRequest(ForeignTile(name, (512, 512)), None, pack_mask(mask)) for name, mask in (("a", few), ("b", whole))
+    ]
     bulk = fit.bulk_of_stores(requests)
     assert (bulk.tiles, bulk.pixels, bulk.largest.sum()) == (2, 512 * 512 + 5120, 512 * 512)
     cloudy, clear = (Bulk(2, 1, whole, s2=100, s1=50, written=share) for share in (0.4, 1.0))
