@@ -72,9 +72,7 @@ def measure(catalog: Path, case: tuple[str, str, int, float, float], threads: in
             sys.exit(text)
         expected = sum(map(int, said.groups()))
         return {
-            **dict(
-                zip(("verb", "model", "tiles", "share", "cloud"), (verb, model, side**2, share, cloud), strict=True)
-            ),
+            **{"verb": verb, "model": model, "tiles": side**2, "share": share, "cloud": cloud},
             "seconds": round(time.monotonic() - started, 1),
             "finished": ended == 0,
             "peak_rss_mb": round(peak / 1e6),

@@ -112,7 +112,7 @@ def test_a_run_that_will_not_fit_says_so_and_goes_on(catalog, tessera, tmp_path,
     options = options if verb == "embed" else options[: options.index("--threads")]
     monkeypatch.setattr(config, "memory", lambda: 50 * 10**6)
     monkeypatch.setattr(fit.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
-    code, stdout, stderr = tessera(verb, *options)
+    code, _, stderr = tessera(verb, *options)
     assert code == 0, stderr
     memory, disk = warnings(stderr)
     assert "0.1 GB are granted" in memory
