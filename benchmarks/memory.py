@@ -72,7 +72,11 @@ def measure(catalog: Path, case: tuple[str, str, int, float, float], threads: in
             sys.exit(text)
         expected = sum(map(int, said.groups()))
         return {
-            **{"verb": verb, "model": model, "tiles": side**2, "share": share, "cloud": cloud},
+            "verb": verb,
+            "model": model,
+            "tiles": side**2,
+            "share": share,
+            "cloud": cloud,
             "seconds": round(time.monotonic() - started, 1),
             "finished": ended == 0,
             "peak_rss_mb": round(peak / 1e6),
