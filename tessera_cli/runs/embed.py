@@ -51,12 +51,12 @@ class EmbedJob(Job[EncodedTile | TileRecord]):
     def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs:
         bulk, settings = inputs.bulk(requests), self.settings
         itemsize = 4 if settings.quantiser is None else 1
-        codes = int(bulk.largest.sum()) * (settings.dims * itemsize + 4)
+        codes = [count * (settings.dims * itemsize + 4) for count in bulk.counts]
         # Those of the tile that is written, as codes, as raster, and in GDAL's cache; those of the one before it.
-        held = bulk.tiles_bytes + bulk.valid_bytes + (2 + bulk.side_by_side) * codes
+        held = bulk.tiles_bytes + bulk.valid_bytes + 2 * codes[0] + sum(codes)
         model, clear = settings.model, bulk.s2 * bulk.clear
         longest = max(model.spec.observations.lengths(bulk.s2, bulk.s1))
-        encoding = footprint(model.encoder, self.threads, int(bulk.largest.sum()), clear + bulk.s1, longest)
+        encoding = footprint(model.encoder, self.threads, bulk.counts[0], clear + bulk.s1, longest)
         return Needs(
             memory=held + encoding.host,
             disk=embeddings_bytes(bulk.pixels, settings.dims, itemsize),

@@ -21,7 +21,7 @@ from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
 from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.crew import run_tiles
-from tessera_cli.runs.fit import STORED, Needs, dpixels_bytes
+from tessera_cli.runs.fit import Needs, array_bytes, packed_bytes
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job
@@ -46,10 +46,11 @@ class FetchJob(Job[TileResult | None]):
 
     def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs:
         bulk = inputs.bulk(requests)
-        packed = self.folder.identity["format"] == "zarr"
+        held = bulk.tiles_bytes + bulk.valid_bytes
+        if self.folder.identity["format"] == "npy":
+            return Needs(held, array_bytes(bulk))
         # Zarr packs an array as a whole: its chunks, and the file that they become.
-        packing = 2 * STORED * bulk.tile_bytes if packed else 0
-        return Needs(bulk.tiles_bytes + bulk.valid_bytes + packing, dpixels_bytes(bulk, packed=packed))
+        return Needs(held + 2 * packed_bytes(bulk, bulk.counts[0]), packed_bytes(bulk, bulk.pixels))
 
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> TileResult | None:
         """Store a tile and write its record, which makes it done."""

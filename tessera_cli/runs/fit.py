@@ -5,6 +5,7 @@ Bytes are counted from what is alive at the peak; `benchmarks/memory.py` compare
 
 from __future__ import annotations
 
+import heapq
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ from tessera_cli.runs.scene_counts import DatesByTile
 
 S2_BYTES, S1_BYTES, MASK_BYTES = 2 * len(S2_BANDS), 2 * len(S1_BANDS), 1
 """Of an observation."""
+SIDE_BY_SIDE = 2
+"""Tiles whose d-pixels are held at the same time: while one is at work, the next is read."""
 PAGE = 4096
 """Memory is taken a page at a time."""
 PAGE_IS_CLEAR = 6
@@ -52,8 +55,8 @@ class Bulk:
     tiles: int
     pixels: int
     """Asked for, of all tiles."""
-    largest: np.ndarray
-    """bool (H, W): the pixels asked for of the tile with most of them."""
+    largest: tuple[np.ndarray, ...]
+    """bool (H, W): the pixels asked for of the tiles with most of them, as many as are held at the same time."""
     s2: int
     s1: int
     """Frames of both orbits."""
@@ -65,20 +68,19 @@ class Bulk:
     """Whether files come from servers."""
 
     @property
-    def side_by_side(self) -> int:
-        """Return how many tiles are held at the same time: while one is at work, the next is read."""
-        return min(2, self.tiles)
+    def counts(self) -> list[int]:
+        """Return the numbers of pixels of the largest tiles."""
+        return [int(pixels.sum()) for pixels in self.largest]
 
-    @property
-    def tile_bytes(self) -> float:
-        """Return the memory of one tile's d-pixels."""
-        s2 = _touched(self.largest, S2_BYTES) * self.s2 * self.written
-        return s2 + _touched(self.largest, MASK_BYTES) * self.s2 + _touched(self.largest, S1_BYTES) * self.s1
+    def tile_bytes(self, pixels: np.ndarray) -> float:
+        """Return the memory of the d-pixels of a tile."""
+        s2 = _touched(pixels, S2_BYTES) * self.s2 * self.written
+        return s2 + _touched(pixels, MASK_BYTES) * self.s2 + _touched(pixels, S1_BYTES) * self.s1
 
     @property
     def valid_bytes(self) -> int:
         """Return the memory of what says which observations of a tile are valid, and of their counts."""
-        return self.largest.size * (2 * self.s2 + self.s1 + 12)
+        return self.largest[0].size * (2 * self.s2 + self.s1 + 12)
 
     @property
     def tiles_bytes(self) -> float:
@@ -86,7 +88,7 @@ class Bulk:
         threads = THREADS if self.remote else LOCAL_THREADS
         caches = HEADER_BYTES + BLOCK_BYTES if self.remote else 0
         coming = caches + DESCRIPTION_BYTES + threads * (FILE_BYTES + 2 * LAYER_BYTES)
-        return self.side_by_side * self.tile_bytes + coming + LIBRARIES
+        return sum(map(self.tile_bytes, self.largest)) + coming + LIBRARIES
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,14 @@ def embeddings_bytes(pixels: int, dims: int, itemsize: int = 1) -> float:
     return pixels * (dims * itemsize * PACKED + 10)
 
 
-def dpixels_bytes(bulk: Bulk, *, packed: bool) -> float:
-    """Return the bytes of stored d-pixels: packed ones of the pixels asked for, or arrays of whole tiles."""
-    if packed:
-        s2 = bulk.s2 * (bulk.clear * S2_BYTES * STORED + 0.1)
-        return bulk.pixels * (s2 + bulk.s1 * S1_BYTES * STORED)
-    return bulk.tiles * bulk.largest.size * (bulk.s2 * (S2_BYTES + MASK_BYTES) + bulk.s1 * S1_BYTES)
+def packed_bytes(bulk: Bulk, pixels: int) -> float:
+    """Return the bytes of packed stores of so many pixels."""
+    return pixels * (bulk.s2 * (bulk.clear * S2_BYTES * STORED + 0.1) + bulk.s1 * S1_BYTES * STORED)
+
+
+def array_bytes(bulk: Bulk) -> float:
+    """Return the bytes of stores that are bare arrays of whole tiles."""
+    return bulk.tiles * bulk.largest[0].size * (bulk.s2 * (S2_BYTES + MASK_BYTES) + bulk.s1 * S1_BYTES)
 
 
 def bulk_of_scenes(
@@ -156,7 +160,7 @@ def bulk_of_scenes(
     return Bulk(
         tiles=len(requests),
         pixels=sum(request.count for request in requests),
-        largest=max(requests, key=lambda request: request.count).pixels,
+        largest=tuple(request.pixels for request in _largest(requests, SIDE_BY_SIDE)),
         s2=max(dates[window]["s2"].most for window in windows),
         s1=max(dates[window]["s1"].most for window in windows),
         clear=float(clear.mean()) if len(clear) else 1.0,
@@ -167,15 +171,19 @@ def bulk_of_scenes(
 
 def bulk_of_stores(requests: Sequence[TileRequest]) -> Bulk:
     """Return how much stored tiles hold: whole arrays, read from a disk."""
-    largest, frames = max(requests, key=lambda request: request.count), [(0, 0)]
-    for each in sorted(requests, key=lambda request: -request.count)[:LOOKED_AT]:
+    largest, frames = _largest(requests, LOOKED_AT), [(0, 0)]
+    for each in largest:
         if isinstance(each, Stored):
             with suppress(TesseraError):  # which the tile fails with
                 s2, *s1 = (len(each.dates[sensor]) for sensor in SENSORS)
                 frames.append((s2, sum(s1)))
     s2, s1 = map(max, zip(*frames, strict=True))
-    whole = np.ones(largest.tile.shape, bool)
+    whole = tuple(np.ones(request.tile.shape, bool) for request in largest[:SIDE_BY_SIDE])
     return Bulk(len(requests), sum(request.count for request in requests), whole, s2, s1)
+
+
+def _largest(requests: Sequence[TileRequest], count: int) -> list[TileRequest]:
+    return heapq.nlargest(count, requests, key=lambda request: request.count)
 
 
 def _gb(size: float) -> str:

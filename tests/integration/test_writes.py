@@ -81,9 +81,17 @@ def ours(done: Traced, out, *more) -> None:
     assert not [path for path in out.rglob("*") if path.name.endswith((".part", ".partial", ".next", ".stale"))]
 
 
-@pytest.mark.parametrize("more", [("--model", "null"), ("--model", "demo"), ("--format", "npy", "--dtype", "float32")])
-def test_embed_writes_its_folder_alone(catalog, trace, tmp_path, more):
-    done = trace("-m", "tessera_cli", "embed", *catalog.options(tmp_path / "out"), *more)
+RUNS = {
+    "null": ("--model", "null"),
+    "encoder": ("--model", "demo"),
+    "arrays": ("--format", "npy", "--dtype", "float32"),
+    "workers": ("--model", "demo", "--workers", "2"),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_embed_writes_its_folder_alone(catalog, trace, tmp_path, kind):
+    done = trace("-m", "tessera_cli", "embed", *catalog.options(tmp_path / "out"), *RUNS[kind])
     ours(done, tmp_path / "out")
 
 

@@ -694,7 +694,6 @@ def test_results_as_json(catalog, tmp_path, caplog):
             "bytes": 0,
             "local_bytes": summary.resources["read_bytes"],
         },
-        "resources": dict(summary.resources),
         "mosaics": [str(tmp_path / "out" / "utm30n_2021.vrt")],
         "exit_code": 0,
     }

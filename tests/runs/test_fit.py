@@ -77,7 +77,7 @@ def test_d_pixels_take_the_memory_of_the_pages_that_are_written(shape):
     else:
         pixels[:] = True
     frames = 30
-    bulk = Bulk(1, int(pixels.sum()), pixels, s2=frames, s1=frames)
+    bulk = Bulk(1, int(pixels.sum()), (pixels,), s2=frames, s1=frames)
     before = rss_mb()
     s2, s1 = lazy_zeros((frames, 512, 512, 10), np.uint16), lazy_zeros((frames, 512, 512, 2), np.int16)
     mask = lazy_zeros((frames, 512, 512), np.uint8)
@@ -85,7 +85,7 @@ def test_d_pixels_take_the_memory_of_the_pages_that_are_written(shape):
         s2[frame][pixels] = 7
         s1[frame][pixels] = 7
         mask[frame][pixels] = 1
-    assert bulk.tile_bytes / 1e6 == pytest.approx(rss_mb() - before, rel=0.1, abs=2)
+    assert bulk.tile_bytes(pixels) / 1e6 == pytest.approx(rss_mb() - before, rel=0.1, abs=2)
     assert s2.any()
 
 
@@ -96,10 +96,11 @@ def test_clear_skies_and_the_largest_tile_decide():
         TileRequest(ForeignTile(name, (512, 512)), None, pack_mask(mask)) for name, mask in (("a", few), ("b", whole))
     ]
     bulk = fit.bulk_of_stores(requests)
-    assert (bulk.tiles, bulk.pixels, bulk.largest.sum()) == (2, 512 * 512 + 5120, 512 * 512)
-    cloudy, clear = (Bulk(2, 1, whole, s2=100, s1=50, written=share) for share in (0.4, 1.0))
-    assert 0.4 < cloudy.tile_bytes / clear.tile_bytes < 0.6
-    assert Bulk(1, 1, whole, s2=100, s1=50).tiles_bytes < clear.tiles_bytes
+    assert (bulk.tiles, bulk.pixels, bulk.counts) == (2, 512 * 512 + 5120, [512 * 512, 512 * 512])  # read as a whole
+    cloudy, clear = (Bulk(2, 1, (whole, few), s2=100, s1=50, written=share) for share in (0.4, 1.0))
+    assert 0.4 < cloudy.tile_bytes(whole) / clear.tile_bytes(whole) < 0.6
+    alone = Bulk(1, 1, (whole,), s2=100, s1=50)
+    assert clear.tiles_bytes - alone.tiles_bytes == clear.tile_bytes(few) < clear.tile_bytes(whole)
 
 
 def warnings(stderr):
