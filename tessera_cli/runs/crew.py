@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from tessera_cli import config
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.runs.failures import forget_failure
+from tessera_cli.runs.fit import tell_shortfalls
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, Pipeline
 from tessera_cli.runs.resources import resources, resources_text
@@ -19,7 +19,6 @@ from tessera_cli.runs.results import Outcome, Progress, TileResult, network_text
 from tessera_cli.runs.selection import select
 from tessera_cli.runs.tasks import Performed, Recipe, Task, added, perform
 from tessera_cli.runs.terms import Terms
-from tessera_cli.timing import rss_mb
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def run_tiles(
             progress.tile(result)
         folder.tell_foreign(request.name for request in todo)
         if todo:
-            _tell_shortfalls(inputs, job, todo, terms)
+            tell_shortfalls(job.needs(inputs, todo), folder.path, terms)
             job.reading.check(todo)
             crew.take(todo, starting)
     network = added(job.reading.network(), crew.network)
@@ -67,16 +66,6 @@ def run_tiles(
     order = {request.name: position for position, request in enumerate(chosen)}
     results = tuple(sorted(crew.results, key=lambda result: order[result.request.name]))
     return Outcome(results, len(chosen) - len(results), None, network, taken)
-
-
-def _tell_shortfalls(inputs: Inputs, job: Job[Any], todo: Sequence[TileRequest], terms: Terms) -> None:
-    """Warn before the first pixel is read if memory or disk are not likely to suffice."""
-    if (needs := job.needs(inputs, todo)) is not None:
-        workers = 0 if terms.executor is None else terms.slots
-        held, granted = rss_mb() * 1e6, config.memory()
-        logger.debug("each process may take %.0f MB beside the %.0f MB of this one now", needs.memory / 1e6, held / 1e6)
-        for text in needs.shortfalls(job.folder.path, memory=granted, held=held, workers=workers):
-            logger.warning("%s", text)
 
 
 class _Crew:

@@ -6,14 +6,18 @@ Bytes are counted from what is alive at the peak; `benchmarks/memory.py` compare
 from __future__ import annotations
 
 import heapq
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from tessera_cli import config
 from tessera_cli.catalog import Scenes, Sensor
 from tessera_cli.dpixels import Stored
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, SENSORS
@@ -23,6 +27,10 @@ from tessera_cli.imagery.files import BLOCK_BYTES, DESCRIPTION_BYTES, HEADER_BYT
 from tessera_cli.imagery.reader import LOCAL_THREADS, THREADS
 from tessera_cli.net.address import is_url
 from tessera_cli.runs.scene_counts import DatesByTile
+from tessera_cli.runs.terms import Terms
+from tessera_cli.timing import rss_mb
+
+logger = logging.getLogger(__name__)
 
 S2_BYTES, S1_BYTES, MASK_BYTES = 2 * len(S2_BANDS), 2 * len(S1_BANDS), 1
 """Of an observation."""
@@ -92,6 +100,25 @@ class Bulk:
 
 
 @dataclass(frozen=True)
+class Workers:
+    """Who takes the tiles."""
+
+    where: Literal["here", "threads", "processes", "elsewhere"] = "here"
+    """This thread, threads or processes beside it, or machines of which nothing is known here."""
+    count: int = 1
+
+    @classmethod
+    def of(cls, terms: Terms) -> Workers:
+        executor = terms.executor
+        if executor is None:
+            return cls()
+        count = int(getattr(executor, "slots", terms.slots))
+        if getattr(executor, "elsewhere", False):
+            return cls("elsewhere", count)
+        return cls("threads" if isinstance(executor, ThreadPoolExecutor) else "processes", count)
+
+
+@dataclass(frozen=True)
 class Needs:
     """What a run is likely to take."""
 
@@ -106,18 +133,20 @@ class Needs:
     threads: bool = False
     """Whether fewer threads would take less memory."""
 
-    def shortfalls(self, folder: Path, *, memory: int, held: float, workers: int = 0) -> Iterator[str]:
+    def shortfalls(self, folder: Path, workers: Workers, *, memory: int, held: float) -> Iterator[str]:
         """Yield a line for whatever does not suffice, with what to do.
 
-        `memory` is granted to this process and its `workers`, processes that take the tiles in its place and hold as
-        much as this one holds now: `held`.
+        `memory` is granted to this process and its workers, and `held` is what it holds now: as much as each process
+        of theirs will hold when it begins.
         """
-        each = held + self.memory
-        total = held + workers * each if workers else each
-        if total > NEARLY * memory:
-            parts = f" ({workers} processes of {_gb(each)})" if workers else ""
+        own = held + self.memory
+        total = {"here": held, "threads": held, "processes": held + workers.count * held}.get(workers.where)
+        total = None if total is None else total + workers.count * self.memory
+        if total is not None and total > NEARLY * memory:
+            several = workers.where == "processes" or workers.count > 1
+            parts = f" ({workers.count} processes of {_gb(own)})" if workers.where == "processes" else ""
             advice = ["give the job more memory"]
-            advice += ["use fewer --workers"] if workers > 1 else ["use fewer --threads"] if self.threads else []
+            advice += ["use fewer --workers"] if several else ["use fewer --threads"] if self.threads else []
             yield (
                 f"the run may take {_gb(total)} of memory{parts}, and {_gb(memory)} are granted: "
                 f"{' or '.join(advice)}, or it may be killed"
@@ -134,6 +163,16 @@ class Needs:
                 f"the smallest batch takes {_gb(self.device)} of the GPU's memory, and {_gb(self.device_free)} are "
                 "free: end what else runs there, or choose another --device"
             )
+
+
+def tell_shortfalls(needs: Needs | None, folder: Path, terms: Terms) -> None:
+    """Warn, before the first pixel is read, of memory or disk that is not likely to suffice."""
+    if needs is None:
+        return
+    held = rss_mb() * 1e6
+    logger.debug("each process may take %.0f MB beside the %.0f MB of this one now", needs.memory / 1e6, held / 1e6)
+    for text in needs.shortfalls(folder, Workers.of(terms), memory=config.memory(), held=held):
+        logger.warning("%s", text)
 
 
 def embeddings_bytes(pixels: int, dims: int, itemsize: int = 1) -> float:

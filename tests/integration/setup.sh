@@ -10,6 +10,7 @@ postgis=(/usr/share/postgresql/*/extension/postgis.control)
 packages=()
 ((${#postgis[@]})) || packages+=(postgresql postgresql-postgis)
 PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || packages+=(nginx-light)
+command -v strace >/dev/null || packages+=(strace)
 
 if ((${#packages[@]})); then
     as_root=()

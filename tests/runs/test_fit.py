@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,20 +19,21 @@ from tessera_cli import config
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.imagery.lazy_zeros import lazy_zeros
 from tessera_cli.runs import fit
-from tessera_cli.runs.fit import Bulk, Needs
+from tessera_cli.runs.fit import Bulk, Needs, Workers
+from tessera_cli.runs.terms import Terms
 from tessera_cli.timing import rss_mb
 from tests.conftest import make_catalog
 
 GB = 10**9
 
 
-def lines(needs, folder, **more):
-    return list(needs.shortfalls(folder, **{"memory": 10 * GB, "held": 0.5 * GB, **more}))
+def lines(needs, folder, workers=Workers()):  # noqa: B008 - frozen
+    return list(needs.shortfalls(folder, workers, memory=10 * GB, held=0.5 * GB))
 
 
 def test_nothing_is_said_where_all_fits(tmp_path):
     assert lines(Needs(memory=8 * GB, disk=1000), tmp_path) == []
-    assert lines(Needs(memory=1 * GB, disk=1000), tmp_path, workers=5) == []
+    assert lines(Needs(memory=1 * GB, disk=1000), tmp_path, Workers("processes", 5)) == []
 
 
 def test_memory_of_one_process(tmp_path):
@@ -45,10 +47,29 @@ def test_memory_of_one_process(tmp_path):
 def test_memory_of_several_processes(tmp_path):
     """Each of them holds what this one holds, and takes tiles."""
     needs = Needs(memory=2 * GB, disk=0)
-    assert lines(needs, tmp_path, workers=3) == []
-    (line,) = lines(needs, tmp_path, workers=4)
+    assert lines(needs, tmp_path, Workers("processes", 3)) == []
+    (line,) = lines(needs, tmp_path, Workers("processes", 4))
     assert "may take 10.5 GB of memory (4 processes of 2.5 GB), and 10.0 GB are granted" in line
     assert "use fewer --workers" in line
+
+
+def test_memory_of_threads_and_of_other_machines(tmp_path):
+    """Threads share what this process holds; what others have is not known here."""
+    needs = Needs(memory=2 * GB, disk=0)
+    assert lines(needs, tmp_path, Workers("threads", 4)) == []
+    (line,) = lines(needs, tmp_path, Workers("threads", 5))
+    assert "may take 10.5 GB of memory, and 10.0 GB are granted" in line
+    assert "use fewer --workers" in line
+    assert lines(needs, tmp_path, Workers("elsewhere", 500)) == []
+
+
+def test_who_takes_the_tiles():
+    assert Workers.of(Terms()) == Workers("here", 1)
+    with ThreadPoolExecutor(3) as threads, ProcessPoolExecutor(2) as processes:
+        assert Workers.of(Terms(executor=threads, slots=3)) == Workers("threads", 3)
+        assert Workers.of(Terms(executor=processes, slots=2)) == Workers("processes", 2)
+        processes.slots, processes.elsewhere = 7, True
+        assert Workers.of(Terms(executor=processes)) == Workers("elsewhere", 7)
 
 
 def test_room_on_the_disk(tmp_path, monkeypatch):
