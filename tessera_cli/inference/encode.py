@@ -219,6 +219,32 @@ def get_engine(encoder: Encoder, threads: int) -> Engine:
     return GpuEngine(encoder)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """The memory that encoding takes, in bytes, without the weights."""
+
+    host: int
+    """Of the machine, at its peak."""
+    device: int = 0
+    """Of a GPU at least; batches grow with what there is."""
+    device_free: int | None = None
+    """None without a GPU."""
+
+
+def footprint(encoder: Encoder | None, threads: int, pixels: int, observations: float, longest: int) -> Footprint:
+    """Return what encoding so many pixels takes; `observations` is their mean number, `longest` a sequence."""
+    if encoder is None:
+        return Footprint(0)
+    from tessera_cli.inference import memory
+
+    engine = get_engine(encoder, threads)
+    if encoder.device.type == "cpu":
+        return Footprint(engine.peak_bytes(pixels, observations, longest))
+    host = engine.chunks * memory.chunk_bytes(encoder.config, min(pixels, engine.chunk), observations)
+    least = memory.least_bytes(encoder.config, encoder.s2.matmul_dtype, longest)
+    return Footprint(host, least, memory.free_bytes(encoder.device))
+
+
 def _null_embeddings(sensor_series: SensorSeriesByModality, pixels: np.ndarray, representation: int) -> np.ndarray:
     """Return what the hidden model `null` makes of pixels, for tests and benchmarks of all the rest: float32 (N, R).
 

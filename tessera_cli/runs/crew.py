@@ -12,8 +12,10 @@ from typing import Any
 from tessera_cli.errors import OutOfTimeError
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.runs.failures import forget_failure
+from tessera_cli.runs.fit import tell_shortfalls
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, Pipeline
+from tessera_cli.runs.resources import resources, resources_text
 from tessera_cli.runs.results import Outcome, Progress, TileResult, network_text
 from tessera_cli.runs.selection import select
 from tessera_cli.runs.tasks import Performed, Recipe, Task, added, perform
@@ -54,15 +56,19 @@ def run_tiles(
             progress.tile(result)
         folder.tell_foreign(request.name for request in todo)
         if todo:
+            tell_shortfalls(job.needs(inputs, todo), folder.path, terms)
             job.reading.check(todo)
             crew.take(todo, starting)
     network = added(job.reading.network(), crew.network)
     if text := network_text(network):
         logger.info("%s", text)
+    taken = resources(crew.results, network, crew.performed)
+    logger.info("%s", resources_text(taken))
     order = {request.name: position for position, request in enumerate(chosen)}
     results = tuple(sorted(crew.results, key=lambda result: order[result.request.name]))
     left = len(chosen) - len(results)
-    return Outcome(results, left, _out_of_time(left, len(chosen)) if crew.out_of_time and left else None, network)
+    stopped = _out_of_time(left, len(chosen)) if crew.out_of_time and left else None
+    return Outcome(results, left, stopped, network, taken)
 
 
 def _out_of_time(left: int, tiles: int) -> OutOfTimeError:
@@ -77,6 +83,7 @@ class _Crew:
         self.results: list[TileResult] = []
         self.network: Mapping[str, Any] = {}
         self.out_of_time = False
+        self.performed: list[Performed] = []
 
     def take(self, requests: Sequence[TileRequest], starting: ExitStack) -> None:
         """Take the tiles; `starting` is closed when the first was read."""
@@ -137,6 +144,7 @@ class _Crew:
 
     def _keep(self, performed: Performed) -> None:
         self.network = added(self.network, performed.network)
+        self.performed.append(replace(performed, results=()))
         self._job.stages.add(performed.stages)
         for result in performed.results:
             path = result.path and self._job.folder.path / result.path.name  # as the user has named the folder

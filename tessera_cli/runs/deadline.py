@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from tessera_cli import config
+from tessera_cli import jobs
 from tessera_cli.errors import OutOfTimeError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def ends_at(given: str | float | None, clock: Callable[[], float] = time.time) -
     """Return when a run ends, in seconds since 1970: so long from now, or before the Slurm job does; None for never."""
     if given is not None:
         return clock() + seconds_of(given)
-    end = config.job_end(clock=clock)
+    end = jobs.job_end(clock=clock)
     if end is None:
         return None
     logger.info("this Slurm job ends in %.0f minutes, and the run a minute before", (end - clock()) / 60)

@@ -14,6 +14,7 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.files import explained
+from tessera_cli.inference.encode import footprint
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.formats import Compress
@@ -22,6 +23,7 @@ from tessera_cli.outputs.layers import file_names
 from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.crew import run_tiles
 from tessera_cli.runs.encoding import encode_tile
+from tessera_cli.runs.fit import Needs, embeddings_bytes
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
@@ -52,6 +54,23 @@ class EmbedJob(Job[EncodedTile | TileRecord]):
 
     def left(self, request: TileRequest) -> int:
         return max(0, request.count - encoded_pixels(self.folder.path, request.name))
+
+    def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs:
+        bulk, settings = inputs.bulk(requests), self.settings
+        itemsize = 4 if settings.quantiser is None else 1
+        codes = [count * (settings.dims * itemsize + 4) for count in bulk.counts]
+        # Those of the tile that is written, as codes, as raster, and in GDAL's cache; those of the one before it.
+        held = bulk.tiles_bytes + bulk.valid_bytes + 2 * codes[0] + sum(codes)
+        model, clear = settings.model, bulk.s2 * bulk.clear
+        longest = max(model.spec.observations.lengths(bulk.s2, bulk.s1))
+        encoding = footprint(model.encoder, self.threads, bulk.counts[0], clear + bulk.s1, longest)
+        return Needs(
+            memory=held + encoding.host,
+            disk=embeddings_bytes(bulk.pixels, settings.dims, itemsize),
+            device=encoding.device,
+            device_free=encoding.device_free,
+            threads=model.encoder is not None and self.threads > 1,
+        )
 
     def process(
         self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]

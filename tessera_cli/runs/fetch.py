@@ -21,6 +21,7 @@ from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
 from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.crew import run_tiles
+from tessera_cli.runs.fit import Needs, array_bytes, packed_bytes
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job
@@ -45,6 +46,14 @@ class FetchJob(Job[TileResult | None]):
     process_stage = "write"
     counted_stages = ("read", "write")
 
+    def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs:
+        bulk = inputs.bulk(requests)
+        held = bulk.tiles_bytes + bulk.valid_bytes
+        if self.folder.identity["format"] == "npy":
+            return Needs(held, array_bytes(bulk))
+        # Zarr packs an array as a whole: its chunks, and the file that they become.
+        return Needs(held + 2 * packed_bytes(bulk, bulk.counts[0]), packed_bytes(bulk, bulk.pixels))
+
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> TileResult | None:
         """Store a tile and write its record, which makes it done."""
         record = store(self.folder, dpixels)
@@ -57,9 +66,8 @@ class FetchJob(Job[TileResult | None]):
         return made
 
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
-        size = sum(asset.size for asset in record.assets) if record else 0
         missing = len(record.missing_scenes) if record else 0
-        return super().result(request, status, record, tokens=None, missing_scenes=missing, bytes=size, **more)
+        return super().result(request, status, record, tokens=None, missing_scenes=missing, **more)
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,8 @@ class TileFolder:
         path = self.item_path(name)
         with replacement(self.path, name, path.name) as new:
             record = write(new.files)
+            if self.identity and not (self.path / RUN).exists():
+                raise TileError(f"{self.path} cannot be written: its {RUN} is gone. Is the disk there? Then run again.")
             before = path.read_bytes() if path.exists() else None
             if self._is_overtaken(record):
                 return None

@@ -35,7 +35,9 @@ from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
 from tessera_cli.runs.deadline import Deadline, Pace, Part
 from tessera_cli.runs.failures import forget_failure, note_failure
+from tessera_cli.runs.fit import Needs
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.results import Progress, TileResult, TileStatus
 from tessera_cli.timing import StageTimer
@@ -70,6 +72,10 @@ class Job(ABC, Generic[Made]):
         """Return how many pixels of a tile are still to be processed."""
         return request.count
 
+    def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs | None:
+        """Return what taking these tiles is likely to need; None if nobody knows."""
+        return None
+
     @abstractmethod
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:
         """Process one tile's d-pixels into what `write` stores; must not keep a reference to them.
@@ -89,7 +95,8 @@ class Job(ABC, Generic[Made]):
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
         """Return the result of a tile from its record, or without one if it failed."""
         path = self.folder.path / record.main if record and record.main else None
-        return TileResult(request, status, path, record.pixels if record else 0, **more)
+        size = sum(asset.size for asset in record.assets) if record else None
+        return TileResult(request, status, path, record.pixels if record else 0, bytes=size, **more)
 
 
 class Pipeline(Generic[Made]):

@@ -35,7 +35,7 @@ class TileResult:
     missing_scenes: int | None = None
     """Number of scenes that could not be read, in a fetch."""
     bytes: int | None = None
-    """Size of the store, in a fetch."""
+    """Size of its files; None of a tile that failed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a line of `--json`."""
@@ -95,7 +95,7 @@ class Summary:
     stopped: TesseraError | None = None
     """Why the run ended before its last tile, if it is to be started again."""
     resources: Mapping[str, Any] = field(default_factory=dict)
-    """What the run took of the machine."""
+    """What the run took of the machine: memory, bytes read and written, repeated requests."""
     shard: Shard | None = None
     """The share of the run that this was; None for the whole."""
     is_whole: bool = True

@@ -10,7 +10,7 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.runs.deadline import Pace
 from tessera_cli.runs.pipeline import Job, Pipeline
 from tessera_cli.runs.results import Silent, TileResult
-from tessera_cli.timing import peak_rss_mb
+from tessera_cli.timing import peak_device_mb, peak_rss_mb
 
 
 class Recipe(Protocol):
@@ -47,6 +47,8 @@ class Performed:
     """Stage -> seconds it was at work."""
     peak_rss_mb: float = 0.0
     """The largest resident set of the process so far."""
+    peak_device_mb: float | None = None
+    """The most memory it has had on a GPU so far."""
 
 
 _paces: dict[str, Pace] = {}
@@ -76,6 +78,7 @@ def perform(task: Task) -> Performed:
         network,
         job.stages.seconds,
         peak_rss_mb(),
+        peak_device_mb(),
     )
 
 

@@ -12,6 +12,7 @@ packages=()
 PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || packages+=(nginx-light)
 PATH="$PATH:/usr/sbin" command -v slurmctld >/dev/null || packages+=(slurm-wlm)
 PATH="$PATH:/usr/sbin" command -v munged >/dev/null || packages+=(munge)
+command -v strace >/dev/null || packages+=(strace)
 
 if ((${#packages[@]})); then
     as_root=()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tessera_cli import config, embed
+from tessera_cli import embed, jobs
 from tessera_cli.errors import OutOfTimeError, SourceUnavailableError, TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
 from tessera_cli.inference import cpu
@@ -99,35 +99,35 @@ def squeue(tmp_path: Path) -> Callable[[str], dict[str, str]]:
 )
 def test_squeue_tells_what_is_left(left: str, seconds: float | None, squeue: Any) -> None:
     environ = squeue(f"assert sys.argv[1:] == ['-h', '-j', '4711', '-o', '%L']; print({left!r})")
-    assert config.job_end(environ, lambda: NOW) == (None if seconds is None else NOW + seconds)
+    assert jobs.job_end(environ, lambda: NOW) == (None if seconds is None else NOW + seconds)
 
 
 def test_the_environment_is_asked_first(squeue: Any) -> None:
     environ = squeue("sys.exit('asked')")
-    assert config.job_end(environ | {"SLURM_JOB_END_TIME": "1800003600"}, lambda: NOW) == NOW + 3600
-    assert config.job_end(environ | {"SLURM_JOB_END_TIME": "soon"}, lambda: NOW) is None
-    assert config.job_end({"SLURM_JOB_END_TIME": "1800003600"}, lambda: NOW) is None, "no job"
-    assert config.job_end({"SLURM_JOB_ID": "4711; rm"}, lambda: NOW) is None
+    assert jobs.job_end(environ | {"SLURM_JOB_END_TIME": "1800003600"}, lambda: NOW) == NOW + 3600
+    assert jobs.job_end(environ | {"SLURM_JOB_END_TIME": "soon"}, lambda: NOW) is None
+    assert jobs.job_end({"SLURM_JOB_END_TIME": "1800003600"}, lambda: NOW) is None, "no job"
+    assert jobs.job_end({"SLURM_JOB_ID": "4711; rm"}, lambda: NOW) is None
 
 
 @pytest.mark.parametrize("body", ["sys.exit(1)", "time.sleep(60)", "sys.stdout.buffer.write(bytes([255]))", "1 / 0"])
 def test_a_squeue_that_fails_or_hangs_is_no_deadline(
     body: str, squeue: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(config, "SQUEUE_SECONDS", 1.0)
+    monkeypatch.setattr(jobs, "SQUEUE_SECONDS", 1.0)
     started = time.monotonic()
     with caplog.at_level("DEBUG"):
-        assert config.job_end(squeue(body), lambda: NOW) is None
+        assert jobs.job_end(squeue(body), lambda: NOW) is None
     assert time.monotonic() - started < 20
     assert "no deadline" in caplog.text
-    assert config.job_end({"SLURM_JOB_ID": "1", "PATH": "/none"}, lambda: NOW) is None
+    assert jobs.job_end({"SLURM_JOB_ID": "1", "PATH": "/none"}, lambda: NOW) is None
 
 
 def test_a_run_ends_before_its_job_and_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "job_end", lambda clock: NOW + 3600)
+    monkeypatch.setattr(jobs, "job_end", lambda clock: NOW + 3600)
     assert ends_at(None, lambda: NOW) == NOW + 3600 - MARGIN
     assert ends_at("55m", lambda: NOW) == NOW + 3300
-    monkeypatch.setattr(config, "job_end", lambda clock: None)
+    monkeypatch.setattr(jobs, "job_end", lambda clock: None)
     assert ends_at(None) is None
 
 

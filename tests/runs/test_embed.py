@@ -676,7 +676,7 @@ def test_results_as_json(catalog, tmp_path, caplog):
     caplog.set_level("DEBUG", "tessera_cli.runs.embed")
     summary = summary_of(catalog, tmp_path / "out")
     tile = summary.results[0].to_dict()
-    assert list(tile) == ["type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds"]
+    assert list(tile) == ["type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds", "bytes"]
     assert (tile["type"], tile["schema"], tile["tile"]) == ("tile", 1, WEST.id)
     assert json.loads(json.dumps(summary.to_dict())) == {
         "type": "summary",
@@ -694,6 +694,7 @@ def test_results_as_json(catalog, tmp_path, caplog):
             "retries": {},
             "requests": 0,
             "bytes": 0,
+            "local_bytes": summary.resources["read_bytes"],
         },
         "mosaics": [str(tmp_path / "out" / "utm30n_2021.vrt")],
         "exit_code": 0,
