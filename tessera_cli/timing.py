@@ -6,7 +6,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -33,6 +33,12 @@ class StageTimer:
             seconds = time.perf_counter() - started
             with self._lock:
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add the seconds of stages elsewhere."""
+        with self._lock:
+            for stage, more in seconds.items():
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + more
 
     @property
     def seconds(self) -> dict[str, float]:

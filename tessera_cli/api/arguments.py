@@ -11,7 +11,6 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from tessera_cli import config
 from tessera_cli.api.points import refuse_beside_points
 from tessera_cli.errors import UsageError
 from tessera_cli.reading import check_file
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
     from tessera_cli.api.points import Plots
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.extent.window import Window
-    from tessera_cli.imagery import Preprocessing, Reader
-    from tessera_cli.net import Client
+    from tessera_cli.imagery import Preprocessing
     from tessera_cli.runs.folder import TileFolder
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import Request
+    from tessera_cli.runs.terms import Terms
 
     Windows = str | Window | Sequence[str | Window]
 
@@ -143,25 +142,29 @@ def check_numbers(**given: int | None) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value} is too small. Give {least} or more.")
 
 
+def make_terms(
+    *,
+    allow_missing: int,
+    tile: str | Sequence[str] | None,
+    retry_failed: bool,
+    overwrite: bool,
+    shard: str | None,
+    deadline: str | float | None,
+    workers: int | None,
+    scheduler: str | None = None,
+) -> Terms:
+    """Return how a run is to go about its tiles."""
+    from tessera_cli.runs.terms import Terms
+
+    tiles = [tile] if isinstance(tile, str) else list(tile or ())
+    return Terms(allow_missing, tuple(tiles), retry_failed, overwrite)
+
+
 def refuse_beside_dpixels(**given: object) -> None:
     """Raise UsageError for options that ask for what stored d-pixels have settled."""
     names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
     if names:
         raise UsageError(f"--dpixels already say where, when and from what. Leave out {', '.join(names)}.")
-
-
-def open_client(request: Request) -> Client:
-    """Return a client that asks the source's servers, with the user's credentials from the environment."""
-    from tessera_cli.catalog import signer_for
-    from tessera_cli.net import Client, RequestStats
-    from tessera_cli.net.reach import Reach
-
-    stats = RequestStats()
-    credentials = config.earthdata() if request.source.signer == "earthdata" else None
-    catalogs = {"catalog": request.catalog, "radar_catalog": request.radar_catalog}
-    signer = signer_for(request.source, credentials, **catalogs, stats=stats)
-    reach = Reach(everywhere=request.allow_private_hosts, outside=request.allow_outside)
-    return Client(signer, stats=stats, reach=reach)
 
 
 def search_inputs(
@@ -171,17 +174,10 @@ def search_inputs(
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import search_scenes
 
-    reader = open_reader(request)
+    reader = request.origin.reader()
     found = search_scenes(request, reader.client, folder, refresh=refresh)
     found.log_tile_dates()
     return CatalogInputs(found, reader, preprocessing, allow_missing, refresh)
-
-
-def open_reader(request: Request) -> Reader:
-    """Return a reader of the source's files, with the GDAL options that the user's environment leaves to us."""
-    from tessera_cli.imagery import GDAL_OPTIONS, Reader
-
-    return Reader(open_client(request), gdal_options=config.gdal_options(GDAL_OPTIONS))
 
 
 def default_out(what: str, kind: str, preprocessing: str | None = None) -> Path:

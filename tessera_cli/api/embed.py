@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tessera_cli import config
-
 if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath, Bbox, PrecisionName, Windows, Years
     from tessera_cli.api.progress import AnyProgress
@@ -62,6 +60,13 @@ def embed(
     compress: Compress = "zstd",
     allow_missing: int = 0,
     refresh: bool = False,
+    tile: str | Sequence[str] | None = None,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    shard: str | None = None,
+    deadline: str | float | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     preview: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -111,6 +116,15 @@ def embed(
         compress: Compression of the rasters: `zstd`, `deflate` or `none`.
         allow_missing: Scenes per tile that may be absent or broken before the tile fails.
         refresh: Search again instead of using the folder's frozen scene list.
+        tile: Take only this tile, or these: ids such as `utm31n_c0112_r1098`, or names with the window.
+        retry_failed: Take only tiles that failed before.
+        overwrite: Make tiles again though they are finished.
+        shard: Share of the tiles for this process: `2/5`, or `auto` inside a job array. Needs a scene list that
+            `plan` has frozen in `out`, so that all shares are cut alike.
+        deadline: When to end, such as `55m`, or seconds from now; no tile is begun that would take longer. Default:
+            that of the Slurm job, if this is one.
+        workers: Processes to spread the tiles over, one per GPU or per share of the cores.
+        scheduler: Address of a Dask scheduler, whose workers see the same folders.
         preview: Draw the folder in the end, as `preview` does; if that fails, a warning says why.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         threads: Cores to compute with. Default: those that this process may use.
@@ -134,6 +148,7 @@ def embed(
         choose_out,
         default_out,
         make_request,
+        make_terms,
         refuse_beside_dpixels,
         search_inputs,
         warn_of_other_area,
@@ -147,7 +162,18 @@ def embed(
     from tessera_cli.runs.embed import embed as run
     from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import Inputs, StoredInputs
+    from tessera_cli.runs.recipes import SettingsRecipe
 
+    terms = make_terms(
+        allow_missing=allow_missing,
+        tile=tile,
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        shard=shard,
+        deadline=deadline,
+        workers=workers,
+        scheduler=scheduler,
+    )
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
@@ -164,7 +190,14 @@ def embed(
     else:
         area |= {"points": plots, "allow_no_optical": min_s2 == 0}
         request = make_request(aoi, bbox, year, window, source=source, **area)
-    loaded = load_model(model, weights=weights, model_config=model_config, device=device, precision=precision)
+    of_model: dict[str, Any] = {
+        "model": model,
+        "weights": weights,
+        "model_config": model_config,
+        "device": device,
+        "precision": precision,
+    }
+    loaded = load_model(**of_model)
     wanted: dict[str, Any] = {"force_source": force_source, "dims": dims, "dtype": dtype}
     wanted |= {"format": "vectors" if plots else format or "geotiff"}
     wanted |= {"min_s2": min_s2, "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw}
@@ -173,24 +206,22 @@ def embed(
         paths = as_paths(dpixels or ())
         inputs = StoredInputs.find(paths, source, preprocessing, allow_missing=allow_missing)
         inputs = inputs if plots is None else inputs.of_pixels(plots.aoi())
-        settings = EmbedSettings.checked(
-            loaded, source, recorded=inputs.source, preprocessing=inputs.preprocessing, **wanted
-        )
+        wanted |= {"source": source, "recorded": inputs.source, "preprocessing": inputs.preprocessing}
+        settings = EmbedSettings.checked(loaded, **wanted)
         what = paths[0].resolve().name.removesuffix(".zarr")
         folder = settings.folder(Path(out or default_out(what, loaded.name)))
     else:
         request = request.of_source(source or loaded.spec.source)
         policy = get_preprocessing(preprocessing or OFFICIAL.name)
-        settings = EmbedSettings.checked(
-            loaded, source, recorded=request.source.name, preprocessing=policy.name, **wanted
-        )
+        wanted |= {"source": source, "recorded": request.source.name, "preprocessing": policy.name}
+        settings = EmbedSettings.checked(loaded, **wanted)
         folder = settings.folder(choose_out(out, request, loaded.name, policy.name))
         inputs = search_inputs(request, folder, policy, allow_missing=allow_missing, refresh=refresh)
     if out is None:
         warn_of_other_area(folder, inputs.record())
-    cores = threads or config.threads()
+    recipe = SettingsRecipe(of_model, wanted, settings.identity())
     summary = run(
-        inputs, settings, folder, progress=told, threads=cores, allow_missing=allow_missing, compress=compress
+        inputs, settings, folder, progress=told, threads=threads, compress=compress, terms=terms, recipe=recipe
     )
     if plots is not None:
         return replace(summary, table=plots.write_table(folder.path, {each.window for each in inputs.tile_requests}))

@@ -6,6 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tessera_cli.api.arguments import AnyPath, Bbox, Windows, Years
     from tessera_cli.api.progress import AnyProgress
     from tessera_cli.extent.aoi import AnyAoi
@@ -41,6 +43,12 @@ def fetch(
     format: StoreFormat = "zarr",
     allow_missing: int = 0,
     refresh: bool = False,
+    tile: str | Sequence[str] | None = None,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    shard: str | None = None,
+    deadline: str | float | None = None,
+    workers: int | None = None,
     progress: AnyProgress | None = None,
 ) -> Summary:
     """Store an area's d-pixels, and the weights of a model, for a machine without network. Run it again to go on.
@@ -50,6 +58,7 @@ def fetch(
     Args:
         model: The model whose weights are fetched as well, and whose source decides, as in `embed`.
         out: Folder for the d-pixels. Default: `./<aoi>_<window>_dpixels`.
+        workers: Tiles to read side by side, in this process.
         format: `zarr` stores, or `npy`: folders of arrays in the official layout, many times larger.
 
     Returns:
@@ -64,6 +73,7 @@ def fetch(
         choose_out,
         default_out,
         make_request,
+        make_terms,
         search_inputs,
         warn_of_other_area,
     )
@@ -82,6 +92,15 @@ def fetch(
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
     check_choices(format=(format, StoreFormat))
     check_numbers(allow_missing=allow_missing)
+    terms = make_terms(
+        allow_missing=allow_missing,
+        tile=tile,
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        shard=shard,
+        deadline=deadline,
+        workers=workers,
+    )
     told, plots = as_progress(progress), None if points is None else Plots.of(points, layer=layer)
     request = make_request(aoi, bbox, year, window, points=plots, source=source, **area)
     spec = describe_model(model, weights, model_config)
@@ -94,7 +113,7 @@ def fetch(
     if out is None:
         warn_of_other_area(folder, inputs.record())
     pulled = None if weights else str(model or DEFAULT_MODEL)
-    summary = run(inputs, folder, model=pulled, progress=told, allow_missing=allow_missing)
+    summary = run(inputs, folder, model=pulled, progress=told, terms=terms)
     command = ""
     if any(result.path for result in summary.results):
         command = embed_command(

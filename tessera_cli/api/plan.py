@@ -54,7 +54,7 @@ def plan(
     Raises:
         TesseraError: As `embed` does.
     """
-    from tessera_cli.api.arguments import check_numbers, default_out, make_request, open_client
+    from tessera_cli.api.arguments import check_numbers, default_out, make_request
     from tessera_cli.api.points import Plots
     from tessera_cli.catalog import missing_credentials
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
@@ -72,7 +72,7 @@ def plan(
     spec = describe_model(model, weights, model_config)
     request = request.of_source(source or spec.source)
     spec.check_source(request.source.name)
-    dims, client = spec.check_dims(dims), open_client(request)
+    dims, client = spec.check_dims(dims), request.origin.client()
     found = search_scenes(request, client, None if out is None else TileFolder(Path(out)), refresh=refresh)
     return count(
         found,

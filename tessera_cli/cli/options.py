@@ -197,6 +197,27 @@ OPTIONS: dict[str, Option] = {
         int, RUN, "Scenes per tile that may be absent or broken before the tile fails.", metavar="N", min=0
     ),
     "refresh": option(bool, RUN, "Search again instead of using the frozen scene list."),
+    "tile": option(
+        list[str] | None, RUN, "Take only this tile, by its id or name; repeatable.", metavar="ID", env=False
+    ),
+    "retry_failed": option(bool, RUN, "Take only tiles that failed before.", env=False),
+    "overwrite": option(bool, RUN, "Make tiles again though they are finished.", env=False),
+    "shard": option(
+        str | None,
+        RUN,
+        "Take this share of the tiles: 2/5, or auto in a job array. Freeze the scenes with `plan --out` first.",
+        metavar="I/N|auto",
+    ),
+    "deadline": option(
+        str | None,
+        RUN,
+        "End by then, such as 55m, beginning no tile that takes longer.  [default: that of the Slurm job]",
+        metavar="TIME",
+    ),
+    "workers": option(
+        int | None, RUN, "Processes to spread the tiles over, one per GPU or share of the cores.", metavar="N", min=1
+    ),
+    "scheduler": option(str | None, RUN, "A Dask scheduler to spread the tiles over.", metavar="ADDRESS"),
     "device": option(str, RUN, "Where to compute.", metavar="auto|cpu|cuda", values=lambda: ("auto", "cpu", "cuda")),
     "threads": option(
         int | None, RUN, "Cores to compute with.  [default: those this process may use]", metavar="N", min=1

@@ -12,6 +12,8 @@ from tessera_cli.dpixels.dpixel import SENSORS
 
 RUN = "run.json"
 """The file that holds a folder's identity."""
+RUNS = "runs"
+"""The folder of what was asked for, a file per run."""
 DPIXELS = "d-pixels"
 """What `content` says in the identity of folders of d-pixels; those of embeddings have no such key."""
 FORMULA = "value = code * scale"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tessera_cli import config
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
@@ -20,22 +21,26 @@ from tessera_cli.outputs.formats import Compress
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import file_names
 from tessera_cli.runs.collection import write_collection
+from tessera_cli.runs.crew import run_tiles
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.mosaic import write_mosaics
-from tessera_cli.runs.pipeline import Job, run_tiles
+from tessera_cli.runs.pipeline import Job
+from tessera_cli.runs.reading import Reading
+from tessera_cli.runs.recipes import ReadingRecipe, SettingsRecipe
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, stages_text
+from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Run(Job[EncodedTile | TileRecord]):
+class EmbedJob(Job[EncodedTile | TileRecord]):
     """Job that reads, encodes and writes tiles."""
 
-    inputs: Inputs
+    reading: Reading
     folder: TileFolder
     settings: EmbedSettings
     threads: int = 1
@@ -89,39 +94,60 @@ class Run(Job[EncodedTile | TileRecord]):
         return self.settings.model.spec.use_ascending
 
 
+@dataclass(frozen=True)
+class EmbedRecipe:
+    """Opens the job in any process."""
+
+    reading: ReadingRecipe
+    settings: SettingsRecipe
+    folder: Path
+    threads: int | None
+    """None: the share of the cores that the process has."""
+    compress: Compress
+
+    def open(self, requests: Sequence[TileRequest]) -> EmbedJob:
+        settings, reading = self.settings.open(), self.reading.open(requests)
+        threads = self.threads or config.threads()
+        return EmbedJob(reading, settings.folder(self.folder), settings, threads, self.compress)
+
+
 def embed(
     inputs: Inputs,
     settings: EmbedSettings,
     folder: TileFolder,
     *,
     progress: Progress | None = None,
-    threads: int = 1,
-    allow_missing: int = 0,
+    threads: int | None = None,
     compress: Compress = "zstd",
+    terms: Terms = PLAIN,
+    recipe: SettingsRecipe | None = None,
 ) -> Summary:
     """Write the embeddings of all tiles into the folder; tiles that are finished are left alone.
 
-    Raises before anything is written if the run cannot start. A tile that fails does not stop the others, and
-    `Summary.error` tells. A full disk stops the run at once, and so does a source of which nothing can be read for two
-    tiles in a row.
+    `threads` is the number of cores for a process; None for its share. `recipe` is how other processes come to the
+    settings, where `terms` name an executor. Raises before anything is written if the run
+    cannot start. A tile that fails does not stop the others, and `Summary.error` tells. A full disk stops the run at
+    once, and so does a source of which nothing can be read for two tiles in a row.
     """
     started = time.monotonic()
     folder.check_identity()
     _check_files(inputs, settings, folder)
     folder.start_run(inputs.key, inputs.record(), inputs.to_freeze)
-    run = Run(inputs, folder, settings, threads, compress)
+    job = EmbedJob(inputs.reading, folder, settings, threads or config.threads(), compress)
     mosaics: tuple[Path, ...] = ()
     with explained(folder.path):
-        results = run_tiles(run, progress=progress or Silent(), allow_missing=allow_missing)
+        of_job = None
+        if recipe is not None:
+            of_job = EmbedRecipe(inputs.recipe(folder), recipe, folder.path.absolute(), threads, compress)
+        outcome = run_tiles(inputs, job, terms, progress or Silent(), recipe=of_job)
         if settings.format == "geotiff":
-            done = {r.request.name for r in results if r.path and isinstance(r.request.tile, Tile)}
+            done = {r.request.name for r in outcome.results if r.path and isinstance(r.request.tile, Tile)}
             windows = sorted({r.window for r in inputs.tile_requests if r.window is not None})
-            with run.stages.at("write"):
+            with job.stages.at("write"):
                 mosaics = write_mosaics(folder, windows, known=done)
-        with run.stages.at("write"):
+        with job.stages.at("write"):
             write_collection(folder)
-    seconds = time.monotonic() - started
-    summary = Summary(folder.path, results, mosaics, seconds, inputs.network(), run.stages.seconds)
+    summary = Summary.of(folder.path, outcome, job.stages.seconds, time.monotonic() - started, mosaics=mosaics)
     logger.debug("%s", stages_text(summary))
     return summary
 

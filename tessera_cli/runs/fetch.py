@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,24 @@ from tessera_cli.outputs import stores
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
 from tessera_cli.runs.collection import write_collection
+from tessera_cli.runs.crew import run_tiles
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
-from tessera_cli.runs.pipeline import Job, run_tiles
+from tessera_cli.runs.pipeline import Job
+from tessera_cli.runs.reading import Reading
+from tessera_cli.runs.recipes import ReadingRecipe
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, TileStatus, stages_text
+from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Fetch(Job[TileResult | None]):
+class FetchJob(Job[TileResult | None]):
     """Job that reads and stores tiles. Storing is the second stage: the third may hold no d-pixels."""
 
-    inputs: Inputs
+    reading: Reading
     folder: TileFolder
     stages: StageTimer = field(default_factory=StageTimer)
     process_stage = "write"
@@ -56,6 +60,17 @@ class _Fetch(Job[TileResult | None]):
         return super().result(request, status, record, tokens=None, missing_scenes=missing, bytes=size, **more)
 
 
+@dataclass(frozen=True)
+class FetchRecipe:
+    """Opens the job in any process."""
+
+    reading: ReadingRecipe
+    folder: TileFolder
+
+    def open(self, requests: Sequence[TileRequest]) -> FetchJob:
+        return FetchJob(self.reading.open(requests), self.folder)
+
+
 def store(folder: TileFolder, dpixels: DPixels) -> TileRecord | None:
     """Write the store of a tile and its record into a folder of d-pixels. Result and errors as those of `replace`."""
     format: StoreFormat = folder.identity["format"]
@@ -74,7 +89,7 @@ def fetch(
     *,
     model: str | None = None,
     progress: Progress | None = None,
-    allow_missing: int = 0,
+    terms: Terms = PLAIN,
 ) -> Summary:
     """Store the d-pixels of all tiles in the folder; tiles that are finished are left alone.
 
@@ -85,14 +100,15 @@ def fetch(
     folder.check_identity()
     folder.start_run(inputs.key, inputs.record(), inputs.to_freeze)
     weights_error = None if model is None else pull_weights(model)
-    job = _Fetch(inputs, folder)
+    job = FetchJob(inputs.reading, folder)
+    recipe = FetchRecipe(inputs.recipe(folder), replace(folder, path=folder.path.absolute()))
     with explained(folder.path):
-        results = run_tiles(job, progress=progress or Silent(), allow_missing=allow_missing)
+        outcome = run_tiles(inputs, job, terms, progress or Silent(), recipe=recipe)
         with job.stages.at("write"):
             write_collection(folder)
     seconds = time.monotonic() - started
-    network, stages = inputs.network(), job.stages.seconds
-    summary = Summary(folder.path, results, (), seconds, network, stages, "", weights_error)
+    more = {"embed_command": "", "weights_error": weights_error}
+    summary = Summary.of(folder.path, outcome, job.stages.seconds, seconds, **more)
     logger.debug("%s", stages_text(summary))
     return summary
 

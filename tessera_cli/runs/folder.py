@@ -22,15 +22,15 @@ from tessera_cli.journal import MAX_MARKER, finish_begun, is_begun, replacement
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import ENDINGS
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import DPIXELS, RUN, file_names
+from tessera_cli.outputs.layers import DPIXELS, RUN, RUNS, file_names
 from tessera_cli.parts import remove_stale_parts
 from tessera_cli.reading import read_file
-from tessera_cli.runs.results import TileResult
+from tessera_cli.runs.failures import FAILED, noted_failures
 from tessera_cli.runs.run_record import checked_folder, checked_run, is_of_same_area, read_or_none
 
 logger = logging.getLogger(__name__)
 
-SCENES, RUNS = "scenes.ndjson.gz", "runs"
+SCENES = "scenes.ndjson.gz"
 SETTLES = 2.0
 """Seconds within which another run has put its files in place."""
 TOLD = 6
@@ -160,26 +160,8 @@ class TileFolder:
     def tidy(self) -> None:
         """Finish what killed runs left in the middle, and remove what they left unfinished."""
         finish_begun(self.path)
-        for folder in (self.path, self.path / RUNS):
+        for folder in (self.path, self.path / RUNS, *(self.path / RUNS).glob(f"*{FAILED}")):
             remove_stale_parts(folder)
-
-    def end_run(
-        self, run: str, record: Mapping[str, Any], results: Iterable[TileResult], *, allow_missing: int
-    ) -> None:
-        """Note which tiles of the run failed, why, and for which pixels."""
-        failed = {
-            result.request.name: {
-                "reason": str(result.error),
-                "shape": list(result.request.tile.shape),
-                "requested": base64.b64encode(result.request.packed).decode(),
-                "allow_missing": allow_missing,
-            }
-            for result in results
-            if result.error is not None
-        }
-        record = {**record, "failed": failed}
-        if read_or_none(self._run_path(run)) != json.loads(json.dumps(record)):
-            write_json(self._run_path(run), record)
 
     def runs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the records of all runs."""
@@ -202,12 +184,11 @@ class TileFolder:
     def failures(self) -> Mapping[str, str]:
         """Return tile -> why a run failed on it, without the tiles that were finished since for what it asked."""
         reasons = {}
-        for run in self.runs():
-            for name, failed in run.get("failed", {}).items():
-                height, width = failed["shape"]
-                request = TileRequest(ForeignTile(name, (height, width)), None, base64.b64decode(failed["requested"]))
-                if not self.finished(request, allow_missing=failed["allow_missing"]):
-                    reasons[name] = failed["reason"]
+        for name, failed in noted_failures(self.path):
+            height, width = failed["shape"]
+            request = TileRequest(ForeignTile(name, (height, width)), None, base64.b64decode(failed["requested"]))
+            if not self.finished(request, allow_missing=failed["allow_missing"]):
+                reasons[name] = failed["reason"]
         return reasons
 
     def item_path(self, name: str) -> Path:

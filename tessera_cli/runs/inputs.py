@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -12,25 +13,23 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tessera_cli.catalog import Scenes, check_credentials
+from tessera_cli.catalog import Scenes
 from tessera_cli.dpixels import Stored, find_stores
-from tessera_cli.dpixels.dpixel import DPixels, missing_scenes_text
-from tessera_cli.errors import IdentityError, NothingToEmbedError, TileError, UsageError
+from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask, pixel_positions, unpack_mask
 from tessera_cli.extent.tiling import pixel_masks
-from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
-from tessera_cli.net import RequestStats
-from tessera_cli.outputs.stores import check_unchanged
+from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader
 from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.owner import record_beside
+from tessera_cli.runs.reading import Reading, SceneReading, StoreReading
+from tessera_cli.runs.recipes import ReadingRecipe, SceneRecipe, StoreRecipe
 from tessera_cli.runs.scene_search import SceneSearch
 
 logger = logging.getLogger(__name__)
 
 
 class Inputs(Protocol):
-    """Source of the d-pixels of a run, tile by tile."""
+    """What a run was asked to make, and what reads it."""
 
     @property
     def key(self) -> str:
@@ -44,27 +43,19 @@ class Inputs(Protocol):
         """Return the scene list to write before pixels are read; None if there is nothing new."""
         return None
 
+    @property
+    def reading(self) -> Reading:
+        """Return what reads the tiles in this process."""
+
+    def recipe(self, folder: TileFolder) -> ReadingRecipe:
+        """Return how another process opens the same, for a run into `folder` that has started."""
+
     def record(self) -> Mapping[str, Any]:
         """Return what `runs/<key>.json` says of the request."""
 
-    def check(self) -> None:
-        """Raise CredentialsError if reading cannot work; called once, before the first tile."""
-
-    def stop(self) -> None:
-        """Stop: reads that are under way end soon."""
-
-    def network(self) -> Mapping[str, Any]:
-        """Return what was asked of servers so far and how every planned read ended, as `RequestStats` does."""
-
-    def digest(self, request: TileRequest) -> str | None:
-        """Return the input digest that a finished tile must match, or None to accept any."""
-
-    def read(self, request: TileRequest, *, ascending: bool, reading: OnRead | None = None) -> DPixels:
-        """Return the d-pixels of a tile, at least for the pixels asked for; False leaves out ascending passes."""
-
 
 @dataclass(frozen=True, eq=False)
-class CatalogInputs:
+class CatalogInputs(Inputs):
     """Scenes of a catalogue, read as they are needed."""
 
     search: SceneSearch
@@ -86,32 +77,31 @@ class CatalogInputs:
     def to_freeze(self) -> Scenes | None:
         return self.search.to_freeze
 
+    @functools.cached_property
+    def reading(self) -> Reading:  # type: ignore[override]
+        return SceneReading(
+            self.search.scenes,
+            self.search.request.origin,
+            self.reader,
+            self.preprocessing,
+            self.allow_missing,
+            self.refresh,
+            frozen=self.to_freeze is None,
+        )
+
+    def recipe(self, folder: TileFolder) -> ReadingRecipe:
+        return SceneRecipe(
+            self.search.request.origin.absolute(),
+            folder.path.absolute(),
+            self.key,
+            self.search.scenes.digest,
+            self.preprocessing.name,
+            self.allow_missing,
+            self.refresh,
+        )
+
     def record(self) -> Mapping[str, Any]:
         return self.search.record()
-
-    def check(self) -> None:
-        self.search.collect_signatures(self.reader.client)
-        check_credentials(self.search.scenes, self.reader.client)
-
-    def stop(self) -> None:
-        self.reader.stop()
-
-    def network(self) -> Mapping[str, Any]:
-        return self.reader.client.stats.to_dict()
-
-    def digest(self, request: TileRequest) -> str | None:
-        return self.search.scenes.on(*request.on_grid()).digest if self.refresh else None
-
-    def read(self, request: TileRequest, *, ascending: bool, reading: OnRead | None = None) -> DPixels:
-        return read_dpixels(
-            self.search.scenes.on(*request.on_grid()),
-            request,
-            self.reader,
-            preprocessing=self.preprocessing,
-            allow_missing=self.allow_missing,
-            ascending=ascending,
-            reading=reading,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,30 +181,12 @@ class StoredInputs(Inputs):
         paths = {name: stored.path.name for name, stored in self.stores.items()}
         return {"names": sorted(self.stores), "areas": _areas(self.tile_requests), "dpixels": paths}
 
-    def network(self) -> Mapping[str, Any]:
-        return RequestStats().to_dict()
+    @property
+    def reading(self) -> Reading:
+        return StoreReading(self.stores, self.allow_missing)
 
-    def digest(self, request: TileRequest) -> str:
-        return self.stores[request.name].input_digest
-
-    def read(self, request: TileRequest, *, ascending: bool, reading: OnRead | None = None) -> DPixels:
-        stored = self.stores[request.name]
-        if (record := record_beside(stored.path)) is not None:
-            check_unchanged(stored.path.absolute().parent, record)
-        dpixels = stored.read()
-        if (request.pixels & ~dpixels.requested).any():
-            raise TileError(
-                f"{request.name}: the output folder holds pixels that {stored.path} lacks. "
-                "Choose another --out, or fetch the whole area again."
-            )
-        if (count := len(dpixels.missing_scenes)) > self.allow_missing:
-            raise TileError(
-                f"{count} scene(s) were missing when the d-pixels were fetched: "
-                f"{missing_scenes_text(dpixels.missing_scenes)}. Fetch them again, or accept that "
-                f"with --allow-missing {count}."
-            )
-        dpixels = replace(dpixels, requested=request.pixels)
-        return dpixels if ascending else dpixels.without_ascending()
+    def recipe(self, folder: TileFolder) -> ReadingRecipe:
+        return StoreRecipe(self.allow_missing)
 
 
 def _warn_of_missing(path: Path, stores: Mapping[str, Stored]) -> None:

@@ -1,4 +1,4 @@
-"""The loop of every run: finished tiles are skipped, the others pass through the stages of a job.
+"""The loop of every process of a run: tiles pass through the stages of a job.
 
 There are three, each in a thread of its own: the next tile is prefetched, the calling thread processes the one before,
 and a writer thread writes what came of the one before that. Nothing queues up: a tile that was read waits until the one
@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -32,9 +32,10 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.imagery import OnRead
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
+from tessera_cli.runs.failures import forget_failure, note_failure
 from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.inputs import Inputs
-from tessera_cli.runs.results import Progress, TileResult, TileStatus, network_text
+from tessera_cli.runs.reading import Reading
+from tessera_cli.runs.results import Progress, TileResult, TileStatus
 from tessera_cli.timing import StageTimer
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ T = TypeVar("T")
 class Job(ABC, Generic[Made]):
     """What a run does with its tiles. The stages run side by side, each on another tile."""
 
-    inputs: Inputs
+    reading: Reading
     folder: TileFolder
     stages: StageTimer
     """Seconds of `start`, which ends when the first tile was read, `read`, `process_stage` and `write`."""
@@ -61,7 +62,7 @@ class Job(ABC, Generic[Made]):
 
     def read(self, request: TileRequest, reading: OnRead) -> DPixels:
         """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time."""
-        return self.inputs.read(self.folder.united(request), ascending=self.ascending, reading=reading)
+        return self.reading.read(self.folder.united(request), ascending=self.ascending, reading=reading)
 
     @abstractmethod
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:
@@ -76,7 +77,7 @@ class Job(ABC, Generic[Made]):
 
     def present(self, request: TileRequest, *, allow_missing: int) -> TileResult | None:
         """Return the result of a tile that needs no work, since it is finished for what is asked for; else None."""
-        record = self.folder.finished(request, allow_missing=allow_missing, inputs=self.inputs.digest(request))
+        record = self.folder.finished(request, allow_missing=allow_missing, inputs=self.reading.digest(request))
         return None if record is None else self.result(request, "present", record)
 
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
@@ -85,54 +86,30 @@ class Job(ABC, Generic[Made]):
         return TileResult(request, status, path, record.pixels if record else 0, **more)
 
 
-def run_tiles(job: Job[Made], *, progress: Progress, allow_missing: int) -> tuple[TileResult, ...]:
-    """Take all tiles of the job's inputs through its stages; return a result for each, in their order.
+class Pipeline(Generic[Made]):
+    """Takes tiles through the stages of a job, and appends a result for each to `results`.
 
     A tile that fails does not stop the others and is noted in the folder. A full disk stops the run at once, and so
     does a source of which nothing can be read for two tiles in a row.
     """
-    inputs, folder = job.inputs, job.folder
-    with ExitStack() as starting:
-        starting.enter_context(job.stages.at("start"))
-        folder.tidy()
-        todo, results = [], []
-        for request in inputs.tile_requests:
-            result = job.present(request, allow_missing=allow_missing)
-            if result is None:
-                todo.append(request)
-            else:
-                results.append(result)
-        logger.info("%d tiles to do, %d done before", len(todo), len(results))
-        progress.begin(len(todo), sum(request.count for request in todo))
-        for result in results:
-            progress.tile(result)
-
-        if todo:
-            inputs.check()
-        folder.tell_foreign(request.name for request in todo)
-        pipeline = Pipeline(job, progress, results, starting.close, allow_missing)
-        while todo:
-            todo = pipeline.run(todo)
-    folder.end_run(inputs.key, inputs.record(), results, allow_missing=allow_missing)
-    if text := network_text(inputs.network()):
-        logger.info("%s", text)
-    order = {request.name: position for position, request in enumerate(inputs.tile_requests)}
-    return tuple(sorted(results, key=lambda result: order[result.request.name]))
-
-
-class Pipeline(Generic[Made]):
-    """Takes tiles through the stages of a job, and appends a result for each to `results`."""
 
     def __init__(
         self,
         job: Job[Made],
+        run: str,
         progress: Progress,
-        results: list[TileResult],
-        first_read: Callable[[], None],
-        allow_missing: int,
+        *,
+        allow_missing: int = 0,
+        overwrite: bool = False,
+        deadline: float | None = None,
+        first_read: Callable[[], None] = lambda: None,
     ) -> None:
-        self._job, self._progress, self._results, self._first_read = job, progress, results, first_read
-        self._present = partial(job.present, allow_missing=allow_missing)
+        """`run` is the key of the run; `overwrite` takes tiles though they are finished."""
+        self._job, self._run, self._progress, self._first_read = job, run, progress, first_read
+        self._allow_missing, self._overwrite = allow_missing, overwrite
+        self.results: list[TileResult] = []
+        self.given_up = False
+        """Whether nothing could be read, and tiles were not tried."""
         self._again: list[TileRequest] = []
         self._unread: set[str] = set()
         """Tiles of which no planned read worked."""
@@ -143,15 +120,17 @@ class Pipeline(Generic[Made]):
         """The tile that is being written, or was written last."""
         self._writing.set_result(None)
 
-    def run(self, requests: Sequence[TileRequest]) -> list[TileRequest]:
-        """Take the tiles through the stages; raises what stops the run.
+    def run(self, requests: Sequence[TileRequest]) -> None:
+        """Take the tiles through the stages; raises what stops the run."""
+        while requests:  # more than once those that other runs have finished for other pixels meanwhile
+            requests = self._run_once(requests)
 
-        Returns those to be taken once more, since other runs have finished them for other pixels meanwhile.
-        """
+    def _run_once(self, requests: Sequence[TileRequest]) -> list[TileRequest]:
+        """Take the tiles through the stages; return those to be taken once more."""
         self._again = []
         refused = False
         # Closed here, since an error keeps the iterator: a reading thread that finalised it would wait without end.
-        reading = closing(prefetch(requests, self._read, self._job.inputs.stop))
+        reading = closing(prefetch(requests, self._read, self._job.reading.stop))
         with ThreadPoolExecutor(1, "writer") as writer, reading as upcoming:
             for position, (request, read) in enumerate(upcoming, start=1):
                 self._first_read()
@@ -167,13 +146,14 @@ class Pipeline(Generic[Made]):
                     self._writing.result()
                     untried = len(requests) - position + len(self._again)
                     logger.error("nothing can be read; %d tiles are not tried", untried)
+                    self.given_up = True
                     return []
             self._writing.result()
             return self._again
 
     def _read(self, request: TileRequest) -> DPixels | TileResult:
         """Read a tile, unless another run has finished it meanwhile."""
-        network = self._job.inputs.network
+        network = self._job.reading.network
         before = network()["reads"]["read"]
         self._seconds[request.name] = 0
         if present := self._present(request):
@@ -198,6 +178,7 @@ class Pipeline(Generic[Made]):
 
     def _write(self, request: TileRequest, made: Made | TileResult | TesseraError) -> None:
         """Write a tile and report it: all tiles in one thread, in their order."""
+        folder = self._job.folder.path
         result: TileResult | TesseraError | None
         if isinstance(made, TileResult | TesseraError):
             result = made
@@ -210,12 +191,17 @@ class Pipeline(Generic[Made]):
             self._again.append(request)
             return
         if isinstance(result, TesseraError):
+            note_failure(folder, self._run, request, result, allow_missing=self._allow_missing)
             result = self._job.result(request, "failed", None, error=result)
         else:
+            forget_failure(folder, self._run, request)
             result = replace(result, seconds=self._seconds[request.name])
-        self._results.append(result)
+        self.results.append(result)
         with self._reporting:
             self._progress.tile(result)
+
+    def _present(self, request: TileRequest) -> TileResult | None:
+        return None if self._overwrite else self._job.present(request, allow_missing=self._allow_missing)
 
     @contextmanager
     def _timed(self, stage: str, request: TileRequest) -> Iterator[None]:
@@ -228,7 +214,7 @@ class Pipeline(Generic[Made]):
     def _reading(self, tile: str, files: int, planned: int) -> None:
         if hasattr(self._progress, "reading"):
             with self._reporting:
-                self._progress.reading(tile, files, planned, self._job.inputs.network()["bytes"])
+                self._progress.reading(tile, files, planned, self._job.reading.network()["bytes"])
 
     def _advance(self, pixels: int) -> None:
         with self._reporting:
@@ -242,7 +228,7 @@ class Pipeline(Generic[Made]):
 
     def _stop_reading(self, written: Future[None]) -> None:
         if written.exception() is not None:
-            self._job.inputs.stop()
+            self._job.reading.stop()
 
 
 def _attempt(request: TileRequest, stage: Callable[[], T]) -> T | TesseraError:

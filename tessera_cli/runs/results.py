@@ -57,6 +57,22 @@ class TileResult:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What came of all tiles of a run."""
+
+    results: tuple[TileResult, ...]
+    """In the order of the requests."""
+    left: int = 0
+    """Tiles that were to be taken, and were not."""
+    stopped: TesseraError | None = None
+    """Why the run ended before its last tile, if it is to be started again."""
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked of servers, and how every planned read ended."""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """What the run took of the machine."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """Result of a run of `embed` or `fetch`."""
 
@@ -73,10 +89,32 @@ class Summary:
     """The command that encodes what was fetched, empty where nothing was; None in `embed`."""
     weights_error: TesseraError | None = None
     """Why a fetch could not download the weights of its model."""
+    left: int = 0
+    """Tiles that were to be taken, and were not."""
+    stopped: TesseraError | None = None
+    """Why the run ended before its last tile, if it is to be started again."""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """What the run took of the machine."""
     table: Path | None = None
     """The table of a run over points."""
     preview: Path | None = None
     """The page that shows the embeddings; None where none was asked for, or it failed."""
+
+    @classmethod
+    def of(cls, out: Path, outcome: Outcome, stages: Mapping[str, float], seconds: float, **more: Any) -> Summary:
+        """Return the result of a run whose tiles came to `outcome`."""
+        return cls(
+            out,
+            outcome.results,
+            more.pop("mosaics", ()),
+            seconds,
+            outcome.network,
+            stages,
+            left=outcome.left,
+            stopped=outcome.stopped,
+            resources=outcome.resources,
+            **more,
+        )
 
     def count(self, status: TileStatus) -> int:
         return sum(r.status == status for r in self.results)
@@ -98,6 +136,9 @@ class Summary:
     def error(self) -> TesseraError | None:
         """Return the error the run ends with; None if every tile is present and there is anything to use."""
         failed = [r for r in self.results if r.error is not None]
+        if self.stopped is not None:
+            more = f" {len(failed)} of those that were tried failed: {failed[0].error}" if failed else ""
+            return self.stopped.retold(f"{self.stopped}{more}")
         if failed:
             names = ", ".join(r.request.name for r in failed[:3]) + (", ..." if len(failed) > 3 else "")
             text = f"{len(failed)} of {len(self.results)} tiles failed ({names}). {failed[0].error}"
@@ -120,11 +161,13 @@ class Summary:
             "schema": SCHEMA,
             "out": str(self.out),
             "tiles": {status: self.count(status) for status in get_args(TileStatus)},
+            "left": self.left,
             "pixels": self.pixels,
             "tokens": self.tokens if embedded else None,
             "seconds": round(self.seconds, 3),
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
             "network": dict(self.network),
+            "resources": dict(self.resources),
             "mosaics": [str(path) for path in self.mosaics] if embedded else None,
             "table": None if self.table is None else str(self.table),
             "preview": None if self.preview is None else str(self.preview),

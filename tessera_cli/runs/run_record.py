@@ -91,6 +91,14 @@ def checked_run(record: Any) -> Mapping[str, Any] | None:
     return None
 
 
+def checked_failure(failed: Any) -> Mapping[str, Any] | None:
+    """Return the note of a tile that failed; None if it is none."""
+    with suppress(ValidationError):
+        Failed.model_validate(failed)
+        return failed  # type: ignore[no-any-return]
+    return None
+
+
 def is_of_same_area(run: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two records of runs are of one area, or of stored d-pixels that share a tile."""
     if "aoi_bounds" in other:

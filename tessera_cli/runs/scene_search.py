@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tessera_cli.catalog import Scenes, Source, get_source, search
-from tessera_cli.catalog.search import allow_named, refuse_unallowed
-from tessera_cli.errors import NothingToEmbedError, TesseraError, counted
+from tessera_cli.catalog import Scenes, Source, get_source
+from tessera_cli.catalog.search import refuse_unallowed
+from tessera_cli.errors import NothingToEmbedError, counted
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.extent.place import Place
@@ -24,6 +24,7 @@ from tessera_cli.files import sha256_of
 from tessera_cli.net import Client
 from tessera_cli.net.address import redact, unsigned
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.origin import Origin
 from tessera_cli.runs.scene_counts import DatesByTile, dates_by_tile, fewest_text, gaps_text
 
 logger = logging.getLogger(__name__)
@@ -73,21 +74,13 @@ class Request:
         return hashlib.sha256(json.dumps([*parts, self.fill_bbox]).encode()).hexdigest()[:16]
 
     @property
-    def signatures(self) -> dict[str, str]:
-        """Return unsigned address -> query of the catalogues: a signature of Azure is often one for a container."""
-        pairs = [unsigned(given) for given in (self.catalog, self.radar_catalog) if given]
-        return {href: query for href, query in pairs if query}
+    def origin(self) -> Origin:
+        """Return where the scenes come from: all that a process which reads them must know."""
+        return Origin(self.source, self.catalog, self.radar_catalog, self.allow_private_hosts, self.allow_outside)
 
     def search(self, requests: Sequence[TileRequest], client: Client) -> Scenes:
         """Return the scenes that the catalogue lists for tiles now."""
-        return search(
-            list(dict.fromkeys(tile_request.on_grid()[0] for tile_request in requests)),
-            self.windows,
-            self.source,
-            client=client,
-            catalog=self.catalog,
-            radar_catalog=self.radar_catalog,
-        )
+        return self.origin.search((request.on_grid()[0] for request in requests), self.windows, client)
 
 
 def _edges(aoi: Aoi) -> tuple[float, float, float, float]:
@@ -122,18 +115,6 @@ class SceneSearch:
             logger.info("%s", line)
         for line in gaps_text(self.tile_dates):
             logger.warning("%s", line)
-
-    def collect_signatures(self, client: Client) -> None:
-        """Search again for the signatures that frozen hrefs came with, if any did: they are never written.
-
-        The scenes stay those frozen. Where the catalogue cannot be read, the files' servers are left to judge.
-        """
-        if self.to_freeze is None and any(scene.signed for scene in self.scenes.scenes):
-            client.given.add(self.scenes.signatures)
-            try:
-                self.request.search(self.tile_requests, client)
-            except TesseraError as error:
-                logger.warning("no signatures for the files of scenes: %s", error)
 
     @property
     def zones(self) -> dict[str, dict[str, int]]:
@@ -177,12 +158,11 @@ def search_scenes(
         if folder.identity:
             folder.check_identity()
         folder.check_source(request.source.name)
-    client.given.add(request.signatures)
-    allow_named(request.source, client, request.catalog, request.radar_catalog)
+    request.origin.admit(client)
     requests = tile_requests(
         request.aoi, request.windows, epsg=request.epsg, mask=request.mask, fill_bbox=request.fill_bbox
     )
-    scenes = None if refresh or folder is None else folder.frozen_scenes(request.digest, request.source)
+    scenes = None if refresh or folder is None else thaw(folder, request.digest, request.origin, client)
     to_freeze = None
     if scenes is None:
         to_freeze = scenes = request.search(requests, client)
@@ -191,14 +171,21 @@ def search_scenes(
         if others is not None:  # other runs on the folder go by them
             to_freeze = scenes.merged(others)
     else:
-        scenes = scenes.permitted(client.reach)  # a folder may come from somebody else
-        refuse_unallowed(scenes)
         logger.info("using the frozen scene list (%d scenes); --refresh searches again", len(scenes))
     made = SceneSearch(request, tuple(requests), scenes, to_freeze)
     for window in request.windows:
         _check(made, window)
     _tell_zones(made)
     return made
+
+
+def thaw(folder: TileFolder, run: str, origin: Origin, client: Client) -> Scenes | None:
+    """Return the scenes frozen in `folder` for a run, by its key, as far as they may be read; None without any."""
+    scenes = folder.frozen_scenes(run, origin.source)
+    if scenes is not None:
+        scenes = scenes.permitted(client.reach)  # a folder may come from somebody else
+        refuse_unallowed(scenes)
+    return scenes
 
 
 def _tell_zones(search: SceneSearch) -> None:

@@ -16,11 +16,11 @@ from tessera_cli.extent.grid import Tile, parse_tile_name
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
-from tessera_cli.outputs.layers import RUN, file_names, tiles_of_file
+from tessera_cli.outputs.layers import RUN, RUNS, file_names, tiles_of_file
 from tessera_cli.outputs.vrt import of_mosaic, vrts
 from tessera_cli.reading import is_there
 from tessera_cli.runs.checks import SOUND, Check
-from tessera_cli.runs.folder import RUNS, SCENES, TileFolder
+from tessera_cli.runs.folder import SCENES, TileFolder
 from tessera_cli.runs.lists import check_lists
 from tessera_cli.runs.mosaic import content_of, described, is_done, mosaics
 from tessera_cli.runs.owner import record_beside, record_listing

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import shapely
 
-from tessera_cli.api.arguments import as_windows, default_out, make_request, open_client
-from tessera_cli.catalog.search import allow_named
+from tessera_cli.api.arguments import as_windows, default_out, make_request
 from tessera_cli.errors import UsageError
 from tessera_cli.net.address import AddressError
 from tests.conftest import box_geojson
@@ -183,8 +182,8 @@ def test_names_that_any_disk_takes(tmp_path, what):
 def test_the_client_of_a_run_reaches_what_the_user_named(catalogs, reached):
     given = {"layer": None, "source": "aws", "crs": None, "mask": None, **catalogs}
     request = make_request(None, (3, 50, 3.01, 50.01), 2023, None, **given)
-    client = open_client(request)
-    allow_named(request.source, client, request.catalog, request.radar_catalog)
+    client = request.origin.client()
+    request.origin.admit(client)
     for url in ("http://127.0.0.1:9", "http://localhost:9", "http://10.1.1.2:9", "http://169.254.169.254"):
         if url in reached:
             client.reach.check(url)

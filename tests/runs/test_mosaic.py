@@ -18,10 +18,10 @@ from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, TileRequest, pac
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs import formats
 from tessera_cli.runs import mosaic
+from tessera_cli.runs.failures import note_failure
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.info import describe as info
 from tessera_cli.runs.mosaic import write_mosaics
-from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.verify import verify
 from tests.helpers import many_tiles
 from tests.helpers.outputs import (
@@ -280,9 +280,7 @@ def test_a_tile_is_finished_for_what_it_covers(tmp_path: Path, tile: AnyTile) ->
         return folder.finished(asked, allow_missing=allow_missing, inputs=inputs)
 
     assert finished() is None
-    folder.end_run(
-        "a", {"names": [name]}, [TileResult(request, "failed", error=TileError("no network"))], allow_missing=1
-    )
+    note_failure(tmp_path, "a", request, TileError("no network"), allow_missing=1)
     assert folder.failures() == {name: "no network"}
 
     assets = formats.write(tmp_path, ready)

@@ -15,8 +15,11 @@ import pytest
 
 from tessera_cli.errors import DiskFullError, SourceUnavailableError, TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
-from tessera_cli.runs.pipeline import Job, run_tiles
+from tessera_cli.runs.crew import run_tiles
+from tessera_cli.runs.failures import noted_failures
+from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.results import Silent, TileResult
+from tessera_cli.runs.terms import Terms
 from tessera_cli.timing import StageTimer
 
 PATIENCE = 20.0
@@ -35,10 +38,11 @@ class Inputs:
         self.stopped = threading.Event()
         self.reads = 0
 
-    def record(self) -> dict[str, Any]:
-        return {}
+    @property
+    def reading(self) -> Inputs:
+        return self
 
-    def check(self) -> None: ...
+    def check(self, requests: Any) -> None: ...
 
     def stop(self) -> None:
         self.stopped.set()
@@ -50,11 +54,14 @@ class Inputs:
 
 
 class Folder:
-    """Remembers failures; `done` names tiles that are finished."""
+    """`done` names tiles that are finished."""
 
     def __init__(self, path: Path, done: str = "") -> None:
         self.path, self.done = path, done
-        self.failures: dict[str, str] = {}
+
+    @property
+    def failures(self) -> dict[str, str]:
+        return {name: failed["reason"] for name, failed in noted_failures(self.path)}
 
     def finished(self, request: TileRequest, **how: Any) -> str | None:
         return request.name if request.name in self.done else None
@@ -62,9 +69,6 @@ class Folder:
     def tidy(self) -> None: ...
 
     def tell_foreign(self, names: Any) -> None: ...
-
-    def end_run(self, key: str, record: Any, results: Any, *, allow_missing: int) -> None:
-        self.failures = {result.request.name: str(result.error) for result in results if result.error}
 
 
 class Counts:
@@ -125,9 +129,9 @@ def run(
 ) -> tuple[list[tuple[str, str]], Folder]:
     folder: Any = Folder(tmp_path, done)
     given: Any = inputs
-    job.inputs, job.folder = given, folder
-    results = run_tiles(job, progress=progress or Silent(), allow_missing=0)
-    return [(result.request.name, result.status) for result in results], folder
+    job.reading, job.folder = given, folder
+    outcome = run_tiles(given, job, Terms(), progress or Silent())
+    return [(result.request.name, result.status) for result in outcome.results], folder
 
 
 def test_the_stages_run_side_by_side(tmp_path):

@@ -28,12 +28,12 @@ from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.runs.checks import Check
+from tessera_cli.runs.failures import note_failure
 from tessera_cli.runs.fetch import store
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import dpixel_folder
 from tessera_cli.runs.info import describe
 from tessera_cli.runs.mosaic import write_mosaics
-from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.verify import verify
 from tests.dpixels.test_stores import sample
 from tests.helpers.builders import s2_item
@@ -87,8 +87,9 @@ def folder(request: Any, tmp_path: Path) -> TileFolder:
     return folder
 
 
-def failure(tile: Tile, pixels: np.ndarray, reason: str) -> TileResult:
-    return TileResult(TileRequest(tile, WINDOW, pack_mask(pixels)), "failed", error=TileError(reason))
+def fail(folder: TileFolder, tile: Tile, pixels: np.ndarray, reason: str) -> None:
+    request = TileRequest(tile, WINDOW, pack_mask(pixels))
+    note_failure(folder.path, "a", request, TileError(reason), allow_missing=0)
 
 
 def told(path: Path) -> dict[str, str]:
@@ -189,8 +190,8 @@ def test_what_failed_and_what_is_missing(tmp_path: Path) -> None:
     names = [NAME, f"{OTHER.id}_2023", "field", "other"]
     folder.start_run("a", {"names": names}, None)
     finish(folder)
-    failed = [failure(OTHER, REQUESTED, "B05 is absent"), failure(TILE, np.ones((512, 512), bool), "no")]
-    folder.end_run("a", {"names": names}, failed, allow_missing=0)
+    fail(folder, OTHER, REQUESTED, "B05 is absent")
+    fail(folder, TILE, np.ones((512, 512), bool), "no")
     assert told(tmp_path) == {NAME: "failed", names[1]: "failed", "field": "missing", "other": "missing"}
     reasons = {check.name: check.reason for check in verify(tmp_path).checks}
     assert reasons[names[1]] == "B05 is absent"
@@ -584,8 +585,8 @@ def test_the_record_of_dpixels_is_a_stac_item(fetched: TileFolder, dpixels: DPix
 
 def test_dpixels_that_failed_or_are_missing(fetched: TileFolder) -> None:
     names = [STORED, f"{OTHER.id}_2023", "utm31n_c0114_r1098_2023"]
-    failed = [failure(OTHER, REQUESTED, "B05 is absent")]
-    fetched.end_run("a", {"names": names}, failed, allow_missing=0)
+    fetched.start_run("a", {"names": names}, None)
+    fail(fetched, OTHER, REQUESTED, "B05 is absent")
     assert told(fetched.path) == dict(zip(names, ["sound", "failed", "missing"], strict=True))
     found = describe(fetched.path)
     assert found["tiles"] == {"done": 1, "failed": 1, "missing": 1}

@@ -1,0 +1,103 @@
+"""How another process opens what a run needs: plain values that travel, and the heavy parts opened once there."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from tessera_cli.dpixels import Stored
+from tessera_cli.errors import IdentityError, UsageError, differences
+from tessera_cli.extent.grid import TileRequest
+from tessera_cli.imagery import get_preprocessing
+from tessera_cli.models import load_model
+from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.identity import EmbedSettings
+from tessera_cli.runs.origin import Origin
+from tessera_cli.runs.reading import Reading, SceneReading, StoreReading
+from tessera_cli.runs.scene_search import thaw
+
+Opened = TypeVar("Opened")
+KEPT = 2
+"""Of what was opened last, how much a process keeps: a worker of a cluster may serve several runs."""
+_opened: dict[bytes, Any] = {}
+_opening = threading.Lock()
+
+
+def once(key: object, open: Callable[[], Opened]) -> Opened:
+    """Return what `open` returned for an equal key before in this process, else what it returns now."""
+    packed = pickle.dumps(key)
+    with _opening:
+        found = _opened.pop(packed) if packed in _opened else open()
+        _opened[packed] = found
+        for oldest in list(_opened)[: -2 * KEPT]:  # a model and a reading each
+            del _opened[oldest]
+        return found
+
+
+class ReadingRecipe(Protocol):
+    """How to open what reads the tiles of a run."""
+
+    def open(self, requests: Sequence[TileRequest]) -> Reading: ...
+
+
+@dataclass(frozen=True)
+class SceneRecipe(ReadingRecipe):
+    """Opens the scenes that a run has frozen in its folder."""
+
+    origin: Origin
+    folder: Path
+    run: str
+    scenes_digest: str
+    preprocessing: str
+    allow_missing: int
+    refresh: bool
+
+    def open(self, requests: Sequence[TileRequest]) -> Reading:
+        return once(self, self._open)
+
+    def _open(self) -> Reading:
+        reader = self.origin.reader()
+        self.origin.admit(reader.client)
+        scenes = thaw(TileFolder(self.folder), self.run, self.origin, reader.client)
+        if scenes is None or scenes.digest != self.scenes_digest:
+            raise UsageError(
+                f"{self.folder}: the scene list that is seen here is not that of the run. Are all processes on one "
+                "file system, and was the run started again with --refresh? Run again."
+            )
+        policy = get_preprocessing(self.preprocessing)
+        return SceneReading(scenes, self.origin, reader, policy, self.allow_missing, self.refresh)
+
+
+@dataclass(frozen=True)
+class StoreRecipe(ReadingRecipe):
+    """Opens stored d-pixels: the requests say where they lie."""
+
+    allow_missing: int
+
+    def open(self, requests: Sequence[TileRequest]) -> Reading:
+        return StoreReading({each.name: each for each in requests if isinstance(each, Stored)}, self.allow_missing)
+
+
+@dataclass(frozen=True)
+class SettingsRecipe:
+    """Loads a model and makes the settings that go with it; a worker must come to the identity of the run."""
+
+    model: Mapping[str, Any]
+    """Arguments of `load_model`."""
+    settings: Mapping[str, Any]
+    """Those of `EmbedSettings.checked` besides the model."""
+    identity: Mapping[str, Any]
+    """What it must come to."""
+
+    def open(self) -> EmbedSettings:
+        return once(self, self._open)
+
+    def _open(self) -> EmbedSettings:
+        settings = EmbedSettings.checked(load_model(**self.model), **self.settings)
+        if differing := differences(self.identity, settings.identity()):
+            raise IdentityError(f"This worker comes to other settings than the run: {'; '.join(differing[:6])}.")
+        return settings
