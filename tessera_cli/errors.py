@@ -77,6 +77,10 @@ class SourceBusyError(SourceUnavailableError):
     """The server still asks for patience after all retries (429)."""
 
 
+class ReadingStoppedError(SourceUnavailableError):
+    """Something else has ended the run; it says nothing about the tile that was being read."""
+
+
 class CredentialsError(TesseraError):
     """Credentials are missing or were rejected."""
 

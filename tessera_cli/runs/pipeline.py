@@ -22,6 +22,7 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import (
     CredentialsError,
     DiskFullError,
+    ReadingStoppedError,
     SourceRefusedError,
     SourceUnavailableError,
     TesseraError,
@@ -235,7 +236,7 @@ def _attempt(request: TileRequest, stage: Callable[[], T]) -> T | TesseraError:
     """Return what the stage returns, or why the tile failed; raises what stops the run."""
     try:
         return stage()
-    except (DiskFullError, UsageError):
+    except (DiskFullError, ReadingStoppedError, UsageError):
         raise
     except (TesseraError, MemoryError) as error:
         error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the tile's arrays

@@ -1,7 +1,7 @@
 """What runs in a worker process: calls come in, outcomes and log records go out, and nothing is printed.
 
-Ctrl-C is left to the process that started it. SIGTERM and SIGUSR1 interrupt the call in hand, once; so does the death of
-that process, which a thread waits for.
+Ctrl-C is left to the process that started it. SIGTERM and SIGUSR1 interrupt the call in hand, once; so does the death
+of that process, which a thread waits for.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _end_with_parent() -> None:
 def _report_to(outbox: queue.SimpleQueue[Any], setup: Setup) -> None:
     """Send log records and warnings to the parent, as much of them as it wants."""
     root = logging.getLogger()
-    root.handlers[:] = [_Reporter(outbox)]  # type: ignore[arg-type]
+    root.handlers[:] = [_Reporter(outbox)]
     for name, level in setup.levels.items():
         logging.getLogger(name).setLevel(level)
 
@@ -127,9 +127,11 @@ def _report_to(outbox: queue.SimpleQueue[Any], setup: Setup) -> None:
         logging.getLogger("py.warnings").warning("%s: %s", category.__name__, message)
 
     warnings.showwarning = show
-    warnings.filters[:] = pickle.loads(setup.filters)
+    warnings.filters[:] = pickle.loads(setup.filters)  # type: ignore[index]
 
 
 class _Reporter(logging.handlers.QueueHandler):
+    """Log handler that makes of a record what can be sent."""
+
     def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue.put(("log", record))
+        self.queue.put_nowait(("log", record))

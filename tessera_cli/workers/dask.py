@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from tessera_cli import __version__
-from tessera_cli.errors import SourceUnavailableError, UsageError, reason
+from tessera_cli.errors import SourceUnavailableError, UsageError, plainly, reason
 from tessera_cli.workers.process import WorkerDiedError
 
 logger = logging.getLogger(__name__)
@@ -39,21 +40,23 @@ class SchedulerGoneError(SourceUnavailableError):
 class DaskExecutor(Executor):
     """Calls run in the workers of the scheduler at `address`; with `alone` each works on one at a time.
 
-    A future raises WorkerDiedError when Dask gives up a call whose workers died, and SchedulerGoneError with the scheduler.
+    A future raises WorkerDiedError when Dask gives up a call whose workers died, and SchedulerGoneError when the
+    scheduler is gone.
     """
+
+    tells = False
+    """Log records stay with the workers."""
 
     def __init__(self, address: str, *, alone: bool = False) -> None:
         self.address, self._alone = address, alone
+        check_scheduler(address)
         distributed = _distributed()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # tables of versions; see `_check_versions`
-                self._client = distributed.Client(address, timeout=TIMEOUT, set_as_default=False, name="tessera")
+                warnings.simplefilter("ignore")  # tables of versions; see `_look`
+                self._client = _client(distributed, address)
         except Exception as error:
-            raise UsageError(
-                f"--scheduler {address}: no Dask scheduler answers there: {reason(error)}. Name the address that "
-                "it prints when it starts, such as tcp://host:8786."
-            ) from error
+            raise _no_answer(address, error) from error
         self._inner = self._client.get_executor(pure=False)
         self._killed: type[BaseException] = distributed.KilledWorker
         self._lock = threading.Lock()
@@ -63,7 +66,7 @@ class DaskExecutor(Executor):
         try:
             self._look(distributed)
         except BaseException:
-            self._client.close(timeout=1)
+            self._disconnect()
             raise
         self._watch = threading.Thread(target=self._keep_watch, daemon=True)
         self._watch.start()
@@ -98,7 +101,7 @@ class DaskExecutor(Executor):
             for future in left:
                 with suppress(Exception, CancelledError):
                     future.result()
-            self._client.close(timeout=1)
+            self._disconnect()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
@@ -106,6 +109,10 @@ class DaskExecutor(Executor):
         try:
             self.shutdown(cancel_futures=error is not None)
         finally:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        with suppress(Exception):  # the scheduler may be gone
             self._client.close(timeout=1)
 
     def _pass_on(self, future: Future[Any], inner: Future[Any]) -> None:
@@ -186,6 +193,19 @@ class DaskExecutor(Executor):
         )
 
 
+def check_scheduler(address: str) -> None:
+    """Raise UsageError where Dask is missing, or nothing listens at the address."""
+    _distributed()
+    from distributed.comm.addressing import get_address_host_port, parse_address
+
+    try:
+        scheme, _ = parse_address(address)
+        if scheme in ("tcp", "tls"):
+            socket.create_connection(get_address_host_port(address), TIMEOUT).close()
+    except (OSError, ValueError) as error:
+        raise _no_answer(address, error) from error
+
+
 def perform_in_worker(
     version: str, alone: bool, function: Callable[..., T], arguments: tuple[Any, ...], more: dict[str, Any]
 ) -> T:
@@ -215,11 +235,36 @@ def _deaths(error: BaseException) -> int:
     return int(getattr(error, "allowed_failures", 3)) + 1
 
 
+def _no_answer(address: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"--scheduler {address}: no Dask scheduler answers there: {plainly(error)}. Name the address that it prints "
+        "when it starts, such as tcp://host:8786."
+    )
+
+
+def _client(distributed: ModuleType, address: str) -> Any:
+    """Return a client; one that finds no scheduler is closed, or it would try to be when the program ends."""
+    made: list[Any] = []
+
+    class Client(distributed.Client):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            made.append(self)
+            super().__init__(address, timeout=TIMEOUT, set_as_default=False, name="tessera")
+
+    try:
+        return Client()
+    except BaseException:
+        with suppress(Exception):
+            made[0].close(timeout=1)
+        made.pop().status = "closed"
+        raise
+
+
 def _distributed() -> ModuleType:
-    """Import Dask; of its log, which goes to standard error by itself, records go the way of ours."""
+    """Import Dask. Its log, which it writes to standard error, goes the way of ours, and is silent unless asked for."""
     if "distributed" in sys.modules:
         return sys.modules["distributed"]
-    before = {name: logging.getLogger(name).level for name in ("distributed", "tornado", "bokeh")}
+    before = {name: logging.getLogger(name).level or logging.CRITICAL for name in ("distributed", "tornado", "bokeh")}
     try:
         import distributed
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""An executor over processes of this machine. The death of one breaks its own call alone, and another takes its place."""
+"""An executor over processes of this machine: the death of one breaks its own call alone, and it is replaced."""
 
 from __future__ import annotations
 

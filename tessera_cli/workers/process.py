@@ -12,7 +12,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
@@ -91,10 +91,8 @@ class Worker:
 
     def end(self, seconds: float) -> None:
         """End the process: it has so long to leave by itself."""
-        try:
+        with suppress(OSError):
             self._line.send_bytes(b"")
-        except OSError:
-            pass
         try:
             self._process.join(seconds)
         finally:
