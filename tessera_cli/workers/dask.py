@@ -262,7 +262,7 @@ def _client(distributed: ModuleType, address: str) -> Any:
 
 def _distributed() -> ModuleType:
     """Import Dask. Its log, which it writes to standard error, goes the way of ours, and is silent unless asked for."""
-    if "distributed" in sys.modules:
+    if sys.modules.get("distributed") is not None:
         return sys.modules["distributed"]
     before = {name: logging.getLogger(name).level or logging.CRITICAL for name in ("distributed", "tornado", "bokeh")}
     try:
