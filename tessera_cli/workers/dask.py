@@ -123,7 +123,7 @@ class DaskExecutor(Executor):
             self._end(future, result=inner.result())
         elif isinstance(error, self._killed):
             self._end(future, error=WorkerDiedError(f"the workers of a task have died, {_deaths(error)} times"))
-        elif isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("tessera_cli"):
+        elif _is_missing(error):
             self._end(future, error=self._not_installed())
         elif isinstance(error, OSError | CancelledError) and self._client.status != "running":
             self._end(future, error=self._gone(error))
@@ -163,10 +163,8 @@ class DaskExecutor(Executor):
         """Look at the workers that are there: how many they are, and whether they run what runs here."""
         try:
             found = self._client.run(_versions)
-        except ModuleNotFoundError:
-            raise self._not_installed() from None
-        except OSError as error:
-            raise self._gone(error) from error
+        except Exception as error:
+            raise (self._not_installed() if _is_missing(error) else self._gone(error)) from error
         if not found:
             logger.warning("The scheduler at %s has no workers yet; tasks wait for them", self.address)
         for worker, version in found.items():
@@ -217,11 +215,18 @@ def perform_in_worker(
         return function(*arguments, **more)
 
 
+def _is_missing(error: BaseException) -> bool:
+    """Return whether a worker could not import our package; Dask wraps what it says."""
+    said = f"{error} {error.__cause__}".replace("'", "")
+    return "No module named tessera_cli" in said
+
+
 def _versions() -> str:
     return __version__
 
 
-def _check_version(version: str, where: str, *, due: str = __version__) -> None:
+def _check_version(version: str, where: str, *, due: str | None = None) -> None:
+    due = due or __version__
     if version != due:
         raise UsageError(f"tessera is {due} here and {version} at {where}. Install one version everywhere.")
 

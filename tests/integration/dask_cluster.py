@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -48,14 +49,13 @@ class Cluster:
 
     def answers(self, seconds: float = 60) -> None:
         """Wait until the scheduler listens."""
-        import socket
-
         until = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
-            assert self.scheduler.poll() is None and time.monotonic() < until, self.log.read_text()
+            assert self.scheduler.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.05)
 
     def end(self) -> None:

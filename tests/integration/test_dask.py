@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tests.integration.dask_cluster import ROOT, cluster
 from tests.workers import calls
 
 pytest.importorskip("distributed")
+pytestmark = pytest.mark.integration
 PATIENCE = 120
 WINDOWS = ("2021-01/2021-06", "2021-05/2021-10", "2021-07/2021-12", "2021-02/2021-09")
 
@@ -164,7 +166,7 @@ def test_tasks_share_the_cores_of_their_worker_and_the_gpu_one_at_a_time(tmp_pat
             _until(lambda: executor.slots == 1)
             spans = [executor.submit(calls.span, 0.3) for _ in range(4)]
             ordered = sorted(each.result(PATIENCE) for each in spans)
-    assert all(end <= begin for (_, end), (begin, _) in zip(ordered, ordered[1:], strict=False))
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(ordered))
     assert threads_of_task() >= 1
 
 
@@ -222,7 +224,10 @@ def test_workers_without_our_package_are_told(tmp_path):
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ModuleNotFoundError('No module named tessera_cli', name='tessera_cli')")
     with cluster(tmp_path / "dask", workers=0) as running:
-        running.worker(PYTHONPATH=str(hidden.parent))
+        with DaskExecutor(running.address) as executor:
+            running.worker(PYTHONPATH=str(hidden.parent))  # it comes later
+            with pytest.raises(UsageError, match="its workers have no tessera-embed"):
+                executor.submit(calls.pid).result(PATIENCE)
         _until(lambda: _workers(running.address) == 1)
         with pytest.raises(UsageError, match="its workers have no tessera-embed"):
             DaskExecutor(running.address)
