@@ -109,6 +109,7 @@ class _Crew:
         )
         dispatch.run(requests)
         self.stopped = dispatch.stopped
+        self._job.folder.tidy()  # processes may have died that nobody has told of
 
     def _keep(self, performed: Performed) -> None:
         self.network = added(self.network, performed.network)

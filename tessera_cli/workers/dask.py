@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import socket
 import sys
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
@@ -83,7 +85,8 @@ class DaskExecutor(Executor):
             future: Future[T] = Future()
             self._open.add(future)
         try:
-            inner = self._inner.submit(perform_in_worker, __version__, self._alone, fn, args, kwargs)
+            call = pickle.dumps(_Call(__version__, self._alone, fn, args, kwargs))
+            inner = self._inner.submit(pickle.loads, call, key=f"tessera-{uuid.uuid4().hex}")
         except Exception as error:
             self._end(future, error=self._gone(error))
             return future
@@ -202,6 +205,19 @@ def check_scheduler(address: str) -> None:
             socket.create_connection(get_address_host_port(address), TIMEOUT).close()
     except (OSError, ValueError) as error:
         raise _no_answer(address, error) from error
+
+
+class _Call:
+    """A call that is performed when it is unpickled, inside of a task.
+
+    A worker that could not unpickle the task itself, since it lacks our package, would end, and the next after it.
+    """
+
+    def __init__(self, *call: Any) -> None:
+        self._call = call
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return perform_in_worker, self._call
 
 
 def perform_in_worker(
