@@ -683,6 +683,8 @@ def test_results_as_json(catalog, tmp_path, caplog):
         "tiles": {"done": 2, "empty": 0, "failed": 0, "present": 0},
         "pixels": sum(result.pixels for result in summary.results),
         "tokens": 0,
+        "left": 0,
+        "resources": dict(summary.resources),
         "seconds": round(summary.seconds, 3),
         "stages": {stage: round(seconds, 3) for stage, seconds in summary.stages.items()},
         "network": {  # on both tiles 4 times SCL and 10 bands, 3 times VV and VH
@@ -710,12 +712,12 @@ def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
     """Not even in the tracebacks of tiles that failed."""
     from tessera_cli.errors import TileError
     from tessera_cli.runs import embed as run
-    from tessera_cli.runs import inputs
+    from tessera_cli.runs import reading
 
     held = []
-    read_dpixels = inputs.read_dpixels
+    read_dpixels = reading.read_dpixels
 
-    def reading(*arguments, **options):
+    def watched(*arguments, **options):
         dpixels = read_dpixels(*arguments, **options)
         held.append(weakref.ref(dpixels))
         return dpixels
@@ -726,7 +728,7 @@ def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
         except ValueError as error:
             raise TileError("broken") from error
 
-    monkeypatch.setattr(inputs, "read_dpixels", reading)
+    monkeypatch.setattr(reading, "read_dpixels", watched)
     if fails:
         monkeypatch.setattr(run, "encode", failing)
     summary = summary_of(catalog, tmp_path / "out")

@@ -277,7 +277,7 @@ def test_windows_share_a_folder_which_has_a_name_of_its_own(catalog, tessera, tm
 
 @FORMATS
 def test_a_second_run_reads_nothing(fetched, tessera, tmp_path, monkeypatch, form):
-    monkeypatch.delattr("tessera_cli.runs.inputs.read_dpixels")
+    monkeypatch.delattr("tessera_cli.runs.reading.read_dpixels")
     out = fetched.copy(form, tmp_path / "out")
     code, stdout, _ = tessera("fetch", *fetched.options(out, form))
     suffix = {"zarr": ".zarr", "npy": ""}[form]
@@ -335,19 +335,19 @@ def test_a_later_area_reads_the_union(catalog, tessera, tmp_path, form):
 
 def test_two_runs_that_share_a_tile_lose_no_pixel(catalog, tessera, tmp_path, monkeypatch):
     """While one run reads the tile, another one finishes it for other pixels."""
-    import tessera_cli.runs.inputs as inputs
+    import tessera_cli.runs.reading as reading
 
     out, once = tmp_path / "out", tmp_path / "once"
     aois = [boxed(catalog, "a", 220, 100, 300, 200), boxed(catalog, "b", 260, 150, 380, 300)]
-    read, codes = inputs.read_dpixels, []
+    read, codes = reading.read_dpixels, []
 
     def interrupted(*arguments, **more):
-        monkeypatch.setattr(inputs, "read_dpixels", read)
+        monkeypatch.setattr(reading, "read_dpixels", read)
         found = read(*arguments, **more)
         codes.append(tessera("fetch", *options(catalog, out, aoi=aois[1]))[0])
         return found
 
-    monkeypatch.setattr(inputs, "read_dpixels", interrupted)
+    monkeypatch.setattr(reading, "read_dpixels", interrupted)
     assert tessera("fetch", *options(catalog, out, aoi=aois[0]))[0] == 0
     assert codes == [0]
     for aoi in aois:
@@ -367,15 +367,15 @@ def test_what_was_asked_before_survives_a_crash_while_replacing(catalog, tessera
 
 
 def test_the_scene_list_is_frozen_before_a_pixel_is_read(catalog, tessera, tmp_path, monkeypatch):
-    import tessera_cli.runs.inputs as inputs
+    import tessera_cli.runs.reading as reading
 
-    out, read, seen = tmp_path / "out", inputs.read_dpixels, []
+    out, read, seen = tmp_path / "out", reading.read_dpixels, []
 
     def watched(*arguments, **more):
         seen.append(len(gzip.decompress((out / "scenes.ndjson.gz").read_bytes()).splitlines()))
         return read(*arguments, **more)
 
-    monkeypatch.setattr(inputs, "read_dpixels", watched)
+    monkeypatch.setattr(reading, "read_dpixels", watched)
     assert tessera("fetch", *options(catalog, out))[0] == 0
     assert seen == [7, 7]
     expected = stored(out)
@@ -634,9 +634,9 @@ def test_what_killed_runs_left_is_swept_unless_it_may_be_alive(catalog, tessera,
 
 
 def test_only_two_tiles_are_held_at_a_time(catalog, tessera, tmp_path, monkeypatch):
-    import tessera_cli.runs.inputs as inputs
+    import tessera_cli.runs.reading as reading
 
-    read, held, most = inputs.read_dpixels, [], []
+    read, held, most = reading.read_dpixels, [], []
 
     def watched(*arguments, **more):
         gc.collect()
@@ -645,7 +645,7 @@ def test_only_two_tiles_are_held_at_a_time(catalog, tessera, tmp_path, monkeypat
         held.append(weakref.ref(found))
         return found
 
-    monkeypatch.setattr(inputs, "read_dpixels", watched)
+    monkeypatch.setattr(reading, "read_dpixels", watched)
     where = ["--aoi", catalog.aoi, "--catalog", catalog.items, "--model", "null", "--out", tmp_path / "out"]
     windows = [word for month in (2, 5) for word in ("--window", f"2021-{month:02d}/2021-10")]
     assert tessera("fetch", *where, *windows)[0] == 0
