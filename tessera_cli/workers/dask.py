@@ -18,7 +18,7 @@ from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from tessera_cli import __version__
-from tessera_cli.errors import SourceUnavailableError, UsageError, plainly, reason
+from tessera_cli.errors import SourceUnavailableError, TesseraError, UsageError, plainly, reason
 from tessera_cli.workers.process import WorkerDiedError
 
 logger = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ class DaskExecutor(Executor):
 
 
 def check_scheduler(address: str) -> None:
-    """Raise UsageError where Dask is missing, or nothing listens at the address."""
+    """Raise UsageError where Dask is missing or this is no address, SourceUnavailableError where nothing listens."""
     _distributed()
     from distributed.comm.addressing import get_address_host_port, parse_address
 
@@ -256,11 +256,11 @@ def _deaths(error: BaseException) -> int:
     return int(getattr(error, "allowed_failures", 3)) + 1
 
 
-def _no_answer(address: str, error: Exception) -> UsageError:
-    return UsageError(
-        f"--scheduler {address}: no Dask scheduler answers there: {plainly(error)}. Name the address that it prints "
-        "when it starts, such as tcp://host:8786."
-    )
+def _no_answer(address: str, error: Exception) -> TesseraError:
+    text = f"--scheduler {address}: no Dask scheduler answers there: {plainly(error)}. "
+    if isinstance(error, OSError):
+        return SourceUnavailableError(f"{text}Start it, or name the address that it prints, and run again.")
+    return UsageError(f"{text}Name the address that it prints when it starts, such as tcp://host:8786.")
 
 
 def _client(distributed: ModuleType, address: str) -> Any:

@@ -39,7 +39,8 @@ def options(catalog: Any, *more: object) -> list[str]:
 
 def start(catalog: Any, *more: object) -> subprocess.Popen[str]:
     """Start a run in the folder of the catalogue, by relative paths."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "tessera_cli", *options(catalog, *more)],
         cwd=catalog.folder,
@@ -225,7 +226,8 @@ def test_workers_without_our_package_are_told(tmp_path):
     (hidden / "__init__.py").write_text("raise ModuleNotFoundError('No module named tessera_cli', name='tessera_cli')")
     with cluster(tmp_path / "dask", workers=0) as running:
         with DaskExecutor(running.address) as executor:
-            running.worker(PYTHONPATH=str(hidden.parent))  # it comes later
+            path = os.pathsep.join(filter(None, (str(hidden.parent), os.environ.get("PYTHONPATH"))))
+            running.worker(PYTHONPATH=path)  # it comes later
             with pytest.raises(UsageError, match="its workers have no tessera-embed"):
                 executor.submit(calls.pid).result(PATIENCE)
         _until(lambda: _workers(running.address) == 1)

@@ -177,14 +177,24 @@ def test_no_workers_are_refused(catalog, tmp_path, tessera):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("missing", [True, False])
-def test_a_scheduler_that_is_not_there_is_named_at_once(catalog, tmp_path, tessera, monkeypatch, missing):
-    if missing:
+@pytest.mark.parametrize(
+    ("address", "exit_code", "said"),
+    [
+        (None, 2, "pip install 'tessera-embed[dask]'"),
+        ("tcp://127.0.0.1:1", 75, "no Dask scheduler answers there: Connection refused"),
+        ("somewhere", 2, "no Dask scheduler answers there: missing port number"),
+        ("pigeon://somewhere:1", 2, "Name the address"),
+    ],
+)
+def test_a_scheduler_that_is_not_there_is_named_at_once(
+    catalog, tmp_path, tessera, monkeypatch, address, exit_code, said
+):
+    if address is None:
         monkeypatch.setitem(sys.modules, "distributed", None)
     else:
         pytest.importorskip("distributed")
-    code, _, error = tessera("embed", *catalog.options(tmp_path / "out"), "--scheduler", "tcp://127.0.0.1:1")
-    assert code == 2
+    code, _, error = tessera("embed", *catalog.options(tmp_path / "out"), "--scheduler", address or "tcp://a:1")
+    assert code == exit_code
     assert len(error.splitlines()) == 1
-    assert ("pip install 'tessera-embed[dask]'" if missing else "no Dask scheduler answers there") in error
+    assert said in error
     assert not (tmp_path / "out").exists()
