@@ -198,9 +198,11 @@ def check_scheduler(address: str) -> None:
     """Raise UsageError where Dask is missing or this is no address, SourceUnavailableError where nothing listens."""
     _distributed()
     from distributed.comm.addressing import get_address_host_port, parse_address
+    from distributed.comm.registry import get_backend
 
     try:
         scheme, _ = parse_address(address)
+        get_backend(scheme)
         if scheme in ("tcp", "tls"):
             socket.create_connection(get_address_host_port(address), TIMEOUT).close()
     except (OSError, ValueError) as error:
