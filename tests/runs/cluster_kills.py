@@ -87,10 +87,6 @@ class Harness:
                 self.counts["asked for another try"] += sum(code in AGAIN for code in codes)
                 if killed >= kills and not any(codes):
                     break
-                if dask is not None and dask.scheduler.poll() is None:
-                    for worker in [each for each in dask.workers if each.poll() is not None]:
-                        dask.workers.remove(worker)
-                        dask.worker()
             else:
                 self.fail("never ends", kind)
         self.compare(kind, out)
@@ -128,15 +124,17 @@ class Harness:
                 process.kill()
                 killed += 1
                 self.counts[f"killed: {name}"] += 1
+                if dask is not None and name == "worker of Dask":
+                    process.wait()
+                    dask.workers.remove(process)
+                    dask.worker()
                 if name == "coordinator of a pool":
                     self.orphans(process)
         self.watch(runs, out, seen, lambda: False)
         return killed
 
-    def victims(
-        self, kind: str, runs: list[subprocess.Popen[bytes]], dask: Cluster | None
-    ) -> list[tuple[str, psutil.Process]]:
-        found = []
+    def victims(self, kind: str, runs: list[subprocess.Popen[bytes]], dask: Cluster | None) -> list[tuple[str, Any]]:
+        found: list[tuple[str, Any]] = []
         for run in runs:
             if run.poll() is None:
                 name = {"shards": "shard", "pool": "coordinator of a pool", "dask": "coordinator on Dask"}[kind]
