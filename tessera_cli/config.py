@@ -68,6 +68,15 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
+def gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names of the GPUs this process may use, each as `CUDA_VISIBLE_DEVICES` takes it."""
+    import torch
+
+    count, given = torch.cuda.device_count(), environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in given.split(",")] if given.strip() else [str(number) for number in range(count)]
+    return names[:count]
+
+
 def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | None]:
     """Return rank, number of processes and local rank as torchrun sets them; 0, 1, None without it."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")

@@ -84,6 +84,10 @@ class OutOfTimeError(TesseraError):
     exit_code = 75
 
 
+class ReadingStoppedError(SourceUnavailableError):
+    """Something else has ended the run; it says nothing about the tile that was being read."""
+
+
 class CredentialsError(TesseraError):
     """Credentials are missing or were rejected."""
 

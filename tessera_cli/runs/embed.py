@@ -37,6 +37,7 @@ from tessera_cli.runs.selection import check_tiles
 from tessera_cli.runs.shares import ends_last
 from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
+from tessera_cli.workers import threads_of_task
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +109,11 @@ class EmbedRecipe:
 
     def open(self, requests: Sequence[TileRequest]) -> EmbedJob:
         settings, reading = self.settings.open(), self.reading.open(requests)
-        threads = self.threads or config.threads()
+        threads = self.threads or threads_of_task()
         return EmbedJob(reading, settings.folder(self.folder), settings, threads, self.compress)
+
+    def stop(self) -> None:
+        self.reading.stop()
 
 
 def embed(

@@ -80,6 +80,9 @@ class FetchRecipe:
     def open(self, requests: Sequence[TileRequest]) -> FetchJob:
         return FetchJob(self.reading.open(requests), self.folder)
 
+    def stop(self) -> None:
+        self.reading.stop()
+
 
 def store(folder: TileFolder, dpixels: DPixels) -> TileRecord | None:
     """Write the store of a tile and its record into a folder of d-pixels. Result and errors as those of `replace`."""

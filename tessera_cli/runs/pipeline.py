@@ -23,6 +23,7 @@ from tessera_cli.errors import (
     CredentialsError,
     DiskFullError,
     OutOfTimeError,
+    ReadingStoppedError,
     SourceRefusedError,
     SourceUnavailableError,
     TesseraError,
@@ -273,7 +274,7 @@ def _attempt(request: TileRequest, stage: Callable[[], T]) -> T | TesseraError:
     """Return what the stage returns, or why the tile failed; raises what stops the run."""
     try:
         return stage()
-    except (DiskFullError, OutOfTimeError, UsageError):
+    except (DiskFullError, OutOfTimeError, ReadingStoppedError, UsageError):
         raise
     except (TesseraError, MemoryError) as error:
         error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the tile's arrays

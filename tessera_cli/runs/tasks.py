@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.outputs.layers import RUNS
 from tessera_cli.runs.deadline import Pace
 from tessera_cli.runs.pipeline import Job, Pipeline
 from tessera_cli.runs.results import Silent, TileResult
@@ -17,6 +19,9 @@ class Recipe(Protocol):
     """How to open the job of a run in any process: plain values."""
 
     def open(self, requests: Sequence[TileRequest]) -> Job[Any]: ...
+
+    def stop(self) -> None:
+        """Stop what this process reads for such jobs, in whichever threads."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ _paces: dict[str, Pace] = {}
 def perform(task: Task) -> Performed:
     """Take the tiles of a task through the stages; raises what stops the run, such as a full disk."""
     job = task.recipe.open(task.requests)
+    if not (job.folder.path / RUNS / f"{task.run}.json").exists():
+        raise UsageError(
+            f"A worker does not see the run in {job.folder.path}. All need the same file system at the same path."
+        )
     before = job.reading.network()
     job.reading.check(task.requests)
     pipeline = Pipeline(
