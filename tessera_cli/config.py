@@ -1,4 +1,4 @@
-"""Settings from the machine and its environment; besides `cli/`, only this module reads settings from there."""
+"""Settings from the machine and its environment, which only this module, `jobs.py`, `cli/` and `environment/` read."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
     try:
         for layer in LAYERS[record.format, record.dtype]:
             name = file_name(record.name, layer.role, record.format)
-            with _layer_bytes(layer, encoded, compress) as data:
+            with layer_bytes(layer, encoded, compress) as data:
                 assets.append(Asset.of(layer.role, name, data))
                 remove_beside(folder / name)
                 write_bytes(folder / name, data)
@@ -54,8 +54,8 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
     return tuple(assets)
 
 
-def _layer_bytes(layer: Layer, encoded: EncodedTile, compress: Compress) -> AbstractContextManager[memoryview]:
-    """Return a context that holds the bytes of a layer's file."""
+def layer_bytes(layer: Layer, encoded: EncodedTile, compress: Compress) -> AbstractContextManager[memoryview]:
+    """Return a context that holds the bytes of a layer's file, as `write` writes it."""
     if encoded.record.format == "geotiff":
         return geotiff.layer_bytes(layer, encoded, compress)
     return (npy if encoded.record.format == "npy" else vectors).layer_bytes(layer, encoded)
@@ -84,8 +84,11 @@ def read_back(folder: Path, record: TileRecord) -> None:
         raise damaged(folder / f"{record.name}.json", "it lacks counts of requested pixels")
 
 
-def check_files(folder: Path, record: TileRecord) -> dict[Role, Path]:
-    """Return the files of a tile by role; TileError unless the record lists those due, and they have its bytes."""
+def check_files(folder: Path, record: TileRecord, *, recorded_at: int | None = None) -> dict[Role, Path]:
+    """Return the files of a tile by role; TileError unless the record lists those due, and they have its bytes.
+
+    `recorded_at` as in `Asset.verified`.
+    """
     if record.status == "empty":
         if record.assets or record.pixels:
             raise damaged(folder / f"{record.name}.json", "it says that the tile is empty, and lists files")
@@ -94,7 +97,7 @@ def check_files(folder: Path, record: TileRecord) -> dict[Role, Path]:
     due = {layer.role: file_name(record.name, layer.role, format) for layer in LAYERS[format, record.dtype]}
     if listed != due:
         raise TileError(f"{record.name}: files {sorted(listed.values())} recorded, not {sorted(due.values())}.")
-    return {asset.role: asset.verified(folder) for asset in record.assets if asset.role}
+    return {asset.role: asset.verified(folder, recorded_at=recorded_at) for asset in record.assets if asset.role}
 
 
 def _embedded(folder: Path, record: TileRecord) -> np.ndarray:

@@ -585,7 +585,7 @@ def test_the_record_of_dpixels_is_a_stac_item(fetched: TileFolder, dpixels: DPix
 
 def test_dpixels_that_failed_or_are_missing(fetched: TileFolder) -> None:
     names = [STORED, f"{OTHER.id}_2023", "utm31n_c0114_r1098_2023"]
-    fetched.start_run("a", {"names": names}, None)
+    fetched.start_run("b", {"names": names}, None)
     fail(fetched, OTHER, REQUESTED, "B05 is absent")
     assert told(fetched.path) == dict(zip(names, ["sound", "failed", "missing"], strict=True))
     found = describe(fetched.path)
