@@ -45,6 +45,73 @@ def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | 
     return rank, size, local
 
 
+def share(size: int | None, environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Return which share of how many a job array gives this process, from 1; `size` where only the user knows it.
+
+    Slurm's array, its ranks, or both; PBS, AWS Batch and indexed jobs of Kubernetes. UsageError if it is not told.
+    """
+    array, ranks = _slurm_array(environ), _slurm_ranks(environ)
+    if array or ranks:
+        (task, tasks), (rank, count) = array or (0, 1), ranks or (0, 1)
+        index, found = task * count + rank, tasks * count
+        if size not in (None, found):
+            raise UsageError(f"--shard auto/{size}, but Slurm runs {found} shares. Write --shard auto.")
+        return index + 1, found
+    for name, first, sizes in _ARRAYS:
+        if name not in environ:
+            continue
+        given = environ.get(sizes, "") if sizes else ""
+        total = size or _number(environ, sizes) if given else size
+        if total is None:
+            raise UsageError(f"--shard auto: {name} is set, but not how many there are. Write --shard auto/N.")
+        index = _number(environ, name) - first
+        if not 0 <= index < total:
+            raise UsageError(f"--shard auto: {name}={environ[name]} is none of {total}, counted from {first}.")
+        return index + 1, total
+    known = ", ".join(["SLURM_ARRAY_TASK_ID", "SLURM_PROCID", *(name for name, _, _ in _ARRAYS)])
+    raise UsageError(f"--shard auto: this is no job array (none of {known} is set). Write --shard 1/5 for one of five.")
+
+
+_ARRAYS = (
+    ("PBS_ARRAY_INDEX", 1, ""),
+    ("AWS_BATCH_JOB_ARRAY_INDEX", 0, "AWS_BATCH_JOB_ARRAY_SIZE"),
+    ("JOB_COMPLETION_INDEX", 0, ""),
+)
+"""Variable with the number of a process, the first number, and the variable with how many there are, if any."""
+
+
+def _slurm_array(environ: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the position of this task in an array of Slurm, from 0, and the number of tasks; None without one."""
+    if "SLURM_ARRAY_TASK_ID" not in environ:
+        return None
+    names = ("ID", "MIN", "MAX", "STEP", "COUNT")
+    task, first, last, step, count = (_number(environ, f"SLURM_ARRAY_TASK_{name}") for name in names)
+    if step < 1 or (last - first) // step + 1 != count or (task - first) % step:
+        raise UsageError(
+            f"--shard auto: the array has gaps ({count} tasks from {first} to {last}), so its order is not known. "
+            f"Submit --array=1-{count}, or write --shard I/N by hand."
+        )
+    return (task - first) // step, count
+
+
+def _slurm_ranks(environ: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the rank of this process and their number; None where Slurm started one alone."""
+    if environ.get("SLURM_NTASKS", "1") == "1":
+        return None
+    rank, count = _number(environ, "SLURM_PROCID"), _number(environ, "SLURM_NTASKS")
+    if "SLURM_STEP_ID" not in environ and "SLURM_STEPID" not in environ:
+        raise UsageError(f"--shard auto: the job has {count} tasks, and this is not one of them. Start it with srun.")
+    return rank, count
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    value = environ.get(name, "")
+    if not value.isdigit():
+        why = f"is {value}, no number" if value else "is not set"
+        raise UsageError(f"--shard auto: {name} {why}. Write --shard I/N by hand.")
+    return int(value)
+
+
 def gdal_options(defaults: Mapping[str, str | int], environ: Mapping[str, str] = os.environ) -> dict[str, str | int]:
     """Return our GDAL options without those that the environment sets: the user's choice wins."""
     return {name: value for name, value in defaults.items() if name not in environ}

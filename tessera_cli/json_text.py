@@ -13,7 +13,9 @@ DIGITS = 300
 """Of a whole number; those with more are beyond any float."""
 MEMORY = 750_000_000
 """Bytes that the values of one text may take: a list of empty lists takes 24 times as many as its text has."""
-_CONTAINERS = (dict, list)
+_NO_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^][{}"]++', re.DOTALL)
+"""Strings, and what else is no bracket."""
+_INNERMOST = re.compile(r"\[\]|\{\}")
 _HALF_LETTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -34,7 +36,7 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
             value = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_nothing)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    _check_depth(value)
+    _check_depth(text)
     return _with_whole_letters(value) if _HALF_LETTER.search(text) else value
 
 
@@ -67,16 +69,14 @@ def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def _check_depth(value: Any) -> None:
-    level = [value] if isinstance(value, _CONTAINERS) else []
+def _check_depth(text: str) -> None:
+    """Raise ValueError for a valid JSON text that is nested too deeply; its brackets alone tell."""
+    if sum(map(text.count, "[{")) <= DEEPEST:
+        return
+    brackets = _NO_BRACKET.sub("", text)
     for _ in range(DEEPEST + 1):
-        level = [
-            inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, _CONTAINERS)
-        ]
-        if not level:
+        brackets = _INNERMOST.sub("", brackets)
+        if not brackets:
             return
     raise ValueError("it is nested too deeply")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tessera_cli.api.points import refuse_beside_points
+from tessera_cli.api.shards import as_shard, check_frozen, check_thawed
 from tessera_cli.errors import UsageError
 from tessera_cli.reading import check_file
 
@@ -157,7 +158,7 @@ def make_terms(
     from tessera_cli.runs.terms import Terms
 
     tiles = [tile] if isinstance(tile, str) else list(tile or ())
-    return Terms(allow_missing, tuple(tiles), retry_failed, overwrite)
+    return Terms(allow_missing, tuple(tiles), retry_failed, overwrite, shard=as_shard(shard))
 
 
 def refuse_beside_dpixels(**given: object) -> None:
@@ -168,14 +169,27 @@ def refuse_beside_dpixels(**given: object) -> None:
 
 
 def search_inputs(
-    request: Request, folder: TileFolder, preprocessing: Preprocessing, *, allow_missing: int, refresh: bool
+    request: Request,
+    folder: TileFolder,
+    preprocessing: Preprocessing,
+    *,
+    allow_missing: int,
+    refresh: bool,
+    share: Mapping[str, Any] | None = None,
 ) -> CatalogInputs:
-    """Search the scenes of a run and tell how many dates its tiles have; errors are those of `search_scenes`."""
+    """Search the scenes of a run and tell how many dates its tiles have; errors are those of `search_scenes`.
+
+    `share`: arguments of the `plan` that must have frozen them, if only a share of the run is to be made.
+    """
     from tessera_cli.runs.inputs import CatalogInputs
     from tessera_cli.runs.scene_search import search_scenes
 
+    if share is not None:
+        check_frozen(folder, request.digest, share, refresh=refresh)
     reader = request.origin.reader()
     found = search_scenes(request, reader.client, folder, refresh=refresh)
+    if share is not None:
+        check_thawed(found, folder, share)
     found.log_tile_dates()
     return CatalogInputs(found, reader, preprocessing, allow_missing, refresh)
 

@@ -155,6 +155,7 @@ def embed(
     )
     from tessera_cli.api.points import Plots, refuse_beside_points
     from tessera_cli.api.progress import as_progress
+    from tessera_cli.api.shards import asked_of_plan
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import load_model
     from tessera_cli.outputs.geotiff import Compress
@@ -177,6 +178,9 @@ def embed(
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
+    where = {"aoi": aoi, "bbox": bbox, "points": points, "year": year, "window": window, "source": source}
+    of_plan = {**where, **area, "model": model, "weights": weights, "model_config": model_config}
+    share = asked_of_plan(**of_plan, force_source=force_source)
     check_choices(format=(format or "geotiff", AreaFormat), dtype=(dtype, Dtype), compress=(compress, Compress))
     check_choices(precision=(precision, PrecisionName))
     check_numbers(allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed)
@@ -216,13 +220,16 @@ def embed(
         wanted |= {"source": source, "recorded": request.source.name, "preprocessing": policy.name}
         settings = EmbedSettings.checked(loaded, **wanted)
         folder = settings.folder(choose_out(out, request, loaded.name, policy.name))
-        inputs = search_inputs(request, folder, policy, allow_missing=allow_missing, refresh=refresh)
+        more: dict[str, Any] = {"allow_missing": allow_missing, "refresh": refresh}
+        inputs = search_inputs(request, folder, policy, **more, share=share if terms.shard else None)
     if out is None:
         warn_of_other_area(folder, inputs.record())
     recipe = SettingsRecipe(of_model, wanted, settings.identity())
     summary = run(
         inputs, settings, folder, progress=told, threads=threads, compress=compress, terms=terms, recipe=recipe
     )
+    if not summary.is_whole:
+        return summary
     if plots is not None:
         return replace(summary, table=plots.write_table(folder.path, {each.window for each in inputs.tile_requests}))
     return replace(summary, preview=_preview(summary.out)) if preview and summary.pixels else summary

@@ -79,6 +79,7 @@ def fetch(
     )
     from tessera_cli.api.points import Plots
     from tessera_cli.api.progress import as_progress
+    from tessera_cli.api.shards import asked_of_plan
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
@@ -90,6 +91,9 @@ def fetch(
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
+    where = {"aoi": aoi, "bbox": bbox, "points": points, "year": year, "window": window, "source": source}
+    of_plan = {**where, **area, "model": model, "weights": weights, "model_config": model_config}
+    share = asked_of_plan(**of_plan, force_source=force_source)
     check_choices(format=(format, StoreFormat))
     check_numbers(allow_missing=allow_missing)
     terms = make_terms(
@@ -109,7 +113,8 @@ def fetch(
     policy = get_preprocessing(preprocessing or OFFICIAL.name)
     stores = choose_out(out, request, "dpixels", policy.name)
     folder = dpixel_folder(stores, source=request.source.name, preprocessing=policy.name, format=format)
-    inputs = search_inputs(request, folder, policy, allow_missing=allow_missing, refresh=refresh)
+    more: dict[str, Any] = {"allow_missing": allow_missing, "refresh": refresh}
+    inputs = search_inputs(request, folder, policy, **more, share=share if terms.shard else None)
     if out is None:
         warn_of_other_area(folder, inputs.record())
     pulled = None if weights else str(model or DEFAULT_MODEL)

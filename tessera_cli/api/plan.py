@@ -39,6 +39,8 @@ def plan(
     dims: int | None = None,
     out: AnyPath | None = None,
     refresh: bool = False,
+    shards: int | None = None,
+    footprints: AnyPath | None = None,
     threads: int | None = None,
 ) -> Plan:
     """Search, count and estimate what `embed` would read, write and cost; no pixel is read.
@@ -47,6 +49,8 @@ def plan(
 
     Args:
         out: Freeze the scene list in this output folder, for `embed` to use. Default: write nothing.
+        shards: Tell as well what each of so many shares (`embed --shard 1/N`) would cost.
+        footprints: Write the tiles to this GeoJSON file: dates, expected cost, share of each.
 
     Returns:
         Tiles, scenes and dates per sensor, gaps, bytes to read and write, seconds to encode here.
@@ -62,8 +66,10 @@ def plan(
     from tessera_cli.runs.folder import TileFolder
     from tessera_cli.runs.plan import plan as count
     from tessera_cli.runs.scene_search import search_scenes
+    from tessera_cli.runs.shard import check_shards
 
     check_numbers(threads=threads)
+    check_shards(shards)
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
@@ -83,4 +89,6 @@ def plan(
         preprocessing=get_preprocessing(preprocessing or OFFICIAL.name),
         threads=threads or config.threads(),
         missing_credentials=missing_credentials(found.scenes, client),
+        shards=shards,
+        footprints=None if footprints is None else Path(footprints),
     )

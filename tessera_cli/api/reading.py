@@ -76,6 +76,7 @@ def watch(path: AnyPath, seconds: float = 10) -> Iterator[Round]:
 def verify(
     path: AnyPath,
     *,
+    records_only: bool = False,
     recompute: str | int | None = None,
     seed: int = 0,
     dpixels: AnyPath | Sequence[AnyPath] | None = None,
@@ -95,6 +96,7 @@ def verify(
 
     Args:
         path: The folder or file.
+        records_only: Of a folder only records, lists and the sizes of files, which takes seconds: no raster is read.
         recompute: Make a random part of the tiles of a folder again, in memory, and compare: `1%`, or a number of
             tiles. A tile that differs is `damaged`, one that cannot be made again any more `failed`.
         seed: Which tiles are drawn.
@@ -142,7 +144,8 @@ def verify(
             threads=threads,
         )
     other = None if seams is None else Path(seams)
-    return run(Path(path), report=report or (lambda check: None), recomputation=again, seams=other)
+    told = report or (lambda check: None)
+    return run(Path(path), report=told, records_only=records_only, recomputation=again, seams=other)
 
 
 def encode(

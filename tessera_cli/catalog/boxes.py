@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 
 from tessera_cli.extent.antimeridian import Box, split
-from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.grid import Tile, outlines
 
 SCENE = 150.0
 """Kilometres by which what a box lists reaches beyond it: between the sides of scenes of Sentinel-2 and Sentinel-1."""
@@ -20,7 +20,7 @@ DEGREE = 111.2
 
 def search_boxes(tiles: Sequence[Tile]) -> list[Box]:
     """Return one box in degrees per group of neighbouring tiles, cut at the antimeridian."""
-    groups = shapely.get_parts(shapely.unary_union([tile.outline.buffer(1e-6) for tile in tiles]))
+    groups = shapely.get_parts(shapely.unary_union(shapely.buffer(outlines(tiles), 1e-6, quad_segs=16)))
     return [piece.bounds for group in groups for piece in split(group)]
 
 

@@ -127,7 +127,7 @@ class Scene:
         assert time is not None  # from_item has seen to it
         return time
 
-    @property
+    @functools.cached_property
     def date(self) -> dt.date:
         """Return the UTC date, by which frames are grouped (never the solar day)."""
         return self.time.date()

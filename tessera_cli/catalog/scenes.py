@@ -23,8 +23,8 @@ from tessera_cli.catalog.mosaic_order import in_mosaic_order
 from tessera_cli.catalog.scene import NOT_STAC, Scene, Sensor, SkippedItem
 from tessera_cli.catalog.sources import Source
 from tessera_cli.errors import UsageError
-from tessera_cli.extent.antimeridian import rejoin, shifted
-from tessera_cli.extent.grid import Tile
+from tessera_cli.extent.antimeridian import rejoin, shifted_all
+from tessera_cli.extent.grid import Tile, outlines
 from tessera_cli.extent.window import Window
 from tessera_cli.json_text import parse_json
 from tessera_cli.net.address import without_query
@@ -99,10 +99,11 @@ class Scenes:
 
     def touching(self, tiles: Sequence[Tile]) -> np.ndarray:
         """Return the pairs of numbers of a tile and a scene whose footprint intersects it, int (2, N), sorted."""
-        shapes = [shape for tile in tiles for shape in shifted(tile.outline)]
-        found, scenes = self._footprints.query(shapes, predicate="intersects")
+        found, scenes = self._footprints.query(shifted_all(outlines(tiles)), predicate="intersects")
         count = max(len(self), 1)
-        return np.stack(np.divmod(np.unique(found // (len(shapes) // len(tiles)) * count + scenes), count))
+        pairs = np.sort(found % len(tiles) * count + scenes)
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+        return np.stack(np.divmod(pairs, count))
 
     def within(self, window: Window) -> Scenes:
         return self._where(lambda s: s.date in window)

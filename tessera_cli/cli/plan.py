@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli.api import plan as library
 from tessera_cli.cli.area import read_area
-from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
+from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, RUN, Out, option
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.units import cut, duration, entry, size
 from tessera_cli.cli.verb import verb
@@ -22,9 +23,19 @@ logger = logging.getLogger(__name__)
 OUT = option(
     Out, OUTPUT, "Freeze the scene list in this output folder, for embed to use.", short=("-o",), metavar="DIR"
 )
+SHARDS = option(
+    int | None, RUN, "Tell as well what each of N shares (embed --shard 1/N) costs.", metavar="N", env=False, min=1
+)
+FOOTPRINTS = option(
+    Path | None,
+    OUTPUT,
+    "Write the tiles to this GeoJSON file: dates, expected cost, share of each.",
+    metavar="FILE",
+    env=False,
+)
 
 
-@verb(library.plan, area=AREA_ARGUMENT, out=OUT)
+@verb(library.plan, area=AREA_ARGUMENT, out=OUT, shards=SHARDS, footprints=FOOTPRINTS)
 def plan(terminal: Terminal, **given: Any) -> None:
     """Search, count and estimate without reading a pixel.
 
@@ -37,14 +48,16 @@ def plan(terminal: Terminal, **given: Any) -> None:
       tessera plan --bbox 4.30 51.95 4.40 52.00 --year 2023 --json | jq .read_bytes
 
       tessera plan --aoi f.geojson --year 2023 --out f && tessera embed --aoi f.geojson --year 2023 --out f
+
+      tessera plan --aoi land.gpkg --year 2023 --out land --shards 50 --footprints tiles.geojson
     """
     made = library.plan(**read_area(given))
-    terminal.tell(made.to_dict(), lines(made, given["out"]))
+    terminal.tell(made.to_dict(), lines(made, given["out"], given["footprints"]))
     if made.write_bytes > made.free_bytes:
         logger.warning("about %s do not fit: %s are free", size(made.write_bytes), size(made.free_bytes))
 
 
-def lines(made: Plan, out: Path | None) -> list[str]:
+def lines(made: Plan, out: Path | None, footprints: Path | None = None) -> list[str]:
     """Return the plan as lines of text, where long lists are cut."""
     from tessera_cli.runs.scene_counts import fewest_text, gaps_text
 
@@ -75,8 +88,19 @@ def lines(made: Plan, out: Path | None) -> list[str]:
     if made.encode_seconds is not None:
         tokens = f"{made.tokens_per_pixel:.0f} tokens per pixel"
         text += entry("to encode", f"about {duration(made.encode_seconds)} here, {tokens}")
+    for line in cut(_shares(made), "--json"):
+        text += entry("by shard", line)
     for what in made.missing_credentials:
         text += entry("missing", what)
     if out is not None:
         text += entry("frozen in", str(out))
+    if footprints is not None:
+        text += entry("footprints", str(footprints))
     return text
+
+
+def _shares(made: Plan) -> Iterator[str]:
+    for number, each in enumerate(made.shards, start=1):
+        here = "" if each.encode_seconds is None else f", {duration(each.encode_seconds)} here"
+        tiles = f"{counted(each.tiles, 'tile')}, {each.pixels:,} pixels"
+        yield f"{number}/{len(made.shards)}: {tiles}, at most {size(each.read_bytes)} to read{here}"

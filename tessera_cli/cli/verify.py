@@ -19,6 +19,7 @@ PATH = Annotated[
     Path, typer.Argument(metavar="PATH", help="A folder, a tile's file, stored d-pixels or a weights file.")
 ]
 OWN = {
+    "records_only": option(bool, RUN, "Of a folder only records, lists and the sizes of files: no raster is read."),
     "recompute": option(
         str | None,
         RUN,
@@ -71,6 +72,8 @@ def verify(terminal: Terminal, *, path: Path, **given: Any) -> None:
       tessera verify field_2023_v2-medium/utm31n_c0112_r1098_2023.json
 
       tessera verify field_2023_dpixels
+
+      tessera verify --records-only field_2023_v2-medium
 
       tessera verify alps_2023_v2-medium --recompute 1%
 

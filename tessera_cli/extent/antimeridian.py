@@ -46,6 +46,15 @@ def shifted(geometry: BaseGeometry) -> list[BaseGeometry]:
     return [affinity.translate(geometry, xoff=shift) if shift else geometry for shift in (-360, 0, 360)]
 
 
+def shifted_all(geometries: np.ndarray) -> np.ndarray:
+    """Return an array of geometries shifted by -360, then as they are, then shifted by 360 degrees: (3 N,)."""
+    west, east = (
+        shapely.transform(geometries, lambda lon, lat, by=shift: (lon + by, lat), interleaved=False)  # type: ignore[misc]
+        for shift in (-360.0, 360.0)
+    )
+    return np.concatenate([west, geometries, east])
+
+
 def unwrap_edges(polygon: BaseGeometry) -> BaseGeometry:
     """Return a polygon with edges across the antimeridian (179 to -179) with continuous longitudes (179 to 181).
 

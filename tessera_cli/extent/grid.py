@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +122,18 @@ def _outline(bounds: tuple[float, float, float, float], to_lonlat: Transformer) 
     square = shapely.segmentize(shapely.box(*bounds), side / 21)
     lonlat = shapely.transform(square, to_lonlat.transform, interleaved=False)
     return unwrap(lonlat, centre=180) if lonlat.bounds[2] - lonlat.bounds[0] > 180 else lonlat
+
+
+def outlines(tiles: Sequence[Tile]) -> np.ndarray:
+    """Return the outlines of many tiles, geometries (N,), projected at once: each tile keeps its own."""
+    lacking = [tile for tile in tiles if "outline" not in tile.__dict__]
+    for epsg in {tile.epsg for tile in lacking}:
+        of_zone = [tile for tile in lacking if tile.epsg == epsg]
+        squares = shapely.segmentize(shapely.box(*np.array([tile.bounds for tile in of_zone]).T), TILE_METRES / 21)
+        lonlat = shapely.transform(squares, from_utm(epsg).transform, interleaved=False)
+        for tile, shape, (west, _, east, _) in zip(of_zone, lonlat, shapely.bounds(lonlat), strict=True):
+            tile.__dict__["outline"] = unwrap(shape, centre=180) if east - west > 180 else shape
+    return np.array([tile.outline for tile in tiles], object)
 
 
 @functools.lru_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime as dt
+import functools
 import re
 from dataclasses import dataclass
 
@@ -81,6 +82,7 @@ class Window:
         return window
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)  # of ten thousand tiles most have the same
     def from_name(cls, name: str) -> Window:
         """Return the window of this `name`; ValueError if it is that of none."""
         ends = (f"{name}0101", f"{name}1231") if len(name) == 4 else name.split("-")

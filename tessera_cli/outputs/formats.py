@@ -84,8 +84,11 @@ def read_back(folder: Path, record: TileRecord) -> None:
         raise damaged(folder / f"{record.name}.json", "it lacks counts of requested pixels")
 
 
-def check_files(folder: Path, record: TileRecord) -> dict[Role, Path]:
-    """Return the files of a tile by role; TileError unless the record lists those due, and they have its bytes."""
+def check_files(folder: Path, record: TileRecord, *, recorded_at: int | None = None) -> dict[Role, Path]:
+    """Return the files of a tile by role; TileError unless the record lists those due, and they have its bytes.
+
+    `recorded_at` as in `Asset.verified`.
+    """
     if record.status == "empty":
         if record.assets or record.pixels:
             raise damaged(folder / f"{record.name}.json", "it says that the tile is empty, and lists files")
@@ -94,7 +97,7 @@ def check_files(folder: Path, record: TileRecord) -> dict[Role, Path]:
     due = {layer.role: file_name(record.name, layer.role, format) for layer in LAYERS[format, record.dtype]}
     if listed != due:
         raise TileError(f"{record.name}: files {sorted(listed.values())} recorded, not {sorted(due.values())}.")
-    return {asset.role: asset.verified(folder) for asset in record.assets if asset.role}
+    return {asset.role: asset.verified(folder, recorded_at=recorded_at) for asset in record.assets if asset.role}
 
 
 def _embedded(folder: Path, record: TileRecord) -> np.ndarray:

@@ -32,13 +32,16 @@ def write(format: StoreFormat, folder: Path, dpixels: DPixels) -> tuple[Asset, .
     return tuple(files)
 
 
-def check_files(folder: Path, record: TileRecord) -> None:
-    """Raise TileError unless the record lists the files that a store must have, and they have its bytes."""
+def check_files(folder: Path, record: TileRecord, *, recorded_at: int | None = None) -> None:
+    """Raise TileError unless the record lists the files that a store must have, and they have its bytes.
+
+    `recorded_at` as in `Asset.verified`.
+    """
     path = folder / record.store
     listed = {asset.name for asset in record.assets}
     if lacking := [file for file in due_files(record.identity["format"]) if f"{record.store}/{file}" not in listed]:
         raise damaged(path, f"its record lists no {lacking[0]}")
-    verified = {asset.verified(folder) for asset in record.assets}
+    verified = {asset.verified(folder, recorded_at=recorded_at) for asset in record.assets}
     if unlisted := [file for file in sorted(path.rglob("*")) if file.is_file() and file not in verified]:
         raise damaged(unlisted[0], "the record does not list it")
 

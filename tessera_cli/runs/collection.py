@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -57,16 +58,18 @@ def write_collection(folder: TileFolder) -> tuple[Path, ...]:
 def upgrade(folder: TileFolder, name: str) -> None:
     """Put a record in today's form in place of one that an earlier version wrote; the files of the tile stay.
 
+    So does its time, by which files are known that were changed since.
     Nothing is done where another run replaces the tile at this moment.
     """
     path = folder.item_path(name)
     try:
-        before = read_file(path, MAX_JSON)
+        written, before = path.stat(), read_file(path, MAX_JSON)
         record = TileRecord.from_item(_parsed(before))
     except (OSError, ValueError, UsageError):
         return
     with replacement(folder.path, name, path.name) as new:
         write_json(new.files / path.name, record.to_item())
+        os.utime(new.files / path.name, ns=(written.st_atime_ns, written.st_mtime_ns))
         new.commit(replaces=before)
 
 

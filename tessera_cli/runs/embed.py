@@ -31,6 +31,7 @@ from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe, SettingsRecipe
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, stages_text
 from tessera_cli.runs.selection import check_tiles
+from tessera_cli.runs.shares import ends_last
 from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
 
@@ -117,14 +118,17 @@ def embed(
         if recipe is not None:
             of_job = EmbedRecipe(inputs.recipe(folder), recipe, folder.path.absolute(), threads, compress)
         outcome = run_tiles(inputs, job, terms, progress or Silent(), recipe=of_job)
-        if settings.format == "geotiff":
+        last = ends_last(inputs, folder, terms.shard)
+        if settings.format == "geotiff" and last:
             done = {r.request.name for r in outcome.results if r.path and isinstance(r.request.tile, Tile)}
             windows = sorted({r.window for r in inputs.tile_requests if r.window is not None})
             with job.stages.at("write"):
                 mosaics = write_mosaics(folder, windows, known=done)
-        with job.stages.at("write"):
-            write_collection(folder)
-    summary = Summary.of(folder.path, outcome, job.stages.seconds, time.monotonic() - started, mosaics=mosaics)
+        if last:
+            with job.stages.at("write"):
+                write_collection(folder)
+    more = {"mosaics": mosaics, "shard": terms.shard, "is_whole": last}
+    summary = Summary.of(folder.path, outcome, job.stages.seconds, time.monotonic() - started, **more)
     logger.debug("%s", stages_text(summary))
     return summary
 

@@ -48,5 +48,10 @@ def noted_failures(folder: Path, run: str = "*") -> Iterator[tuple[str, Mapping[
             yield path.stem, failed
 
 
+def failed_names(folder: Path, run: str) -> set[str]:
+    """Return the tiles of a run, by its key, that are noted as failed, whether or not they were finished since."""
+    return {path.stem for path in (folder / RUNS / f"{run}{FAILED}").glob("*.json")}
+
+
 def _path(folder: Path, run: str, name: str) -> Path:
     return folder / RUNS / f"{run}{FAILED}" / f"{name}.json"

@@ -28,6 +28,7 @@ from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, TileStatus, stages_text
 from tessera_cli.runs.selection import check_tiles
+from tessera_cli.runs.shares import ends_last
 from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
 
@@ -106,10 +107,12 @@ def fetch(
     recipe = FetchRecipe(inputs.recipe(folder), replace(folder, path=folder.path.absolute()))
     with explained(folder.path):
         outcome = run_tiles(inputs, job, terms, progress or Silent(), recipe=recipe)
-        with job.stages.at("write"):
-            write_collection(folder)
+        last = ends_last(inputs, folder, terms.shard)
+        if last:
+            with job.stages.at("write"):
+                write_collection(folder)
     seconds = time.monotonic() - started
-    more = {"embed_command": "", "weights_error": weights_error}
+    more = {"embed_command": "", "weights_error": weights_error, "shard": terms.shard, "is_whole": last}
     summary = Summary.of(folder.path, outcome, job.stages.seconds, seconds, **more)
     logger.debug("%s", stages_text(summary))
     return summary

@@ -99,6 +99,11 @@ class TileFolder:
             return None
         return Scenes(source, scenes.scenes, record.get("skipped", {}))
 
+    def frozen_run(self, run: str) -> Mapping[str, Any] | None:
+        """Return the record of a run, by its key, whose scenes are frozen; they are not looked for in the list."""
+        record = checked_run(read_or_none(self._run_path(run)))
+        return record if record is not None and "scenes" in record and (self.path / SCENES).exists() else None
+
     def all_frozen(self, source: Source, *, damaged_ok: bool = False) -> Scenes | None:
         """Return the scenes of all runs; None if there are none. UsageError, or None, for a damaged list."""
         if not (self.path / SCENES).exists():
@@ -126,6 +131,8 @@ class TileFolder:
         self._claim()
         if scenes is not None:
             self._freeze(scenes)
+        elif self._run_path(run).exists():  # of a plan: by what it says, other processes cut their shares
+            return
         write_json(self._run_path(run), record)  # last: it says that the scenes are frozen
 
     def _claim(self) -> None:
@@ -230,31 +237,37 @@ class TileFolder:
             if record is not None and (differing := self.foreign(record)):
                 logger.warning("%s was made with other settings (%s); it is made again", name, ", ".join(differing))
 
-    def check(self, record: TileRecord) -> None:
+    def check(self, record: TileRecord, *, recorded_at: int | None = None) -> None:
         """Raise TileError unless a tile is of the folder's settings and has all its files, with the bytes recorded.
 
-        This is what `verify` and the next run mean by done.
+        This is what `verify` and the next run mean by done. With `recorded_at`, the time of the record in nanoseconds,
+        files of the recorded size that are no newer are not read: so a run looks at ten thousand tiles.
         """
         where = self.item_path(record.name)
         if differing := self.foreign(record):
             raise TileError(f"{where} belongs to other settings: {', '.join(differing)}. Remove it and run again.")
         if is_begun(self.path, record.name):
             raise TileError(f"{where} is being replaced, or the run that did so has died. Run again.")
-        (stores if record.holds_dpixels else formats).check_files(self.path, record)
+        (stores if record.holds_dpixels else formats).check_files(self.path, record, recorded_at=recorded_at)
 
     def finished(self, request: TileRequest, *, allow_missing: int, inputs: str | None = None) -> TileRecord | None:
         """Return the record of a tile that need not be made again, else None.
 
-        Its files are unchanged, it covers the pixels, lacks no more scenes than allowed, and, with `inputs`, was made
-        from what has this digest.
+        Its files are unchanged by their sizes and times, it covers the pixels, lacks no more scenes than allowed, and,
+        with `inputs`, was made from what has this digest.
         """
-        record = self._record_of(self.item_path(request.name), request.name)
+        path = self.item_path(request.name)
+        try:
+            recorded_at = path.stat().st_mtime_ns  # before it is read: who replaces it meanwhile makes it newer
+        except OSError:
+            return None
+        record = self._record_of(path, request.name)
         if record is None or len(record.missing_scenes) > allow_missing or inputs not in (None, record.input_digest):
             return None
         if record.requested.shape != request.tile.shape or (request.pixels & ~record.requested).any():
             return None
         try:
-            self.check(record)
+            self.check(record, recorded_at=recorded_at)
         except TileError:
             return None
         with suppress(OSError):  # left by a run that died right after it finished the tile

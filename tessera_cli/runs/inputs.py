@@ -20,6 +20,7 @@ from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask, pixel_positions, unpack_mask
 from tessera_cli.extent.tiling import pixel_masks
 from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader
+from tessera_cli.runs.costs import stored_costs
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.reading import Reading, SceneReading, StoreReading
 from tessera_cli.runs.recipes import ReadingRecipe, SceneRecipe, StoreRecipe
@@ -37,6 +38,10 @@ class Inputs(Protocol):
 
     @property
     def tile_requests(self) -> Sequence[TileRequest]: ...
+
+    @property
+    def costs(self) -> Mapping[str, int]:
+        """Return tile -> what it is expected to cost, in whole numbers."""
 
     @property
     def to_freeze(self) -> Scenes | None:
@@ -72,6 +77,10 @@ class CatalogInputs(Inputs):
     @property
     def tile_requests(self) -> Sequence[TileRequest]:
         return self.search.tile_requests
+
+    @property
+    def costs(self) -> Mapping[str, int]:
+        return self.search.costs
 
     @property
     def to_freeze(self) -> Scenes | None:
@@ -160,6 +169,10 @@ class StoredInputs(Inputs):
     @property
     def tile_requests(self) -> Sequence[TileRequest]:
         return tuple(self.stores.values())
+
+    @property
+    def costs(self) -> Mapping[str, int]:
+        return dict(zip(self.stores, stored_costs(tuple(self.stores.values())), strict=True))
 
     def of_pixels(self, aoi: Aoi) -> StoredInputs:
         """Return the stores that hold pixels of the AOI, asked for those alone; NothingToEmbedError without any."""

@@ -12,6 +12,7 @@ from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import explained, write_bytes
 from tessera_cli.outputs.beside import beside, is_stale, remove_beside
+from tessera_cli.outputs.layers import file_name
 from tessera_cli.outputs.tags import model_tags
 from tessera_cli.outputs.vrt import Bounds, of_mosaic, product_name, vrt_files
 from tessera_cli.reading import MB, read_file
@@ -98,7 +99,10 @@ def mosaics(folder: TileFolder, windows: Sequence[Window], done: Callable[[Tile,
 
 def is_done(folder: TileFolder, tile: Tile, window: Window) -> bool:
     """Return whether the record of a tile says that it is done, and its files are there."""
-    record = folder.record(tile_name(tile, window))
+    name = tile_name(tile, window)
+    if not (folder.path / file_name(name, "emb", "geotiff")).exists():  # of an empty tile the record need not be read
+        return False
+    record = folder.record(name)
     return record is not None and record.status == "done" and record.tile == tile
 
 

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tessera_cli.catalog import Scene, Scenes, Sensor, Source
 from tessera_cli.dpixels.coverage import Coverage
-from tessera_cli.dpixels.dpixel import S2_BANDS
-from tessera_cli.extent.grid import TILE_SIZE
 from tessera_cli.extent.place import Place
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
-from tessera_cli.net.address import AddressError, local_path
+from tessera_cli.runs.costs import Expected, reads
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.footprints import write_footprints
+from tessera_cli.runs.overlaps import Overlaps
 from tessera_cli.runs.scene_counts import DatesByTile
 from tessera_cli.runs.scene_search import SceneSearch
+from tessera_cli.runs.shard import shares_of
+from tessera_cli.runs.shares import frozen_costs
+from tessera_cli.runs.volumes import Volumes
 
-FINE_BANDS = ("B02", "B03", "B04", "B08")
-S2_TILE_BYTES = {band: 2 * (TILE_SIZE if band in FINE_BANDS else TILE_SIZE // 2) ** 2 for band in S2_BANDS}
-SCL_TILE_BYTES = (TILE_SIZE // 2) ** 2
-S1_TILE_BYTES = TILE_SIZE**2 * 4
-"""Of one band, on one tile."""
-S2_PACKED, S1_PACKED = 0.65, 0.8
-"""Typical size of compressed blocks against raw pixels."""
 MATMUL_SHARE = 0.8
 """Share of the matrix-product rate that encoding reaches on a CPU: a planning figure. AMD: more."""
 OUTPUT_PACKED = 0.9
@@ -55,6 +51,19 @@ class SensorPlan:
     def to_dict(self) -> dict[str, Any]:
         seen = self.coverage.to_dict()
         return {"scenes": self.scenes, "dates": seen.pop("frames"), **seen, "by_month": self.by_month}
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What one share of a run costs."""
+
+    tiles: int
+    """In each window."""
+    pixels: int
+    read_bytes: int
+    """At most, as that of the whole; what shares read of the same file counts for each."""
+    encode_seconds: float | None
+    """On this machine's CPU."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +97,17 @@ class Plan:
     missing_credentials: tuple[str, ...] = ()
     points: int = 0
     """Points, in place of areas."""
+    shards: tuple[ShardPlan, ...] = ()
+    """What each share of `--shard` costs, where it was asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         windows = {
             window: {name: sensor.to_dict() for name, sensor in sensors.items()}
             for window, sensors in self.windows.items()
         }
-        return {**dataclasses.asdict(self), "place": self.place.to_dict(), "windows": windows}
+        made = {**dataclasses.asdict(self), "place": self.place.to_dict(), "windows": windows}
+        shards = [{"shard": f"{n}/{len(self.shards)}", **each} for n, each in enumerate(made.pop("shards"), start=1)]
+        return {**made, **({"shards": shards} if shards else {})}
 
 
 def plan(
@@ -107,23 +120,34 @@ def plan(
     preprocessing: Preprocessing = OFFICIAL,
     threads: int = 1,
     missing_credentials: tuple[str, ...] = (),
+    shards: int | None = None,
+    footprints: Path | None = None,
 ) -> Plan:
-    """Count and estimate. `out` tells which disk is meant; with `freeze`, the scene list is written there as well."""
+    """Count and estimate. `out` tells which disk is meant; with `freeze`, the scene list is written there as well.
+
+    `shards`: also for each of so many shares. `footprints`: where to write the tiles as GeoJSON.
+    """
     request, scenes = search.request, preprocessing.select(search.scenes)
     if freeze:
         TileFolder(out).start_run(request.digest, search.record(), search.to_freeze)
-    tiles = list(dict.fromkeys(tile_request.tile for tile_request in search.tile_requests))
-    pixels = sum(tile_request.count for tile_request in search.tile_requests)
-    reads: Counter[str] = Counter()
-    tokens = [0.0, 0.0]
-    for tile_request in search.tile_requests:
-        on_tile = scenes.on(*tile_request.on_grid())
-        optical = on_tile.of(Sensor.S2)
-        radar = on_tile.of(*_radar(request.source))
-        reads.update(scene.id for scene in (*optical, *radar))
-        share = tile_request.count / max(pixels, 1)
-        tokens[0] += share * _expected_clear(optical)
-        tokens[1] += share * len({(s.date, s.sensor) for s in radar})
+    requests, out_exists = search.tile_requests, _existing(out)
+    tiles = list(dict.fromkeys(tile_request.tile for tile_request in requests))
+    overlaps = search.overlaps if scenes is search.scenes else Overlaps.of(scenes, requests)
+    expected, volumes, encoding = Expected.of(overlaps, requests), Volumes.of(scenes), _Encoding(spec, threads)
+    shares = None if shards is None else shares_of(_costs(search, out), shards)
+    if footprints is not None:
+        seconds = [encoding.seconds(expected.tokens([n]), request.count) for n, request in enumerate(requests)]
+        write_footprints(footprints, requests, expected, seconds, shares)
+
+    def share(number: int | None) -> ShardPlan:
+        """Return what one share costs; of None, the whole."""
+        chosen = np.flatnonzero(np.array(shares) == number) if number else np.arange(len(requests))
+        pixels, tokens = int(expected.pixels[chosen].sum()), expected.tokens(chosen)
+        counts = reads(overlaps, [requests[n] for n in chosen])
+        return ShardPlan(len(chosen), pixels, volumes.bytes(counts), encoding.seconds(tokens, pixels))
+
+    whole, tokens = share(None), expected.tokens(np.arange(len(requests)))
+    pixels = whole.pixels
     return Plan(
         tiles=len(tiles),
         pixels=pixels,
@@ -139,36 +163,15 @@ def plan(
             for scene in scenes.scenes
             if (why := scene.defect or preprocessing.unusable(scene, request.source))
         },
-        read_bytes=round(sum(_read_bytes(scene, reads[scene.id], scenes.source) for scene in scenes.scenes)),
+        read_bytes=whole.read_bytes,
         write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
-        free_bytes=shutil.disk_usage(_existing(out)).free,
-        encode_seconds=_seconds(spec, tokens, pixels, threads),
+        free_bytes=shutil.disk_usage(out_exists).free,
+        encode_seconds=whole.encode_seconds,
         tokens_per_pixel=round(sum(tokens), 1),
         missing_credentials=missing_credentials,
         points=0 if request.aoi.features else len(request.aoi.points),
+        shards=tuple(share(number + 1) for number in range(shards or 0)),
     )
-
-
-def _read_bytes(scene: Scene, tiles: int, source: Source) -> float:
-    """Return what reading a scene on so many tiles takes, of each file at most its size."""
-    if scene.sensor is not Sensor.S2:
-        one = S1_PACKED * S1_TILE_BYTES / (9 if source.granules else 1)  # 30 m
-        expected = dict.fromkeys(source.s1_assets.values(), one)
-    else:
-        expected = {source.scl_asset: S2_PACKED * SCL_TILE_BYTES}
-        if (scene.cloud_cover or 0) < 99:
-            expected |= {source.s2_assets[band]: S2_PACKED * size for band, size in S2_TILE_BYTES.items()}
-    assets = scene.item["assets"]
-    return sum(min(tiles * one, _size(assets[key])) for key, one in expected.items() if key in assets)
-
-
-def _size(asset: Mapping[str, Any]) -> float:
-    """Return the size of a file that the catalogue tells or this machine holds; infinity if it is not known."""
-    if isinstance(size := asset.get("file:size"), int) and size > 0:
-        return size
-    with suppress(OSError, AddressError):
-        return Path(local_path(asset["href"])).stat().st_size
-    return math.inf
 
 
 def _by_sensor(scenes: Scenes, window: Window) -> dict[str, SensorPlan]:
@@ -182,24 +185,30 @@ def _radar(source: Source) -> tuple[Sensor, ...]:
     return (Sensor.S1,) if source.granules else (Sensor.S1_ASC, Sensor.S1_DESC)
 
 
-def _expected_clear(scenes: Iterable[Scene]) -> float:
-    """Return the clear observations of a pixel to expect from the scenes' cloud cover."""
-    best: dict[Any, float] = {}
-    for scene in scenes:
-        best[scene.date] = max(best.get(scene.date, 0.0), 1 - (scene.cloud_cover or 0) / 100)
-    return sum(best.values())
+def _costs(search: SceneSearch, out: Path) -> list[int]:
+    """Return what the tiles cost, by which a run into `out` cuts its shares."""
+    costs = frozen_costs(TileFolder(out), search.request.digest) or search.costs
+    return [costs[request.name] for request in search.tile_requests]
 
 
-def _seconds(spec: ModelSpec, tokens: Sequence[float], pixels: int, threads: int) -> float | None:
-    if spec.config is None:
-        return None
-    from tessera_cli.models.precision import matmul_rate, torch_settings
+class _Encoding:
+    """How long encoding takes on this machine's CPU."""
 
-    rule = spec.observations
-    flop = pixels * rule.repeats * spec.config.flop_per_pixel(*rule.lengths(*tokens))
-    with torch_settings(1):
-        rate = matmul_rate("fp32", "cpu", 768)
-    return round(flop / (MATMUL_SHARE * threads * rate), 1)
+    def __init__(self, spec: ModelSpec, threads: int) -> None:
+        from tessera_cli.models.precision import matmul_rate, torch_settings
+
+        self._spec = spec
+        if spec.config is not None:
+            with torch_settings(1):
+                self._rate = MATMUL_SHARE * threads * matmul_rate("fp32", "cpu", 768)
+
+    def seconds(self, tokens: tuple[float, float], pixels: int) -> float | None:
+        """Return the time for pixels with so many observations of each sensor; None without a network."""
+        if self._spec.config is None:
+            return None
+        rule = self._spec.observations
+        flop = pixels * rule.repeats * self._spec.config.flop_per_pixel(*rule.lengths(*tokens))
+        return round(flop / self._rate, 1)
 
 
 def _existing(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TesseraError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.runs.shard import Shard
 
 TileStatus = Literal["done", "empty", "failed", "present"]
 """`empty`: no pixel can be embedded; `present`: an earlier run has finished the tile."""
@@ -95,6 +96,10 @@ class Summary:
     """Why the run ended before its last tile, if it is to be started again."""
     resources: Mapping[str, Any] = field(default_factory=dict)
     """What the run took of the machine."""
+    shard: Shard | None = None
+    """The share of the run that this was; None for the whole."""
+    is_whole: bool = True
+    """Whether no tile is left for other shares, so that mosaics and lists show all of them."""
     table: Path | None = None
     """The table of a run over points."""
     preview: Path | None = None
@@ -146,7 +151,7 @@ class Summary:
             if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
                 return failed[0].error.retold(text)
             return PartialFailureError(text)
-        if self.results and all(r.path is None for r in self.results):  # none: no tile was to be taken
+        if self.results and all(r.path is None for r in self.results) and self.shard is None:
             return NothingToEmbedError(
                 "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
             )
@@ -162,6 +167,8 @@ class Summary:
             "out": str(self.out),
             "tiles": {status: self.count(status) for status in get_args(TileStatus)},
             "left": self.left,
+            "shard": None if self.shard is None else str(self.shard),
+            "is_whole": None if self.shard is None else self.is_whole,
             "pixels": self.pixels,
             "tokens": self.tokens if embedded else None,
             "seconds": round(self.seconds, 3),

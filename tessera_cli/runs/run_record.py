@@ -61,6 +61,8 @@ class RunRecord(_Part):
     """What a run was asked for."""
 
     names: list[Name] = []
+    costs: list[NonNegativeInt] = []
+    """What each of the tiles was expected to cost when the scenes were frozen: shares are cut by it."""
     areas: dict[Zone, Box] = {}
     aoi_bounds: Box | None = None
     source: str | None = None

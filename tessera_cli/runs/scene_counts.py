@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tessera_cli.catalog import Scenes, Sensor
 from tessera_cli.errors import listed
-from tessera_cli.extent.grid import TileRequest
+from tessera_cli.runs.overlaps import Overlaps, distinct
 
 NAMES = {"s2": "Sentinel-2", "s1": "Sentinel-1"}
 FAR_FEWER = 0.5
@@ -32,26 +31,23 @@ class DatesByTile:
     """Tiles with some, but less than half of the median."""
 
 
-def dates_by_tile(scenes: Scenes, requests: Sequence[TileRequest]) -> dict[str, dict[str, DatesByTile]]:
-    """Return window -> sensor (s2, s1) -> the dates of the window's tiles. One lookup for all tiles."""
-    tiles = list(dict.fromkeys(request.on_grid()[0] for request in requests))
-    tile, scene = scenes.touching(tiles)
-    days = np.array([s.date.toordinal() for s in scenes.scenes], np.int64)[scene]
-    optical = np.array([s.sensor is Sensor.S2 for s in scenes.scenes], bool)[scene]
+def dates_by_tile(overlaps: Overlaps) -> dict[str, dict[str, DatesByTile]]:
+    """Return window -> sensor (s2, s1) -> the dates of the tiles, all of which are asked for in each window."""
+    tiles = [tile.id for tile in overlaps.tiles]
     found: dict[str, dict[str, DatesByTile]] = {}
-    for window in dict.fromkeys(request.on_grid()[1] for request in requests):
-        inside = (window.start.toordinal() <= days) & (days <= window.end.toordinal())
-        found[window.name] = {
-            sensor: _counted([t.id for t in tiles], tile[inside & of_sensor], days[inside & of_sensor])
-            for sensor, of_sensor in {"s2": optical, "s1": ~optical}.items()
-        }
+    for window in overlaps.windows:
+        counts: dict[str, list[np.ndarray]] = {"s2": [], "s1": []}
+        for start, end, tile, scene in overlaps.blocks():
+            inside, optical = overlaps.within(window, scene), overlaps.optical[scene]
+            for sensor, of_sensor in (("s2", inside & optical), ("s1", inside & ~optical)):
+                days = overlaps.days[scene[of_sensor]]
+                counts[sensor].append(distinct(tile[of_sensor] - start, days, end - start))
+        found[window.name] = {sensor: _counted(tiles, np.concatenate(each)) for sensor, each in counts.items()}
     return found
 
 
-def _counted(tiles: Sequence[str], tile: np.ndarray, days: np.ndarray) -> DatesByTile:
-    """Count the distinct days of each tile; `tile` holds the number of the tile for each of `days`."""
-    pairs = np.unique(tile * (1 << 32) + days) >> 32
-    counts = np.bincount(pairs, minlength=len(tiles))
+def _counted(tiles: Sequence[str], counts: np.ndarray) -> DatesByTile:
+    """Tell of the numbers of dates of all tiles which stand out."""
     least, median = int(counts.argmin()), float(np.median(counts))
     few = (counts > 0) & (counts < FAR_FEWER * median)
     named = [tuple(tiles[number] for number in np.flatnonzero(those).tolist()) for those in (counts == 0, few)]

@@ -23,8 +23,10 @@ from tessera_cli.extent.window import Window
 from tessera_cli.files import sha256_of
 from tessera_cli.net import Client
 from tessera_cli.net.address import redact, unsigned
+from tessera_cli.runs.costs import Expected
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.origin import Origin
+from tessera_cli.runs.overlaps import Overlaps
 from tessera_cli.runs.scene_counts import DatesByTile, dates_by_tile, fewest_text, gaps_text
 
 logger = logging.getLogger(__name__)
@@ -105,9 +107,20 @@ class SceneSearch:
     """The folder's new scene list; None if the scenes are those frozen there."""
 
     @functools.cached_property
+    def overlaps(self) -> Overlaps:
+        """Which scenes lie on which tiles."""
+        return Overlaps.of(self.scenes, self.tile_requests)
+
+    @functools.cached_property
+    def costs(self) -> Mapping[str, int]:
+        """Tile -> what it is expected to cost, to cut shares by."""
+        costs = Expected.of(self.overlaps, self.tile_requests).costs
+        return {request.name: cost for request, cost in zip(self.tile_requests, costs, strict=True)}
+
+    @functools.cached_property
     def tile_dates(self) -> Mapping[str, Mapping[str, DatesByTile]]:
         """Window -> sensor (s2, s1) -> how many dates the tiles have."""
-        return dates_by_tile(self.scenes, self.tile_requests)
+        return dates_by_tile(self.overlaps)
 
     def log_tile_dates(self) -> None:
         """Log the fewest dates of a tile; warn of tiles without scenes, or with far fewer dates than the others."""
@@ -116,7 +129,7 @@ class SceneSearch:
         for line in gaps_text(self.tile_dates):
             logger.warning("%s", line)
 
-    @property
+    @functools.cached_property
     def zones(self) -> dict[str, dict[str, int]]:
         """Return the CRS of a UTM zone -> numbers of areas (or points), tiles and pixels in it."""
         asked = self.request
@@ -132,10 +145,12 @@ class SceneSearch:
         """Return what `runs/<key>.json` says of the request."""
         request = self.request
         zones = areas_by_zone(request.aoi, epsg=request.epsg)
+        costs = self.costs if self.to_freeze is not None else {}
         return {
             "aoi": request.aoi.name,
             "aoi_bounds": list(request.aoi.bounds),
-            "names": sorted(tile_request.name for tile_request in self.tile_requests),
+            "names": (names := sorted(tile_request.name for tile_request in self.tile_requests)),
+            **({"costs": [costs[name] for name in names]} if costs else {}),
             "source": request.source.name,
             "catalog": redact(request.catalog or request.source.api),
             **({"radar_catalog": redact(request.radar_catalog)} if request.radar_catalog else {}),

@@ -10,6 +10,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest, parse_tile_name
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
+from tessera_cli.runs.shares import share_of
 from tessera_cli.runs.terms import Terms
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def select(inputs: Inputs, folder: TileFolder, terms: Terms) -> list[TileRequest
 
     Whether a tile is finished is not asked here. UsageError as `check_tiles`.
     """
-    chosen = list(inputs.tile_requests)
+    chosen = list(inputs.tile_requests) if terms.shard is None else share_of(inputs, folder, terms.shard)
     if terms.tiles:
         check_tiles(inputs, terms)
         chosen = [request for request in chosen if not _names(request).isdisjoint(terms.tiles)]

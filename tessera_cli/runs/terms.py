@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from tessera_cli.runs.shard import Shard
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -24,6 +26,8 @@ class Terms:
     """Where tasks run; None for this process."""
     slots: int = 1
     """Tasks that the executor works on side by side."""
+    shard: Shard | None = None
+    """The share of the tiles that this process takes; None for all."""
 
 
 PLAIN = Terms()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from tessera_cli.catalog import get_source
 from tessera_cli.dpixels import describe, members
 from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TileError, UsageError
-from tessera_cli.extent.grid import Tile, parse_tile_name
+from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs import formats, stores
 from tessera_cli.outputs.beside import beside, is_stale
@@ -23,7 +23,7 @@ from tessera_cli.reading import is_there
 from tessera_cli.runs.checks import SOUND, Check
 from tessera_cli.runs.folder import SCENES, TileFolder
 from tessera_cli.runs.lists import check_lists
-from tessera_cli.runs.mosaic import content_of, described, is_done, mosaics
+from tessera_cli.runs.mosaic import content_of, described, mosaics
 from tessera_cli.runs.owner import record_beside, record_listing
 from tessera_cli.runs.recompute import Recomputation
 from tessera_cli.runs.run_record import checked_run, read_or_none
@@ -73,18 +73,22 @@ def verify(
     path: Path,
     *,
     report: Callable[[Check], object] = lambda check: None,
+    records_only: bool = False,
     recomputation: Recomputation | None = None,
     seams: Path | None = None,
 ) -> Verification:
     """Check everything at `path`; `report` is called with each result. Raises UsageError for what is not ours.
 
-    `recomputation` makes some tiles again; `seams` is another folder, with which this one must agree where both have
-    pixels.
+    `records_only`: of a folder, records, lists and the sizes of files: no raster is read. `recomputation` makes some
+    tiles again; `seams` is another folder, with which this one must agree where both have pixels.
     """
     if not is_there(path):
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     checks = []
-    for found in chain(_checks(path), () if seams is None else check_seams(path, seams)):
+    if records_only and not is_folder(path):
+        raise UsageError(f"--records-only: {path} is not the folder of a run. Leave it out.")
+    of_path = _folder(path, records_only) if records_only else _checks(path)
+    for found in chain(of_path, () if seams is None else check_seams(path, seams)):
         check = found if recomputation is None else recomputation.check(found)
         report(check)
         checks.append(check)
@@ -109,7 +113,7 @@ def _checks(path: Path) -> Iterator[Check]:
     return _tile_of(path)
 
 
-def _folder(path: Path) -> Iterator[Check]:
+def _folder(path: Path, records_only: bool = False) -> Iterator[Check]:
     """Check the lists of a folder, and every tile that a run asked for or that has a record."""
     folder, intact = TileFolder.open(path), True
     if not folder.identity:
@@ -121,16 +125,18 @@ def _folder(path: Path) -> Iterator[Check]:
             yield Check(f"{RUNS}/{file.name}", "damaged", "what the run asked for cannot be read")
     yield from _scene_list(folder)
     failures, sound = folder.failures(), True
-    recorded = {file.stem for file in path.glob("*.json") if folder.read(file) is not None}
-    names = sorted(folder.requested_names() | recorded)
+    asked = folder.requested_names()
+    others = {file.stem for file in path.glob("*.json") if file.stem not in asked and folder.read(file) is not None}
+    names, done = sorted(asked | others), set[str]()
     if not names and intact:
         raise NothingToEmbedError(f"{path} holds no tile, and no run has asked for one: there is nothing to verify.")
     for name in names:
-        tile = _tile(folder, name, failures.get(name))
+        tile = _tile(folder, name, failures.get(name), records_only)
         sound &= tile.is_sound
+        done |= {name} if tile.status == "sound" else set()
         yield tile
     if sound:  # else the run that makes the tiles writes them anyway
-        yield from _mosaics(folder, names)
+        yield from _mosaics(folder, names, done)
         yield from check_lists(folder)
     yield from _beside(file for file in path.glob("*.tif") if tiles_of_file(file.name))
     yield from _beside(vrts(path))
@@ -146,12 +152,12 @@ def _beside(rasters: Iterable[Path]) -> Iterator[Check]:
                 yield Check(path.name, "beside", f"a viewer has left it, and {raster.name} has not changed since")
 
 
-def _mosaics(folder: TileFolder, names: Iterable[str]) -> Iterator[Check]:
+def _mosaics(folder: TileFolder, names: Iterable[str], done: Collection[str]) -> Iterator[Check]:
     """Check that the VRTs are those that a run would write; those that hold mosaics of their own are of 0.1.0."""
     if folder.holds_dpixels or not folder.identity:
         return
     windows = sorted({parsed[1] for parsed in map(parse_tile_name, names) if parsed is not None})
-    for mosaic in mosaics(folder, windows, partial(is_done, folder)):
+    for mosaic in mosaics(folder, windows, lambda tile, window: tile_name(tile, window) in done):
         if mosaic.tiles and "<![CDATA[" in (content_of(mosaic.product) or ""):
             yield Check(
                 mosaic.product.name, "stale", "an earlier version has written it. Run again: no tile is made anew."
@@ -186,8 +192,11 @@ def _scene_list(folder: TileFolder) -> Iterator[Check]:
         yield Check(SCENES, "damaged", "scenes of some runs are not in it")
 
 
-def _tile(folder: TileFolder, name: str, failure: str | None) -> Check:
-    """Check a tile's record and files; `failure` is why a run could not make all that it was asked for."""
+def _tile(folder: TileFolder, name: str, failure: str | None, records_only: bool = False) -> Check:
+    """Check a tile's record and files; `failure` is why a run could not make all that it was asked for.
+
+    `records_only`: of the files only that they are there, in the recorded size.
+    """
     file = folder.item_path(name)
     record = folder.read(file)
     if record is None:
@@ -199,8 +208,11 @@ def _tile(folder: TileFolder, name: str, failure: str | None) -> Check:
     try:
         if record.name != name:
             raise TileError(f"{file} is the record of {record.name}. Remove it and run again.")
-        folder.check(record)
-        (stores if record.holds_dpixels else formats).read_back(folder.path, record)
+        if records_only:
+            folder.check(record, recorded_at=time.time_ns())
+        else:
+            folder.check(record)
+            (stores if record.holds_dpixels else formats).read_back(folder.path, record)
     except TileError as error:
         return Check(name, "damaged", str(error))
     if failure is not None:  # what is there is of a run that asked for less, or allowed more missing scenes

@@ -14,7 +14,7 @@ from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_ndjson_gz
 from tessera_cli.net import Client
-from tessera_cli.runs.plan import _size
+from tessera_cli.runs.volumes import file_size
 from tests.catalog.test_search import TILE, YEAR, item
 
 SOUND, RADAR = item("S2"), item("S1", "sentinel-1-rtc")
@@ -125,7 +125,7 @@ def test_assets_without_an_address_are_not_listed(tmp_path, asset):
 def test_odd_sizes_of_files(tmp_path, size):
     asset = {**SOUND["assets"]["B04"], "file:size": size}
     (scene,) = found(tmp_path, {**SOUND, "assets": {**SOUND["assets"], "B04": asset}}).scenes
-    assert _size(scene.item["assets"]["B04"]) > 0
+    assert file_size(scene.item["assets"]["B04"]) > 0
 
 
 def test_an_id_may_be_a_number_and_stays_the_same_when_frozen(tmp_path):

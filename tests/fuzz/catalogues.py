@@ -23,7 +23,10 @@ from tessera_cli.net import Client, Response
 from tessera_cli.net.address import parse
 from tessera_cli.net.responses import error_for, page_instead
 from tessera_cli.runs import plan
+from tessera_cli.runs.costs import Expected, reads
+from tessera_cli.runs.overlaps import Overlaps
 from tessera_cli.runs.scene_counts import dates_by_tile, fewest_text, gaps_text
+from tessera_cli.runs.volumes import Volumes
 from tests.fuzz.target import Target, write
 
 YEAR = Window.from_name("2021")
@@ -87,10 +90,11 @@ def follow(scenes: Scenes, folder: Path) -> None:
     scenes.merged(thawed).named([scene.id for scene in scenes.scenes])
     latest_reprocessing(scenes)
     plan._by_sensor(scenes, YEAR)
-    plan._expected_clear(scenes.scenes)
-    sum(plan._read_bytes(scene, 2, scenes.source) for scene in scenes.scenes)
+    overlaps = Overlaps.of(scenes, requests())
+    Expected.of(overlaps, requests())
+    Volumes.of(scenes).bytes(reads(overlaps, requests()))
     [scene.defect for scene in scenes.scenes]
-    found = dates_by_tile(scenes, requests())
+    found = dates_by_tile(overlaps)
     [*fewest_text(found), *gaps_text(found)]
 
 

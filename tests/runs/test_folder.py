@@ -18,8 +18,9 @@ from tessera_cli.catalog import Scenes, get_source
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import DiskFullError, IdentityError, TesseraError, TileError, UsageError
 from tessera_cli.extent.grid import TileRequest, pack_mask
-from tessera_cli.outputs import formats
+from tessera_cli.outputs import asset, formats
 from tessera_cli.outputs.item import TileRecord
+from tessera_cli.runs.collection import upgrade
 from tessera_cli.runs.fetch import store
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import dpixel_folder
@@ -318,9 +319,110 @@ def test_a_store_whose_folder_is_removed_while_it_is_written_gets_no_record(
 def test_a_file_that_cannot_be_read_is_made_again(arrays: TileFolder, monkeypatch: Any) -> None:
     assert tile(arrays, mask(0))
     request = TileRequest(NOWHERE, None, pack_mask(mask(0)))
+    touch(arrays, later=1)
 
     def unreadable(path: Path) -> str:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     monkeypatch.setattr("tessera_cli.outputs.asset.sha256_of", unreadable)
     assert arrays.finished(request, allow_missing=9) is None
+
+
+# --- sizes and times --------------------------------------------------------------------------------------------------
+
+
+def touch(folder: TileFolder, *, later: float) -> None:
+    """Date all files of the tile so many seconds after its record."""
+    recorded = folder.item_path(NOWHERE.id).stat().st_mtime_ns
+    for path in folder.path.glob("*.npy"):
+        os.utime(path, ns=(recorded, recorded + round(later * 1e9)))
+
+
+def flip(path: Path) -> None:
+    """Change a byte, at the time that it is."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def hashed(monkeypatch: Any) -> list[str]:
+    """The names of files whose SHA-256 is asked for from now on."""
+    names: list[str] = []
+    real = asset.sha256_of
+
+    def count(path: Path) -> str:
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(asset, "sha256_of", count)
+    return names
+
+
+@pytest.mark.parametrize(("later", "read"), [(-5, False), (0, False), (1e-9, True), (5, True)])
+def test_files_no_newer_than_their_record_are_not_read(
+    arrays: TileFolder, monkeypatch: Any, later: float, read: bool
+) -> None:
+    """Equal times are those of file systems that keep every other second."""
+    assert tile(arrays, mask(0))
+    touch(arrays, later=later)
+    names = hashed(monkeypatch)
+    assert arrays.finished(TileRequest(NOWHERE, None, pack_mask(mask(0))), allow_missing=9)
+    assert bool(names) is read
+    assert verify(arrays.path).error() is None
+    assert len(names) >= 2  # whatever the times
+
+
+@pytest.mark.parametrize("found_by", ["time", "size", "absence", "clock"])
+def test_a_damaged_file_is_made_again(arrays: TileFolder, found_by: str) -> None:
+    assert tile(arrays, mask(0))
+    request, path = TileRequest(NOWHERE, None, pack_mask(mask(0))), arrays.path / f"{NOWHERE.id}.npy"
+    if found_by == "time":
+        flip(path)
+        touch(arrays, later=0.01)
+    elif found_by == "size":
+        path.write_bytes(path.read_bytes() + b"1")
+        touch(arrays, later=-5)
+    elif found_by == "absence":
+        path.unlink()
+    else:  # the record is of a time that has not come
+        flip(path)
+        os.utime(arrays.item_path(NOWHERE.id), (4e9, 4e9))
+    assert arrays.finished(request, allow_missing=9) is None
+    assert [check.status for check in verify(arrays.path).checks] == ["damaged"]
+
+
+def test_verify_finds_damage_whose_times_were_set_back(arrays: TileFolder) -> None:
+    """Which a rerun does not: that much it gives for not reading ten thousand tiles."""
+    assert tile(arrays, mask(0))
+    flip(arrays.path / f"{NOWHERE.id}.npy")
+    touch(arrays, later=-5)
+    assert arrays.finished(TileRequest(NOWHERE, None, pack_mask(mask(0))), allow_missing=9)
+    assert [check.status for check in verify(arrays.path).checks] == ["damaged"]
+    assert [check.status for check in verify(arrays.path, records_only=True).checks] == ["sound"]
+
+
+def test_records_alone_show_what_is_absent_or_of_another_size(arrays: TileFolder, monkeypatch: Any) -> None:
+    assert tile(arrays, mask(0))
+    names, path = hashed(monkeypatch), arrays.path / f"{NOWHERE.id}.npy"
+    touch(arrays, later=-5)
+    os.utime(path)  # changed lately, which sizes do not tell
+    assert [check.status for check in verify(arrays.path, records_only=True).checks] == ["sound"]
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    (check,) = verify(arrays.path, records_only=True).checks
+    assert (check.status, "bytes, not" in check.reason) == ("damaged", True)
+    path.unlink()
+    assert [check.status for check in verify(arrays.path, records_only=True).checks] == ["damaged"]
+    assert not names
+    with pytest.raises(UsageError, match="--records-only"):
+        verify(arrays.item_path(NOWHERE.id), records_only=True)
+
+
+def test_a_record_in_todays_form_vouches_for_no_later_change(arrays: TileFolder) -> None:
+    assert tile(arrays, mask(0))
+    record = arrays.item_path(NOWHERE.id)
+    os.utime(record, (1e9, 1e9))
+    flip(arrays.path / f"{NOWHERE.id}.npy")
+    upgrade(arrays, NOWHERE.id)
+    assert record.stat().st_mtime == 1e9
+    assert arrays.finished(TileRequest(NOWHERE, None, pack_mask(mask(0))), allow_missing=9) is None

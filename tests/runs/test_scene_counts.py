@@ -11,6 +11,7 @@ import shapely
 from tessera_cli.catalog import MPC, Scenes, Sensor
 from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.extent.window import Window
+from tessera_cli.runs.overlaps import Overlaps
 from tessera_cli.runs.scene_counts import dates_by_tile, gaps_text
 from tests.catalog.test_search import item
 
@@ -106,7 +107,7 @@ def test_dates_are_those_of_the_scenes_on_each_tile():
         when = f"{day}T1{number % 10}:00:00Z"
         items.append(item(f"{number}", when=when, geometry=shapely.geometry.mapping(place), **names))
     scenes = Scenes.from_items(items, MPC)
-    found = dates_by_tile(scenes, [request(tile, year) for year in YEARS for tile in tiles])
+    found = dates_by_tile(Overlaps.of(scenes, [request(tile, year) for year in YEARS for tile in tiles]))
     for year in YEARS:
         for sensor, kinds in {"s2": [Sensor.S2], "s1": [Sensor.S1_ASC, Sensor.S1_DESC]}.items():
             counts = [len({s.date for s in scenes.on(tile, year).of(*kinds)}) for tile in tiles]
@@ -128,7 +129,7 @@ def test_thousands_of_tiles_are_counted_quickly():
     scenes = Scenes.from_items(items, MPC)
     requests = [request(Tile(32631, 60 + n % 100, 950 + n // 100), YEARS[1]) for n in range(5000)]
     started = time.perf_counter()
-    found = dates_by_tile(scenes, requests)
+    found = dates_by_tile(Overlaps.of(scenes, requests))
     assert time.perf_counter() - started < 20
     assert found["2021"]["s2"].tiles == 5000
 
