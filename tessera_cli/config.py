@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +20,10 @@ if TYPE_CHECKING:
     from tessera_cli.catalog import Credentials
 
 EARTHDATA_HOST = "urs.earthdata.nasa.gov"
+SQUEUE_SECONDS = 5.0
+"""How long Slurm's controller is waited for."""
+_TIME_LEFT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", re.ASCII)
+logger = logging.getLogger(__name__)
 
 
 def threads(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
@@ -110,6 +119,38 @@ def _number(environ: Mapping[str, str], name: str) -> int:
         why = f"is {value}, no number" if value else "is not set"
         raise UsageError(f"--shard auto: {name} {why}. Write --shard I/N by hand.")
     return int(value)
+
+
+def job_end(environ: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.time) -> float | None:
+    """Return when the Slurm job that this process belongs to will be ended, in seconds since 1970.
+
+    From SLURM_JOB_END_TIME, which older versions do not set, else from `squeue`. None outside of a job, for one without
+    a limit, and if nobody knows.
+    """
+    job, end = environ.get("SLURM_JOB_ID", ""), environ.get("SLURM_JOB_END_TIME", "")
+    if not job.isdigit():
+        return None
+    if end.isdigit() and int(end) > 0:
+        return float(end)
+    squeue = shutil.which("squeue", path=environ.get("PATH"))
+    if squeue is None:
+        logger.debug("no deadline: neither SLURM_JOB_END_TIME is set, nor is squeue there")
+        return None
+    command = [squeue, "-h", "-j", job, "-o", "%L"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SQUEUE_SECONDS, check=True, env=environ
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.debug("no deadline: %s", error)
+        return None
+    left = done.stdout.strip()
+    match = _TIME_LEFT.fullmatch(left)
+    if match is None:  # UNLIMITED, NOT_SET, INVALID
+        logger.debug("no deadline: squeue says that job %s has %s left", job, left or "nothing")
+        return None
+    days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
+    return clock() + ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def gdal_options(defaults: Mapping[str, str | int], environ: Mapping[str, str] = os.environ) -> dict[str, str | int]:

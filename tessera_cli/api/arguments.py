@@ -155,10 +155,11 @@ def make_terms(
     scheduler: str | None = None,
 ) -> Terms:
     """Return how a run is to go about its tiles."""
+    from tessera_cli.runs.deadline import ends_at
     from tessera_cli.runs.terms import Terms
 
     tiles = [tile] if isinstance(tile, str) else list(tile or ())
-    return Terms(allow_missing, tuple(tiles), retry_failed, overwrite, shard=as_shard(shard))
+    return Terms(allow_missing, tuple(tiles), retry_failed, overwrite, ends_at(deadline), shard=as_shard(shard))
 
 
 def refuse_beside_dpixels(**given: object) -> None:

@@ -232,7 +232,8 @@ def embed(
         return summary
     if plots is not None:
         return replace(summary, table=plots.write_table(folder.path, {each.window for each in inputs.tile_requests}))
-    return replace(summary, preview=_preview(summary.out)) if preview and summary.pixels else summary
+    drawn = preview and summary.pixels and summary.stopped is None
+    return replace(summary, preview=_preview(summary.out)) if drawn else summary
 
 
 def _preview(out: Path) -> Path | None:

@@ -57,6 +57,15 @@ class Model:
         return self.encoder.device.type if self.encoder else "cpu"
 
     @property
+    def arithmetic(self) -> str:
+        """What the last bits of embeddings depend on besides the model: versions of libraries, instructions."""
+        if self.encoder is None:
+            return ""
+        from tessera_cli.models.precision import arithmetic
+
+        return arithmetic(self.encoder.device)
+
+    @property
     def representation(self) -> int:
         """Length of an embedding before a prefix is taken."""
         return self.config.representation if self.config else self.spec.default_dims

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from tessera_cli.errors import OutOfTimeError
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.runs.failures import forget_failure
 from tessera_cli.runs.inputs import Inputs
@@ -60,7 +61,12 @@ def run_tiles(
         logger.info("%s", text)
     order = {request.name: position for position, request in enumerate(chosen)}
     results = tuple(sorted(crew.results, key=lambda result: order[result.request.name]))
-    return Outcome(results, len(chosen) - len(results), None, network)
+    left = len(chosen) - len(results)
+    return Outcome(results, left, _out_of_time(left, len(chosen)) if crew.out_of_time and left else None, network)
+
+
+def _out_of_time(left: int, tiles: int) -> OutOfTimeError:
+    return OutOfTimeError(f"The time is up, and {left} of {tiles} tiles are left. Run the same command to go on.")
 
 
 class _Crew:
@@ -70,6 +76,7 @@ class _Crew:
         self._run, self._job, self._recipe, self._terms, self._progress = inputs.key, job, recipe, terms, progress
         self.results: list[TileResult] = []
         self.network: Mapping[str, Any] = {}
+        self.out_of_time = False
 
     def take(self, requests: Sequence[TileRequest], starting: ExitStack) -> None:
         """Take the tiles; `starting` is closed when the first was read."""
@@ -94,6 +101,7 @@ class _Crew:
             pipeline.run(requests)
         finally:
             self.results += pipeline.results
+            self.out_of_time = pipeline.out_of_time
 
     def _hand_out(self, requests: Sequence[TileRequest]) -> None:
         """Hand tasks to the executor, never many more than it can work on, and take what comes back as it comes."""
@@ -110,7 +118,8 @@ class _Crew:
                 for future in done:
                     performed = future.result()
                     self._keep(performed)
-                    if performed.given_up:
+                    self.out_of_time |= performed.out_of_time
+                    if performed.given_up or performed.out_of_time:
                         tasks = iter(())
         finally:
             for future in running:

@@ -26,6 +26,7 @@ from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.mosaic import write_mosaics
+from tessera_cli.runs.partial import encoded_pixels, remove_overtaken
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe, SettingsRecipe
@@ -49,10 +50,14 @@ class EmbedJob(Job[EncodedTile | TileRecord]):
     compress: Compress = "zstd"
     stages: StageTimer = field(default_factory=StageTimer)
 
+    def left(self, request: TileRequest) -> int:
+        return max(0, request.count - encoded_pixels(self.folder.path, request.name))
+
     def process(
         self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]
     ) -> EncodedTile | TileRecord:
-        return encode_tile(dpixels, self.settings, self.folder.identity, threads=self.threads, progress=advance)
+        identity, place = self.folder.identity, self.folder.path
+        return encode_tile(dpixels, self.settings, identity, threads=self.threads, progress=advance, partials=place)
 
     def write(self, request: TileRequest, made: EncodedTile | TileRecord) -> TileResult | None:
         """Write a tile's files and its record, which makes it done."""
@@ -118,6 +123,7 @@ def embed(
         if recipe is not None:
             of_job = EmbedRecipe(inputs.recipe(folder), recipe, folder.path.absolute(), threads, compress)
         outcome = run_tiles(inputs, job, terms, progress or Silent(), recipe=of_job)
+        remove_overtaken(folder.path)
         last = ends_last(inputs, folder, terms.shard)
         if settings.format == "geotiff" and last:
             done = {r.request.name for r in outcome.results if r.path and isinstance(r.request.tile, Tile)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tessera_cli.dpixels.dpixel import DPixels
@@ -10,6 +11,7 @@ from tessera_cli.inference.encode import encode
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.runs.identity import EmbedSettings
+from tessera_cli.runs.partial import PartialFile
 
 
 def encode_tile(
@@ -19,8 +21,12 @@ def encode_tile(
     *,
     threads: int,
     progress: Callable[[int], None] | None = None,
+    partials: Path | None = None,
 ) -> EncodedTile | TileRecord:
-    """Encode the pixels of a tile that have enough observations; return the record alone if there are none."""
+    """Encode the pixels of a tile that have enough observations; return the record alone if there are none.
+
+    `partials` is the folder where what is encoded is kept until the tile is finished; None keeps nothing.
+    """
     model = settings.model
     pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
     pixels &= model.spec.observations.valid_pixels(dpixels)
@@ -44,5 +50,6 @@ def encode_tile(
         seed=settings.seed,
         threads=threads,
         progress=progress,
+        keeper=None if partials is None else PartialFile.of(partials, record.name, dpixels, pixels, model, identity),
     )
     return EncodedTile(record, pixels, made.values, made.scales, dpixels.counts, made.tokens)

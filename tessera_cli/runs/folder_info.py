@@ -16,6 +16,7 @@ from tessera_cli.outputs.layers import DPIXELS, RUN
 from tessera_cli.outputs.vrt import products
 from tessera_cli.runs.census import CensusTaker, TileState
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.partial import encoded_pixels
 
 
 def describe_folder(path: Path, expected: str) -> Mapping[str, Any]:
@@ -37,16 +38,18 @@ def describe_folder(path: Path, expected: str) -> Mapping[str, Any]:
         "bytes": sum(state.bytes for state in census.states),
         **({} if folder.holds_dpixels else {"mosaics": products(path)}),
         "identity": dict(identity),
-        "by_tile": {state.name: _told(state) for state in census.states},
+        "by_tile": {state.name: _told(state, path) for state in census.states},
     }
 
 
-def _told(state: TileState) -> dict[str, Any]:
+def _told(state: TileState, folder: Path) -> dict[str, Any]:
     told: dict[str, Any] = {"status": state.status}
     if state.reason:
         told["reason"] = state.reason
     if state.finished is not None:
         told["pixels"] = state.pixels
+    elif encoded := encoded_pixels(folder, state.name):
+        told["encoded"] = encoded
     return {**told, **remarks(state)}
 
 

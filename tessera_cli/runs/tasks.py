@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.runs.deadline import Pace
 from tessera_cli.runs.pipeline import Job, Pipeline
 from tessera_cli.runs.results import Silent, TileResult
 from tessera_cli.timing import peak_rss_mb
@@ -38,12 +39,18 @@ class Performed:
     results: tuple[TileResult, ...]
     given_up: bool = False
     """Whether nothing could be read, and tiles were not tried."""
+    out_of_time: bool = False
+    """Whether tiles were left because of the deadline."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """What this task has asked of servers, as `RequestStats.to_dict` says it."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """Stage -> seconds it was at work."""
     peak_rss_mb: float = 0.0
     """The largest resident set of the process so far."""
+
+
+_paces: dict[str, Pace] = {}
+"""Run -> how long its tiles take in this process."""
 
 
 def perform(task: Task) -> Performed:
@@ -58,10 +65,18 @@ def perform(task: Task) -> Performed:
         allow_missing=task.allow_missing,
         overwrite=task.overwrite,
         deadline=task.deadline,
+        pace=_paces.setdefault(task.run, Pace()),
     )
     pipeline.run(task.requests)
     network = _since(before, job.reading.network())
-    return Performed(tuple(pipeline.results), pipeline.given_up, network, job.stages.seconds, peak_rss_mb())
+    return Performed(
+        tuple(pipeline.results),
+        pipeline.given_up,
+        pipeline.out_of_time,
+        network,
+        job.stages.seconds,
+        peak_rss_mb(),
+    )
 
 
 def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
