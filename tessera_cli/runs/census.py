@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -142,13 +142,6 @@ class CensusTaker:
             return None
         self._records[name] = kept = _Kept(inode, _state_of(self.folder, record), _needs(record), record.packed)
         return kept
-
-
-def is_over(folder: TileFolder, names: Collection[str]) -> bool:
-    """Return whether each of the tiles is finished or failed, as far as names of files tell: no record is read."""
-    listed = list_folder(folder.path)
-    left = {name for name in names if f"{name}.json" not in listed}
-    return not left or left <= AskedReader(folder.path).read().failures.keys()
 
 
 def census_taker(path: Path) -> CensusTaker:

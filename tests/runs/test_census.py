@@ -19,7 +19,7 @@ from tessera_cli.extent.grid import Tile, TileRequest, pack_mask, tile_name
 from tessera_cli.outputs import formats
 from tessera_cli.parts import new_token
 from tessera_cli.runs import asked as asked_module
-from tessera_cli.runs.census import CensusTaker, census_taker, is_over
+from tessera_cli.runs.census import CensusTaker, census_taker
 from tessera_cli.runs.failures import forget_failure, note_failure
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.watch import Round, watch
@@ -71,10 +71,8 @@ def test_every_tile_is_counted_once(folder):
     assert statuses(census_taker(folder.path)) == ["done", "empty", "failed", "done", "missing", "missing"]
     assert census.counts == {"done": 2, "empty": 1, "failed": 1, "missing": 2}
     assert (census.done, census.is_complete, census.is_over) == (3, False, False)
-    assert not is_over(folder, NAMES)
     for tile in TILES[4:]:
         empty(folder, tile)
-    assert is_over(folder, NAMES)
     assert census_taker(folder.path).take().is_over
     request = fail(folder, TILES[2], "again")
     finish(folder, TILES[2], missing_scenes={})
@@ -100,7 +98,6 @@ def test_failures_in_records_of_runs_of_the_first_version_count(folder):
     note = json.loads(fail_note(folder, request))
     (folder.path / "runs" / "old.json").write_text(json.dumps({"names": NAMES, "failed": {request.name: note}}))
     assert statuses(census_taker(folder.path))[4] == "failed"
-    assert is_over(folder, NAMES[:5])
 
 
 def fail_note(folder: TileFolder, request: TileRequest) -> str:
