@@ -58,7 +58,6 @@ class Folder:
 
     def __init__(self, path: Path, done: str = "") -> None:
         self.path, self.done = path, done
-        (path / "runs").mkdir(exist_ok=True)  # as the start of a run does
 
     @property
     def failures(self) -> dict[str, str]:
