@@ -144,7 +144,8 @@ def test_tiles_are_named_up_to_five():
         )
         for n in range(9)
     ]
-    found = dates_by_tile(Scenes.from_items(items, MPC), [request(tile, YEARS[1]) for tile in tiles])
+    overlaps = Overlaps.of(Scenes.from_items(items, MPC), [request(tile, YEARS[1]) for tile in tiles])
+    found = dates_by_tile(overlaps)
     (line,) = gaps_text(found)
     names = [f"utm31n_c0{100 + n}_r1098" for n in range(5)]
     assert line.startswith(f"Sentinel-2 in 2021: no scene on {len(found['2021']['s2'].without)} of 20 tiles: ")
