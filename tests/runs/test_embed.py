@@ -471,7 +471,7 @@ def test_a_tile_that_becomes_empty_loses_its_rasters(catalog, tessera, tmp_path)
 
 def test_rasters_without_a_record_are_in_no_mosaic(catalog, tessera, tmp_path):
     from tessera_cli.extent.window import Window
-    from tessera_cli.runs.folder import TileFolder
+    from tessera_cli.folders.folder import TileFolder
     from tessera_cli.runs.mosaic import write_mosaics
 
     out = tmp_path / "out"
@@ -658,13 +658,13 @@ def summary_of(catalog, out):
     from tessera_cli.catalog import get_source
     from tessera_cli.extent.aoi import Aoi
     from tessera_cli.extent.window import Window
+    from tessera_cli.folders.identity import EmbedSettings
     from tessera_cli.imagery import Reader
     from tessera_cli.models import load_model
     from tessera_cli.net import Client
+    from tessera_cli.planning.scene_search import Request, search_scenes
     from tessera_cli.runs.embed import embed
-    from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import CatalogInputs
-    from tessera_cli.runs.scene_search import Request, search_scenes
 
     request = Request(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), get_source("mpc"), str(catalog.items))
     settings = EmbedSettings.checked(load_model("null"), "mpc")
