@@ -58,7 +58,7 @@ def tessera(
 
     Exit codes: 0 done, 2 usage, 3 nothing to embed, 4 some tiles failed (run again), 5 the folder belongs to other
     settings, 69 source refused, 74 results could not be printed, 75 out of time, or source unavailable (run again),
-    77 credentials.
+    77 credentials, 130 interrupted, 143 terminated, 1 a bug.
 
     Example:
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tessera_cli.api import embed as library
 from tessera_cli.cli.area import read_area
+from tessera_cli.cli.follow import then
 from tessera_cli.cli.options import AREA_ARGUMENT
 from tessera_cli.cli.progress import RunProgress
 from tessera_cli.cli.terminal import Terminal
@@ -38,4 +39,4 @@ def embed(terminal: Terminal, **given: Any) -> None:
     if summary.preview is not None:
         look = f"open {summary.preview} in a browser"
     files = [*summary.mosaics, *filter(None, (summary.table, summary.preview))]
-    terminal.end(summary, map(str, files), f"{see}{look}")
+    terminal.end(summary, map(str, files), then(summary, f"{see}{look}"))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from tessera_cli.api import fetch as library
 from tessera_cli.cli.area import read_area
+from tessera_cli.cli.follow import then
 from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, RUN, Out, option
 from tessera_cli.cli.progress import RunProgress
 from tessera_cli.cli.terminal import Terminal
@@ -38,4 +39,5 @@ def fetch(terminal: Terminal, **given: Any) -> None:
     """
     with RunProgress(terminal) as progress:
         summary = library.fetch(**read_area(given), progress=progress)
-    terminal.end(summary, filter(None, [summary.embed_command]), f"{summary.embed_command}   # needs no network")
+    next_step = then(summary, f"{summary.embed_command}   # needs no network")
+    terminal.end(summary, filter(None, [summary.embed_command]), next_step)

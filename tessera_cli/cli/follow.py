@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,12 +18,20 @@ if TYPE_CHECKING:
 
     from tessera_cli.cli.terminal import Terminal
     from tessera_cli.inspection.watch import Round
+    from tessera_cli.runs.results import Summary
 
 
 class LeftError(TesseraError):
     """Ctrl-C has ended the watching, not what was watched."""
 
     exit_code = 130
+
+
+def then(summary: Summary, next_step: str) -> str:
+    """Return the next step after a run; after one of several shares, how to see what the others do."""
+    if summary.is_whole:
+        return next_step
+    return f"follow the other shares with {shlex.join(['tessera', 'info', '--watch', str(summary.out)])}"
 
 
 def follow(terminal: Terminal, rounds: Iterator[Round]) -> None:

@@ -96,12 +96,6 @@ def info(terminal: Terminal, **given: Any) -> None:
         terminal.result(" ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
-def _refuse_together(given: Mapping[str, object]) -> None:
-    chosen = [f"--{name}" for name, value in given.items() if value]
-    if len(chosen) > 1 and chosen[0] in ("--csv", "--watch"):
-        raise UsageError(f"{' and '.join(chosen)} exclude each other. Choose one.")
-
-
 def summary(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a person wants to know of a folder first."""
     from tessera_cli.extent.place import position

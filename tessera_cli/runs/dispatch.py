@@ -84,7 +84,7 @@ class Dispatch:
 
     @property
     def _slots(self) -> int:
-        return max(1, getattr(self._executor, "slots", self._terms.slots))
+        return max(1, getattr(self._executor, "slots", 1))
 
     def _next(self, *, alone: bool) -> Task | None:
         """Return the next task; smaller ones towards the end, so that all processes end at about the same time."""

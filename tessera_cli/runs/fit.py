@@ -110,7 +110,7 @@ class Workers:
         executor = terms.executor
         if executor is None:
             return cls()
-        count = int(getattr(executor, "slots", terms.slots))
+        count = int(getattr(executor, "slots", 1))
         if getattr(executor, "elsewhere", False):
             return cls("elsewhere", count)
         return cls("threads" if isinstance(executor, ThreadPoolExecutor) else "processes", count)

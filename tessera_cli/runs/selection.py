@@ -22,17 +22,17 @@ NEAR = 3
 def select(inputs: Inputs, folder: TileFolder, terms: Terms) -> list[TileRequest]:
     """Return the requests of the run that the terms choose, in their order: those that meet all that is said.
 
-    Whether a tile is finished is not asked here. UsageError as `check_tiles`.
+    Whether a tile is finished is not asked here.
     """
-    chosen = list(inputs.tile_requests) if terms.shard is None else share_of(inputs, folder, terms.shard)
+    share = list(inputs.tile_requests) if terms.shard is None else share_of(inputs, folder, terms.shard)
+    chosen = share
     if terms.tiles:
-        check_tiles(inputs, terms)
         chosen = [request for request in chosen if not _names(request).isdisjoint(terms.tiles)]
     if terms.retry_failed:
         failed = folder.failures()
         chosen = [request for request in chosen if request.name in failed]
-    if left := len(inputs.tile_requests) - len(chosen):
-        logger.info("%d of %d tiles are left as they are", left, len(inputs.tile_requests))
+    if left := len(share) - len(chosen):
+        logger.info("%d of %d tiles are left as they are", left, len(share))
     return chosen
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+from tessera_cli.errors import counted
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.folders.failures import failed_names
 from tessera_cli.folders.folder import TileFolder
@@ -40,5 +41,7 @@ def ends_last(inputs: Inputs, folder: TileFolder, shard: Shard | None) -> bool:
     there = {entry.name.removesuffix(".json") for entry in os.scandir(folder.path)}
     left = {request.name for request in inputs.tile_requests} - there - failed_names(folder.path, inputs.key)
     if left:
-        logger.info("%d tiles are left to other shares, and mosaics and lists to the one that ends last", len(left))
+        are = "is" if len(left) == 1 else "are"
+        told = "%s of the run %s not finished; the share that ends last writes mosaics and lists"
+        logger.info(told, counted(len(left), "tile"), are)
     return not left

@@ -24,8 +24,6 @@ class Terms:
     """Seconds since 1970 after which the run ends, finished or not."""
     executor: Executor | None = None
     """Where tasks run; None for this process."""
-    slots: int = 1
-    """Tasks that the executor works on side by side."""
     shard: Shard | None = None
     """The share of the tiles that this process takes; None for all."""
 

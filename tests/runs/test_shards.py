@@ -192,6 +192,18 @@ def test_shares_in_any_order_are_the_whole(catalog, tessera, tmp_path, order) ->
     assert written(out) == written(whole)
 
 
+def test_a_share_says_that_others_are_not_finished_and_how_to_follow_them(catalog, tessera, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert tessera("plan", *catalog.options(out))[0] == 0
+    first = tessera("embed", *catalog.options(out), "--shard", "1/2")[2]
+    assert first.splitlines()[-1].endswith(f"next: follow the other shares with tessera info --watch {out}")
+    assert "1 tile of the run is not finished; " in first
+    assert "left as they are" not in first
+    last = tessera("embed", *catalog.options(out), "--shard", "2/2")[2]
+    assert "tessera preview" in last.splitlines()[-1]
+    assert "not finished" not in last
+
+
 def test_shares_at_once_are_the_whole(catalog, tessera, tmp_path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     options = [*catalog.options(tmp_path)[:-4], *WINDOWS]
