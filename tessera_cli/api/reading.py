@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tessera_cli import config
+from tessera_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,11 @@ def verify(
     from tessera_cli.inspection.verify import verify as run
 
     again = None
-    if recompute is not None:
+    if recompute is None:
+        alone = {"--seed": seed, "--dpixels": dpixels, "--model": model}
+        if given := [name for name, value in alone.items() if value]:
+            raise UsageError(f"Without --recompute nothing is made again. Add it, or leave out {', '.join(given)}.")
+    else:
         from tessera_cli.api.arguments import as_paths, check_numbers
         from tessera_cli.api.recompute import recomputation
 

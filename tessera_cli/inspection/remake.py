@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Protocol
 
+from tessera_cli.catalog.hrefs import REFUSED
 from tessera_cli.catalog.search import refuse_unallowed
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import IdentityError, TesseraError, TileError, UsageError, differences
@@ -16,6 +17,7 @@ from tessera_cli.folders.folder import SCENES, TileFolder
 from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.imagery import get_preprocessing
 from tessera_cli.models import Model
+from tessera_cli.net.address import is_url
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.planning.origin import Origin
@@ -54,12 +56,19 @@ class FrozenScenes(Origins):
             )
         reader = origin.reader()
         origin.admit(reader.client)
-        wanted, requests = set[str](), list[TileRequest]()
+        wanted, used, requests = set[str](), set[str](), list[TileRequest]()
         for record in records:
             wanted |= set(record.scenes)
+            used |= set(record.scenes) - set(record.missing_scenes)
             requests.append(_request(record))
         scenes = frozen.without({scene.id for scene in frozen.scenes} - wanted).permitted(reader.client.reach)
         refuse_unallowed(scenes)
+        for asset in (asset for scene in scenes.scenes if scene.id in used for asset in scene.item["assets"].values()):
+            if REFUSED in asset and not is_url(asset["href"]):
+                raise UsageError(
+                    f"{folder.path} was made from files on this machine, such as {asset['href']}, which no catalogue "
+                    "on the web may name. Give --catalog (of radar --radar-catalog) as `embed` had it."
+                )
         reading = SceneReading(scenes, origin, reader, get_preprocessing(folder.identity["preprocessing"]), ANY)
         if requests:
             reading.check(requests)

@@ -180,6 +180,20 @@ def test_another_model_made_it(made, verified):
     assert code == 0
 
 
+def test_a_catalogue_on_this_machine_is_asked_for(made, verified):
+    code, found, err = verified(made[0] / "zstd", "--recompute", "1")
+    assert code == 2
+    assert "Give --catalog" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("option", [["--seed", "3"], ["--dpixels", "."], ["--model", "demo"]])
+def test_options_of_recompute_are_not_passed_over_without_it(made, verified, option):
+    code, found, err = verified(made[0] / "zstd", *option)
+    assert code == 2
+    assert f"Add it, or leave out {option[0]}." in err
+    assert "by_name" not in found
+
+
 def test_scenes_that_changed_or_went(copied, tmp_path, verified, tessera):
     catalog = make_catalog(tmp_path / "catalog")
     options = ["embed", *catalog.options(Path())[:6], "--model", "null", "--threads", "1"]
