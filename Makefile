@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	$(BIN)/python -m pytest -m "not integration" --numprocesses 2 --dist worksteal
 
-# With a real STAC API, PostgreSQL and nginx; setup.sh installs them on Debian and Ubuntu.
+# With a real STAC API, PostgreSQL, nginx and Slurm; setup.sh installs them on Debian and Ubuntu.
 integration: $(VENV)/tested
 	tests/integration/setup.sh
 	TESSERA_INTEGRATION=required $(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile

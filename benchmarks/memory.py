@@ -1,10 +1,10 @@
-"""Peak resident memory of `tessera embed` against the size of the area.
+"""Peak resident memory of runs over whole tiles with a year of dates, beside what they said before they started.
 
-    tessera simulate /tmp/big --size 1600
-    python -m benchmarks.memory /tmp/big --json benchmarks/results/memory.json
+    python -m benchmarks.memory --json benchmarks/results/$(date +%F)-memory.json
 
-Embeds squares of 1, 4 and 16 whole tiles with a year of scenes, each in a process of its own, and reports its peak
-resident set and what lies in the temporary folder afterwards.
+Simulates 146 Sentinel-2 and 85 Sentinel-1 dates over 25 whole tiles (1 GB in the temporary folder; the files of twelve
+passes stand for all of them) and runs `embed` and `fetch` on squares of tiles, each in a process of its own. Encoding a
+whole tile takes long and its memory is taken at the beginning: runs with a network are ended after `--seconds`.
 """
 
 from __future__ import annotations
@@ -13,94 +13,112 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-import shapely
+from benchmarks.catalogs import YEAR, make_few, make_year, square
+from tessera_cli.bench.subjects import unprepared_model
+from tessera_cli.models.checkpoint import save_safetensors
 
-from tessera_cli.extent.aoi import Aoi
-from tessera_cli.extent.grid import TILE_METRES, Tile, from_utm
-from tessera_cli.extent.tiling import tile_requests
-from tessera_cli.extent.window import Window
-
-CASES = ((1, "null"), (2, "null"), (4, "null"), (1, "demo"))
-"""Tiles per side, model."""
-
-
-def square(catalog: Path, side: int) -> dict:
-    """The block of whole tiles that holds most of the simulated area, as GeoJSON."""
-    asked = tile_requests(Aoi.from_file(catalog / "aoi.geojson"), [Window.of_year(2023)])
-    requests = {request.tile: request.count for request in asked}
-    steps = range(side)
-    blocks = {
-        tile: sum(requests.get(Tile(tile.epsg, tile.column + i, tile.row + j), 0) for i in steps for j in steps)
-        for tile in requests
-    }
-    west, south, _, _ = max(blocks, key=blocks.__getitem__).bounds
-    box = shapely.box(west + 1, south + 1, west + side * TILE_METRES - 1, south + side * TILE_METRES - 1)
-    epsg = next(iter(requests)).epsg
-    lonlat = shapely.transform(shapely.segmentize(box, 500), from_utm(epsg).transform, interleaved=False)
-    return shapely.geometry.mapping(lonlat)
+CASES: tuple[tuple[str, str, int, float, float], ...] = (
+    ("embed", "null", 1, 0.25, 0.0),
+    ("embed", "null", 1, 1.0, 0.0),
+    ("embed", "null", 1, 1.0, 0.6),
+    ("embed", "null", 2, 1.0, 0.0),
+    ("embed", "null", 5, 1.0, 0.0),
+    ("embed", "v2-medium", 1, 1.0, 0.6),
+    ("embed", "v2-large", 2, 1.0, 0.6),
+    ("fetch", "null", 1, 1.0, 0.6),
+    ("fetch", "null", 2, 1.0, 0.0),
+)
+"""Verb, shape of the model, tiles per side, share of the square, mean cloud cover."""
+SAID = re.compile(r"each process may take (\d+) MB beside the (\d+) MB of this one now")
 
 
-def measure(catalog: Path, year: int, side: int, model: str) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        aoi, scratch = Path(folder) / "aoi.geojson", Path(folder) / "scratch"
-        aoi.write_text(json.dumps(square(catalog, side)))
-        scratch.mkdir()
-        command = [sys.executable, "-m", "tessera_cli", "embed", "--aoi", str(aoi), "--year", str(year)]
-        command += [
-            "--model",
-            model,
-            "--catalog",
-            str(catalog / "items.json"),
-            "--out",
-            str(Path(folder) / "out"),
-            "--json",
-            "-q",
-        ]
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", _CHILD, *command],
-            env={**os.environ, "TMPDIR": str(scratch)},
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        )
-        *_, summary, peak = done.stdout.splitlines()
+def measure(catalog: Path, case: tuple[str, str, int, float, float], threads: int, seconds: float) -> dict[str, Any]:
+    """Run a case and return its peak resident set (VmHWM, read as it runs) and what it expected."""
+    verb, model, side, share, cloud = case
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "aoi.geojson").write_text(json.dumps(square(catalog, side, share)))
+        (folder / "scratch").mkdir()
+        weights: str | Path = model
+        if model != "null":
+            weights, shaped = folder / f"{model}.safetensors", unprepared_model(model, 0)
+            assert shaped.encoder
+            save_safetensors(weights, shaped.encoder, {"name": model})
+        command = [sys.executable, "-m", "tessera_cli", verb, "--aoi", folder / "aoi.geojson", "--year", YEAR]
+        command += ["--catalog", make_year(catalog, cloud), "--model", weights, "--out", folder / "out", "-vv"]
+        command += ["--threads", threads] if verb == "embed" else []
+        environ = {**os.environ, "TMPDIR": str(folder / "scratch")}
+        started, peak = time.monotonic(), 0
+        with (folder / "log.txt").open("w") as log:
+            run = subprocess.Popen([*map(str, command)], env=environ, stdout=subprocess.DEVNULL, stderr=log)
+            limit = float("inf") if model == "null" else seconds
+            while run.poll() is None and time.monotonic() - started < limit:
+                peak = max(peak, _peak(run.pid))
+                time.sleep(0.1)
+            ended = run.poll()
+            run.kill()
+            run.wait()
+        text = (folder / "log.txt").read_text()
+        said = SAID.search(text)
+        if ended not in (None, 0) or said is None:
+            sys.exit(text)
+        expected = sum(map(int, said.groups()))
         return {
-            "tiles": side * side,
+            "verb": verb,
             "model": model,
-            "pixels": json.loads(summary)["pixels"],
+            "tiles": side**2,
+            "share": share,
+            "cloud": cloud,
             "seconds": round(time.monotonic() - started, 1),
-            "peak_rss_mb": round(int(peak) / 1024),
-            "scratch_files": sum(1 for path in scratch.rglob("*") if path.is_file()),
+            "finished": ended == 0,
+            "peak_rss_mb": round(peak / 1e6),
+            "expected_mb": expected,
+            "expected_over_peak": round(expected / (peak / 1e6), 2),
+            "scratch_files": sum(1 for path in (folder / "scratch").rglob("*") if path.is_file()),
         }
 
 
-_CHILD = """
-import resource, subprocess, sys
-code = subprocess.call(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-"""
+def _peak(pid: int) -> int:
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:  # it has just ended
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("catalog", type=Path)
-    options.add_argument("--year", type=int, default=2023)
+    options.add_argument("catalog", type=Path, nargs="?", help="Of an earlier measurement; made if it is not there.")
+    options.add_argument("--case", type=int, action="append", help="Number of a case, from 0; all by default.")
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--seconds", type=float, default=240)
     options.add_argument("--json", type=Path)
     args = options.parse_args()
-    rows = []
-    for side, model in CASES:
-        rows.append(measure(args.catalog, args.year, side, model))
-        print(json.dumps(rows[-1]), flush=True)
-    scenes = len(json.loads((args.catalog / "items.json").read_text())["features"])
-    conditions = {"python": platform.python_version(), "machine": platform.machine(), "scenes": scenes}
+    with tempfile.TemporaryDirectory() as scratch:
+        catalog = args.catalog or Path(scratch) / "catalog"
+        if not (catalog / "items.json").exists():
+            make_few(catalog)
+        rows, load = [], os.getloadavg()
+        for number in args.case or range(len(CASES)):
+            rows.append(measure(catalog, CASES[number], args.threads, args.seconds))
+            print(json.dumps(rows[-1]), flush=True)
+        scenes = len(json.loads(make_year(catalog, 0).read_text())["features"])
+    conditions = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": args.threads,
+        "load_average": [load, os.getloadavg()],
+        "scenes": scenes,
+    }
     if args.json:
         args.json.write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.tiles --json benchmarks/results/$(date +%F)-tiles.json
 
-Simulates 8 Sentinel-2 and 5 Sentinel-1 passes over 25 whole tiles (1 GB in the temporary folder): few, so that whatever
+Simulates 8 Sentinel-2 and 4 Sentinel-1 passes over 25 whole tiles (1 GB in the temporary folder): few, so that whatever
 grows with the number of tiles stands out, and all without clouds, so that every tile is the same work. The squares are
 embedded with the model `null`, each run in a process of its own, the sizes taking turns. Start-up (imports, the search)
 is not counted. Time on the clock counts from the end of the first reading, when all stages are at work; the CPU time of
@@ -19,19 +19,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from benchmarks.memory import square
-from tessera_cli.simulate import sentinel1, sentinel2, simulate
+from benchmarks.catalogs import make_few, square
 
 SIDES = (2, 3, 5)
-SIZE = 3104
-"""Pixels: five whole tiles each way, as the simulated area lies."""
-EVERY = 20
-"""Such passes cover the whole area, once."""
 BAR = 1.10
 
 CHILD = """
@@ -65,19 +58,6 @@ print(json.dumps({
 """
 
 
-def some(passes: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """Every so many of the passes of a sensor."""
-    return lambda *arguments: [one for one in passes(*arguments) if one[0].number % EVERY == 0]
-
-
-def make(folder: Path) -> None:
-    with (
-        mock.patch.object(sentinel1, "passes", some(sentinel1.passes)),
-        mock.patch.object(sentinel2, "passes", some(sentinel2.passes)),
-    ):
-        simulate(folder, size=SIZE, cloud=0)
-
-
 def measure(catalog: Path, side: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         aoi = Path(folder) / "aoi.geojson"
@@ -96,7 +76,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         catalog = args.catalog or Path(scratch) / "catalog"
         if not (catalog / "items.json").exists():
-            make(catalog)
+            make_few(catalog)
         scenes = len(json.loads((catalog / "items.json").read_text())["features"])
         rounds = []
         for _ in range(args.rounds):

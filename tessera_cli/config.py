@@ -1,13 +1,14 @@
-"""Settings from the machine and its environment; besides `cli/`, only this module reads settings from there."""
+"""Settings from the machine and its environment, which only this module, `jobs.py`, `cli/` and `environment/` read."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tessera_cli.environment.cgroups import cpu_quota
+from tessera_cli.environment.cgroups import cpu_quota, memory_limit
 from tessera_cli.errors import CredentialsError, UsageError
 from tessera_cli.reading import check_file
 
@@ -18,19 +19,62 @@ EARTHDATA_HOST = "urs.earthdata.nasa.gov"
 
 
 def threads(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
-    """Return the cores this process may use: OMP_NUM_THREADS, else Slurm's share, else affinity mask and CPU quota.
+    """Return the cores this process may use: the least that affinity mask, CPU quota, Slurm and OMP_NUM_THREADS say.
 
     `root` is where the file system begins.
     """
-    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
-        value = environ.get(name, "").split(",")[0]
-        if value.isdigit() and int(value) > 0:
-            return int(value)
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS has no affinity
         cores = os.cpu_count() or 1
-    return min(cores, cpu_quota(root) or cores)
+    wanted = _number(environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    # More threads than there are cores would wait for each other, whoever asks for them.
+    return min([cores, *filter(None, (cpu_quota(root), _slurm_cores(environ), wanted))])
+
+
+def memory(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """Return the bytes of memory this process may use: the least of the machine's, its control groups' and Slurm's.
+
+    Slurm gives memory to a job on a node: the tasks that run there have equal shares of it. `root` is where the file
+    system begins.
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    given = _number(environ.get("SLURM_MEM_PER_NODE"))  # MB of 2^20 bytes, as all of Slurm's; 0: all there is
+    if not given and (each := _number(environ.get("SLURM_MEM_PER_CPU"))):
+        cores = _number(environ.get("SLURM_CPUS_ON_NODE")) or _number(environ.get("SLURM_CPUS_PER_TASK")) or 1
+        given = each * cores
+    limits = (memory_limit(root), (given or 0) << 20)
+    return min([machine, *filter(None, limits)]) // _slurm_tasks(environ)
+
+
+def _slurm_cores(environ: Mapping[str, str]) -> int | None:
+    """Return the cores that Slurm gives to a task. Without the plugins that bind it to them, nothing else tells."""
+    if each := _number(environ.get("SLURM_CPUS_PER_TASK")):
+        return each
+    cores = _number(environ.get("SLURM_CPUS_ON_NODE"))
+    return max(1, cores // _slurm_tasks(environ)) if cores else None
+
+
+def _slurm_tasks(environ: Mapping[str, str]) -> int:
+    """Return how many tasks of this job step `srun` has started on this node; 1 without it, as in a batch script."""
+    # `2(x3),1`: three nodes with two tasks each, then one with one
+    runs = re.findall(r"(\d+)(?:\(x(\d+)\))?(?:,|$)", environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    tasks = [int(count) for count, times in runs for _ in range(int(times or 1))]
+    node = _number(environ.get("SLURM_NODEID")) or 0
+    return max(1, tasks[node]) if node < len(tasks) else 1
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names of the GPUs this process may use, each as `CUDA_VISIBLE_DEVICES` takes it."""
+    import torch
+
+    count, given = torch.cuda.device_count(), environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in given.split(",")] if given.strip() else [str(number) for number in range(count)]
+    return names[:count]
 
 
 def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | None]:
@@ -43,73 +87,6 @@ def processes(environ: Mapping[str, str] = os.environ) -> tuple[int, int, int | 
         raise UsageError(f"{', '.join(names)} are not all numbers. Start with torchrun, or without them.")
     rank, size, local = map(int, values)
     return rank, size, local
-
-
-def share(size: int | None, environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Return which share of how many a job array gives this process, from 1; `size` where only the user knows it.
-
-    Slurm's array, its ranks, or both; PBS, AWS Batch and indexed jobs of Kubernetes. UsageError if it is not told.
-    """
-    array, ranks = _slurm_array(environ), _slurm_ranks(environ)
-    if array or ranks:
-        (task, tasks), (rank, count) = array or (0, 1), ranks or (0, 1)
-        index, found = task * count + rank, tasks * count
-        if size not in (None, found):
-            raise UsageError(f"--shard auto/{size}, but Slurm runs {found} shares. Write --shard auto.")
-        return index + 1, found
-    for name, first, sizes in _ARRAYS:
-        if name not in environ:
-            continue
-        given = environ.get(sizes, "") if sizes else ""
-        total = size or _number(environ, sizes) if given else size
-        if total is None:
-            raise UsageError(f"--shard auto: {name} is set, but not how many there are. Write --shard auto/N.")
-        index = _number(environ, name) - first
-        if not 0 <= index < total:
-            raise UsageError(f"--shard auto: {name}={environ[name]} is none of {total}, counted from {first}.")
-        return index + 1, total
-    known = ", ".join(["SLURM_ARRAY_TASK_ID", "SLURM_PROCID", *(name for name, _, _ in _ARRAYS)])
-    raise UsageError(f"--shard auto: this is no job array (none of {known} is set). Write --shard 1/5 for one of five.")
-
-
-_ARRAYS = (
-    ("PBS_ARRAY_INDEX", 1, ""),
-    ("AWS_BATCH_JOB_ARRAY_INDEX", 0, "AWS_BATCH_JOB_ARRAY_SIZE"),
-    ("JOB_COMPLETION_INDEX", 0, ""),
-)
-"""Variable with the number of a process, the first number, and the variable with how many there are, if any."""
-
-
-def _slurm_array(environ: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return the position of this task in an array of Slurm, from 0, and the number of tasks; None without one."""
-    if "SLURM_ARRAY_TASK_ID" not in environ:
-        return None
-    names = ("ID", "MIN", "MAX", "STEP", "COUNT")
-    task, first, last, step, count = (_number(environ, f"SLURM_ARRAY_TASK_{name}") for name in names)
-    if step < 1 or (last - first) // step + 1 != count or (task - first) % step:
-        raise UsageError(
-            f"--shard auto: the array has gaps ({count} tasks from {first} to {last}), so its order is not known. "
-            f"Submit --array=1-{count}, or write --shard I/N by hand."
-        )
-    return (task - first) // step, count
-
-
-def _slurm_ranks(environ: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return the rank of this process and their number; None where Slurm started one alone."""
-    if environ.get("SLURM_NTASKS", "1") == "1":
-        return None
-    rank, count = _number(environ, "SLURM_PROCID"), _number(environ, "SLURM_NTASKS")
-    if "SLURM_STEP_ID" not in environ and "SLURM_STEPID" not in environ:
-        raise UsageError(f"--shard auto: the job has {count} tasks, and this is not one of them. Start it with srun.")
-    return rank, count
-
-
-def _number(environ: Mapping[str, str], name: str) -> int:
-    value = environ.get(name, "")
-    if not value.isdigit():
-        why = f"is {value}, no number" if value else "is not set"
-        raise UsageError(f"--shard auto: {name} {why}. Write --shard I/N by hand.")
-    return int(value)
 
 
 def gdal_options(defaults: Mapping[str, str | int], environ: Mapping[str, str] = os.environ) -> dict[str, str | int]:

@@ -1,7 +1,8 @@
 """Every error a user can meet: what happened, why, what to do, and the exit code of the command.
 
 Exit codes: 2 usage or configuration, 3 nothing to embed, 4 some tiles failed (a rerun resumes),
-5 the output folder belongs to other settings, 69/75 source unavailable, 77 credentials.
+5 the output folder belongs to other settings, 69 source refused, 75 source unavailable or out of time,
+77 credentials.
 """
 
 from __future__ import annotations
@@ -75,6 +76,16 @@ class SourceUnavailableError(TesseraError):
 
 class SourceBusyError(SourceUnavailableError):
     """The server still asks for patience after all retries (429)."""
+
+
+class OutOfTimeError(TesseraError):
+    """The deadline has passed before the last tile; the same command goes on."""
+
+    exit_code = 75
+
+
+class ReadingStoppedError(SourceUnavailableError):
+    """Something else has ended the run; it says nothing about the tile that was being read."""
 
 
 class CredentialsError(TesseraError):

@@ -110,6 +110,7 @@ def replacement(folder: Path, slot: str, marker: str) -> Iterator[Replacement]:
     prepared = Replacement(folder, slot, marker, part_of(folder / slot))
     try:
         with explained(folder):
+            prepared.part.mkdir()  # not its parents: where a disk has gone, nothing is written in its place
             prepared.files.mkdir(parents=True)
             yield prepared
     except TesseraError as error:  # the user knows the files by the names that they are to have

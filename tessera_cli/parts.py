@@ -34,12 +34,18 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+def process_of(text: str) -> str | None:
+    """Return machine and number of the process in a token, or in a name that ends with `.<token>.part`, if any."""
+    match = _match(text)
+    return None if match is None else f"{match[1]}-{match[2]}"
+
+
 def is_alive(text: str) -> bool | None:
     """Return whether the process of a token, or of a name that ends with `.<token>.part`, still runs.
 
     None if that cannot be known: it is one of another machine or container, or the name is older than such tokens.
     """
-    match = _TOKEN.fullmatch(text.removesuffix(PART).rpartition(".")[2])
+    match = _match(text)
     if match is None or match[1] != _machine():
         return None
     pid, started = int(match[2], 16), int(match[3], 16)
@@ -68,6 +74,10 @@ def remove_stale_parts(folder: Path) -> None:
                 continue
             if not alive:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def _match(text: str) -> re.Match[str] | None:
+    return _TOKEN.fullmatch(text.removesuffix(PART).rpartition(".")[2])
 
 
 @functools.cache

@@ -8,12 +8,27 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+
+
+def rss_mb() -> float:
+    """Return the resident set of this process now, in MB of 10^6 bytes; where it cannot be read, the largest so far."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6 if statm.exists() else peak_rss_mb()
 
 
 def peak_rss_mb() -> float:
     """Return the largest resident set of this process so far, in MB of 10^6 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def peak_device_mb() -> float | None:
+    """Return the most memory that this process has had on a GPU so far, in MB; None where it has used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return float(max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())), default=0) / 1e6)
 
 
 class StageTimer:

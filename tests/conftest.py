@@ -21,13 +21,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-SETTINGS = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+SETTINGS = ("OMP_NUM_THREADS", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch):
     for name in os.environ:
-        if name.startswith(("TESSERA_", "EARTHDATA_", "PC_SDK_")) or name in SETTINGS:
+        if name.startswith(("TESSERA_", "EARTHDATA_", "PC_SDK_", "SLURM_")) or name in SETTINGS:
             monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", os.devnull)
 

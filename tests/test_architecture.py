@@ -11,7 +11,7 @@ import tessera_cli
 
 ROOT = Path(tessera_cli.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-READERS = ("cli", "config.py", "environment")
+READERS = ("cli", "config.py", "jobs.py", "environment")
 LIBRARY = [path for path in MODULES if path.relative_to(ROOT).parts[0] not in (*READERS, "__main__.py")]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,6 +18,8 @@ from tessera_cli.errors import UsageError
 from tessera_cli.reading import check_file
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from tessera_cli.api.points import Plots
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.extent.window import Window
@@ -136,9 +139,9 @@ def check_choices(**given: tuple[object, Any]) -> None:
 
 
 def check_numbers(**given: int | None) -> None:
-    """Raise UsageError for counts below 0, and for 0 threads."""
+    """Raise UsageError for counts below 0, and for 0 threads or workers."""
     for name, value in given.items():
-        least = 1 if name == "threads" else 0
+        least = 1 if name in ("threads", "workers") else 0
         if value is not None and value < least:
             raise UsageError(f"--{name.replace('_', '-')} {value} is too small. Give {least} or more.")
 
@@ -155,10 +158,34 @@ def make_terms(
     scheduler: str | None = None,
 ) -> Terms:
     """Return how a run is to go about its tiles."""
+    from tessera_cli.runs.deadline import ends_at
     from tessera_cli.runs.terms import Terms
 
+    check_numbers(workers=workers)
+    if scheduler is not None:
+        from tessera_cli.workers import check_scheduler
+
+        if workers is not None:
+            raise UsageError("--scheduler has workers of its own. Leave out --workers.")
+        check_scheduler(scheduler)
     tiles = [tile] if isinstance(tile, str) else list(tile or ())
-    return Terms(allow_missing, tuple(tiles), retry_failed, overwrite, shard=as_shard(shard))
+    return Terms(allow_missing, tuple(tiles), retry_failed, overwrite, ends_at(deadline), shard=as_shard(shard))
+
+
+def executor_for(
+    *, workers: int | None, scheduler: str | None, threads: int | None, device: str, kind: str
+) -> AbstractContextManager[Executor | None]:
+    """Return where tasks run, to be entered: None for this process.
+
+    `device` is what the user named, `kind` what it came to.
+    """
+    from tessera_cli.workers import DaskExecutor, process_pool
+
+    if scheduler is not None:
+        return DaskExecutor(scheduler, alone=kind == "cuda")
+    if workers is not None:
+        return process_pool(workers, threads=threads, device=device if ":" in device else kind)
+    return nullcontext()
 
 
 def refuse_beside_dpixels(**given: object) -> None:

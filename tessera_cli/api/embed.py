@@ -147,6 +147,7 @@ def embed(
         check_numbers,
         choose_out,
         default_out,
+        executor_for,
         make_request,
         make_terms,
         refuse_beside_dpixels,
@@ -224,15 +225,25 @@ def embed(
         inputs = search_inputs(request, folder, policy, **more, share=share if terms.shard else None)
     if out is None:
         warn_of_other_area(folder, inputs.record())
-    recipe = SettingsRecipe(of_model, wanted, settings.identity())
-    summary = run(
-        inputs, settings, folder, progress=told, threads=threads, compress=compress, terms=terms, recipe=recipe
-    )
+    recipe = SettingsRecipe.of(settings, wanted, **of_model)
+    hired = executor_for(workers=workers, scheduler=scheduler, threads=threads, device=device, kind=loaded.device)
+    with hired as executor:
+        summary = run(
+            inputs,
+            settings,
+            folder,
+            progress=told,
+            threads=None if workers else threads,  # a pool has shared them out
+            compress=compress,
+            terms=replace(terms, executor=executor),
+            recipe=recipe,
+        )
     if not summary.is_whole:
         return summary
     if plots is not None:
         return replace(summary, table=plots.write_table(folder.path, {each.window for each in inputs.tile_requests}))
-    return replace(summary, preview=_preview(summary.out)) if preview and summary.pixels else summary
+    drawn = preview and summary.pixels and summary.stopped is None
+    return replace(summary, preview=_preview(summary.out)) if drawn else summary
 
 
 def _preview(out: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def fetch(
     from tessera_cli.runs.fetch import embed_command
     from tessera_cli.runs.fetch import fetch as run
     from tessera_cli.runs.identity import dpixel_folder
+    from tessera_cli.workers import ThreadPool
 
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
@@ -118,7 +120,9 @@ def fetch(
     if out is None:
         warn_of_other_area(folder, inputs.record())
     pulled = None if weights else str(model or DEFAULT_MODEL)
-    summary = run(inputs, folder, model=pulled, progress=told, terms=terms)
+    with ThreadPool(workers) if workers else nullcontext() as executor:
+        terms = dataclasses.replace(terms, executor=executor)
+        summary = run(inputs, folder, model=pulled, progress=told, terms=terms)
     command = ""
     if any(result.path for result in summary.results):
         command = embed_command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from tessera_cli.models.load import Model
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.layers import Dtype
+    from tessera_cli.runs.census import TileState
     from tessera_cli.runs.checks import Check
     from tessera_cli.runs.verify import Verification
+    from tessera_cli.runs.watch import Round
 
 
 def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mapping[str, Any]:
@@ -40,25 +42,110 @@ def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mappin
     return describe(Path(path), ModelConfig.of(model_config))
 
 
+def tiles(path: AnyPath) -> Iterator[TileState]:
+    """Yield what became of each tile that runs on a folder were asked for, by name, as its record is read.
+
+    Args:
+        path: The output folder of `embed` or `fetch`.
+
+    Raises:
+        UsageError: For anything else, at the first tile.
+    """
+    from tessera_cli.runs.census import census_taker
+
+    yield from census_taker(Path(path)).states()
+
+
+def watch(path: AnyPath, seconds: float = 10) -> Iterator[Round]:
+    """Follow the runs on a folder: yield what it shows, every `seconds`, until each tile is finished or failed.
+
+    Only the folder is read, and no record twice, so that any number of processes on any machines can be followed.
+
+    Args:
+        path: The output folder of `embed` or `fetch`.
+        seconds: Time between two looks.
+
+    Raises:
+        UsageError: For anything else, at the first look.
+    """
+    from tessera_cli.runs.watch import watch as run
+
+    return run(Path(path), seconds)
+
+
 def verify(
-    path: AnyPath, *, records_only: bool = False, report: Callable[[Check], object] | None = None
+    path: AnyPath,
+    *,
+    records_only: bool = False,
+    recompute: str | int | None = None,
+    seed: int = 0,
+    dpixels: AnyPath | Sequence[AnyPath] | None = None,
+    catalog: str | None = None,
+    radar_catalog: str | None = None,
+    allow_outside: bool = False,
+    allow_private_hosts: bool = False,
+    model: AnyPath | None = None,
+    weights: AnyPath | None = None,
+    model_config: AnyModelConfig | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    seams: AnyPath | None = None,
+    report: Callable[[Check], object] | None = None,
 ) -> Verification:
     """Read a folder of embeddings or d-pixels, a tile or a weights file in full and hold it against its record.
 
     Args:
         path: The folder or file.
         records_only: Of a folder only records, lists and the sizes of files, which takes seconds: no raster is read.
+        recompute: Make a random part of the tiles of a folder again, in memory, and compare: `1%`, or a number of
+            tiles. A tile that differs is `damaged`, one that cannot be made again any more `failed`.
+        seed: Which tiles are drawn.
+        dpixels: The stored d-pixels that the tiles were made from; without them, the scenes frozen in the folder.
+        catalog: As the run was given it: what the folder's scenes may lead to is up to you, not to the folder.
+        radar_catalog: The same of OPERA RTC-S1.
+        allow_outside: As in `embed`.
+        allow_private_hosts: As in `embed`.
+        model: The model that made the folder. Default: the released one of the recorded name.
+        weights: Its official checkpoint.
+        model_config: What a v1.x checkpoint does not record.
+        device: `auto`: of the class that made the tiles, within which bytes are equal.
+        threads: Cores to compute with. Default: those that this process may use.
+        seams: Another folder of the same settings: where both have pixels, they must be equal.
         report: Called with each check as it is done.
 
     Returns:
         All checks; `Verification.error()` is None if everything is whole.
 
     Raises:
-        UsageError: For anything that is not ours.
+        TesseraError: UsageError for anything that is not ours; IdentityError if `model` did not make the folder, or
+            `seams` has other settings; SourceUnavailableError, SourceRefusedError, CredentialsError as `embed`.
     """
     from tessera_cli.runs.verify import verify as run
 
-    return run(Path(path), report=report or (lambda check: None), records_only=records_only)
+    again = None
+    if recompute is not None:
+        from tessera_cli.api.arguments import as_paths, check_numbers
+        from tessera_cli.api.recompute import recomputation
+
+        check_numbers(threads=threads, seed=seed)
+        again = recomputation(
+            Path(path),
+            recompute,
+            seed=seed,
+            dpixels=as_paths(dpixels or ()),
+            origin={
+                "catalog": catalog,
+                "radar_catalog": radar_catalog,
+                "allow_private_hosts": allow_private_hosts,
+                "allow_outside": allow_outside,
+            },
+            model={"model": model, "weights": weights, "model_config": model_config},
+            device=device,
+            threads=threads,
+        )
+    other = None if seams is None else Path(seams)
+    told = report or (lambda check: None)
+    return run(Path(path), report=told, records_only=records_only, recomputation=again, seams=other)
 
 
 def encode(

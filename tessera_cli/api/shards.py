@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tessera_cli import config
+from tessera_cli import jobs
 from tessera_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def as_shard(text: str | None) -> Shard | None:
         return Shard.parse(text)
     if size and not size.isdigit():
         raise UsageError(f"--shard {text}: {size} is no number of shares. Write auto/8 for eight.")
-    return Shard(*config.share(int(size) if size else None))
+    return Shard(*jobs.share(int(size) if size else None))
 
 
 def check_frozen(folder: TileFolder, run: str, given: Mapping[str, Any], *, refresh: bool) -> None:

@@ -19,7 +19,7 @@ from tessera_cli.bench.workload import Workload, from_store, synthetic
 from tessera_cli.errors import UsageError
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import EncoderConfig, Model, ModelSpec, get_spec
-from tessera_cli.timing import StageTimer, peak_rss_mb
+from tessera_cli.timing import StageTimer, peak_rss_mb, rss_mb
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _memory(model: Model, work: Workload, threads: int) -> dict[str, float | Non
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device) / 1e6
     else:
-        before = machine.rss_mb()
+        before = rss_mb()
     _ours(model, work, threads)
     cuda = torch.cuda.max_memory_allocated(device) / 1e6 if model.device == "cuda" else None
     return {

@@ -5,14 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
-import resource
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tessera_cli.timing import peak_rss_mb
 
 if TYPE_CHECKING:
     from tessera_cli.models.precision import Precision
@@ -41,12 +38,6 @@ def matmul_gflops(precision: Precision, device: str, threads: int, *, size: int 
         apart = sum(pool.map(lambda _: matmul_rate(precision, device, size) / 1e9, range(threads)))
     torch.set_num_threads(threads)
     return max(together, apart)
-
-
-def rss_mb() -> float:
-    """Return the resident set of this process now, in MB of 10^6 bytes; where it cannot be read, the largest so far."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6 if statm.exists() else peak_rss_mb()
 
 
 def conditions(device: str, threads: int) -> dict[str, Any]:

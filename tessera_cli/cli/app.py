@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -26,13 +25,14 @@ from tessera_cli.cli.plan import plan
 from tessera_cli.cli.pretrain import pretrain
 from tessera_cli.cli.preview import preview
 from tessera_cli.cli.sample import sample
+from tessera_cli.cli.signals import EXIT_CODES, Stopped, raise_on_signals
 from tessera_cli.cli.simulate import simulate
 from tessera_cli.cli.terminal import failure
 from tessera_cli.cli.verify import verify
 from tessera_cli.cli.weights import weights
 
 COMPLETION = "Print it with _TESSERA_COMPLETE=source_bash tessera, or source_zsh, or source_fish."
-UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+UNEXPECTED, USAGE, INTERRUPTED = 1, 2, EXIT_CODES[signal.SIGINT]
 
 app = typer.Typer(
     name="tessera",
@@ -57,7 +57,8 @@ def tessera(
     Results go to standard output, everything else to standard error.
 
     Exit codes: 0 done, 2 usage, 3 nothing to embed, 4 some tiles failed (run again), 5 the folder belongs to other
-    settings, 69/75 source refused or unavailable, 74 results could not be printed, 77 credentials.
+    settings, 69 source refused, 74 results could not be printed, 75 out of time, or source unavailable (run again),
+    77 credentials.
 
     Example:
 
@@ -73,13 +74,9 @@ def tessera(
 USAGE_ERRORS = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
-class Terminated(BaseException):
-    """Raised on SIGTERM: stop like Ctrl-C, with another exit code."""
-
-
 def main() -> NoReturn:
     # Not in `run`, which leaves the signals and streams of its process alone.
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_signals()
     output = streams.guard()
     code = run(sys.argv[1:])
     sys.stdout.flush()
@@ -118,10 +115,9 @@ def run(arguments: Sequence[str]) -> int:
             sys.stderr.writelines(f"{printable(line)}\n" for line in traceback.format_exc().splitlines())
         return fail(str(error), error.exit_code, error)
     except (KeyboardInterrupt, typer.Abort):
-        text = "interrupted. What is finished stays; run the same command to go on."
-        return fail(text, INTERRUPTED, KeyboardInterrupt())
-    except Terminated as error:
-        return fail("terminated. What is finished stays; run the same command to go on.", TERMINATED, error)
+        return fail(f"interrupted. {_kept(arguments)}", INTERRUPTED, KeyboardInterrupt())
+    except Stopped as error:
+        return fail(f"{error.text}. {_kept(arguments)}", error.exit_code, error)
     except Exception as error:
         if isinstance(error, USAGE_ERRORS):
             return fail(_usage_text(error), USAGE, UsageError())
@@ -136,11 +132,13 @@ def run(arguments: Sequence[str]) -> int:
         return fail(f"unexpected {name}: {error}. Please report it with what --debug shows.", UNEXPECTED, error)
 
 
+def _kept(arguments: Sequence[str]) -> str:
+    """Say what a command that was stopped has left."""
+    too = ", of the tile in hand too" if "embed" in arguments[:1] else ""
+    return f"What is finished stays{too}; run the same command to go on."
+
+
 def _usage_text(error: Any) -> str:
     verb = error.ctx.command_path if getattr(error, "ctx", None) else "tessera"
     told = " ".join(error.format_message().split())  # choices come in lines of their own
     return f"{told.rstrip('. ')}. See {verb} --help."
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated

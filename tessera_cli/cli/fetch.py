@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tessera_cli.api import fetch as library
 from tessera_cli.cli.area import read_area
-from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, Out, option
+from tessera_cli.cli.options import AREA_ARGUMENT, OUTPUT, RUN, Out, option
 from tessera_cli.cli.progress import RunProgress
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
@@ -18,9 +18,10 @@ FORMAT = option(
     env=False,
 )
 OUT = option(Out, OUTPUT, "Folder for the d-pixels.  [default: ./<aoi>_<window>_dpixels]", short=("-o",), metavar="DIR")
+WORKERS = option(int | None, RUN, "Tiles to read side by side.  [default: one, and the next]", metavar="N", min=1)
 
 
-@verb(library.fetch, area=AREA_ARGUMENT, format=FORMAT, out=OUT)
+@verb(library.fetch, area=AREA_ARGUMENT, format=FORMAT, out=OUT, workers=WORKERS)
 def fetch(terminal: Terminal, **given: Any) -> None:
     """Store d-pixels and weights, to embed without network.
 

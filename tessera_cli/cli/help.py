@@ -14,6 +14,8 @@ from typer.core import TyperCommand, TyperGroup
 ORDER = ("Arguments", "Area", "Time", "Source", "Model", "Output", "Run", "Options")
 ALIASES = {"train": "pretrain"}
 DOCS = "Documentation: docs/index.md of the source; `make docs` builds the site. TESSERA: https://github.com/ucam-eo/tessera"
+EVERY = 10
+"""Seconds between two looks of `info --watch`, where none are given."""
 WHOLE = 1000
 """Columns of help and letters of a summary, which nothing reaches: the terminal's width decides, and nothing is cut."""
 
@@ -65,7 +67,8 @@ def spread(arguments: Sequence[str]) -> list[str]:
     """Return the arguments in the form that options take.
 
     `--bbox=-3,53,-2,54` and `--bbox -3,53,-2,54` -> `--bbox -3 53 -2 54`; `--dpixels a b c` -> `--dpixels a
-    --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`; `train` -> `pretrain`.
+    --dpixels b --dpixels c`, since a shell makes many words of `*.zarr`; `--watch` without a number -> `--watch 10`;
+    `train` -> `pretrain`.
     """
     spread: list[str] = []
     rest = deque(arguments)
@@ -77,6 +80,8 @@ def spread(arguments: Sequence[str]) -> list[str]:
             spread += ["--bbox", *argument.removeprefix("--bbox=").split(",")]
         elif argument == "--bbox":
             spread += ["--bbox", *(rest.popleft() if rest else "").split(",")]
+        elif argument == "--watch" and not (rest and _is_number(rest[0])):
+            spread += [argument, str(EVERY)]
         elif argument == "--dpixels" and rest:
             spread += [argument, rest.popleft()]
             while rest and not rest[0].startswith("-"):
@@ -84,6 +89,10 @@ def spread(arguments: Sequence[str]) -> list[str]:
         else:
             spread.append(argument)
     return spread
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d*)?", text) is not None
 
 
 def show_help(context: typer.Context) -> None:

@@ -10,8 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from tessera_cli.api import reading
+from tessera_cli.cli.follow import follow
+from tessera_cli.cli.help import EVERY
 from tessera_cli.cli.options import OUTPUT, option
 from tessera_cli.cli.terminal import Terminal, lines
+from tessera_cli.cli.tile_table import write_table
 from tessera_cli.cli.units import cut, entry, size
 from tessera_cli.cli.verb import verb
 from tessera_cli.errors import UsageError
@@ -27,9 +30,20 @@ BARE = {
     name: option(bool, OUTPUT, f"Print only the {text}.")
     for name, text in (("crs", "CRS"), ("bounds", "bounds"), ("model", "model"))
 }
+OF_FOLDERS = {
+    "csv": option(bool, OUTPUT, "Of a folder: a table with a row for each tile and window."),
+    "watch": option(
+        float | None,
+        OUTPUT,
+        f"Of a folder: follow the runs on it until every tile is finished or failed.  [every {EVERY} seconds]",
+        metavar="[SECONDS]",
+        min=1,
+        env=False,
+    ),
+}
 
 
-@verb(reading.info, path=PATH, **BARE)
+@verb(reading.info, path=PATH, **BARE, **OF_FOLDERS)
 def info(terminal: Terminal, **given: Any) -> None:
     """Describe a folder, a tile, a raster or a weights file.
 
@@ -37,11 +51,20 @@ def info(terminal: Terminal, **given: Any) -> None:
     settings and each tile. Of stored d-pixels: tile, window, source, the dates of each sensor, and missing scenes. Of a
     weights file: its family, sizes and rules, and whether it is a published one.
 
+    --csv: tile, window, status (done, empty, failed, missing), pixels, missing scenes, reason, bytes, time, path.
+    --watch reads the folder alone, so it follows any number of processes on any machines: a live display on a
+    terminal, else a line a minute, with --json an object a look. It ends with 0 when all tiles are finished, with 4
+    when some have failed, and with 130 after Ctrl-C, which leaves the run alone.
+
     Examples:
 
       tessera info field_2023_v2-medium
 
       tessera info --json field_2023_v2-medium | jq '.by_tile[] | select(.status == "failed")'
+
+      tessera info --csv alps_2023_v2-medium > tiles.csv
+
+      tessera info --watch 30 alps_2023_v2-medium
 
       tessera info --crs field_2023_v2-medium/utm31n_c0112_r1098_2023_emb.tif
 
@@ -52,6 +75,18 @@ def info(terminal: Terminal, **given: Any) -> None:
       tessera info runs/alps
     """
     bare = [name for name in BARE if given.pop(name)]
+    table, seconds = given.pop("csv"), given.pop("watch")
+    chosen = [
+        f"--{name}" for name, value in {"csv": table, "watch": seconds, "json": terminal.as_json}.items() if value
+    ]
+    if (table and len(chosen) > 1) or ((table or seconds) and bare):
+        raise UsageError(f"{' and '.join([*chosen, *(f'--{name}' for name in bare)])} exclude each other. Choose one.")
+    if table:
+        write_table(reading.tiles(given["path"]), given["path"])
+        return
+    if seconds:
+        follow(terminal, reading.watch(given["path"], seconds))
+        return
     found = reading.info(**given)
     if not bare:
         terminal.tell(found, summary(found) if "folder" in found and terminal.verbosity < 1 else lines(found))
@@ -59,6 +94,12 @@ def info(terminal: Terminal, **given: Any) -> None:
         if (value := found.get(name)) is None:
             raise UsageError(f"{given['path']} has no {name} of its own. Ask for one of its tiles.")
         terminal.result(" ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def _refuse_together(given: Mapping[str, object]) -> None:
+    chosen = [f"--{name}" for name, value in given.items() if value]
+    if len(chosen) > 1 and chosen[0] in ("--csv", "--watch"):
+        raise UsageError(f"{' and '.join(chosen)} exclude each other. Choose one.")
 
 
 def summary(found: Mapping[str, Any]) -> Iterator[str]:

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from tessera_cli.runs.results import Summary
     from tessera_cli.runs.verify import Verification
 
-CHATTY = ("rasterio", "botocore", "urllib3", "httpx", "httpcore", "fsspec", "huggingface_hub", "pyogrio", "pystac")
+CHATTY = (
+    "distributed",
+    "tornado",
+    "rasterio",
+    "botocore",
+    "urllib3",
+    "httpx",
+    "httpcore",
+    "fsspec",
+    "huggingface_hub",
+    "pyogrio",
+    "pystac",
+)
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 60.0

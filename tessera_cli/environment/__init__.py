@@ -1,5 +1,6 @@
-"""The environment of the process: variables that mislead libraries, and the CPU quota of its control groups."""
+"""The environment of the process: variables that mislead libraries, its share of a machine, and its CPU quota."""
 
 from tessera_cli.environment.libraries import SETTLED, settle
+from tessera_cli.environment.share import take_share
 
-__all__ = ["SETTLED", "settle"]
+__all__ = ["SETTLED", "settle", "take_share"]

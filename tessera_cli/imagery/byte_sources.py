@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, plainly, reason
 from tessera_cli.imagery.doubts import Doubts
 from tessera_cli.imagery.header import BrokenError
-from tessera_cli.net import ChangedError, Client, RangeResponse, Version, get_range
+from tessera_cli.net import ChangedError, Client, RangeResponse, RequestStats, Version, get_range
 from tessera_cli.net.address import redact
 from tessera_cli.reading import open_file
 
@@ -62,14 +62,17 @@ class LocalBytes:
 
     name: str
     """Its path."""
+    stats: RequestStats | None = None
+    """Where the bytes that are read are counted."""
     doubted = False
     """Disks have checksums of their own."""
 
     def first(self, length: int) -> RangeResponse:
         """Return the first `length` bytes, fewer of a shorter file."""
         with self._opened() as file:
-            version = _version(file)
-            return RangeResponse(file.read(length), version.size, version)
+            version, start = _version(file), file.read(length)
+            self._count(len(start))
+            return RangeResponse(start, version.size, version)
 
     def read(self, ranges: Sequence[Range], known: Version, *, checked: bool = False) -> list[bytes]:
         """Return the bytes of each range, within the size of the file, which must be the `known` version.
@@ -83,6 +86,7 @@ class LocalBytes:
                 file.seek(start)
                 found.append(file.read(length))
             known.check(_version(file), self.name)
+            self._count(sum(map(len, found)))
             return found
 
     def contradiction(self, whole: bytes, first: RangeResponse) -> str | None:
@@ -94,6 +98,10 @@ class LocalBytes:
         with self._opened() as file:
             while file.read(1 << 20) and file.tell() < size:
                 pass
+
+    def _count(self, length: int) -> None:
+        if self.stats is not None:
+            self.stats.local(length)
 
     @contextmanager
     def _opened(self) -> Iterator[BufferedReader]:

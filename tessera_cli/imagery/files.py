@@ -46,7 +46,7 @@ class Files:
                 self._remote.put(href, file)
             return file
         # The version of a local file is compared while it is read; each read opens it.
-        return GeoTiffFile.open(LocalBytes(local_path(href)), self._headers, self._nothing)
+        return GeoTiffFile.open(LocalBytes(local_path(href), self.client.stats), self._headers, self._nothing)
 
     def forget(self, href: str) -> None:
         """Drop the header of a file that has changed. Its blocks are kept by version."""

@@ -17,6 +17,7 @@ from tessera_cli.catalog import Scene
 from tessera_cli.errors import (
     AbsentError,
     CredentialsError,
+    ReadingStoppedError,
     SourceBusyError,
     SourceRefusedError,
     SourceUnavailableError,
@@ -112,6 +113,10 @@ class Reader:
         self._stopped, self._sizes_differ = threading.Event(), threading.Event()
         self._options = dict(gdal_options)
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Stop: reads under way end soon, with an error."""
         self._stopped.set()
@@ -125,7 +130,7 @@ class Reader:
         and UnfitError where `use` does.
         """
         if self._stopped.is_set():
-            raise SourceUnavailableError("The run has been stopped.")
+            raise ReadingStoppedError("The run has been stopped.")
         outcome: Outcome = "unknown"
         try:
             with rasterio.Env(**self._options):

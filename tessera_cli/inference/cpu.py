@@ -56,6 +56,7 @@ class CpuEngine(Engine):
     """Runs `threads` micro-batches side by side; their number does not change the result."""
 
     chunks = 2  # one is prepared while another is encoded
+    copies_back = False
 
     def __init__(self, encoder: Encoder, threads: int) -> None:
         super().__init__(encoder)

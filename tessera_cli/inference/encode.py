@@ -7,12 +7,14 @@ portions, on any number of threads, and tiles in any order.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tessera_cli.inference.kept import Keeper, Keeping
 from tessera_cli.models.quantise import Quantiser, check_finite, quantise
 from tessera_cli.prefetch import prefetch
 from tessera_cli.sampling import BAND_COUNTS, SensorSeries, SensorSeriesByModality, sensor_series
@@ -42,6 +44,8 @@ class Embeddings:
     """bool (H, W): which pixels of the tile they are."""
     tokens: int
     """Total length of the sequences that were encoded, padding included; 0 for `null`."""
+    kept: int = 0
+    """How many of the pixels an earlier call had encoded, whose sequences do not count here."""
 
 
 def encode(
@@ -55,6 +59,7 @@ def encode(
     threads: int = 1,
     progress: Advance | None = None,
     stages: StageTimer | None = None,
+    keeper: Keeper | None = None,
 ) -> Embeddings:
     """Encode some pixels of a tile.
 
@@ -70,6 +75,8 @@ def encode(
         threads: Micro-batches that run side by side on a CPU; the result does not depend on it.
         progress: Called with the number of pixels finished since its last call.
         stages: Told the seconds of `choose` (in the background) and `encode`.
+        keeper: Holds the first embeddings of an earlier call with the same arguments, which are not made again; is
+            given the finished ones about once a minute, and when an error or a signal ends this call.
 
     Returns:
         The embeddings of the N pixels, in row-major order.
@@ -91,20 +98,22 @@ def encode(
     dims = model.representation if dims is None else dims
     values = np.empty((len(numbers), dims), np.float32 if quantiser is None else np.int8)
     scales = None if quantiser is None else np.empty(len(numbers), np.float32)
-    if model.encoder is None:
-        parts = _null_parts(dpixels, model, numbers, dims, quantiser, progress)
-    else:
-        parts = _encoder_parts(
-            dpixels, model, numbers, dims, quantiser, seed, threads, progress, stages or StageTimer()
-        )
     tokens = 0
-    for chunk, (some_values, some_scales), length in parts:
-        values[chunk] = some_values
-        if scales is not None:
-            scales[chunk] = some_scales
-        tokens += length
-    check_finite(values if scales is None else scales[:, None])
-    return Embeddings(values, scales, pixels, tokens)
+    with Keeping(keeper, values, scales) as keeping:
+        if first := keeping.done:
+            progress(first)
+        if model.encoder is None:
+            parts = _null_parts(dpixels, model, numbers, first, dims, quantiser, progress)
+        else:
+            parts = _encoder_parts(
+                dpixels, model, numbers, first, dims, quantiser, seed, threads, progress, stages or StageTimer()
+            )
+        with closing(parts):
+            for chunk, (some_values, some_scales), length in parts:
+                check_finite(some_values if some_scales is None else some_scales[:, None])
+                keeping.add(chunk, some_values, some_scales)
+                tokens += length
+    return Embeddings(values, scales, pixels, tokens, first)
 
 
 Part = tuple[slice, "Arrays", int]
@@ -112,11 +121,17 @@ Part = tuple[slice, "Arrays", int]
 
 
 def _null_parts(
-    dpixels: DPixels, model: Model, numbers: np.ndarray, dims: int, quantiser: Quantiser | None, progress: Advance
-) -> Iterator[Part]:
+    dpixels: DPixels,
+    model: Model,
+    numbers: np.ndarray,
+    first: int,
+    dims: int,
+    quantiser: Quantiser | None,
+    progress: Advance,
+) -> Generator[Part, None, None]:
     assert model.spec.statistics is not None
     series = sensor_series(dpixels, model.spec.statistics)
-    for chunk in _chunks(len(numbers), _CHUNK):
+    for chunk in _chunks(first, len(numbers), _CHUNK):
         values = _null_embeddings(series, numbers[chunk], model.representation)[:, :dims]
         arrays: Arrays = (values, None) if quantiser is None else quantise(values, quantiser)
         yield chunk, arrays, 0
@@ -127,14 +142,18 @@ def _encoder_parts(
     dpixels: DPixels,
     model: Model,
     numbers: np.ndarray,
+    first: int,
     dims: int,
     quantiser: Quantiser | None,
     seed: int,
     threads: int,
     progress: Advance,
     stages: StageTimer,
-) -> Iterator[Part]:
-    """While a chunk is encoded, the next is sampled and copied to the device, and the one before copied back."""
+) -> Generator[Part, None, None]:
+    """Encode from pixel `first` on.
+
+    While a chunk is encoded, the next is sampled and copied to the device, and the one before copied back.
+    """
     import torch
 
     assert model.encoder is not None
@@ -152,7 +171,8 @@ def _encoder_parts(
             with stages.at("encode"):
                 return chunk, arriving(), tokens
 
-        rounds = [(chunk, repeat) for chunk in _chunks(len(numbers), engine.chunk) for repeat in range(rule.repeats)]
+        chunks = _chunks(first, len(numbers), engine.chunk)
+        rounds = [(chunk, repeat) for chunk in chunks for repeat in range(rule.repeats)]
         arriving: Callable[[], Part] | None = None
         total: Tensor | None = None
         tokens = 0
@@ -169,6 +189,8 @@ def _encoder_parts(
                     result = engine.finish(mean[:, :dims], quantiser)
                 before, arriving = arriving, functools.partial(fetch, chunk, result, tokens)
                 total, tokens = None, 0
+                if not engine.copies_back:  # what an interruption finds here would be lost
+                    before, arriving = arriving, None
                 if before:
                     yield before()
             if arriving:
@@ -177,8 +199,8 @@ def _encoder_parts(
             raise MemoryError(f"{model.encoder.device} cannot hold a chunk of {engine.chunk} pixels") from error
 
 
-def _chunks(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
+def _chunks(first: int, count: int, size: int) -> Iterator[slice]:
+    for start in range(first, count, size):
         yield slice(start, min(start + size, count))
 
 
@@ -195,6 +217,32 @@ def get_engine(encoder: Encoder, threads: int) -> Engine:
     from tessera_cli.inference.gpu import GpuEngine
 
     return GpuEngine(encoder)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The memory that encoding takes, in bytes, without the weights."""
+
+    host: int
+    """Of the machine, at its peak."""
+    device: int = 0
+    """Of a GPU at least; batches grow with what there is."""
+    device_free: int | None = None
+    """None without a GPU."""
+
+
+def footprint(encoder: Encoder | None, threads: int, pixels: int, observations: float, longest: int) -> Footprint:
+    """Return what encoding so many pixels takes; `observations` is their mean number, `longest` a sequence."""
+    if encoder is None:
+        return Footprint(0)
+    from tessera_cli.inference import memory
+
+    engine = get_engine(encoder, threads)
+    if encoder.device.type == "cpu":
+        return Footprint(engine.peak_bytes(pixels, observations, longest))
+    host = engine.chunks * memory.chunk_bytes(encoder.config, min(pixels, engine.chunk), observations)
+    least = memory.least_bytes(encoder.config, encoder.s2.matmul_dtype, longest)
+    return Footprint(host, least, memory.free_bytes(encoder.device))
 
 
 def _null_embeddings(sensor_series: SensorSeriesByModality, pixels: np.ndarray, representation: int) -> np.ndarray:

@@ -32,6 +32,8 @@ class Engine(abc.ABC):
     """Pixels at a time."""
     chunks: int
     """Chunks held at the same time."""
+    copies_back: bool
+    """Whether embeddings still have to be copied to the host when they are computed."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder

@@ -55,6 +55,7 @@ class GpuEngine(Engine):
     """
 
     chunks = memory.CHUNKS
+    copies_back = True
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)

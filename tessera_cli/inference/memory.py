@@ -38,6 +38,18 @@ def chunk_bytes(config: EncoderConfig, pixels: int, observations: float = OBSERV
     return int(pixels * (observations * each + 4 * 2 * config.width + 8 * config.representation))
 
 
+def least_bytes(config: EncoderConfig, matmul_dtype: torch.dtype, longest: int) -> int:
+    """Return the bytes without which nothing can be encoded: one pixel, whose sequences are so long."""
+    return chunk_bytes(config, CHUNKS) + longest * max(
+        token_bytes(config, modality, matmul_dtype) for modality in BAND_COUNTS
+    )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the memory of a GPU that nobody has taken; None of another device."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
 def plan(config: EncoderConfig, matmul_dtype: torch.dtype, free: int | None, pixels: int) -> tuple[int, int]:
     """Return pixels per chunk (at most `pixels`) and tokens per batch for `free` bytes of memory; None for no limit."""
     if free is None:

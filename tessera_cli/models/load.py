@@ -57,6 +57,15 @@ class Model:
         return self.encoder.device.type if self.encoder else "cpu"
 
     @property
+    def arithmetic(self) -> str:
+        """What the last bits of embeddings depend on besides the model: versions of libraries, instructions."""
+        if self.encoder is None:
+            return ""
+        from tessera_cli.models.precision import arithmetic
+
+        return arithmetic(self.encoder.device)
+
+    @property
     def representation(self) -> int:
         """Length of an embedding before a prefix is taken."""
         return self.config.representation if self.config else self.spec.default_dims
@@ -105,7 +114,7 @@ def read_model(
     model: str | Path | None = None, *, weights: Path | None = None, model_config: ModelConfig = NO_CONFIG
 ) -> Model:
     """Return the model that `load_model` would, as plain float32 on the CPU: its encoder can be trained on."""
-    if weights is None and model is not None and _is_path(model):
+    if weights is None and model is not None and is_path(model):
         named, path = None, _find_safetensors(Path(model))
     elif weights is not None and model is None:
         named, path = None, weights
@@ -140,7 +149,7 @@ def describe_model(
 ) -> ModelSpec:
     """Return the spec that `load_model` would; a file is read, but not the weights of a released model."""
     known = ModelConfig.of(model_config)
-    if weights is None and (model is None or not _is_path(model)):
+    if weights is None and (model is None or not is_path(model)):
         return get_spec(str(model or DEFAULT_MODEL)).with_config(known)
     path = None if weights is None else Path(weights)
     return read_model(model, weights=path, model_config=known).spec
@@ -169,7 +178,7 @@ def identify(checkpoint: Checkpoint, model_config: ModelConfig = NO_CONFIG) -> M
     return spec.with_config(model_config)
 
 
-def _is_path(model: str | Path) -> bool:
+def is_path(model: str | Path) -> bool:
     """Return whether this names a file or a folder; the names of released models come first."""
     return str(model) not in REGISTRY and (Path(model).exists() or Path(model).suffix == ".safetensors")
 

@@ -42,6 +42,14 @@ def torch_settings(threads: int | None = None) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
+def arithmetic(device: torch.device) -> str:
+    """Return what the last bits of results on a device depend on: torch, and the processor's kind."""
+    if device.type == "cuda":
+        return f"torch {torch.__version__}, {torch.cuda.get_device_name(device)}"
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {'' if onednn else 'no '}oneDNN"
+
+
 def matmul_rate(precision: Precision, device: str, size: int) -> float:
     """Return the operations per second of this thread's square matrix products, repeated for MATMUL_SECONDS."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import requests
 import urllib3.exceptions
 
-from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
+from tessera_cli.errors import ReadingStoppedError, SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.json_text import parse_json
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
@@ -254,7 +254,7 @@ def _too_large(url: str, most: str) -> SourceRefusedError:
 
 
 def _stopped(url: str) -> SourceUnavailableError:
-    return SourceUnavailableError(f"{redact(url)} was not requested: the run has been stopped.")
+    return ReadingStoppedError(f"{redact(url)} was not requested: the run has been stopped.")
 
 
 def _failure(url: str, error: Exception) -> Exception:

@@ -17,7 +17,7 @@ class RequestStats:
         self._lock = threading.Lock()
         self._reads: Counter[str] = Counter()
         self._retries: Counter[str] = Counter()
-        self._requests = self._bytes = 0
+        self._requests = self._bytes = self._local_bytes = 0
 
     def read(self, outcome: Outcome) -> None:
         """Count the outcome of a planned read of one asset on one tile."""
@@ -35,12 +35,18 @@ class RequestStats:
             self._requests += 1
             self._bytes += received
 
+    def local(self, count: int) -> None:
+        """Count bytes that were read from files on this machine."""
+        with self._lock:
+            self._local_bytes += count
+
     def to_dict(self) -> dict[str, Any]:
-        """Return `reads` by outcome, `retries` by cause, `requests`, `bytes`."""
+        """Return `reads` by outcome, `retries` by cause, `requests`, `bytes`, `local_bytes`."""
         with self._lock:
             return {
                 "reads": {outcome: self._reads[outcome] for outcome in OUTCOMES},
                 "retries": dict(sorted(self._retries.items())),
                 "requests": self._requests,
                 "bytes": self._bytes,
+                "local_bytes": self._local_bytes,
             }

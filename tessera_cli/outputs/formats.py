@@ -42,7 +42,7 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
     try:
         for layer in LAYERS[record.format, record.dtype]:
             name = file_name(record.name, layer.role, record.format)
-            with _layer_bytes(layer, encoded, compress) as data:
+            with layer_bytes(layer, encoded, compress) as data:
                 assets.append(Asset.of(layer.role, name, data))
                 remove_beside(folder / name)
                 write_bytes(folder / name, data)
@@ -54,8 +54,8 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
     return tuple(assets)
 
 
-def _layer_bytes(layer: Layer, encoded: EncodedTile, compress: Compress) -> AbstractContextManager[memoryview]:
-    """Return a context that holds the bytes of a layer's file."""
+def layer_bytes(layer: Layer, encoded: EncodedTile, compress: Compress) -> AbstractContextManager[memoryview]:
+    """Return a context that holds the bytes of a layer's file, as `write` writes it."""
     if encoded.record.format == "geotiff":
         return geotiff.layer_bytes(layer, encoded, compress)
     return (npy if encoded.record.format == "npy" else vectors).layer_bytes(layer, encoded)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import rasterio
@@ -71,6 +71,18 @@ def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:
     if not ((counts != COUNTS.nodata) == record.requested).all():
         raise damaged(paths["counts"], "counts are not present exactly in the requested pixels")
     return ~missing
+
+
+def compression_of(path: Path) -> Compress:
+    """Return how a raster of ours is compressed; TileError for one that cannot be read, or by another program."""
+    try:
+        with open_raster(path) as dataset:
+            found = dataset.profile.get("compress", "none")
+    except (OSError, RasterioError) as error:
+        raise damaged(path, f"it cannot be read: {error}") from error
+    if found not in get_args(Compress):
+        raise damaged(path, f"its compression is {found}, in which nothing is written here")
+    return found  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -102,6 +102,12 @@ class TileRecord:
         return self.identity.get("content") == DPIXELS
 
     @property
+    def packed(self) -> PackedMask:
+        """The pixels asked for, as they are kept: a few hundred bytes."""
+        packed: PackedMask = self.__dict__["requested"]
+        return packed
+
+    @property
     def store(self) -> str:
         """Name of the store of d-pixels."""
         return self.name + STORE_SUFFIX[self.identity["format"]]
@@ -147,7 +153,7 @@ class TileRecord:
             **_known("tessera:note", self.note or None),
             "tessera:status": self.status,
             "tessera:pixels": int(self.pixels),
-            "tessera:requested": _text(self.__dict__["requested"]),
+            "tessera:requested": _text(self.packed),
             **_known("tessera:counts", _text(self.__dict__["counts"])),
             "tessera:observations": {sensor: seen.to_dict() for sensor, seen in self.observations.items()},
             "tessera:warnings": list(self.warnings),
@@ -187,13 +193,13 @@ class TileRecord:
             tile, window = tile_from_item(item)
             identity, counts = dict(p["tessera:identity"]), p.get("tessera:counts")
             requested = PackedMask(base64.b64decode(p["tessera:requested"]), tile.shape)
-            pixels, stored = int(requested.array().sum()), identity.get("content") == DPIXELS
+            mask, stored = requested.array(), identity.get("content") == DPIXELS
             record = cls(
                 tile=tile,
                 window=window,
                 identity=identity,
                 software=p["processing:software"][SOFTWARE],
-                pixels=pixels if stored else p["tessera:pixels"],
+                pixels=int(mask.sum()) if stored else p["tessera:pixels"],
                 requested=requested,
                 observations={sensor: Coverage.from_dict(seen) for sensor, seen in p["tessera:observations"].items()},
                 scenes=tuple(p["tessera:scenes"]),

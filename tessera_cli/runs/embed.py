@@ -14,7 +14,7 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.files import explained
-from tessera_cli.inference.encode import encode
+from tessera_cli.inference.encode import footprint
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.formats import Compress
@@ -22,17 +22,22 @@ from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import file_names
 from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.crew import run_tiles
+from tessera_cli.runs.encoding import encode_tile
+from tessera_cli.runs.fit import Needs, embeddings_bytes
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.mosaic import write_mosaics
+from tessera_cli.runs.partial import encoded_pixels, remove_overtaken
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe, SettingsRecipe
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, stages_text
+from tessera_cli.runs.selection import check_tiles
 from tessera_cli.runs.shares import ends_last
 from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
+from tessera_cli.workers import threads_of_task
 
 logger = logging.getLogger(__name__)
 
@@ -48,35 +53,31 @@ class EmbedJob(Job[EncodedTile | TileRecord]):
     compress: Compress = "zstd"
     stages: StageTimer = field(default_factory=StageTimer)
 
+    def left(self, request: TileRequest) -> int:
+        return max(0, request.count - encoded_pixels(self.folder.path, request.name))
+
+    def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs:
+        bulk, settings = inputs.bulk(requests), self.settings
+        itemsize = 4 if settings.quantiser is None else 1
+        codes = [count * (settings.dims * itemsize + 4) for count in bulk.counts]
+        # Those of the tile that is written, as codes, as raster, and in GDAL's cache; those of the one before it.
+        held = bulk.tiles_bytes + bulk.valid_bytes + 2 * codes[0] + sum(codes)
+        model, clear = settings.model, bulk.s2 * bulk.clear
+        longest = max(model.spec.observations.lengths(bulk.s2, bulk.s1))
+        encoding = footprint(model.encoder, self.threads, bulk.counts[0], clear + bulk.s1, longest)
+        return Needs(
+            memory=held + encoding.host,
+            disk=embeddings_bytes(bulk.pixels, settings.dims, itemsize),
+            device=encoding.device,
+            device_free=encoding.device_free,
+            threads=model.encoder is not None and self.threads > 1,
+        )
+
     def process(
         self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]
     ) -> EncodedTile | TileRecord:
-        """Encode the pixels of a tile that have enough observations; return the record alone if there are none."""
-        settings, model = self.settings, self.settings.model
-        pixels = dpixels.embeddable(min_s2=settings.min_s2, min_s1=settings.min_s1)
-        pixels &= model.spec.observations.valid_pixels(dpixels)
-        record = TileRecord.of(
-            dpixels,
-            self.folder.identity,
-            pixels=int(pixels.sum()),
-            status="done" if pixels.any() else "empty",
-            device=model.device,
-            note=settings.note,
-            counts=None if settings.format == "geotiff" else dpixels.counts,
-        )
-        if not pixels.any():
-            return record
-        made = encode(
-            dpixels,
-            model,
-            pixels,
-            dims=settings.dims,
-            quantiser=settings.quantiser,
-            seed=settings.seed,
-            threads=self.threads,
-            progress=advance,
-        )
-        return EncodedTile(record, pixels, made.values, made.scales, dpixels.counts, made.tokens)
+        identity, place = self.folder.identity, self.folder.path
+        return encode_tile(dpixels, self.settings, identity, threads=self.threads, progress=advance, partials=place)
 
     def write(self, request: TileRequest, made: EncodedTile | TileRecord) -> TileResult | None:
         """Write a tile's files and its record, which makes it done."""
@@ -108,8 +109,11 @@ class EmbedRecipe:
 
     def open(self, requests: Sequence[TileRequest]) -> EmbedJob:
         settings, reading = self.settings.open(), self.reading.open(requests)
-        threads = self.threads or config.threads()
+        threads = self.threads or threads_of_task()
         return EmbedJob(reading, settings.folder(self.folder), settings, threads, self.compress)
+
+    def stop(self) -> None:
+        self.reading.stop()
 
 
 def embed(
@@ -133,6 +137,7 @@ def embed(
     started = time.monotonic()
     folder.check_identity()
     _check_files(inputs, settings, folder)
+    check_tiles(inputs, terms)
     folder.start_run(inputs.key, inputs.record(), inputs.to_freeze)
     job = EmbedJob(inputs.reading, folder, settings, threads or config.threads(), compress)
     mosaics: tuple[Path, ...] = ()
@@ -141,6 +146,7 @@ def embed(
         if recipe is not None:
             of_job = EmbedRecipe(inputs.recipe(folder), recipe, folder.path.absolute(), threads, compress)
         outcome = run_tiles(inputs, job, terms, progress or Silent(), recipe=of_job)
+        remove_overtaken(folder.path)
         last = ends_last(inputs, folder, terms.shard)
         if settings.format == "geotiff" and last:
             done = {r.request.name for r in outcome.results if r.path and isinstance(r.request.tile, Tile)}

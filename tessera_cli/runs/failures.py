@@ -26,7 +26,7 @@ def note_failure(folder: Path, run: str, request: TileRequest, error: TesseraErr
         "allow_missing": allow_missing,
     }
     path = _path(folder, run, request.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not its parents: where a disk has gone, nothing is written in its place
     write_json(path, failed)
 
 

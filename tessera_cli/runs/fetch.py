@@ -21,12 +21,14 @@ from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
 from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.crew import run_tiles
+from tessera_cli.runs.fit import Needs, array_bytes, packed_bytes
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe
 from tessera_cli.runs.results import Progress, Silent, Summary, TileResult, TileStatus, stages_text
+from tessera_cli.runs.selection import check_tiles
 from tessera_cli.runs.shares import ends_last
 from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.timing import StageTimer
@@ -44,6 +46,14 @@ class FetchJob(Job[TileResult | None]):
     process_stage = "write"
     counted_stages = ("read", "write")
 
+    def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs:
+        bulk = inputs.bulk(requests)
+        held = bulk.tiles_bytes + bulk.valid_bytes
+        if self.folder.identity["format"] == "npy":
+            return Needs(held, array_bytes(bulk))
+        # Zarr packs an array as a whole: its chunks, and the file that they become.
+        return Needs(held + 2 * packed_bytes(bulk, bulk.counts[0]), packed_bytes(bulk, bulk.pixels))
+
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> TileResult | None:
         """Store a tile and write its record, which makes it done."""
         record = store(self.folder, dpixels)
@@ -56,9 +66,8 @@ class FetchJob(Job[TileResult | None]):
         return made
 
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
-        size = sum(asset.size for asset in record.assets) if record else 0
         missing = len(record.missing_scenes) if record else 0
-        return super().result(request, status, record, tokens=None, missing_scenes=missing, bytes=size, **more)
+        return super().result(request, status, record, tokens=None, missing_scenes=missing, **more)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,9 @@ class FetchRecipe:
 
     def open(self, requests: Sequence[TileRequest]) -> FetchJob:
         return FetchJob(self.reading.open(requests), self.folder)
+
+    def stop(self) -> None:
+        self.reading.stop()
 
 
 def store(folder: TileFolder, dpixels: DPixels) -> TileRecord | None:
@@ -99,6 +111,7 @@ def fetch(
     """
     started = time.monotonic()
     folder.check_identity()
+    check_tiles(inputs, terms)
     folder.start_run(inputs.key, inputs.record(), inputs.to_freeze)
     weights_error = None if model is None else pull_weights(model)
     job = FetchJob(inputs.reading, folder)

@@ -27,6 +27,7 @@ from tessera_cli.outputs.layers import DPIXELS, RUN, RUNS, file_names
 from tessera_cli.parts import remove_stale_parts
 from tessera_cli.reading import read_file
 from tessera_cli.runs.failures import FAILED, noted_failures
+from tessera_cli.runs.partial import partial_name, remove_overtaken
 from tessera_cli.runs.run_record import checked_folder, checked_run, is_of_same_area, read_or_none
 
 logger = logging.getLogger(__name__)
@@ -170,6 +171,7 @@ class TileFolder:
         finish_begun(self.path)
         for folder in (self.path, self.path / RUNS, *(self.path / RUNS).glob(f"*{FAILED}")):
             remove_stale_parts(folder)
+        remove_overtaken(self.path)
 
     def runs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the records of all runs."""
@@ -300,12 +302,14 @@ class TileFolder:
         path = self.item_path(name)
         with replacement(self.path, name, path.name) as new:
             record = write(new.files)
+            if self.identity and not (self.path / RUN).exists():
+                raise TileError(f"{self.path} cannot be written: its {RUN} is gone. Is the disk there? Then run again.")
             before = path.read_bytes() if path.exists() else None
             if self._is_overtaken(record):
                 return None
             write_json(new.files / path.name, record.to_item())
             gone = [] if record.holds_dpixels else self._replaced(record)
-            if not new.commit(replaces=before, remove=[self._stale_path(name).name, *gone]):
+            if not new.commit(replaces=before, remove=[self._stale_path(name).name, partial_name(name), *gone]):
                 return None
         until = time.monotonic() + SETTLES
         while self.incomplete(record) and self.record(name) is None:  # else another run has replaced it

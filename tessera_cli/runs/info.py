@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import shapely
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
 
@@ -16,32 +14,26 @@ from tessera_cli.dpixels import Stored, members
 from tessera_cli.dpixels import describe as describe_store
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.errors import TileError, UsageError, plainly
-from tessera_cli.extent.grid import AnyTile, parse_tile_name
-from tessera_cli.extent.place import Place
+from tessera_cli.extent.grid import AnyTile
 from tessera_cli.extent.raster import open_raster
 from tessera_cli.models import ModelConfig
 from tessera_cli.models.weights import describe_weights, is_weights
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import DPIXELS, RUN
-from tessera_cli.outputs.vrt import Described, describe_vrt, products
-from tessera_cli.pretraining.config_file import load_config
-from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
-from tessera_cli.pretraining.data.shards import HEADER, read_header
-from tessera_cli.pretraining.report.page import measure
+from tessera_cli.outputs.layers import DPIXELS
+from tessera_cli.outputs.vrt import Described, describe_vrt
+from tessera_cli.pretraining.data.shards import HEADER
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.reading import is_there, read_file
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.folder_info import describe_folder, remarks
 from tessera_cli.runs.mosaic import MAX_VRT
 from tessera_cli.runs.owner import record_beside, record_listing
 from tessera_cli.runs.run_record import read_or_none
+from tessera_cli.runs.training_info import describe_run, describe_shards
 
 EXPECTED = (
     "Give a folder of `tessera embed`, `fetch` or `pretrain`, a tile's .json, one of its rasters or arrays, stored "
     "d-pixels, shards, or a weights file."
 )
-
-KINDS = ("*_emb.tif", "*_scales.tif", "*_counts.tif", "*.npy", "*.zarr/**/*", "*/*.npy", "*/roi.tiff")
-"""Files of tiles, in folders of embeddings or d-pixels."""
 
 
 def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str, Any]:
@@ -53,10 +45,10 @@ def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     if path.is_dir():
         if (path / HEADER).is_file():
-            return _shards(path)
+            return describe_shards(path)
         if RunFolder(path).config.is_file():
-            return _run(RunFolder(path))
-        return _store(path) if path in members(path) else _folder(path)
+            return describe_run(RunFolder(path))
+        return _store(path) if path in members(path) else describe_folder(path, EXPECTED)
     if is_weights(path):
         return describe_weights(path, model_config)
     if path.suffix == ".json":
@@ -64,45 +56,6 @@ def describe(path: Path, model_config: ModelConfig | None = None) -> Mapping[str
     if path.suffix == ".npy":
         return _array(path)
     return _raster(path)
-
-
-def _folder(path: Path) -> Mapping[str, Any]:
-    folder = TileFolder.open(path)
-    identity, note = folder.identity, folder.note
-    if not identity:
-        raise UsageError(f"{path} is no output folder: it has no {RUN} (a plan alone writes none). {EXPECTED}")
-    failures = folder.failures()
-    tiles: dict[str, Any] = {}
-    for name in sorted(folder.requested_names()):
-        record = folder.record(name)
-        kept = {} if record is None else {"pixels": record.pixels, **_remarks(record)}
-        if name in failures:  # what is kept is of a run that asked for less or allowed more missing scenes
-            tiles[name] = {"status": "failed", "reason": failures[name], **kept}
-        else:
-            tiles[name] = {"status": "missing" if record is None else record.status, **kept}
-    windows = {parsed[1] for name in tiles if (parsed := parse_tile_name(name)) is not None}
-    return {
-        "folder": str(path),
-        **({"content": DPIXELS} if folder.holds_dpixels else {"model": identity.get("model")}),
-        **({"note": note} if note else {}),
-        "windows": [window.name for window in sorted(windows)],
-        **({"place": place} if (place := _place(folder.runs())) else {}),
-        "tiles": dict(Counter(tile["status"] for tile in tiles.values())),
-        "pixels": sum(tile.get("pixels", 0) for tile in tiles.values()),
-        "bytes": sum(file.stat().st_size for kind in KINDS for file in path.glob(kind) if file.is_file()),
-        **({} if folder.holds_dpixels else {"mosaics": products(path)}),
-        "identity": dict(identity),
-        "by_tile": tiles,
-    }
-
-
-def _place(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return longitude and latitude of the middle of what runs asked for, in degrees; nothing if it is not known."""
-    boxes = [(int(epsg), shapely.box(*box)) for run in runs for epsg, box in run.get("areas", {}).items()]
-    if not boxes:
-        return {}
-    place = Place.of({epsg: shapely.union_all([box for zone, box in boxes if zone == epsg]) for epsg, _ in boxes})
-    return {"lon": round(place.lon, 4), "lat": round(place.lat, 4)}
 
 
 def _tile(path: Path) -> Mapping[str, Any]:
@@ -122,7 +75,7 @@ def _tile(path: Path) -> Mapping[str, Any]:
         "requested": int(record.requested.sum()),
         "observations": {sensor: seen.to_dict() for sensor, seen in record.observations.items()},
         "scenes": len(record.scenes),
-        **_remarks(record),
+        **remarks(record),
         "files": {asset.role: asset.name for asset in record.assets},
     }
 
@@ -158,73 +111,6 @@ def _dpixels(of: Stored | TileRecord, observations: Mapping[str, Coverage], **ab
         "observations": {sensor: seen.to_dict() for sensor, seen in observations.items()},
         "holes": dict(of.missing_scenes),
     }
-
-
-def _shards(path: Path) -> Mapping[str, Any]:
-    """Describe shards from their header; their arrays are not opened."""
-    header = read_header(path)
-    try:
-        origins, counts = header["origins"], header["counts"]
-        return {
-            "content": SHARDS,
-            "sources": header["sources"],
-            "preprocessing": header["preprocessing"],
-            "windows": sorted({origin["window"] for origin in origins if origin["window"] is not None}),
-            "tiles": len(origins),
-            "pixels": counts["trained"],
-            "held_out": counts["held_out"],
-            "left_out": counts["left_out"],
-            "observations": counts["observations"],
-            "bytes": sum(file["bytes"] for file in header["files"].values()),
-            "settings": header["settings"],
-            "digest": header["digest"],
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path / HEADER} is damaged. Remove the folder to have the shards built again.") from error
-
-
-def _run(folder: RunFolder) -> Mapping[str, Any]:
-    """Describe a run of `pretrain`: settings, step of the last checkpoint, figures of `metrics.jsonl`."""
-    try:
-        settings = load_config(path=folder.config)
-    except UsageError as error:
-        raise UsageError(f"{folder.path} is no run of `tessera pretrain`: {error}") from error
-    rows = folder.rows()
-    exported = folder.exported(settings)
-    training = [row for row in rows if row.get("kind") == "train"]
-    evaluations = [row for row in rows if row.get("kind") == "eval"]
-    measures = _measures(evaluations[-1]) if evaluations else {}
-    random = {key: value for key, value in measures.items() if key.endswith(_RANDOM)}
-    own = {key: value for key, value in measures.items() if key not in random}
-    return {
-        "run": str(folder.path),
-        "model": settings.model.name,
-        "family": settings.model.family,
-        "steps": settings.train.steps,
-        "steps_done": _steps(folder, rows),
-        "collapsed": training[-1].get("collapsed") if training else None,
-        "exported": str(exported) if exported.is_file() else None,
-        "evaluation": {"step": evaluations[-1].get("step"), **own} if evaluations else {},
-        "random_encoder": {key.removesuffix(_RANDOM): value for key, value in random.items()},
-    }
-
-
-def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Return the number of steps that are finished and saved."""
-    if folder.last.exists():
-        from tessera_cli.pretraining import checkpoint
-
-        return checkpoint.read_state(folder.last).step
-    return int(max((measure(row, "step") or 0 for row in rows), default=0))
-
-
-_RANDOM = "_random"
-
-
-def _measures(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of an evaluation, to four digits."""
-    found = {key: measure(row, key) for key in row if key != "step"}
-    return {key: float(f"{value:.4g}") for key, value in found.items() if value is not None}
 
 
 def _array(path: Path) -> Mapping[str, Any]:
@@ -286,8 +172,3 @@ def _described(
         **more,
         "tags": ours,
     }
-
-
-def _remarks(record: TileRecord) -> dict[str, Any]:
-    remarks = {"holes": dict(record.missing_scenes), "warnings": list(record.warnings)}
-    return {key: value for key, value in remarks.items() if value}

@@ -21,6 +21,7 @@ from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask, pixel
 from tessera_cli.extent.tiling import pixel_masks
 from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader
 from tessera_cli.runs.costs import stored_costs
+from tessera_cli.runs.fit import Bulk, bulk_of_scenes, bulk_of_stores
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.reading import Reading, SceneReading, StoreReading
 from tessera_cli.runs.recipes import ReadingRecipe, SceneRecipe, StoreRecipe
@@ -51,6 +52,9 @@ class Inputs(Protocol):
     @property
     def reading(self) -> Reading:
         """Return what reads the tiles in this process."""
+
+    def bulk(self, requests: Sequence[TileRequest]) -> Bulk:
+        """Return how much these tiles hold, before any of them is read."""
 
     def recipe(self, folder: TileFolder) -> ReadingRecipe:
         """Return how another process opens the same, for a run into `folder` that has started."""
@@ -97,6 +101,9 @@ class CatalogInputs(Inputs):
             self.refresh,
             frozen=self.to_freeze is None,
         )
+
+    def bulk(self, requests: Sequence[TileRequest]) -> Bulk:
+        return bulk_of_scenes(requests, self.search.tile_dates, self.search.scenes)
 
     def recipe(self, folder: TileFolder) -> ReadingRecipe:
         return SceneRecipe(
@@ -197,6 +204,9 @@ class StoredInputs(Inputs):
     @property
     def reading(self) -> Reading:
         return StoreReading(self.stores, self.allow_missing)
+
+    def bulk(self, requests: Sequence[TileRequest]) -> Bulk:
+        return bulk_of_stores(requests)
 
     def recipe(self, folder: TileFolder) -> ReadingRecipe:
         return StoreRecipe(self.allow_missing)

@@ -22,6 +22,8 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import (
     CredentialsError,
     DiskFullError,
+    OutOfTimeError,
+    ReadingStoppedError,
     SourceRefusedError,
     SourceUnavailableError,
     TesseraError,
@@ -32,8 +34,11 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.imagery import OnRead
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
+from tessera_cli.runs.deadline import Deadline, Pace, Part
 from tessera_cli.runs.failures import forget_failure, note_failure
+from tessera_cli.runs.fit import Needs
 from tessera_cli.runs.folder import TileFolder
+from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.results import Progress, TileResult, TileStatus
 from tessera_cli.timing import StageTimer
@@ -64,6 +69,14 @@ class Job(ABC, Generic[Made]):
         """Read a tile for the pixels asked for now and before. At most two tiles' d-pixels are held at a time."""
         return self.reading.read(self.folder.united(request), ascending=self.ascending, reading=reading)
 
+    def left(self, request: TileRequest) -> int:
+        """Return how many pixels of a tile are still to be processed."""
+        return request.count
+
+    def needs(self, inputs: Inputs, requests: Sequence[TileRequest]) -> Needs | None:
+        """Return what taking these tiles is likely to need; None if nobody knows."""
+        return None
+
     @abstractmethod
     def process(self, request: TileRequest, dpixels: DPixels, advance: Callable[[int], None]) -> Made:
         """Process one tile's d-pixels into what `write` stores; must not keep a reference to them.
@@ -83,14 +96,16 @@ class Job(ABC, Generic[Made]):
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
         """Return the result of a tile from its record, or without one if it failed."""
         path = self.folder.path / record.main if record and record.main else None
-        return TileResult(request, status, path, record.pixels if record else 0, **more)
+        size = sum(asset.size for asset in record.assets) if record else None
+        return TileResult(request, status, path, record.pixels if record else 0, bytes=size, **more)
 
 
 class Pipeline(Generic[Made]):
     """Takes tiles through the stages of a job, and appends a result for each to `results`.
 
     A tile that fails does not stop the others and is noted in the folder. A full disk stops the run at once, and so
-    does a source of which nothing can be read for two tiles in a row.
+    does a source of which nothing can be read for two tiles in a row. No tile is begun that will not be finished by the
+    deadline, by the pace of those before, and none is gone on with after it.
     """
 
     def __init__(
@@ -102,14 +117,22 @@ class Pipeline(Generic[Made]):
         allow_missing: int = 0,
         overwrite: bool = False,
         deadline: float | None = None,
+        pace: Pace | None = None,
         first_read: Callable[[], None] = lambda: None,
     ) -> None:
         """`run` is the key of the run; `overwrite` takes tiles though they are finished."""
         self._job, self._run, self._progress, self._first_read = job, run, progress, first_read
         self._allow_missing, self._overwrite = allow_missing, overwrite
+        self._deadline = Deadline(deadline, pace or Pace())
+        self._to_process = 0
+        """Pixels left of the tile that was read last."""
+        self._ahead = 0
+        """Pixels of the tile that is processed that may still be to do."""
         self.results: list[TileResult] = []
         self.given_up = False
         """Whether nothing could be read, and tiles were not tried."""
+        self.out_of_time = False
+        """Whether tiles were left because of the deadline."""
         self._again: list[TileRequest] = []
         self._unread: set[str] = set()
         """Tiles of which no planned read worked."""
@@ -122,8 +145,13 @@ class Pipeline(Generic[Made]):
 
     def run(self, requests: Sequence[TileRequest]) -> None:
         """Take the tiles through the stages; raises what stops the run."""
-        while requests:  # more than once those that other runs have finished for other pixels meanwhile
-            requests = self._run_once(requests)
+        try:
+            with self._deadline.calling(self._job.reading.stop):
+                while requests:  # more than once those that other runs have finished for other pixels meanwhile
+                    requests = self._run_once(requests)
+        except OutOfTimeError:
+            self.out_of_time = True
+            self._writing.result()
 
     def _run_once(self, requests: Sequence[TileRequest]) -> list[TileRequest]:
         """Take the tiles through the stages; return those to be taken once more."""
@@ -135,6 +163,7 @@ class Pipeline(Generic[Made]):
             for position, (request, read) in enumerate(upcoming, start=1):
                 self._first_read()
                 self._raise_if_stopped()
+                self._deadline.check()  # what was being read then has failed for no other reason
                 made = _attempt(request, partial(self._process, request, read))
                 del read
                 self._writing.result()
@@ -158,8 +187,10 @@ class Pipeline(Generic[Made]):
         self._seconds[request.name] = 0
         if present := self._present(request):
             return present
+        meanwhile, self._to_process = self._to_process, self._job.left(request)
+        self._deadline.check_reading(request.count, self._to_process, meanwhile)
         try:
-            with self._timed("read", request):
+            with self._timed("read", "read", request, request.count):
                 return self._job.read(request, partial(self._reading, request.name))
         finally:
             if network()["reads"]["read"] == before:
@@ -173,7 +204,10 @@ class Pipeline(Generic[Made]):
             return dpixels
         if present := self._present(request):
             return present
-        with self._timed(self._job.process_stage, request):
+        left = self._job.left(request)
+        self._deadline.check_processing(request.count, left)
+        self._ahead = request.count
+        with self._timed("process", self._job.process_stage, request, left):
             return self._job.process(request, dpixels, self._advance)
 
     def _write(self, request: TileRequest, made: Made | TileResult | TesseraError) -> None:
@@ -185,7 +219,7 @@ class Pipeline(Generic[Made]):
         elif present := self._present(request):
             result = present
         else:
-            with self._timed("write", request):
+            with self._timed("write", "write", request, request.count):
                 result = _attempt(request, partial(self._job.write, request, made))
         if result is None:
             self._again.append(request)
@@ -204,12 +238,14 @@ class Pipeline(Generic[Made]):
         return None if self._overwrite else self._job.present(request, allow_missing=self._allow_missing)
 
     @contextmanager
-    def _timed(self, stage: str, request: TileRequest) -> Iterator[None]:
+    def _timed(self, part: Part, stage: str, request: TileRequest, pixels: int) -> Iterator[None]:
         started = time.monotonic()
         with self._job.stages.at(stage):
             yield
+        seconds = time.monotonic() - started
+        self._deadline.pace.add(part, pixels, seconds)
         if stage in self._job.counted_stages:
-            self._seconds[request.name] += time.monotonic() - started
+            self._seconds[request.name] += seconds
 
     def _reading(self, tile: str, files: int, planned: int) -> None:
         if hasattr(self._progress, "reading"):
@@ -220,6 +256,9 @@ class Pipeline(Generic[Made]):
         with self._reporting:
             self._progress.advance(pixels)
         self._raise_if_stopped()
+        self._ahead -= pixels
+        if self._ahead > 0:  # else it is only to be written
+            self._deadline.check()
 
     def _raise_if_stopped(self) -> None:
         """Raise the error with which the writer stopped the run."""
@@ -235,7 +274,7 @@ def _attempt(request: TileRequest, stage: Callable[[], T]) -> T | TesseraError:
     """Return what the stage returns, or why the tile failed; raises what stops the run."""
     try:
         return stage()
-    except (DiskFullError, UsageError):
+    except (DiskFullError, OutOfTimeError, ReadingStoppedError, UsageError):
         raise
     except (TesseraError, MemoryError) as error:
         error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the tile's arrays

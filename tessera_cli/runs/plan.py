@@ -19,6 +19,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.imagery import OFFICIAL, Preprocessing
 from tessera_cli.models.spec import ModelSpec
 from tessera_cli.runs.costs import Expected, reads
+from tessera_cli.runs.fit import embeddings_bytes
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.footprints import write_footprints
 from tessera_cli.runs.overlaps import Overlaps
@@ -30,7 +31,6 @@ from tessera_cli.runs.volumes import Volumes
 
 MATMUL_SHARE = 0.8
 """Share of the matrix-product rate that encoding reaches on a CPU: a planning figure. AMD: more."""
-OUTPUT_PACKED = 0.9
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def plan(
             if (why := scene.defect or preprocessing.unusable(scene, request.source))
         },
         read_bytes=whole.read_bytes,
-        write_bytes=round(pixels * (dims * OUTPUT_PACKED + 10)),
+        write_bytes=round(embeddings_bytes(pixels, dims)),
         free_bytes=shutil.disk_usage(out_exists).free,
         encode_seconds=whole.encode_seconds,
         tokens_per_pixel=round(sum(tokens), 1),

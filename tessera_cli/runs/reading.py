@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tessera_cli.catalog import Scenes, check_credentials
@@ -101,13 +102,14 @@ class StoreReading(Reading):
     stores: Mapping[str, Stored]
     """By name."""
     allow_missing: int = 0
+    stats: RequestStats = field(default_factory=RequestStats)
 
     def check(self, requests: Sequence[TileRequest]) -> None: ...
 
     def stop(self) -> None: ...
 
     def network(self) -> Mapping[str, Any]:
-        return RequestStats().to_dict()
+        return self.stats.to_dict()
 
     def digest(self, request: TileRequest) -> str:
         return self.stores[request.name].input_digest
@@ -117,6 +119,8 @@ class StoreReading(Reading):
         if (record := record_beside(stored.path)) is not None:
             check_unchanged(stored.path.absolute().parent, record)
         dpixels = stored.read()
+        with suppress(OSError):  # replaced meanwhile
+            self.stats.local(sum(file.stat().st_size for file in stored.path.rglob("*") if file.is_file()))
         if (request.pixels & ~dpixels.requested).any():
             raise TileError(
                 f"{request.name}: the output folder holds pixels that {stored.path} lacks. "

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from tessera_cli.dpixels import Stored
 from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.imagery import get_preprocessing
-from tessera_cli.models import load_model
+from tessera_cli.models.load import is_path, prepare_model, read_model
+from tessera_cli.models.model_config import AnyModelConfig, ModelConfig
 from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.origin import Origin
@@ -25,6 +27,10 @@ KEPT = 2
 """Of what was opened last, how much a process keeps: a worker of a cluster may serve several runs."""
 _opened: dict[bytes, Any] = {}
 _opening = threading.Lock()
+_of_thread = threading.local()
+"""`readings`: recipe, pickled -> what reads for it in this thread."""
+_readings: WeakKeyDictionary[SceneReading, bytes] = WeakKeyDictionary()
+"""All of them."""
 
 
 def once(key: object, open: Callable[[], Opened]) -> Opened:
@@ -33,7 +39,7 @@ def once(key: object, open: Callable[[], Opened]) -> Opened:
     with _opening:
         found = _opened.pop(packed) if packed in _opened else open()
         _opened[packed] = found
-        for oldest in list(_opened)[: -2 * KEPT]:  # a model and a reading each
+        for oldest in list(_opened)[:-KEPT]:
             del _opened[oldest]
         return found
 
@@ -42,6 +48,9 @@ class ReadingRecipe(Protocol):
     """How to open what reads the tiles of a run."""
 
     def open(self, requests: Sequence[TileRequest]) -> Reading: ...
+
+    def stop(self) -> None:
+        """Stop what was opened by such a recipe in this process."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,26 @@ class SceneRecipe(ReadingRecipe):
     refresh: bool
 
     def open(self, requests: Sequence[TileRequest]) -> Reading:
-        return once(self, self._open)
+        """Return what reads the tiles, one for each thread: tasks side by side count and stop what is their own."""
+        packed = pickle.dumps(self)
+        if not hasattr(_of_thread, "readings"):
+            _of_thread.readings = {}
+        mine: dict[bytes, SceneReading] = _of_thread.readings
+        if packed in mine and not mine[packed].reader.stopped:
+            mine[packed] = mine.pop(packed)
+        else:
+            mine[packed] = self._open()
+        _readings[mine[packed]] = packed
+        for oldest in list(mine)[:-KEPT]:
+            del mine[oldest]
+        return mine[packed]
 
-    def _open(self) -> Reading:
+    def stop(self) -> None:
+        packed = pickle.dumps(self)
+        for reading in [reading for reading, key in list(_readings.items()) if key == packed]:
+            reading.stop()
+
+    def _open(self) -> SceneReading:
         reader = self.origin.reader()
         self.origin.admit(reader.client)
         scenes = thaw(TileFolder(self.folder), self.run, self.origin, reader.client)
@@ -81,23 +107,49 @@ class StoreRecipe(ReadingRecipe):
     def open(self, requests: Sequence[TileRequest]) -> Reading:
         return StoreReading({each.name: each for each in requests if isinstance(each, Stored)}, self.allow_missing)
 
+    def stop(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class SettingsRecipe:
     """Loads a model and makes the settings that go with it; a worker must come to the identity of the run."""
 
-    model: Mapping[str, Any]
-    """Arguments of `load_model`."""
+    name: str | Path | None
+    weights: Path | None
+    model_config: ModelConfig
+    device: str
+    precision: str
     settings: Mapping[str, Any]
     """Those of `EmbedSettings.checked` besides the model."""
     identity: Mapping[str, Any]
     """What it must come to."""
 
+    @classmethod
+    def of(
+        cls,
+        settings: EmbedSettings,
+        given: Mapping[str, Any],
+        *,
+        model: str | Path | None = None,
+        weights: str | Path | None = None,
+        model_config: AnyModelConfig | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> SettingsRecipe:
+        """Return how a process in another working directory comes to settings that were made here as `given`.
+
+        The others are arguments of `load_model`.
+        """
+        name = Path(model).absolute() if model is not None and is_path(model) else model
+        path = None if weights is None else Path(weights).absolute()
+        return cls(name, path, ModelConfig.of(model_config), device, precision, given, settings.identity())
+
     def open(self) -> EmbedSettings:
         return once(self, self._open)
 
     def _open(self) -> EmbedSettings:
-        settings = EmbedSettings.checked(load_model(**self.model), **self.settings)
+        loaded = read_model(self.name, weights=self.weights, model_config=self.model_config)  # it has been warned of
+        settings = EmbedSettings.checked(prepare_model(loaded, self.device, self.precision), **self.settings)
         if differing := differences(self.identity, settings.identity()):
             raise IdentityError(f"This worker comes to other settings than the run: {'; '.join(differing[:6])}.")
         return settings

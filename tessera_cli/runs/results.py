@@ -35,7 +35,7 @@ class TileResult:
     missing_scenes: int | None = None
     """Number of scenes that could not be read, in a fetch."""
     bytes: int | None = None
-    """Size of the store, in a fetch."""
+    """Size of its files; None of a tile that failed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a line of `--json`."""
@@ -95,7 +95,7 @@ class Summary:
     stopped: TesseraError | None = None
     """Why the run ended before its last tile, if it is to be started again."""
     resources: Mapping[str, Any] = field(default_factory=dict)
-    """What the run took of the machine."""
+    """What the run took of the machine: memory, bytes read and written, repeated requests."""
     shard: Shard | None = None
     """The share of the run that this was; None for the whole."""
     is_whole: bool = True
@@ -151,7 +151,7 @@ class Summary:
             if codes <= {69, 75, 77} and len(codes) == 1 and failed[0].error:
                 return failed[0].error.retold(text)
             return PartialFailureError(text)
-        if all(r.path is None for r in self.results) and self.shard is None:  # of one share, that may be so
+        if self.results and all(r.path is None for r in self.results) and self.shard is None:
             return NothingToEmbedError(
                 "No pixel has enough clear observations. Check the window, or lower --min-s2 and --min-s1."
             )

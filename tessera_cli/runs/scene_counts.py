@@ -24,6 +24,7 @@ class DatesByTile:
     tiles: int
     fewest: int
     fewest_tile: str
+    most: int
     median: float
     without: tuple[str, ...]
     """Tiles without any scene."""
@@ -51,7 +52,7 @@ def _counted(tiles: Sequence[str], counts: np.ndarray) -> DatesByTile:
     least, median = int(counts.argmin()), float(np.median(counts))
     few = (counts > 0) & (counts < FAR_FEWER * median)
     named = [tuple(tiles[number] for number in np.flatnonzero(those).tolist()) for those in (counts == 0, few)]
-    return DatesByTile(len(tiles), int(counts[least]), tiles[least], median, *named)
+    return DatesByTile(len(tiles), int(counts[least]), tiles[least], int(counts.max()), median, *named)
 
 
 def fewest_text(found: Mapping[str, Mapping[str, DatesByTile]]) -> Iterator[str]:

@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.outputs.layers import RUNS
+from tessera_cli.runs.deadline import Pace
 from tessera_cli.runs.pipeline import Job, Pipeline
 from tessera_cli.runs.results import Silent, TileResult
-from tessera_cli.timing import peak_rss_mb
+from tessera_cli.timing import peak_device_mb, peak_rss_mb
 
 
 class Recipe(Protocol):
     """How to open the job of a run in any process: plain values."""
 
     def open(self, requests: Sequence[TileRequest]) -> Job[Any]: ...
+
+    def stop(self) -> None:
+        """Stop what this process reads for such jobs, in whichever threads."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +44,29 @@ class Performed:
     results: tuple[TileResult, ...]
     given_up: bool = False
     """Whether nothing could be read, and tiles were not tried."""
+    out_of_time: bool = False
+    """Whether tiles were left because of the deadline."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """What this task has asked of servers, as `RequestStats.to_dict` says it."""
     stages: Mapping[str, float] = field(default_factory=dict)
     """Stage -> seconds it was at work."""
     peak_rss_mb: float = 0.0
     """The largest resident set of the process so far."""
+    peak_device_mb: float | None = None
+    """The most memory it has had on a GPU so far."""
+
+
+_paces: dict[str, Pace] = {}
+"""Run -> how long its tiles take in this process."""
 
 
 def perform(task: Task) -> Performed:
     """Take the tiles of a task through the stages; raises what stops the run, such as a full disk."""
     job = task.recipe.open(task.requests)
+    if not (job.folder.path / RUNS / f"{task.run}.json").exists():
+        raise UsageError(
+            f"A worker does not see the run in {job.folder.path}. All need the same file system at the same path."
+        )
     before = job.reading.network()
     job.reading.check(task.requests)
     pipeline = Pipeline(
@@ -58,10 +76,19 @@ def perform(task: Task) -> Performed:
         allow_missing=task.allow_missing,
         overwrite=task.overwrite,
         deadline=task.deadline,
+        pace=_paces.setdefault(task.run, Pace()),
     )
     pipeline.run(task.requests)
     network = _since(before, job.reading.network())
-    return Performed(tuple(pipeline.results), pipeline.given_up, network, job.stages.seconds, peak_rss_mb())
+    return Performed(
+        tuple(pipeline.results),
+        pipeline.given_up,
+        pipeline.out_of_time,
+        network,
+        job.stages.seconds,
+        peak_rss_mb(),
+        peak_device_mb(),
+    )
 
 
 def _since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

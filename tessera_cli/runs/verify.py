@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from tessera_cli.runs.folder import SCENES, TileFolder
 from tessera_cli.runs.lists import check_lists
 from tessera_cli.runs.mosaic import content_of, described, mosaics
 from tessera_cli.runs.owner import record_beside, record_listing
+from tessera_cli.runs.recompute import Recomputation
 from tessera_cli.runs.run_record import checked_run, read_or_none
+from tessera_cli.runs.seams import check_seams
 
 EXPECTED = (
     "Give a folder of `tessera embed` or `tessera fetch`, a tile's .json, one of its files, stored d-pixels, or a "
@@ -67,18 +70,26 @@ class Verification:
 
 
 def verify(
-    path: Path, *, report: Callable[[Check], object] = lambda check: None, records_only: bool = False
+    path: Path,
+    *,
+    report: Callable[[Check], object] = lambda check: None,
+    records_only: bool = False,
+    recomputation: Recomputation | None = None,
+    seams: Path | None = None,
 ) -> Verification:
     """Check everything at `path`; `report` is called with each result. Raises UsageError for what is not ours.
 
-    `records_only`: of a folder, records, lists and the sizes of files: no raster is read.
+    `records_only`: of a folder, records, lists and the sizes of files: no raster is read. `recomputation` makes some
+    tiles again; `seams` is another folder, with which this one must agree where both have pixels.
     """
     if not is_there(path):
         raise UsageError(f"{path}: no such file or folder. {EXPECTED}")
     checks = []
     if records_only and not is_folder(path):
         raise UsageError(f"--records-only: {path} is not the folder of a run. Leave it out.")
-    for check in _folder(path, records_only) if records_only else _checks(path):
+    of_path = _folder(path, records_only) if records_only else _checks(path)
+    for found in chain(of_path, () if seams is None else check_seams(path, seams)):
+        check = found if recomputation is None else recomputation.check(found)
         report(check)
         checks.append(check)
     return Verification(path, tuple(checks))

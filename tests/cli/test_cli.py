@@ -16,7 +16,8 @@ import rasterio
 import shapely
 import typer
 
-from tessera_cli.cli.app import Terminated, app
+from tessera_cli.cli.app import app
+from tessera_cli.cli.signals import Stopped
 from tests.helpers.vectors import write_layer
 
 ROOT = Path(__file__).parents[2]
@@ -220,15 +221,26 @@ def test_the_demo_model_says_what_it_is(catalog, tessera, tmp_path):
         assert src.tags()["TESSERA_NOTE"] == "for demonstration only"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_stop_cleanly(catalog, tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("verb", "number", "code"),
+    [
+        ("embed", signal.SIGINT, 130),
+        ("embed", signal.SIGTERM, 143),
+        ("fetch", signal.SIGTERM, 143),
+        ("fetch", signal.SIGUSR1, 75),
+    ],
+)
+def test_signals_stop_cleanly(catalog, tmp_path, verb, number, code):
     out = tmp_path / "out"
-    arguments = [*TESSERA, "embed", *catalog.options(out)]
+    arguments = [*TESSERA, verb, *catalog.options(out)]
+    if verb == "fetch":
+        arguments = [word for word in arguments if word not in ("--threads", "1")]
+    job = f"tessera_cli.runs.{verb} import {verb.title()}Job as job"
     # only the main thread sleeps, in the middle of the run
     patch = (
-        "import signal, time, tessera_cli.runs.embed as r; f = r.Run.process; "
+        f"import signal, time; from {job}; f = job.process; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); "  # background jobs inherit that it is ignored
-        "r.Run.process = lambda *a: (print('BEGUN', flush=True), time.sleep(60), f(*a))[2]; "
+        "job.process = lambda *a: (print('BEGUN', flush=True), time.sleep(60), f(*a))[2]; "
         "from tessera_cli.cli.app import main; main()"
     )
     command = [sys.executable, "-c", patch, *arguments[3:]]
@@ -239,9 +251,10 @@ def test_signals_stop_cleanly(catalog, tmp_path, number, code):
         _, stderr = process.communicate(timeout=90)
     assert process.returncode == code
     assert "run the same command" in stderr
+    assert ("of the tile in hand too" in stderr) == (verb == "embed")
     assert "Traceback" not in stderr
     assert not list(out.glob("*.part"))
-    assert shell("embed", *catalog.options(out)).returncode == 0
+    assert shell(*arguments[3:]).returncode == 0
 
 
 def test_a_closed_pipe_ends_quietly(catalog, tmp_path):
@@ -349,7 +362,8 @@ def test_a_result_that_was_printed_holds_the_error_itself(catalog, tessera, tmp_
     ("error", "code", "kind"),
     [
         (KeyboardInterrupt(), 130, "KeyboardInterrupt"),
-        (Terminated(), 143, "Terminated"),
+        (Stopped(signal.SIGTERM), 143, "Stopped"),
+        (Stopped(signal.SIGUSR1), 75, "Stopped"),
         (ZeroDivisionError("x"), 1, "ZeroDivisionError"),
     ],
 )

@@ -59,9 +59,9 @@ def made():
         tile_dates={
             "20230701-20240630": {
                 "s2": DatesByTile(
-                    123_456, 0, tile.format(7), 71.5, tuple(map(tile.format, range(9))), (tile.format(9),)
+                    123_456, 0, tile.format(7), 90, 71.5, tuple(map(tile.format, range(9))), (tile.format(9),)
                 ),
-                "s1": DatesByTile(123_456, 3, tile.format(8), 61.0, (), tuple(map(tile.format, range(900)))),
+                "s1": DatesByTile(123_456, 3, tile.format(8), 80, 61.0, (), tuple(map(tile.format, range(900)))),
             }
         },
         incomplete={scene.format(number): "asset B8A is not listed" for number in range(60)},

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the integration tests talk to, where it is missing: PostgreSQL with PostGIS, nginx, and a STAC API in an
-# environment of its own. For Debian and Ubuntu; safe to repeat. The tests start their own servers: no service is needed,
+# Installs what the integration tests talk to, where it is missing: PostgreSQL with PostGIS, nginx, Slurm, and a STAC API in
+# an environment of its own. For Debian and Ubuntu; safe to repeat. The tests start their own servers: no service is needed,
 # and none is left running by this script.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,6 +10,9 @@ postgis=(/usr/share/postgresql/*/extension/postgis.control)
 packages=()
 ((${#postgis[@]})) || packages+=(postgresql postgresql-postgis)
 PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || packages+=(nginx-light)
+PATH="$PATH:/usr/sbin" command -v slurmctld >/dev/null || packages+=(slurm-wlm)
+PATH="$PATH:/usr/sbin" command -v munged >/dev/null || packages+=(munge)
+command -v strace >/dev/null || packages+=(strace)
 
 if ((${#packages[@]})); then
     as_root=()

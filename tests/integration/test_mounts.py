@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tessera_cli.runs.folder import TileFolder
 from tests.conftest import box_geojson
 from tests.integration.conftest import error_line, hashes
 
@@ -154,3 +155,42 @@ def test_a_disk_that_is_full(catalog, tessera, tmp_path, mounted, share):
         code, _, stderr = tessera("embed", *catalog.options(out))
         assert code == 0, stderr
         assert hashes(out) == hashes(whole)
+
+
+@pytest.mark.parametrize("inside", ["", "out"])
+@pytest.mark.parametrize("verb", ["embed", "fetch"])
+def test_a_disk_that_vanishes(catalog, tessera, tmp_path, mounted, monkeypatch, verb, inside):
+    """After the first tile, as a drive that is pulled out: nothing is written in its place, no tile is lost."""
+    whole, disk, kept = tmp_path / "whole", tmp_path / "disk", tmp_path / "kept"
+    assert tessera(*options_of(verb, catalog, whole))[0] == 0
+    disk.mkdir()
+    finish, gone = TileFolder.replace, []
+
+    def replace(self, name, write):
+        record = finish(self, name, write)
+        if not gone:
+            gone.append(name)
+            subprocess.run(["umount", "-l", disk], check=True)
+        return record
+
+    with mounted.small_disk(kept, "16M"):  # where it still is while it is gone
+        mount("--bind", kept, disk)
+        try:
+            monkeypatch.setattr(TileFolder, "replace", replace)
+            code, _, stderr = tessera(*options_of(verb, catalog, disk / inside))
+            monkeypatch.setattr(TileFolder, "replace", finish)
+            assert code == 4, stderr
+            assert "cannot be written" in error_line(stderr), stderr
+            assert list(disk.iterdir()) == []
+            (done,) = gone
+            finished = {name: content for name, content in contents(whole).items() if name.startswith(done)}
+            assert finished
+            assert finished.items() <= contents(kept / inside).items()
+            mount("--bind", kept, disk)
+            code, _, stderr = tessera(*options_of(verb, catalog, disk / inside))
+            assert code == 0, stderr
+            assert tessera("verify", disk / inside)[0] == 0
+            assert hashes(disk / inside) == hashes(whole)
+            assert not list(disk.rglob("*.part"))
+        finally:
+            subprocess.run(["umount", "-l", disk], check=False, capture_output=True)

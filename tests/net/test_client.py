@@ -439,6 +439,7 @@ def test_bytes_and_requests_are_counted_over_all_threads(server, href):
     assert client.stats.to_dict() == {
         "reads": dict.fromkeys(("read", "absent", "broken", "refused", "unknown"), 0),
         "retries": {},
+        "local_bytes": 0,
         "requests": 300,
         "bytes": 30_000,
     }

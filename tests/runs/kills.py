@@ -29,7 +29,7 @@ from typing import Any
 
 CHANGES = ("fsync", "mkdir", "rename", "replace", "rmdir", "unlink", "link")
 RESULTS = (".tif", ".npy", ".tiff", ".vrt", ".safetensors")
-UNFINISHED = (".part", ".next", ".stale")
+UNFINISHED = (".part", ".partial", ".next", ".stale")
 FIELDS = ((220, 200, 300, 100), (260, 300, 380, 150), (230, 380, 290, 320), (300, 140, 370, 60))
 """West, south, east, north of fields on one tile: metres from the catalogue's corner."""
 DAYS = ("2021-02-10", "2021-07-01", "2021-03-05", "2021-06-06")

@@ -448,8 +448,10 @@ def test_a_full_disk_stops_the_run(catalog, tessera, tmp_path, monkeypatch):
         code, stdout, stderr = tessera("embed", *catalog.options(out))
     assert (code, stdout) == (4, "")
     assert stderr.splitlines()[-1].endswith("_scales.tif cannot be written: the disk is full.")
-    assert {path.name for path in out.iterdir()} == {"run.json", "runs", "scenes.ndjson.gz"}
+    names = {path.name for path in out.iterdir() if path.suffix != ".partial"}  # of the tile in hand
+    assert names == {"run.json", "runs", "scenes.ndjson.gz"}
     assert tessera("embed", *catalog.options(out))[0] == 0
+    assert not list(out.glob("*.partial"))
 
 
 def test_a_tile_that_becomes_empty_loses_its_rasters(catalog, tessera, tmp_path):
@@ -674,7 +676,7 @@ def test_results_as_json(catalog, tmp_path, caplog):
     caplog.set_level("DEBUG", "tessera_cli.runs.embed")
     summary = summary_of(catalog, tmp_path / "out")
     tile = summary.results[0].to_dict()
-    assert list(tile) == ["type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds"]
+    assert list(tile) == ["type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds", "bytes"]
     assert (tile["type"], tile["schema"], tile["tile"]) == ("tile", 1, WEST.id)
     assert json.loads(json.dumps(summary.to_dict())) == {
         "type": "summary",
@@ -692,6 +694,7 @@ def test_results_as_json(catalog, tmp_path, caplog):
             "retries": {},
             "requests": 0,
             "bytes": 0,
+            "local_bytes": summary.resources["read_bytes"],
         },
         "mosaics": [str(tmp_path / "out" / "utm30n_2021.vrt")],
         "exit_code": 0,

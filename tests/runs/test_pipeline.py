@@ -128,6 +128,7 @@ def run(
     tmp_path: Path, inputs: Inputs, job: Stub, progress: Any = None, done: str = ""
 ) -> tuple[list[tuple[str, str]], Folder]:
     folder: Any = Folder(tmp_path, done)
+    (tmp_path / "runs").mkdir()  # as a run that has started
     given: Any = inputs
     job.reading, job.folder = given, folder
     outcome = run_tiles(given, job, Terms(), progress or Silent())

@@ -167,9 +167,16 @@ def test_a_run_over_uneven_tiles_is_told_first(catalog, tessera, tmp_path):
     code, stdout, _ = tessera("plan", *options[:-4], "--json")
     assert code == 0
     dates = json.loads(stdout)["tile_dates"]["2021"]
-    few = {"tiles": 2, "fewest": 1, "fewest_tile": WEST, "median": 2.5, "without": [], "few": [WEST]}
+    few = {"tiles": 2, "fewest": 1, "fewest_tile": WEST, "most": 4, "median": 2.5, "without": [], "few": [WEST]}
     assert dates["s2"] == few
-    assert dates["s1"] | {"fewest_tile": ""} == {**few, "fewest": 3, "median": 3.0, "few": [], "fewest_tile": ""}
+    assert dates["s1"] | {"fewest_tile": ""} == {
+        **few,
+        "fewest": 3,
+        "most": 3,
+        "median": 3.0,
+        "few": [],
+        "fewest_tile": "",
+    }
     told = f"Sentinel-2 in 2021: less than half of the median of 2.5 dates on 1 of 2 tiles: {WEST}"
     assert told in " ".join(tessera("plan", *options[:-4])[1].split())
     for verb in ("embed", "fetch"):

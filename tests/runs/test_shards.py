@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tessera_cli import config
+from tessera_cli import jobs
 from tessera_cli.api.shards import as_shard
 from tessera_cli.catalog import MPC, Scenes, Sensor
 from tessera_cli.errors import UsageError
@@ -93,11 +93,11 @@ def rank(number: int, count: int) -> dict[str, str]:
     ],
 )
 def test_a_job_array_tells_the_share(environ: dict[str, str], size: int | None, share: tuple[int, int]) -> None:
-    assert config.share(size, environ) == share
+    assert jobs.share(size, environ) == share
 
 
 def test_tasks_of_an_array_of_ranks_are_each_another_share() -> None:
-    found = {config.share(None, array(t, 2, 8, 3) | rank(r, 2)) for t in (2, 5, 8) for r in range(2)}
+    found = {jobs.share(None, array(t, 2, 8, 3) | rank(r, 2)) for t in (2, 5, 8) for r in range(2)}
     assert found == {(index, 6) for index in range(1, 7)}
 
 
@@ -121,7 +121,7 @@ def test_tasks_of_an_array_of_ranks_are_each_another_share() -> None:
 )
 def test_what_an_array_does_not_tell_is_an_error(environ: dict[str, str], size: int | None, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        config.share(size, environ)
+        jobs.share(size, environ)
 
 
 def test_auto_is_asked_of_the_environment(monkeypatch: Any) -> None:
