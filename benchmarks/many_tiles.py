@@ -55,7 +55,7 @@ except Started:
 from tessera_cli.api.arguments import make_request, search_inputs
 from tessera_cli.imagery import OFFICIAL
 from tessera_cli.models import load_model
-from tessera_cli.runs.identity import EmbedSettings
+from tessera_cli.folders.identity import EmbedSettings
 from tests.helpers import many_scenes
 settings = EmbedSettings.checked(load_model("null"), "mpc", recorded="mpc")
 target = settings.folder(folder / "finished")

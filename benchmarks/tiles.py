@@ -37,8 +37,8 @@ from tessera_cli.runs.inputs import CatalogInputs
 from tessera_cli.models import load_model
 from tessera_cli.net import Client
 from tessera_cli.runs.embed import embed
-from tessera_cli.runs.identity import EmbedSettings
-from tessera_cli.runs.scene_search import Request, search_scenes
+from tessera_cli.folders.identity import EmbedSettings
+from tessera_cli.planning.scene_search import Request, search_scenes
 from tessera_cli.extent.window import Window
 
 aoi, items, out = sys.argv[1:]

@@ -17,8 +17,10 @@ from tessera_cli.catalog.tables import Table
 from tessera_cli.dpixels import find_stores, read_folder
 from tessera_cli.errors import TesseraError
 from tessera_cli.extent.aoi import Aoi
+from tessera_cli.folders.run_record import read_or_none
 from tessera_cli.imagery.byte_sources import LocalBytes
 from tessera_cli.imagery.header import BrokenError
+from tessera_cli.inspection.info import describe
 from tessera_cli.journal import digest_of
 from tessera_cli.models import ModelConfig
 from tessera_cli.net import Client
@@ -27,9 +29,7 @@ from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import read_header
 from tessera_cli.pretraining.evaluation.label_files import PolygonLabels, RasterLabels
 from tessera_cli.pretraining.run_folder import RunFolder
-from tessera_cli.runs.info import describe
 from tessera_cli.runs.mosaic import content_of
-from tessera_cli.runs.run_record import read_or_none
 
 
 def weights(path: Path) -> None:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from tessera_cli.api.points import Plots
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.extent.window import Window
+    from tessera_cli.folders.folder import TileFolder
     from tessera_cli.imagery import Preprocessing
-    from tessera_cli.runs.folder import TileFolder
+    from tessera_cli.planning.scene_search import Request
     from tessera_cli.runs.inputs import CatalogInputs
-    from tessera_cli.runs.scene_search import Request
     from tessera_cli.runs.terms import Terms
 
     Windows = str | Window | Sequence[str | Window]
@@ -65,7 +65,7 @@ def make_request(
     from tessera_cli.catalog import MPC, get_source
     from tessera_cli.extent.aoi import Aoi
     from tessera_cli.extent.grid import utm_code
-    from tessera_cli.runs.scene_search import Request
+    from tessera_cli.planning.scene_search import Request
 
     epsg = utm_code(crs) if crs else None
     if mask is not None:
@@ -208,8 +208,8 @@ def search_inputs(
 
     `share`: arguments of the `plan` that must have frozen them, if only a share of the run is to be made.
     """
+    from tessera_cli.planning.scene_search import search_scenes
     from tessera_cli.runs.inputs import CatalogInputs
-    from tessera_cli.runs.scene_search import search_scenes
 
     if share is not None:
         check_frozen(folder, request.digest, share, refresh=refresh)
@@ -236,7 +236,7 @@ def choose_out(out: AnyPath | None, request: Request, kind: str, preprocessing: 
     """Return `out`, else the default for the request: the folder where an earlier version has put it, if it did."""
     if out is not None:
         return Path(out)
-    from tessera_cli.runs.folder import TileFolder
+    from tessera_cli.folders.folder import TileFolder
 
     former = default_out(dataclasses.replace(request, unnamed=False).name, kind, preprocessing)
     was_there = request.unnamed and TileFolder(former).was_started(request.digest)

@@ -157,12 +157,12 @@ def embed(
     from tessera_cli.api.points import Plots, refuse_beside_points
     from tessera_cli.api.progress import as_progress
     from tessera_cli.api.shards import asked_of_plan
+    from tessera_cli.folders.identity import EmbedSettings
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import load_model
     from tessera_cli.outputs.geotiff import Compress
     from tessera_cli.outputs.layers import AreaFormat, Dtype
     from tessera_cli.runs.embed import embed as run
-    from tessera_cli.runs.identity import EmbedSettings
     from tessera_cli.runs.inputs import Inputs, StoredInputs
     from tessera_cli.runs.recipes import SettingsRecipe
 

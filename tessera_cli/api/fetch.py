@@ -81,13 +81,13 @@ def fetch(
     from tessera_cli.api.points import Plots
     from tessera_cli.api.progress import as_progress
     from tessera_cli.api.shards import asked_of_plan
+    from tessera_cli.folders.identity import dpixel_folder
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
     from tessera_cli.models.registry import DEFAULT_MODEL
     from tessera_cli.outputs.layers import StoreFormat
     from tessera_cli.runs.fetch import embed_command
     from tessera_cli.runs.fetch import fetch as run
-    from tessera_cli.runs.identity import dpixel_folder
     from tessera_cli.workers import ThreadPool
 
     area: dict[str, Any] = {"layer": layer, "mask": mask, "crs": crs, "fill_bbox": fill_bbox}

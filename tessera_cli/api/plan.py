@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath, Bbox, Windows, Years
     from tessera_cli.extent.aoi import AnyAoi
     from tessera_cli.models.model_config import AnyModelConfig
-    from tessera_cli.runs.plan import Plan
+    from tessera_cli.planning.plan import Plan
     from tessera_cli.tables.places import AnyPlaces
 
 
@@ -61,12 +61,12 @@ def plan(
     from tessera_cli.api.arguments import check_numbers, default_out, make_request
     from tessera_cli.api.points import Plots
     from tessera_cli.catalog import missing_credentials
+    from tessera_cli.folders.folder import TileFolder
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
-    from tessera_cli.runs.folder import TileFolder
-    from tessera_cli.runs.plan import plan as count
-    from tessera_cli.runs.scene_search import search_scenes
-    from tessera_cli.runs.shard import check_shards
+    from tessera_cli.planning.plan import plan as count
+    from tessera_cli.planning.scene_search import search_scenes
+    from tessera_cli.planning.shard import check_shards
 
     check_numbers(threads=threads)
     check_shards(shards)

@@ -42,9 +42,9 @@ def preview(
     from tessera_cli.api.arguments import chosen_windows
     from tessera_cli.api.progress import Bar
     from tessera_cli.embeddings.folder import EmbeddingFolder
+    from tessera_cli.folders.folder import TileFolder
     from tessera_cli.pictures.make import make_preview
     from tessera_cli.runs.collection import write_collection
-    from tessera_cli.runs.folder import TileFolder
 
     bar = Bar(progress)
     opened = EmbeddingFolder.open(folder, chosen_windows(year, window))

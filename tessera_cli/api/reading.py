@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from tessera_cli.api.arguments import AnyPath
     from tessera_cli.dpixels.dpixel import DPixels
+    from tessera_cli.folders.checks import Check
     from tessera_cli.inference.encode import Embeddings
+    from tessera_cli.inspection.census import TileState
+    from tessera_cli.inspection.verify import Verification
+    from tessera_cli.inspection.watch import Round
     from tessera_cli.models.load import Model
     from tessera_cli.models.model_config import AnyModelConfig
     from tessera_cli.outputs.layers import Dtype
-    from tessera_cli.runs.census import TileState
-    from tessera_cli.runs.checks import Check
-    from tessera_cli.runs.verify import Verification
-    from tessera_cli.runs.watch import Round
 
 
 def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mapping[str, Any]:
@@ -36,8 +36,8 @@ def info(path: AnyPath, *, model_config: AnyModelConfig | None = None) -> Mappin
     Raises:
         UsageError: For anything that is not ours, or damaged.
     """
+    from tessera_cli.inspection.info import describe
     from tessera_cli.models import ModelConfig
-    from tessera_cli.runs.info import describe
 
     return describe(Path(path), ModelConfig.of(model_config))
 
@@ -51,7 +51,7 @@ def tiles(path: AnyPath) -> Iterator[TileState]:
     Raises:
         UsageError: For anything else, at the first tile.
     """
-    from tessera_cli.runs.census import census_taker
+    from tessera_cli.inspection.census import census_taker
 
     yield from census_taker(Path(path)).states()
 
@@ -68,7 +68,7 @@ def watch(path: AnyPath, seconds: float = 10) -> Iterator[Round]:
     Raises:
         UsageError: For anything else, at the first look.
     """
-    from tessera_cli.runs.watch import watch as run
+    from tessera_cli.inspection.watch import watch as run
 
     return run(Path(path), seconds)
 
@@ -120,7 +120,7 @@ def verify(
         TesseraError: UsageError for anything that is not ours; IdentityError if `model` did not make the folder, or
             `seams` has other settings; SourceUnavailableError, SourceRefusedError, CredentialsError as `embed`.
     """
-    from tessera_cli.runs.verify import verify as run
+    from tessera_cli.inspection.verify import verify as run
 
     again = None
     if recompute is not None:
@@ -184,10 +184,10 @@ def encode(
     """
     from tessera_cli.api.arguments import check_choices, check_numbers
     from tessera_cli.dpixels import describe
+    from tessera_cli.folders.identity import EmbedSettings
     from tessera_cli.inference.encode import encode as run
     from tessera_cli.models import Model, load_model
     from tessera_cli.outputs.layers import Dtype
-    from tessera_cli.runs.identity import EmbedSettings
 
     check_choices(dtype=(dtype, Dtype))
     check_numbers(threads=threads)

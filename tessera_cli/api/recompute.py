@@ -11,14 +11,14 @@ from typing import Any
 from tessera_cli import config
 from tessera_cli.catalog import get_source
 from tessera_cli.errors import UsageError
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.inspection.recompute import Recomputation, draw
+from tessera_cli.inspection.remake import FrozenScenes, Origins, Remaker, Stores, settings_of
 from tessera_cli.models import load_model
 from tessera_cli.models.registry import REGISTRY
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import RUN
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.origin import Origin
-from tessera_cli.runs.recompute import Recomputation, draw
-from tessera_cli.runs.remake import FrozenScenes, Origins, Remaker, Stores, settings_of
+from tessera_cli.planning.origin import Origin
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from tessera_cli import jobs
 from tessera_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from tessera_cli.runs.folder import TileFolder
-    from tessera_cli.runs.scene_search import SceneSearch
-    from tessera_cli.runs.shard import Shard
+    from tessera_cli.folders.folder import TileFolder
+    from tessera_cli.planning.scene_search import SceneSearch
+    from tessera_cli.planning.shard import Shard
 
 
 def asked_of_plan(*, force_source: bool, **given: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def asked_of_plan(*, force_source: bool, **given: Any) -> dict[str, Any]:
 
 def as_shard(text: str | None) -> Shard | None:
     """Return the share that is meant: `2/5`, or what the job array says of `auto` and `auto/5`; None for none."""
-    from tessera_cli.runs.shard import Shard
+    from tessera_cli.planning.shard import Shard
 
     if text is None:
         return None

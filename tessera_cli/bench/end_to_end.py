@@ -10,13 +10,13 @@ from typing import Any
 from tessera_cli.bench.subjects import catalog_folder, get_model, read_items
 from tessera_cli.catalog import MPC
 from tessera_cli.extent.aoi import Aoi
+from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.imagery import Reader
 from tessera_cli.net import Client
+from tessera_cli.planning.scene_search import Request, search_scenes
 from tessera_cli.runs.embed import embed
-from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.runs.inputs import CatalogInputs
 from tessera_cli.runs.results import Silent
-from tessera_cli.runs.scene_search import Request, search_scenes
 from tessera_cli.timing import peak_rss_mb
 
 SIZE = 256

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
     from tessera_cli.cli.terminal import Terminal
-    from tessera_cli.runs.watch import Round
+    from tessera_cli.inspection.watch import Round
 
 
 class LeftError(TesseraError):

@@ -16,7 +16,7 @@ from tessera_cli.cli.verb import verb
 from tessera_cli.errors import counted
 
 if TYPE_CHECKING:
-    from tessera_cli.runs.plan import Plan
+    from tessera_cli.planning.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def plan(terminal: Terminal, **given: Any) -> None:
 
 def lines(made: Plan, out: Path | None, footprints: Path | None = None) -> list[str]:
     """Return the plan as lines of text, where long lists are cut."""
-    from tessera_cli.runs.scene_counts import fewest_text, gaps_text
+    from tessera_cli.planning.scene_counts import fewest_text, gaps_text
 
     asked = counted(made.areas, "area") if made.areas else counted(made.points, "point")
     text = entry("place", f"{asked} around {made.place}")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
+    from tessera_cli.inspection.verify import Verification
     from tessera_cli.runs.results import Summary
-    from tessera_cli.runs.verify import Verification
 
 CHATTY = (
     "distributed",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tessera_cli.errors import printable
 
 if TYPE_CHECKING:
-    from tessera_cli.runs.census import TileState
+    from tessera_cli.inspection.census import TileState
 
 COLUMNS = ("tile", "window", "status", "pixels", "missing_scenes", "reason", "bytes", "finished", "path")
 

@@ -13,7 +13,7 @@ from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
 
 if TYPE_CHECKING:
-    from tessera_cli.runs.checks import Check
+    from tessera_cli.folders.checks import Check
 
 PATH = Annotated[
     Path, typer.Argument(metavar="PATH", help="A folder, a tile's file, stored d-pixels or a weights file.")

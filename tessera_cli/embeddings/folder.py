@@ -14,10 +14,10 @@ from tessera_cli.embeddings.tile import StoredTile
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.raster import is_tiff
 from tessera_cli.extent.window import Window
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.folders.run_record import read_or_none
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import DPIXELS, LAYERS, Format
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.run_record import read_or_none
 
 WindowLike = Window | int | str
 Windows = WindowLike | Iterable[WindowLike] | None

@@ -13,6 +13,7 @@ from typing import Any
 
 from tessera_cli.errors import UsageError
 from tessera_cli.files import explained, json_bytes, write_bytes, write_json
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.journal import replacement
 from tessera_cli.json_text import parse_json
 from tessera_cli.outputs import item_table
@@ -23,7 +24,6 @@ from tessera_cli.outputs.old_item import is_old
 from tessera_cli.outputs.stac import CATALOG, COLLECTION, INDEX
 from tessera_cli.outputs.vrt import whole
 from tessera_cli.reading import MAX_JSON, MB, read_file, read_json
-from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from tessera_cli.errors import OutOfTimeError, TesseraError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.folders.failures import forget_failure, note_failure
 from tessera_cli.runs.dispatch import Dispatch
-from tessera_cli.runs.failures import forget_failure, note_failure
 from tessera_cli.runs.fit import tell_shortfalls
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job, Pipeline

@@ -14,21 +14,22 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.files import explained
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.folders.identity import EmbedSettings
+from tessera_cli.folders.partial import encoded_pixels, remove_overtaken
 from tessera_cli.inference.encode import footprint
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.formats import Compress
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import file_names
+from tessera_cli.planning.volumes import embeddings_bytes
 from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.crew import run_tiles
 from tessera_cli.runs.encoding import encode_tile
-from tessera_cli.runs.fit import Needs, embeddings_bytes
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.identity import EmbedSettings
+from tessera_cli.runs.fit import Needs
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.mosaic import write_mosaics
-from tessera_cli.runs.partial import encoded_pixels, remove_overtaken
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.recipes import ReadingRecipe, SettingsRecipe

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.dpixels.dpixel import DPixels
+from tessera_cli.folders.identity import EmbedSettings
+from tessera_cli.folders.partial import PartialFile
 from tessera_cli.inference.encode import encode
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.runs.identity import EmbedSettings
-from tessera_cli.runs.partial import PartialFile
 
 
 def encode_tile(

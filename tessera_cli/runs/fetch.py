@@ -14,6 +14,7 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.files import explained
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.models.registry import DEFAULT_MODEL, REGISTRY
 from tessera_cli.models.weights import pull
 from tessera_cli.outputs import stores
@@ -22,7 +23,6 @@ from tessera_cli.outputs.layers import STORE_SUFFIX, StoreFormat
 from tessera_cli.runs.collection import write_collection
 from tessera_cli.runs.crew import run_tiles
 from tessera_cli.runs.fit import Needs, array_bytes, packed_bytes
-from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.reading import Reading

@@ -26,7 +26,7 @@ from tessera_cli.extent.grid import TileRequest
 from tessera_cli.imagery.files import BLOCK_BYTES, DESCRIPTION_BYTES, HEADER_BYTES
 from tessera_cli.imagery.reader import LOCAL_THREADS, THREADS
 from tessera_cli.net.address import is_url
-from tessera_cli.runs.scene_counts import DatesByTile
+from tessera_cli.planning.scene_counts import DatesByTile
 from tessera_cli.runs.terms import Terms
 from tessera_cli.timing import rss_mb
 
@@ -48,8 +48,6 @@ LIBRARIES = 60 << 20
 """What libraries keep when they have been at work for a while: GDAL's caches, the arenas of malloc."""
 STORED = 0.65
 """Size of stored observations against raw ones, those of clear pixels."""
-PACKED = 0.9
-"""Size of rasters of embeddings against the codes in them."""
 LOOKED_AT = 8
 """Stores whose dates are counted."""
 NEARLY = 0.9
@@ -173,11 +171,6 @@ def tell_shortfalls(needs: Needs | None, folder: Path, terms: Terms) -> None:
     logger.debug("each process may take %.0f MB beside the %.0f MB of this one now", needs.memory / 1e6, held / 1e6)
     for text in needs.shortfalls(folder, Workers.of(terms), memory=config.memory(), held=held):
         logger.warning("%s", text)
-
-
-def embeddings_bytes(pixels: int, dims: int, itemsize: int = 1) -> float:
-    """Return the bytes of the rasters of so many pixels."""
-    return pixels * (dims * itemsize * PACKED + 10)
 
 
 def packed_bytes(bulk: Bulk, pixels: int) -> float:

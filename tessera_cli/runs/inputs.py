@@ -19,13 +19,13 @@ from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import AnyTile, Tile, TileRequest, pack_mask, pixel_positions, unpack_mask
 from tessera_cli.extent.tiling import pixel_masks
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.imagery import OFFICIAL, Preprocessing, Reader
-from tessera_cli.runs.costs import stored_costs
+from tessera_cli.planning.costs import stored_costs
+from tessera_cli.planning.scene_search import SceneSearch
 from tessera_cli.runs.fit import Bulk, bulk_of_scenes, bulk_of_stores
-from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.reading import Reading, SceneReading, StoreReading
 from tessera_cli.runs.recipes import ReadingRecipe, SceneRecipe, StoreRecipe
-from tessera_cli.runs.scene_search import SceneSearch
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, parse_tile_name, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import explained, write_bytes
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs.beside import beside, is_stale, remove_beside
 from tessera_cli.outputs.layers import file_name
 from tessera_cli.outputs.tags import model_tags
 from tessera_cli.outputs.vrt import Bounds, of_mosaic, product_name, vrt_files
 from tessera_cli.reading import MB, read_file
-from tessera_cli.runs.folder import TileFolder
 
 logger = logging.getLogger(__name__)
 

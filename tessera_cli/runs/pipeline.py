@@ -31,13 +31,13 @@ from tessera_cli.errors import (
     UsageError,
 )
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.folders.failures import forget_failure, note_failure
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.imagery import OnRead
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.prefetch import prefetch
 from tessera_cli.runs.deadline import Deadline, Pace, Part
-from tessera_cli.runs.failures import forget_failure, note_failure
 from tessera_cli.runs.fit import Needs
-from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.reading import Reading
 from tessera_cli.runs.results import Progress, TileResult, TileStatus

@@ -13,11 +13,11 @@ from tessera_cli.dpixels import Stored
 from tessera_cli.dpixels.dpixel import DPixels, missing_scenes_text
 from tessera_cli.errors import TesseraError, TileError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.folders.owner import record_beside
 from tessera_cli.imagery import OFFICIAL, OnRead, Preprocessing, Reader, read_dpixels
 from tessera_cli.net import RequestStats
 from tessera_cli.outputs.stores import check_unchanged
-from tessera_cli.runs.origin import Origin
-from tessera_cli.runs.owner import record_beside
+from tessera_cli.planning.origin import Origin
 
 logger = logging.getLogger(__name__)
 

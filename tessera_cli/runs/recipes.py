@@ -13,14 +13,14 @@ from weakref import WeakKeyDictionary
 from tessera_cli.dpixels import Stored
 from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.imagery import get_preprocessing
 from tessera_cli.models.load import is_path, prepare_model, read_model
 from tessera_cli.models.model_config import AnyModelConfig, ModelConfig
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.identity import EmbedSettings
-from tessera_cli.runs.origin import Origin
+from tessera_cli.planning.origin import Origin
+from tessera_cli.planning.scene_search import thaw
 from tessera_cli.runs.reading import Reading, SceneReading, StoreReading
-from tessera_cli.runs.scene_search import thaw
 
 Opened = TypeVar("Opened")
 KEPT = 2

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from tessera_cli.errors import NothingToEmbedError, PartialFailureError, TesseraError
 from tessera_cli.extent.grid import TileRequest
-from tessera_cli.runs.shard import Shard
+from tessera_cli.planning.shard import Shard
 
 TileStatus = Literal["done", "empty", "failed", "present"]
 """`empty`: no pixel can be embedded; `present`: an earlier run has finished the tile."""

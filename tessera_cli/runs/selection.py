@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest, parse_tile_name
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.runs.inputs import Inputs
 from tessera_cli.runs.shares import share_of
 from tessera_cli.runs.terms import Terms

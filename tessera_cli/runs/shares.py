@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 
 from tessera_cli.extent.grid import TileRequest
-from tessera_cli.runs.failures import failed_names
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.folders.failures import failed_names
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.planning.costs import frozen_costs
+from tessera_cli.planning.shard import Shard
 from tessera_cli.runs.inputs import Inputs
-from tessera_cli.runs.shard import Shard
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,6 @@ def share_of(inputs: Inputs, folder: TileFolder, shard: Shard) -> list[TileReque
     else:
         logger.info("share %s holds none of the %d tiles: there is nothing to do", shard, len(requests))
     return chosen
-
-
-def frozen_costs(folder: TileFolder, run: str) -> Mapping[str, int]:
-    """Return tile -> expected cost, as found when the scenes of a run were frozen; empty if they were not."""
-    record = folder.frozen_run(run) or {}
-    return dict(zip(record.get("names", []), record.get("costs", []), strict=False))
 
 
 def ends_last(inputs: Inputs, folder: TileFolder, shard: Shard | None) -> bool:

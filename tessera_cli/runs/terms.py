@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from tessera_cli.runs.shard import Shard
+from tessera_cli.planning.shard import Shard
 
 
 @dataclass(frozen=True)

@@ -356,7 +356,7 @@ def test_long_texts_are_cleared_in_no_time(text):
 
 @pytest.mark.parametrize(("query", "mode"), [("", 0o644), ("?v=7", 0o600), ("?sig=s3cret", 0o644)])
 def test_a_list_whose_hrefs_have_queries_is_for_its_owner_alone(tmp_path, query, mode):
-    from tessera_cli.runs.folder import TileFolder
+    from tessera_cli.folders.folder import TileFolder
 
     scenes = Scenes.from_items([with_href(f"https://x.test/B04.tif{query}")], MPC)
     before = os.umask(0o022)

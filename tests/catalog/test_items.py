@@ -14,7 +14,7 @@ from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_ndjson_gz
 from tessera_cli.net import Client
-from tessera_cli.runs.volumes import file_size
+from tessera_cli.planning.volumes import file_size
 from tests.catalog.test_search import TILE, YEAR, item
 
 SOUND, RADAR = item("S2"), item("S1", "sentinel-1-rtc")

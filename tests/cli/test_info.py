@@ -72,7 +72,7 @@ def test_arrays_are_opened_with_numpy(catalog, tessera, tmp_path):
 
 def test_middles_across_the_antimeridian():
     from tessera_cli.extent.grid import to_utm
-    from tessera_cli.runs.folder_info import _place
+    from tessera_cli.inspection.folder_info import _place
 
     east, west = to_utm(32760).transform(179.9, -17.0), to_utm(32701).transform(-179.9, -17.0)
     runs = [{"areas": {"32760": [*east, *east]}}, {"areas": {"32701": [*west, *west]}}]

@@ -11,8 +11,8 @@ from tessera_cli.cli.plan import lines
 from tessera_cli.cli.units import duration, size
 from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.extent.place import Place
-from tessera_cli.runs.plan import Plan, SensorPlan
-from tessera_cli.runs.scene_counts import DatesByTile
+from tessera_cli.planning.plan import Plan, SensorPlan
+from tessera_cli.planning.scene_counts import DatesByTile
 
 
 @pytest.mark.parametrize(

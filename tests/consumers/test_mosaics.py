@@ -10,8 +10,8 @@ import pytest
 import rasterio
 
 from tessera_cli.extent.grid import tile_name
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
-from tessera_cli.runs.folder import TileFolder
 from tessera_cli.runs.mosaic import write_mosaics
 from tests.helpers.outputs import GAP, WINDOW, arrays, encoded, identity, record, write_record
 

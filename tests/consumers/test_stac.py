@@ -10,9 +10,9 @@ import pytest
 
 from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.window import Window
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
 from tessera_cli.runs.collection import write_collection
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers.outputs import arrays, encoded, identity, write_record
 from tests.helpers.stac import SCHEMAS
 

@@ -16,8 +16,8 @@ from tessera_cli.embeddings.dataset import open_embeddings
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.grid import Tile, to_utm
 from tessera_cli.extent.window import Window
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers.listener import Listener
 from tests.helpers.outputs import PLACED, arrays, encoded, foreign, identity, record, values, write_record
 

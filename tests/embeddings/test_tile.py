@@ -9,8 +9,8 @@ import pytest
 
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.errors import TileError
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers.outputs import FORMATS, arrays, encoded, values, write_record
 
 BOX = (slice(190, 205), slice(20, 41))

@@ -12,8 +12,8 @@ from pyproj import Transformer
 from tessera_cli.extent.grid import Tile, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_json
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers.outputs import arrays, encoded, write_record
 
 YEAR, NEXT, SEASON = Window.from_name("2023"), Window.from_name("2024"), Window.from_name("20230301-20231031")

@@ -22,11 +22,11 @@ from tessera_cli.files import write_ndjson_gz
 from tessera_cli.net import Client, Response
 from tessera_cli.net.address import parse
 from tessera_cli.net.responses import error_for, page_instead
-from tessera_cli.runs import plan
-from tessera_cli.runs.costs import Expected, reads
-from tessera_cli.runs.overlaps import Overlaps
-from tessera_cli.runs.scene_counts import dates_by_tile, fewest_text, gaps_text
-from tessera_cli.runs.volumes import Volumes
+from tessera_cli.planning import plan
+from tessera_cli.planning.costs import Expected, reads
+from tessera_cli.planning.overlaps import Overlaps
+from tessera_cli.planning.scene_counts import dates_by_tile, fewest_text, gaps_text
+from tessera_cli.planning.volumes import Volumes
 from tests.fuzz.target import Target, write
 
 YEAR = Window.from_name("2021")

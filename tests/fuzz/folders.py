@@ -21,12 +21,12 @@ from tessera_cli.embeddings.dataset import open_embeddings
 from tessera_cli.errors import TesseraError
 from tessera_cli.extent.grid import TileRequest, pack_mask
 from tessera_cli.files import write_json, write_ndjson_gz
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.inspection.info import describe
+from tessera_cli.inspection.verify import verify
 from tessera_cli.models.weights import describe_weights
 from tessera_cli.outputs import formats
 from tessera_cli.pretraining.config_file import load_config, to_toml
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.info import describe
-from tessera_cli.runs.verify import verify
 from tests.dpixels.test_stores import sample
 from tests.fuzz import catalogues
 from tests.fuzz.mutate import damaged, mutated, respelled

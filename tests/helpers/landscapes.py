@@ -13,8 +13,8 @@ from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.extent.grid import AnyTile, Tile, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_json
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers.outputs import encoded, identity, write_record
 
 YEARS = Window.from_name("2023"), Window.from_name("2024")

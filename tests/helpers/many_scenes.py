@@ -16,10 +16,10 @@ from pyproj import Transformer
 
 from tessera_cli.catalog import MPC
 from tessera_cli.extent.grid import TILE_METRES, Tile, TileRequest
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.layers import file_name
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers import many_tiles
 from tests.helpers.outputs import arrays, encoded, record, write_record
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli.extent.grid import Tile, tile_name
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.layers import file_name
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers.outputs import TILE, WINDOW, arrays, encoded, identity, record, write_record
 
 KINDS = 3

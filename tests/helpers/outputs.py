@@ -15,13 +15,13 @@ from tessera_cli.dpixels.coverage import Coverage
 from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.files import write_json
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import file_name
 from tessera_cli.outputs.tags import model_tags
-from tessera_cli.runs.folder import TileFolder
 
 TILE = Tile(32631, 112, 1098)
 WINDOW = Window.from_name("2023")

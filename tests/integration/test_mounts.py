@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.folders.folder import TileFolder
 from tests.conftest import box_geojson
 from tests.integration.conftest import error_line, hashes
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.models import REGISTRY, EncoderConfig, Model, ModelConfig, describe_model, hub, load_model
 from tessera_cli.models.architecture import TransformerConfig
 from tessera_cli.models.checkpoint import read_checkpoint, save_safetensors
 from tessera_cli.models.layout import official_shapes
 from tessera_cli.models.spec import HubFile, ModelSpec
-from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.sampling import BucketedSampling, RandomSampling
 from tessera_cli.sampling.statistics import V1_1_STATISTICS, V2_STUDENT_STATISTICS
 from tests.helpers.checkpoints import TINY, V2, VARIANTS, Variant, saved

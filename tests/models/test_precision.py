@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels
 from tessera_cli.errors import UsageError
+from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.imagery.sentinel1 import scale
 from tessera_cli.imagery.sentinel2 import clear
 from tessera_cli.inference.encode import encode
@@ -23,7 +24,6 @@ from tessera_cli.models.parts import QK_NORM_EPS
 from tessera_cli.models.precision import PRECISIONS, Int8Linear, Precision, prepare, resolve
 from tessera_cli.models.registry import NANO_CONFIG
 from tessera_cli.models.spec import Family
-from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.sampling import BAND_COUNTS
 from tessera_cli.simulate import sentinel1, sentinel2
 from tessera_cli.simulate.area import area

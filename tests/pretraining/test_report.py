@@ -22,6 +22,7 @@ from rich.console import Console
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.training import TrainingProgress
 from tessera_cli.errors import UsageError
+from tessera_cli.inspection.info import describe
 from tessera_cli.pretraining.config import DataConfig, PretrainConfig
 from tessera_cli.pretraining.config_file import as_json
 from tessera_cli.pretraining.data.array_files import write_pixels
@@ -31,7 +32,6 @@ from tessera_cli.pretraining.report import chart
 from tessera_cli.pretraining.report.chart import Curve, Level, number
 from tessera_cli.pretraining.report.page import report
 from tessera_cli.pretraining.run_folder import RunFolder
-from tessera_cli.runs.info import describe
 
 SETTINGS = PretrainConfig.model_validate({"model": {"name": "alps"}, "train": {"steps": 200, "batch": 256}})
 

@@ -119,8 +119,8 @@ def lost(folder: Path, name: str) -> Callable[[], int]:
 
     def work() -> int:
         from tessera_cli.errors import TileError
+        from tessera_cli.folders.folder import TileFolder
         from tessera_cli.journal import is_begun
-        from tessera_cli.runs.folder import TileFolder
 
         ours = TileFolder.open(folder)
         record = ours.read(ours.item_path(name))
@@ -321,12 +321,6 @@ def main() -> None:
     given.where.mkdir(parents=True)
     import torch
     import zarr  # noqa: F401
-
-    import tessera_cli.cli.app
-    import tessera_cli.pretraining.run
-    import tessera_cli.runs.embed
-    import tessera_cli.runs.fetch
-    import tessera_cli.runs.verify  # noqa: F401
 
     torch.set_num_threads(1)
     found = measure(

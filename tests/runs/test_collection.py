@@ -17,14 +17,14 @@ from tessera_cli.catalog.documents import open_document
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import AnyTile, Tile
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.inspection.info import describe
+from tessera_cli.inspection.verify import verify
 from tessera_cli.outputs import formats, item_table
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.runs import collection as module
 from tessera_cli.runs.collection import write_collection
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.info import describe
 from tessera_cli.runs.mosaic import write_mosaics
-from tessera_cli.runs.verify import verify
 from tests.helpers.outputs import NOWHERE, PLACED, TILE, WINDOW, arrays, encoded, foreign, identity, write_record
 from tests.helpers.stac import offline_validator, validate
 
@@ -242,7 +242,7 @@ import sys
 from pathlib import Path
 from tessera_cli.extent.grid import Tile
 from tessera_cli.runs.collection import write_collection
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.folders.folder import TileFolder
 from tests.runs.test_collection import finish
 folder = TileFolder.open(Path(sys.argv[1]))
 for row in range(2):

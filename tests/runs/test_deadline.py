@@ -19,11 +19,11 @@ import pytest
 from tessera_cli import embed, jobs
 from tessera_cli.errors import OutOfTimeError, SourceUnavailableError, TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
+from tessera_cli.folders.partial import encoded_pixels
 from tessera_cli.inference import cpu
 from tessera_cli.inference.kept import Keeping
 from tessera_cli.runs.crew import run_tiles
 from tessera_cli.runs.deadline import MARGIN, Deadline, Pace, ends_at, seconds_of
-from tessera_cli.runs.partial import encoded_pixels
 from tessera_cli.runs.results import Outcome, Silent, Summary
 from tessera_cli.runs.tasks import perform
 from tessera_cli.runs.terms import Terms

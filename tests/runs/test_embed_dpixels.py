@@ -22,8 +22,8 @@ from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import Reader
 from tessera_cli.net import Client
+from tessera_cli.planning.scene_search import Request, search_scenes
 from tessera_cli.runs.inputs import CatalogInputs
-from tessera_cli.runs.scene_search import Request, search_scenes
 from tests import reference
 
 

@@ -19,9 +19,9 @@ import pytest
 
 from tessera_cli import embed
 from tessera_cli.errors import DiskFullError
+from tessera_cli.folders.partial import encoded_pixels
 from tessera_cli.inference import cpu, kept
 from tessera_cli.inference.kept import Keeping
-from tessera_cli.runs.partial import encoded_pixels
 from tests.conftest import SmallCatalog, box_geojson, make_catalog
 
 CHUNK = 1000

@@ -16,13 +16,13 @@ from rasterio.windows import Window as PixelWindow
 from tessera_cli.errors import IdentityError, TileError
 from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, TileRequest, pack_mask, tile_name
 from tessera_cli.extent.window import Window
+from tessera_cli.folders.failures import note_failure
+from tessera_cli.folders.folder import TileFolder
+from tessera_cli.inspection.info import describe as info
+from tessera_cli.inspection.verify import verify
 from tessera_cli.outputs import formats
 from tessera_cli.runs import mosaic
-from tessera_cli.runs.failures import note_failure
-from tessera_cli.runs.folder import TileFolder
-from tessera_cli.runs.info import describe as info
 from tessera_cli.runs.mosaic import write_mosaics
-from tessera_cli.runs.verify import verify
 from tests.helpers import many_tiles
 from tests.helpers.outputs import (
     GAP,

@@ -15,8 +15,8 @@ import pytest
 
 from tessera_cli.errors import DiskFullError, SourceUnavailableError, TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, TileRequest, pack_mask
+from tessera_cli.folders.failures import noted_failures
 from tessera_cli.runs.crew import run_tiles
-from tessera_cli.runs.failures import noted_failures
 from tessera_cli.runs.pipeline import Job
 from tessera_cli.runs.results import Silent, TileResult
 from tessera_cli.runs.terms import Terms

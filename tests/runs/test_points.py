@@ -16,7 +16,7 @@ from pyproj import Transformer
 
 import tessera_cli as tessera_api
 from tessera_cli.extent.grid import Tile
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.folders.folder import TileFolder
 from tests.conftest import box_geojson
 from tests.helpers.builders import s1_item, s2_item
 from tests.helpers.servers import FileServer

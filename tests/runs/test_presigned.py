@@ -11,7 +11,7 @@ import pytest
 from tessera_cli.catalog import AWS
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.window import Window
-from tessera_cli.runs.scene_search import Request
+from tessera_cli.planning.scene_search import Request
 from tests.helpers.servers import FileServer, hurry, status
 from tests.runs.test_embed import hashes
 

@@ -20,10 +20,10 @@ from tessera_cli.catalog import MPC, Scenes, Sensor
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import Tile, TileRequest, pack_mask
 from tessera_cli.extent.window import Window
-from tessera_cli.runs import overlaps as overlaps_module
-from tessera_cli.runs.costs import CERTAIN, Expected, reads
-from tessera_cli.runs.overlaps import Overlaps
-from tessera_cli.runs.shard import Shard, shares_of
+from tessera_cli.planning import overlaps as overlaps_module
+from tessera_cli.planning.costs import CERTAIN, Expected, reads
+from tessera_cli.planning.overlaps import Overlaps
+from tessera_cli.planning.shard import Shard, shares_of
 from tests.helpers import many_scenes
 
 COSTS = st.lists(st.integers(1, 10**13), min_size=1, max_size=60)
@@ -235,7 +235,7 @@ def test_shares_need_frozen_scenes_and_say_how_to_get_them(catalog, tessera, tmp
     assert words[:2] == ["tessera", "plan"]
     assert tessera(*words[1:])[0] == 0
     calls = []
-    monkeypatch.setattr("tessera_cli.runs.origin.search", lambda *arguments, **more: calls.append(arguments))
+    monkeypatch.setattr("tessera_cli.planning.origin.search", lambda *arguments, **more: calls.append(arguments))
     assert tessera(verb, *options, "--shard", "1/2")[0] == 0
     assert calls == []
     code, _, stderr = tessera(verb, *options, "--shard", "1/2", "--refresh")

@@ -15,11 +15,11 @@ from affine import Affine
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import AnyTile, ForeignTile, Tile, pixel_positions
+from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.inference import cpu
 from tessera_cli.inference.encode import encode
 from tessera_cli.models import EncoderConfig, Model
 from tessera_cli.models.families import PARTS
-from tessera_cli.runs.identity import EmbedSettings
 from tessera_cli.sampling import BAND_COUNTS, LARGEST_LEGACY_SEED, Modality, RandomSampling
 from tessera_cli.sampling.draws import DUMMY_DOY, draw, mix, pixel_keys
 from tessera_cli.sampling.statistics import V1_0_STATISTICS

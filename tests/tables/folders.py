@@ -14,8 +14,8 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.extent.grid import AnyTile, Tile, from_utm
 from tessera_cli.extent.window import Window
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.outputs import formats
-from tessera_cli.runs.folder import TileFolder
 from tests.helpers.outputs import arrays, encoded, write_record
 
 DIMS = 5

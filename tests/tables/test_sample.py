@@ -14,7 +14,7 @@ from pyproj import Transformer
 
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import ForeignTile, Tile, from_utm, to_utm
-from tessera_cli.runs.folder import TileFolder
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.tables import sample as module
 from tessera_cli.tables.places import Places
 from tessera_cli.tables.sample import sample
