@@ -24,8 +24,7 @@ def select(inputs: Inputs, folder: TileFolder, terms: Terms) -> list[TileRequest
 
     Whether a tile is finished is not asked here.
     """
-    share = list(inputs.tile_requests) if terms.shard is None else share_of(inputs, folder, terms.shard)
-    chosen = share
+    share = chosen = list(inputs.tile_requests) if terms.shard is None else share_of(inputs, folder, terms.shard)
     if terms.tiles:
         chosen = [request for request in chosen if not _names(request).isdisjoint(terms.tiles)]
     if terms.retry_failed:

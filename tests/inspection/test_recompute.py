@@ -181,7 +181,7 @@ def test_another_model_made_it(made, verified):
 
 
 def test_a_catalogue_on_this_machine_is_asked_for(made, verified):
-    code, found, err = verified(made[0] / "zstd", "--recompute", "1")
+    code, _, err = verified(made[0] / "zstd", "--recompute", "1")
     assert code == 2
     assert "Give --catalog" in err.splitlines()[-1]
 
