@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +21,7 @@ from tessera_cli.runs import fit
 from tessera_cli.runs.fit import Bulk, Needs, Workers
 from tessera_cli.runs.terms import Terms
 from tessera_cli.timing import rss_mb
-from tessera_cli.workers import DaskExecutor, ProcessPool
+from tessera_cli.workers import DaskExecutor, ProcessPool, ThreadPool
 from tests.conftest import make_catalog
 
 GB = 10**9
@@ -66,14 +65,13 @@ def test_memory_of_threads_and_of_other_machines(tmp_path):
 
 def test_who_takes_the_tiles():
     assert Workers.of(Terms()) == Workers("here", 1)
-    with ThreadPoolExecutor(3) as threads, ProcessPoolExecutor(2) as processes:
-        assert Workers.of(Terms(executor=threads, slots=3)) == Workers("threads", 3)
-        assert Workers.of(Terms(executor=processes, slots=2)) == Workers("processes", 2)
+    with ThreadPool(3) as threads:
+        assert Workers.of(Terms(executor=threads)) == Workers("threads", 3)
     cluster = object.__new__(DaskExecutor)  # with nobody to connect to
     cluster._slots = 7
     assert Workers.of(Terms(executor=cluster)) == Workers("elsewhere", 7)
-    with ProcessPool(1) as pool:
-        assert Workers.of(Terms(executor=pool)) == Workers("processes", 1)
+    with ProcessPool(2) as pool:
+        assert Workers.of(Terms(executor=pool)) == Workers("processes", 2)
 
 
 def test_room_on_the_disk(tmp_path, monkeypatch):
