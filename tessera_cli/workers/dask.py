@@ -48,6 +48,8 @@ class DaskExecutor(Executor):
 
     tells = False
     """Log records stay with the workers."""
+    elsewhere = True
+    """Nothing is known here of the machines."""
 
     def __init__(self, address: str, *, alone: bool = False) -> None:
         self.address, self._alone = address, alone
