@@ -106,8 +106,9 @@ def _obey_signals() -> None:
 
 
 def _obey_no_more() -> None:
+    """Take no notice of signals. With SIG_IGN, Python complains on standard error of one that has just come."""
     for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda number, frame: None)
 
 
 def _end_with_parent() -> None:

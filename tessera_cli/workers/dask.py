@@ -49,7 +49,7 @@ class DaskExecutor(Executor):
     tells = False
     """Log records stay with the workers."""
     elsewhere = True
-    """Nothing is known here of the machines."""
+    """They may have other machines, whose memory is not known here."""
 
     def __init__(self, address: str, *, alone: bool = False) -> None:
         self.address, self._alone = address, alone
