@@ -2,16 +2,18 @@
 
 What a dead process has finished stays finished. Its other tiles go out once more, one to a task, so that it shows which
 of them kills; a tile that killed twice is taken when nothing else runs, and after the third time it fails by its name.
+Where process after process dies and none has done anything, the run ends.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 
-from tessera_cli.errors import TesseraError, TileError
+from tessera_cli.errors import TesseraError, TileError, counted
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.runs.pipeline import REFUSED
 from tessera_cli.runs.tasks import Performed, Recipe, Task, perform
@@ -26,6 +28,11 @@ AHEAD = 2
 """Tasks handed out for each that an executor can work on, so that none of its processes waits for us."""
 DEATHS = 3
 """Of the process of a tile, after which it fails."""
+FEWEST = 4
+"""Executors that work on fewer tasks are judged as if they worked on so many."""
+GRACE = 30.0
+"""Seconds after the deadline in which tasks end by themselves; what is not begun by then is left: a cluster may have no
+workers."""
 LOOK = 5.0
 """Seconds after which an executor is asked again how much it can work on: workers of a cluster come and go."""
 
@@ -56,6 +63,8 @@ class Dispatch:
         self._deaths: Counter[str] = Counter()
         self._refused = 0
         """Tiles in a row of which nothing could be read."""
+        self._in_vain: int | None = 0
+        """Tasks whose process has died; None once a process has done anything."""
         self.stopped: TesseraError | None = None
         """Why tiles were left."""
         self.out_of_time = False
@@ -73,14 +82,15 @@ class Dispatch:
                     return
                 for future in wait(running, timeout=LOOK, return_when=FIRST_COMPLETED).done:
                     self._take(running.pop(future), future)
+                self._leave_late(running)
         except SchedulerGoneError as error:
             self.stopped = error
         except BaseException:
+            _cancel(running)  # first: a thread that is stopped would begin the next
             self._recipe.stop()
             raise
         finally:
-            for future in running:
-                future.cancel()
+            _cancel(running)
 
     @property
     def _slots(self) -> int:
@@ -109,30 +119,54 @@ class Dispatch:
         except BrokenExecutor as death:
             self._take_up(task, death)
             return
+        self._in_vain = None
         self._keep(performed)
         self.out_of_time |= performed.out_of_time
         refused = performed.given_up or self._nothing_can_be_read(performed)
         if refused:
-            logger.error("nothing can be read; %d tiles are not tried", len(self._waiting) + len(self._suspects))
-        if refused or performed.out_of_time:
-            for left in (self._waiting, self._suspects, self._worst):
-                left.clear()
+            logger.error("nothing can be read; %d tiles are not tried", self._leave_rest())
+        elif performed.out_of_time:
+            self._leave_rest()
+
+    def _leave_rest(self) -> int:
+        """Hand out no more tiles; return how many are left."""
+        rest = (self._waiting, self._suspects, self._worst)
+        count = sum(map(len, rest))
+        for tiles in rest:
+            tiles.clear()
+        return count
+
+    def _leave_late(self, running: dict[Future[Performed], Task]) -> None:
+        """Leave what nobody has begun although the time is up."""
+        if self._terms.deadline is not None and time.time() >= self._terms.deadline + GRACE:
+            self._leave_rest()
+            for future in _cancel(running):
+                del running[future]
+                self.out_of_time = True
 
     def _take_up(self, task: Task, death: BrokenExecutor) -> None:
         """Hand out again what a task has not finished whose process has died."""
         left = [request for request in task.requests if not self._finished(request)]
         logger.warning("%s; %d of its %d tiles are taken up again", death, len(left), len(task.requests))
+        hopeless = self._all_die(len(left) < len(task.requests))
         for request in left:
             self._deaths[request.name] += 1
             deaths = self._deaths[request.name]
-            if deaths < DEATHS:
+            if deaths < DEATHS and not hopeless:
                 (self._suspects if deaths < DEATHS - 1 else self._worst).append(request)
                 continue
             error = TileError(
-                f"{request.name}: its process was killed {deaths} times, for lack of memory? "
+                f"{request.name}: its process was killed {counted(deaths, 'time')}, for lack of memory? "
                 "Give it more, or fewer --threads or --workers, and run again."
             )
             self._fail(request, error)
+        if hopeless:
+            logger.error("every process was killed that took a tile; %d tiles are not tried", self._leave_rest())
+
+    def _all_die(self, finished: bool) -> bool:
+        """Return whether it shows that no process lives to finish a tile; `finished`: the last one that died has."""
+        self._in_vain = None if finished or self._in_vain is None else self._in_vain + 1
+        return self._in_vain is not None and self._in_vain >= DEATHS * max(FEWEST, self._slots)
 
     def _nothing_can_be_read(self, performed: Performed) -> bool:
         """Return whether as many tiles were refused in a row as the executor works on, and at least two.
@@ -143,3 +177,8 @@ class Dispatch:
             reads = performed.network.get("reads", {}).get("read", 0)
             self._refused = self._refused + 1 if isinstance(result.error, REFUSED) and not reads else 0
         return self._refused >= AHEAD * self._slots
+
+
+def _cancel(futures: Iterable[Future[Performed]]) -> list[Future[Performed]]:
+    """Cancel what has not begun, and what nobody knows of whether it has; return it."""
+    return [future for future in futures if future.cancel()]

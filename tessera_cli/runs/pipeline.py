@@ -166,9 +166,9 @@ class Pipeline(Generic[Made]):
                 self._deadline.check()  # what was being read then has failed for no other reason
                 made = _attempt(request, partial(self._process, request, read))
                 del read
-                self._writing.result()
-                self._writing = writer.submit(self._write, request, made)
+                before, self._writing = self._writing, writer.submit(self._write, request, made)
                 self._writing.add_done_callback(self._stop_reading)
+                before.result()  # after the submission, so that what interrupts this does not cost the tile
                 refused_before, refused = refused, isinstance(made, REFUSED)
                 del made  # its codes are the writer's now
                 if refused and refused_before and request.name in self._unread and position < len(requests):

@@ -15,7 +15,7 @@ from tessera_cli.errors import IdentityError, UsageError, differences
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.folders.folder import TileFolder
 from tessera_cli.folders.identity import EmbedSettings
-from tessera_cli.imagery import get_preprocessing
+from tessera_cli.imagery import Reader, get_preprocessing
 from tessera_cli.models.load import is_path, prepare_model, read_model
 from tessera_cli.models.model_config import AnyModelConfig, ModelConfig
 from tessera_cli.planning.origin import Origin
@@ -29,8 +29,9 @@ _opened: dict[bytes, Any] = {}
 _opening = threading.Lock()
 _of_thread = threading.local()
 """`readings`: recipe, pickled -> what reads for it in this thread."""
-_readings: WeakKeyDictionary[SceneReading, bytes] = WeakKeyDictionary()
-"""All of them."""
+_readers: WeakKeyDictionary[Reader, bytes] = WeakKeyDictionary()
+"""Those of all threads, also while what reads with them is still being opened."""
+_listing = threading.Lock()
 
 
 def once(key: object, open: Callable[[], Opened]) -> Opened:
@@ -74,19 +75,22 @@ class SceneRecipe(ReadingRecipe):
         if packed in mine and not mine[packed].reader.stopped:
             mine[packed] = mine.pop(packed)
         else:
-            mine[packed] = self._open()
-        _readings[mine[packed]] = packed
+            mine[packed] = self._open(packed)
         for oldest in list(mine)[:-KEPT]:
             del mine[oldest]
         return mine[packed]
 
     def stop(self) -> None:
         packed = pickle.dumps(self)
-        for reading in [reading for reading, key in list(_readings.items()) if key == packed]:
-            reading.stop()
+        with _listing:
+            readers = [reader for reader, key in _readers.items() if key == packed]
+        for reader in readers:
+            reader.stop()
 
-    def _open(self) -> SceneReading:
+    def _open(self, packed: bytes) -> SceneReading:
         reader = self.origin.reader()
+        with _listing:
+            _readers[reader] = packed
         self.origin.admit(reader.client)
         scenes = thaw(TileFolder(self.folder), self.run, self.origin, reader.client)
         if scenes is None or scenes.digest != self.scenes_digest:

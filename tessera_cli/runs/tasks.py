@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import TileRequest
+from tessera_cli.files import explained
 from tessera_cli.outputs.layers import RUNS
 from tessera_cli.runs.deadline import Pace
 from tessera_cli.runs.pipeline import Job, Pipeline
@@ -56,13 +57,18 @@ class Performed:
     """The most memory it has had on a GPU so far."""
 
 
-_paces: dict[str, Pace] = {}
-"""Run -> how long its tiles take in this process."""
+_paces: dict[tuple[str, float | None], Pace] = {}
+"""Run, deadline -> how long its tiles take in this process; to start a run again is to learn it again."""
 
 
 def perform(task: Task) -> Performed:
     """Take the tiles of a task through the stages; raises what stops the run, such as a full disk."""
     job = task.recipe.open(task.requests)
+    with explained(job.folder.path):
+        return _perform(task, job)
+
+
+def _perform(task: Task, job: Job[Any]) -> Performed:
     if not (job.folder.path / RUNS / f"{task.run}.json").exists():
         raise UsageError(
             f"A worker does not see the run in {job.folder.path}. All need the same file system at the same path."
@@ -76,7 +82,7 @@ def perform(task: Task) -> Performed:
         allow_missing=task.allow_missing,
         overwrite=task.overwrite,
         deadline=task.deadline,
-        pace=_paces.setdefault(task.run, Pace()),
+        pace=_paces.setdefault((task.run, task.deadline), Pace()),
     )
     pipeline.run(task.requests)
     network = _since(before, job.reading.network())

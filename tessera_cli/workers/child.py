@@ -64,6 +64,7 @@ def work(line: Connection, setup: Setup) -> None:
     except (EOFError, OSError, Interrupted):  # nobody is left, or wants more
         pass
     finally:
+        _obey_no_more()
         outbox.put(None)
         sender.join(PATIENCE)
 
@@ -95,14 +96,19 @@ def _send(line: Connection, outbox: queue.SimpleQueue[Any]) -> None:
 
 def _obey_signals() -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in STOPPING:  # a scheduler, a shell and the parent may all say so
-            signal.signal(each, signal.SIG_IGN)
+        _obey_no_more()  # a scheduler, a shell and the parent may all say so
         raise Interrupted
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in STOPPING:
         signal.signal(number, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # held back until now by whoever started this process
+
+
+def _obey_no_more() -> None:
+    """Take no notice of signals. With SIG_IGN, Python complains on standard error of one that has just come."""
+    for number in STOPPING:
+        signal.signal(number, lambda number, frame: None)
 
 
 def _end_with_parent() -> None:

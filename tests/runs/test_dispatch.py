@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 
 from tessera_cli.errors import SourceUnavailableError, TesseraError, TileError
-from tessera_cli.runs.dispatch import AHEAD, LARGEST, Dispatch
+from tessera_cli.runs.dispatch import AHEAD, DEATHS, FEWEST, GRACE, LARGEST, Dispatch
 from tessera_cli.runs.results import TileResult
 from tessera_cli.runs.tasks import Performed, Task
-from tessera_cli.runs.terms import Terms
+from tessera_cli.runs.terms import PLAIN, Terms
 from tessera_cli.workers import SchedulerGoneError
 
 
@@ -85,11 +86,15 @@ def _time_passes(monkeypatch):
 class Recipe:
     stopped = 0
 
+    def __init__(self, world: World) -> None:
+        self.world = world
+
     def stop(self) -> None:
         self.stopped += 1
+        assert all(future.cancelled() for _, future in self.world.queued)  # or a thread would begin the next
 
 
-def run(world: World, names: Any) -> Any:
+def run(world: World, names: Any, terms: Terms = PLAIN) -> Any:
     """Return what was kept, found finished, and failed."""
     requests: Any = [SimpleNamespace(name=name) for name in names]
     kept: list[str] = []
@@ -101,10 +106,10 @@ def run(world: World, names: Any) -> Any:
             found.append(request.name)
         return bool(world.done[request.name])
 
-    recipe: Any = Recipe()
+    recipe: Any = Recipe(world)
     dispatch = Dispatch(
         world,
-        Terms(),
+        terms,
         recipe,
         "key",
         keep=lambda performed: kept.extend(result.request.name for result in performed.results),
@@ -178,6 +183,50 @@ def test_processes_that_die_at_random_lose_nothing(seed):
     assert not made.failed
     assert sorted([*made.kept, *made.found]) == NAMES
     assert set(world.done.values()) == {1}
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+def test_where_every_process_dies_most_tiles_are_not_tried(slots):
+    """As where a library, or the least of the tiles, takes more memory than there is."""
+    deaths = 0
+
+    def process(name: str) -> None:
+        nonlocal deaths
+        deaths += 1
+        raise BrokenExecutor("a worker process has died (signal 9)")
+
+    names = [f"t{number:05d}" for number in range(10_000)]
+    made = run(World(process, slots=slots), names)
+    limit = DEATHS * max(FEWEST, slots)
+    assert limit <= deaths <= limit + AHEAD * slots
+    assert not [*made.kept, *made.found]
+    assert 0 < len(made.failed) <= LARGEST * (AHEAD * slots + 1)
+    assert "its process was killed" in str(next(iter(made.failed.values())))
+
+
+def test_deaths_after_a_tile_was_finished_do_not_end_the_run():
+    poison = {f"t{number:03d}" for number in range(100, 140)}
+
+    def process(name: str) -> None:
+        if name in poison:
+            raise BrokenExecutor("a worker process has died (signal 9)")
+
+    made = run(World(process, slots=1), NAMES)
+    assert made.failed.keys() == poison
+    assert sorted([*made.kept, *made.found]) == [name for name in NAMES if name not in poison]
+
+
+def test_tasks_that_nobody_begins_are_left_after_the_deadline(monkeypatch):
+    """A cluster whose workers do not come."""
+    world, now = World(), time.time()
+    world.step = lambda: None  # type: ignore[method-assign]
+    clock = iter([now, now + GRACE - 1, now + GRACE + 1])
+    monkeypatch.setattr("tessera_cli.runs.dispatch.time.time", lambda: next(clock))
+    made = run(world, NAMES, Terms(deadline=now))
+    assert made.dispatch.out_of_time
+    assert not [*made.kept, *made.failed]
+    assert world.queued
+    assert all(future.cancelled() for _, future in world.queued)
 
 
 def test_neighbours_that_die_with_it_are_not_blamed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 import weakref
@@ -249,6 +250,27 @@ def test_an_interrupt_finishes_what_is_being_written_and_nothing_else(tmp_path):
         run(tmp_path, inputs, job, Told(told.append))
     assert inputs.stopped.is_set()
     assert job.finished == told == ["a"]
+
+
+def test_an_interrupt_while_a_tile_waits_to_be_written_does_not_cost_it(tmp_path):
+    """It was encoded, and nothing of it is kept elsewhere."""
+    main, processed = threading.get_ident(), threading.Event()
+
+    def write(name: str, more: Any) -> None:
+        if name == "a":
+            assert processed.wait(PATIENCE)
+            time.sleep(0.2)
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.2)
+
+    def process(name: str, advance: Any) -> None:
+        if name == "b":
+            processed.set()
+
+    job = Stub(process=process, write=write)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Inputs("abcd"), job)
+    assert job.finished == ["a", "b"]
 
 
 class Told(Silent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -11,14 +12,19 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import tessera_cli as tessera_library
+from tessera_cli.errors import DiskFullError
 from tessera_cli.runs import dispatch
-from tessera_cli.workers import ProcessPool
+from tessera_cli.runs.fit import Workers
+from tessera_cli.runs.terms import Terms
+from tessera_cli.workers import DaskExecutor, ProcessPool, ThreadPool
 from tests.conftest import make_catalog
+from tests.runs.test_pipeline import Folder, Inputs, Stub
 
 WINDOWS = ["2021-01/2021-06", "2021-05/2021-10", "2021-07/2021-12", "2021-02/2021-09"]
 
@@ -100,6 +106,63 @@ def fetching(catalog: Any, out: Path) -> dict[str, Any]:
     return given
 
 
+def test_to_stop_reaches_threads_that_are_still_opening_what_they_read(catalog, tmp_path, monkeypatch):
+    """Else they would read all tiles of their tasks before the run ends."""
+    from tessera_cli.folders import failures
+    from tessera_cli.runs import recipes
+
+    thaw, main, opening = recipes.thaw, threading.get_ident(), threading.Event()
+
+    def slowly(*given: Any) -> Any:
+        if not opening.is_set():
+            opening.set()
+            signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.5)
+        return thaw(*given)
+
+    monkeypatch.setattr(recipes, "thaw", slowly)
+    given = {**fetching(catalog, tmp_path / "out"), "window": WINDOWS}
+    with pytest.raises(KeyboardInterrupt):
+        tessera_library.fetch(**given, workers=2)
+    assert not list((tmp_path / "out").glob("*.zarr"))
+    assert not list(failures.noted_failures(tmp_path / "out"))
+    monkeypatch.setattr(recipes, "thaw", thaw)
+    summary = tessera_library.fetch(**given, workers=2)
+    assert summary.error() is None
+    assert summary.count("done") == 8
+
+
+def test_threads_leave_what_is_not_begun():
+    begun: list[int] = []
+
+    def interrupted() -> None:
+        with ThreadPool(1) as pool:
+            for number in range(5):
+                pool.submit(lambda number: (begun.append(number), time.sleep(0.2)), number)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(begun) <= 1
+
+
+def test_what_the_system_says_in_a_worker_is_told_as_anywhere(tmp_path):
+    """Its path is absolute there, and is not where the user named a relative folder."""
+    from tessera_cli.runs.tasks import Task, perform
+
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "run.json").write_text("{}")
+
+    def read(name: str, more: Any) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", str(tmp_path / "runs" / "run.failed"))
+
+    job: Any = Stub(read=read)
+    job.folder, job.reading = Folder(tmp_path), Inputs("a")
+    recipe: Any = SimpleNamespace(open=lambda requests: job)
+    with pytest.raises(DiskFullError, match="the disk quota is used up"):
+        perform(Task(recipe, "run", tuple(job.reading.tile_requests)))
+
+
 class Killer(threading.Thread):
     """Kills the processes of a pool, a moment after they have begun."""
 
@@ -167,6 +230,12 @@ def perform_or_die(task: Any) -> Any:
     if os.environ.get("POISON") in [request.name for request in task.requests]:
         os.kill(os.getpid(), signal.SIGKILL)
     return perform(task)
+
+
+def test_the_memory_of_a_cluster_is_not_that_of_this_machine():
+    cluster: Any = object.__new__(DaskExecutor)
+    cluster._slots = 500
+    assert Workers.of(Terms(executor=cluster)) == Workers("elsewhere", 500)
 
 
 def test_no_workers_are_refused(catalog, tmp_path, tessera):

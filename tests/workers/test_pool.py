@@ -159,7 +159,7 @@ def test_a_process_that_does_not_leave_is_killed(tmp_path, monkeypatch):
     assert not any(map(alive, pids))
 
 
-def test_signals_to_the_whole_group_interrupt_once(tmp_path):
+def test_signals_to_the_whole_group_interrupt_once(tmp_path, capfd):
     """A scheduler tells every process, and the parent says it again."""
     with suppress(KeyboardInterrupt), ProcessPool(1) as workers:
         workers.submit(calls.keep, tmp_path / "begun", tmp_path / "kept")
@@ -168,6 +168,7 @@ def test_signals_to_the_whole_group_interrupt_once(tmp_path):
             os.kill(workers.pids[0], number)
         raise KeyboardInterrupt
     assert (tmp_path / "kept").read_text() == "Interrupted "
+    assert capfd.readouterr().err == ""
 
 
 def test_processes_that_cannot_begin_end_the_run_with_the_reason(monkeypatch):
