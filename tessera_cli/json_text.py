@@ -13,9 +13,7 @@ DIGITS = 300
 """Of a whole number; those with more are beyond any float."""
 MEMORY = 750_000_000
 """Bytes that the values of one text may take: a list of empty lists takes 24 times as many as its text has."""
-_NO_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^][{}"]++', re.DOTALL)
-"""Strings, and what else is no bracket."""
-_INNERMOST = re.compile(r"\[\]|\{\}")
+_CONTAINERS = (dict, list)
 _HALF_LETTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -36,7 +34,7 @@ def parse_json(text: str | bytes, *, strict: bool = False) -> Any:
             value = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_nothing)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    _check_depth(text)
+    _check_depth(value)
     return _with_whole_letters(value) if _HALF_LETTER.search(text) else value
 
 
@@ -45,6 +43,8 @@ def check_memory(text: str) -> None:
 
     About 200 bytes for an object, 64 for whatever else follows a bracket, comma or colon.
     """
+    if 200 * len(text) <= MEMORY:
+        return
     due = 200 * text.count("{") + 64 * sum(map(text.count, "[,:"))
     if due > MEMORY:
         raise ValueError(
@@ -69,14 +69,16 @@ def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def _check_depth(text: str) -> None:
-    """Raise ValueError for a valid JSON text that is nested too deeply; its brackets alone tell."""
-    if sum(map(text.count, "[{")) <= DEEPEST:
-        return
-    brackets = _NO_BRACKET.sub("", text)
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(DEEPEST + 1):
-        brackets = _INNERMOST.sub("", brackets)
-        if not brackets:
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, _CONTAINERS)
+        ]
+        if not level:
             return
     raise ValueError("it is nested too deeply")
 

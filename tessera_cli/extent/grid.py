@@ -242,7 +242,7 @@ class TileRequest:
     @functools.cached_property
     def count(self) -> int:
         """Number of pixels asked for."""
-        return int(self.pixels.sum())
+        return _count(self.packed, self.tile.shape)
 
     def on_grid(self) -> tuple[Tile, Window]:
         """Return tile and window; ValueError unless both are those of the grid."""
@@ -263,6 +263,11 @@ def unpack_mask(packed: bytes, shape: tuple[int, int]) -> np.ndarray:
     if len(bits) != -(-pixels // 8):
         raise ValueError(f"a mask of {shape[0]} x {shape[1]} pixels has {len(bits)} bytes")
     return np.unpackbits(bits, count=pixels).astype(bool).reshape(shape)
+
+
+@functools.lru_cache(maxsize=64)  # of a large area most tiles are whole, and have the same mask
+def _count(packed: bytes, shape: tuple[int, int]) -> int:
+    return int(unpack_mask(packed, shape).sum())
 
 
 def check_shape(shape: tuple[int, int]) -> int:

@@ -266,7 +266,9 @@ class TileFolder:
         record = self._record_of(path, request.name)
         if record is None or len(record.missing_scenes) > allow_missing or inputs not in (None, record.input_digest):
             return None
-        if record.requested.shape != request.tile.shape or (request.pixels & ~record.requested).any():
+        if record.packed.shape != request.tile.shape:
+            return None
+        if record.packed.data != request.packed and (request.pixels & ~record.requested).any():
             return None
         try:
             self.check(record, recorded_at=recorded_at)

@@ -24,15 +24,15 @@ def select(inputs: Inputs, folder: TileFolder, terms: Terms) -> list[TileRequest
 
     Whether a tile is finished is not asked here. UsageError as `check_tiles`.
     """
-    chosen = list(inputs.tile_requests) if terms.shard is None else share_of(inputs, folder, terms.shard)
+    share = chosen = list(inputs.tile_requests) if terms.shard is None else share_of(inputs, folder, terms.shard)
     if terms.tiles:
         check_tiles(inputs, terms)
         chosen = [request for request in chosen if not _names(request).isdisjoint(terms.tiles)]
     if terms.retry_failed:
         failed = folder.failures()
         chosen = [request for request in chosen if request.name in failed]
-    if left := len(inputs.tile_requests) - len(chosen):
-        logger.info("%d of %d tiles are left as they are", left, len(inputs.tile_requests))
+    if left := len(share) - len(chosen):
+        logger.info("%d of %d tiles are left as they are", left, len(share))
     return chosen
 
 

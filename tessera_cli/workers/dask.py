@@ -48,6 +48,8 @@ class DaskExecutor(Executor):
 
     tells = False
     """Log records stay with the workers."""
+    elsewhere = True
+    """They may have other machines, whose memory is not known here."""
 
     def __init__(self, address: str, *, alone: bool = False) -> None:
         self.address, self._alone = address, alone

@@ -714,8 +714,7 @@ def test_results_as_json(catalog, tmp_path, caplog):
 def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
     """Not even in the tracebacks of tiles that failed."""
     from tessera_cli.errors import TileError
-    from tessera_cli.runs import embed as run
-    from tessera_cli.runs import reading
+    from tessera_cli.runs import encoding, reading
 
     held = []
     read_dpixels = reading.read_dpixels
@@ -733,7 +732,7 @@ def test_nothing_of_a_tile_outlives_it(catalog, tmp_path, monkeypatch, fails):
 
     monkeypatch.setattr(reading, "read_dpixels", watched)
     if fails:
-        monkeypatch.setattr(run, "encode", failing)
+        monkeypatch.setattr(encoding, "encode", failing)
     summary = summary_of(catalog, tmp_path / "out")
     assert len(held) == 2
     assert [str(result.error) for result in summary.results] == ["broken" if fails else "None"] * 2
@@ -819,8 +818,9 @@ def test_a_damaged_list_is_said_and_can_be_refreshed(catalog, tessera, tmp_path,
 def test_two_runs_that_share_a_tile_lose_no_pixel(catalog, tessera, tmp_path, monkeypatch, meanwhile):
     """While one run has the tile in hand, another one finishes it for other pixels."""
     import tessera_cli.runs.embed as run
+    import tessera_cli.runs.encoding as encoding
 
-    owner, name = (run, "encode") if meanwhile == "encoded" else (run.Run, "write")
+    owner, name = (encoding, "encode") if meanwhile == "encoded" else (run.EmbedJob, "write")
 
     west, north = catalog.origin
     out, once = tmp_path / "out", tmp_path / "once"

@@ -22,6 +22,7 @@ from tessera_cli.runs import fit
 from tessera_cli.runs.fit import Bulk, Needs, Workers
 from tessera_cli.runs.terms import Terms
 from tessera_cli.timing import rss_mb
+from tessera_cli.workers import DaskExecutor, ProcessPool
 from tests.conftest import make_catalog
 
 GB = 10**9
@@ -68,8 +69,11 @@ def test_who_takes_the_tiles():
     with ThreadPoolExecutor(3) as threads, ProcessPoolExecutor(2) as processes:
         assert Workers.of(Terms(executor=threads, slots=3)) == Workers("threads", 3)
         assert Workers.of(Terms(executor=processes, slots=2)) == Workers("processes", 2)
-        processes.slots, processes.elsewhere = 7, True
-        assert Workers.of(Terms(executor=processes)) == Workers("elsewhere", 7)
+    cluster = object.__new__(DaskExecutor)  # with nobody to connect to
+    cluster._slots = 7
+    assert Workers.of(Terms(executor=cluster)) == Workers("elsewhere", 7)
+    with ProcessPool(1) as pool:
+        assert Workers.of(Terms(executor=pool)) == Workers("processes", 1)
 
 
 def test_room_on_the_disk(tmp_path, monkeypatch):

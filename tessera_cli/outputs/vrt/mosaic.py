@@ -34,17 +34,21 @@ class Source:
         Codes and scales are not averaged when a VRT is read at a lower resolution: the product of two averages is no
         embedding.
         """
+        before, after = self.around_band(within)
+        return f"{before}{band}{after}" if before else ""
+
+    def around_band(self, within: Frame) -> tuple[str, str]:
+        """Return what `shown` gives before and after the number of a band, the same for all; nothing if outside."""
         if not (rectangles := within.rectangles(self.frame)):
-            return ""
+            return "", ""
         dtype, block = (vrt_dtype(self.layer), VRT_BLOCK) if self.is_vrt else (_gdal_dtype(self.layer), BLOCK)
         table = LUT if dtype == "Int8" else ""
         kind = "ComplexSource" if table else "SimpleSource"
         nearest = "" if self.layer is VALUES else ' resampling="near"'
         return (
-            f'<{kind}{nearest}><SourceFilename relativeToVRT="1">{self.file}</SourceFilename>'
-            f"<SourceBand>{band}</SourceBand>"
-            f'<SourceProperties RasterXSize="{self.frame.width}" RasterYSize="{self.frame.height}" '
-            f'DataType="{dtype}" BlockXSize="{block}" BlockYSize="{block}"/>{rectangles}{table}</{kind}>'
+            f'<{kind}{nearest}><SourceFilename relativeToVRT="1">{self.file}</SourceFilename><SourceBand>',
+            f'</SourceBand><SourceProperties RasterXSize="{self.frame.width}" RasterYSize="{self.frame.height}" '
+            f'DataType="{dtype}" BlockXSize="{block}" BlockYSize="{block}"/>{rectangles}{table}</{kind}>',
         )
 
 
@@ -60,8 +64,9 @@ def _gdal_dtype(layer: Layer) -> str:
 
 def mosaic_bands(layer: Layer, dims: int, frame: Frame, sources: Sequence[Source]) -> str:
     """Return the XML of the bands of `layer`, for embeddings of `dims` values: in each, that band of all sources."""
+    around = [each for source in sources if (each := source.around_band(frame))[0]]
     return "\n".join(
-        f"{band_head(layer, name, band)}{''.join(source.shown(frame, band) for source in sources)}</VRTRasterBand>"
+        f"{band_head(layer, name, band)}{''.join(f'{a}{band}{z}' for a, z in around)}</VRTRasterBand>"
         for band, name in enumerate(layer.bands(dims), start=1)
     )
 
