@@ -245,7 +245,7 @@ def signed(site, monkeypatch):
     def sign(uses: int, *, renewable: bool = True) -> Tokens:
         tokens = Tokens(uses, renewable=renewable)
         site.server.tokens = tokens
-        monkeypatch.setattr("tessera_cli.catalog.signer_for", lambda *arguments, **more: tokens)
+        monkeypatch.setattr("tessera_cli.planning.origin.signer_for", lambda *arguments, **more: tokens)
         return tokens
 
     return sign

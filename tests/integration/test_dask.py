@@ -157,12 +157,14 @@ def test_workers_come_and_go(tmp_path, caplog):
 
 
 def test_tasks_share_the_cores_of_their_worker_and_the_gpu_one_at_a_time(tmp_path):
+    from tessera_cli import config
     from tessera_cli.workers import DaskExecutor, threads_of_task
 
     with cluster(tmp_path / "dask", workers=0) as dask:
-        dask.worker(threads=2, OMP_NUM_THREADS="6")
+        dask.worker(threads=2, OMP_NUM_THREADS="2")
         with DaskExecutor(dask.address) as executor:
-            assert executor.submit(threads_of_task).result(PATIENCE) == 3
+            assert executor.submit(config.threads).result(PATIENCE) == config.threads({"OMP_NUM_THREADS": "2"})
+            assert executor.submit(threads_of_task).result(PATIENCE) == 1
         with DaskExecutor(dask.address, alone=True) as executor:
             _until(lambda: executor.slots == 1)
             spans = [executor.submit(calls.span, 0.3) for _ in range(4)]

@@ -205,6 +205,30 @@ def test_a_cancelled_job_ends_with_143_and_the_next_one_goes_on(work, out, undis
     assert computed(ended, again) == dict.fromkeys(computed(ended, again), 1)
 
 
+SLOW = """\
+#!/bin/bash
+trap 'sleep 2; echo saved; exit 143' TERM
+echo at work
+while true; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize("name", ["embed", "requeue", "pretrain"])
+def test_a_cancelled_example_waits_for_what_its_run_saves(cluster, out, name):
+    """Where the shell ends first, Slurm takes the job for over and kills what is left of it."""
+    out.mkdir()
+    for program in ("tessera", "torchrun"):
+        (out / program).write_text(SLOW)
+        (out / program).chmod(0o755)
+    path = f"--export=ALL,PATH={out}:{cluster.environment['PATH']}"
+    job = cluster.submit(EXAMPLES / f"{name}.sbatch", path, "--array=1", "--gpus-per-node=1", *SMALL)
+    _until(lambda: "at work" in cluster.output(job, 1), "at work", 60)
+    cluster.run("scancel", job)
+    (ended,) = cluster.wait(job)
+    assert (ended.state, ended.code, ended.signal) == ("CANCELLED", 143, 0), ended
+    assert "saved" in ended.output
+
+
 def test_the_imagery_is_fetched_on_the_login_node_and_encoded_by_an_array(work, out, undisturbed):
     words = work.options(out)
     area = words[: words.index("--model")]

@@ -22,7 +22,7 @@ def signed(world, monkeypatch):
 
     def use(*lifetimes):
         signer = TokenAccess(world.storage, itertools.chain(lifetimes, itertools.repeat(lifetimes[-1])))
-        monkeypatch.setattr("tessera_cli.catalog.signer_for", lambda *args, **kwargs: signer)
+        monkeypatch.setattr("tessera_cli.planning.origin.signer_for", lambda *args, **kwargs: signer)
         return signer
 
     return use

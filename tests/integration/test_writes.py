@@ -69,6 +69,7 @@ open(target + "/renamed").read()
     assert {"plain", "folder", "relative", "renamed"} <= written
     assert not any("absent" in path for path in written)
     assert any("symlink" in call for call in done.changed.values())
+    assert not any("elsewhere" in path for path in done.changed)  # what the link says
     assert done.outside(tmp_path / "target", tmp_path / "work", *NOWHERE) == {}
     assert done.outside(tmp_path / "targe") != {}
 

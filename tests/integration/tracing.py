@@ -72,5 +72,6 @@ def _changed(line: str, cwd: Path) -> Iterator[str]:
         return
     if call["name"] == "bind" and 'sun_path="' not in call["rest"]:  # no socket that is a file
         return
-    for found in PATH.finditer(call["rest"]):
+    paths = list(PATH.finditer(call["rest"]))
+    for found in paths[-1:] if call["name"].startswith("symlink") else paths:  # before it, what the link says
         yield os.path.normpath(Path(found["folder"] or cwd) / found["path"])
