@@ -209,7 +209,7 @@ class StoredInputs(Inputs):
         return bulk_of_stores(requests)
 
     def recipe(self, folder: TileFolder) -> ReadingRecipe:
-        return StoreRecipe(self.allow_missing)
+        return StoreRecipe(Path.cwd(), self.allow_missing)
 
 
 def _warn_of_missing(path: Path, stores: Mapping[str, Stored]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -106,10 +106,13 @@ class SceneRecipe(ReadingRecipe):
 class StoreRecipe(ReadingRecipe):
     """Opens stored d-pixels: the requests say where they lie."""
 
+    here: Path
+    """The folder that relative paths begin in."""
     allow_missing: int
 
     def open(self, requests: Sequence[TileRequest]) -> Reading:
-        return StoreReading({each.name: each for each in requests if isinstance(each, Stored)}, self.allow_missing)
+        stores = (replace(each, path=self.here / each.path) for each in requests if isinstance(each, Stored))
+        return StoreReading({each.name: each for each in stores}, self.allow_missing)
 
     def stop(self) -> None: ...
 

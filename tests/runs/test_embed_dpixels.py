@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import pickle
 import shutil
 import zlib
 from pathlib import Path
@@ -20,10 +21,11 @@ from tessera_cli.dpixels import write_folder, write_store
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.window import Window
+from tessera_cli.folders.folder import TileFolder
 from tessera_cli.imagery import Reader
 from tessera_cli.net import Client
 from tessera_cli.planning.scene_search import Request, search_scenes
-from tessera_cli.runs.inputs import CatalogInputs
+from tessera_cli.runs.inputs import CatalogInputs, StoredInputs
 from tests import reference
 
 
@@ -31,7 +33,7 @@ def fetched(catalog) -> list[DPixels]:
     """The d-pixels of the small catalogue's two tiles."""
     where = Request(Aoi.from_file(catalog.aoi), (Window.from_name("2021"),), get_source("mpc"), str(catalog.items))
     inputs = CatalogInputs(search_scenes(where, Client()), Reader(Client()))
-    return [inputs.read(request, ascending=True) for request in inputs.tile_requests]
+    return [inputs.reading.read(request, ascending=True) for request in inputs.tile_requests]
 
 
 def rasters(folder: Path) -> dict[str, str]:
@@ -78,6 +80,17 @@ def test_stores_give_the_bytes_of_the_direct_run(catalog, stores, tessera, tmp_p
         if name.endswith("_emb.tif")
     ]
     assert records[:2] == records[2:]  # scenes, gaps, digests: all that the store keeps
+
+
+def test_another_process_finds_stores_by_their_relative_path(stores, monkeypatch):
+    """Though it works in another folder, as those of a cluster do."""
+    monkeypatch.chdir(stores)
+    inputs = StoredInputs.find([Path(path.name) for path in sorted(stores.iterdir())])
+    travelled = pickle.dumps((inputs.recipe(TileFolder(Path("out"))), inputs.tile_requests))
+    monkeypatch.chdir("/")
+    recipe, requests = pickle.loads(travelled)
+    reading = recipe.open(requests)
+    assert [reading.read(request, ascending=True).name for request in requests] == [r.name for r in requests]
 
 
 def test_a_second_run_does_nothing_and_a_direct_run_goes_on(catalog, stores, tessera, tmp_path):
