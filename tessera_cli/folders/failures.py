@@ -26,14 +26,22 @@ def note_failure(folder: Path, run: str, request: TileRequest, error: TesseraErr
         "allow_missing": allow_missing,
     }
     path = _path(folder, run, request.name)
-    path.parent.mkdir(exist_ok=True)  # not its parents: where a disk has gone, nothing is written in its place
-    write_json(path, failed)
+    while True:
+        path.parent.mkdir(exist_ok=True)  # not its parents: where a disk has gone, nothing is written in its place
+        try:
+            write_json(path, failed)
+            return
+        except TesseraError:
+            if path.parent.exists():  # else another process has just removed it
+                raise
 
 
 def forget_failure(folder: Path, run: str, request: TileRequest) -> None:
-    """Remove the note of a tile that is finished after all."""
+    """Remove the note of a tile that is finished after all, and with the last one their folder."""
+    path = _path(folder, run, request.name)
     with suppress(OSError):
-        _path(folder, run, request.name).unlink()
+        path.unlink()
+        path.parent.rmdir()
 
 
 def noted_failures(folder: Path, run: str = "*") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -67,7 +67,8 @@ class FetchJob(Job[TileResult | None]):
 
     def result(self, request: TileRequest, status: TileStatus, record: TileRecord | None, **more: Any) -> TileResult:
         missing = len(record.missing_scenes) if record else 0
-        return super().result(request, status, record, tokens=None, missing_scenes=missing, **more)
+        made = super().result(request, status, record, tokens=None, missing_scenes=missing, **more)
+        return replace(made, bytes=made.bytes or 0)
 
 
 @dataclass(frozen=True)
