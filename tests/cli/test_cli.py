@@ -91,7 +91,7 @@ def test_json_lines(catalog, tmp_path):
     done = shell("embed", *catalog.options(tmp_path / "out"), "--json")
     tiles, summary = (lines := [json.loads(line) for line in done.stdout.splitlines()])[:-1], lines[-1]
     assert [set(tile) for tile in tiles] == [
-        {"type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds"}
+        {"type", "schema", "tile", "window", "status", "path", "pixels", "tokens", "seconds", "bytes"}
     ] * 2
     assert summary["type"] == "summary"
     assert summary["pixels"] == sum(tile["pixels"] for tile in tiles) > 0
