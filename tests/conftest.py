@@ -96,6 +96,16 @@ def catalog(tmp_path) -> SmallCatalog:
     return make_catalog(tmp_path / "catalog")
 
 
+@pytest.fixture(autouse=True)
+def _logging_of_its_own():
+    """Take away the logging of a command that a fixture of the module has run in this process."""
+    root = logging.getLogger()
+    if any(type(handler).__name__ == "_ConsoleHandler" for handler in root.handlers):
+        root.handlers[:] = [each for each in root.handlers if type(each).__name__ != "_ConsoleHandler"]
+        root.setLevel(logging.WARNING)
+        logging.getLogger("tessera_cli").setLevel(logging.NOTSET)
+
+
 @pytest.fixture
 def tessera(capsys):
     """Run a command line in this process: (exit code, stdout, stderr). Its logging ends with the test."""
