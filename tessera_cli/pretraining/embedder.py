@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from tessera_cli.inference.batch import standardised
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.pretraining.data.batch import MISSING, Sequences, View, view_to
-from tessera_cli.pretraining.data.ragged import STREAMS
 from tessera_cli.sampling import BAND_COUNTS, Modality
+from tessera_cli.sampling.ragged import STREAMS
 from tessera_cli.sampling.statistics import Statistics
 
 

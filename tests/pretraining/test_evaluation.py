@@ -19,12 +19,12 @@ from pyproj import Transformer
 from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.extent.grid import from_utm, to_utm
 from tessera_cli.pretraining.config import PretrainConfig, ProbeConfig
-from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tessera_cli.pretraining.evaluation import evaluate, label_files, labels
 from tessera_cli.pretraining.evaluation import probe as probes
 from tessera_cli.pretraining.evaluation.labels import label_pixels
 from tessera_cli.pretraining.evaluation.metrics import agreement, retrieval
 from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
+from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tests.helpers.vectors import NOT_FINITE, TIN, write_layer, write_wkb
 
 EAST, NORTH = 600000, 5620000

@@ -26,12 +26,12 @@ from tessera_cli.inspection.info import describe
 from tessera_cli.pretraining.config import DataConfig, PretrainConfig
 from tessera_cli.pretraining.config_file import as_json
 from tessera_cli.pretraining.data.array_files import write_pixels
-from tessera_cli.pretraining.data.ragged import no_pixels
 from tessera_cli.pretraining.data.shards import write_header
 from tessera_cli.pretraining.report import chart
 from tessera_cli.pretraining.report.chart import Curve, Level, number
 from tessera_cli.pretraining.report.page import report
 from tessera_cli.pretraining.run_folder import RunFolder
+from tessera_cli.sampling.ragged import no_pixels
 
 SETTINGS = PretrainConfig.model_validate({"model": {"name": "alps"}, "train": {"steps": 200, "batch": 256}})
 

@@ -27,12 +27,12 @@ from tessera_cli.models.load import read_model
 from tessera_cli.pretraining import checkpoint
 from tessera_cli.pretraining.callbacks import Callbacks
 from tessera_cli.pretraining.config_file import load_config
-from tessera_cli.pretraining.data.ragged import RaggedPixels
 from tessera_cli.pretraining.data.shards import Shards
 from tessera_cli.pretraining.data.views import full_view
 from tessera_cli.pretraining.run import pretrain
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.pretraining.trainer import NotFiniteError, Trainer
+from tessera_cli.sampling.ragged import RaggedPixels
 from tests.helpers.planted import CLASSES, planted, write_labels, write_planted
 
 CPU = torch.device("cpu")

@@ -26,10 +26,10 @@ from tessera_cli.extent.grid import ForeignTile, Tile, pack_mask
 from tessera_cli.extent.window import Window
 from tessera_cli.pretraining.config import DataConfig
 from tessera_cli.pretraining.data.build import build, open_or_build
-from tessera_cli.pretraining.data.ragged import RaggedPixels, concatenated
 from tessera_cli.pretraining.data.select import holdout_mask, select_pixels, stratified_sample
 from tessera_cli.pretraining.data.shards import Shards, digest_of
 from tessera_cli.pretraining.data.statistics import BandStatistics
+from tessera_cli.sampling.ragged import RaggedPixels, concatenated
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS, Statistics
 from tests.helpers.tiles import made_up
 

@@ -17,12 +17,12 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.pretraining.config import PretrainConfig, ViewConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Sequences, View
 from tessera_cli.pretraining.data.loader import Loader
-from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tessera_cli.pretraining.data.sampler import BatchSampler
 from tessera_cli.pretraining.data.views import full_view, random_view, view_keys
 from tessera_cli.sampling import BAND_COUNTS, V1_1_RULE, V2_RULE, BucketedSampling, Modality
 from tessera_cli.sampling.buckets import PATTERNS
 from tessera_cli.sampling.draws import draw, hashed, numbered, uniform
+from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 from tests.helpers.tiles import made_up
 

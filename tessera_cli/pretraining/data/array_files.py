@@ -13,8 +13,8 @@ import numpy.lib.format as npy
 
 from tessera_cli.arrays import map_array
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
-from tessera_cli.pretraining.data.ragged import STREAMS, RaggedPixels, RaggedSeries, concatenated
 from tessera_cli.sampling import Modality
+from tessera_cli.sampling.ragged import STREAMS, RaggedPixels, RaggedSeries, concatenated
 
 
 class _Array(NamedTuple):

@@ -21,10 +21,10 @@ from tessera_cli.files import atomic_directory
 from tessera_cli.prefetch import prefetch
 from tessera_cli.pretraining.config import DataConfig
 from tessera_cli.pretraining.data.array_files import write_pixels
-from tessera_cli.pretraining.data.ragged import STREAMS, RaggedPixels
 from tessera_cli.pretraining.data.select import holdout_mask, select_pixels
 from tessera_cli.pretraining.data.shards import HEADER, HOLDOUT, Shards, train_name, write_header
 from tessera_cli.pretraining.data.shuffle import Buckets, cut
+from tessera_cli.sampling.ragged import STREAMS, RaggedPixels
 
 logger = logging.getLogger(__name__)
 

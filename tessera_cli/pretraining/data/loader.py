@@ -11,11 +11,11 @@ import numpy as np
 from tessera_cli.prefetch import in_order
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import Batch, Mixing, View
-from tessera_cli.pretraining.data.ragged import RaggedPixels
 from tessera_cli.pretraining.data.sampler import BatchSampler
 from tessera_cli.pretraining.data.shards import Shards
 from tessera_cli.pretraining.data.views import random_view, view_keys
 from tessera_cli.sampling.draws import hashed, numbered, uniform
+from tessera_cli.sampling.ragged import RaggedPixels
 
 _SHARE, _PARTNERS = 1, 2
 """Numbers of the hashes that decide the mixing of a step."""

@@ -13,9 +13,9 @@ import numpy as np
 from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels
 from tessera_cli.extent.grid import RESOLUTION, ForeignTile, pixel_positions
 from tessera_cli.pretraining.config import DataConfig
-from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries
 from tessera_cli.sampling import V2_RULE, Modality
 from tessera_cli.sampling.draws import hashed, mix, uniform
+from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 
 MEAN_EDGES, SPREAD_EDGES = (0.2, 0.4, 0.6), (0.1, 0.2)

@@ -23,8 +23,8 @@ from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
 from tessera_cli.errors import UsageError, reason
 from tessera_cli.files import sha256_of, write_json
 from tessera_cli.pretraining.data.array_files import open_pixels
-from tessera_cli.pretraining.data.ragged import RaggedPixels, concatenated
 from tessera_cli.reading import read_json
+from tessera_cli.sampling.ragged import RaggedPixels, concatenated
 from tessera_cli.sampling.statistics import Statistics
 
 CONTENT = "pretraining shards"

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli.pretraining.data.array_files import append_pixels, appended_pixels
-from tessera_cli.pretraining.data.ragged import RaggedPixels
 from tessera_cli.pretraining.data.statistics import BandStatistics
 from tessera_cli.sampling.draws import mix
+from tessera_cli.sampling.ragged import RaggedPixels
 
 _SALT = np.uint64(0xE7037ED1A0B428DB)
 _BUCKETS_PER_SHARD = 4

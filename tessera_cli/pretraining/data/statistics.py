@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS, SENSORS
-from tessera_cli.pretraining.data.ragged import STREAMS, RaggedPixels
+from tessera_cli.sampling.ragged import STREAMS, RaggedPixels
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS, Statistics
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ import numpy as np
 
 from tessera_cli.pretraining.config import ViewConfig
 from tessera_cli.pretraining.data.batch import MISSING, Sequences, View
-from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries, starts_of
 from tessera_cli.sampling import BAND_COUNTS, BucketedSampling, Modality
 from tessera_cli.sampling.buckets import PATTERNS
 from tessera_cli.sampling.draws import draw, hashed, numbered, uniform
+from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries, starts_of
 
 _YEAR = 366
 _DECISIONS = ("sensor", "orbit", "which orbit", "season", "which season", "share", "observations", "order")

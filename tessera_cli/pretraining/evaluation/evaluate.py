@@ -13,11 +13,11 @@ import numpy as np
 from tessera_cli.errors import TesseraError
 from tessera_cli.pretraining.config import FIXED_NUMBER, PretrainConfig, ViewConfig
 from tessera_cli.pretraining.data.batch import View
-from tessera_cli.pretraining.data.ragged import RaggedPixels, RaggedSeries
 from tessera_cli.pretraining.data.views import full_view, random_view, view_keys
 from tessera_cli.pretraining.evaluation.labels import Labelled, label_pixels, shuffled
 from tessera_cli.pretraining.evaluation.metrics import agreement, rank_me, retrieval
 from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
+from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries
 
 if TYPE_CHECKING:
     from tessera_cli.pretraining.data.shards import Shards

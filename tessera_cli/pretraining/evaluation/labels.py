@@ -12,10 +12,10 @@ import numpy as np
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import RESOLUTION, from_utm
 from tessera_cli.pretraining.config import ProbeConfig
-from tessera_cli.pretraining.data.ragged import RaggedPixels, concatenated
 from tessera_cli.pretraining.data.select import stratified_sample
 from tessera_cli.pretraining.evaluation.label_files import Labels, PolygonLabels, RasterLabels
 from tessera_cli.sampling.draws import mix, pixel_keys
+from tessera_cli.sampling.ragged import RaggedPixels, concatenated
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tessera_cli.sampling import BAND_COUNTS, Modality
+from tessera_cli.sampling.series import BAND_COUNTS, Modality
 
 STREAMS: dict[Modality, tuple[str, ...]] = {"s2": ("s2",), "s1": ("s1_asc", "s1_desc")}
 """The streams of each sensor. Those of Sentinel-1 are its orbit directions; each has band statistics of its own."""

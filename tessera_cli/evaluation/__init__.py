@@ -1,0 +1,1 @@
+"""Embeddings and labels -> what the embeddings are worth, and maps."""

@@ -1,0 +1,67 @@
+"""Labelled samples with sets of features side by side: what an evaluation begins with, wherever they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from tessera_cli.learning.task import Task, Unit
+
+FeatureKind = Literal["embedding", "raw", "random"]
+"""`random`: of an encoder with random weights; `raw`: made of observations without an encoder."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """One description of N samples."""
+
+    name: str
+    kind: FeatureKind
+    values: np.ndarray
+    """float32 (N, D), finite but for single missing values of raw features, which are NaN."""
+    origin: str = ""
+    """What it was made from, for reports: a path and a window, a model, a rule."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSamples:
+    """N samples that all sets of features know, each with a target."""
+
+    task: Task
+    unit: Unit
+    features: tuple[FeatureSet, ...]
+    targets: np.ndarray
+    """int64 (N,), index into `classes`; or float64 (N,), finite, for regression."""
+    classes: tuple[str, ...]
+    """Names; empty for regression."""
+    lonlat: np.ndarray
+    """float64 (N, 2) in degrees; NaN where the place is not known."""
+    parcels: np.ndarray
+    """int64 (N,): samples of one parcel are labelled together; numbers from 0, each its own where there are none."""
+    groups: np.ndarray
+    """int64 (N,): samples of one group never lie on both sides of a split; at least the parcels."""
+    test: np.ndarray | None = None
+    """bool (N,): the split that the data bring; None: it is ours to make."""
+    left_out: tuple[str, ...] = ()
+    """What was left out and why, a line each."""
+    keys: np.ndarray | None = None
+    """uint64 (N,): identities that do not depend on the order of the samples; None: their number."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, numbers: np.ndarray) -> LabelledSamples:
+        """Return these samples, int (M,) or bool (N,), in this order."""
+        features = tuple(replace(each, values=each.values[numbers]) for each in self.features)
+        return replace(
+            self,
+            features=features,
+            targets=self.targets[numbers],
+            lonlat=self.lonlat[numbers],
+            parcels=self.parcels[numbers],
+            groups=self.groups[numbers],
+            test=None if self.test is None else self.test[numbers],
+            keys=None if self.keys is None else self.keys[numbers],
+        )
