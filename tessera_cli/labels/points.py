@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,12 +21,14 @@ class PointLabels:
     """int64 (N,), index into `names`; or float64 (N,) for regression."""
     names: tuple[str, ...]
     task: Task
-    rows: np.ndarray
-    """int64 (N,): their numbers in the file, from 0."""
-    left_out: tuple[str, ...] = field(default=())
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further columns that were asked for -> values (N,)."""
+    left_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, lonlat: np.ndarray, targets: Targets, origin: str) -> PointLabels:
+    def of(
+        cls, lonlat: np.ndarray, targets: Targets, origin: str, columns: Mapping[str, np.ndarray] | None = None
+    ) -> PointLabels:
         """Keep the points that have a place, float64 (N, 2), NaN for none, and a target."""
         placed = np.isfinite(lonlat).all(axis=1)
         kept = np.flatnonzero(placed & targets.given)
@@ -34,7 +37,8 @@ class PointLabels:
             lines.append(f"{origin}: {absent:,} of {len(placed):,} points have no geometry")
         if absent := int((placed & ~targets.given).sum()):
             lines.append(f"{origin}: {absent:,} of {len(placed):,} points have no label")
-        return cls(lonlat[kept], targets.values[kept], targets.names, targets.task, kept, tuple(lines))
+        further = {name: values[kept] for name, values in (columns or {}).items()}
+        return cls(lonlat[kept], targets.values[kept], targets.names, targets.task, further, tuple(lines))
 
     def name(self, value: int) -> str:
         return self.names[value]
