@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from tessera_cli.learning.hashes import mix, shuffled
-from tessera_cli.learning.task import Task
 
 
 def balanced_folds(groups: np.ndarray, classes: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
@@ -17,26 +16,28 @@ def balanced_folds(groups: np.ndarray, classes: np.ndarray, folds: int, seed: in
     """
     names, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     kinds, numbers = np.unique(classes, return_inverse=True)
-    share_GK = np.zeros((len(names), len(kinds)))
-    np.add.at(share_GK, (members, numbers), 1)
-    share_GK /= np.bincount(numbers)
+    shares = np.zeros((len(names), len(kinds)))  # of each class, what each group holds
+    np.add.at(shares, (members, numbers), 1)
+    shares /= np.bincount(numbers)
     fold_of, filled = np.empty(len(names), np.int64), np.zeros(folds, np.int64)
-    filled_FK = np.zeros((folds, len(kinds)))
+    filled_shares = np.zeros((folds, len(kinds)))
     order = mix(names.astype(np.uint64)) if not seed else shuffled(names, seed)
     for group in np.lexsort((order, -sizes)):
-        fold = np.lexsort((filled, filled_FK @ share_GK[group]))[0]
+        fold = np.lexsort((filled, filled_shares @ shares[group]))[0]
         fold_of[group] = fold
         filled[fold] += sizes[group]
-        filled_FK[fold] += share_GK[group]
+        filled_shares[fold] += shares[group]
     return fold_of[members]
 
 
-def strata_of(targets: np.ndarray, task: Task, parts: int = 10) -> np.ndarray:
-    """Return what a choice should be spread evenly over, int64 (N,): the classes, or `parts` quantiles of the values.
+def strata_of(targets: np.ndarray, parts: int = 10) -> np.ndarray:
+    """Return what a choice should be spread evenly over, int64 (N,): the classes, or `parts` quantiles of values.
+
+    Whole numbers are classes, others values.
 
     Equal values lie in one stratum.
     """
-    if task != "regression":
+    if targets.dtype.kind != "f":
         return targets.astype(np.int64)
     values, members = np.unique(targets, return_inverse=True)
     counts = np.bincount(members)

@@ -46,7 +46,7 @@ def inner_folds(
     numbers = np.arange(len(y))
     if len(y) > limit:
         numbers = np.sort(np.random.default_rng(seed).permutation(len(y))[:limit])
-    strata = strata_of(y[numbers], task, 5)
+    strata = strata_of(y[numbers], 5)
     if task == "regression":
         there = len(np.unique(groups[numbers]))
         if there < _LEAST:

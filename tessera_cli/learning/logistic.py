@@ -72,7 +72,6 @@ def _chosen(training: Training) -> float:
     inner = inner_folds(training.y, training.groups, task=training.task, seed=training.seed, folds=_FOLDS)
     if inner is None:
         return DEFAULT
-    losses = np.zeros(len(CHOICES))
     rounds = [_Round.of(training, *each) for each in inner.rounds()]
     best, least = DEFAULT, np.inf
     for c in CHOICES:  # from the smallest on, each beginning where the last one ended

@@ -32,14 +32,18 @@ STEPS, BATCH = 16, 256
 class Weights(NamedTuple):
     """float32; D features, H hidden units, K classes or 1 value."""
 
-    first_DH: Tensor
-    first_H: Tensor
-    second_HK: Tensor
-    second_K: Tensor
+    hidden: Tensor
+    """(D, H)"""
+    hidden_bias: Tensor
+    """(H,)"""
+    output: Tensor
+    """(H, K)"""
+    output_bias: Tensor
+    """(K,)"""
 
     def outputs(self, x: Tensor) -> Tensor:
         """Standardised rows (m, D) -> logits or a standardised value (m, K)."""
-        return (x @ self.first_DH + self.first_H).relu() @ self.second_HK + self.second_K
+        return (x @ self.hidden + self.hidden_bias).relu() @ self.output + self.output_bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +63,7 @@ class Perceptron:
             scale = Scale.of(training.x)
             mean, spread = _measures(training)
             data = scale.standardised(training.x), _targets(training, mean, spread)
-            weights = None
-            for weights in _epochs(*data, training, epochs):
-                pass
-            assert weights is not None
+            *_, weights = _epochs(*data, training, epochs)  # the same ones after each epoch
             return cls(scale, weights, mean, spread, training.task == "regression"), {"epochs": float(epochs)}
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -140,9 +141,9 @@ def _epochs(x: np.ndarray, y: np.ndarray, training: Training, epochs: int) -> It
     batch = int(np.clip(len(x) / STEPS, min(8, len(x)), BATCH))
     for _ in range(epochs):
         order = torch.from_numpy(generator.permutation(len(x)))
-        for numbers in order.split(batch):
+        for numbers in torch.split(order, batch):
             optimiser.zero_grad()
-            _loss(weights.outputs(rows[numbers]), targets[numbers]).backward()
+            torch.autograd.backward(_loss(weights.outputs(rows[numbers]), targets[numbers]))
             optimiser.step()
         yield weights
 

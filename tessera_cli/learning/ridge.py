@@ -1,4 +1,4 @@
-"""Ridge regression, in closed form for every penalty at once; to one-hot classes, in which all classes count equally."""
+"""Ridge regression, in closed form for all penalties at once; to one-hot classes, in which classes count equally."""
 
 from __future__ import annotations
 
