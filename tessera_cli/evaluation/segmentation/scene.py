@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from tessera_cli.embeddings.grid import clipped, is_empty
 from tessera_cli.embeddings.tile import Box, StoredTile
+from tessera_cli.evaluation.segmentation import composite
+from tessera_cli.evaluation.segmentation.kept import Kept
 
 NONE = -1
 """No class, no parcel, no block."""
@@ -41,10 +44,32 @@ class Scene:
         return cls(name, len(features), read, *_typed(features.shape[1:], labels, parcels, blocks))
 
     @classmethod
-    def of_tile(cls, tile: StoredTile, labels: np.ndarray, parcels: np.ndarray, blocks: np.ndarray) -> Scene:
-        """Return a scene of a finished tile of embeddings, of which no more is read than is asked for."""
-        arrays = _typed(tile.record.tile.shape, labels, parcels, blocks)
-        return cls(tile.name, tile.record.dims, tile.values, *arrays)
+    def of_tile(
+        cls, tile: StoredTile, kept: Kept, labels: np.ndarray, parcels: np.ndarray, blocks: np.ndarray
+    ) -> Scene:
+        """Return a scene of a finished tile of embeddings; what is stored of it is read when it is asked for."""
+
+        def whole() -> tuple[np.ndarray, ...]:
+            values, scales = tile.stored()
+            return (values,) if scales is None else (values, scales)
+
+        def read(box: Box) -> np.ndarray:
+            values, *scales = kept.get((tile.folder, tile.name), whole)
+            found = values[:, *box].astype(np.float32)
+            return found * scales[0][box] if scales else found
+
+        return cls(tile.name, tile.record.dims, read, *_typed(tile.record.tile.shape, labels, parcels, blocks))
+
+    @classmethod
+    def of_dpixels(
+        cls, path: Path, kept: Kept, labels: np.ndarray, parcels: np.ndarray, blocks: np.ndarray
+    ) -> Scene:
+        """Return a scene of the raw composite of stored d-pixels, which is made when it is asked for."""
+
+        def read(box: Box) -> np.ndarray:
+            return composite.values(kept.get(path, lambda: (composite.composite(path),))[0], box)
+
+        return cls(path.stem, composite.DIMS, read, *_typed(labels.shape, labels, parcels, blocks))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -22,7 +22,7 @@ UNCHECKED = 80
 """Steps where too few labels were given to put any aside."""
 CHECK = 10
 """Steps between validations."""
-PATIENCE = 4
+PATIENCE = 8
 """Validations without improvement after which training ends."""
 LEAST = 0.01
 """Share of the loss by which it falls where validation counts as better."""
