@@ -53,7 +53,11 @@ def open_labels(
         raise UsageError(f"{path}: no such file. Give polygons, points or a raster of labels.")
     suffix = path.suffix.lower()
     if suffix in (".tif", ".tiff"):
-        for name, option in ((column, "--column"), (layer, "--layer"), (keep[0] if keep else None, "--split and --group")):
+        for name, option in (
+            (column, "--column"),
+            (layer, "--layer"),
+            (keep[0] if keep else None, "--split and --group"),
+        ):
             if name:
                 raise UsageError(f"{path} is a raster, which has no columns or layers. Leave out {option}.")
         return RasterLabels.open(path, task, near)
@@ -86,7 +90,10 @@ def _points(features: Features, column: str, task: Task | None, keep: Sequence[s
     name = column_of(features.columns, column, features.origin, OPTIONS)
     for other in keep:
         column_of(features.columns, other, features.origin, OPTIONS)
-    if not len(features.geometries) or (shapely.is_missing(features.geometries) | shapely.is_empty(features.geometries)).all():
+    if (
+        not len(features.geometries)
+        or (shapely.is_missing(features.geometries) | shapely.is_empty(features.geometries)).all()
+    ):
         raise UsageError(f"{features.origin}: no row has a geometry. Give polygons or points with labels.")
     targets = Targets.of(np.asarray(features.columns[name]), task, f"{features.origin}: the column {name}")
     found = PointLabels.of(

@@ -79,7 +79,9 @@ class TiledSource:
                     rows, columns = np.nonzero(piece.valid(box))
                     t = piece.transform
                     right, down = columns + (left + 0.5), rows + (top + 0.5)
-                    places, lonlat = places_of(piece.crs, t.a * right + t.b * down + t.c, t.d * right + t.e * down + t.f)
+                    places, lonlat = places_of(
+                        piece.crs, t.a * right + t.b * down + t.c, t.d * right + t.e * down + t.f
+                    )
                     places = places[~self._taken(number, lonlat)]
                     if len(places):
                         yield Centres(places)
@@ -138,6 +140,8 @@ def _code(crs: str) -> int:
 
 def _bounds(piece: Piece) -> Bounds:
     height, width = piece.shape
-    x, y = zip(*(piece.transform * corner for corner in ((0, 0), (width, 0), (0, height), (width, height))), strict=True)
+    x, y = zip(
+        *(piece.transform * corner for corner in ((0, 0), (width, 0), (0, height), (width, height))), strict=True
+    )
     found = Transformer.from_crs(piece.crs, 4326, always_xy=True).transform_bounds(min(x), min(y), max(x), max(y))
     return found[0], found[1], found[2], found[3]
