@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import rasterio
 from rasterio.errors import RasterioError
 
 from tessera_cli.errors import UsageError

@@ -38,7 +38,9 @@ def composite(path: Path) -> np.ndarray:
         for quarter in range(QUARTERS):
             first = quarter * DIMS // QUARTERS
             here = quarters["s2"] == quarter
-            bands = _medians(np.minimum(s2[here], 32767).astype(np.int16), np.broadcast_to(clear[here, ..., None], s2[here].shape))
+            bands = _medians(
+                np.minimum(s2[here], 32767).astype(np.int16), np.broadcast_to(clear[here, ..., None], s2[here].shape)
+            )
             radar = _medians(s1[of_s1 == quarter], s1[of_s1 == quarter] != 0)
             both = np.concatenate([bands, radar], axis=-1)
             both[~asked] = NONE

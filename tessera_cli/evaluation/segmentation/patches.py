@@ -39,9 +39,7 @@ class Patches:
         return len(self.labels)
 
 
-def choose(
-    scenes: Sequence[Scene], learned: Sequence[np.ndarray], most: int, rng: np.random.Generator
-) -> list[Place]:
+def choose(scenes: Sequence[Scene], learned: Sequence[np.ndarray], most: int, rng: np.random.Generator) -> list[Place]:
     """Choose at most `most` squares with labels to learn from, bool (H, W) of each scene, at random.
 
     Squares lie side by side, the first of a scene at a random offset. If they are too many, the first ones taken are
@@ -64,7 +62,8 @@ def choose(
     if len(shuffled) <= most:
         return shuffled
     seen: set[int] = set()
-    first, rest = [], []
+    first: list[Place] = []
+    rest: list[Place] = []
     for place in shuffled:
         new = set(place.classes.tolist()) - seen
         (first if new else rest).append(place)

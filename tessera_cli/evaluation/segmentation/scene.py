@@ -61,9 +61,7 @@ class Scene:
         return cls(tile.name, tile.record.dims, read, *_typed(tile.record.tile.shape, labels, parcels, blocks))
 
     @classmethod
-    def of_dpixels(
-        cls, path: Path, kept: Kept, labels: np.ndarray, parcels: np.ndarray, blocks: np.ndarray
-    ) -> Scene:
+    def of_dpixels(cls, path: Path, kept: Kept, labels: np.ndarray, parcels: np.ndarray, blocks: np.ndarray) -> Scene:
         """Return a scene of the raw composite of stored d-pixels, which is made when it is asked for."""
 
         def read(box: Box) -> np.ndarray:

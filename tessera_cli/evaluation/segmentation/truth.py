@@ -72,7 +72,8 @@ def truth_of(
     A parcel lies in the block of its middle, with all its pixels. `block`: side of the blocks in metres; None: from
     the variogram of the labels.
     """
-    values, parcels = [], []
+    values: list[np.ndarray] = []
+    parcels: list[np.ndarray] = []
     for grid, known in zip(grids, there, strict=True):
         rows, columns = np.nonzero(known)
         epsg = CRS(grid.crs).to_epsg() or 0
@@ -93,9 +94,8 @@ def truth_of(
     of_parcel = numbers.reshape(-1)[first]
     lonlat = _lonlat(labels.places(names))
     split = blocked(lonlat, np.arange(len(names)), of_parcel, size=block, folds=folds, seed=seed)
-    squared = np.arange(len(names)) if split.size is None else squares(lonlat, split.size)
+    squared = split.blocks if split.size is None else squares(lonlat, split.size)
     known_squares, block_of = np.unique(squared, return_inverse=True)
-    block_of = block_of.reshape(-1)
     ends = np.cumsum([mask.sum() for mask in marked])[:-1]
     label_rasters, parcel_rasters, block_rasters = [], [], []
     for grid, mask, own, kind in zip(
@@ -118,7 +118,7 @@ def truth_of(
 
 
 def _filled(mask: np.ndarray, values: np.ndarray, dtype: type) -> np.ndarray:
-    raster = np.full(mask.shape, NONE, dtype)
+    raster: np.ndarray = np.full(mask.shape, NONE, dtype)
     raster[mask] = values
     return raster
 

@@ -97,7 +97,11 @@ def test_names_of_classes_are_found_by_gdal_and_in_the_record(folder, tmp_path):
     record = json.loads((tmp_path / "m.json").read_text())
     assert record == json.loads(json.dumps(made.about))
     assert [(each["code"], each["name"]) for each in record["classes"]] == [(1, NAMES[0]), (2, NAMES[1]), (3, NAMES[2])]
-    assert (record["adapter"], record["labels"]["file"], record["labels"]["parcels"]) == ("logistic", "fields.gpkg", 100)
+    assert (record["adapter"], record["labels"]["file"], record["labels"]["parcels"]) == (
+        "logistic",
+        "fields.gpkg",
+        100,
+    )
     assert record["files"][0]["crs"] == "EPSG:32631"
 
 
@@ -140,7 +144,7 @@ def test_the_window_that_labels_are_of_must_be_said_where_there_are_several(tmp_
     for window in (YEAR, NEXT):
         put(tmp_path / "f", WEST, window)
     opened = EmbeddingFolder.open(tmp_path / "f")
-    with pytest.raises(UsageError, match="2 windows: 2023, 2024. Say which one the labels are of: --labels-of 2024"):
+    with pytest.raises(UsageError, match=r"2 windows: 2023, 2024\. Say which one the labels are of: --labels-of 2024"):
         labelled_window(opened, None)
     assert labelled_window(opened, "2023") == "2023"
     with pytest.raises(UsageError, match="no embeddings of 2022"):
@@ -160,7 +164,7 @@ def test_maps_are_replaced_and_nothing_else(folder, tmp_path):
     with pytest.raises(UsageError, match=r"o\.json exists and is no record of a map"):
         make(folder, tmp_path / "o.tif", labelled(folder))
     assert (tmp_path / "n.tif").read_bytes() == b"mine"
-    with pytest.raises(UsageError, match="ends in .tif"):
+    with pytest.raises(UsageError, match=r"ends in \.tif"):
         make(folder, tmp_path / "m.png", labelled(folder))
 
 

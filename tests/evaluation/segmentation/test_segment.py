@@ -106,7 +106,9 @@ def test_missing_features_and_a_single_label_are_no_trouble(short):
 
 def test_progress_counts_draws(short):
     made, told = scene(64), []
-    segment([made], [draw(made, (0,), 1), draw(made, (1,), 0.5)], "decoder", classes=4, progress=lambda *x: told.append(x))
+    segment(
+        [made], [draw(made, (0,), 1), draw(made, (1,), 0.5)], "decoder", classes=4, progress=lambda *x: told.append(x)
+    )
     assert told == [(1, 2), (2, 2)]
 
 
