@@ -2,9 +2,9 @@
 
     python -m benchmarks.evaluation --json benchmarks/results/$(date +%F)-evaluation.json
 
-Three cases: `landscape` simulates fields, embeds and fetches them, and evaluates the demo model beside the raw baselines
-at 1 to 100 % of the parcels; `samples` times five sets of features of 20,000 samples with ten draws; `pixels` evaluates
-10 million labelled pixels and reads the peak resident memory. Every evaluation runs in a process of its own.
+Three cases: `landscape` simulates fields, embeds and fetches them, and evaluates the demo model beside raw baselines at
+1 to 100 % of the parcels; `samples` times five sets of features of 20,000 samples with ten draws; `pixels` evaluates 10
+million labelled pixels and reads the peak resident memory. Every evaluation runs in a process of its own.
 """
 
 from __future__ import annotations

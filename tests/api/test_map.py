@@ -58,7 +58,6 @@ def test_a_map_of_numbers(folder, labels, tmp_path):
 
 
 def test_the_command_prints_the_map_and_its_accuracy(folder, labels, tmp_path, capsys):
-    pytest.importorskip("tessera_cli.cli.app")
     from tessera_cli.cli import app
 
     if not any(command.callback.__name__ == "map" for command in app.app.registered_commands):
