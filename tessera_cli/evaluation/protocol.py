@@ -10,9 +10,10 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.evaluation.samples import LabelledSamples
-from tessera_cli.learning.adapters import HEADLINE, NAMES, OTHERS
+from tessera_cli.learning.adapters import ALLOWED, HEADLINE, NAMES
 from tessera_cli.learning.budgets import Budget, NotPossible, draw_labels
 from tessera_cli.learning.splits import Split
+from tessera_cli.learning.task import Task
 
 ALL = Budget(fraction=1.0)
 HEADLINE_METRIC = {"classification": "macro_f1", "regression": "rmse", "segmentation": "miou"}
@@ -58,14 +59,37 @@ class Settings:
         }
 
 
-def chosen_adapters(task: str, given: Sequence[str] | None) -> tuple[str, ...]:
+def chosen_adapters(task: Task, given: Sequence[str] | None) -> tuple[str, ...]:
     """Return the adapters to use: `constant` and the headline adapter of the task always; UsageError."""
-    known = (*NAMES[task], *OTHERS[task])  # type: ignore[index]
     for name in given or ():
-        if name not in known:
-            raise UsageError(f"--adapter {name}: a {task} has no such adapter. There are: {', '.join(known)}.")
-    wanted = NAMES[task] if not given else ("constant", HEADLINE[task], *given)  # type: ignore[index]
+        if name not in ALLOWED[task]:
+            raise UsageError(f"--adapter {name}: {task} has no such adapter. There are: {', '.join(ALLOWED[task])}.")
+    wanted = NAMES[task] if not given else ("constant", HEADLINE[task], *given)
     return tuple(dict.fromkeys(wanted))
+
+
+def chosen_budgets(percent: str | Sequence[float], shots: str | Sequence[int] | None) -> tuple[Budget, ...]:
+    """Return budgets of percentages, then of labels per class, each once; UsageError for what is no number of labels."""
+    made = []
+    for value in _numbers("budgets", percent):
+        if not 0 < value <= 100:
+            raise UsageError(f"--budgets {value:g} is no percentage of labels. Give numbers above 0, up to 100.")
+        made.append(Budget(fraction=value / 100))
+    for value in _numbers("shots", () if shots is None else shots):
+        if value < 1 or value != int(value):
+            raise UsageError(f"--shots {value:g} is no number of labels per class. Give whole numbers from 1.")
+        made.append(Budget(shots=int(value)))
+    if not made:
+        raise UsageError("No budget of labels is given. Give --budgets 1,5,10,30,100 or --shots 1,5,10,50.")
+    return tuple(dict.fromkeys(made))
+
+
+def _numbers(name: str, given: str | float | Sequence[float]) -> list[float]:
+    words = given.replace("%", "").split(",") if isinstance(given, str) else given
+    try:
+        return [float(word) for word in ([words] if isinstance(words, int | float) else words) if str(word).strip()]
+    except ValueError:
+        raise UsageError(f"--{name} {given} are no numbers. Write them with commas: 1,10,100.") from None
 
 
 def draws_of(samples: LabelledSamples, split: Split, settings: Settings, budget: Budget) -> Draws:
