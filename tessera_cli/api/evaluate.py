@@ -115,13 +115,6 @@ def evaluate(
             DiskFullError.
     """
     from tessera_cli.api.arguments import check_choices
-    from tessera_cli.api.progress import Bar
-    from tessera_cli.evaluation.compose import compose
-    from tessera_cli.evaluation.protocol import Settings, chosen_adapters, chosen_budgets
-    from tessera_cli.evaluation.read import Inputs, read
-    from tessera_cli.evaluation.report.write import write_report
-    from tessera_cli.evaluation.run import run_evaluation
-    from tessera_cli.evaluation.splitting import split_of
 
     check_choices(task=(task, TaskName | None), per=(per, UnitName | None))
     raise NotImplementedError
