@@ -92,8 +92,8 @@ def curves(
         plot.grid(visible=False, axis="x")
         keys = []
         for line in lines:
-            _draw(plot, line)
-            look = {"color": role(line.colour), "linestyle": DASHES[line.dash], "marker": line.mark}
+            _draw(plot, line, clip=asked.y_range is not None)
+            look: dict[str, Any] = {"color": role(line.colour), "linestyle": DASHES[line.dash], "marker": line.mark}
             keys.append(Line2D([], [], label=plain(line.name), **look))
         for level in levels:
             look = {"color": role(level.colour), "linestyle": (0, (2, 3)), "linewidth": 1.2}
@@ -115,11 +115,12 @@ def _finite(line: Curve, axes: Axes) -> Curve:
     return line.where([kept(x, y) for x, y in line.points])
 
 
-def _draw(plot: Any, line: Curve) -> None:
+def _draw(plot: Any, line: Curve, clip: bool) -> None:
     if line.band:
-        x = [place for place, _ in line.points]
         low, high = zip(*line.band, strict=True)
-        plot.fill_between(x, low, high, color=role(line.colour), alpha=0.14, linewidth=0, gid="band")
+        plot.fill_between(
+            [place for place, _ in line.points], low, high, color=role(line.colour), alpha=0.14, linewidth=0, gid="band"
+        )
     every = math.ceil(len(line.points) / MOST_POINTS)
     thinned = line.points[::-every][::-1]  # the last point stays
     x, y = zip(*thinned, strict=True)
@@ -134,7 +135,8 @@ def _draw(plot: Any, line: Curve) -> None:
         markerfacecolor=role("card"),
         markeredgewidth=1.1,
         gid="curve",
-        clip_on=False,
+        linewidth=1.5 if len(line.points) <= MOST_POINTS // 4 else 1.0,
+        clip_on=clip,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tessera_cli.figures.axes import at_values
@@ -27,12 +29,12 @@ def matrix(title: str, counts: np.ndarray, names: tuple[str, ...]) -> Picture:
         plot.grid(visible=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             share = float(shares[row, column])
-            look = {"facecolor": role("c1"), "alpha": 0.06 + 0.94 * share, "linewidth": 0}
+            look: dict[str, Any] = {"facecolor": role("c1"), "alpha": 0.06 + 0.94 * share, "linewidth": 0}
             plot.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
             if size <= MOST_NUMBERS:
                 said = f"{int(counts[row, column]):,}"
                 small = max(4.5, 7.5 - 0.25 * max(0, size - 6) - 0.5 * max(0, len(said) - 4))
-                where = {"ha": "center", "va": "center", "fontsize": small}
+                where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": small}
                 plot.text(column, row, said, color=role("card" if share > 0.55 else "ink"), **where)
         for edge in np.arange(size + 1) - 0.5:
             for line in (plot.axhline, plot.axvline):

@@ -15,12 +15,16 @@ from tessera_cli.figures.style import MARKS, WIDTH, colour, new_figure, plain, r
 
 MOST_DRAWN = 1500
 """Points that are drawn as shapes; more are painted into a picture of their own, which keeps pages small."""
+MOST_NAMED = 16
+"""Groups; of more of them the neighbours differ, and nothing says which is which."""
 
 
-def categories(title: str, lonlat: np.ndarray, group: np.ndarray, names: Sequence[str]) -> Picture | None:
+def categories(
+    title: str, lonlat: np.ndarray, group: np.ndarray, names: Sequence[str], *, colours: Sequence[str] | None = None
+) -> Picture | None:
     """Draw places in the colour of their group, int (N,), an index into `names`; None where no place is known.
 
-    `lonlat`: float (N, 2), degrees; NaN where unknown.
+    `lonlat`: float (N, 2), degrees; NaN where unknown. `colours`: names of the theme, one for each group.
     """
     known = np.isfinite(lonlat).all(axis=1) & (group >= 0)
     if not known.any():
@@ -32,10 +36,14 @@ def categories(title: str, lonlat: np.ndarray, group: np.ndarray, names: Sequenc
         for number, name in enumerate(names):
             mine = group == number
             if mine.any():
-                look = {"c": colour(number), "marker": MARKS[number % len(MARKS)], "s": size, "linewidths": 0}
+                tint = role(colours[number]) if colours else colour(number)
+                look = {"c": tint, "marker": MARKS[number % len(MARKS)], "s": size, "linewidths": 0}
                 label = f"{plain(name, 24)} ({int(mine.sum()):,})"
                 plot.scatter(x[mine], y[mine], label=label, rasterized=len(x) > MOST_DRAWN, **look)
-        figure.legend(loc="outside lower left", ncols=3, markerscale=max(1.0, math.sqrt(12 / size)), handletextpad=0.2)
+        if len(names) <= MOST_NAMED:
+            figure.legend(
+                loc="outside lower left", ncols=3, markerscale=max(1.0, math.sqrt(12 / size)), handletextpad=0.2
+            )
         return Picture.of(title, figure)
 
 

@@ -88,7 +88,7 @@ def drawable() -> bool:
 def style(**more: Any) -> Iterator[None]:
     """Let matplotlib draw in this style, whatever it is set to elsewhere; its settings are those of the process."""
     try:
-        import matplotlib as mpl
+        mpl: Any = import_module("matplotlib")
     except ImportError as error:
         raise UsageError(NEEDED) from error
     with _LOCK, mpl.rc_context(), warnings.catch_warnings():
