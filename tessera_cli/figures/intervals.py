@@ -39,7 +39,7 @@ def intervals(
     shown = [(name, dots) for name, dots in shown if dots]
     if not shown:
         return None
-    each = 0.16 * max(1, len(kinds)) + 0.12
+    each = 0.115 * max(1, len(kinds)) + 0.15
     with style():
         from matplotlib.lines import Line2D
 

@@ -61,7 +61,7 @@ def _within_a_page(document: str, title: str, salt: str) -> str:
         "viewBox": root.attrib["viewBox"],
         "role": "img",
         "aria-label": plain(title, 200),
-        "style": "stroke-linejoin: round",
+        "style": "stroke-linejoin: round; overflow: visible",
     }
     used = set(_REFERENCE.findall(document))
     for parent in root.iter():

@@ -93,7 +93,8 @@ def _unwrapped(lon: np.ndarray) -> np.ndarray:
 def _degrees(value: float, above: str, below: str) -> str:
     if above == "E":
         value = (value + 180) % 360 - 180
-    return f"{tick(abs(value))}\u00b0 {above if value >= 0 else below}" if abs(value) > 1e-9 else "0\u00b0"
+    side = "" if abs(value) < 1e-9 or abs(abs(value) - 180) < 1e-9 else f" {above if value >= 0 else below}"
+    return f"{tick(abs(value))}\u00b0{side}"
 
 
 def _size(points: int) -> float:

@@ -67,6 +67,7 @@ _SETTINGS: dict[str, Any] = {
     "legend.borderaxespad": 0,
     "lines.linewidth": 1.5,
     "lines.markersize": 3.5,
+    "figure.constrained_layout.w_pad": 0.07,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.fonttype": "none",

@@ -16,7 +16,7 @@ from tessera_cli.figures.style import MARKS, SERIES
 
 DASH_OF_KIND = {"embedding": "solid", "raw": "dashed", "random": "dotted"}
 ENDS = ("difference", "low", "high")
-MOST_ROWS = 24
+MOST_ROWS = 10
 """Of a chart of differences."""
 
 
@@ -136,9 +136,9 @@ def at_most_labels(found: Results) -> Iterator[Shown]:
 
 def paired(found: Results) -> Iterator[Shown]:
     """Yield the differences between features, by the headline adapter."""
-    chosen = found.better_is_up()
+    chosen = found.declared()
     budgets = [name for name in found.budgets if any(budget(each) == name for each in chosen)]
-    pairs = list(dict.fromkeys((each["features"], each["against"]) for each in chosen))
+    pairs = found.pairs(chosen)
     between = [pair for pair in pairs if pair[1] != CONSTANT]
     rows = []
     for one, other in (between or pairs)[:MOST_ROWS]:

@@ -57,18 +57,17 @@ def error_map(found: Results) -> Iterator[Shown]:
     lonlat, error = _places(found, "error")
     if lonlat is None:
         return
-    by = found.report["places"].get("features")
-    by = f" by {by}" if by else ""
+    by = found.report["places"].get("features") or found.adapter
     if found.report.get("task") == "regression":
-        title = f"Errors on the map{by}"
+        title = f"Where {by} errs ({found.adapter}, {_most(found)})"
         if picture := amounts(title, lonlat, error, "predicted less true"):
             yield Shown("errors", title, "The strongest colours are the largest 2 % of the errors and more.", picture)
-        title = f"How large the errors are{by}"
+        title = f"How much {by} errs ({found.adapter}, {_most(found)})"
         mean = float(np.nanmean(error)) if np.isfinite(error).any() else float("nan")
         if picture := histogram(title, error, "predicted less true", [Level("mean", mean, "bad")]):
             yield Shown("error-sizes", title, "", picture)
         return
-    title = f"Errors on the map{by}"
+    title = f"Where {by} errs ({found.adapter}, {_most(found)})"
     group = np.where(np.isfinite(error), (error != 0).astype(int), -1)
     if picture := categories(title, lonlat, group, ["right", "wrong"], colours=["c6", "bad"]):
         yield Shown("errors", title, "", picture)

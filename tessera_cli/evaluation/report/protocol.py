@@ -37,15 +37,16 @@ def sentences(found: Results) -> Iterator[str]:
     said = [SPLITS.get(kind, f"Split: {kind}." if kind else "")]
     if is_number(split.get("folds")) and split["folds"] > 1:
         said.append(f"{split['folds']} folds.")
-    if is_number(split.get("blocks")):
+    if kind in ("blocks", "groups") and is_number(split.get("blocks")):
         wide = f", {split['size_m']:,.0f} m wide" if is_number(split.get("size_m")) else ""
-        said.append(f"{split['blocks']:,} blocks{wide}.")
+        said.append(f"{split['blocks']:,} {kind}{wide}.")
     if is_number(split.get("test_share")):
         said.append(f"{100 * split['test_share']:.0f} % of the samples are tested.")
     yield " ".join(filter(None, said))
+    stratified = "" if found.report.get("task") == "regression" else ", stratified by class"
     yield (
-        "A budget of labels is a part of the parcels that may be learned from, drawn anew for each draw, stratified by "
-        "class. Points and rows of a table are parcels of one sample. All features and adapters get the same draws, "
+        f"A budget of labels is a part of the parcels that may be learned from, drawn anew for each draw{stratified}. "
+        "Points and rows of a table are parcels of one sample. All features and adapters get the same draws, "
         "and are tested on all test samples of the fold."
     )
     used = [f"{name}: {ADAPTERS[name]}" for name in found.adapters if name in ADAPTERS]

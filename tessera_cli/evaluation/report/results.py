@@ -82,6 +82,12 @@ class Results:
                 lines.append(f"{budget(each)} of the labels: {each.get('why') or 'not possible'}")
         return [line.replace(" per class of the labels:", " per class:") for line in lines]
 
-    def better_is_up(self) -> list[Entry]:
+    def declared(self) -> list[Entry]:
         """Return the comparisons of the headline adapter and metric."""
         return [each for each in self.comparisons if (each["adapter"], each["metric"]) == (self.adapter, self.metric)]
+
+    def pairs(self, comparisons: Sequence[Entry]) -> list[tuple[str, str]]:
+        """Return who is held against whom: embeddings against others first, against the constant last."""
+        found = dict.fromkeys((each["features"], each["against"]) for each in comparisons)
+        kinds = self.kinds
+        return sorted(found, key=lambda pair: (pair[1] == CONSTANT, "embedding" not in map(kinds.get, pair)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from html import escape
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,19 +27,20 @@ from tessera_cli.pages import blocks
 def by_budget(found: Results) -> str:
     """Return the headline metric: a row per features and adapter, a column per budget."""
     made = ""
-    for unit in found.units:
+    shares = [at for at in found.budgets if at.endswith("%")]
+    for unit, budgets in product(found.units, (shares, [at for at in found.budgets if at not in shares])):
         rows = [
-            [name, adapter, *(_cell(found, name, adapter, unit, at) for at in found.budgets)]
+            [
+                name if adapter != CONSTANT else NOTHING,
+                adapter,
+                *(_cell(found, name, adapter, unit, at) for at in budgets),
+            ]
             for adapter in found.adapters
             for name in (found.features if adapter != CONSTANT else found.features[:1])
-            if found.select(name, adapter, unit)
         ]
-        for row in rows:
-            if row[1] == CONSTANT:
-                row[0] = NOTHING
-        said = f"{unit_of(found.metric)}, scored by {unit}; in brackets the 95 % interval."
-        table = blocks.table(["Features", "Adapter", *found.budgets], rows, 2)
-        made += f"<p>{said}</p>\n{table}" if table else ""
+        table = blocks.table(["Features", "Adapter", *budgets], (row for row in rows if {*row[2:]} - {NOTHING}), 2)
+        if table:
+            made += f"<p>{unit_of(found.metric)}, scored by {unit}; in brackets the 95 % interval.</p>\n{table}"
     return made
 
 
@@ -73,26 +76,32 @@ def _chosen(settings: Mapping[str, Any]) -> str:
 
 
 def comparisons(found: Results) -> str:
-    """Return the paired differences of the headline adapter; those of others folded away."""
-    head = ["Features", "Against", "Adapter", "Labels", "Difference", "Better in", "Shows"]
-
-    def rows(headline: bool) -> Iterator[list[str]]:
-        for each in found.comparisons:
-            if (each["adapter"] == found.adapter) == headline:
-                draws = f"{each.get('better_draws', NOTHING)} of {each.get('draws', NOTHING)} draws"
-                sides = [each["features"], each["against"], each["adapter"]]
-                yield [*sides, budget(each), difference(each), draws, shows(each)]
-
-    first, rest = blocks.table(head, rows(True), 4), blocks.table(head, rows(False), 4)
-    if not first + rest:
-        return ""
+    """Return the paired differences of the headline adapter, a row per pair; the list of all folded away."""
+    mine = found.declared()
+    budgets = [at for at in found.budgets if any(budget(each) == at for each in mine)]
+    cells = {(each["features"], each["against"], budget(each)): difference(each) for each in mine}
+    rows = [[*pair, *(cells.get((*pair, at), NOTHING) for at in budgets)] for pair in found.pairs(mine)]
+    first = blocks.table(["Features", "Against", *budgets], rows, 2)
+    every = blocks.table(
+        ["Features", "Against", "Adapter", "Labels", "Difference", "Better in", "Shows"],
+        (
+            [
+                *(each["features"], each["against"], each["adapter"], budget(each), difference(each)),
+                f"{each.get('better_draws', NOTHING)} of {each.get('draws', NOTHING)} draws",
+                shows(each),
+            ]
+            for each in found.comparisons
+        ),
+        4,
+    )
     points = "in points of" if metric(found.metric).percent else "in units of"
     said = (
-        f"<p>Differences {points} {metric(found.metric).label}, with 95 % intervals; above 0 the features are better "
-        "than what they are held against. Of twenty that differ in nothing, about one shows something.</p>\n"
+        f"<p>{metric(found.metric).label} by {escape(found.adapter)}: differences {points} it with 95 % intervals; "
+        "above 0 the features are better than what they are held against. Of twenty pairs that differ in nothing, "
+        "about one shows something.</p>\n"
     )
-    folded = f"<details><summary>Other adapters</summary>\n{rest}</details>\n" if rest else ""
-    return said + first + folded
+    folded = f"<details><summary>All comparisons</summary>\n{every}</details>\n"
+    return (said + first if first else "") + folded if every else ""
 
 
 def classes(found: Results) -> str:

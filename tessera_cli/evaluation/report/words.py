@@ -66,7 +66,7 @@ def value(name: str, found: Any) -> str:
         return NOTHING
     if metric(name).percent:
         return f"{100 * found:.1f}"
-    return f"{found:.3f}" if 0.001 <= abs(found) < 1 else number(found)
+    return f"{found:#.3g}" if 0.001 <= abs(found) < 100 else number(found)
 
 
 def with_interval(name: str, result: Mapping[str, Any]) -> str:
