@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,8 @@ def print_evaluation(report: Mapping[str, Any], terminal: Terminal) -> None:
         terminal.result(str(line))
     for table in _tables(found):
         terminal.result("")
-        _print(table)
+        for line in _drawn(table):
+            terminal.result(line)
     terminal.result("")
     for line in _split(found):
         terminal.result(line)
@@ -37,13 +40,14 @@ def _tables(found: Results) -> Iterator[Table]:
     """Yield the headline metric, a row per set of features and a column per budget; shares and numbers per class."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     shares = [at for at in found.budgets if at.endswith("%")]
     for budgets in (shares, [at for at in found.budgets if at not in shares]):
         if not budgets:
             continue
-        title = f"{unit_of(found.metric)} by {found.adapter} [95 % interval]"
-        table = Table(title=printable(title).replace("[", "\\["), title_justify="left", box=box.SIMPLE_HEAD)
+        label = f"{unit_of(found.metric)}, by {found.adapter}, with 95 % intervals"
+        table = Table(title=Text(printable(label)), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("features", overflow="fold")
         for at in budgets:
             table.add_column(at, justify="right", overflow="fold")
@@ -51,15 +55,15 @@ def _tables(found: Results) -> Iterator[Table]:
             _add(table, name, [_cell(found, name, found.adapter, at) for at in budgets])
             best = [_best_other(found, name, at) for at in budgets]
             if any(each != NOTHING for each in best):
-                _add(table, "  best other adapter", best, style="dim")
+                _add(table, "  best other adapter", best)
         _add(table, CONSTANT, [_cell(found, None, CONSTANT, at) for at in budgets])
         yield table
 
 
-def _add(table: Table, name: str, cells: list[str], style: str | None = None) -> None:
+def _add(table: Table, name: str, cells: list[str]) -> None:
     from rich.text import Text
 
-    table.add_row(*(Text(printable(each)) for each in (name, *cells)), style=style)
+    table.add_row(*(Text(printable(each)) for each in (name, *cells)))
 
 
 def _cell(found: Results, features: str | None, adapter: str, at: str) -> str:
@@ -99,9 +103,11 @@ def _split(found: Results) -> Iterator[str]:
         yield f"split at random, {each.get('features', 'the same')} would seem to have {numbers} ({unit_of(name)})"
 
 
-def _print(table: Table) -> None:
+def _drawn(table: Table) -> Iterator[str]:
+    """Yield the lines of a table, as wide as the terminal allows."""
     from rich.console import Console
 
-    out = sys.stdout
-    console = Console(file=out, highlight=False, emoji=False, width=None if out.isatty() else WIDE)
-    console.print(table)
+    memory = io.StringIO()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    Console(file=memory, color_system=None, emoji=False, width=width).print(table)
+    yield from (line.rstrip() for line in memory.getvalue().rstrip().splitlines())

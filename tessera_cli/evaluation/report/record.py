@@ -1,8 +1,8 @@
 """Results as records of the geo-embeddings benchmarking protocol.
 
 The protocol (github.com/geo-embeddings/geospatial-benchmarking-protocol, still in the making) knows a `dataset`, a
-`pretrained_model` and a `result` that links the two and a `runner`; its server gives them their identifiers. A result holds
-no measure yet, so ours stand beside it under `measurement`. What a report does not know is empty, or says so.
+`pretrained_model` and a `result` that links the two and a `runner`; its server gives them their identifiers. A result
+holds no measure yet, so ours stand beside it under `measurement`. What a report does not know is empty, or says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ def records(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     features = {entry["name"]: entry for entry in report.get("features") or ()}
     dataset = _dataset(report)
     runner = str(report.get("software") or "tessera")
+    seen = set()
     for result in report.get("results") or ():
+        if result["adapter"] == CONSTANT:  # the same for all features: one record
+            key = (result.get("labels"), result.get("shots"), result.get("unit"))
+            if key in seen:
+                continue
+            seen.add(key)
         model = _model(features.get(result["features"], {"name": result["features"]}))
         yield {
             "dataset": dataset,
@@ -47,7 +53,7 @@ def lines(report: Mapping[str, Any]) -> str:
 
 
 def _dataset(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body that creates a dataset: a STAC item in short, with the bounds of the samples that the report has."""
+    """Return the body that creates a dataset: a STAC item in short, with the bounds of the samples."""
     inputs = report.get("inputs")
     named = inputs if isinstance(inputs, Mapping) else {}
     about = " ".join(str(named[key]) for key in ("labels", "column") if named.get(key))
