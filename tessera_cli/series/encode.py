@@ -83,25 +83,66 @@ def encode_series(
     Raises:
         TileError: An embedding is NaN or infinite.
     """
-    count, dims = len(pixels), model.representation if dims is None else dims
+    parts = [
+        each
+        for _, each in encode_parts(
+            pixels,
+            window,
+            model,
+            dims=dims,
+            quantiser=quantiser,
+            min_s2=min_s2,
+            min_s1=min_s1,
+            seed=seed,
+            threads=threads,
+            progress=progress,
+        )
+    ]
+    if not parts:
+        none = np.empty((0, model.representation if dims is None else dims), np.int8 if quantiser else np.float32)
+        scales = np.empty(0, np.float32) if quantiser else None
+        return SeriesEmbeddings(none, scales, np.empty(0, bool), np.empty((0, 3), np.uint16))
+    return SeriesEmbeddings(
+        np.concatenate([each.values for each in parts]),
+        None if quantiser is None else np.concatenate([each.scales for each in parts if each.scales is not None]),
+        np.concatenate([each.valid for each in parts]),
+        np.concatenate([each.counts for each in parts]),
+    )
+
+
+def encode_parts(
+    pixels: RaggedPixels,
+    window: Window,
+    model: Model,
+    *,
+    dims: int | None = None,
+    quantiser: Quantiser | None = None,
+    min_s2: int = 1,
+    min_s1: int = 0,
+    seed: int = 0,
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+    chunk: int = CHUNK,
+) -> Iterator[tuple[slice, SeriesEmbeddings]]:
+    """Yield what `encode_series` returns, `chunk` pixels at a time; the embeddings do not depend on it."""
+    dims = model.representation if dims is None else dims
     tell = progress or (lambda finished: None)
-    values = np.full((count, dims), np.nan, np.float32) if quantiser is None else np.zeros((count, dims), np.int8)
-    scales = None if quantiser is None else np.full(count, np.nan, np.float32)
-    valid, counts = np.zeros(count, bool), np.zeros((count, 3), np.uint16)
-    for part, dpixels in to_dpixels(pixels, window):
+    for part, dpixels in to_dpixels(pixels, window, chunk):
         wanted = dpixels.embeddable(min_s2=min_s2, min_s1=min_s1)
         wanted &= model.spec.observations.valid_pixels(dpixels)
-        numbers = np.arange(part.start, part.stop)[wanted[:, 0]]
-        counts[part] = dpixels.counts[..., 0].T
-        if len(numbers):
+        valid = wanted[:, 0]
+        kind, empty = (np.float32, np.nan) if quantiser is None else (np.int8, 0)
+        values = np.full((len(valid), dims), empty, kind)
+        scales = None if quantiser is None else np.full(len(valid), np.nan, np.float32)
+        if valid.any():
             made = encode(
                 dpixels, model, wanted, dims=dims, quantiser=quantiser, seed=seed, threads=threads, progress=tell
             )
-            values[numbers], valid[numbers] = made.values, True
+            values[valid] = made.values
             if scales is not None:
-                scales[numbers] = made.scales
-        tell(part.stop - part.start - len(numbers))
-    return SeriesEmbeddings(values, scales, valid, counts)
+                scales[valid] = made.scales
+        tell(int((~valid).sum()))
+        yield part, SeriesEmbeddings(values, scales, valid, dpixels.counts[..., 0].T.copy())
 
 
 def to_dpixels(pixels: RaggedPixels, window: Window, chunk: int = CHUNK) -> Iterator[tuple[slice, ScatteredDPixels]]:

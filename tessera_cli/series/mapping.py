@@ -137,7 +137,9 @@ def _number(origin: str, key: str, value: Any) -> float:
 
 def _substitutes(origin: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise UsageError(f'{origin}: substitute is {shown(value)}. Write substitute.B8A=B08, in TOML {{ B8A = "B08" }}.')
+        raise UsageError(
+            f'{origin}: substitute is {shown(value)}. Write substitute.B8A=B08, in TOML {{ B8A = "B08" }}.'
+        )
     for pair in value.items():
         for band in pair:
             if band not in S2_BANDS:

@@ -25,7 +25,9 @@ _PLAIN: Mapping[str, Sequence[str]] = {
 USUAL: Mapping[str, Sequence[str]] = {
     **_PLAIN,
     **{
-        band: [prefix + name for prefix in _S2 for name in dict.fromkeys((band.lower(), band.lower().replace("b0", "b")))]
+        band: [
+            prefix + name for prefix in _S2 for name in dict.fromkeys((band.lower(), band.lower().replace("b0", "b")))
+        ]
         for band in S2_BANDS
     },
     **{name: [prefix + name.lower() for prefix in _S1] for name in ("VV", "VH")},

@@ -6,7 +6,6 @@ what the table says of each sample.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +30,6 @@ from tessera_cli.series.table import SeriesTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-logger = logging.getLogger(__name__)
 
 _OBSERVED = (*S2_BANDS, *S1_BANDS, "orbit", "clear", "SCL")
 """Columns that say something of a date."""
@@ -183,8 +180,6 @@ class _Reader:
         notes = list(self.observer.notes())
         if again + again_s1:
             notes.append(f"{counted(again + again_s1, 'row')} repeated a date of a sample: the first was kept")
-        for note in notes:
-            logger.info("%s: %s", origin, note)
         return SeriesTable(origin, pixels, ids, lonlat, window, columns, self.mapping, conflicts, tuple(notes))
 
     def _window(self) -> Window:
@@ -214,9 +209,18 @@ class _Reader:
         """Return the places, and take their columns out of the others."""
         names = self.mapping.names
         if self.geometry:
-            return lonlat_of(self.geometries, self.file.crs, self.file.origin)
-        if "lon" not in names or "lat" not in names:
+            lonlat, where = lonlat_of(self.geometries, self.file.crs, self.file.origin), self.geometry
+        elif "lon" in names and "lat" in names:
+            lonlat, where = self._told_lonlat(columns, conflicts), f"{names['lon']} and {names['lat']}"
+        else:
             return np.full((count, 2), np.nan)
+        lonlat[~np.isfinite(lonlat).all(axis=1)] = np.nan
+        if (np.abs(lonlat) > (180, 90)).any():
+            raise UsageError(f"{self.file.origin}: {where} are no degrees. Convert them, or declare their CRS.")
+        return lonlat
+
+    def _told_lonlat(self, columns: dict[str, np.ndarray], conflicts: dict[str, str]) -> np.ndarray:
+        names = self.mapping.names
         found = []
         for what in ("lon", "lat"):
             if (name := names[what]) in conflicts:
@@ -228,11 +232,7 @@ class _Reader:
                 found.append(values.astype(np.float64))
             except (TypeError, ValueError) as error:
                 raise UsageError(f"{self.file.origin}: column {name} does not hold degrees.") from error
-        lonlat = np.stack(found, axis=1)
-        lonlat[~np.isfinite(lonlat).all(axis=1)] = np.nan
-        if (np.abs(lonlat) > (180, 90)).any():
-            raise UsageError(f"{self.file.origin}: {names['lon']} and {names['lat']} are no degrees. Convert them.")
-        return lonlat
+        return np.stack(found, axis=1)
 
 
 def _date(day: int) -> np.datetime64:
