@@ -32,14 +32,13 @@ class Rows:
 
 def joined(parts: Sequence[Rows], modality: Modality) -> Rows:
     """Return the rows of all parts."""
-    dtype = np.uint16 if modality == "s2" else np.int16
-    none = Rows(
-        *(np.empty(0, kind) for kind in (np.int32, np.int32, np.uint8)), np.empty((0, BAND_COUNTS[modality]), dtype)
-    )
-    every = [*parts] or [none]
-    return Rows(
-        *(np.concatenate([getattr(one, name) for one in every]) for name in ("samples", "days", "streams", "values"))
-    )
+    if parts:
+        samples, days, streams, values = (
+            np.concatenate([getattr(one, name) for one in parts]) for name in ("samples", "days", "streams", "values")
+        )
+        return Rows(samples, days, streams, values)
+    values = np.empty((0, BAND_COUNTS[modality]), np.uint16 if modality == "s2" else np.int16)
+    return Rows(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.uint8), values)
 
 
 def to_series(rows: Rows, count: int) -> tuple[RaggedSeries, int]:

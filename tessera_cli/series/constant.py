@@ -65,6 +65,7 @@ class SampleColumn:
         """
         import pyarrow as pa
 
+        assert self.type is not None
         of_type = self.type.value_type if pa.types.is_dictionary(self.type) else self.type
         distinct = pa.array(list(self.numbers), of_type)
         if pa.types.is_string(of_type) or pa.types.is_large_string(of_type):

@@ -55,7 +55,7 @@ def days_in_window(series: RaggedSeries, window: Window) -> np.ndarray:
     and stream precede is one of the last day.
     """
     start = window.start
-    first = int(day_of_year(np.datetime64(start)))
+    first = int(day_of_year(np.array(start, "datetime64[D]")))
     year = 366 if calendar.isleap(start.year) else 365
     doy = np.asarray(series.doy).astype(np.int64)
     days = np.where(doy >= first, doy - first, doy - first + year)

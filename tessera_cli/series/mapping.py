@@ -57,12 +57,13 @@ class Columns:
         """
         if given is None:
             return cls()
-        if isinstance(given, cls):
+        if isinstance(given, Columns):
             return given
         if isinstance(given, Mapping):
             return cls._checked(given, "columns")
         settings: dict[str, Any] = {}
-        for one in [given] if isinstance(given, str | Path) else list(given):
+        every: Sequence[str | Path] = [given] if isinstance(given, str | Path) else list(given)
+        for one in every:
             key, equals, value = str(one).partition("=")
             if isinstance(one, Path) or not equals or is_there(Path(one)):
                 settings = _merged(settings, _from_file(Path(one)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from tessera_cli.dpixels.dpixel import S2_BANDS
+from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
 from tessera_cli.errors import UsageError, listed
 from tessera_cli.series.mapping import NAMES, Columns
 
@@ -65,7 +65,7 @@ def resolve(columns: Columns, there: Sequence[str], origin: str) -> Columns:
         )
     if bands:
         check_bands(bands, columns, origin)
-    return dataclasses.replace(columns, names=names, **_convention(columns, names))
+    return _with_radar(dataclasses.replace(columns, names=names))
 
 
 def check_bands(bands: Sequence[str], columns: Columns, origin: str) -> None:
@@ -81,11 +81,12 @@ def check_bands(bands: Sequence[str], columns: Columns, origin: str) -> None:
             )
 
 
-def _convention(columns: Columns, names: Mapping[str, str]) -> dict[str, float | str]:
-    """Return the units that follow from the names of the radar columns, where the user says none."""
-    of_radar = [names[what] for what in ("VV", "VH") if what in names]
+def _with_radar(columns: Columns) -> Columns:
+    """Return the mapping with the units that follow from the names of the radar columns, where the user says none."""
+    of_radar = [columns.names[what] for what in S1_BANDS if what in columns.names]
     if columns.radar is not None or not of_radar:
-        return {}
+        return columns
     if all(name.lower().startswith(WORLDCEREAL) for name in of_radar):
-        return {"radar": "amplitude", "radar_offset": columns.radar_offset or WORLDCEREAL_OFFSET}
-    return {"radar": "db"}
+        offset = columns.radar_offset or WORLDCEREAL_OFFSET
+        return dataclasses.replace(columns, radar="amplitude", radar_offset=offset)
+    return dataclasses.replace(columns, radar="db")

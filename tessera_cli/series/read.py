@@ -6,6 +6,7 @@ what the table says of each sample.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,10 +189,10 @@ class _Reader:
         first, last = _date(self.first), _date(self.last)
         if (days := self.last - self.first + 1) > MAX_DAYS:
             raise UsageError(
-                f"{self.file.origin} spans {days} days, from {first} to {last}, and a series has {MAX_DAYS} at the most. "
+                f"{self.file.origin} spans {days} days, from {first} to {last}; a series has {MAX_DAYS} at the most. "
                 f"Choose a part with --window {first}/{_date(self.first + 364)} or --year."
             )
-        return Window(first.item(), last.item())
+        return Window(*(dt.date.fromisoformat(str(each)) for each in (first, last)))
 
     def _columns(self, ids: np.ndarray, count: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         columns, conflicts = {}, {}

@@ -79,7 +79,7 @@ class Observer:
         low, high = self.radar_range
         self.radar_range = (min(low, float(finite.min(initial=np.inf))), max(high, float(finite.max(initial=-np.inf))))
         scaled = scaled_of(raw, self.columns)
-        usable = scaled.any(axis=1)
+        usable: np.ndarray = np.asarray(scaled.any(axis=1))
         streams = self._streams(batch, usable)
         return Rows(samples[usable], days[usable], streams, scaled[usable])
 
