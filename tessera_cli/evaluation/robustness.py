@@ -76,7 +76,7 @@ def robustness(
     """
     every = variants(pixels, window)
     full = encode(pixels, window)
-    there = np.isfinite(full).all(axis=1)
+    there: np.ndarray = np.asarray(np.isfinite(full).all(axis=1))
     predicted = np.empty(len(full), np.asarray(targets).dtype)
     if there.any():
         predicted[there] = predict(full[there])
@@ -84,11 +84,11 @@ def robustness(
     for number, variant in enumerate((None, *every)):
         if variant is None:
             made = full
-        elif variant.kind == "window" and later and variant.value in later:
+        elif variant.kind == "window" and later and variant.value is not None and variant.value in later:
             made = encode(*later[variant.value])
         else:
             made = encode(applied(variant, pixels, window, seed), window)
-        both = there & np.isfinite(made).all(axis=1)
+        both: np.ndarray = np.asarray(there & np.isfinite(made).all(axis=1))
         rows.append(_row(variant, full, made, predicted, targets, there, both, predict, score))
         if progress:
             progress(number + 1, len(every) + 1)

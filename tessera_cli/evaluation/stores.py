@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -142,8 +142,8 @@ def _blocks(stored: Stored, flat: np.ndarray) -> Iterator[tuple[RaggedPixels, np
 def _read(stored: Stored, dataset: xr.Dataset, y: slice, x: slice) -> DPixels:
     """Return a block of a tile; its place stays behind."""
     shape = (y.stop - y.start, x.stop - x.start)
-    dates = {f"{sensor}_dates": dataset[f"{sensor}_time"].values.astype("datetime64[D]") for sensor in SENSORS}
-    arrays = {name: dataset[name][:, y, x].values for name in ("s2", "s2_mask", "s1_asc", "s1_desc")}
+    dates: dict[str, Any] = {f"{sensor}_dates": dataset[f"{sensor}_time"].values.astype("datetime64[D]") for sensor in SENSORS}
+    arrays: dict[str, Any] = {name: dataset[name][:, y, x].values for name in ("s2", "s2_mask", "s1_asc", "s1_desc")}
     return DPixels(
         tile=ForeignTile("block", shape),
         window=stored.window,

@@ -39,7 +39,7 @@ def fewer_dates(pixels: RaggedPixels, dates: int, seed: int = 0) -> RaggedPixels
     def thinned(series: RaggedSeries, number: int) -> RaggedSeries:
         owner = np.repeat(np.arange(len(pixels)), series.counts)
         position = np.arange(len(owner)) - series.starts[owner]
-        drawn = hashed(_DRAW + seed, pixels.keys[owner].view(np.int64), np.int64(number), position)
+        drawn = hashed(_DRAW + seed, pixels.keys[owner].view(np.int64), number, position)
         order = np.lexsort((drawn, owner))
         rank = np.empty(len(owner), np.int64)
         rank[order] = np.arange(len(owner)) - series.starts[owner[order]]
