@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def embedding_features(
         progress: Called with the number of pixels finished since its last call.
     """
     spec, name = model.spec, name or model.name
-    limits = {"min_s2": min_s2, "min_s1": min_s1}
+    limits: dict[str, Any] = {"min_s2": min_s2, "min_s1": min_s1}
     made = encode_series(pixels, window, model, **limits, seed=seed, threads=threads, progress=progress)
     shipped = _shipped(made.values, made.valid, model, spec.default_dims)
     sets = [FeatureSet(name, kind, shipped, f"{model.name}, {window}")]

@@ -55,7 +55,8 @@ def test_random_weights_follow_from_the_seed():
     model, pixels = made_up_model(VARIANTS["v1.1"].config, "v1.1", seed=9).bind_source("mpc"), random_pixels(8)
     assert model.spec.family == family_spec("v1.1", "x", model.config).family
     one, again, other = (
-        embedding_features(pixels, YEAR, random_model(model, seed), name="random", kind="random")[0] for seed in (1, 1, 2)
+        embedding_features(pixels, YEAR, random_model(model, seed), name="random", kind="random")[0]
+        for seed in (1, 1, 2)
     )
     assert one.kind == "random"
     np.testing.assert_array_equal(one.values, again.values)

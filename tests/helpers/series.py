@@ -18,7 +18,7 @@ WORLDCEREAL = Path("WorldCereal+worldcereal-classification/head/dekad_2023_FRA_L
 
 
 def rows_of(dpixels: DPixels) -> list[dict[str, Any]]:
-    """All valid observations of the requested pixels, scaled as they are; optical and radar ones in rows of their own."""
+    """All valid observations of the requested pixels, scaled as they are; optical and radar ones in their own rows."""
     numbers = np.flatnonzero(dpixels.requested)
     places = pixel_positions(dpixels.tile, numbers)
     lon, lat = Transformer.from_crs(dpixels.tile.crs, 4326, always_xy=True).transform(*places[:, 1:].T)

@@ -22,9 +22,7 @@ def principal_components(values: np.ndarray, seed: int = 0, most: int = COMPONEN
     try:
         from sklearn.decomposition import PCA
     except ImportError as error:
-        raise UsageError(
-            'Baselines need another package. Run: pip install "tessera-embed[evaluate]".'
-        ) from error
+        raise UsageError('Baselines need another package. Run: pip install "tessera-embed[evaluate]".') from error
     plain = values.astype(np.float64)
     there = np.isfinite(plain)
     counts = np.maximum(there.sum(axis=0), 1)

@@ -113,7 +113,13 @@ def test_indices_are_normalised_differences():
 
 
 def test_seasons_of_a_window_across_years():
-    dates = [dt.date(2022, 10, 1), dt.date(2022, 11, 30), dt.date(2022, 12, 1), dt.date(2023, 2, 28), dt.date(2023, 9, 1)]
+    dates = [
+        dt.date(2022, 10, 1),
+        dt.date(2022, 11, 30),
+        dt.date(2022, 12, 1),
+        dt.date(2023, 2, 28),
+        dt.date(2023, 9, 1),
+    ]
     days = np.array([(each - ACROSS.start).days for each in dates])
     assert season_of(days, ACROSS).tolist() == [3, 3, 0, 0, 3]
 
