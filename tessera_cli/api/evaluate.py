@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tessera_cli import config as machine
+from tessera_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath, Windows, Years
+
+logger = logging.getLogger(__name__)
 
 TaskName = Literal["classification", "regression", "segmentation"]
 UnitName = Literal["pixel", "parcel"]
@@ -47,7 +53,7 @@ def evaluate(
     layer: str | None = None,
     column: str | None = None,
     task: TaskName | None = None,
-    per: UnitName | None = None,
+    unit: UnitName | None = None,
     features: Sequence[str] | None = None,
     split: str | None = None,
     group: str | None = None,
@@ -67,6 +73,7 @@ def evaluate(
     folds: int = 5,
     samples: int = 20_000,
     seed: int = 0,
+    device: str = "auto",
     threads: int | None = None,
     out: AnyPath,
     progress: Any = None,
@@ -83,7 +90,7 @@ def evaluate(
         layer: The layer of a file of labels that has several.
         column: The column of the labels. Default: `class`, `label`, `crop` or `name`.
         task: `classification`, `regression` or `segmentation`. Default: told by the column's type.
-        per: What is predicted: a `pixel` (default of polygons and rasters) or a `parcel` by its mean vector.
+        unit: What is predicted: a `pixel` (default of polygons and rasters) or a `parcel` by its mean vector.
         features: Beginnings of the names of columns; each makes a set of features of a table of vectors.
         split: A column of a table that is true (or 1, or `test`) for test samples. Default: spatial blocks.
         group: A column of a table whose values are never split between training and test: a site, a parcel.
@@ -103,6 +110,7 @@ def evaluate(
         folds: Parts of which one at a time is tested.
         samples: At most so many samples are used, spread over classes and parcels.
         seed: Of everything that is drawn.
+        device: Of the models: `auto`, `cpu`, `cuda` or `cuda:1`.
         threads: Cores to compute with. Default: those that this process may use.
         out: Folder of the report.
         progress: Called with (fits done, fits in all); or a `tqdm` bar or a `rich.progress.Progress`.
@@ -114,7 +122,65 @@ def evaluate(
         TesseraError: UsageError for inputs, labels or options that cannot be used, TileError for a damaged file,
             DiskFullError.
     """
-    from tessera_cli.api.arguments import check_choices
+    from tessera_cli.api.arguments import check_numbers, chosen_windows
+    from tessera_cli.api.progress import Bar
+    from tessera_cli.evaluation.asked import Asked
+    from tessera_cli.evaluation.compose import compose
+    from tessera_cli.evaluation.protocol import Settings, chosen_adapters, chosen_budgets, chosen_prefixes
+    from tessera_cli.evaluation.read import read
+    from tessera_cli.evaluation.report.write import CELLS, check_report, write_report
+    from tessera_cli.evaluation.robust import robust_rows
+    from tessera_cli.evaluation.run import run_evaluation
+    from tessera_cli.evaluation.splitting import split_of
+    from tessera_cli.learning.leaks import leaks
+    from tessera_cli.models import load_model
 
-    check_choices(task=(task, TaskName | None), per=(per, UnitName | None))
-    raise NotImplementedError
+    check_numbers(threads=threads, seed=seed)
+    threads = threads or machine.threads()
+    every = chosen_budgets(budgets, shots)
+    if task is not None:
+        chosen_adapters(task, adapter)  # before anything is read
+    if leave_out and (group or split):
+        raise UsageError("--leave-out says what is never split, and what is tested. Leave out --group and --split.")
+    folder, bar = Path(out), Bar(progress)
+    check_report(folder)
+    asked = Asked(
+        inputs=_paths(inputs),
+        labels=None if labels is None else Path(labels),
+        layer=layer,
+        column=column,
+        task=task,
+        unit=unit,
+        features=tuple(features or ()),
+        split=split,
+        group=group or leave_out,
+        test=_paths(test or ()),
+        windows=chosen_windows(year, window),
+        dpixels=_paths(dpixels or ()),
+        models=tuple(load_model(name, device=device) for name in model or ()),
+        columns=tuple(columns or ()),
+        prefixes=tuple(chosen_prefixes(prefixes)),
+        samples=samples,
+        seed=seed,
+        threads=threads,
+    )
+    found = read(asked)
+    divided = split_of(found.samples, block=block, folds=folds, leave_out=bool(leave_out), seed=seed)
+    settings = Settings(chosen_adapters(found.samples.task, adapter), every, draws, seed, threads)
+    warnings = leaks(
+        divided,
+        features={each.name: each.values for each in found.samples.features},
+        lonlat=found.samples.lonlat,
+        groups=found.samples.groups,
+    )
+    for line in (*found.samples.left_out, *warnings):
+        logger.warning("%s", line)
+    made = run_evaluation(found.samples, divided, settings, folder / CELLS, start=bar.start, advance=bar.advance)
+    rows = robust_rows(found, divided, asked)
+    report = compose(made, inputs=asked.to_dict(), robustness=rows, warnings=warnings)
+    write_report(folder, report)
+    return Evaluated(folder, report)
+
+
+def _paths(given: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:
+    return (Path(given),) if isinstance(given, str | Path) else tuple(map(Path, given))

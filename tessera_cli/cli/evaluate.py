@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tessera_cli.api import evaluate as library
-from tessera_cli.cli.evaluation_table import show
+from tessera_cli.cli.evaluation_table import print_evaluation
 from tessera_cli.cli.options import MODEL, OUTPUT, RUN, SOURCE, TIME, option
 from tessera_cli.cli.preview import bars
 from tessera_cli.cli.terminal import Terminal
@@ -21,8 +21,8 @@ OWN: dict[str, Any] = {
         list[Path],
         typer.Argument(
             metavar="OUT...",
-            help="Folders that `tessera embed` wrote, GeoTIFFs of embeddings, geotessera downloads, side by side; or one "
-            "table (Parquet, CSV, npz) of vectors or of time series.",
+            help="Folders that `tessera embed` wrote, GeoTIFFs of embeddings, geotessera downloads, side by side; or "
+            "one table (Parquet, CSV, npz) of vectors or of time series.",
             show_default=False,
         ),
     ],
@@ -34,7 +34,7 @@ OWN: dict[str, Any] = {
         str | None, LABELS, "The column to predict.  [default: class, label, crop or name]", metavar="NAME", env=False
     ),
     "task": option(library.TaskName | None, LABELS, "What is to be learned.  [default: told by the column]", env=False),
-    "per": option(
+    "unit": option(
         library.UnitName | None,
         LABELS,
         "Predict pixels, or parcels by their mean vector.  [default: pixel]",
@@ -123,8 +123,8 @@ OWN: dict[str, Any] = {
 def evaluate(terminal: Terminal, **given: Any) -> None:
     """Measure what embeddings are worth, with few labels.
 
-    Predicts labels from embeddings with light models, at 1 to 100 % of the labels, beside baselines on the same samples,
-    splits and draws, and says what was shown and what was not. Writes report.html and report.json.
+    Predicts labels from embeddings with light models, at 1 to 100 % of the labels, beside baselines on the same
+    samples, splits and draws, and says what was shown and what was not. Writes report.html and report.json.
 
     Examples:
 
@@ -139,5 +139,5 @@ def evaluate(terminal: Terminal, **given: Any) -> None:
     if terminal.as_json:
         terminal.result_json(made.to_dict())
     else:
-        show(terminal, made.report)
+        print_evaluation(made.report, terminal)
     terminal.suggest(f"open {made.page} in a browser")

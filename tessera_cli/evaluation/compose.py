@@ -25,6 +25,7 @@ def compose(
     *,
     inputs: Mapping[str, Any],
     robustness: Sequence[Mapping[str, Any]] = (),
+    warnings: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the report as plain JSON; docs/evaluation.md explains it.
@@ -33,6 +34,7 @@ def compose(
         made: what came of the evaluation.
         inputs: paths and options, as the user gave them.
         robustness: a row per set of features and variant of the inputs.
+        warnings: ways in which test samples are known from training.
         notes: further lines for the reader.
     """
     samples, split, settings = made.samples, made.split, made.settings
@@ -54,6 +56,7 @@ def compose(
             "blocks": len(np.unique(split.blocks)),
             "size_m": split.size,
             "test_share": float((split.folds == 0).mean()),
+            "warning": " ".join(warnings) or None,
             "random": [
                 {
                     "features": each.features,

@@ -53,7 +53,7 @@ class Settings:
         """Return what results depend on, as plain JSON."""
         return {
             "adapters": list(self.adapters),
-            "budgets": [str(budget) for budget in self.budgets],
+            "budgets": [budget.name for budget in self.budgets],
             "draws": self.draws,
             "seed": self.seed,
         }
@@ -69,40 +69,38 @@ def chosen_adapters(task: Task, given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def chosen_budgets(percent: str | Sequence[float], shots: str | Sequence[int] | None) -> tuple[Budget, ...]:
-    """Return budgets of percentages, then of labels per class, each once; UsageError for what is no number of labels."""
-    made = []
-    for value in _numbers("budgets", percent):
-        if not 0 < value <= 100:
-            raise UsageError(f"--budgets {value:g} is no percentage of labels. Give numbers above 0, up to 100.")
-        made.append(Budget(fraction=value / 100))
-    for value in _numbers("shots", () if shots is None else shots):
-        if value < 1 or value != int(value):
-            raise UsageError(f"--shots {value:g} is no number of labels per class. Give whole numbers from 1.")
-        made.append(Budget(shots=int(value)))
-    if not made:
+    """Return budgets of percentages, then of labels per class, each once; UsageError for what is none."""
+    shares = [Budget.share(f"{word}%") for word in _words(percent)]
+    numbers = [Budget.per_class(word) for word in _words(() if shots is None else shots)]
+    if not shares + numbers:
         raise UsageError("No budget of labels is given. Give --budgets 1,5,10,30,100 or --shots 1,5,10,50.")
-    return tuple(dict.fromkeys(made))
+    return tuple(dict.fromkeys(shares + numbers))
 
 
-def _numbers(name: str, given: str | float | Sequence[float]) -> list[float]:
-    words = given.replace("%", "").split(",") if isinstance(given, str) else given
-    try:
-        return [float(word) for word in ([words] if isinstance(words, int | float) else words) if str(word).strip()]
-    except ValueError:
-        raise UsageError(f"--{name} {given} are no numbers. Write them with commas: 1,10,100.") from None
+def chosen_prefixes(given: str | Sequence[int] | None) -> tuple[int, ...]:
+    """Return numbers of dimensions; UsageError for what is none."""
+    words = _words(() if given is None else given)
+    if wrong := [word for word in words if not word.isdecimal() or not int(word)]:
+        raise UsageError(f"--prefixes {wrong[0]} is no number of dimensions. Give whole numbers, such as 16,32,64.")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _words(given: str | float | Sequence[float] | Sequence[str]) -> list[str]:
+    """Return numbers, given as text with commas, as one or as several, as texts without a percent sign."""
+    several = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int | float) else given
+    return [str(word).strip().removesuffix("%").strip() for word in several if str(word).strip()]
 
 
 def draws_of(samples: LabelledSamples, split: Split, settings: Settings, budget: Budget) -> Draws:
     """Return the draws of a budget: draw d is tested on fold d, counted round, and learns from labels of the others."""
-    folds = int(split.folds.max()) + 1
+    folds = split.count
     made: list[Draw] = []
-    for number in range(folds if budget == ALL else max(settings.draws, folds)):
-        tested = split.folds == number % folds
+    for number in range(folds if budget.whole else max(settings.draws, folds)):
         drawn = draw_labels(
             budget,
             samples.parcels,
             samples.targets,
-            ~tested,
+            split.train(number),
             task=samples.task,
             seed=settings.seed,
             draw=number,
@@ -110,5 +108,5 @@ def draws_of(samples: LabelledSamples, split: Split, settings: Settings, budget:
         )
         if isinstance(drawn, NotPossible):
             return Draws(budget, (), drawn.reason)
-        made.append(Draw(drawn, np.flatnonzero(tested)))
+        made.append(Draw(drawn, split.test(number)))
     return Draws(budget, tuple(made))

@@ -20,7 +20,6 @@ from scipy import ndimage
 from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.extent.grid import from_utm, to_utm
 from tessera_cli.labels import raster as raster_labels
-from tessera_cli.labels.places import squares
 from tessera_cli.labels.polygons import PolygonLabels
 from tessera_cli.pretraining.config import PretrainConfig, ProbeConfig
 from tessera_cli.pretraining.evaluation import evaluate, labels
