@@ -142,7 +142,9 @@ def _blocks(stored: Stored, flat: np.ndarray) -> Iterator[tuple[RaggedPixels, np
 def _read(stored: Stored, dataset: xr.Dataset, y: slice, x: slice) -> DPixels:
     """Return a block of a tile; its place stays behind."""
     shape = (y.stop - y.start, x.stop - x.start)
-    dates: dict[str, Any] = {f"{sensor}_dates": dataset[f"{sensor}_time"].values.astype("datetime64[D]") for sensor in SENSORS}
+    dates: dict[str, Any] = {
+        f"{sensor}_dates": dataset[f"{sensor}_time"].values.astype("datetime64[D]") for sensor in SENSORS
+    }
     arrays: dict[str, Any] = {name: dataset[name][:, y, x].values for name in ("s2", "s2_mask", "s1_asc", "s1_desc")}
     return DPixels(
         tile=ForeignTile("block", shape),
