@@ -1,4 +1,4 @@
-"""A long table of time series with labels -> labelled samples with embeddings and baselines, of the same observations."""
+"""A long table of time series with labels -> labelled samples with embeddings and baselines of them."""
 
 from __future__ import annotations
 
