@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from tessera_cli.reading import open_file
 
 _MAGIC = b"\x93NUMPY"
 _HEADER = re.compile(
-    rb"\{'descr': ?'(?P<type>[<|][biuf]\d)', ?'fortran_order': ?(?P<order>True|False), ?"
+    rb"\{'descr': ?'(?P<type>[<|][biuf]\d|<U\d{1,4})', ?'fortran_order': ?(?P<order>True|False), ?"
     rb"'shape': ?\((?P<shape>(\d{1,12}(, ?\d{1,12})*,?)?)\),? ?\} *\n"
 )
 _LONGEST = 4096
@@ -39,13 +38,13 @@ class Layout(NamedTuple):
 def read_layout(path: Path) -> Layout:
     """Return what the header says. OSError, also for what is no file; ValueError unless header and length agree."""
     with open_file(path) as file:
-        return _layout(file)
+        return layout_of(file, os.fstat(file.fileno()).st_size)
 
 
 def read_array(path: Path) -> np.ndarray:
     """Return the values in C order, in memory of their own. Errors as those of `read_layout`."""
     with open_file(path) as file:
-        layout = _layout(file)
+        layout = layout_of(file, os.fstat(file.fileno()).st_size)
         count = math.prod(layout.shape)
         file.seek(layout.start)
         values = np.fromfile(file, layout.dtype, count)
@@ -60,7 +59,11 @@ def map_array(path: Path) -> np.ndarray:
     return np.memmap(path, layout.dtype, "r", layout.start, layout.shape, "F" if layout.fortran else "C")
 
 
-def _layout(file: BufferedReader) -> Layout:
+def layout_of(file: IO[bytes], size: int, *, text: bool = False) -> Layout:
+    """Return what the header of an open file of `size` bytes says, which is read; with `text` also that of text.
+
+    ValueError unless header and size agree.
+    """
     magic = file.read(8)
     if magic[:6] != _MAGIC or len(magic) < 8:
         raise ValueError("it does not begin as a NumPy array does")
@@ -77,7 +80,9 @@ def _layout(file: BufferedReader) -> Layout:
         dtype = np.dtype(found["type"].decode())
     except TypeError:
         raise ValueError(f"its type {found['type'].decode()} does not exist") from None
-    start, size = 8 + width + length, os.fstat(file.fileno()).st_size
+    if dtype.kind == "U" and not text:
+        raise ValueError("its header is not that of an array of numbers")
+    start = 8 + width + length
     if (due := start + math.prod(shape) * dtype.itemsize) != size:
         raise ValueError(f"its header speaks of {due:,} bytes, and it has {size:,}")
     return Layout(version, dtype, shape, found["order"] == b"True", start)

@@ -22,12 +22,13 @@ from tessera_cli.imagery.byte_sources import LocalBytes
 from tessera_cli.imagery.header import BrokenError
 from tessera_cli.inspection.info import describe
 from tessera_cli.journal import digest_of
+from tessera_cli.labels.polygons import PolygonLabels
+from tessera_cli.labels.raster import RasterLabels
 from tessera_cli.models import ModelConfig
 from tessera_cli.net import Client
 from tessera_cli.net.trust import check_authorities
 from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import read_header
-from tessera_cli.pretraining.evaluation.label_files import PolygonLabels, RasterLabels
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.runs.mosaic import content_of
 
@@ -64,8 +65,8 @@ BORDERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "weights, own": ("weights.safetensors", weights),
     "model config": ("config.json", ModelConfig.from_file),
     "TOML": ("run.toml", lambda path: load_config(path=path)),
-    "labels": ("labels.gpkg", lambda path: PolygonLabels.read(path, "", 1000)),
-    "labels, raster": ("labels.tif", lambda path: RasterLabels.open(path, 1000)),
+    "labels": ("labels.gpkg", lambda path: PolygonLabels.read(path)),
+    "labels, raster": ("labels.tif", lambda path: RasterLabels.open(path)),
     "checkpoint": ("last.safetensors", checkpoint),
     "shards": ("header.json", lambda path: read_header(path.parent)),
     "record": ("tile.json", read_or_none),

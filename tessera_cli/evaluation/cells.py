@@ -115,6 +115,7 @@ def _digest(*parts: np.ndarray | bytes) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             found.update(f"{part.dtype}{part.shape}".encode())
-            part = np.ascontiguousarray(part).data
-        found.update(part)
+            found.update(np.ascontiguousarray(part).data)
+        else:
+            found.update(part)
     return found.hexdigest()

@@ -10,9 +10,10 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.evaluation.samples import LabelledSamples
-from tessera_cli.learning.adapters import HEADLINE, NAMES, OTHERS
+from tessera_cli.learning.adapters import ALLOWED, HEADLINE, NAMES
 from tessera_cli.learning.budgets import Budget, NotPossible, draw_labels
 from tessera_cli.learning.splits import Split
+from tessera_cli.learning.task import Task
 
 ALL = Budget(fraction=1.0)
 HEADLINE_METRIC = {"classification": "macro_f1", "regression": "rmse", "segmentation": "miou"}
@@ -52,33 +53,54 @@ class Settings:
         """Return what results depend on, as plain JSON."""
         return {
             "adapters": list(self.adapters),
-            "budgets": [str(budget) for budget in self.budgets],
+            "budgets": [budget.name for budget in self.budgets],
             "draws": self.draws,
             "seed": self.seed,
         }
 
 
-def chosen_adapters(task: str, given: Sequence[str] | None) -> tuple[str, ...]:
+def chosen_adapters(task: Task, given: Sequence[str] | None) -> tuple[str, ...]:
     """Return the adapters to use: `constant` and the headline adapter of the task always; UsageError."""
-    known = (*NAMES[task], *OTHERS[task])  # type: ignore[index]
     for name in given or ():
-        if name not in known:
-            raise UsageError(f"--adapter {name}: a {task} has no such adapter. There are: {', '.join(known)}.")
-    wanted = NAMES[task] if not given else ("constant", HEADLINE[task], *given)  # type: ignore[index]
+        if name not in ALLOWED[task]:
+            raise UsageError(f"--adapter {name}: {task} has no such adapter. There are: {', '.join(ALLOWED[task])}.")
+    wanted = NAMES[task] if not given else ("constant", HEADLINE[task], *given)
     return tuple(dict.fromkeys(wanted))
+
+
+def chosen_budgets(percent: str | Sequence[float], shots: str | Sequence[int] | None) -> tuple[Budget, ...]:
+    """Return budgets of percentages, then of labels per class, each once; UsageError for what is none."""
+    shares = [Budget.share(f"{word}%") for word in _words(percent)]
+    numbers = [Budget.per_class(word) for word in _words(() if shots is None else shots)]
+    if not shares + numbers:
+        raise UsageError("No budget of labels is given. Give --budgets 1,5,10,30,100 or --shots 1,5,10,50.")
+    return tuple(dict.fromkeys(shares + numbers))
+
+
+def chosen_prefixes(given: str | Sequence[int] | None) -> tuple[int, ...]:
+    """Return numbers of dimensions; UsageError for what is none."""
+    words = _words(() if given is None else given)
+    if wrong := [word for word in words if not word.isdecimal() or not int(word)]:
+        raise UsageError(f"--prefixes {wrong[0]} is no number of dimensions. Give whole numbers, such as 16,32,64.")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _words(given: str | float | Sequence[float] | Sequence[str]) -> list[str]:
+    """Return numbers, given as text with commas, as one or as several, as texts without a percent sign."""
+    several = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int | float) else given
+    return [str(word).strip().removesuffix("%").strip() for word in several if str(word).strip()]
 
 
 def draws_of(samples: LabelledSamples, split: Split, settings: Settings, budget: Budget) -> Draws:
     """Return the draws of a budget: draw d is tested on fold d, counted round, and learns from labels of the others."""
-    folds = int(split.folds.max()) + 1
+    folds = split.count
     made: list[Draw] = []
-    for number in range(folds if budget == ALL else max(settings.draws, folds)):
-        tested = split.folds == number % folds
+    for number in range(folds if budget.whole else max(settings.draws, folds)):
         drawn = draw_labels(
             budget,
             samples.parcels,
             samples.targets,
-            ~tested,
+            split.train(number),
             task=samples.task,
             seed=settings.seed,
             draw=number,
@@ -86,5 +108,5 @@ def draws_of(samples: LabelledSamples, split: Split, settings: Settings, budget:
         )
         if isinstance(drawn, NotPossible):
             return Draws(budget, (), drawn.reason)
-        made.append(Draw(drawn, np.flatnonzero(tested)))
+        made.append(Draw(drawn, split.test(number)))
     return Draws(budget, tuple(made))

@@ -65,8 +65,8 @@ def run_evaluation(
     possible = [draws for draws in every if draws.draws]
     for draws in every:
         if not draws.draws:
-            logger.warning("%s of the labels is not possible: %s", draws.budget, draws.why)
-    folds = int(split.folds.max()) + 1
+            logger.warning("%s of the labels is not possible: %s", draws.budget.name, draws.why)
+    folds = split.count
     total = sum(len(draws.draws) for draws in possible)
     start(len(samples.features) * ((len(settings.adapters) - 1) * total + folds) + total)
     scorer = Scorer(samples, split, settings.seed)
@@ -85,7 +85,7 @@ def run_evaluation(
         for score in scorer.score(cell):
             named = samples.features if adapter == CONSTANT else (features,)  # the constant looks at none of them
             scores += [score.of(each.name) for each in named]
-        if (adapter, draws.budget) == (headline, ALL):
+        if adapter == headline and draws.budget.whole:
             kept.append(cell)
     beside = _random_split(samples, split, settings, kept, advance)
     return Evaluation(
@@ -114,12 +114,12 @@ def _random_split(
     samples: LabelledSamples, split: Split, settings: Settings, kept: list[Cell], advance: Callable[[int], object]
 ) -> Iterator[RandomSplit]:
     """Yield the metric under a split that pays no heed to place or parcel, which flatters."""
-    folds = int(split.folds.max()) + 1
-    if split.kind == "random" or not kept:
+    folds = split.count
+    if not kept:
         return
-    # as many folds, or a test set as large as the one that was given
-    share = float((split.folds >= 0).mean()) if folds == 1 else None
-    at_random = random(len(samples), folds, seed=settings.seed, share=share)
+    # of a split that was given, as large a part is tested
+    parts = folds if folds > 1 else max(2, round(1 / float((split.folds >= 0).mean())))
+    at_random = random(samples.targets, parts, seed=settings.seed, keys=samples.keys)
     metric = HEADLINE_METRIC[samples.task]
     draws = draws_of(samples, at_random, settings, ALL)
     if not draws.draws:

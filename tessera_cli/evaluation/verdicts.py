@@ -105,7 +105,7 @@ def _between(found: Sequence[Difference], one: str, other: str) -> Difference:
 
 
 def _named(budget: Budget) -> str:
-    return f"{budget} of the labels" if budget.fraction is not None else f"{budget} per class"
+    return budget.name if budget.fraction is None else f"{budget.name} of the labels"
 
 
 def _amount(samples: LabelledSamples, each: Difference) -> str:

@@ -39,13 +39,7 @@ def read_csv(path: Path) -> Features:
     read. Columns of numbers become int64 or float64, others text, as are names of plots that look like numbers. Raises
     UsageError, with the number of the line, for a position that is no number and for rows of another length.
     """
-    try:
-        text = _decoded(read_file(path, MAX_CSV))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {plainly(error)}. Check the file.") from error
-    header = text.lstrip().split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=header.count)
-    names, rows, lines = _table(path, text, delimiter)
+    names, rows, lines, delimiter = _cells(path)
     x, y = position_columns(names, str(path))
     commas = delimiter != ","
     numbers = [[_number(path, line, cell, commas) for line, cell in zip(lines, rows[i], strict=True)] for i in (x, y)]
@@ -53,6 +47,12 @@ def read_csv(path: Path) -> Features:
         name: _typed(cells, commas) for i, (name, cells) in enumerate(zip(names, rows, strict=True)) if i not in (x, y)
     }
     return Features(str(path), CRS(4326), points_or_none(*np.array(numbers, np.float64).reshape(2, -1)), columns)
+
+
+def read_csv_columns(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of a CSV file, (N,) each; types and errors are those of `read_csv`, without positions."""
+    names, rows, _, delimiter = _cells(path)
+    return {name: _typed(cells, delimiter != ",") for name, cells in zip(names, rows, strict=True)}
 
 
 def position_columns(names: Sequence[str], origin: str) -> tuple[int, int]:
@@ -82,6 +82,17 @@ def _decoded(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:  # names may be broken, numbers are not
         return data.decode("cp1252", errors="replace")
+
+
+def _cells(path: Path) -> tuple[list[str], list[list[str]], list[int], str]:
+    """Return what `_table` does of a file, and what divides its cells."""
+    try:
+        text = _decoded(read_file(path, MAX_CSV))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {plainly(error)}. Check the file.") from error
+    header = text.lstrip().split("\n", 1)[0]
+    delimiter = max(DELIMITERS, key=header.count)
+    return *_table(path, text, delimiter), delimiter
 
 
 def _table(path: Path, text: str, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:

@@ -48,7 +48,7 @@ def read_parquet(path: Path) -> Features:
         numbers = [_numbers(path, table.column(i)) for i in (x, y)]
         rest = _columns(table, {table.column_names[x], table.column_names[y]})
         return Features(str(path), CRS(4326), points_or_none(*numbers), rest)
-    name, crs = _geometry_column(path, geo)
+    name, crs = geometry_column(path, geo)
     if name not in table.column_names:
         raise UsageError(f"{path} has no column {name} of WKB, which its metadata calls the geometries. Write it anew.")
     try:
@@ -61,7 +61,7 @@ def read_parquet(path: Path) -> Features:
     return Features(str(path), crs, geometries, _columns(table, others | {name}))
 
 
-def _geometry_column(path: Path, geo: Any) -> tuple[str, CRS]:
+def geometry_column(path: Path, geo: Any) -> tuple[str, CRS]:
     """Return the name of the column of geometries, and their CRS."""
     try:
         name = str(geo["primary_column"])

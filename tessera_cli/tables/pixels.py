@@ -24,14 +24,15 @@ class Block:
     """int8 codes or float32 values (R, h, w)."""
     scales: np.ndarray | None
     observations: np.ndarray
-    """uint16 (3, h, w)."""
+    """uint16 (3, h, w); without pixels where they are not asked for."""
     top: int
     left: int
 
     @classmethod
-    def read(cls, tile: StoredTile, box: Box) -> Block:
+    def read(cls, tile: StoredTile, box: Box, *, counts: bool = True) -> Block:
         stored, scales = tile.stored(box)
-        return cls(stored, scales, tile.counts(box), box[0].start, box[1].start)
+        observations = tile.counts(box) if counts else np.zeros((3, 0, 0), np.uint16)
+        return cls(stored, scales, observations, box[0].start, box[1].start)
 
     def vectors(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return the embeddings of pixels, rows and columns of the tile: float32 (N, R), NaN where there is none."""
@@ -77,3 +78,25 @@ class Validity:
                 self._masks.pop(next(iter(self._masks)))
             self._masks[tile] = self.index.tiles[tile].valid()
         return self._masks[tile]
+
+
+def chosen(hits: Hits, validity: Validity) -> Hits:
+    """Return one pixel for each position: the first that has an embedding, else the first."""
+    several = np.bincount(hits.numbers)[hits.numbers] > 1 if len(hits.numbers) else np.zeros(0, bool)
+    rank = np.zeros(len(hits.numbers), np.int64)
+    rank[several] = ~validity.at(hits.take(several))
+    ordered = hits.take(np.lexsort((np.arange(len(rank)), rank, hits.numbers)))
+    return ordered.take(np.unique(ordered.numbers, return_index=True)[1])
+
+
+def vectors_at(index: TileIndex, validity: Validity, lonlat: np.ndarray, dims: int) -> np.ndarray:
+    """Return the embeddings of the pixels under positions, float64 (N, 2): float32 (N, R), NaN where there is none.
+
+    Where tiles overlap, the first one that has an embedding there is used. One block of a tile is in memory at a time.
+    """
+    values = np.full((len(lonlat), dims), np.nan, np.float32)
+    found = chosen(index.locate(lonlat), validity)
+    for tile, box, members in blocks_of(found):
+        rows, columns = found.rows[members], found.columns[members]
+        values[found.numbers[members]] = Block.read(index.tiles[tile], box, counts=False).vectors(rows, columns)
+    return values

@@ -11,8 +11,8 @@ from tessera_cli.dpixels.dpixel import SENSORS
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.embeddings.tile import StoredTile
 from tessera_cli.errors import UsageError, counted
-from tessera_cli.tables.lookup import Hits, TileIndex
-from tessera_cli.tables.pixels import Block, Validity, blocks_of
+from tessera_cli.tables.lookup import TileIndex
+from tessera_cli.tables.pixels import Block, Validity, blocks_of, chosen
 from tessera_cli.tables.places import Places
 from tessera_cli.tables.polygons import average
 from tessera_cli.tables.samples import Samples
@@ -84,7 +84,7 @@ def _empty(places: Places, windows: tuple[str, ...], dims: int) -> Samples:
 def _at_points(samples: Samples, window: int, index: TileIndex, validity: Validity, numbers: np.ndarray) -> None:
     """Fill in the pixel under each of the places `numbers`."""
     lonlat = samples.places.lonlat[numbers]
-    found = _chosen(index.locate(lonlat), validity)
+    found = chosen(index.locate(lonlat), validity)
     small = samples.std is not None
     for tile, box, members in blocks_of(found):
         stored = index.tiles[tile]
@@ -108,12 +108,3 @@ def _on_empty_tiles(samples: Samples, window: int, index: TileIndex) -> None:
     at = numbers[hits.numbers]
     samples.status[at, window] = "none"
     samples.tiles[at, window] = np.array([tile.record.tile.id for tile in index.tiles], object)[hits.tiles]
-
-
-def _chosen(hits: Hits, validity: Validity) -> Hits:
-    """Return one pixel for each position: the first that has an embedding, else the first."""
-    several = np.bincount(hits.numbers)[hits.numbers] > 1 if len(hits.numbers) else np.zeros(0, bool)
-    rank = np.zeros(len(hits.numbers), np.int64)
-    rank[several] = ~validity.at(hits.take(several))
-    ordered = hits.take(np.lexsort((np.arange(len(rank)), rank, hits.numbers)))
-    return ordered.take(np.unique(ordered.numbers, return_index=True)[1])

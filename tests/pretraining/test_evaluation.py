@@ -15,11 +15,14 @@ import rasterio
 import shapely
 from affine import Affine
 from pyproj import Transformer
+from scipy import ndimage
 
 from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.extent.grid import from_utm, to_utm
+from tessera_cli.labels import raster as raster_labels
+from tessera_cli.labels.polygons import PolygonLabels
 from tessera_cli.pretraining.config import PretrainConfig, ProbeConfig
-from tessera_cli.pretraining.evaluation import evaluate, label_files, labels
+from tessera_cli.pretraining.evaluation import evaluate, labels
 from tessera_cli.pretraining.evaluation import probe as probes
 from tessera_cli.pretraining.evaluation.labels import label_pixels
 from tessera_cli.pretraining.evaluation.metrics import agreement, retrieval
@@ -156,7 +159,7 @@ def test_polygons_may_come_in_any_projection_and_with_numbers_as_classes(tmp_pat
         assert {place: name for place, (name, _) in outcome(found).items()} == inside
         assert expected is None or outcome(found) == expected
         expected = outcome(found)
-        with pytest.raises(UsageError, match="column area holds float64"):
+        with pytest.raises(UsageError, match="column area holds fractions"):
             label_pixels([part], SMALL.model_copy(update={"column": "area"}), path)
 
 
@@ -205,7 +208,7 @@ def test_parcels_across_the_antimeridian(tmp_path, drawn):
     assert [found[place][0] for place in places[:8]] == ["a", "b", "b", "a"] * 2
     assert [found[place][1] for place in places[:4]] == [found[place][1] for place in places[4:8]]
     assert len(found) == 8
-    assert set(label_files.PolygonLabels.read(path, "", 10).squares[:, 0]) == {32760}
+    assert set(PolygonLabels.read(path).centroids[:, 0]) == {32760}
 
 
 def write_raster(path, values, *, transform, crs, nodata=None):
@@ -231,7 +234,7 @@ def write_raster(path, values, *, transform, crs, nodata=None):
 @pytest.mark.parametrize("crs", [32631, 4326])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_rasters_label_pixels_with_the_value_at_their_centre(tmp_path, monkeypatch, crs, dtype):
-    monkeypatch.setattr(label_files, "_WINDOW", 16)  # several windows, also cut ones
+    monkeypatch.setattr(raster_labels, "WINDOW", 16)  # several windows, also cut ones
     values = np.random.default_rng(3).integers(0, 5, (45, 37)).astype(dtype)
     west, north = EAST + 45.5, NORTH + 500.5
     transform = Affine(11, 0, west, 0, -11, north)
@@ -243,6 +246,14 @@ def test_rasters_label_pixels_with_the_value_at_their_centre(tmp_path, monkeypat
     found = outcome(label_pixels([ragged(places, s2=1, s1=1)], ProbeConfig(block=8, folds=3), path))
 
     move = Transformer.from_crs(32631, crs, always_xy=True)
+    parcels = np.zeros(values.shape, object)
+    for kind in (1, 2, 3):
+        numbers, count = ndimage.label(values == kind)
+        for number in range(1, count + 1):
+            row, column = ndimage.center_of_mass(numbers == number)
+            centre = transform * (column + 0.5, row + 0.5)
+            east, north = move.transform(*centre, direction="INVERSE")
+            parcels[numbers == number] = f"{east // 80} {north // 80}"
     groups = {}
     for place in block(60, 60).tolist():
         column, row = ~transform * move.transform(*place[1:])
@@ -251,7 +262,7 @@ def test_rasters_label_pixels_with_the_value_at_their_centre(tmp_path, monkeypat
         if value in (1, 2, 3):
             name, group = found.pop(tuple(place))
             assert name == str(value)
-            groups.setdefault((place[1] // 80, place[2] // 80), set()).add(group)
+            groups.setdefault(parcels[int(row), int(column)], set()).add(group)
     assert not found
     assert len(groups) > 20
     assert len({g for one in groups.values() for g in one}) == len(groups) == sum(map(len, groups.values()))
@@ -338,7 +349,7 @@ def test_polygons_that_are_no_use(tmp_path):
 
     fails("no column called class.*there are: kind, n", kind=list("abab"), n=[1, 2, 3, 4])
     fails("no column crops.*there are: crop", config=SMALL.model_copy(update={"column": "crops"}), crop=list("abab"))
-    fails("no polygon with a class", crop=[None] * 4)
+    fails("column crop has no value in any of 4 rows", crop=[None] * 4)
     fails(r"holds a Point \(feature 1\); an area is needed", [b.centroid for b in boxes], crop=list("abab"))
     fails("not longitudes and latitudes", [shapely.box(EAST, NORTH, EAST + 9, NORTH + 9)] * 2, crop=["a", "b"])
     fails(
@@ -377,7 +388,7 @@ def test_broken_polygons_are_repaired(tmp_path):
     )
     box = in_degrees(shapely.box(EAST + 210, NORTH, EAST + 390, NORTH + 200))
     path = write_layer(tmp_path / "f.gpkg", "parcels", [tie, box], crop=["a", "b"])
-    hits = label_files.PolygonLabels.read(path, "", 10).at(block(40, 20))
+    hits = PolygonLabels.read(path).at(block(40, 20))
     x, y = (block(40, 20)[:, 1:] - (EAST + 100, NORTH + 100)).T
     labels_a = np.isin(np.arange(800), hits.numbers[hits.values == 0])
     assert labels_a[(np.abs(y) < np.abs(x)) & (np.abs(x) < 100)].all()  # both triangles
@@ -390,7 +401,7 @@ def parcels(*numbers, width=100):
 
 def labelled(path, *arguments, places=None):
     """Column of 10 parcels -> class, of the pixels of the lowest row."""
-    read = label_files.PolygonLabels.read(path, "", 10, *arguments)
+    read = PolygonLabels.read(path, "", *arguments)
     hits = read.at(block(40, 1) if places is None else places)
     return {int(number) // 10: read.name(int(value)) for number, value in zip(hits.numbers, hits.values, strict=True)}
 
@@ -417,7 +428,7 @@ def test_all_layers_of_labels_are_used_or_the_one_that_is_named(tmp_path, caplog
 def test_layers_of_labels_that_do_not_go_together(tmp_path):
     path = write_layer(tmp_path / "f.gpkg", "text", parcels(0, 1), crop=["a", "b"])
     write_layer(path, "numbers", parcels(2, 3), crop=[1, 2])
-    with pytest.raises(UsageError, match=r"differ in CRS or in the type of classes. Set probe.layer"):
+    with pytest.raises(UsageError, match=r"differ in CRS or in the type of their labels. Choose one with --layer"):
         labelled(path)
     write_layer(tmp_path / "g.gpkg", "classes", parcels(0, 1), crop=["a", "b"])
     write_layer(tmp_path / "g.gpkg", "none", parcels(2, 3))
@@ -471,7 +482,7 @@ def test_a_polygon_without_area_labels_nothing(tmp_path):
     line = in_degrees(shapely.Polygon([(EAST, NORTH), (EAST + 300, NORTH + 300), (EAST + 600, NORTH + 600)]))
     box = in_degrees(shapely.box(EAST, NORTH, EAST + 100, NORTH + 100))
     path = write_geojson(tmp_path / "f.geojson", [line, box], crop=["a", "b"])
-    hits = label_files.PolygonLabels.read(path, "", 10).at(block(60, 60))
+    hits = PolygonLabels.read(path).at(block(60, 60))
     assert set(hits.values) == {1}
     assert len(hits.values) == 100
 
@@ -481,7 +492,7 @@ def test_polygons_that_enclose_nothing_are_counted(tmp_path, caplog):
     path = write_layer(tmp_path / "f.gpkg", "c", [flat, *parcels(0)], crop=["a", "b"])
     assert labelled(path) == {0: "b"}
     assert "left out since nothing is enclosed: 1 feature" in caplog.text
-    with pytest.raises(UsageError, match="holds no polygon with a class"):
+    with pytest.raises(UsageError, match="holds no polygon with a label"):
         labelled(write_layer(tmp_path / "g.gpkg", "c", [flat], crop=["a"]))
 
 

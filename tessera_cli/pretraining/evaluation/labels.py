@@ -11,14 +11,18 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import RESOLUTION, from_utm
+from tessera_cli.labels.labels import Labels, Options
+from tessera_cli.labels.places import squares
+from tessera_cli.labels.polygons import PolygonLabels
+from tessera_cli.labels.raster import RasterLabels
 from tessera_cli.pretraining.config import ProbeConfig
 from tessera_cli.pretraining.data.select import stratified_sample
-from tessera_cli.pretraining.evaluation.label_files import Labels, PolygonLabels, RasterLabels
 from tessera_cli.sampling.draws import mix, pixel_keys
 from tessera_cli.sampling.ragged import RaggedPixels, concatenated
 
 logger = logging.getLogger(__name__)
 
+OPTIONS = Options("--set probe.column=NAME", "--set probe.layer=NAME")
 _SALT = np.uint64(0x70726F6265)
 
 
@@ -39,19 +43,21 @@ def label_pixels(parts: Sequence[RaggedPixels], config: ProbeConfig, path: Path)
 
     They are spread evenly over the classes; what a class lacks goes to the others. The choice follows from their keys
     alone, not from their division into shards. A group is a square of `config.block` pixels: that of the centroid of a
-    pixel's polygon, or of the pixel itself if the labels are a raster. Classes within one square are left out, since
-    they cannot be both learned and predicted. Raises UsageError for labels that no probe can use.
+    pixel's parcel, which is its polygon, or the pixels of one class of a raster that touch. Classes within one square
+    are left out, since they cannot be both learned and predicted. Raises UsageError for labels that no probe can use.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file. Give polygons or a raster of classes.")
     side = config.block * RESOLUTION
     raster = path.suffix.lower() in (".tif", ".tiff")
     labels: Labels = (
-        RasterLabels.open(path, side) if raster else PolygonLabels.read(path, config.column, side, config.layer)
+        RasterLabels.open(path, near=_bounds(parts))
+        if raster
+        else PolygonLabels.read(path, config.column, config.layer, OPTIONS)
     )
     found = np.empty(0, _CANDIDATE)
     for number, part in enumerate(parts):
-        found = np.concatenate([found, _candidates(part, number, labels)])
+        found = np.concatenate([found, _candidates(part, number, labels, side)])
         found = found[np.lexsort((found["hash"], found["value"]))]
         rank = np.arange(len(found)) - np.searchsorted(found["value"], found["value"])
         found = found[rank < config.pixels]  # no more of a class can be chosen
@@ -88,11 +94,13 @@ _CANDIDATE = np.dtype([("part", "i8"), ("number", "i8"), ("value", "i8"), ("grou
 """A labelled pixel: number of its part, position in it, class, group, hash."""
 
 
-def _candidates(part: RaggedPixels, number: int, labels: Labels) -> np.ndarray:
+def _candidates(part: RaggedPixels, number: int, labels: Labels, side: int) -> np.ndarray:
     hits = labels.at(np.asarray(part.places, np.int64))
+    parcels, of = np.unique(hits.parcels, return_inverse=True)
+    groups = pixel_keys(0, squares(labels.places(parcels), side))
     found = np.empty(len(hits.numbers), _CANDIDATE)
     found["part"], found["number"], found["value"] = number, hits.numbers, hits.values
-    found["group"], found["hash"] = pixel_keys(0, hits.squares), shuffled(part.keys[hits.numbers])
+    found["group"], found["hash"] = groups[of], shuffled(part.keys[hits.numbers])
     return found
 
 
@@ -128,6 +136,21 @@ def _check_groups(found: np.ndarray, config: ProbeConfig, path: Path) -> None:
             f"{path}: the labelled pixels lie in {groups} squares of {config.block} pixels, too few for "
             f"{config.folds} folds. Make probe.block or probe.folds smaller."
         )
+
+
+def _bounds(parts: Sequence[RaggedPixels]) -> tuple[float, float, float, float] | None:
+    """Return the box around all places in degrees; None where there are none, or around the antimeridian."""
+    boxes = []
+    for part in parts:
+        places = np.asarray(part.places, np.int64)
+        for zone in np.unique(places[places[:, 0] > 0, 0]).tolist():
+            x, y = places[places[:, 0] == zone, 1:].T
+            bounds = (int(x.min()), int(y.min()), int(x.max()), int(y.max()))
+            boxes.append(from_utm(zone).transform_bounds(*bounds))
+    if not boxes or any(west > east for west, _, east, _ in boxes):
+        return None
+    west, south, east, north = zip(*boxes, strict=True)
+    return min(west), min(south), max(east), max(north)
 
 
 def _whereabouts(parts: Sequence[RaggedPixels]) -> str:

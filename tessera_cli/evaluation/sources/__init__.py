@@ -1,0 +1,1 @@
+"""Embeddings of an area, wherever they come from: folders of `embed`, rasters, downloads of geotessera."""

@@ -1,0 +1,1 @@
+"""Tables of vectors with labels: Parquet, CSV and NumPy archives, read as columns."""
