@@ -66,7 +66,7 @@ def test_there_is_one_per_result_with_its_measures():
     )
     f1 = macro_f1("tessera 2023", "knn", 0.3)
     assert (line["macro_f1"], line["macro_f1_low"], line["macro_f1_high"]) == (f1, f1 - 0.04, f1 + 0.04)
-    assert (line["split"], line["block_m"], line["draws"], line["kind"]) == ("blocks", 800.0, 10, "embedding")
+    assert (line["split"], line["block_m"], line["draws"], line["kind"]) == ("blocked", 800.0, 10, "embedding")
 
 
 def test_identifiers_link_the_objects_and_stay_the_same():
