@@ -108,9 +108,7 @@ def _of_area(asked: Asked, advance: Callable[[int], None] | None) -> Read:
     if asked.features:
         raise UsageError("--features names columns of a table, and none is given. Leave it out.")
     if asked.models and not asked.dpixels:
-        raise UsageError(
-            "--model encodes d-pixels or time series. Give --dpixels, or leave it out."
-        )
+        raise UsageError("--model encodes d-pixels or time series. Give --dpixels, or leave it out.")
     sources = open_sources(asked.inputs, asked.windows)
     samples = from_labels(
         sources,

@@ -46,7 +46,7 @@ class Picture:
         """Return it as an element of an HTML page, transparent, in the theme's colours of the page around it."""
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-        salt = hashlib.sha256(self.title.encode(errors="backslashreplace")).hexdigest()[:12]
+        salt = "f" + hashlib.sha256(self.title.encode(errors="backslashreplace")).hexdigest()[:12]
         with style(**{"svg.hashsalt": salt}):
             FigureCanvasSVG(self.figure)
             data = io.StringIO()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tessera_cli.evaluation.report.results import CONSTANT, Entry, Results
 from tessera_cli.evaluation.report.words import budget, is_number, metric, unit_of
-from tessera_cli.figures.curves import Axes, Curve, curves
+from tessera_cli.figures.curves import Axes, Curve, Level, curves
 from tessera_cli.figures.intervals import Dot, intervals
 from tessera_cli.figures.numbers import percent
 from tessera_cli.figures.picture import Picture
@@ -162,16 +162,17 @@ def robustness(found: Results) -> Iterator[Shown]:
     """Yield accuracy and cosine against the number of dates."""
     rows = [each for each in found.report.get("robustness") or () if is_number(each.get("dates"))]
     names = list(dict.fromkeys(each["features"] for each in rows))
-    for key, label in (("value", None), ("cosine", "Cosine to the embedding of all dates")):
-        lines = []
-        for n, name in enumerate(names):
-            mine = sorted((each for each in rows if each["features"] == name), key=lambda each: each["dates"])
-            points = []
-            for each in mine:
-                value = _scaled(each.get("metric", "") if key == "value" else "", each.get(key))
-                points.append((float(each["dates"]), value))
-            lines.append(Curve(name, points, SERIES[n % len(SERIES)], "solid", MARKS[n % len(MARKS)]))
-        said = label or unit_of(str(rows[0].get("metric"))) if rows else ""
+    name = str(rows[0].get("metric", "")) if rows else ""
+    for key, measure, said in (("value", name, unit_of(name)), ("cosine", "", "Cosine")):
+        lines, levels = [], []
+        for n, features in enumerate(names):
+            mine = sorted((each for each in rows if each["features"] == features), key=lambda each: each["dates"])
+            points = [(float(each["dates"]), _scaled(measure, each.get(key))) for each in mine]
+            lines.append(Curve(features, points, SERIES[n % len(SERIES)], "solid", MARKS[n % len(MARKS)]))
+            if key == "value" and is_number(mine[-1].get("reference")):
+                all_dates = _scaled(measure, mine[-1]["reference"])
+                levels.append(Level(f"{features}, all dates", all_dates, SERIES[n % len(SERIES)]))
         title = f"{said} with fewer dates"
-        if picture := curves(title, lines, axes=Axes(x="dates", y=said), size=(4.6, 2.8)):
-            yield Shown(f"robustness-{key}", title, "", picture)
+        if picture := curves(title, lines, levels, Axes(x="dates of each sensor", y=said), size=(4.6, 2.8)):
+            caption = "" if key == "value" else "Similarity to the embedding of all dates; 1 is the same."
+            yield Shown(f"robustness-{key}", title, caption, picture)

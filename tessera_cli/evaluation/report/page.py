@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def compose(report: Mapping[str, Any]) -> Page:
         _section("Results", tables.by_budget(found), figures(charts.at_most_labels(found)), tables.everything(found)),
         _section("Paired comparisons", figures(charts.paired(found)), tables.comparisons(found)),
         _section("What is taken for what", figures(maps.confusion(found)), tables.classes(found)),
-        _section("Where", figures([*maps.split_map(found), *maps.error_map(found)]), tables.random_split(found)),
+        _section("Where", figures(chain(maps.split_map(found), maps.error_map(found))), tables.random_split(found)),
         _section("With fewer observations", figures(charts.robustness(found)), tables.robustness(found)),
         _section("What was left out", blocks.listing([*(report.get("left_out") or ()), *found.impossible()])),
         _section("Notes", blocks.listing(report.get("notes") or ())),

@@ -12,9 +12,10 @@ from tessera_cli.pages import blocks
 
 SPLITS = {
     "given": "The split is the one that the data bring: one set to learn from, one to test on.",
-    "blocks": "The ground is divided into blocks; all samples of a block are tested together, by what was learned in "
+    "blocked": "The ground is divided into blocks; all samples of a block are tested together, by what was learned in "
     "the others.",
-    "groups": "Samples of one group (a site, a parcel) are tested together, by what was learned from the others.",
+    "grouped": "Samples of one group (a site, a parcel) are tested together, by what was learned from the others.",
+    "regions": "Each region is tested by what was learned in the others.",
     "random": "Samples are split at random. Neighbours stand on both sides, which flatters every set of features.",
 }
 
@@ -37,9 +38,9 @@ def sentences(found: Results) -> Iterator[str]:
     said = [SPLITS.get(kind, f"Split: {kind}." if kind else "")]
     if is_number(split.get("folds")) and split["folds"] > 1:
         said.append(f"{split['folds']} folds.")
-    if kind in ("blocks", "groups") and is_number(split.get("blocks")):
+    if kind in ("blocked", "grouped") and is_number(split.get("blocks")):
         wide = f", {split['size_m']:,.0f} m wide" if is_number(split.get("size_m")) else ""
-        said.append(f"{split['blocks']:,} {kind}{wide}.")
+        said.append(f"{split['blocks']:,} {'blocks' if kind == 'blocked' else 'groups'}{wide}.")
     if is_number(split.get("test_share")):
         said.append(f"{100 * split['test_share']:.0f} % of the samples are tested.")
     yield " ".join(filter(None, said))

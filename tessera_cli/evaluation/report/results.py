@@ -44,8 +44,8 @@ class Results:
 
     @property
     def budgets(self) -> list[str]:
-        """Return the budgets that have results: shares of the labels rising, then numbers per class."""
-        found = {budget(each): each for each in self.results}
+        """Return the budgets of results and comparisons: shares of the labels rising, then numbers per class."""
+        found = {budget(each): each for each in (*self.results, *self.comparisons)}
 
         def order(name: str) -> tuple[bool, float]:
             each = found[name]

@@ -151,19 +151,20 @@ def random_split(found: Results) -> str:
 
 def robustness(found: Results) -> str:
     """Return accuracy and cosine of every variant of the observations."""
-    rows = [
-        [
-            each["features"],
-            str(each.get("variant", NOTHING)),
-            f"{each['dates']:.4g}" if is_number(each.get("dates")) else NOTHING,
-            metric(str(each.get("metric"))).label,
-            value(str(each.get("metric")), each.get("value")),
-            value("", each.get("cosine")),
-        ]
-        for each in found.report.get("robustness") or ()
-    ]
-    table = blocks.table(["Features", "Observations", "Dates", "Measure", "Value", "Cosine"], rows, 2)
+    rows = []
+    for each in found.report.get("robustness") or ():
+        name = str(each.get("metric"))
+        rows.append(
+            [
+                *(each["features"], str(each.get("variant", NOTHING)), metric(name).label),
+                *(value(name, each.get(key)) for key in ("value", "reference")),
+                value("", each.get("cosine")),
+                *(f"{each[key]:,}" if is_number(each.get(key)) else NOTHING for key in ("samples", "lost")),
+            ]
+        )
+    head = ["Features", "Observations", "Measure", "Value", "With all", "Cosine", "Samples", "Without embedding"]
+    table = blocks.table(head, rows, 3)
     return table and (
-        "<p>What was learned from embeddings of all observations is asked for samples that have fewer. "
-        "Cosine: of the embedding with the one from all observations; 1 is the same.</p>\n" + table
-    )
+        "<p>What was learned from embeddings of all observations is asked for samples that have fewer; `with all` is of "
+        "the same samples. Cosine: of the embedding with the one from all observations; 1 is the same.</p>\n" + table
+    ).replace("`with all`", "<i>with all</i>")
