@@ -253,7 +253,9 @@ def test_a_folder_and_its_prefixes(tmp_path):
 
 
 def test_labels_of_the_simulated_landscape(tmp_path):
-    simulation._write_truth(landscape(area(64), np.random.default_rng(0)), tmp_path)  # without the imagery, which takes a while
+    simulation._write_truth(
+        landscape(area(64), np.random.default_rng(0)), tmp_path
+    )  # without the imagery, which takes a while
     with rasterio.open(tmp_path / "labels.tif") as src:
         classes, transform, crs = src.read(1), src.transform, src.crs
     with rasterio.open(tmp_path / "parcels.tif") as src:
