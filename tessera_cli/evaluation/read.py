@@ -189,7 +189,9 @@ def _made_of(pixels: RaggedPixels, window: Window, asked: Asked) -> tuple[Featur
     """Return raw features, and embeddings by each model and by the first one's architecture with random weights."""
     features = list(raw_features(pixels, window, seed=asked.seed))
     for model in asked.models:
-        features += embedding_features(pixels, window, model, seed=asked.seed, threads=asked.threads, beside=not number)
+        features += embedding_features(
+            pixels, window, model, seed=asked.seed, threads=asked.threads, beside=asked.beside
+        )
     if asked.models:
         fresh = random_model(asked.models[0], asked.seed)
         features += embedding_features(

@@ -134,20 +134,32 @@ class Scorer:
     def _score(self, cell: Cell, unit: str, tests: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> Score:
         task, targets, classes = self._samples.task, self._samples.targets, len(self._samples.classes)
         each = [scores(task, targets[test], found, classes) for test, found in zip(tests, predictions, strict=True)]
+        by_draw = {name: np.array([one[name] for one in each]) for name in each[0]}
+        resampled = self._bootstrap(len(tests)).distribution(task, tests, targets, predictions, classes)
         return Score(
             cell.features,
             cell.adapter,
             cell.draws.budget,
             unit,
             cell.trained,
-            {name: np.array([one[name] for one in each]) for name in each[0]},
-            self._bootstrap(len(tests)).distribution(task, tests, targets, predictions, classes),
+            by_draw,
+            {name: _centred(values, by_draw[name].mean()) for name, values in resampled.items()},
             {name: float(np.median([one[name] for one in cell.chosen])) for name in cell.chosen[0]},
         )
 
     @functools.cache  # noqa: B019 - lives as long as the scorer
     def _bootstrap(self, draws: int) -> Bootstrap:
         return Bootstrap(self._split.blocks, draws, seed=self._seed)
+
+
+def _centred(resampled: np.ndarray, value: float) -> np.ndarray:
+    """Move resampled values so that their mean is the value itself.
+
+    Metrics that are averaged over classes are larger in resamples, from which rare classes are absent at times: a bias
+    of the bootstrap (Efron and Tibshirani 1993, chapter 10), which would shift the interval away from the value.
+    """
+    known = resampled[~np.isnan(resampled)]
+    return resampled if not len(known) else resampled + (value - known.mean())
 
 
 def _votes(test: np.ndarray, predictions: np.ndarray, parcels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

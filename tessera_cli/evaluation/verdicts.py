@@ -84,13 +84,11 @@ def _verdict(
             f"no winner: {_listed([best, *level])} lie within the interval ({best} against {level[0]}: "
             f"{_amount(samples, each)})."
         )
+    nearest = min(rivals, key=lambda name: rivals[name].low)
+    each = rivals[nearest]
+    others = f"all others; nearest is {nearest}," if len(rivals) > 1 else nearest
     return (
-        start
-        + "; ".join(
-            f"{best} is better than {name} in {each.better} of {each.draws} draws, by {_amount(samples, each)}"
-            for name, each in rivals.items()
-        )
-        + "."
+        start + f"{best} is better than {others} in {each.better} of {each.draws} draws, by {_amount(samples, each)}."
     )
 
 
