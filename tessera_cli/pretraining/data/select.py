@@ -13,10 +13,9 @@ import numpy as np
 from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels
 from tessera_cli.extent.grid import RESOLUTION, ForeignTile, pixel_positions
 from tessera_cli.pretraining.config import DataConfig
-from tessera_cli.sampling import V2_RULE, Modality
 from tessera_cli.sampling.draws import hashed, mix, uniform
-from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries
-from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
+from tessera_cli.sampling.ragged import RaggedPixels
+from tessera_cli.series.from_dpixels import ragged_series
 
 MEAN_EDGES, SPREAD_EDGES = (0.2, 0.4, 0.6), (0.1, 0.2)
 """Edges of the classes of a pixel's NDVI, by mean (water, bare or built, sparse, dense green) and standard deviation
@@ -39,16 +38,8 @@ def select_pixels(dpixels: DPixels, config: DataConfig, tile_index: int) -> Ragg
         strata = _greenness(dpixels, numbers) if config.stratify == "greenness" else np.zeros(len(numbers), np.int64)
         chosen = stratified_sample(mix(keys ^ _CAP), strata, config.pixels_per_tile)
         numbers, keys = numbers[chosen], keys[chosen]
-    # All valid observations, raw: the statistics play no part.
-    sample = V2_RULE.sampler(dpixels, V2_STUDENT_STATISTICS, numbers, 0)
-
-    def series(modality: Modality) -> RaggedSeries:
-        valid = sample(modality, slice(None), 0)
-        starts = np.append(valid.starts, len(valid.doy)).astype(np.int64)
-        return RaggedSeries(valid.values, valid.doy.astype(np.uint16), valid.series_index, starts)
-
     index = np.full(len(numbers), tile_index, np.int32)
-    return RaggedPixels(series("s2"), series("s1"), keys, _places(dpixels, numbers), index)
+    return RaggedPixels(*ragged_series(dpixels, numbers), keys, _places(dpixels, numbers), index)
 
 
 def stratified_sample(order: np.ndarray, strata: np.ndarray, count: int) -> np.ndarray:
