@@ -34,11 +34,15 @@ def read_means(
     sizes, seen = np.zeros(count, np.int64), np.zeros((count, len(sources)), bool)
     for part in parts(len(lonlat)):
         values, there = read_vectors_at(sources, lonlat[part])
-        whole, mine = there.all(axis=1), parcels[part]
-        sizes += np.bincount(mine[whole], minlength=count)
+        mine = parcels[part]
+        kept = np.flatnonzero(there.all(axis=1))
+        kept = kept[np.argsort(mine[kept], kind="stable")]
+        here, starts, many = np.unique(mine[kept], return_index=True, return_counts=True)
+        sizes[here] += many
         for number, each in enumerate(values):
             seen[mine[there[:, number]], number] = True
-            np.add.at(sums[number], mine[whole], each[whole])
+            if len(here):
+                sums[number][here] += np.add.reduceat(each[kept], starts, axis=0, dtype=np.float64)
         if advance:
             advance(part.stop - part.start)
     with np.errstate(invalid="ignore"):
