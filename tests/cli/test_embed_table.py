@@ -64,7 +64,6 @@ def test_the_table_has_a_name_of_its_own(series, tessera, tmp_path, monkeypatch)
 )
 def test_one_clear_line(series, tessera, tmp_path, monkeypatch, options, code, said):
 
-
     monkeypatch.chdir(tmp_path)
     found, stdout, stderr = tessera("embed", "--table", series, "--model", "null", *options)
     assert (found, stdout) == (code, "")
