@@ -40,8 +40,8 @@ def pretrain(
     Under torchrun every process calls it with the same arguments.
 
     Args:
-        dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either; and tables of time series,
-            a row per sample and date (docs/series.md). May be empty where `shards` exist.
+        dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either; and tables of time
+            series, a row per sample and date (docs/series.md). May be empty where `shards` exist.
         preset: `tiny`, `nano` (default), `small`, `medium`, `large`, `v1.0` or `v1.1`.
         config: TOML file that goes over the preset.
         overrides: Single keys that go over both: `{"optim.lr": 1e-3}`, or `["optim.lr=1e-3"]`.

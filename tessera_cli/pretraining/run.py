@@ -60,10 +60,10 @@ def pretrain(
 ) -> Trained:
     """Train an encoder on d-pixels, or resume the run in `out`.
 
-    `dpixels`: paths for `find_inputs`, as are `columns` and `window`, which say how to read tables; may be empty if shards exist, whose `data` section then replaces that of the
-    config. `shards`: their folder, by default within `out`. `init_from`: a model as `--model` names it, or a
-    checkpoint, whose weights a new run starts from. All processes of `world` call this with the same arguments; the
-    first one writes. Raises TesseraError; what was saved stays.
+    `dpixels`, `columns` and `window` are those of `find_inputs`; without any input shards must exist, whose `data`
+    section then replaces that of the config. `shards`: their folder, by default within `out`. `init_from`: a model as
+    `--model` names it, or a checkpoint, whose weights a new run starts from. All processes of `world` call this with
+    the same arguments; the first one writes. Raises TesseraError; what was saved stays.
     """
     folder = RunFolder(out)
     path = shards or folder.shards

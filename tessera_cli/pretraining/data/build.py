@@ -1,7 +1,8 @@
-"""Build shards from stored d-pixels and tables of series: select pixels, shuffle them over all tiles, measure band statistics.
+"""Build shards from stored d-pixels and tables of series.
 
-The pixels decide every byte that is written. In memory are the pixels of one tile and of the next one while it is read,
-then those of one shard and one bucket.
+Pixels are selected and shuffled over all inputs, and band statistics measured. The pixels decide every byte that is
+written. In memory are the pixels of one tile and of the next one while it is read, then those of one shard and one
+bucket; of tables all observations.
 """
 
 from __future__ import annotations
