@@ -1,0 +1,56 @@
+"""Random forests. Their settings are fixed: more trees or other leaves change little, and no choice is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tessera_cli.learning.model import Training
+from tessera_cli.learning.scale import Scale
+
+TREES = 100
+ROWS = 5000
+"""Training rows that a tree draws at most: of more, trees become slow, and more alike."""
+SHARE, LEAF = 1 / 4, 5
+"""Of regression: the share of the features that each split chooses from, and the least number of rows in a leaf (near
+those of Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 15.3). Of classification: the square
+root of their number, and 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    scale: Scale
+    fitted: Any
+    """sklearn.ensemble.RandomForestClassifier or RandomForestRegressor"""
+    regression: bool
+
+    @classmethod
+    def fit(cls, training: Training) -> tuple[Forest, dict[str, float]]:
+        """Fit `TREES` trees; how many threads do so makes no difference."""
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+        regression, scale = training.task == "regression", Scale.of(training.x)
+        common = {
+            "n_estimators": TREES,
+            "max_samples": min(ROWS, len(training.y)),
+            "random_state": training.seed % 2**32,
+            "n_jobs": training.threads,
+        }
+        model = (
+            RandomForestRegressor(max_features=SHARE, min_samples_leaf=LEAF, **common)
+            if regression
+            else RandomForestClassifier(max_features="sqrt", **common)
+        )
+        model.fit(scale.filled(training.x), training.y)
+        model.set_params(n_jobs=1)  # threads would add up the trees in the order in which they finish
+        return cls(scale, model, regression), {}
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        if self.regression:
+            return np.asarray(self.fitted.predict(self.scale.filled(x)))
+        return self.probabilities(x).argmax(axis=1)
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.fitted.predict_proba(self.scale.filled(x)))
