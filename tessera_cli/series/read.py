@@ -1,7 +1,7 @@
 """Read a long table of time series: a row per sample and date, in any order.
 
-Rows are read a batch at a time; what stays in memory are the valid observations as integers (about 40 bytes a row, and 300
-while they are sorted) and what the table says of each sample.
+Rows are read a batch at a time; what stays in memory are the valid observations as integers (about 40 bytes a row, and
+300 while they are sorted) and what the table says of each sample.
 """
 
 from __future__ import annotations

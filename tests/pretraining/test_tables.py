@@ -93,7 +93,7 @@ def test_the_command_trains_on_a_table(tmp_path, tessera):
     sizes = ["train.batch=16", "data.min_s1=0", "data.min_s2=1", "views.n_obs=4", "projector.width=16"]
     options = [each for size in sizes for each in ("--set", size)]
     given = [path, "--preset", "tiny", "--steps", 2, *options, "--out", tmp_path / "run", "--threads", 1]
-    code, stdout, stderr = tessera("pretrain", *given, "--window", "2023-01/2023-12")
+    code, _, stderr = tessera("pretrain", *given, "--window", "2023-01/2023-12")
     assert code == 0, stderr
     made = tmp_path / "v.csv"
     assert tessera("embed", "--table", path, "--model", tmp_path / "run", "--out", made)[0] == 0
