@@ -93,6 +93,18 @@ def embedding_features(
     return tuple(sets)
 
 
+def shipped_encoder(
+    model: Model, *, min_s2: int = 1, min_s1: int = 0, seed: int = 0, threads: int = 1
+) -> Callable[[RaggedPixels, Window], np.ndarray]:
+    """Return a function of pixels and their window that makes the first set of `embedding_features`."""
+
+    def encode(pixels: RaggedPixels, window: Window) -> np.ndarray:
+        more: dict[str, Any] = {"min_s2": min_s2, "min_s1": min_s1, "seed": seed, "threads": threads}
+        return embedding_features(pixels, window, model, **more)[0].values
+
+    return encode
+
+
 def random_model(model: Model, seed: int = 0) -> Model:
     """Return the same architecture with random weights, in the same precision and on the same device."""
     from tessera_cli.models.encoder import seeded

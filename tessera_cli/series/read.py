@@ -1,7 +1,7 @@
 """Read a long table of time series: a row per sample and date, in any order.
 
-Rows are read a batch at a time; what stays in memory are the valid observations as integers (about 40 bytes a row) and
-what the table says of each sample.
+Rows are read a batch at a time; what stays in memory are the valid observations as integers (about 40 bytes a row, and
+300 while they are sorted) and what the table says of each sample.
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ class _Reader:
         window = self._window()
         self.observer.check()
         s2, again = to_series(joined(self.optical, "s2"), count)
+        self.optical.clear()
         s1, again_s1 = to_series(joined(self.radar, "s1"), count)
+        self.radar.clear()
         if not len(s2.doy) and not len(s1.doy):
             told = f"between {_date(self.first)} and {_date(self.last)}"
             raise NothingToEmbedError(f"{origin}: none of its {self.rows:,} rows {told} has a value in {window}.")

@@ -7,9 +7,13 @@ import datetime as dt
 import numpy as np
 import pytest
 
+from tessera_cli.evaluation.baselines import shipped_encoder
 from tessera_cli.evaluation.robustness import cosines, robustness
 from tessera_cli.evaluation.thinning import applied, fewer_dates, later_start, one_orbit, variants, without_season
 from tessera_cli.extent.window import Window
+from tessera_cli.series.encode import encode_series
+from tests.helpers.checkpoints import VARIANTS
+from tests.helpers.encoders import random_model
 from tests.helpers.ragged import pixels_of, random_pixels
 
 YEAR = Window.from_name("2023")
@@ -140,6 +144,22 @@ def test_nothing_left_is_said():
     row = next(each for each in made if each.variant == "no winter")
     assert (row.samples, row.lost) == (0, 1)
     assert row.to_dict()["score"] is None
+
+
+def test_an_encoder_is_scored_as_it_is_shipped():
+    pixels, model = random_pixels(30, seed=2), random_model(VARIANTS["v2-student"].config)
+    encode = shipped_encoder(model)
+    full = encode(pixels, YEAR)
+    np.testing.assert_array_equal(full, encode_series(pixels, YEAR, model, quantiser="v2").floats())
+    side = full[:, 0] > np.nanmedian(full[:, 0])
+    made = robustness(
+        pixels, YEAR, side, encode=encode, predict=lambda v: v[:, 0] > np.nanmedian(full[:, 0]), score=accuracy, seed=5
+    )
+    by_name = {each.variant: each for each in made}
+    assert by_name["all"].cosine == pytest.approx(1.0)
+    assert by_name["5 dates"].cosine < by_name["20 dates"].cosine < 1
+    assert all(each.reference == 1.0 for each in made)
+    assert min(each.score for each in made) < 1
 
 
 def test_cosines_of_rows():
