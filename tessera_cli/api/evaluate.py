@@ -64,7 +64,7 @@ def evaluate(
     dpixels: Sequence[AnyPath] | None = None,
     model: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
-    prefixes: str | Sequence[int] | None = None,
+    beside: bool = False,
     adapter: Sequence[str] | None = None,
     budgets: str | Sequence[float] = "1,5,10,30,100",
     shots: str | Sequence[int] | None = None,
@@ -101,7 +101,7 @@ def evaluate(
         dpixels: What `fetch` wrote of the same place: adds raw baselines and the measures of robustness.
         model: Models to encode time series or d-pixels with.
         columns: Of time series: `sample=field_id`, `B02=blue` and so on, or the path of a TOML file.
-        prefixes: Leading dimensions to score beside all of them: "16,32,64".
+        beside: Score the first 16, 32 and 64 dimensions, too, and float32 of what is encoded here.
         adapter: Adapters to use: `ridge`, `logistic`, `knn`, `forest`, `mlp`. Default: all of the task.
         budgets: Percentages of the labels to learn from.
         shots: Labels per class to learn from, beside the budgets: "1,5,10,50".
@@ -126,7 +126,7 @@ def evaluate(
     from tessera_cli.api.progress import Bar
     from tessera_cli.evaluation.asked import Asked
     from tessera_cli.evaluation.compose import compose
-    from tessera_cli.evaluation.protocol import Settings, chosen_adapters, chosen_budgets, chosen_prefixes
+    from tessera_cli.evaluation.protocol import Settings, chosen_adapters, chosen_budgets
     from tessera_cli.evaluation.read import read
     from tessera_cli.evaluation.report.write import CELLS, check_report, write_report
     from tessera_cli.evaluation.robust import robust_rows
@@ -159,7 +159,7 @@ def evaluate(
         dpixels=_paths(dpixels or ()),
         models=tuple(load_model(name, device=device) for name in model or ()),
         columns=tuple(columns or ()),
-        prefixes=tuple(chosen_prefixes(prefixes)),
+        beside=beside,
         samples=samples,
         seed=seed,
         threads=threads,

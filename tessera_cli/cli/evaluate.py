@@ -68,8 +68,8 @@ OWN: dict[str, Any] = {
         metavar="NAME|PATH",
         env=False,
     ),
-    "prefixes": option(
-        str | None, MODEL, "Score the first so many dimensions, too: 16,32,64.", metavar="N,...", env=False
+    "beside": option(
+        bool, MODEL, "Score the first 16, 32 and 64 dimensions, too, and float32 of what is encoded here."
     ),
     "year": option(
         list[str] | None, TIME, "Calendar year of folders and time series; repeatable.", metavar="YEAR", env=False

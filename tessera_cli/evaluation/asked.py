@@ -31,7 +31,8 @@ class Asked:
     dpixels: tuple[Path, ...] = ()
     models: tuple[Model, ...] = ()
     columns: Sequence[str] = ()
-    prefixes: tuple[int, ...] = ()
+    beside: bool = False
+    """Whether shorter prefixes and float32 are scored, too."""
     samples: int = 20_000
     seed: int = 0
     threads: int = 1
@@ -41,7 +42,7 @@ class Asked:
         plain: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value in (None, (), []) or field.name in ("samples", "seed", "threads"):
+            if value in (None, False, (), []) or field.name in ("samples", "seed", "threads"):
                 continue
             if field.name == "models":
                 value = [model.name for model in value]

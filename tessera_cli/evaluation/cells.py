@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,9 +87,10 @@ class CellFolder:
     def find(self, features: FeatureSet, adapter: str, draws: Draws, seed: int) -> Cell | None:
         """Return a kept cell; None where there is none, or it cannot be read."""
         try:
-            with np.load(self._file(features, adapter, draws, seed), allow_pickle=False) as arrays:
+            memory = io.BytesIO(self._file(features, adapter, draws, seed).read_bytes())
+            with np.load(memory, allow_pickle=False) as arrays:
                 joined, chosen = arrays["predictions"], json.loads(str(arrays["chosen"]))
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         ends = np.cumsum([len(draw.test) for draw in draws.draws])
         if len(joined) != ends[-1] or len(chosen) != len(ends):

@@ -43,12 +43,18 @@ def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
     """Return how many of each stratum, int64 (C,), `count` in all; there are more."""
     there = int(np.count_nonzero(sizes))
     least = np.minimum(sizes, max(1, count // (SHARE * there)))
-    if least.sum() > count:  # more strata than places: the largest ones
-        least = np.zeros_like(sizes)
-        least[np.argsort(-sizes, kind="stable")[:count]] = 1
-    rest = sizes - least
-    exact = (count - least.sum()) * rest / max(rest.sum(), 1)
-    quotas = least + np.floor(exact).astype(np.int64)
-    missing = count - int(quotas.sum())
-    quotas[np.argsort(-(exact % 1), kind="stable")[:missing]] += 1
+    if least.sum() >= count:  # more strata than places: the largest ones
+        quotas = np.zeros(len(sizes), np.int64)
+        quotas[np.argsort(-sizes, kind="stable")[:count]] = 1
+        return quotas
+    fixed = np.zeros(len(sizes), bool)
+    while True:
+        share = (count - least[fixed].sum()) / max(sizes[~fixed].sum(), 1)
+        exact = np.where(fixed, least, sizes * share)
+        if not (below := exact < least).any():
+            break
+        fixed |= below
+    quotas = np.floor(exact).astype(np.int64)
+    most = np.argsort(-(exact - quotas), kind="stable")[: count - int(quotas.sum())]
+    quotas[most] += 1
     return np.asarray(np.minimum(quotas, sizes))

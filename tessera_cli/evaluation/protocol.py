@@ -77,14 +77,6 @@ def chosen_budgets(percent: str | Sequence[float], shots: str | Sequence[int] | 
     return tuple(dict.fromkeys(shares + numbers))
 
 
-def chosen_prefixes(given: str | Sequence[int] | None) -> tuple[int, ...]:
-    """Return numbers of dimensions; UsageError for what is none."""
-    words = _words(() if given is None else given)
-    if wrong := [word for word in words if not word.isdecimal() or not int(word)]:
-        raise UsageError(f"--prefixes {wrong[0]} is no number of dimensions. Give whole numbers, such as 16,32,64.")
-    return tuple(dict.fromkeys(int(word) for word in words))
-
-
 def _words(given: str | float | Sequence[float] | Sequence[str]) -> list[str]:
     """Return numbers, given as text with commas, as one or as several, as texts without a percent sign."""
     several = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int | float) else given

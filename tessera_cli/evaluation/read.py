@@ -31,6 +31,8 @@ class Observed:
 
     pixels: RaggedPixels
     window: Window
+    later: Callable[[int], tuple[RaggedPixels, Window] | None] = lambda days: None
+    """Days -> the same samples in a window that begins so much later; None where nothing is known of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ def read(asked: Asked, advance: Callable[[int], None] | None = None) -> Read:
         if asked.split:
             raise UsageError("--split and --test are two ways to say what is tested. Give one.")
         found = _joined(found, _of_table(asked, asked.test[0]), asked.test[0])
-    return found if not asked.prefixes else replace(found, samples=with_prefixes(found.samples, asked.prefixes))
+    return found
 
 
 def _of_table(asked: Asked, path: Path) -> Read:
@@ -74,17 +76,26 @@ def _of_table(asked: Asked, path: Path) -> Read:
         return Read(samples)
     from tessera_cli.evaluation.from_series import read_series
 
-    samples, pixels, window = read_series(
+    found = read_series(
         path,
-        asked.columns,
+        asked.columns or None,
         **named,
-        windows=asked.windows,
-        models=asked.models,
+        window=_one_window(asked),
         samples=asked.samples,
         seed=asked.seed,
+        models=asked.models,
+        beside=asked.beside,
         threads=asked.threads,
     )
-    return Read(samples, Observed(pixels, window))
+    return Read(found.samples, Observed(found.pixels, found.window, found.shifted))
+
+
+def _one_window(asked: Asked) -> Window | None:
+    """Return the window of time series or d-pixels; UsageError for several."""
+    windows = [Window.from_name(each) if isinstance(each, str) else each for each in asked.windows or ()]
+    if len(windows) > 1:
+        raise UsageError(f"Time series and d-pixels have one window, and {len(windows)} are given. Give one.")
+    return windows[0] if windows else None
 
 
 def _is_series(asked: Asked, path: Path) -> bool:
@@ -130,10 +141,9 @@ def _of_area(asked: Asked, advance: Callable[[int], None] | None) -> Read:
         )
     if asked.test:
         samples = _tested_elsewhere(asked, samples)
-    if not asked.dpixels:
-        return Read(with_prefixes(samples, asked.prefixes))
-    samples, observed = _with_baselines(asked, samples)
-    return Read(with_prefixes(samples, asked.prefixes), observed)
+    if asked.beside:
+        samples = with_prefixes(samples)
+    return _with_baselines(asked, samples) if asked.dpixels else Read(samples)
 
 
 def _tested_elsewhere(asked: Asked, samples: LabelledSamples) -> LabelledSamples:
@@ -161,26 +171,24 @@ def _tested_elsewhere(asked: Asked, samples: LabelledSamples) -> LabelledSamples
     return checked(replace(samples, features=tuple(made), left_out=lines).take(there), str(asked.labels))
 
 
-def _with_baselines(asked: Asked, samples: LabelledSamples) -> tuple[LabelledSamples, Observed]:
+def _with_baselines(asked: Asked, samples: LabelledSamples) -> Read:
     """Return samples with raw features of stored d-pixels, and embeddings of them by the models asked for."""
     from tessera_cli.dpixels import find_stores
     from tessera_cli.evaluation.stores import read_places
 
-    windows = [each for each in asked.windows or () if isinstance(each, Window)]
-    stores = find_stores(asked.dpixels)
-    pixels, window, found = read_places(stores, samples.lonlat, windows[0] if len(windows) == 1 else None)
+    pixels, window, found = read_places(find_stores(asked.dpixels), samples.lonlat, _one_window(asked))
     line = f"{counted(int((~found).sum()), samples.unit)} without d-pixels"
     lines = samples.left_out if found.all() else (*samples.left_out, line)
     samples = checked(replace(samples, left_out=lines).take(found), str(asked.labels))
     pixels = pixels.take(np.flatnonzero(found))
     features = (*samples.features, *_made_of(pixels, window, asked))
-    return replace(samples, features=features), Observed(pixels, window)
+    return Read(replace(samples, features=features), Observed(pixels, window))
 
 
 def _made_of(pixels: RaggedPixels, window: Window, asked: Asked) -> tuple[FeatureSet, ...]:
     """Return raw features, and embeddings by each model and by the first one's architecture with random weights."""
     features = list(raw_features(pixels, window, seed=asked.seed))
-    for number, model in enumerate(asked.models):
+    for model in asked.models:
         features += embedding_features(pixels, window, model, seed=asked.seed, threads=asked.threads, beside=not number)
     if asked.models:
         fresh = random_model(asked.models[0], asked.seed)

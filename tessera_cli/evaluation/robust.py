@@ -12,6 +12,7 @@ from tessera_cli.evaluation.baselines import embedding_features
 from tessera_cli.evaluation.protocol import HEADLINE_METRIC
 from tessera_cli.evaluation.read import Read
 from tessera_cli.evaluation.robustness import robustness
+from tessera_cli.evaluation.thinning import SHIFTS
 from tessera_cli.extent.window import Window
 from tessera_cli.learning.adapters import HEADLINE, fit
 from tessera_cli.learning.metrics import scores
@@ -39,6 +40,8 @@ def robust_rows(
     pixels, classes = observed.pixels.take(tested), len(samples.classes)
     metric = HEADLINE_METRIC[samples.task]
     known = np.flatnonzero(split.train(0))
+    moved = {days: observed.later(days) for days in SHIFTS}
+    later = {days: (each[0].take(tested), each[1]) for days, each in moved.items() if each is not None}
     rows = []
     for model in asked.models:
         features = next(each for each in samples.features if each.name == model.name)
@@ -68,6 +71,7 @@ def robust_rows(
             predict=fitted.predict,
             score=score,
             seed=asked.seed,
+            later=later,
             progress=advance,
         )
         for each in found:

@@ -164,7 +164,7 @@ def _votes(test: np.ndarray, predictions: np.ndarray, parcels: np.ndarray) -> tu
 def difference(task: str, one: Score, other: Score, against: str) -> Difference:
     """Compare two scores of the same budget and unit, draw by draw and resample by resample."""
     metric = HEADLINE_METRIC[task]
-    sign = 1 if metric in LARGER_IS_BETTER else -1
+    sign = 1 if LARGER_IS_BETTER[metric] else -1
     by_draw = sign * (one.by_draw[metric] - other.by_draw[metric])
     low, high = interval(sign * (one.distribution[metric] - other.distribution[metric]))
     return Difference(

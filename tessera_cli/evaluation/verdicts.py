@@ -39,7 +39,11 @@ def verdicts(samples: LabelledSamples, scores: Sequence[Score], found: Sequence[
                 each.features for each in _of(found, headline, budget) if each.against == CONSTANT and each.low > 0
             ]
             if bool(shown) != bool(headlined):
-                told = f"{_listed(shown)} beat the constant" if shown else "no features beat the constant"
+                told = (
+                    f"{_listed(shown)} {'beats' if len(shown) == 1 else 'beat'} the constant"
+                    if shown
+                    else "no features beat the constant"
+                )
                 made.append(f"{_named(budget)}, with {adapter} instead: {told}.")
     return made
 

@@ -49,18 +49,17 @@ class Fitted:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Rows, float32 (m, D), NaN for missing values -> classes, int64 (m,), or values, float64 (m,)."""
-        found = [self.model.predict(part) for part in _parts(x)]
-        if self.task == "regression":
-            return np.concatenate(found).astype(np.float64)
-        return self.present[np.concatenate(found).astype(np.int64)]
+        nothing = np.empty(0, np.float64 if self.task == "regression" else np.int64)
+        found = np.concatenate([nothing, *(self.model.predict(part) for part in _parts(x))])
+        return found if self.task == "regression" else self.present[found]
 
     def probabilities(self, x: np.ndarray) -> np.ndarray | None:
         """Return float32 (m, classes): 0 for classes that were not in the training labels; None for regression."""
         if self.task == "regression":
             return None
         found = np.zeros((len(x), self.classes), np.float32)
-        known = [self.model.probabilities(part) for part in _parts(x)]
-        found[:, self.present] = np.concatenate([each for each in known if each is not None])
+        for start, part in zip(range(0, len(x), _ROWS), _parts(x), strict=True):
+            found[start : start + _ROWS, self.present] = self.model.probabilities(part)
         return found
 
 
@@ -80,8 +79,8 @@ def fit(
 
     `y`: class numbers below `classes`, int64 (n,), or values, float64 (n,). Missing values become the mean of the
     rows, which also set the scale of the features. Hyperparameters are chosen by inner validation that leaves
-    `groups`, int64 (n,), whole, unless `fixed` (knn: `k`; ridge: `penalty`; logistic: `c`). Labels of one class give
-    a constant.
+    `groups`, int64 (n,), whole, unless `fixed` (knn: `k`; ridge: `penalty`; logistic: `c`). Labels of one class or
+    value give a constant.
     """
     if adapter not in ALLOWED.get(task, ()):
         known = ", ".join(ALLOWED.get(task, ()))
@@ -90,7 +89,7 @@ def fit(
     x = np.ascontiguousarray(x, np.float32)
     if task == "regression":
         training = Training(task, x, y.astype(np.float64), groups, 0, seed, threads)
-        model, chosen = _fit(adapter, training, fixed or {})
+        model, chosen = _fit(adapter if np.ptp(training.y) > 0 else "constant", training, fixed or {})
         return Fitted(adapter, task, np.empty(0, np.int64), 0, model, chosen)
     present, numbers = np.unique(y, return_inverse=True)
     training = Training(task, x, numbers.astype(np.int64), groups, len(present), seed, threads)
@@ -113,5 +112,5 @@ def _fit(adapter: str, training: Training, fixed: Mapping[str, Any]) -> tuple[Mo
 
 
 def _parts(x: np.ndarray) -> list[np.ndarray]:
-    """Cut rows into parts that models take at once; no rows are one part."""
-    return [x[start : start + _ROWS] for start in range(0, max(len(x), 1), _ROWS)]
+    """Cut rows into parts that models take at once."""
+    return [x[start : start + _ROWS] for start in range(0, len(x), _ROWS)]

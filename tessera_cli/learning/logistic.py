@@ -21,7 +21,7 @@ CHOICES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 DEFAULT = 0.1
 """C where inner validation is impossible."""
 _FOLDS = 3
-_ITERATIONS, _TOLERANCE = 300, 1e-3
+_ITERATIONS, _TOLERANCE = 300, 1e-4
 _ROUGH_ITERATIONS, _ROUGH_TOLERANCE = 100, 1e-2
 """For the choice of C."""
 _LEAST = 1e-6

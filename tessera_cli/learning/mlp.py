@@ -166,8 +166,6 @@ def _initial(generator: np.random.Generator, features: int, outputs: int) -> Wei
 def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
     from torch.nn.functional import cross_entropy, mse_loss
 
-    return (
-        cross_entropy(outputs, targets)
-        if targets.dtype.is_floating_point is False
-        else mse_loss(outputs[:, 0], targets)
-    )
+    if targets.is_floating_point():
+        return mse_loss(outputs[:, 0], targets)
+    return cross_entropy(outputs, targets)

@@ -6,6 +6,7 @@ what the table says of each sample.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,21 +61,24 @@ def read_table(
     """
     file = TableFile.open(Path(path))
     mapping = resolve(Columns.of(columns), file.names, file.origin)
-    samples = _Samples(file.origin, None if most is None else _chosen(file, mapping, most, seed))
-    reader = _Reader(file, mapping, window, samples)
+    wanted, note = (None, "") if most is None else _drawn(file, mapping, most, seed)
+    reader = _Reader(file, mapping, window, _Samples(file.origin, wanted))
     for batch in file.batches(reader.names):
         reader.add({name: batch.column(i) for i, name in enumerate(batch.schema.names)})
-    return reader.table()
+    table = reader.table()
+    return dataclasses.replace(table, notes=(*table.notes, note)) if note else table
 
 
-def _chosen(file: TableFile, mapping: Columns, most: int, seed: int) -> frozenset[str]:
-    """Return the names of the samples that are drawn."""
+def _drawn(file: TableFile, mapping: Columns, most: int, seed: int) -> tuple[frozenset[str] | None, str]:
+    """Return the names of the samples that are drawn, None for all, and what there is to say of it."""
     every = _Samples(file.origin, None)
     for batch in file.batches([mapping.names["sample"]]):
         every.number(batch.column(0))
+    if len(every.numbers) <= most:
+        return None, ""
     ids = np.array([*every.numbers, None], object)[:-1]
     order = np.argsort(hashed(_CHOICE + seed, keys_of(ids)), kind="stable")
-    return frozenset(ids[order[:most]].tolist())
+    return frozenset(ids[order[:most]].tolist()), f"{most:,} of {len(ids):,} samples are read, drawn by a hash"
 
 
 @dataclass(eq=False)

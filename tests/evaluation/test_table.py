@@ -174,10 +174,7 @@ def test_the_task_is_told_by_the_type(tmp_path):
     assert told("whole", "regression").targets.tolist() == (np.arange(N) % 4.0).tolist()
     assert told("yield").task == "regression"
     assert told("holes").classes == ("0", "1")
-    assert (
-        told("holes").left_out == (f"{path}: the column holes: 20 rows of 60 have no value",)
-        or len(told("holes")) == 40
-    )
+    assert told("holes").left_out == (f"{path}: 20 rows of 60 have no holes",)
     long = write(
         tmp_path / "l.parquet", {**{k: np.tile(v, 3) for k, v in columns().items()}, "count": np.arange(3 * N)}
     )
@@ -291,8 +288,8 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path, case, suffix):
 def test_names_of_classes_may_be_numbers_if_the_task_says_so(tmp_path):
     path = write(tmp_path / "t.csv", {**columns(), "code": np.array(["wheat", "1.5"] * (N // 2), object)})
     assert read_vectors(path, features=["emb"], column="code", task="classification").classes == ("1.5", "wheat")
-    path = write(tmp_path / "u.csv", {**columns(), "code": np.array(["9110", "91E0"] * (N // 2), object)})
-    assert read_vectors(path, features=["emb"], column="code").classes == ("9110", "91E0")
+    path = write(tmp_path / "u.csv", {**columns(), "code": np.array(["2a", "3"] * (N // 2), object)})
+    assert read_vectors(path, features=["emb"], column="code").classes == ("2a", "3")
 
 
 def _bytes_of(suffix: str, tmp_path: Path) -> bytes:
@@ -302,7 +299,7 @@ def _bytes_of(suffix: str, tmp_path: Path) -> bytes:
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npz"])
 def test_changed_bytes_are_read_or_refused_in_one_line(tmp_path, suffix):
     data, rng = _bytes_of(suffix, tmp_path), np.random.default_rng(0)
-    path = tmp_path / f"bad{suffix}"
+    path, refused = tmp_path / f"bad{suffix}", 0
     for number in range(80):
         changed = bytearray(data)
         for at in rng.integers(0, len(data), rng.integers(1, 6)).tolist():
@@ -310,10 +307,19 @@ def test_changed_bytes_are_read_or_refused_in_one_line(tmp_path, suffix):
         if number % 4 == 0:
             del changed[int(rng.integers(len(changed))) :]
         path.write_bytes(bytes(changed))
-        try:
-            read_vectors(path, features=["emb"], column="crop")
-        except TesseraError as error:
-            assert "\n" not in str(error)
+        said = complaint(path)
+        refused += bool(said)
+        assert "\n" not in said
+    assert refused > 5
+
+
+def complaint(path: Path) -> str:
+    """What the error says; "" if there is none."""
+    try:
+        read_vectors(path, features=["emb"], column="crop")
+    except TesseraError as error:
+        return str(error)
+    return ""
 
 
 def test_archives_with_objects_or_of_lies_are_refused(tmp_path):
@@ -329,10 +335,10 @@ def test_archives_with_objects_or_of_lies_are_refused(tmp_path):
 
 
 PROGRAM = """
-import resource, sys
+import pathlib, resource, sys
 import numpy as np
 from tessera_cli.evaluation.table import read_vectors
-found = read_vectors(sys.argv[1], features=["emb"], column="crop", group="site", samples=50_000)
+found = read_vectors(pathlib.Path(sys.argv[1]), features=["emb"], column="crop", group="site", samples=50_000)
 assert len(found) == 50_000 and found.features[0].values.shape == (50_000, 64)
 rows = found.features[0].values[:, 0].astype(int)
 assert (found.targets == rows % 8).all(), "rows and vectors belong together"
@@ -351,5 +357,6 @@ def test_ten_million_rows_take_less_than_four_gigabytes(tmp_path):
             rows = np.arange(start, start + step)
             values = [pa.array((rows + i).astype(np.float32)) for i in range(64)]
             writer.write_table(pa.table([crops.take(pa.array(rows % 8)), pa.array(rows // 100), *values], schema), step)
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 4000

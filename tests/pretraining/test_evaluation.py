@@ -3,7 +3,7 @@
 import json
 import logging
 import sqlite3
-from collections import Counter
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -21,12 +21,11 @@ from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.extent.grid import from_utm, to_utm
 from tessera_cli.labels import raster as raster_labels
 from tessera_cli.labels.polygons import PolygonLabels
+from tessera_cli.learning.folds import balanced_folds
 from tessera_cli.pretraining.config import PretrainConfig, ProbeConfig
 from tessera_cli.pretraining.evaluation import evaluate, labels
-from tessera_cli.pretraining.evaluation import probe as probes
 from tessera_cli.pretraining.evaluation.labels import label_pixels
 from tessera_cli.pretraining.evaluation.metrics import agreement, retrieval
-from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
 from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tests.helpers.vectors import NOT_FINITE, TIN, write_layer, write_wkb
 
@@ -496,126 +495,6 @@ def test_polygons_that_enclose_nothing_are_counted(tmp_path, caplog):
         labelled(write_layer(tmp_path / "g.gpkg", "c", [flat], crop=["a"]))
 
 
-# --- probes -----------------------------------------------------------------------------------------------------------
-
-
-def test_groups_are_never_split_and_folds_are_even():
-    rng = np.random.default_rng(0)
-    groups = rng.choice(rng.integers(-(2**62), 2**62, 40), 2000, p=rng.dirichlet(np.ones(40)))
-    classes = rng.integers(0, 3, 2000)
-    folds = split(groups, classes, 5)
-    sizes = np.bincount(folds, minlength=5)
-    assert sizes.max() - sizes.min() <= np.unique(groups, return_counts=True)[1].max()
-    assert all(len(np.unique(folds[groups == group])) == 1 for group in np.unique(groups))
-    order = rng.permutation(2000)
-    assert np.array_equal(split(groups[order], classes[order], 5), folds[order])
-    assert sorted(split(np.arange(5), np.zeros(5, int), 5)) == [0, 1, 2, 3, 4]
-    assert sorted(split(np.arange(5), np.arange(5), 5)) == [0, 1, 2, 3, 4]
-
-
-def test_folds_share_every_class():
-    """A class of two parcels is in two folds, so that it is learned from one when the other is asked for."""
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(40), rng.integers(5, 60, 40))
-    classes = (np.arange(40) // 2)[groups]  # 20 classes of two parcels each
-    folds = split(groups, classes, 4)
-    assert all(len(np.unique(folds[classes == one])) == 2 for one in range(20))
-    assert np.ptp(np.bincount(folds)) < 60
-
-
-def test_equally_large_groups_go_into_folds_by_hash():
-    """Else neighbouring numbers would always take turns."""
-    folds = split(np.arange(100), np.zeros(100, int), 2)
-    assert 20 < (np.diff(folds) != 0).sum() < 80
-
-
-@pytest.mark.parametrize("k", [1, 4, 7, 500])
-def test_knn_by_hand(monkeypatch, k):
-    monkeypatch.setattr(probes, "ROWS", 13)
-    rng = np.random.default_rng(k)
-    x, classes, folds = rng.normal(size=(80, 6)).astype(np.float32), rng.integers(3, 7, 80), rng.integers(0, 3, 80)
-    predictions = knn(x, classes, folds, k)
-    for i in range(80):
-        known = [j for j in range(80) if folds[j] != folds[i]]
-        cosine = {
-            j: x[i].astype(float) @ x[j] / np.linalg.norm(x[i].astype(float)) / np.linalg.norm(x[j].astype(float))
-            for j in known
-        }
-        nearest = [classes[j] for j in sorted(known, key=cosine.get, reverse=True)[:k]]
-        counts = Counter(nearest)
-        most = max(counts.values())
-        assert predictions[i] == next(name for name in nearest if counts[name] == most)
-
-
-def by_least_squares(x, classes, folds):
-    """The linear probe as a regression with an explicit intercept that is not penalised, by stacked rows."""
-    predictions = np.empty(len(x), int)
-    for fold in set(folds.tolist()):
-        known, names = folds != fold, np.unique(classes[folds != fold])
-        a, y = x[known].astype(float), (classes[known][:, None] == names).astype(float)
-        weights = (1 / y.sum(axis=0) / len(names))[y.argmax(axis=1)]
-        mean = np.average(a, axis=0, weights=weights)
-        spread = np.sqrt(np.average((a - mean) ** 2, axis=0, weights=weights))
-        spread[spread < 1e-9] = np.inf
-        root = np.sqrt(weights)[:, None]
-        size = a.shape[1]
-        rows = np.concatenate(
-            [
-                root * np.column_stack([(a - mean) / spread, np.ones(len(a))]),
-                np.column_stack([np.sqrt(probes.RIDGE) * np.eye(size), np.zeros(size)]),
-            ]
-        )
-        solution = np.linalg.lstsq(rows, np.concatenate([root * y, np.zeros((size, len(names)))]), rcond=None)[0]
-        asked = np.column_stack([(x[~known] - mean) / spread, np.ones((~known).sum())])
-        predictions[~known] = names[(asked @ solution).argmax(axis=1)]
-    return predictions
-
-
-@pytest.mark.parametrize("ridge", [1e-3, 1.0])
-def test_linear_by_least_squares(monkeypatch, ridge):
-    monkeypatch.setattr(probes, "RIDGE", ridge)
-    rng = np.random.default_rng(0)
-    classes = rng.choice([2, 5, 9], 300, p=[0.7, 0.25, 0.05])
-    x = rng.normal(size=(300, 8))
-    x[:, 0] += 0.5 * (classes == 5)
-    x[:, 1] = x[:, 0] + 0.1 * x[:, 1]  # the penalty decides how such features share their weight
-    x = (x * 10.0 ** rng.integers(-3, 3, 8) + 50).astype(np.float32)
-    x[:, 7] = 3  # tells nothing, and has no spread
-    folds = rng.integers(0, 4, 300)
-    predictions = linear(x, classes, folds)
-    assert set(predictions) == {2, 5, 9}
-    assert np.array_equal(predictions, by_least_squares(x, classes, folds))
-
-
-@pytest.mark.parametrize("probe", [knn, linear])
-def test_probes_find_a_planted_signal_and_nothing_in_noise(probe):
-    rng = np.random.default_rng(0)
-    classes = rng.choice(4, 1200, p=[0.55, 0.25, 0.15, 0.05])
-    folds = split(rng.integers(0, 60, 1200), classes, 5)
-    noise = rng.normal(size=(1200, 16)).astype(np.float32)
-    common = 30 * rng.normal(size=16).astype(np.float32)  # a part that all embeddings share
-    signal = common + noise + 6 * np.eye(16, dtype=np.float32)[classes]
-    assert balanced_accuracy(classes, probe(signal, classes, folds)) > 0.95
-    assert abs(balanced_accuracy(classes, probe(common + noise, classes, folds)) - 0.25) < 0.06
-
-
-@pytest.mark.parametrize("probe", [knn, linear])
-def test_a_pixel_is_never_predicted_from_its_own_group(probe):
-    """Embeddings that name the parcel, and classes dealt to parcels at random: memory is worth nothing."""
-    rng = np.random.default_rng(1)
-    groups = np.repeat(np.arange(60), 20)
-    classes = rng.integers(0, 2, 60)[groups]
-    x = rng.normal(size=(60, 40)).astype(np.float32)[groups] + 0.01 * rng.normal(size=(1200, 40)).astype(np.float32)
-    remembered = balanced_accuracy(classes, probe(x, classes, np.arange(1200) % 5))
-    assert remembered > 0.8
-    assert balanced_accuracy(classes, probe(x, classes, split(groups, classes, 5))) < remembered - 0.2
-
-
-def test_balanced_accuracy_counts_classes_not_pixels():
-    classes, predictions = np.array([0, 0, 0, 0, 3, 3, 8]), np.array([0, 0, 0, 3, 3, 8, 5])
-    assert balanced_accuracy(classes, predictions) == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
-
-
 # --- stability --------------------------------------------------------------------------------------------------------
 
 
@@ -724,6 +603,45 @@ def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
         ).measure(flat)["agreement"]
         != found["agreement"]
     )
+
+
+def test_probes_predict_out_of_fold_with_the_models_of_evaluate(made):
+    """Against scikit-learn: nearest neighbours of standardised features in other folds; ridge cannot be far off."""
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.preprocessing import StandardScaler
+
+    shards, config = made
+    evaluation = evaluate.Evaluation.of(shards, config)
+    known = evaluation.labelled
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(size=(len(known.classes), 12)) + 1.2 * np.eye(12)[known.classes]
+    embeddings = noisy.astype(np.float32)
+    folds = balanced_folds(known.groups, known.classes, config.probe.folds)
+    predicted = np.empty_like(known.classes)
+    for fold in range(config.probe.folds):
+        train = folds != fold
+        scale = StandardScaler().fit(embeddings[train])
+        model = KNeighborsClassifier(20).fit(scale.transform(embeddings[train]), known.classes[train])
+        predicted[~train] = model.predict(scale.transform(embeddings[~train]))
+    expected = balanced_accuracy_score(known.classes, predicted)
+    assert evaluation._probe(embeddings, "knn", {"k": 20}) == pytest.approx(expected, abs=0.02)  # ties
+    assert 0.4 < expected < 0.95
+    assert evaluation._probe(embeddings, "ridge") > 0.4
+    of_noise = rng.normal(size=embeddings.shape).astype(np.float32)
+    for adapter in ("knn", "ridge"):
+        assert abs(evaluation._probe(of_noise, adapter) - 1 / 3) < 0.12
+
+
+def test_a_probe_without_scikit_learn_names_the_extra(made, monkeypatch):
+    shards, config = made
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(
+        UsageError, match=r'--probe needs another package. Run: pip install "tessera-embed\[evaluate\]"'
+    ):
+        evaluate.Evaluation.of(shards, config)
+    bare = config.model_copy(update={"probe": config.probe.model_copy(update={"labels": ""})})
+    assert "retrieval" in evaluate.Evaluation.of(shards, bare).measure(flat)
 
 
 def test_what_the_views_show(made):

@@ -66,8 +66,9 @@ def observed(pixels: RaggedPixels, window: Window) -> tuple[Observed, ...]:
             if not (ours := streams == number).any():
                 continue
             raw = np.asarray(series.values)
+            names: tuple[str, ...] = S2_BANDS
             if modality == "s2":
-                values, names = raw.astype(np.float32) / np.float32(10000), S2_BANDS
+                values = raw.astype(np.float32) / np.float32(10000)
             else:
                 values, names = decibels(raw), tuple(f"{band} {stream.removeprefix('s1_')}" for band in S1_BANDS)
             found.append(Observed(names, values, days, np.asarray(series.starts)).where(ours))

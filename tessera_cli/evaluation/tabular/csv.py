@@ -49,7 +49,8 @@ class CsvTable:
         return Coded.of(np.array([None if text.strip().lower() in NO_NUMBER else text for text in values], object))
 
     def vectors(self, names: Sequence[str], rows: np.ndarray) -> np.ndarray:
-        made = np.stack([self.values[name][rows].astype(np.float32) for name in names], axis=-1)
+        with np.errstate(over="ignore"):
+            made = np.stack([self.values[name][rows].astype(np.float32) for name in names], axis=-1)
         made[~np.isfinite(made)] = np.nan
         return made
 

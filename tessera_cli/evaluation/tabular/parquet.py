@@ -119,7 +119,8 @@ class ParquetTable:
                 if name in virtual:
                     made[low:high, number] = lists[virtual[name][0]][:, virtual[name][1]]
                 else:
-                    made[low:high, number] = _numbers(found.column(name))
+                    with np.errstate(over="ignore"):
+                        made[low:high, number] = _numbers(found.column(name))
         made[~np.isfinite(made)] = np.nan
         return made
 
@@ -212,5 +213,6 @@ def _matrix(values: pa.Array, size: int) -> np.ndarray:
     made = np.full((len(values), size), np.nan, np.float32)
     lengths = np.asarray(values.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False))
     there = lengths == size
-    made[there] = _numbers(values.filter(there).flatten()).reshape(-1, size)
+    with np.errstate(over="ignore"):
+        made[there] = _numbers(values.filter(there).flatten()).reshape(-1, size)
     return made

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tessera_cli.errors import TesseraError
+from tessera_cli.learning.adapters import fit
+from tessera_cli.learning.folds import balanced_folds
+from tessera_cli.learning.metrics import scores
+from tessera_cli.learning.needed import check_packages
 from tessera_cli.pretraining.config import FIXED_NUMBER, PretrainConfig, ViewConfig
 from tessera_cli.pretraining.data.batch import View
 from tessera_cli.pretraining.data.views import full_view, random_view, view_keys
 from tessera_cli.pretraining.evaluation.labels import Labelled, label_pixels, shuffled
 from tessera_cli.pretraining.evaluation.metrics import agreement, rank_me, retrieval
-from tessera_cli.pretraining.evaluation.probe import balanced_accuracy, knn, linear, split
 from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ DATES = (5, 10, 20)
 """Observations per sensor at which the drift is measured."""
 CHUNK = 1024
 """Pixels whose views are drawn and embedded at once."""
+NEIGHBOURS = 20
+"""k of probe_knn, the same for every encoder."""
 FIRST, SECOND = 7, 8
 """Numbers of the views; training has 0 and 1."""
 
@@ -55,6 +60,8 @@ class Evaluation:
         if number < 2:
             logger.warning("No pixels are held out, so there are no measures without labels. Raise data.holdout.")
         path = config.probe.labels
+        if path:
+            check_packages("--probe")
         known = label_pixels((*shards.train, shards.holdout), config.probe, Path(path)) if path else None
         no_drops = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
         views = config.views.model_copy(update=no_drops)
@@ -65,8 +72,9 @@ class Evaluation:
 
         retrieval, agreement: of two random views of holdout pixels (`metrics.py`). drift_5, drift_10, drift_20,
         drift_no_radar: agreement of the embedding from so many observations per sensor, or without Sentinel-1, with
-        that from all observations. rank_me: of the first views' embeddings. probe_knn, probe_linear: balanced accuracy,
-        each labelled pixel embedded from one random view.
+        that from all observations. rank_me: of the first views' embeddings. probe_knn, probe_linear: balanced accuracy
+        of the 20 nearest neighbours and of a ridge regression, each labelled pixel embedded from one random view and
+        predicted out of fold.
         """
         return {**self._label_free(embed), **self._probes(embed)}
 
@@ -95,12 +103,23 @@ class Evaluation:
         if self.labelled is None:
             return {}
         embeddings = self._embed_random(embed, self.labelled.pixels, self.config.views, FIRST)
-        classes = self.labelled.classes
-        folds = split(self.labelled.groups, classes, self.config.probe.folds)
         return {
-            "probe_knn": balanced_accuracy(classes, knn(embeddings, classes, folds)),
-            "probe_linear": balanced_accuracy(classes, linear(embeddings, classes, folds)),
+            "probe_knn": self._probe(embeddings, "knn", {"k": NEIGHBOURS}),
+            "probe_linear": self._probe(embeddings, "ridge"),
         }
+
+    def _probe(self, embeddings: np.ndarray, adapter: str, fixed: Mapping[str, float] | None = None) -> float:
+        """Return the balanced accuracy of an adapter that is fitted on the pixels of the other folds."""
+        assert self.labelled is not None
+        truth, groups, count = self.labelled.classes, self.labelled.groups, len(self.labelled.names)
+        folds = balanced_folds(groups, truth, self.config.probe.folds)
+        predicted, seed = np.empty_like(truth), self.config.train.seed
+        for fold in np.unique(folds):
+            known = folds != fold
+            labels = truth[known], groups[known]
+            model = fit(adapter, "classification", embeddings[known], *labels, classes=count, seed=seed, fixed=fixed)
+            predicted[~known] = model.predict(embeddings[~known])
+        return scores("classification", truth, predicted, count)["balanced_accuracy"]
 
     def _full_view(self, pixels: RaggedPixels) -> View[np.ndarray]:
         return full_view(pixels, self.config.model.buckets)

@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tessera_cli.pretraining.evaluation.probe import unit
-
 EPS = 1e-7
 """As in the paper on RankMe."""
 ROWS = 1024
@@ -68,4 +66,9 @@ def _directions(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
     mean of both sets, a shift of all embeddings would look like opposite directions.
     """
     mean = first.mean(axis=0, dtype=np.float64)
-    return unit(first - mean), unit(second - mean)
+    return _unit(first - mean), _unit(second - mean)
+
+
+def _unit(x_NR: np.ndarray) -> np.ndarray:
+    """Scale vectors to length 1; 0 stays 0."""
+    return np.asarray(x_NR / np.maximum(np.linalg.norm(x_NR, axis=1, keepdims=True), np.finfo(np.float64).tiny))
