@@ -100,7 +100,7 @@ def _split(found: Results) -> Iterator[str]:
     for each in [at_random] if isinstance(at_random, Mapping) else at_random:
         name = each.get("metric") or found.metric
         numbers = f"{value(name, each.get('random'))} in place of {value(name, each.get('blocked'))}"
-        yield f"split at random, {each.get('features', 'the same')} would seem to have {numbers} ({unit_of(name)})"
+        yield f"split at random: {each.get('features', 'the same')} {numbers} ({unit_of(name)})"
 
 
 def _drawn(table: Table) -> Iterator[str]:

@@ -40,7 +40,7 @@ def test_what_was_shown_comes_first_and_then_a_row_per_features(printed):
 def test_split_gap_and_what_was_not_possible_come_last(printed):
     assert printed(classification())[-3:] == [
         "split: blocked, 5 folds, blocks of 800 m, 1,200 samples, scored by parcel",
-        "split at random, tessera 2023 would seem to have 90.0 in place of 82.5 (Macro-F1, %)",
+        "split at random: tessera 2023 90.0 in place of 82.5 (Macro-F1, %)",
         "not possible: 50 per class: sugar beet has 31 parcels to learn from",
     ]
 

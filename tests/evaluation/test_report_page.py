@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -255,3 +256,15 @@ def test_without_matplotlib_there_are_tables(monkeypatch):
     assert not made.pictures
     assert 'pip install "tessera-embed[evaluate]"' in text_of(tree(made))
     assert rows(tree(made), "Features", "Adapter")
+
+
+def test_the_documentation_names_every_key():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    report = classification() | regression()
+    named = set(re.findall(r"`([a-z0-9_.]+)`", text))
+    assert set(report) <= named
+    for key in ("results", "comparisons", "robustness", "features", "budgets"):
+        assert set(classification()[key][0]) <= named, key
+    for key in ("split", "places"):
+        assert set(report[key]) <= named, key
+    assert {"accuracy", "balanced_accuracy", "macro_f1", *report["results"][0]["metrics"]} <= named

@@ -144,8 +144,8 @@ def random_split(found: Results) -> str:
         rows.append([each.get("features", NOTHING), metric(name).label, *both, value(name, gap)])
     table = blocks.table(["Features", "Measure", "Split at random", "Split as used", "Gap"], rows, 2)
     return table and (
-        "<p>Split at random, neighbours of a test sample are learned from, and results look better than they are where "
-        "there are no labels nearby. The gap is that flattery; it is no measure of the features.</p>\n" + table
+        "<p>Split at random, neighbours of a test sample are learned from, which flatters where labels stand close "
+        "together. The gap says by how much; it is no measure of the features.</p>\n" + table
     )
 
 
@@ -165,6 +165,7 @@ def robustness(found: Results) -> str:
     head = ["Features", "Observations", "Measure", "Value", "With all", "Cosine", "Samples", "Without embedding"]
     table = blocks.table(head, rows, 3)
     return table and (
-        "<p>What was learned from embeddings of all observations is asked for samples that have fewer; `with all` is of "
-        "the same samples. Cosine: of the embedding with the one from all observations; 1 is the same.</p>\n" + table
-    ).replace("`with all`", "<i>with all</i>")
+        "<p>What was learned from embeddings of all observations is asked for samples that have fewer. <i>With all</i> "
+        "is of the same samples. Cosine: of the embedding with the one from all observations; 1 is the same.</p>\n"
+        + table
+    )
