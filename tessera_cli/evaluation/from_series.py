@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tessera_cli.errors import NothingToEmbedError, UsageError, counted
-from tessera_cli.evaluation.baselines import RANDOM, embedding_features, random_model, raw_features
+from tessera_cli.evaluation.baselines import raw_features
 from tessera_cli.evaluation.checked import checked
 from tessera_cli.evaluation.choice import choose
 from tessera_cli.evaluation.columns import group_numbers, split_rows, targets_of
-from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
+from tessera_cli.evaluation.encoded import embedded
+from tessera_cli.evaluation.samples import LabelledSamples
 from tessera_cli.extent.window import Window
 from tessera_cli.labels.labels import OPTIONS
 from tessera_cli.labels.targets import Targets, column_of
@@ -113,8 +114,16 @@ def read_series(
         lines.append(f"{path}: {len(chosen):,} of {counted(len(rows), 'sample')} are used, chosen by a hash")
     enough = (table.pixels.s2.counts >= min_s2) & (table.pixels.s1.counts >= min_s1)
     enough &= (table.pixels.s2.counts + table.pixels.s1.counts) > 0
-    embeddings, there = _embedded(
-        table.pixels.take(chosen[enough[chosen]]), table.window, models, min_s2, min_s1, seed, beside, threads, progress
+    embeddings, there = embedded(
+        table.pixels.take(chosen[enough[chosen]]),
+        table.window,
+        models,
+        min_s2=min_s2,
+        min_s1=min_s1,
+        seed=seed,
+        beside=beside,
+        threads=threads,
+        progress=progress,
     )
     rows = chosen[enough[chosen]][there]
     if len(rows) < len(chosen):
@@ -179,53 +188,3 @@ def _told(
         _, first, inverse = np.unique(table.pixels.places, axis=0, return_index=True, return_inverse=True)
         groups = first[inverse.reshape(-1)]
     return _Told(targets, kept, test, groups), lines
-
-
-def _embedded(
-    pixels: RaggedPixels,
-    window: Window,
-    models: Sequence[Model],
-    min_s2: int,
-    min_s1: int,
-    seed: int,
-    beside: bool,
-    threads: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[tuple[FeatureSet, ...], np.ndarray]:
-    """Return the sets of all models of the pixels that all of them embed, and which these are, bool (N,)."""
-    done, rounds = 0, len(models) + any(model.encoder is not None for model in models)
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress(done, rounds * len(pixels))
-
-    def embed(model: Model, name: str, kind: str) -> tuple[FeatureSet, ...]:
-        return embedding_features(
-            pixels,
-            window,
-            model,
-            name=name,
-            kind="random" if kind == "random" else "embedding",
-            min_s2=min_s2,
-            min_s1=min_s1,
-            seed=seed,
-            threads=threads,
-            beside=beside and kind != "random",
-            progress=advance,
-        )
-
-    sets: list[FeatureSet] = []
-    names: list[str] = []
-    for model in models:
-        names.append(model.name if model.name not in names else f"{model.name} {len(names) + 1}")
-        sets += embed(model, names[-1], "embedding")
-    trained = next((model for model in models if model.encoder is not None), None)
-    if trained is not None:
-        name = RANDOM if RANDOM not in names else f"{RANDOM} weights"
-        sets += embed(random_model(trained, seed), name, "random")
-    there = np.ones(len(pixels), bool)
-    for each in sets:
-        there &= np.isfinite(each.values).all(axis=1)
-    return tuple(FeatureSet(each.name, each.kind, each.values[there], each.origin) for each in sets), there

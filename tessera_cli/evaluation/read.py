@@ -11,8 +11,9 @@ import numpy as np
 
 from tessera_cli.errors import UsageError, counted
 from tessera_cli.evaluation.asked import Asked
-from tessera_cli.evaluation.baselines import RANDOM, embedding_features, random_model, raw_features
+from tessera_cli.evaluation.baselines import raw_features
 from tessera_cli.evaluation.checked import checked
+from tessera_cli.evaluation.encoded import embedded
 from tessera_cli.evaluation.labelled import from_labels, with_prefixes
 from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
 from tessera_cli.evaluation.sources.open import open_sources
@@ -23,6 +24,8 @@ from tessera_cli.sampling.ragged import RaggedPixels
 TABLES = (".parquet", ".geoparquet", ".csv", ".tsv", ".txt", ".npz")
 VECTORS = "Tessera_Band_"
 """How the columns of vectors begin in tables of `tessera sample` and `tessera embed --table`."""
+BESIDE = " of d-pixels"
+"""What follows the name of a model's embeddings that are made here, where a folder of the same model is compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,27 +180,30 @@ def _with_baselines(asked: Asked, samples: LabelledSamples) -> Read:
     from tessera_cli.evaluation.stores import read_places
 
     pixels, window, found = read_places(find_stores(asked.dpixels), samples.lonlat, _one_window(asked))
-    line = f"{counted(int((~found).sum()), samples.unit)} without d-pixels"
-    lines = samples.left_out if found.all() else (*samples.left_out, line)
-    samples = checked(replace(samples, left_out=lines).take(found), str(asked.labels))
-    pixels = pixels.take(np.flatnonzero(found))
-    features = (*samples.features, *_made_of(pixels, window, asked))
-    return Read(replace(samples, features=features), Observed(pixels, window))
+    there = np.flatnonzero(found & (pixels.s2.counts + pixels.s1.counts > 0))
+    made, whole = embedded(
+        pixels.take(there), window, asked.models, seed=asked.seed, beside=asked.beside, threads=asked.threads
+    )
+    rows = there[whole]
+    line = f"{counted(len(samples) - len(rows), samples.unit)} without observations in the d-pixels"
+    lines = samples.left_out if len(rows) == len(samples) else (*samples.left_out, line)
+    if not len(rows):
+        raise UsageError(f"No labelled place has enough observations in {asked.dpixels[0]} to be embedded.")
+    pixels = pixels.take(rows)
+    samples = replace(samples, left_out=lines).take(rows)
+    features = (*samples.features, *_distinct(made, samples), *raw_features(pixels, window, seed=asked.seed))
+    samples = replace(samples, features=features, keys=pixels.keys)
+    final = checked(samples, str(asked.labels))
+    if len(final) < len(samples):  # a class has lost all its groups but one
+        assert final.keys is not None
+        pixels = pixels.take(np.flatnonzero(np.isin(pixels.keys, final.keys)))
+    return Read(final, Observed(pixels, window))
 
 
-def _made_of(pixels: RaggedPixels, window: Window, asked: Asked) -> tuple[FeatureSet, ...]:
-    """Return raw features, and embeddings by each model and by the first one's architecture with random weights."""
-    features = list(raw_features(pixels, window, seed=asked.seed))
-    for model in asked.models:
-        features += embedding_features(
-            pixels, window, model, seed=asked.seed, threads=asked.threads, beside=asked.beside
-        )
-    if asked.models:
-        fresh = random_model(asked.models[0], asked.seed)
-        features += embedding_features(
-            pixels, window, fresh, name=RANDOM, kind="random", seed=asked.seed, threads=asked.threads
-        )
-    return tuple(features)
+def _distinct(made: tuple[FeatureSet, ...], samples: LabelledSamples) -> list[FeatureSet]:
+    """Return sets that are called otherwise than those of the samples."""
+    taken = {each.name for each in samples.features}
+    return [replace(each, name=f"{each.name}{BESIDE}") if each.name in taken else each for each in made]
 
 
 def _joined(train: Read, test: Read, path: Path) -> Read:

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.evaluation.asked import Asked
-from tessera_cli.evaluation.baselines import embedding_features
+from tessera_cli.evaluation.baselines import shipped_encoder
+from tessera_cli.evaluation.encoded import names_of
 from tessera_cli.evaluation.protocol import HEADLINE_METRIC
-from tessera_cli.evaluation.read import Read
+from tessera_cli.evaluation.read import BESIDE, Read
 from tessera_cli.evaluation.robustness import robustness
 from tessera_cli.evaluation.thinning import SHIFTS
-from tessera_cli.extent.window import Window
 from tessera_cli.learning.adapters import HEADLINE, fit
 from tessera_cli.learning.metrics import scores
 from tessera_cli.learning.splits import Split
-from tessera_cli.sampling.ragged import RaggedPixels
 
 MOST = 2000
 """Samples that are encoded for each variant."""
@@ -43,8 +42,10 @@ def robust_rows(
     moved = {days: observed.later(days) for days in SHIFTS}
     later = {days: (each[0].take(tested), each[1]) for days, each in moved.items() if each is not None}
     rows = []
-    for model in asked.models:
-        features = next(each for each in samples.features if each.name == model.name)
+    sets = {each.name: each for each in samples.features}
+    for name, model in zip(names_of(asked.models), asked.models, strict=True):
+        features = sets.get(f"{name}{BESIDE}", sets.get(name))
+        assert features is not None
         fitted = fit(
             HEADLINE[samples.task],
             samples.task,
@@ -56,10 +57,6 @@ def robust_rows(
             threads=asked.threads,
         )
 
-        def encode(some: RaggedPixels, window: Window, model: Any = model) -> np.ndarray:
-            made = embedding_features(some, window, model, seed=asked.seed, threads=asked.threads)
-            return made[0].values
-
         def score(truth: np.ndarray, predicted: np.ndarray) -> float:
             return scores(samples.task, truth, predicted, classes)[metric]
 
@@ -67,7 +64,7 @@ def robust_rows(
             pixels,
             observed.window,
             samples.targets[tested],
-            encode=encode,
+            encode=shipped_encoder(model, seed=asked.seed, threads=asked.threads),
             predict=fitted.predict,
             score=score,
             seed=asked.seed,
@@ -78,7 +75,7 @@ def robust_rows(
             plain = each.to_dict()
             rows.append(
                 {
-                    "features": model.name,
+                    "features": features.name,
                     "variant": plain["variant"],
                     "dates": plain["value"] if plain["kind"] == "dates" else None,
                     "cosine": plain["cosine"],
