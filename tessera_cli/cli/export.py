@@ -68,7 +68,7 @@ def export(terminal: Terminal, **given: Any) -> None:
 
       tessera export field_2023_v2-medium --to geotessera -o field_geotessera
     """
-    with _Progress(terminal) as progress:
+    with PixelBar(terminal, "exporting") as progress:
         made = library.export(**given, progress=progress)
     paths = [made.path] if made.to in ("zarr", "geotessera") else made.files
     terminal.tell(made.to_dict(), map(str, paths))
@@ -79,11 +79,11 @@ def export(terminal: Terminal, **given: Any) -> None:
         terminal.suggest(f"in Python {opener(made.path)}")
 
 
-class _Progress:
+class PixelBar:
     """A bar of pixels on a terminal, else a line a minute."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        self.terminal, self.last = terminal, time.monotonic()
+    def __init__(self, terminal: Terminal, what: str) -> None:
+        self.terminal, self.what, self.last = terminal, what, time.monotonic()
         self.bars: Any = None
 
     def __enter__(self) -> Any:
@@ -91,7 +91,7 @@ class _Progress:
             return self._log
         from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
-        self.bars = self.terminal.start_bars("exporting", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self.bars = self.terminal.start_bars(self.what, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         return self.bars
 
     def __exit__(self, *exc: object) -> None:

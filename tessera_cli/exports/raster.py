@@ -21,6 +21,7 @@ from rasterio.windows import Window as RasterWindow
 from tessera_cli.embeddings.grid import Grid
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import DiskFullError, UsageError, reason
+from tessera_cli.exports.opaque import make_opaque
 from tessera_cli.exports.part import Advance
 from tessera_cli.outputs.geotiff import BLOCK, Compress
 from tessera_cli.outputs.layers import Layer
@@ -48,6 +49,8 @@ class Raster:
     dims: int
     tags: Mapping[str, str]
     compress: Compress = "deflate"
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
+    """Of the values of the first band: red, green, blue and opacity, 0..255. Of at most two bands."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -94,6 +97,8 @@ def write_raster(path: Path, raster: Raster, read: Read, advance: Advance) -> No
     try:
         with _bounded(), rasterio.open(draft, "w+", **_profile(raster), **layout, **_DRAFT) as dataset:
             dataset.update_tags(**raster.tags)
+            if raster.colours is not None:
+                dataset.write_colormap(1, raster.colours)
             for number, name in enumerate(raster.bands, start=1):
                 dataset.set_band_description(number, name)
             for box in raster.grid.boxes():
@@ -103,10 +108,12 @@ def write_raster(path: Path, raster: Raster, read: Read, advance: Advance) -> No
                 advance((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
         if raster.overviews:
             with _bounded(), rasterio.open(draft, "r+") as dataset:
-                mean = raster.layer.dtype == "float32" and raster.layer.role == "emb"
+                mean = raster.layer.dtype == "float32" and raster.layer.role in ("emb", "map")
                 dataset.build_overviews(raster.overviews, Resampling.average if mean else Resampling.nearest)
         with _bounded():
             rasterio.shutil.copy(draft, path, driver="GTiff", copy_src_overviews=True, **layout, **options)
+        if raster.colours is not None and len(raster.bands) > 1:
+            make_opaque(path)
     except RasterioError as error:
         raise DiskFullError(f"{path} cannot be written: {reason(error)}. Is the disk full? Then run again.") from error
     finally:
@@ -129,4 +136,5 @@ def _profile(raster: Raster) -> dict[str, Any]:
         "nodata": raster.layer.nodata,
         "crs": raster.grid.crs,
         "transform": raster.grid.transform,
+        **({} if raster.colours is None else {"photometric": "palette"}),
     }

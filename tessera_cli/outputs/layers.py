@@ -24,7 +24,8 @@ AreaFormat = Literal["geotiff", "npy"]
 """What can be chosen for an area; that of points is `vectors`."""
 Dtype = Literal["int8", "float32"]
 """Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
-Role = Literal["emb", "scales", "counts"]
+Role = Literal["emb", "scales", "counts", "map"]
+"""Of a layer; `map` is what `tessera map` writes, which is no file of a tile."""
 StoreFormat = Literal["zarr", "npy"]
 STORE_SUFFIX: dict[StoreFormat, str] = {"zarr": ".zarr", "npy": ""}
 """Format of stored d-pixels -> what follows the tile's name in that of the store."""

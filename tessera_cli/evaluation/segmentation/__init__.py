@@ -1,0 +1,1 @@
+"""Segmentation: small convolutional networks on frozen embeddings, and on raw composites beside them."""
