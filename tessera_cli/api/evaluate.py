@@ -13,6 +13,9 @@ from tessera_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath, Windows, Years
+    from tessera_cli.api.progress import Bar
+    from tessera_cli.evaluation.asked import Asked
+    from tessera_cli.learning.budgets import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -125,20 +128,14 @@ def evaluate(
     from tessera_cli.api.arguments import check_numbers, chosen_windows
     from tessera_cli.api.progress import Bar
     from tessera_cli.evaluation.asked import Asked
-    from tessera_cli.evaluation.compose import compose
-    from tessera_cli.evaluation.protocol import Settings, chosen_adapters, chosen_budgets
-    from tessera_cli.evaluation.read import read
-    from tessera_cli.evaluation.report.write import CELLS, check_report, write_report
-    from tessera_cli.evaluation.robust import robust_rows
-    from tessera_cli.evaluation.run import run_evaluation
-    from tessera_cli.evaluation.splitting import split_of
-    from tessera_cli.learning.leaks import leaks
+    from tessera_cli.evaluation.protocol import chosen_adapters, chosen_budgets
+    from tessera_cli.evaluation.report.write import check_report, write_report
     from tessera_cli.models import load_model
 
     check_numbers(threads=threads, seed=seed)
     threads = threads or machine.threads()
     every = chosen_budgets(budgets, shots)
-    if task is not None:
+    if task in ("classification", "regression"):
         chosen_adapters(task, adapter)  # before anything is read
     if leave_out and (group or split):
         raise UsageError("--leave-out says what is never split, and what is tested. Leave out --group and --split.")
@@ -164,22 +161,76 @@ def evaluate(
         seed=seed,
         threads=threads,
     )
-    found = read(asked)
-    divided = split_of(found.samples, block=block, folds=folds, leave_out=bool(leave_out), seed=seed)
-    settings = Settings(chosen_adapters(found.samples.task, adapter), every, draws, seed, threads)
-    warnings = leaks(
-        divided,
-        features={each.name: each.values for each in found.samples.features},
-        lonlat=found.samples.lonlat,
-        groups=found.samples.groups,
-    )
-    for line in (*found.samples.left_out, *warnings):
-        logger.warning("%s", line)
-    made = run_evaluation(found.samples, divided, settings, folder / CELLS, start=bar.start, advance=bar.advance)
-    rows = robust_rows(found, divided, asked)
-    report = compose(made, inputs=asked.to_dict(), robustness=rows, warnings=warnings)
+    if task == "segmentation":
+        report = _segmented(asked, every, adapter, draws, folds, block, folder, bar)
+    else:
+        report = _predicted(asked, every, adapter, draws, folds, block, bool(leave_out), folder, bar)
     write_report(folder, report)
     return Evaluated(folder, report)
+
+
+def _predicted(
+    asked: Asked,
+    budgets: tuple[Budget, ...],
+    adapter: Sequence[str] | None,
+    draws: int,
+    folds: int,
+    block: float | None,
+    leave_out: bool,
+    folder: Path,
+    bar: Bar,
+) -> dict[str, Any]:
+    """Return the report of samples whose class or value is predicted."""
+    from tessera_cli.evaluation.compose import compose
+    from tessera_cli.evaluation.protocol import Settings, chosen_adapters
+    from tessera_cli.evaluation.read import read
+    from tessera_cli.evaluation.report.write import CELLS
+    from tessera_cli.evaluation.robust import robust_rows
+    from tessera_cli.evaluation.run import run_evaluation
+    from tessera_cli.evaluation.splitting import split_of
+    from tessera_cli.learning.leaks import leaks
+
+    found = read(asked)
+    samples = found.samples
+    divided = split_of(samples, block=block, folds=folds, leave_out=leave_out, seed=asked.seed)
+    settings = Settings(chosen_adapters(samples.task, adapter), budgets, draws, asked.seed, asked.threads)
+    values = {each.name: each.values for each in samples.features}
+    warnings = leaks(divided, features=values, lonlat=samples.lonlat, groups=samples.groups)
+    for line in (*samples.left_out, *warnings):
+        logger.warning("%s", line)
+    made = run_evaluation(samples, divided, settings, folder / CELLS, start=bar.start, advance=bar.advance)
+    rows = robust_rows(found, divided, asked)
+    return compose(made, inputs=asked.to_dict(), robustness=rows, warnings=warnings)
+
+
+def _segmented(
+    asked: Asked,
+    budgets: tuple[Budget, ...],
+    adapter: Sequence[str] | None,
+    draws: int,
+    folds: int,
+    block: float | None,
+    folder: Path,
+    bar: Bar,
+) -> dict[str, Any]:
+    """Return the report of tiles that are segmented."""
+    from tessera_cli.evaluation.cells import CellFolder
+    from tessera_cli.evaluation.compose import compose
+    from tessera_cli.evaluation.protocol import Settings
+    from tessera_cli.evaluation.report.write import CELLS
+    from tessera_cli.evaluation.segmentation.evaluate import run_segmentation
+    from tessera_cli.evaluation.segmentation.read import read_rasters
+
+    if adapter:
+        raise UsageError("--adapter chooses among adapters of samples; segmentation has its decoder. Leave it out.")
+    areas, rasters = read_rasters(asked, block=block, folds=folds)
+    for line in areas.left_out:
+        logger.warning("%s", line)
+    settings = Settings(tuple(dict.fromkeys(each.kind for each in rasters)), budgets, draws, asked.seed, asked.threads)
+    cells = CellFolder.of(folder / CELLS, *areas.labels, *areas.parcels, *areas.blocks)
+    made = run_segmentation(areas, rasters, settings, cells, folds=folds, start=bar.start, advance=bar.advance)
+    note = "No random split of pixels is measured for segmentation: networks see the neighbours of every pixel."
+    return compose(made, inputs=asked.to_dict(), notes=[note])
 
 
 def _paths(given: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:

@@ -79,10 +79,14 @@ def make_cell(
 class CellFolder:
     """Finished cells on disk, so that a run goes on where an earlier one was interrupted."""
 
-    def __init__(self, path: Path, samples: LabelledSamples) -> None:
-        """`path`: the folder, made when the first cell is kept; cells of other samples in it are not seen."""
-        self._path = path
-        self._content = _digest(samples.targets, samples.parcels, samples.groups, samples.task.encode())
+    def __init__(self, path: Path, content: str) -> None:
+        """`path`: the folder, made when the first cell is kept; cells of another content in it are not seen."""
+        self._path, self._content = path, content
+
+    @classmethod
+    def of(cls, path: Path, *truth: np.ndarray) -> CellFolder:
+        """Return the folder of cells that were learned from these labels, parcels and groups."""
+        return cls(path, _digest(*truth))
 
     def find(self, features: FeatureSet, adapter: str, draws: Draws, seed: int) -> Cell | None:
         """Return a kept cell; None where there is none, or it cannot be read."""

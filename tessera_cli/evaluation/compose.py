@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tessera_cli import __version__
-from tessera_cli.evaluation.protocol import HEADLINE_METRIC
 from tessera_cli.evaluation.run import Evaluation
 from tessera_cli.evaluation.samples import LabelledSamples
 from tessera_cli.evaluation.verdicts import summary, verdicts
 from tessera_cli.learning.adapters import HEADLINE
 from tessera_cli.learning.budgets import Budget
+from tessera_cli.learning.metrics import MAIN
 
 SCHEMA = 1
 PLACES = 5000
@@ -38,7 +38,7 @@ def compose(
         notes: further lines for the reader.
     """
     samples, split, settings = made.samples, made.split, made.settings
-    headline = {"adapter": HEADLINE[samples.task], "metric": HEADLINE_METRIC[samples.task]}
+    headline = {"adapter": HEADLINE[samples.task], "metric": MAIN[samples.task]}
     return {
         "schema": SCHEMA,
         "task": samples.task,

@@ -16,8 +16,6 @@ from tessera_cli.learning.splits import Split
 from tessera_cli.learning.task import Task
 
 ALL = Budget(fraction=1.0)
-HEADLINE_METRIC = {"classification": "macro_f1", "regression": "rmse", "segmentation": "miou"}
-"""What verdicts are about; of regressions the smaller the better."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,12 +10,11 @@ import numpy as np
 from tessera_cli.evaluation.asked import Asked
 from tessera_cli.evaluation.baselines import shipped_encoder
 from tessera_cli.evaluation.encoded import names_of
-from tessera_cli.evaluation.protocol import HEADLINE_METRIC
 from tessera_cli.evaluation.read import BESIDE, Read
 from tessera_cli.evaluation.robustness import robustness
 from tessera_cli.evaluation.thinning import SHIFTS
 from tessera_cli.learning.adapters import HEADLINE, fit
-from tessera_cli.learning.metrics import scores
+from tessera_cli.learning.metrics import MAIN, scores
 from tessera_cli.learning.splits import Split
 
 MOST = 2000
@@ -37,7 +36,7 @@ def robust_rows(
     if len(tested) > MOST:
         tested = np.sort(np.random.default_rng(asked.seed).choice(tested, MOST, replace=False))
     pixels, classes = observed.pixels.take(tested), len(samples.classes)
-    metric = HEADLINE_METRIC[samples.task]
+    metric = MAIN[samples.task]
     known = np.flatnonzero(split.train(0))
     moved = {days: observed.later(days) for days in SHIFTS}
     later = {days: (each[0].take(tested), each[1]) for days, each in moved.items() if each is not None}

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from tessera_cli.evaluation.cells import Cell, CellFolder, make_cell
-from tessera_cli.evaluation.protocol import ALL, HEADLINE_METRIC, Draws, Settings, draws_of
+from tessera_cli.evaluation.protocol import ALL, Draws, Settings, draws_of
 from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
 from tessera_cli.evaluation.scores import Difference, Score, Scorer
 from tessera_cli.evaluation.verdicts import CONSTANT, differences
 from tessera_cli.learning.adapters import HEADLINE
+from tessera_cli.learning.metrics import MAIN
 from tessera_cli.learning.metrics import scores as metrics
 from tessera_cli.learning.splits import Split, random
 
@@ -60,7 +61,7 @@ def run_evaluation(
 
     `cells`: a folder in which finished cells are kept and found again. `start` and `advance` are told of fits.
     """
-    folder = None if cells is None else CellFolder(cells, samples)
+    folder = None if cells is None else CellFolder.of(cells, samples.targets, samples.parcels, samples.groups)
     every = [draws_of(samples, split, settings, budget) for budget in settings.budgets]
     possible = [draws for draws in every if draws.draws]
     for draws in every:
@@ -120,7 +121,7 @@ def _random_split(
     # of a split that was given, as large a part is tested
     parts = folds if folds > 1 else max(2, round(1 / float((split.folds >= 0).mean())))
     at_random = random(samples.targets, parts, seed=settings.seed, keys=samples.keys)
-    metric = HEADLINE_METRIC[samples.task]
+    metric = MAIN[samples.task]
     draws = draws_of(samples, at_random, settings, ALL)
     if not draws.draws:
         return

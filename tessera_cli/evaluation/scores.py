@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.evaluation.cells import Cell
-from tessera_cli.evaluation.protocol import HEADLINE_METRIC
 from tessera_cli.evaluation.samples import LabelledSamples
 from tessera_cli.learning.bootstrap import Bootstrap, interval
 from tessera_cli.learning.budgets import Budget
-from tessera_cli.learning.metrics import LARGER_IS_BETTER, scores
+from tessera_cli.learning.metrics import LARGER_IS_BETTER, MAIN, scores
 from tessera_cli.learning.splits import Split
+from tessera_cli.learning.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +173,9 @@ def _votes(test: np.ndarray, predictions: np.ndarray, parcels: np.ndarray) -> tu
     return test[first], counts.argmax(axis=1)
 
 
-def difference(task: str, one: Score, other: Score, against: str) -> Difference:
+def difference(task: Task, one: Score, other: Score, against: str) -> Difference:
     """Compare two scores of the same budget and unit, draw by draw and resample by resample."""
-    metric = HEADLINE_METRIC[task]
+    metric = MAIN[task]
     sign = 1 if LARGER_IS_BETTER[metric] else -1
     by_draw = sign * (one.by_draw[metric] - other.by_draw[metric])
     low, high = interval(sign * (one.distribution[metric] - other.distribution[metric]))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from tessera_cli.evaluation.protocol import HEADLINE_METRIC
 from tessera_cli.evaluation.samples import LabelledSamples
 from tessera_cli.evaluation.scores import Difference, Score, difference
 from tessera_cli.learning.adapters import HEADLINE
 from tessera_cli.learning.budgets import Budget
+from tessera_cli.learning.metrics import MAIN
 
 CONSTANT = "constant"
 
 
 def differences(samples: LabelledSamples, scores: Sequence[Score]) -> list[Difference]:
     """Return, per adapter and budget, how each set of features compares with the constant and with the others."""
-    of_unit = [score for score in scores if score.unit == samples.unit]
+    of_unit = [_comparable(samples, score) for score in scores if score.unit == samples.unit]
     constants = {score.budget: score for score in of_unit if score.adapter == CONSTANT}
     made: list[Difference] = []
     for adapter, budget in dict.fromkeys((s.adapter, s.budget) for s in of_unit if s.adapter != CONSTANT):
@@ -63,11 +64,11 @@ def _verdict(
             f"nothing was shown. No features are better than the constant beyond the interval; the best, "
             f"{closest.features}, by {_amount(samples, closest)}."
         )
-    metric = HEADLINE_METRIC[samples.task]
+    metric = MAIN[samples.task]
     sign = -1 if samples.task == "regression" else 1
     means = {
         score.features: sign * score.metrics[metric]
-        for score in scores
+        for score in (_comparable(samples, score) for score in scores)
         if (score.adapter, score.budget, score.unit) == (adapter, budget, samples.unit)
     }
     order = sorted(means, key=means.__getitem__, reverse=True)
@@ -92,6 +93,13 @@ def _verdict(
     )
 
 
+def _comparable(samples: LabelledSamples, score: Score) -> Score:
+    """Return a score under the name of the headline adapter, where a set of features has a network of its own."""
+    if samples.task != "segmentation" or score.adapter == CONSTANT:
+        return score
+    return replace(score, adapter=HEADLINE[samples.task])
+
+
 def _of(found: Iterable[Difference], adapter: str, budget: Budget) -> list[Difference]:
     return [each for each in found if (each.adapter, each.budget) == (adapter, budget)]
 
@@ -112,7 +120,7 @@ def _named(budget: Budget) -> str:
 
 def _amount(samples: LabelledSamples, each: Difference) -> str:
     """Return a difference with its interval: points of a percentage, or units of the target."""
-    name = HEADLINE_METRIC[samples.task].replace("_", "-")
+    name = MAIN[samples.task].replace("_", "-")
     if samples.task == "regression":
         return f"{each.value:+.3g} [{each.low:.3g}, {each.high:.3g}] {name}"
     return f"{100 * each.value:+.1f} points [{100 * each.low:.1f}, {100 * each.high:.1f}] of {name}"
