@@ -1,4 +1,7 @@
 from .api.embed import embed as embed
+from .api.embed_table import embed_table as embed_table
+from .api.evaluate import Evaluated as Evaluated
+from .api.evaluate import evaluate as evaluate
 from .api.export import export as export
 from .api.fetch import fetch as fetch
 from .api.plan import plan as plan

@@ -16,6 +16,9 @@ from tessera_cli.catalog.scenes import Scenes
 from tessera_cli.catalog.tables import Table
 from tessera_cli.dpixels import find_stores, read_folder
 from tessera_cli.errors import TesseraError
+from tessera_cli.evaluation.sources.label_file import open_labels
+from tessera_cli.evaluation.sources.open import open_source
+from tessera_cli.evaluation.tabular.open import open_table
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.folders.run_record import read_or_none
 from tessera_cli.imagery.byte_sources import LocalBytes
@@ -67,6 +70,11 @@ BORDERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "TOML": ("run.toml", lambda path: load_config(path=path)),
     "labels": ("labels.gpkg", lambda path: PolygonLabels.read(path)),
     "labels, raster": ("labels.tif", lambda path: RasterLabels.open(path)),
+    "labels of an evaluation": ("labels.parquet", lambda path: open_labels(path, column="crop")),
+    "table": ("table.parquet", open_table),
+    "table, CSV": ("table.csv", open_table),
+    "table, archive": ("table.npz", open_table),
+    "embeddings, raster": ("embeddings.tif", open_source),
     "checkpoint": ("last.safetensors", checkpoint),
     "shards": ("header.json", lambda path: read_header(path.parent)),
     "record": ("tile.json", read_or_none),

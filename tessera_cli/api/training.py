@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tessera_cli import config as machine
 
 if TYPE_CHECKING:
-    from tessera_cli.api.arguments import AnyPath
+    from tessera_cli.api.arguments import AnyPath, Windows
     from tessera_cli.api.progress import Bar
     from tessera_cli.pretraining.callbacks import Callbacks
     from tessera_cli.pretraining.run import Trained
+    from tessera_cli.series.mapping import AnyColumns
 
 
 def pretrain(
@@ -22,6 +23,8 @@ def pretrain(
     preset: str | None = None,
     config: AnyPath | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
+    columns: AnyColumns = None,
+    window: Windows | None = None,
     steps: int | None = None,
     probe: AnyPath | None = None,
     init_from: AnyPath | None = None,
@@ -37,11 +40,13 @@ def pretrain(
     Under torchrun every process calls it with the same arguments.
 
     Args:
-        dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either. May be empty where
-            `shards` exist.
+        dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either; and tables of time
+            series, a row per sample and date (docs/series.md). May be empty where `shards` exist.
         preset: `tiny`, `nano` (default), `small`, `medium`, `large`, `v1.0` or `v1.1`.
         config: TOML file that goes over the preset.
         overrides: Single keys that go over both: `{"optim.lr": 1e-3}`, or `["optim.lr=1e-3"]`.
+        columns: What the columns of tables are called and mean, as in `embed_table`.
+        window: Which dates to take of tables. Default: all, 366 days at the most.
         steps: The same as the key `train.steps`.
         probe: Labels to measure by: polygons (.geojson, .gpkg, .shp) or a raster of classes (.tif).
         init_from: Start from the weights of a model or another run.
@@ -61,7 +66,8 @@ def pretrain(
     """
     import torch
 
-    from tessera_cli.api.arguments import as_paths
+    from tessera_cli.api.arguments import as_paths, as_windows
+    from tessera_cli.api.embed_table import one_window
     from tessera_cli.api.progress import Bar
     from tessera_cli.models.load import get_device
     from tessera_cli.pretraining.callbacks import Callbacks
@@ -92,6 +98,8 @@ def pretrain(
             as_paths(dpixels),
             settings,
             Path(out),
+            columns=columns,
+            window=one_window(as_windows(None, window) if window else ()),
             shards=None if shards is None else Path(shards),
             init_from=init_from,
             device=torch_device,

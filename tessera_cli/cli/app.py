@@ -17,6 +17,7 @@ from tessera_cli import __version__
 from tessera_cli.cli import streams
 from tessera_cli.cli.bench import bench
 from tessera_cli.cli.embed import embed
+from tessera_cli.cli.evaluate import evaluate
 from tessera_cli.cli.export import export
 from tessera_cli.cli.fetch import fetch
 from tessera_cli.cli.help import WHOLE, GroupedCommand, VerbGroup, show_help
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WHOLE},
 )
-for verb in (embed, fetch, plan, sample, preview, export, pretrain, info, verify, simulate):
+for verb in (embed, fetch, plan, sample, preview, export, pretrain, evaluate, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
 app.add_typer(bench)

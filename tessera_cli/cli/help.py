@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-ORDER = ("Arguments", "Area", "Time", "Source", "Model", "Output", "Run", "Options")
+ORDER = ("Arguments", "Area", "Time", "Source", "Model", "Labels", "Protocol", "Output", "Run", "Options")
 ALIASES = {"train": "pretrain"}
 DOCS = "Documentation: docs/index.md of the source; `make docs` builds the site. TESSERA: https://github.com/ucam-eo/tessera"
 EVERY = 10

@@ -13,7 +13,7 @@ import typer
 
 from tessera_cli import config as machine
 from tessera_cli.api import training
-from tessera_cli.cli.options import MODEL, OUTPUT, Out, option
+from tessera_cli.cli.options import AREA, MODEL, OUTPUT, TIME, Out, option
 from tessera_cli.cli.signals import EXIT_CODES, Signals, StoppedError
 from tessera_cli.cli.terminal import Terminal, failure
 from tessera_cli.cli.training import TrainingProgress
@@ -29,7 +29,8 @@ OWN: dict[str, Any] = {
         list[Path] | None,
         typer.Argument(
             metavar="DPIXELS...",
-            help="What `tessera fetch` wrote: Zarr stores, official tile folders, or folders of either.",
+            help="What `tessera fetch` wrote: Zarr stores, official tile folders, or folders of either; and tables of "
+            "time series (docs/series.md).",
             show_default=False,
         ),
     ],
@@ -53,6 +54,14 @@ OWN: dict[str, Any] = {
         metavar="NAME|PATH",
         env=False,
     ),
+    "columns": option(
+        list[str] | None,
+        AREA,
+        "What the columns of tables are called and mean, as KEY=NAME or a TOML file; repeatable.",
+        metavar="KEY=NAME|FILE",
+        env=False,
+    ),
+    "window": option(str | None, TIME, "Which dates to take of tables.  [default: all]", metavar="FROM/TO", env=False),
     "steps": option(int | None, MODEL, "The same as --set train.steps=N.", metavar="N", min=1),
     "probe": option(
         Path | None,

@@ -15,14 +15,14 @@ OUT = option(Out, OUTPUT, "Write here instead of into the folder itself.", short
 
 
 @contextmanager
-def bars(terminal: Terminal) -> Iterator[Any]:
-    """Yield a bar of the pixels that are drawn, on a terminal; else None."""
+def bars(terminal: Terminal, doing: str = "drawing") -> Iterator[Any]:
+    """Yield a bar, on a terminal; else None."""
     if not terminal.draws:
         yield None
         return
     from rich.progress import BarColumn, TimeRemainingColumn
 
-    shown = terminal.start_bars("drawing", BarColumn(bar_width=30), "{task.percentage:>3.0f} %", TimeRemainingColumn())
+    shown = terminal.start_bars(doing, BarColumn(bar_width=30), "{task.percentage:>3.0f} %", TimeRemainingColumn())
     try:
         yield shown
     finally:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tessera_cli.cli.signals import Signals, StoppedError
 from tessera_cli.cli.terminal import HEARTBEAT_SECONDS, Terminal
-from tessera_cli.pretraining.report.chart import number
-from tessera_cli.pretraining.report.page import headline, measure
+from tessera_cli.figures.numbers import number
+from tessera_cli.pretraining.report.measures import headline, measure
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

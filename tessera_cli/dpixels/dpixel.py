@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.extent.grid import AnyTile, tile_name
+from tessera_cli.extent.grid import AnyTile, pixel_positions, tile_name
 from tessera_cli.extent.window import Window, day_of_year
 
 if TYPE_CHECKING:
@@ -99,6 +99,10 @@ class DPixels:
     def name(self) -> str:
         """`<tile>_<window>`, or the name of an official folder."""
         return tile_name(self.tile, self.window)
+
+    def positions(self, numbers: np.ndarray) -> np.ndarray:
+        """Return int64 (N, 3): EPSG code, easting and northing of the pixels with these flat numbers, int (N,)."""
+        return pixel_positions(self.tile, numbers)
 
     def without_ascending(self) -> DPixels:
         """Return a copy without ascending passes."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -23,6 +25,31 @@ class FeatureSet:
     """float32 (N, D), finite but for single missing values of raw features, which are NaN."""
     origin: str = ""
     """What it was made from, for reports: a path and a window, a model, a rule."""
+    test_values: np.ndarray | None = None
+    """float32 (N, D): what is tested in place of `values`, as where another year is."""
+
+    identity: str = ""
+    """What the values follow from, where they are read a part at a time and are not here."""
+
+    @property
+    def tested(self) -> np.ndarray:
+        """Return the values that predictions are made from."""
+        return self.values if self.test_values is None else self.test_values
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the SHA-256 of the values, or of what they follow from."""
+        if self.identity:
+            return hashlib.sha256(self.identity.encode()).hexdigest()
+        found = hashlib.sha256(f"{self.values.shape}".encode())
+        for values in (self.values, self.tested):
+            found.update(np.ascontiguousarray(values).data)
+        return found.hexdigest()
+
+    def take(self, numbers: np.ndarray) -> FeatureSet:
+        """Return the values of these samples, int (M,) or bool (N,), in this order."""
+        tested = None if self.test_values is None else self.test_values[numbers]
+        return replace(self, values=self.values[numbers], test_values=tested)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +81,7 @@ class LabelledSamples:
 
     def take(self, numbers: np.ndarray) -> LabelledSamples:
         """Return these samples, int (M,) or bool (N,), in this order."""
-        features = tuple(replace(each, values=each.values[numbers]) for each in self.features)
+        features = tuple(each.take(numbers) for each in self.features)
         return replace(
             self,
             features=features,

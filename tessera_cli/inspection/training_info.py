@@ -10,7 +10,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
 from tessera_cli.pretraining.data.shards import HEADER, read_header
-from tessera_cli.pretraining.report.page import measure
+from tessera_cli.pretraining.report.measures import measure
 from tessera_cli.pretraining.run_folder import RunFolder
 
 

@@ -11,7 +11,7 @@ from tessera_cli.learning.model import Training
 from tessera_cli.learning.scale import Scale
 
 TREES = 100
-ROWS = 5000
+ROWS = 4000
 """Training rows that a tree draws at most: of more, trees become slow, and more alike."""
 SHARE, LEAF = 1 / 5, 5
 """Of regression: the share of the features that each split chooses from, and the least number of rows in a leaf. The

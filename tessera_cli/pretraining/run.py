@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from tessera_cli.dpixels import find_stores
 from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.extent.window import Window
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.load import read_model
 from tessera_cli.models.precision import resolve
@@ -21,11 +21,13 @@ from tessera_cli.pretraining import checkpoint
 from tessera_cli.pretraining.callbacks import Callbacks, Row
 from tessera_cli.pretraining.config import DataConfig, PretrainConfig
 from tessera_cli.pretraining.data.build import open_or_build
+from tessera_cli.pretraining.data.inputs import find_inputs
 from tessera_cli.pretraining.data.shards import Shards, read_header
 from tessera_cli.pretraining.distributed import World
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.pretraining.trainer import Trainer
 from tessera_cli.sampling.statistics import Statistics
+from tessera_cli.series.mapping import AnyColumns
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ def pretrain(
     config: PretrainConfig,
     out: Path,
     *,
+    columns: AnyColumns = None,
+    window: Window | None = None,
     shards: Path | None = None,
     init_from: str | Path | None = None,
     device: torch.device,
@@ -56,14 +60,14 @@ def pretrain(
 ) -> Trained:
     """Train an encoder on d-pixels, or resume the run in `out`.
 
-    `dpixels`: paths for `find_stores`; may be empty if shards exist, whose `data` section then replaces that of the
-    config. `shards`: their folder, by default within `out`. `init_from`: a model as `--model` names it, or a
-    checkpoint, whose weights a new run starts from. All processes of `world` call this with the same arguments; the
-    first one writes. Raises TesseraError; what was saved stays.
+    `dpixels`, `columns` and `window` are those of `find_inputs`; without any input shards must exist, whose `data`
+    section then replaces that of the config. `shards`: their folder, by default within `out`. `init_from`: a model as
+    `--model` names it, or a checkpoint, whose weights a new run starts from. All processes of `world` call this with
+    the same arguments; the first one writes. Raises TesseraError; what was saved stays.
     """
     folder = RunFolder(out)
     path = shards or folder.shards
-    stores = find_stores(dpixels) if dpixels else ()
+    stores = find_inputs(dpixels, columns, window)
     if not stores:
         config = _with_data_of_shards(config, path)
     if config.probe.labels and not Path(config.probe.labels).is_file():

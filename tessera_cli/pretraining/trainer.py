@@ -101,10 +101,12 @@ class Trainer:
                 self._log(output, meter, {"gradient_norm": norm, "lr": rate})
             stop = self._agree_to_stop()
             with meter.paused():
-                if last or self.step % train.eval_every == 0:
+                if evaluated := last or self.step % train.eval_every == 0:
                     self._evaluate(output)
                 if last or stop or self.step % train.save_every == 0:
                     self._save()
+                if evaluated or stop:  # drawing takes about a second
+                    self._report()
             self.callbacks.on_step(self.step)
             if stop and not last:
                 return False
@@ -142,6 +144,7 @@ class Trainer:
             random = self.model if self.initial is None else Embedder(self._random_encoder(), self.statistics)
             self._random = self.evaluation.measure(random.to(self.device).evaluate)
         self._save()
+        self._report()
 
     def _evaluate(self, output: StepOutput) -> None:
         if self.evaluation is not None:
@@ -207,8 +210,11 @@ class Trainer:
     def _save(self) -> None:
         if self.world.main:
             checkpoint.save(self.folder.last, self.model, self.optimiser, self._state())
-            self.folder.write_report(report(self.folder.rows(), as_json(self.config), self._notes()))
         self.world.barrier()
+
+    def _report(self) -> None:
+        if self.world.main:
+            self.folder.write_report(report(self.folder.rows(), as_json(self.config), self._notes()))
 
     def _state(self) -> checkpoint.RunState:
         return checkpoint.RunState(

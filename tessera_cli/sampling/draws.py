@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.extent.grid import pixel_positions
 from tessera_cli.sampling.observations import Observations, Sampler, valid_frames
 from tessera_cli.sampling.series import BAND_COUNTS, Modality, SensorSeries, SensorSeriesByModality, sensor_series
 from tessera_cli.sampling.statistics import Statistics
@@ -65,7 +64,7 @@ class RandomSampling:
         return (self._legacy if self.legacy else self._own)(dpixels, found, pixels, seed)
 
     def _own(self, dpixels: DPixels, found: SensorSeriesByModality, pixels: np.ndarray, seed: int) -> Sampler:
-        every = pixel_keys(seed, pixel_positions(dpixels.tile, pixels))
+        every = pixel_keys(seed, dpixels.positions(pixels))
 
         def sample(modality: Modality, part: slice, repeat: int) -> Observations:
             keys = mix(every[part] ^ mix(np.uint64(2 * repeat + (modality == "s1")) + _GAMMA))

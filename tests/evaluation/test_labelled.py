@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tessera_cli.simulate.area import area
 from tessera_cli.simulate.landscape import landscape
 from tests.evaluation.rasters import EAST, NORTH, TRANSFORM, box_of, lonlat_of, write_geojson, write_tiff
 from tests.helpers.outputs import TILE
+from tests.helpers.vectors import write_layer
 from tests.tables.folders import put, random_tile
 
 RNG = np.random.default_rng(5)
@@ -136,6 +138,30 @@ def test_points_may_come_in_any_format(emb, tmp_path, suffix):
     assert {(r, c): found.classes[t] for r, c, t in zip(*pixels(found), found.targets, strict=True)} == dict(
         zip(FIELDS, crops, strict=True)
     )
+
+
+def test_polygons_of_geoparquet_and_of_layers(emb, tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    boxes = [box_of(slice(row + 1, row + 19), slice(column + 1, column + 19)) for row, column in FIELDS]
+    crops = [CROPS[i % 3] for i in range(36)]
+    geo = {"version": "1.1.0", "primary_column": "g", "columns": {"g": {"encoding": "WKB", "geometry_types": []}}}
+    table = pa.table({"crop": crops, "g": shapely.to_wkb(np.array(boxes))})
+    parquet.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), tmp_path / "f.parquet")
+    due = from_labels(open_source(emb), fields(tmp_path / "f.geojson"), column="crop")
+    layers = tmp_path / "f.gpkg"
+    for name, part in (("north", slice(0, 18)), ("south", slice(18, 36))):
+        write_layer(layers, name, boxes[part], crop=crops[part])
+    write_layer(layers, "notes", [boxes[0].centroid], kind="Point")
+    for path in (tmp_path / "f.parquet", layers):
+        found = from_labels(open_source(emb), path, column="crop")
+        assert dict(zip(found.keys, found.targets, strict=True)) == dict(zip(due.keys, due.targets, strict=True))
+    south = from_labels(open_source(emb), layers, column="crop", layer="south")
+    assert pixels(south)[0].min() == 61
+    write_layer(tmp_path / "p.gpkg", "one", [boxes[0].centroid], kind="Point", crop=["a"])
+    write_layer(tmp_path / "p.gpkg", "two", [boxes[9].centroid], kind="Point", crop=["b"])
+    assert "several layers of points: one, two. Choose one with --layer" in refused(emb, tmp_path / "p.gpkg")
 
 
 def test_rasters_label_pixels_and_touching_ones_are_a_parcel(emb, tmp_path):

@@ -122,7 +122,8 @@ def test_tasks_without_a_share_end_well(work, out):
     job = work.cluster.submit(EXAMPLES / "embed.sbatch", "--array=10-14:2", *SMALL, arguments=options)
     tasks = work.cluster.wait(job)
     assert codes(tasks) == [0] * 3, tasks
-    assert sorted(sum(computed(task).values()) for task in tasks) == [0, 1, 1], tasks
+    whole = "\n".join(f"{task.state}, {task.restarts} restarts\n{task.output}" for task in tasks)
+    assert sorted(sum(computed(task).values()) for task in tasks) == [0, 1, 1], whole
     assert len(list(out.glob("*.vrt"))) == 3
 
 

@@ -70,8 +70,7 @@ def train(scenes: Sequence[Scene], draw: Draw, kind: Kind, *, classes: int, seed
         _standardised(each.features, mean, scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
-        network = Segmenter(len(mean), classes, kind)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = Segmenter(len(mean), classes, kind).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         steps = _fit(network, patches, checks, rng)
     return Trained(network.eval(), mean, scale, steps, len(patches))
 

@@ -90,6 +90,8 @@ class ParquetTable:
     def column(self, name: str) -> Column:
         import pyarrow as pa
 
+        if name not in self.schema.names:  # of lists
+            return self.vectors([name], np.arange(self.rows))[:, 0]
         with _opened(self.path) as file:
             values = file.read(columns=[name]).column(0)
             kind = _kind(values.type)

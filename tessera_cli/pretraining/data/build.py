@@ -1,7 +1,8 @@
-"""Build shards from stored d-pixels: select pixels, shuffle them over all tiles, measure band statistics.
+"""Build shards from stored d-pixels and tables of series.
 
-The pixels decide every byte that is written. In memory are the pixels of one tile and of the next one while it is read,
-then those of one shard and one bucket.
+Pixels are selected and shuffled over all inputs, and band statistics measured. The pixels decide every byte that is
+written. In memory are the pixels of one tile and of the next one while it is read, then those of one shard and one
+bucket; of tables all observations.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from tessera_cli.dpixels import Stored
 from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError, differences
 from tessera_cli.files import atomic_directory
 from tessera_cli.prefetch import prefetch
 from tessera_cli.pretraining.config import DataConfig
 from tessera_cli.pretraining.data.array_files import write_pixels
-from tessera_cli.pretraining.data.select import holdout_mask, select_pixels
+from tessera_cli.pretraining.data.inputs import Input, select
+from tessera_cli.pretraining.data.select import holdout_mask
 from tessera_cli.pretraining.data.shards import HEADER, HOLDOUT, Shards, train_name, write_header
 from tessera_cli.pretraining.data.shuffle import Buckets, cut
 from tessera_cli.sampling.ragged import STREAMS, RaggedPixels
@@ -33,7 +34,7 @@ OnProgress = Callable[[int, int], None]
 
 
 def open_or_build(
-    stores: Sequence[Stored], config: DataConfig, path: Path, progress: OnProgress = lambda done, total: None
+    stores: Sequence[Input], config: DataConfig, path: Path, progress: OnProgress = lambda done, total: None
 ) -> Shards:
     """Open the shards at `path`, or build them if there are none.
 
@@ -53,7 +54,7 @@ def open_or_build(
 
 
 def build(
-    stores: Sequence[Stored], config: DataConfig, path: Path, *, progress: OnProgress = lambda done, total: None
+    stores: Sequence[Input], config: DataConfig, path: Path, *, progress: OnProgress = lambda done, total: None
 ) -> Shards:
     """Write `path`, whole or not at all, and open it; nothing is replaced.
 
@@ -64,7 +65,7 @@ def build(
     if path.is_dir() and any(path.iterdir()):
         raise UsageError(f"{path} cannot be written: it holds something else. Choose another folder, or empty it.")
     stores = sorted(stores, key=lambda stored: stored.name)
-    requested = [int(stored.pixels.sum()) for stored in stores]
+    requested = [stored.count for stored in stores]
     most = sum(min(count, config.pixels_per_tile or count) for count in requested)
     with atomic_directory(path) as part:
         train = Buckets(part / "buckets-train", most, config.shard_pixels)
@@ -99,25 +100,26 @@ def build(
     return Shards.open(path, verify=False)
 
 
-def _selected(stores: Sequence[Stored], config: DataConfig) -> Iterator[RaggedPixels]:
+def _selected(stores: Sequence[Input], config: DataConfig) -> Iterator[RaggedPixels]:
     """Yield the selected pixels of each of the d-pixels, and prefetch the next ones."""
 
-    def select(numbered: tuple[int, Stored]) -> RaggedPixels:
-        return select_pixels(numbered[1].read(), config, numbered[0])
+    def selected_of(numbered: tuple[int, Input]) -> RaggedPixels:
+        return select(numbered[1], config, numbered[0])
 
-    for _, selected in prefetch(list(enumerate(stores)), select):
+    for _, selected in prefetch(list(enumerate(stores)), selected_of):
         yield selected.result()
 
 
-def _describe(stores: Sequence[Stored], config: DataConfig) -> dict[str, Any]:
+def _describe(stores: Sequence[Input], config: DataConfig) -> dict[str, Any]:
     """Return what the header says of the inputs; errors as those of `build`."""
     stores = sorted(stores, key=lambda stored: stored.name)
     if not stores:
-        raise UsageError("There are no d-pixels to train on. Give what `tessera fetch` wrote.")
+        raise UsageError("There are no d-pixels to train on. Give what `tessera fetch` wrote, or tables of series.")
     for one, other in itertools.pairwise(stores):
         if one.name == other.name:
             raise UsageError(f"{one.path} and {other.path} are both {one.name}: they would count twice. Give one.")
     preprocessings = {stored.preprocessing: stored for stored in stores}
+    preprocessings.pop(None, None)  # of tables
     sources = {stored.source: stored for stored in stores}
     unknown = sources.pop(None, None)
     for what, values in (("preprocessing", preprocessings), ("source", sources)):
@@ -130,7 +132,7 @@ def _describe(stores: Sequence[Stored], config: DataConfig) -> dict[str, Any]:
     if unknown and sources:
         logger.warning("%s does not say its source; it is taken for %s as the others", unknown.path, *sources)
     return {
-        "preprocessing": stores[0].preprocessing,
+        "preprocessing": next(iter(preprocessings), "unknown"),
         "sources": sorted(source for source in sources if source),
         "settings": _settings(config),
         "origins": [

@@ -13,15 +13,14 @@ import numpy as np
 from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels
 from tessera_cli.extent.grid import RESOLUTION, ForeignTile, pixel_positions
 from tessera_cli.pretraining.config import DataConfig
-from tessera_cli.sampling import V2_RULE, Modality
 from tessera_cli.sampling.draws import hashed, mix, uniform
-from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries
-from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
+from tessera_cli.sampling.ragged import RaggedPixels
+from tessera_cli.series.from_dpixels import ragged_series
 
 MEAN_EDGES, SPREAD_EDGES = (0.2, 0.4, 0.6), (0.1, 0.2)
 """Edges of the classes of a pixel's NDVI, by mean (water, bare or built, sparse, dense green) and standard deviation
 over the year (evergreen, seasonal, cropped). They are fixed, so that rare classes of a tile are still classes."""
-_CAP = np.uint64(0xA0761D6478BD642F)
+CAP = np.uint64(0xA0761D6478BD642F)
 """Salt that makes the choice under the cap independent of the order of the shards, which hash the same keys."""
 _HOLDOUT = 0x48454C44
 _RED, _NIR = S2_BANDS.index("B04"), S2_BANDS.index("B08")
@@ -37,18 +36,10 @@ def select_pixels(dpixels: DPixels, config: DataConfig, tile_index: int) -> Ragg
     keys = _keys(dpixels.name, numbers)
     if config.pixels_per_tile and len(numbers) > config.pixels_per_tile:
         strata = _greenness(dpixels, numbers) if config.stratify == "greenness" else np.zeros(len(numbers), np.int64)
-        chosen = stratified_sample(mix(keys ^ _CAP), strata, config.pixels_per_tile)
+        chosen = stratified_sample(mix(keys ^ CAP), strata, config.pixels_per_tile)
         numbers, keys = numbers[chosen], keys[chosen]
-    # All valid observations, raw: the statistics play no part.
-    sample = V2_RULE.sampler(dpixels, V2_STUDENT_STATISTICS, numbers, 0)
-
-    def series(modality: Modality) -> RaggedSeries:
-        valid = sample(modality, slice(None), 0)
-        starts = np.append(valid.starts, len(valid.doy)).astype(np.int64)
-        return RaggedSeries(valid.values, valid.doy.astype(np.uint16), valid.series_index, starts)
-
     index = np.full(len(numbers), tile_index, np.int32)
-    return RaggedPixels(series("s2"), series("s1"), keys, _places(dpixels, numbers), index)
+    return RaggedPixels(*ragged_series(dpixels, numbers), keys, _places(dpixels, numbers), index)
 
 
 def stratified_sample(order: np.ndarray, strata: np.ndarray, count: int) -> np.ndarray:
@@ -78,8 +69,12 @@ def holdout_mask(ragged: RaggedPixels, share: float, block: int) -> np.ndarray:
 
 def _keys(name: str, numbers: np.ndarray) -> np.ndarray:
     """Return hashes, uint64 (N,), of the d-pixels' name and flat pixel numbers; no two of a tile are equal."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    return mix(np.uint64(seed) ^ mix(numbers.astype(np.uint64) + np.uint64(1)))
+    return mix(named_keys(name) ^ mix(numbers.astype(np.uint64) + np.uint64(1)))
+
+
+def named_keys(name: str) -> np.uint64:
+    """Return the hash of a name that tells the pixels of one input from those of others."""
+    return np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
 
 
 def _places(dpixels: DPixels, numbers: np.ndarray) -> np.ndarray:
@@ -103,6 +98,11 @@ def _greenness(dpixels: DPixels, numbers: np.ndarray) -> np.ndarray:
         total += ndvi
         squares += ndvi**2
         count += clear
+    return stratum_of(total, squares, count)
+
+
+def stratum_of(total: np.ndarray, squares: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return strata, int64 (N,), from the sums of NDVI, of its squares and its number, (N,) each."""
     mean = total / np.maximum(count, 1)
     spread = np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean**2, 0))
     return np.searchsorted(MEAN_EDGES, mean) * (len(SPREAD_EDGES) + 1) + np.searchsorted(SPREAD_EDGES, spread)

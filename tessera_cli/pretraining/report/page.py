@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from tessera_cli.figures.numbers import number
+from tessera_cli.figures.style import NEEDED, drawable
+from tessera_cli.pages import blocks
 from tessera_cli.pages.document import document, facts
 from tessera_cli.pretraining.callbacks import COLLAPSED, Row
-from tessera_cli.pretraining.report import chart
-from tessera_cli.pretraining.report.chart import Curve, Level, number
+from tessera_cli.pretraining.report.charts import drawn, of_rows
+from tessera_cli.pretraining.report.measures import MEASURES, headline, measure
 
 Sections = Mapping[str, Mapping[str, Any]]
 """A configuration as JSON."""
-
-HEADLINES = ("probe_knn", "probe_linear", "retrieval")
-"""Measures that sum up an evaluation, in order of preference."""
-
-_DRIFT = "Agreement of a held-out pixel's embedding from {} with the one from all its observations; 1: no drift."
-MEASURES: Mapping[str, tuple[str, str]] = {
-    "probe_knn": (
-        "kNN probe",
-        "Balanced accuracy (mean recall of the classes) when each labelled pixel takes the "
-        "commonest class of its 20 nearest embeddings from other parcels.",
-    ),
-    "probe_linear": (
-        "Linear probe",
-        "Balanced accuracy of a linear map from embedding to class, fitted on other parcels.",
-    ),
-    "retrieval": (
-        "Retrieval",
-        "Share of held-out pixels whose embedding from one random choice of dates is nearest, "
-        "among all held-out pixels, to their own from another choice.",
-    ),
-    "agreement": (
-        "Agreement",
-        "Mean cosine of the two embeddings of a held-out pixel, after the mean embedding is "
-        "subtracted: 1 is the same, 0 unrelated.",
-    ),
-    "drift_5": ("5 dates", _DRIFT.format("5 dates per sensor")),
-    "drift_10": ("10 dates", _DRIFT.format("10 dates per sensor")),
-    "drift_20": ("20 dates", _DRIFT.format("20 dates per sensor")),
-    "drift_no_radar": ("No radar", _DRIFT.format("Sentinel-2 alone")),
-    "rank_me": (
-        "RankMe",
-        "Exponential of the entropy of the embeddings' singular values: about how many dimensions "
-        "are in use. A random encoder may use more; only a fall to a few is a warning.",
-    ),
-    "offdiag_rms": (
-        "Off-diagonal RMS",
-        "Root mean square of the correlations between different outputs of the "
-        "projector. Independent noise has 1/\u221abatch; at 1 they all say the same: collapse.",
-    ),
-}
-"""Measures of an evaluation: name and meaning."""
 
 
 def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> str:
@@ -67,31 +28,27 @@ def report(rows: Sequence[Row], config: Sections, notes: Mapping[str, str]) -> s
     train = [row for row in rows if row.get("kind") == "train"]
     evaluations = [row for row in rows if row.get("kind") == "eval"]
     name = str(_setting(config, "model", "name") or "an encoder")
-    charts = "".join(_charts(train, evaluations, config))
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     body = (
         f"<h1>Pretraining of {escape(name)}</h1>\n"
         + (facts(notes) if notes else "")
         + (_COLLAPSED if train and train[-1].get("collapsed") else "")
         + f'<div class="tiles">{"".join(_tiles(train, evaluations, config))}</div>\n'
-        + (f'<div class="charts">{charts}</div>\n' if charts else "<p>Nothing has been measured yet.</p>\n")
+        + _curves(train, evaluations, config)
         + (_table(evaluations[-1]) if evaluations else "")
         + f'<h2>Settings</h2>\n<div class="settings">{"".join(map(_section, config.items()))}</div>\n'
     )
-    return document(f"Pretraining of {name}", style + chart.STYLE, body)
+    return document(f"Pretraining of {name}", blocks.STYLE + style, body)
 
 
-def measure(row: Row, key: str) -> float | None:
-    """Return a measure of a row, or None if it is no finite number."""
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def headline(row: Row) -> str | None:
-    """Return the measure that sums up an evaluation."""
-    return next((key for key in HEADLINES if measure(row, key) is not None), None)
+def _curves(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -> str:
+    size, clip = _setting(config, "model", "representation"), _setting(config, "optim", "clip")
+    charts = [chart for chart in of_rows(train, evaluations, size, clip) if chart.curves]
+    if not charts:
+        return "<p>Nothing has been measured yet.</p>\n"
+    if not drawable():
+        return f"<p>There are no curves here. {escape(NEEDED)}</p>\n"
+    return blocks.figures(map(drawn, charts))
 
 
 _COLLAPSED = (
@@ -158,57 +115,3 @@ def _value(value: Any) -> str:
 
 def _setting(config: Sections, section: str, key: str) -> Any:
     return config.get(section, {}).get(key)
-
-
-def _curve(rows: Iterable[Row], key: str, name: str, style: str = "c1") -> Curve:
-    pairs = ((measure(row, "step"), measure(row, key)) for row in rows)
-    return Curve(name, [(step, value) for step, value in pairs if step is not None and value is not None], style)
-
-
-def _charts(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -> Iterator[str]:
-    losses = [_curve(train, "loss_above_floor", "above the floor"), _curve(train, "loss", "loss", "plain")]
-    caption = (
-        "B pixels cannot make D outputs independent: D\u00b2/(B\u22121) \u2212 D of the off-diagonal terms "
-        "always remain, often most of the loss. What training changes is what lies above."
-    )
-    yield chart.chart("Loss above its floor", caption, losses, log=True)
-
-    chance = measure(train[-1], "offdiag_rms_chance") if train else None
-    levels = [] if chance is None else [Level("chance, 1/\u221abatch", chance, "good")]
-    levels.append(Level("collapse", COLLAPSED, "bad"))
-    rms = _curve(train, "offdiag_rms", "training")
-    yield chart.chart("Off-diagonal RMS", MEASURES["offdiag_rms"][1], [rms], levels, zero=True)
-
-    yield _beside_random("Probes", evaluations, "probe_knn", "probe_linear")
-    yield _beside_random("Two views of a pixel", evaluations, "retrieval", "agreement")
-
-    drift = [key for key in MEASURES if key.startswith("drift_")]
-    caption = "Agreement of an embedding from fewer observations with the one from all of them; 1: no drift."
-    curves = [_curve(evaluations, key, MEASURES[key][0], f"c{colour}") for colour, key in enumerate(drift, 1)]
-    yield chart.chart("Fewer observations", caption, curves)
-
-    ranks = [
-        _curve(train, "rank_me", "training"),
-        _curve(evaluations, "rank_me", "held out", "c2"),
-        _curve(evaluations, "rank_me_random", "held out, random", "c2 dashed"),
-    ]
-    size = _setting(config, "model", "representation")
-    title = "RankMe" if size is None else f"RankMe of {size} dimensions"
-    yield chart.chart(title, MEASURES["rank_me"][1], ranks, zero=True)
-
-    caption = "Rises while the optimiser warms up, then falls to 0 along a cosine."
-    yield chart.chart("Learning rate", caption, [_curve(train, "lr", "rate")], zero=True)
-
-    caption = "Before clipping. Single spikes are harmless; a rise without end is not: lower optim.lr."
-    clip = _setting(config, "optim", "clip")
-    levels = [Level("clipped at", clip, "bad")] if isinstance(clip, int | float) else []
-    yield chart.chart("Gradient norm", caption, [_curve(train, "gradient_norm", "norm")], levels, log=True)
-
-
-def _beside_random(title: str, evaluations: Sequence[Row], *keys: str) -> str:
-    curves = []
-    for colour, key in enumerate(keys, 1):
-        label = MEASURES[key][0]
-        curves.append(_curve(evaluations, key, label, f"c{colour}"))
-        curves.append(_curve(evaluations, f"{key}_random", f"{label}, random", f"c{colour} dashed"))
-    return chart.chart(title, " ".join(MEASURES[key][1] for key in keys), curves)

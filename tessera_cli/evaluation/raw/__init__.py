@@ -1,0 +1,1 @@
+"""Observations without an encoder: gap-filled series, seasonal medians, statistics over time. Pure numpy."""

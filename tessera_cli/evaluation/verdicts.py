@@ -1,0 +1,148 @@
+"""What was shown, in sentences: nobody is named the winner within an interval, or if the constant lies inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from tessera_cli.evaluation.samples import LabelledSamples
+from tessera_cli.evaluation.scores import Difference, Score, difference
+from tessera_cli.learning.adapters import HEADLINE
+from tessera_cli.learning.budgets import Budget
+from tessera_cli.learning.metrics import MAIN
+
+CONSTANT = "constant"
+
+
+def differences(samples: LabelledSamples, scores: Sequence[Score]) -> list[Difference]:
+    """Return, per adapter and budget, how each set of features compares with the constant and with the others."""
+    of_unit = [_comparable(samples, score) for score in scores if score.unit == samples.unit]
+    constants = {score.budget: score for score in of_unit if score.adapter == CONSTANT}
+    made: list[Difference] = []
+    for adapter, budget in dict.fromkeys((s.adapter, s.budget) for s in of_unit if s.adapter != CONSTANT):
+        row = [score for score in of_unit if (score.adapter, score.budget) == (adapter, budget)]
+        made += [difference(samples.task, score, constants[budget], CONSTANT) for score in row]
+        for position, one in enumerate(row):
+            made += [difference(samples.task, one, other, other.features) for other in row[position + 1 :]]
+    return made
+
+
+def verdicts(samples: LabelledSamples, scores: Sequence[Score], found: Sequence[Difference]) -> list[str]:
+    """Return a sentence per budget for the adapter that was declared in advance, then what others show beside it."""
+    headline = HEADLINE[samples.task]
+    budgets = list(dict.fromkeys(score.budget for score in scores))
+    made = [_verdict(samples, budget, headline, scores, found) for budget in budgets]
+    for adapter in dict.fromkeys(each.adapter for each in found if each.adapter != headline):
+        for budget in budgets:
+            here = _of(found, adapter, budget)
+            shown = [each.features for each in here if each.against == CONSTANT and each.low > 0]
+            headlined = [
+                each.features for each in _of(found, headline, budget) if each.against == CONSTANT and each.low > 0
+            ]
+            if bool(shown) != bool(headlined):
+                told = (
+                    f"{_listed(shown)} {'beats' if len(shown) == 1 else 'beat'} the constant"
+                    if shown
+                    else "no features beat the constant"
+                )
+                made.append(f"{_named(budget)}, with {adapter} instead: {told}.")
+    return made
+
+
+def _verdict(
+    samples: LabelledSamples, budget: Budget, adapter: str, scores: Sequence[Score], found: Sequence[Difference]
+) -> str:
+    here = _of(found, adapter, budget)
+    start = f"{_named(budget)} ({adapter}): "
+    to_constant = {each.features: each for each in here if each.against == CONSTANT}
+    shown = [name for name, each in to_constant.items() if each.low > 0]
+    if not to_constant:
+        return start + "not measured."
+    if not shown:
+        closest = max(to_constant.values(), key=lambda each: each.value)
+        return start + (
+            f"nothing was shown. No features are better than the constant beyond the interval; the best, "
+            f"{closest.features}, by {_amount(samples, closest)}."
+        )
+    metric = MAIN[samples.task]
+    sign = -1 if samples.task == "regression" else 1
+    means = {
+        score.features: sign * score.metrics[metric]
+        for score in (_comparable(samples, score) for score in scores)
+        if (score.adapter, score.budget, score.unit) == (adapter, budget, samples.unit)
+    }
+    order = sorted(means, key=means.__getitem__, reverse=True)
+    if len(order) == 1:
+        return start + f"{order[0]} is better than the constant by {_amount(samples, to_constant[order[0]])}."
+    best = order[0]
+    rivals = {name: _between(here, best, name) for name in order[1:]}
+    level = [name for name, each in rivals.items() if each.low <= 0]
+    if best not in shown:
+        return start + f"no winner: {best} has the best mean, but the constant lies within its interval."
+    if level:
+        each = rivals[level[0]]
+        return start + (
+            f"no winner: {_listed([best, *level])} lie within the interval ({best} against {level[0]}: "
+            f"{_amount(samples, each)})."
+        )
+    nearest = min(rivals, key=lambda name: rivals[name].low)
+    each = rivals[nearest]
+    others = f"all others; nearest is {nearest}," if len(rivals) > 1 else nearest
+    return (
+        start + f"{best} is better than {others} in {each.better} of {each.draws} draws, by {_amount(samples, each)}."
+    )
+
+
+def _comparable(samples: LabelledSamples, score: Score) -> Score:
+    """Return a score under the name of the headline adapter, where a set of features has a network of its own."""
+    if samples.task != "segmentation" or score.adapter == CONSTANT:
+        return score
+    return replace(score, adapter=HEADLINE[samples.task])
+
+
+def _of(found: Iterable[Difference], adapter: str, budget: Budget) -> list[Difference]:
+    return [each for each in found if (each.adapter, each.budget) == (adapter, budget)]
+
+
+def _between(found: Sequence[Difference], one: str, other: str) -> Difference:
+    """Return how much better `one` is, whichever way round it was computed."""
+    for each in found:
+        if (each.features, each.against) == (one, other):
+            return each
+        if (each.features, each.against) == (other, one):
+            return each.turned()
+    raise KeyError((one, other))
+
+
+def _named(budget: Budget) -> str:
+    return budget.name if budget.fraction is None else f"{budget.name} of the labels"
+
+
+def _amount(samples: LabelledSamples, each: Difference) -> str:
+    """Return a difference with its interval: points of a percentage, or units of the target."""
+    name = MAIN[samples.task].replace("_", "-")
+    if samples.task == "regression":
+        return f"{each.value:+.3g} [{each.low:.3g}, {each.high:.3g}] {name}"
+    return f"{100 * each.value:+.1f} points [{100 * each.low:.1f}, {100 * each.high:.1f}] of {name}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def summary(samples: LabelledSamples, found: Sequence[Difference]) -> Iterator[str]:
+    """Yield how embeddings compare with each raw baseline at the smallest budget, by the declared adapter."""
+    kinds: Mapping[str, str] = {each.name: each.kind for each in samples.features}
+    headline = HEADLINE[samples.task]
+    budgets = list(dict.fromkeys(each.budget for each in found if each.adapter == headline))
+    if not budgets:
+        return
+    here = _of(found, headline, budgets[0])
+    for name, kind in kinds.items():
+        for other, other_kind in kinds.items():
+            if kind == "embedding" and other_kind in ("raw", "random"):
+                each = _between(here, name, other)
+                yield (
+                    f"{_named(budgets[0])}: {name} against {other}: {_amount(samples, each)}, "
+                    f"better in {each.better} of {each.draws} draws."
+                )
