@@ -4,6 +4,7 @@ from .api.evaluate import Evaluated as Evaluated
 from .api.evaluate import evaluate as evaluate
 from .api.export import export as export
 from .api.fetch import fetch as fetch
+from .api.map import map as map
 from .api.plan import plan as plan
 from .api.preview import preview as preview
 from .api.reading import encode as encode
@@ -26,6 +27,7 @@ from .errors import SourceUnavailableError as SourceUnavailableError
 from .errors import TesseraError as TesseraError
 from .errors import TileError as TileError
 from .errors import UsageError as UsageError
+from .evaluation.mapping.make import Mapped as Mapped
 from .extent.aoi import Aoi as Aoi
 from .extent.grid import Tile as Tile
 from .extent.grid import TileRequest as TileRequest

@@ -227,8 +227,8 @@ def _segmented(
     for line in areas.left_out:
         logger.warning("%s", line)
     settings = Settings(tuple(dict.fromkeys(each.kind for each in rasters)), budgets, draws, asked.seed, asked.threads)
-    cells = CellFolder.of(folder / CELLS, *areas.labels, *areas.parcels, *areas.blocks)
-    made = run_segmentation(areas, rasters, settings, cells, folds=folds, start=bar.start, advance=bar.advance)
+    cells = CellFolder.of(folder / CELLS, *areas.truth.labels, *areas.truth.parcels, *areas.truth.blocks)
+    made = run_segmentation(areas, rasters, settings, cells, start=bar.start, advance=bar.advance)
     note = "No random split of pixels is measured for segmentation: networks see the neighbours of every pixel."
     return compose(made, inputs=asked.to_dict(), notes=[note])
 

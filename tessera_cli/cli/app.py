@@ -22,6 +22,7 @@ from tessera_cli.cli.export import export
 from tessera_cli.cli.fetch import fetch
 from tessera_cli.cli.help import WHOLE, GroupedCommand, VerbGroup, show_help
 from tessera_cli.cli.info import info
+from tessera_cli.cli.map import map
 from tessera_cli.cli.plan import plan
 from tessera_cli.cli.pretrain import pretrain
 from tessera_cli.cli.preview import preview
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WHOLE},
 )
-for verb in (embed, fetch, plan, sample, preview, export, pretrain, evaluate, info, verify, simulate):
+for verb in (embed, fetch, plan, sample, preview, export, pretrain, evaluate, map, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
 app.add_typer(bench)

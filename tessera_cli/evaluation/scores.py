@@ -17,6 +17,14 @@ from tessera_cli.learning.metrics import LARGER_IS_BETTER, MAIN, scores
 from tessera_cli.learning.splits import Split
 from tessera_cli.learning.task import Task
 
+_SHARE = (0.0, 1.0)
+BOUNDS = {
+    **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "miou"), _SHARE),
+    **dict.fromkeys(("rmse", "mae"), (0.0, np.inf)),
+    "r2": (-np.inf, 1.0),
+}
+"""Least and largest values of metrics."""
+
 
 @dataclass(frozen=True, eq=False)
 class Score:
@@ -46,7 +54,7 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
-        ends = {name: interval(values) for name, values in self.distribution.items()}
+        ends = {name: _within(name, *interval(values)) for name, values in self.distribution.items()}
         return {
             "features": self.features,
             "adapter": self.adapter,
@@ -150,6 +158,12 @@ class Scorer:
     @functools.cache  # noqa: B019 - lives as long as the scorer
     def _bootstrap(self, draws: int) -> Bootstrap:
         return Bootstrap(self._split.blocks, draws, seed=self._seed)
+
+
+def _within(name: str, low: float, high: float) -> tuple[float, float]:
+    """Return an interval without what the metric cannot be."""
+    least, most = BOUNDS.get(name, (-np.inf, np.inf))
+    return max(low, least), min(high, most)
 
 
 def _centred(resampled: np.ndarray, value: float) -> np.ndarray:

@@ -60,8 +60,6 @@ def test_a_map_of_numbers(folder, labels, tmp_path):
 def test_the_command_prints_the_map_and_its_accuracy(folder, labels, tmp_path, capsys):
     from tessera_cli.cli import app
 
-    if not any(command.callback.__name__ == "map" for command in app.app.registered_commands):
-        pytest.skip("the verb is not registered")
     code = app.run(["map", str(folder), "--labels", str(labels), "--column", "crop", "-o", str(tmp_path / "m.tif")])
     assert code == 0
     assert capsys.readouterr().out == f"{tmp_path / 'm.tif'}\n"

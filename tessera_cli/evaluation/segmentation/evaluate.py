@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tessera_cli.errors import UsageError
 from tessera_cli.evaluation.cells import Cell, CellFolder
 from tessera_cli.evaluation.protocol import Draw as SampleDraw
 from tessera_cli.evaluation.protocol import Draws, Settings
@@ -16,12 +15,11 @@ from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
 from tessera_cli.evaluation.scores import Scorer
 from tessera_cli.evaluation.segmentation.areas import Areas
 from tessera_cli.evaluation.segmentation.network import Kind
-from tessera_cli.evaluation.segmentation.scene import NONE, Draw, Scene
+from tessera_cli.evaluation.segmentation.scene import NONE, Draw, Scene, member
 from tessera_cli.evaluation.segmentation.segment import segment
+from tessera_cli.evaluation.segmentation.truth import Truth
 from tessera_cli.evaluation.verdicts import CONSTANT, differences
-from tessera_cli.learning.budgets import Budget, NotPossible, draw_labels
-from tessera_cli.learning.folds import balanced_folds
-from tessera_cli.learning.splits import Split
+from tessera_cli.learning.budgets import NotPossible
 
 SCORED = 500_000
 """Labelled pixels that are scored at most, spread evenly; all are predicted."""
@@ -50,15 +48,15 @@ class _Ground:
     """int64: numbers of the pixels that are scored."""
 
     @classmethod
-    def of(cls, areas: Areas) -> _Ground:
-        masks = [each != NONE for each in areas.labels]
+    def of(cls, truth: Truth) -> _Ground:
+        masks = [each != NONE for each in truth.labels]
 
         def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
             return np.concatenate([each[mask] for each, mask in zip(arrays, masks, strict=True)]).astype(np.int64)
 
-        classes = joined(areas.labels)
+        classes = joined(truth.labels)
         scored = np.unique(np.linspace(0, len(classes) - 1, min(len(classes), SCORED)).astype(np.int64))
-        return cls(classes, joined(areas.parcels), joined(areas.blocks), scored)
+        return cls(classes, joined(truth.parcels), joined(truth.blocks), scored)
 
 
 def run_segmentation(
@@ -67,36 +65,45 @@ def run_segmentation(
     settings: Settings,
     cells: CellFolder | None = None,
     *,
-    folds: int = 5,
     start: Callable[[int], object] = lambda total: None,
     advance: Callable[[int], object] = lambda count: None,
 ) -> Evaluation:
-    """Train a network per set of features and draw, and score what it says of blocks that it has not seen.
-
-    Parcels that reach into a block of the test are not learned from. Raises UsageError where too few blocks hold
-    labels.
-    """
-    ground = _Ground.of(areas)
-    fold_of = _fold_of_blocks(ground, folds, settings.seed)
-    split = Split("blocked", fold_of[ground.blocks[ground.scored]], ground.blocks[ground.scored], areas.size)
+    """Train a network per set of features and draw, and score what it says of blocks that it has not seen."""
+    truth, ground = areas.truth, _Ground.of(areas.truth)
+    fold_of = np.full(int(truth.block_of_parcel.max()) + 1, -1, np.int64)
+    fold_of[truth.block_of_parcel] = truth.split.folds
+    blocks = ground.blocks[ground.scored]
+    split = replace(truth.split, folds=fold_of[blocks], blocks=blocks)
     samples = _samples(areas, rasters, ground)
-    every = [_draws(ground, fold_of, settings, budget, folds) for budget in settings.budgets]
-    possible = [each for each in every if each.draws]
-    start(sum(len(each.draws) for each in possible) * len(rasters))
+    every = [
+        (budget, truth.draws(budget, max(settings.draws, split.count), settings.seed)) for budget in settings.budgets
+    ]
+    possible = [(budget, made) for budget, made in every if not isinstance(made, NotPossible)]
+    start(sum(len(made) for _, made in possible) * len(rasters))
     scorer = Scorer(samples, split, settings.seed)
     scores, kept = [], []
-    for draws in possible:
+    for budget, wanted in possible:
+        # what learns are parcels, what is tested are scored pixels
+        draws = Draws(
+            budget, tuple(SampleDraw(each.train, np.flatnonzero(member(blocks, each.test))) for each in wanted)
+        )
         constant = _constant(samples, ground, draws)
         for raster, features in zip(rasters, samples.features, strict=True):
-            cell = _cell(raster, features, draws, ground, fold_of, samples, settings, cells, advance)
+            cell = None if cells is None else cells.find(features, raster.kind, draws, settings.seed)
+            if cell is None:
+                cell = _cell(raster, draws, wanted, ground, len(samples.classes), settings, advance)
+                if cells is not None:
+                    cells.keep(cell, features, settings.seed)
+            else:
+                advance(len(wanted))
             scores += [each.of(raster.name) for each in scorer.score(constant)] + scorer.score(cell)
-            if draws.budget.whole:
+            if budget.whole:
                 kept.append(cell)
     return Evaluation(
         samples,
         split,
         settings,
-        tuple(each for each in every if not each.draws),
+        tuple(Draws(budget, (), made.reason) for budget, made in every if isinstance(made, NotPossible)),
         tuple(scores),
         tuple(differences(samples, scores)),
         (),
@@ -104,28 +111,15 @@ def run_segmentation(
     )
 
 
-def _fold_of_blocks(ground: _Ground, folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each block, int64 (B,)."""
-    there = np.unique(ground.blocks)
-    if len(there) < folds:
-        raise UsageError(
-            f"The labels lie in {len(there)} blocks of ground, too few for {folds} folds. Give a smaller --block or "
-            "fewer --folds."
-        )
-    fold_of = np.zeros(int(ground.blocks.max()) + 1, np.int64)
-    fold_of[ground.blocks] = balanced_folds(ground.blocks, ground.classes, folds, seed)
-    return fold_of
-
-
 def _samples(areas: Areas, rasters: Sequence[Raster], ground: _Ground) -> LabelledSamples:
     """Return the scored pixels as samples; their features stay in the tiles."""
     count = len(ground.scored)
-    nowhere = np.broadcast_to(np.float32(np.nan), (count, 1))
+    nothing = np.float32(np.nan)
     features = tuple(
         FeatureSet(
             each.name,
             "embedding" if each.kind == "decoder" else "raw",
-            np.broadcast_to(nowhere, (count, each.scenes[0].dims)),
+            np.broadcast_to(nothing, (count, each.scenes[0].dims)),
             each.origin,
             identity=each.identity,
         )
@@ -137,7 +131,7 @@ def _samples(areas: Areas, rasters: Sequence[Raster], ground: _Ground) -> Labell
         unit="pixel",
         features=features,
         targets=ground.classes[ground.scored],
-        classes=areas.classes,
+        classes=areas.truth.classes,
         lonlat=np.full((count, 2), np.nan),
         parcels=parcels,
         groups=parcels,
@@ -145,74 +139,37 @@ def _samples(areas: Areas, rasters: Sequence[Raster], ground: _Ground) -> Labell
     )
 
 
-def _draws(ground: _Ground, fold_of: np.ndarray, settings: Settings, budget: Budget, folds: int) -> Draws:
-    """Return draws whose numbers are parcels to learn from and scored pixels to test on."""
-    parcels, first = np.unique(ground.parcels, return_index=True)
-    classes, scored_fold = ground.classes[first], fold_of[ground.blocks[ground.scored]]
-    made = []
-    for number in range(folds if budget.whole else max(settings.draws, folds)):
-        fold = number % folds
-        touched = np.zeros(int(parcels.max()) + 1, bool)
-        touched[ground.parcels[fold_of[ground.blocks] == fold]] = True
-        drawn = draw_labels(
-            budget,
-            parcels,
-            classes,
-            ~touched[parcels],
-            task="classification",
-            seed=settings.seed,
-            draw=number,
-            keys=parcels.astype(np.uint64),
-        )
-        if isinstance(drawn, NotPossible):
-            return Draws(budget, (), drawn.reason)
-        made.append(SampleDraw(parcels[drawn], np.flatnonzero(scored_fold == fold)))
-    return Draws(budget, tuple(made))
-
-
 def _constant(samples: LabelledSamples, ground: _Ground, draws: Draws) -> Cell:
     """Return the commonest class of the pixels that were learned from, everywhere."""
     made = []
     for draw in draws.draws:
-        known = np.bincount(ground.classes[np.isin(ground.parcels, draw.train)], minlength=len(samples.classes))
+        known = np.bincount(ground.classes[member(ground.parcels, draw.train)], minlength=len(samples.classes))
         made.append(np.full(len(draw.test), int(known.argmax())))
     return Cell(samples.features[0].name, CONSTANT, draws, tuple(made), tuple({} for _ in made))
 
 
 def _cell(
     raster: Raster,
-    features: FeatureSet,
     draws: Draws,
+    wanted: Sequence[Draw],
     ground: _Ground,
-    fold_of: np.ndarray,
-    samples: LabelledSamples,
+    classes: int,
     settings: Settings,
-    cells: CellFolder | None,
     advance: Callable[[int], object],
 ) -> Cell:
-    found = None if cells is None else cells.find(features, raster.kind, draws, settings.seed)
-    if found is not None:
-        advance(len(draws.draws))
-        return found
     predictions, chosen = [], []
-    folds = int(fold_of.max()) + 1
-    for number, draw in enumerate(draws.draws):
-        blocks = np.flatnonzero(fold_of == number % folds)
-        wanted = Draw(draws.budget.name, number, draw.train, np.intersect1d(blocks, ground.blocks))
+    for draw, parcels_and_blocks in zip(draws.draws, wanted, strict=True):
         (made,) = segment(
             raster.scenes,
-            [wanted],
+            [parcels_and_blocks],
             raster.kind,
-            classes=len(samples.classes),
-            seed=settings.seed + number,
+            classes=classes,
+            seed=settings.seed + parcels_and_blocks.number,
             threads=settings.threads,
         )
         position = np.full(len(ground.classes), -1, np.int64)
-        position[np.isin(ground.blocks, wanted.test)] = np.arange(len(made.predicted))
+        position[member(ground.blocks, parcels_and_blocks.test)] = np.arange(len(made.predicted))
         predictions.append(made.predicted[position[ground.scored[draw.test]]].astype(np.int64))
         chosen.append({"steps": float(made.steps), "parameters": float(made.parameters)})
         advance(1)
-    cell = Cell(raster.name, raster.kind, draws, tuple(predictions), tuple(chosen))
-    if cells is not None:
-        cells.keep(cell, features, settings.seed)
-    return cell
+    return Cell(raster.name, raster.kind, draws, tuple(predictions), tuple(chosen))
