@@ -131,6 +131,7 @@ def evaluate(
     from tessera_cli.evaluation.protocol import chosen_adapters, chosen_budgets
     from tessera_cli.evaluation.report.write import check_report, write_report
     from tessera_cli.files import explained
+    from tessera_cli.learning.needed import check_packages
     from tessera_cli.models import load_model
 
     check_numbers(threads=threads, seed=seed)
@@ -143,6 +144,7 @@ def evaluate(
         raise UsageError("--leave-out says what is never split, and what is tested. Leave out --group and --split.")
     folder, bar = Path(out), Bar(progress)
     check_report(folder)
+    check_packages("An evaluation")
     asked = Asked(
         inputs=_paths(inputs),
         labels=None if labels is None else Path(labels),

@@ -87,7 +87,7 @@ def joined(train: Read, test: Read, path: Path, seed: int = 0) -> Read:
         parcels=np.concatenate([one.parcels, one.parcels.max() + 1 + other.parcels]),
         groups=np.concatenate([one.groups, one.groups.max() + 1 + other.groups]),
         test=np.arange(count) >= len(one),
-        left_out=(*one.left_out, *other.left_out),
+        left_out=tuple(dict.fromkeys((*one.left_out, *other.left_out))),
         keys=np.concatenate([own[0], hashed(1, own[1].view(np.int64))]),
     )
     return Read(checked(samples, str(path)), both)  # a given split leaves all samples in
