@@ -19,7 +19,7 @@ from tessera_cli.evaluation.reading import Observed, Read
 from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
 from tessera_cli.evaluation.sources.open import AnySource, open_sources
 from tessera_cli.evaluation.sources.raster import TIFF
-from tessera_cli.evaluation.stores import NOMINAL, read_places
+from tessera_cli.evaluation.stores import read_places
 from tessera_cli.evaluation.table import read_vectors
 from tessera_cli.evaluation.tabular.open import is_table
 from tessera_cli.evaluation.tested import joined, tested_elsewhere
@@ -160,8 +160,10 @@ def _with_baselines(asked: Asked, samples: LabelledSamples, sources: Sequence[An
     """Return samples with raw features of stored d-pixels, and embeddings of them by the models asked for."""
     from tessera_cli.dpixels import find_stores
 
-    pixels, window, found = read_places(find_stores(asked.dpixels), samples.lonlat, _one_window(asked))
-    _check_window(sources, window, asked.dpixels[0])
+    stores = find_stores(asked.dpixels)
+    pixels, window, found = read_places(stores, samples.lonlat, _one_window(asked))
+    if any(each.window == window for each in stores):  # official tile folders know days of year alone
+        _check_window(sources, window, asked.dpixels[0])
     there = np.flatnonzero(found & (pixels.s2.counts + pixels.s1.counts > 0))
     made, whole = embedded(
         pixels.take(there), window, asked.models, seed=asked.seed, beside=asked.beside, threads=asked.threads
@@ -186,7 +188,7 @@ def _with_baselines(asked: Asked, samples: LabelledSamples, sources: Sequence[An
 def _check_window(sources: Sequence[AnySource], window: Window, path: Path) -> None:
     """Raise UsageError unless d-pixels are of the window of one of the folders, where both are known."""
     of_folders = {each.window for each in sources if each.window is not None}
-    if of_folders and window != NOMINAL and window not in of_folders:
+    if of_folders and window not in of_folders:
         names = listed(sorted(each.name for each in of_folders))
         raise UsageError(
             f"{path} holds d-pixels of {window}, and the embeddings are of {names}: baselines get what the embedding "
