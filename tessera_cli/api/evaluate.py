@@ -130,9 +130,12 @@ def evaluate(
     from tessera_cli.evaluation.asked import Asked
     from tessera_cli.evaluation.protocol import chosen_adapters, chosen_budgets
     from tessera_cli.evaluation.report.write import check_report, write_report
+    from tessera_cli.files import explained
+    from tessera_cli.learning.needed import check_packages
     from tessera_cli.models import load_model
 
     check_numbers(threads=threads, seed=seed)
+    _check(task, unit, draws, folds, samples, block)
     threads = threads or machine.threads()
     every = chosen_budgets(budgets, shots)
     if task in ("classification", "regression"):
@@ -141,6 +144,7 @@ def evaluate(
         raise UsageError("--leave-out says what is never split, and what is tested. Leave out --group and --split.")
     folder, bar = Path(out), Bar(progress)
     check_report(folder)
+    check_packages("An evaluation")
     asked = Asked(
         inputs=_paths(inputs),
         labels=None if labels is None else Path(labels),
@@ -161,12 +165,30 @@ def evaluate(
         seed=seed,
         threads=threads,
     )
-    if task == "segmentation":
-        report = _segmented(asked, every, adapter, draws, folds, block, folder, bar)
-    else:
-        report = _predicted(asked, every, adapter, draws, folds, block, bool(leave_out), folder, bar)
+    with explained(folder):  # cells are kept there as they are finished
+        if task == "segmentation":
+            report = _segmented(asked, every, adapter, draws, folds, block, folder, bar)
+        else:
+            report = _predicted(asked, every, adapter, draws, folds, block, bool(leave_out), folder, bar)
     write_report(folder, report)
     return Evaluated(folder, report)
+
+
+def _check(
+    task: TaskName | None, unit: UnitName | None, draws: int, folds: int, samples: int, block: float | None
+) -> None:
+    """Raise UsageError for what needs no file to be seen wrong."""
+    from tessera_cli.api.arguments import check_choices
+
+    if task is not None:
+        check_choices(task=(task, TaskName))
+    if unit is not None:
+        check_choices(unit=(unit, UnitName))
+    for name, value, least in (("draws", draws, 1), ("folds", folds, 2), ("samples", samples, 10)):
+        if value < least:
+            raise UsageError(f"--{name} {value} is too small. Give {least} or more.")
+    if block is not None and not 0 < block < float("inf"):
+        raise UsageError(f"--block {block:g} is no length. Give metres, above 0.")
 
 
 def _predicted(

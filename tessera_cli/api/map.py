@@ -73,6 +73,7 @@ def map(
     from tessera_cli.evaluation.mapping.make import labelled_window, make_map
     from tessera_cli.evaluation.sources.folder import folder_sources
     from tessera_cli.learning.adapters import HEADLINE
+    from tessera_cli.learning.needed import check_packages
 
     if task is not None:
         check_choices(task=(task, MapTask))
@@ -81,6 +82,7 @@ def map(
     check_numbers(seed=seed, threads=threads)
     if samples < 1 or (block is not None and not block > 0):
         raise UsageError("--samples and --block are above 0: pixels to fit on, and metres.")
+    check_packages("A map of labels")
     opened = EmbeddingFolder.open(folder, chosen_windows(year, window))
     of = labelled_window(opened, None if labels_of is None else str(labels_of))
     source = folder_sources(Path(folder), of)[0]

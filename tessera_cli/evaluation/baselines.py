@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tessera_cli.evaluation.raw.components import principal_components
 from tessera_cli.evaluation.raw.gapfill import STEPS, gap_filled, grid_days
-from tessera_cli.evaluation.raw.observed import observed
+from tessera_cli.evaluation.raw.observed import observed, streams_of
 from tessera_cli.evaluation.raw.spread import metrics, seasonal_medians
 from tessera_cli.evaluation.samples import FeatureKind, FeatureSet
 from tessera_cli.extent.window import Window
@@ -37,15 +37,30 @@ def raw_features(pixels: RaggedPixels, window: Window, *, seed: int = 0, steps: 
 
     What a pixel lacks is NaN.
     """
-    streams = observed(pixels, window)
+    return raw_of_parts([(pixels, window)], seed=seed, steps=steps)
+
+
+def raw_of_parts(
+    parts: Sequence[tuple[RaggedPixels, Window]], *, seed: int = 0, steps: int = STEPS
+) -> tuple[FeatureSet, ...]:
+    """Return the features of `raw_features` of pixels in several windows, one after the other, in the same columns."""
+    streams = tuple(dict.fromkeys(name for pixels, _ in parts for name in streams_of(pixels)))
     if not streams:
         return ()
-    series = gap_filled(streams, grid_days(window, steps))
+    made = [(observed(pixels, window, streams), window) for pixels, window in parts]
+    series = np.concatenate([gap_filled(some, grid_days(window, steps)) for some, window in made])
+    medians = np.concatenate([seasonal_medians(some, window) for some, window in made])
+    over = " and ".join(dict.fromkeys(str(window) for _, window in parts))
     return (
-        FeatureSet(RAW[0], "raw", series, f"gap-filled to {steps} steps of {window}"),
+        FeatureSet(RAW[0], "raw", series, f"gap-filled to {steps} steps of {over}"),
         FeatureSet(RAW[1], "raw", principal_components(series, seed), "principal components of raw-series"),
-        FeatureSet(RAW[2], "raw", seasonal_medians(streams, window), f"seasonal medians of {window}"),
-        FeatureSet(RAW[3], "raw", metrics(streams), f"percentiles and deviations over {window}"),
+        FeatureSet(RAW[2], "raw", medians, f"seasonal medians of {over}"),
+        FeatureSet(
+            RAW[3],
+            "raw",
+            np.concatenate([metrics(some) for some, _ in made]),
+            f"percentiles and deviations over {over}",
+        ),
     )
 
 

@@ -2,54 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tessera_cli.errors import UsageError, counted
+from tessera_cli.errors import UsageError, counted, listed
 from tessera_cli.evaluation.asked import Asked
 from tessera_cli.evaluation.baselines import raw_features
 from tessera_cli.evaluation.checked import checked
 from tessera_cli.evaluation.encoded import embedded
 from tessera_cli.evaluation.labelled import from_labels, with_prefixes
+from tessera_cli.evaluation.reading import Observed, Read
 from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
-from tessera_cli.evaluation.sources.open import open_sources
+from tessera_cli.evaluation.sources.open import AnySource, open_sources
+from tessera_cli.evaluation.sources.raster import TIFF
+from tessera_cli.evaluation.stores import read_places
 from tessera_cli.evaluation.table import read_vectors
+from tessera_cli.evaluation.tabular.open import is_table
+from tessera_cli.evaluation.tested import joined, tested_elsewhere
 from tessera_cli.extent.window import Window
-from tessera_cli.sampling.ragged import RaggedPixels
+from tessera_cli.reading import is_there
 
-TABLES = (".parquet", ".geoparquet", ".csv", ".tsv", ".txt", ".npz")
 VECTORS = "Tessera_Band_"
 """How the columns of vectors begin in tables of `tessera sample` and `tessera embed --table`."""
 BESIDE = " of d-pixels"
 """What follows the name of a model's embeddings that are made here, where a folder of the same model is compared."""
 
 
-@dataclass(frozen=True, eq=False)
-class Observed:
-    """The observations of N samples: those that the embedding had."""
-
-    pixels: RaggedPixels
-    window: Window
-    later: Callable[[int], tuple[RaggedPixels, Window] | None] = lambda days: None
-    """Days -> the same samples in a window that begins so much later; None where nothing is known of it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Read:
-    """What was read."""
-
-    samples: LabelledSamples
-    observed: Observed | None = None
-    """None: no d-pixels and no time series were given."""
-
-
 def read(asked: Asked, advance: Callable[[int], None] | None = None) -> Read:
     """Read samples with all sets of features; UsageError for inputs that do not belong together."""
-    tables = [path for path in asked.inputs if path.suffix.lower() in TABLES]
+    if not asked.inputs:
+        raise UsageError("Nothing is given. Give folders of embeddings, GeoTIFFs, or a table.")
+    for path in (*asked.inputs, *asked.test):
+        if not is_there(path):
+            raise UsageError(f"{path}: no such file or folder. Give embeddings or a table.")
+    tables = [path for path in asked.inputs if is_table(path)]
     if tables and (len(asked.inputs) > 1 or asked.labels is not None):
         beside = "a file of labels" if asked.labels is not None else "other inputs"
         raise UsageError(f"{tables[0]} is a table, which holds its labels. It cannot be read beside {beside}.")
@@ -65,7 +55,9 @@ def read(asked: Asked, advance: Callable[[int], None] | None = None) -> Read:
             raise UsageError(f"--test is given {len(asked.test)} times for one table. Give one table.")
         if asked.split:
             raise UsageError("--split and --test are two ways to say what is tested. Give one.")
-        found = _joined(found, _of_table(asked, asked.test[0]), asked.test[0])
+        if not is_table(asked.test[0]):
+            raise UsageError(f"--test {asked.test[0]} is no table, and {tables[0]} is one. Give a table.")
+        found = joined(found, _of_table(asked, asked.test[0]), asked.test[0], asked.seed)
     return found
 
 
@@ -118,11 +110,26 @@ def _is_series(asked: Asked, path: Path) -> bool:
 def _of_area(asked: Asked, advance: Callable[[int], None] | None) -> Read:
     """Read folders and rasters at the places of a file of labels."""
     if asked.labels is None:
+        for path in asked.inputs:
+            if not path.is_dir() and path.suffix.lower() not in TIFF:
+                raise UsageError(
+                    f"{path} is neither embeddings nor a table. Give a folder of `tessera embed`, a GeoTIFF, Parquet, "
+                    "CSV or .npz."
+                )
         raise UsageError("Labels are missing. Give --labels FILE: polygons, points or a raster. Tables hold their own.")
     if asked.features:
         raise UsageError("--features names columns of a table, and none is given. Leave it out.")
     if asked.models and not asked.dpixels:
         raise UsageError("--model encodes d-pixels or time series. Give --dpixels, or leave it out.")
+    if asked.columns:
+        raise UsageError("--columns says how to read time series, and none are given. Leave it out.")
+    if asked.test and asked.dpixels:
+        raise UsageError(
+            "--dpixels are of one window and --test is of another, so raw baselines would be tested on the window they "
+            "learned from. Leave one out."
+        )
+    if tables := [path for path in asked.test if is_table(path)]:
+        raise UsageError(f"--test {tables[0]} is a table, and {asked.inputs[0]} is none. Give embeddings of the area.")
     sources = open_sources(asked.inputs, asked.windows)
     samples = from_labels(
         sources,
@@ -143,43 +150,20 @@ def _of_area(asked: Asked, advance: Callable[[int], None] | None) -> Read:
             "votes of their parcels are reported beside."
         )
     if asked.test:
-        samples = _tested_elsewhere(asked, samples)
+        samples = tested_elsewhere(samples, sources, open_sources(asked.test), asked.labels)
     if asked.beside:
         samples = with_prefixes(samples)
-    return _with_baselines(asked, samples) if asked.dpixels else Read(samples)
+    return _with_baselines(asked, samples, sources) if asked.dpixels else Read(samples)
 
 
-def _tested_elsewhere(asked: Asked, samples: LabelledSamples) -> LabelledSamples:
-    """Return samples whose features are tested on other inputs, such as those of another year."""
-    others = open_sources(asked.test)
-    if len(others) != len(samples.features):
-        raise UsageError(
-            f"--test holds {counted(len(others), 'set')} of embeddings, for {len(samples.features)} to compare. Give "
-            "one for each, in the same order; --year chooses windows of the first."
-        )
-    made, there = [], np.ones(len(samples), bool)
-    for features, other in zip(samples.features, others, strict=True):
-        if other.dims != features.values.shape[1]:
-            raise UsageError(
-                f"{other.origin} has {other.dims} dimensions, {features.origin} {features.values.shape[1]}. Give "
-                "embeddings of the same model."
-            )
-        values = other.at(samples.lonlat)
-        there &= np.isfinite(values).all(axis=1)
-        made.append(replace(features, test_values=values, origin=f"{features.origin}; tested on {other.origin}"))
-    if not there.any():
-        raise UsageError(f"No labelled place has an embedding in {others[0].origin}. Do they overlap?")
-    line = f"{counted(int((~there).sum()), samples.unit)} without an embedding in what --test names"
-    lines = samples.left_out if there.all() else (*samples.left_out, line)
-    return checked(replace(samples, features=tuple(made), left_out=lines).take(there), str(asked.labels))
-
-
-def _with_baselines(asked: Asked, samples: LabelledSamples) -> Read:
+def _with_baselines(asked: Asked, samples: LabelledSamples, sources: Sequence[AnySource]) -> Read:
     """Return samples with raw features of stored d-pixels, and embeddings of them by the models asked for."""
     from tessera_cli.dpixels import find_stores
-    from tessera_cli.evaluation.stores import read_places
 
-    pixels, window, found = read_places(find_stores(asked.dpixels), samples.lonlat, _one_window(asked))
+    stores = find_stores(asked.dpixels)
+    pixels, window, found = read_places(stores, samples.lonlat, _one_window(asked))
+    if any(each.window == window for each in stores):  # official tile folders know days of year alone
+        _check_window(sources, window, asked.dpixels[0])
     there = np.flatnonzero(found & (pixels.s2.counts + pixels.s1.counts > 0))
     made, whole = embedded(
         pixels.take(there), window, asked.models, seed=asked.seed, beside=asked.beside, threads=asked.threads
@@ -192,53 +176,27 @@ def _with_baselines(asked: Asked, samples: LabelledSamples) -> Read:
     pixels = pixels.take(rows)
     samples = replace(samples, left_out=lines).take(rows)
     features = (*samples.features, *_distinct(made, samples), *raw_features(pixels, window, seed=asked.seed))
-    samples = replace(samples, features=features, keys=pixels.keys)
-    final = checked(samples, str(asked.labels))
-    if len(final) < len(samples):  # a class has lost all its groups but one
-        assert final.keys is not None
-        pixels = pixels.take(np.flatnonzero(np.isin(pixels.keys, final.keys)))
-    return Read(final, Observed(pixels, window))
+    # several points may lie on one pixel: what is left is told by numbers, not by keys
+    keys = samples.keys
+    numbered = replace(samples, features=features, keys=np.arange(len(samples), dtype=np.uint64))
+    final = checked(numbered, str(asked.labels))  # a class may have lost all its groups but one
+    assert final.keys is not None
+    left = final.keys.astype(np.int64)
+    return Read(replace(final, keys=None if keys is None else keys[left]), Observed(pixels.take(left), window))
+
+
+def _check_window(sources: Sequence[AnySource], window: Window, path: Path) -> None:
+    """Raise UsageError unless d-pixels are of the window of one of the folders, where both are known."""
+    of_folders = {each.window for each in sources if each.window is not None}
+    if of_folders and window not in of_folders:
+        names = listed(sorted(each.name for each in of_folders))
+        raise UsageError(
+            f"{path} holds d-pixels of {window}, and the embeddings are of {names}: baselines get what the embedding "
+            "had. Give d-pixels of the same window."
+        )
 
 
 def _distinct(made: tuple[FeatureSet, ...], samples: LabelledSamples) -> list[FeatureSet]:
     """Return sets that are called otherwise than those of the samples."""
     taken = {each.name for each in samples.features}
     return [replace(each, name=f"{each.name}{BESIDE}") if each.name in taken else each for each in made]
-
-
-def _joined(train: Read, test: Read, path: Path) -> Read:
-    """Return the samples of two tables as one, those of the second to be tested."""
-    one, other = train.samples, test.samples
-    if one.task != other.task:
-        raise UsageError(f"{path} is for {other.task}, the other table for {one.task}. Give --task.")
-    names = {each.name: each for each in other.features}
-    if missing := [each.name for each in one.features if each.name not in names]:
-        raise UsageError(f"{path} has no features {missing[0]}. Both tables must have the same.")
-    features = []
-    for each in one.features:
-        beside = names[each.name]
-        if beside.values.shape[1] != each.values.shape[1]:
-            raise UsageError(f"{path}: {each.name} has {beside.values.shape[1]} columns, not {each.values.shape[1]}.")
-        values = np.concatenate([each.values, beside.values])
-        features.append(replace(each, values=values, origin=f"{each.origin}; tested on {beside.origin}"))
-    classes = tuple(dict.fromkeys((*one.classes, *other.classes)))
-    targets = other.targets
-    if classes:
-        targets = np.array([classes.index(name) for name in other.classes], np.int64)[other.targets]
-    samples = LabelledSamples(
-        task=one.task,
-        unit=one.unit,
-        features=tuple(features),
-        targets=np.concatenate([one.targets, targets]),
-        classes=classes,
-        lonlat=np.concatenate([one.lonlat, other.lonlat]),
-        parcels=np.concatenate([one.parcels, one.parcels.max() + 1 + other.parcels]),
-        groups=np.concatenate([one.groups, one.groups.max() + 1 + other.groups]),
-        test=np.arange(len(one) + len(other)) >= len(one),
-        left_out=(*one.left_out, *other.left_out),
-    )
-    if train.observed is None or test.observed is None:
-        return Read(samples)
-    from tessera_cli.sampling.ragged import concatenated
-
-    return Read(samples, Observed(concatenated([train.observed.pixels, test.observed.pixels]), train.observed.window))

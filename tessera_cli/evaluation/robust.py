@@ -10,7 +10,8 @@ import numpy as np
 from tessera_cli.evaluation.asked import Asked
 from tessera_cli.evaluation.baselines import shipped_encoder
 from tessera_cli.evaluation.encoded import names_of
-from tessera_cli.evaluation.read import BESIDE, Read
+from tessera_cli.evaluation.read import BESIDE
+from tessera_cli.evaluation.reading import Read
 from tessera_cli.evaluation.robustness import robustness
 from tessera_cli.evaluation.thinning import SHIFTS
 from tessera_cli.learning.adapters import HEADLINE, fit

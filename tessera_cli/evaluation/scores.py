@@ -54,7 +54,8 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
-        ends = {name: _within(name, *interval(values)) for name, values in self.distribution.items()}
+        metrics = self.metrics
+        ends = {name: _within(name, metrics[name], *interval(each)) for name, each in self.distribution.items()}
         return {
             "features": self.features,
             "adapter": self.adapter,
@@ -63,7 +64,7 @@ class Score:
             "unit": self.unit,
             "draws": len(next(iter(self.by_draw.values()))),
             "n_train": round(self.trained, 1),
-            "metrics": self.metrics,
+            "metrics": metrics,
             "low": {name: low for name, (low, _) in ends.items()},
             "high": {name: high for name, (_, high) in ends.items()},
             "chosen": dict(self.chosen),
@@ -160,10 +161,10 @@ class Scorer:
         return Bootstrap(self._split.blocks, draws, seed=self._seed)
 
 
-def _within(name: str, low: float, high: float) -> tuple[float, float]:
-    """Return an interval without what the metric cannot be."""
+def _within(name: str, value: float, low: float, high: float) -> tuple[float, float]:
+    """Return an interval without what the metric cannot be, with the value itself, from which rounding may part it."""
     least, most = BOUNDS.get(name, (-np.inf, np.inf))
-    return max(low, least), min(high, most)
+    return min(max(low, least), value), max(min(high, most), value)
 
 
 def _centred(resampled: np.ndarray, value: float) -> np.ndarray:

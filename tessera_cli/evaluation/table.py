@@ -16,7 +16,7 @@ from tessera_cli.evaluation.tabular.features import feature_columns
 from tessera_cli.evaluation.tabular.open import open_table
 from tessera_cli.evaluation.tabular.table import Table
 from tessera_cli.labels.labels import OPTIONS
-from tessera_cli.labels.targets import column_of
+from tessera_cli.labels.targets import check_column, column_of
 from tessera_cli.learning.task import Task
 from tessera_cli.sampling.draws import hashed
 
@@ -54,7 +54,7 @@ def read_vectors(
     label = column_of(table.columns, column or "", str(path), OPTIONS)
     for name in (split, group):
         if name:
-            column_of(table.columns, name, str(path), OPTIONS)
+            check_column(table.columns, name, str(path))
     used = {label, *(name for name in (split, group) if name)}
     sets = feature_columns(table.columns, features, used | table.reserved, str(path))
     targets = targets_of(table.column(label), task, f"{path}: the column {label}")
@@ -123,6 +123,11 @@ def _vectors(
         has = ~np.isnan(values).all(axis=1)
         if not has.all():
             lines.append(f"{table.origin}: {counted(int((~has).sum()), 'row')} without any value of {name}")
+        if lacking := int((has & np.isnan(values).any(axis=1)).sum()):
+            lines.append(
+                f"{table.origin}: {counted(lacking, 'row')} without some of the values of {name} (empty or infinite), "
+                "for which the mean of the training rows stands"
+            )
         found[name], there = values, there & has
     if not there.any():
         raise UsageError(f"{table.origin}: no row has values of all of {listed(sets)}. Evaluate them by themselves.")

@@ -111,6 +111,12 @@ def column_of(columns: Mapping[str, Any], wanted: str, origin: str, options: Opt
     return name
 
 
+def check_column(columns: Mapping[str, Any], name: str, origin: str) -> None:
+    """Raise UsageError, which names the columns there are, unless there is this one."""
+    if name not in columns:
+        raise UsageError(f"{origin} has no column {name}. There are: {listed(columns, 40) or 'none'}.")
+
+
 def _check_any(given: np.ndarray, what: str) -> None:
     if not given.any():
         raise UsageError(f"{what} has no value in any of {len(given):,} rows (all are empty or NaN). Name another one.")

@@ -244,8 +244,8 @@ def test_classes_in_one_group_are_left_out_but_not_with_a_split(tmp_path):
 
 BAD = {
     "column": ({"column": "corp"}, "no column corp.*there are:.*crop"),
-    "split column": ({"split": "tset"}, "no column tset.*there are"),
-    "group column": ({"group": "sites"}, "no column sites.*there are"),
+    "split column": ({"split": "tset"}, "no column tset.*There are"),
+    "group column": ({"group": "sites"}, "no column sites.*There are"),
     "prefix": ({"features": ["vec"]}, r"no column that begins with 'vec'.*emb_ \(12 columns\)"),
     "no prefix": ({"features": []}, r"no columns Tessera_Band_0.*--features PREFIX.*emb_ \(12 columns\)"),
     "text features": ({"features": ["note"]}, "note.*holds no numbers"),

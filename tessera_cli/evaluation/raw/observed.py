@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,16 +55,28 @@ class Observed:
             yield part, self.part(part)
 
 
-def observed(pixels: RaggedPixels, window: Window) -> tuple[Observed, ...]:
+def streams_of(pixels: RaggedPixels) -> tuple[str, ...]:
     """Return the streams that any pixel has: Sentinel-2, and each orbit direction of Sentinel-1."""
+    return tuple(
+        stream
+        for modality, streams in STREAMS.items()
+        for number, stream in enumerate(streams)
+        if (np.asarray(pixels.series(modality).streams) == number).any()
+    )
+
+
+def observed(pixels: RaggedPixels, window: Window, wanted: Sequence[str] | None = None) -> tuple[Observed, ...]:
+    """Return these streams, also where no pixel has any; None: those that any pixel has."""
+    wanted = streams_of(pixels) if wanted is None else wanted
     found = []
     for modality in STREAMS:
         series = pixels.series(modality)
         days = days_in_window(series, window)
         streams = np.asarray(series.streams)
         for number, stream in enumerate(STREAMS[modality]):
-            if not (ours := streams == number).any():
+            if stream not in wanted:
                 continue
+            ours = streams == number
             raw = np.asarray(series.values)
             names: tuple[str, ...] = S2_BANDS
             if modality == "s2":

@@ -11,6 +11,7 @@ from tessera_cli.evaluation.asked import Asked
 from tessera_cli.evaluation.segmentation.areas import Areas, read_areas
 from tessera_cli.evaluation.segmentation.evaluate import Raster
 from tessera_cli.evaluation.segmentation.kept import Kept
+from tessera_cli.evaluation.tabular.open import is_table
 
 
 def read_rasters(asked: Asked, *, block: float | None, folds: int) -> tuple[Areas, list[Raster]]:
@@ -19,6 +20,8 @@ def read_rasters(asked: Asked, *, block: float | None, folds: int) -> tuple[Area
     Raises UsageError for what is no folder of `embed`, for folders whose tiles
     differ, and for options that segmentation does not have.
     """
+    if tables := [path for path in asked.inputs if is_table(path)]:
+        raise UsageError(f"{tables[0]} is a table, and segmentation takes areas. Give folders of `tessera embed`.")
     if asked.labels is None:
         raise UsageError("Labels are missing. Give --labels FILE: polygons or a raster of classes.")
     beside = {"--split": asked.split, "--group": asked.group, "--test": asked.test, "--features": asked.features}

@@ -17,6 +17,7 @@ from tessera_cli.errors import UsageError
 from tessera_cli.evaluation.sources.source import Bounds, Centres, joined_bounds
 from tessera_cli.evaluation.sources.tiled import places_of
 from tessera_cli.extent.grid import ForeignTile
+from tessera_cli.extent.window import Window
 from tessera_cli.tables.lookup import TileIndex
 from tessera_cli.tables.pixels import Validity, chosen, vectors_at
 
@@ -29,6 +30,10 @@ class FolderSource:
     origin: str
     dims: int
     index: TileIndex
+    model: str = ""
+    weights: str = ""
+    """SHA-256."""
+    window: Window | None = None
     kind: Literal["embedding"] = "embedding"
 
     @cached_property
@@ -84,7 +89,17 @@ def folder_sources(path: Path, windows: Windows = None) -> tuple[FolderSource, .
         called = path.resolve().name if len(names) == 1 else f"{path.resolve().name} {name or 'undated'}"
         about = ", ".join(part for part in (str(path), name, str(model), folder.first.dtype) if part)
         tiles = [tile for tile in placed if _window(tile) == name]
-        found.append(FolderSource(called, about, folder.first.dims, TileIndex(tiles)))
+        found.append(
+            FolderSource(
+                name=called,
+                origin=about,
+                dims=folder.first.dims,
+                index=TileIndex(tiles),
+                model="" if model == "?" else str(model),
+                weights=str(folder.first.identity.get("weights_sha256") or ""),
+                window=tiles[0].record.window,
+            )
+        )
     return tuple(found)
 
 

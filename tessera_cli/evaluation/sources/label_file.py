@@ -16,7 +16,7 @@ from tessera_cli.labels.labels import OPTIONS
 from tessera_cli.labels.points import PointLabels
 from tessera_cli.labels.polygons import PolygonLabels
 from tessera_cli.labels.raster import RasterLabels
-from tessera_cli.labels.targets import Targets, column_of
+from tessera_cli.labels.targets import Targets, check_column, column_of
 from tessera_cli.learning.task import Task
 from tessera_cli.reading import is_there
 from tessera_cli.tables.csv_places import read_csv
@@ -89,7 +89,7 @@ def _has_areas(features: Features) -> bool:
 def _points(features: Features, column: str, task: Task | None, keep: Sequence[str]) -> PointLabels:
     name = column_of(features.columns, column, features.origin, OPTIONS)
     for other in keep:
-        column_of(features.columns, other, features.origin, OPTIONS)
+        check_column(features.columns, other, features.origin)
     if (
         not len(features.geometries)
         or (shapely.is_missing(features.geometries) | shapely.is_empty(features.geometries)).all()

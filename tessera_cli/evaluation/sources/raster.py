@@ -133,7 +133,7 @@ def raster_sources(path: Path) -> tuple[TiledSource, ...]:
         model = first.tags.get("TESSERA_MODEL_NAME", "")
         about = ", ".join(part for part in (str(path), year, model, how) if part)
         called = f"{name} {year}" if len(groups) > 1 else name
-        found.append(TiledSource(called, about, first.bands, tuple(pieces)))
+        found.append(TiledSource(called, about, first.bands, tuple(pieces), model))
     return tuple(found)
 
 

@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.evaluation.samples import FeatureKind
 from tessera_cli.evaluation.sources.source import Bounds, Centres, joined_bounds
+from tessera_cli.extent.window import Window
 
 SIDE = 512
 """Rows and columns of the boxes that are read."""
@@ -49,6 +50,10 @@ class TiledSource:
     origin: str
     dims: int
     pieces: tuple[Piece, ...]
+    model: str = ""
+    """What the files say of it."""
+    weights: str = ""
+    window: Window | None = None
     kind: FeatureKind = "embedding"
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 
-from tessera_cli.errors import UsageError, plainly
+from tessera_cli.errors import UsageError, plainly, shown
 from tessera_cli.evaluation.columns import Coded, Column
 from tessera_cli.evaluation.tabular.table import ColumnKind, in_degrees, positions_named
 from tessera_cli.reading import check_file
@@ -50,6 +51,9 @@ class ParquetTable:
             about, schema = file.metadata, file.schema_arrow
             sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
             lists = {field.name: _length(file, field) for field in schema if _is_list(field.type)}
+        names = [field.name for field in schema]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise UsageError(f"{path} has several columns called {shown(twice[0])}. Give each a name of its own.")
         if not sum(sizes):
             raise UsageError(f"{path} has no rows. Give a row for each sample.")
         return cls(path, schema, np.cumsum([0, *sizes]), {name: size for name, size in lists.items() if size})
