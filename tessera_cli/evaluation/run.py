@@ -21,6 +21,9 @@ from tessera_cli.learning.splits import Split, random
 
 logger = logging.getLogger(__name__)
 
+_MOST_PARTS = 5
+"""Of a random split beside one that was given."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -118,8 +121,8 @@ def _random_split(
     folds = split.count
     if not kept:
         return
-    # of a split that was given, as large a part is tested
-    parts = folds if folds > 1 else max(2, round(1 / float((split.folds >= 0).mean())))
+    # of a split that was given, about as large a part is tested
+    parts = folds if folds > 1 else min(max(2, round(1 / float((split.folds >= 0).mean()))), _MOST_PARTS)
     at_random = random(samples.targets, parts, seed=settings.seed, keys=samples.keys)
     metric = MAIN[samples.task]
     draws = draws_of(samples, at_random, settings, ALL)
