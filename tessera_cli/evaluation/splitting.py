@@ -60,8 +60,10 @@ def interval_notes(samples: LabelledSamples, split: Split) -> list[str]:
     whole = len(np.unique(split.blocks)) <= len(np.unique(samples.groups))
     if split.kind in ("given", "regions") and sites < LEAST and not whole:
         what = counted(sites, "region" if split.kind == "regions" else "group")
-        lines.append(f"Only {what} {'is' if sites == 1 else 'are'} tested: intervals are about other samples of the "
-                     "same, and say nothing of others.")
+        lines.append(
+            f"Only {what} {'is' if sites == 1 else 'are'} tested: intervals are about other samples of the "
+            "same, and say nothing of others."
+        )
     if count < FEW:
         lines.append(f"Intervals rest on {counted(count, 'block')} of test samples: they are rough, and wide for that.")
     return lines
