@@ -209,7 +209,7 @@ def _predicted(
     from tessera_cli.evaluation.report.write import CELLS
     from tessera_cli.evaluation.robust import robust_rows
     from tessera_cli.evaluation.run import run_evaluation
-    from tessera_cli.evaluation.splitting import split_of
+    from tessera_cli.evaluation.splitting import interval_notes, split_of
     from tessera_cli.learning.leaks import leaks
 
     found = read(asked)
@@ -222,7 +222,8 @@ def _predicted(
         logger.warning("%s", line)
     made = run_evaluation(samples, divided, settings, folder / CELLS, start=bar.start, advance=bar.advance)
     rows = robust_rows(found, divided, asked)
-    return compose(made, inputs=asked.to_dict(), robustness=rows, warnings=warnings)
+    notes = interval_notes(samples, divided)
+    return compose(made, inputs=asked.to_dict(), robustness=rows, warnings=warnings, notes=notes)
 
 
 def _segmented(

@@ -19,6 +19,7 @@ from tessera_cli.evaluation.protocol import Draws
 from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
 from tessera_cli.files import write_bytes
 from tessera_cli.learning.adapters import fit
+from tessera_cli.learning.threads import side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +59,9 @@ def make_cell(
     advance: Callable[[int], object] = lambda count: None,
 ) -> Cell:
     """Fit the adapter on each draw's labels and predict its test samples."""
-    predictions, chosen = [], []
-    for number, draw in enumerate(draws.draws):
+
+    def one(number: int, cores: int) -> tuple[np.ndarray, dict[str, float]]:
+        draw = draws.draws[number]
         fitted = fit(
             adapter,
             samples.task,
@@ -68,10 +70,14 @@ def make_cell(
             samples.groups[draw.train],
             classes=len(samples.classes),
             seed=seed + number,
-            threads=threads,
+            threads=cores,
         )
-        predictions.append(fitted.predict(features.tested[draw.test]))
-        chosen.append({name: float(value) for name, value in fitted.chosen.items()})
+        return fitted.predict(features.tested[draw.test]), {name: float(value) for name, value in fitted.chosen.items()}
+
+    predictions, chosen = [], []
+    for predicted, settings in side_by_side(one, range(len(draws.draws)), threads):
+        predictions.append(predicted)
+        chosen.append(settings)
         advance(1)
     return Cell(features.name, adapter, draws, tuple(predictions), tuple(chosen))
 

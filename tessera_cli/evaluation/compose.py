@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def compose(
     """
     samples, split, settings = made.samples, made.split, made.settings
     headline = {"adapter": HEADLINE[samples.task], "metric": MAIN[samples.task]}
-    return {
+    report = {
         "schema": SCHEMA,
         "task": samples.task,
         "unit": samples.unit,
@@ -86,6 +87,16 @@ def compose(
         "software": f"tessera {__version__}",
         "inputs": dict(inputs),
     }
+    return {key: _plain(value) for key, value in report.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON without numbers that it has not: null for what is not known or has no end."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _named(budget: Budget) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tessera_cli.learning.adapters import HEADLINE, fit
 from tessera_cli.learning.metrics import MAIN, scores
 from tessera_cli.learning.splits import Split
 
-MOST = 2000
+MOST = 1000
 """Samples that are encoded for each variant."""
 
 

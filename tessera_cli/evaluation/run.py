@@ -21,6 +21,9 @@ from tessera_cli.learning.splits import Split, random
 
 logger = logging.getLogger(__name__)
 
+_MOST_PARTS = 5
+"""Of a random split beside one that was given."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -67,28 +70,20 @@ def run_evaluation(
     for draws in every:
         if not draws.draws:
             logger.warning("%s of the labels is not possible: %s", draws.budget.name, draws.why)
-    folds = split.count
     total = sum(len(draws.draws) for draws in possible)
-    start(len(samples.features) * ((len(settings.adapters) - 1) * total + folds) + total)
+    beside_them = _parts(split) if any(draws.budget.whole for draws in possible) else 0
+    start(len(samples.features) * ((len(settings.adapters) - 1) * total + beside_them) + total)
     scorer = Scorer(samples, split, settings.seed)
     scores, kept = [], []
     headline = HEADLINE[samples.task]
     for features, adapter, draws in _cells(samples, settings, possible):
-        cell = None if folder is None else folder.find(features, adapter, draws, settings.seed)
-        if cell is None:
-            cell = make_cell(
-                samples, features, adapter, draws, seed=settings.seed, threads=settings.threads, advance=advance
-            )
-            if folder is not None:
-                folder.keep(cell, features, settings.seed)
-        else:
-            advance(len(draws.draws))
+        cell = _cell(samples, features, adapter, draws, settings, folder, advance)
         for score in scorer.score(cell):
             named = samples.features if adapter == CONSTANT else (features,)  # the constant looks at none of them
             scores += [score.of(each.name) for each in named]
         if adapter == headline and draws.budget.whole:
             kept.append(cell)
-    beside = _random_split(samples, split, settings, kept, advance)
+    beside = _random_split(samples, split, settings, kept, folder, advance)
     return Evaluation(
         samples,
         split,
@@ -99,6 +94,26 @@ def run_evaluation(
         tuple(beside),
         tuple(kept),
     )
+
+
+def _cell(
+    samples: LabelledSamples,
+    features: FeatureSet,
+    adapter: str,
+    draws: Draws,
+    settings: Settings,
+    folder: CellFolder | None,
+    advance: Callable[[int], object],
+) -> Cell:
+    """Return a cell that was kept, or make and keep it."""
+    cell = None if folder is None else folder.find(features, adapter, draws, settings.seed)
+    if cell is not None:
+        advance(len(draws.draws))
+        return cell
+    cell = make_cell(samples, features, adapter, draws, seed=settings.seed, threads=settings.threads, advance=advance)
+    if folder is not None:
+        folder.keep(cell, features, settings.seed)
+    return cell
 
 
 def _cells(
@@ -112,25 +127,30 @@ def _cells(
 
 
 def _random_split(
-    samples: LabelledSamples, split: Split, settings: Settings, kept: list[Cell], advance: Callable[[int], object]
+    samples: LabelledSamples,
+    split: Split,
+    settings: Settings,
+    kept: list[Cell],
+    folder: CellFolder | None,
+    advance: Callable[[int], object],
 ) -> Iterator[RandomSplit]:
     """Yield the metric under a split that pays no heed to place or parcel, which flatters."""
-    folds = split.count
     if not kept:
         return
-    # of a split that was given, as large a part is tested
-    parts = folds if folds > 1 else max(2, round(1 / float((split.folds >= 0).mean())))
-    at_random = random(samples.targets, parts, seed=settings.seed, keys=samples.keys)
+    at_random = random(samples.targets, _parts(split), seed=settings.seed, keys=samples.keys)
     metric = MAIN[samples.task]
     draws = draws_of(samples, at_random, settings, ALL)
     if not draws.draws:
         return
     for cell in kept:
         features = next(each for each in samples.features if each.name == cell.features)
-        made = make_cell(
-            samples, features, cell.adapter, draws, seed=settings.seed, threads=settings.threads, advance=advance
-        )
+        made = _cell(samples, features, cell.adapter, draws, settings, folder, advance)
         yield RandomSplit(features.name, metric, _mean(samples, made, metric), _mean(samples, cell, metric))
+
+
+def _parts(split: Split) -> int:
+    """Return the parts of a split at random: as many, or of one that was given those that test about as much."""
+    return split.count if split.count > 1 else min(max(2, round(1 / float((split.folds >= 0).mean()))), _MOST_PARTS)
 
 
 def _mean(samples: LabelledSamples, cell: Cell, metric: str) -> float:
@@ -138,4 +158,5 @@ def _mean(samples: LabelledSamples, cell: Cell, metric: str) -> float:
     pairs = zip(cell.tests, cell.predictions, strict=True)
     classes = len(samples.classes)
     found = [metrics(samples.task, samples.targets[test], predicted, classes)[metric] for test, predicted in pairs]
-    return float(np.mean(found))
+    known = np.array(found)[~np.isnan(found)]
+    return float(known.mean()) if len(known) else float("nan")

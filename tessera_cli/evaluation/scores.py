@@ -11,7 +11,7 @@ import numpy as np
 
 from tessera_cli.evaluation.cells import Cell
 from tessera_cli.evaluation.samples import LabelledSamples
-from tessera_cli.learning.bootstrap import Bootstrap, interval
+from tessera_cli.learning.bootstrap import Bootstrap, interval, stretch
 from tessera_cli.learning.budgets import Budget
 from tessera_cli.learning.metrics import LARGER_IS_BETTER, MAIN, scores
 from tessera_cli.learning.splits import Split
@@ -24,6 +24,8 @@ BOUNDS = {
     "r2": (-np.inf, 1.0),
 }
 """Least and largest values of metrics."""
+_ROUNDING = 1e-9
+"""Share of a metric below which a difference is one of rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Score:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {name: float(np.mean(values)) for name, values in self.by_draw.items()}
+        return {name: _mean(values) for name, values in self.by_draw.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -144,7 +146,9 @@ class Scorer:
         task, targets, classes = self._samples.task, self._samples.targets, len(self._samples.classes)
         each = [scores(task, targets[test], found, classes) for test, found in zip(tests, predictions, strict=True)]
         by_draw = {name: np.array([one[name] for one in each]) for name in each[0]}
-        resampled = self._bootstrap(len(tests)).distribution(task, tests, targets, predictions, classes)
+        bootstrap = self._bootstrap(len(tests))
+        resampled = bootstrap.distribution(task, tests, targets, predictions, classes)
+        factor = stretch(bootstrap.tested(tests))
         return Score(
             cell.features,
             cell.adapter,
@@ -152,8 +156,8 @@ class Scorer:
             unit,
             cell.trained,
             by_draw,
-            {name: _centred(values, by_draw[name].mean()) for name, values in resampled.items()},
-            {name: float(np.median([one[name] for one in cell.chosen])) for name in cell.chosen[0]},
+            {name: _centred(values, _mean(by_draw[name]), factor) for name, values in resampled.items()},
+            {name: float(np.median(values)) for name, values in _collected(cell.chosen).items()},
         )
 
     @functools.cache  # noqa: B019 - lives as long as the scorer
@@ -167,14 +171,30 @@ def _within(name: str, value: float, low: float, high: float) -> tuple[float, fl
     return min(max(low, least), value), max(min(high, most), value)
 
 
-def _centred(resampled: np.ndarray, value: float) -> np.ndarray:
-    """Move resampled values so that their mean is the value itself.
+def _centred(resampled: np.ndarray, value: float, factor: float) -> np.ndarray:
+    """Move resampled values so that their median is the value itself, and stretch their deviations.
 
     Metrics that are averaged over classes are larger in resamples, from which rare classes are absent at times: a bias
-    of the bootstrap (Efron and Tibshirani 1993, chapter 10), which would shift the interval away from the value.
+    of the bootstrap (Efron and Tibshirani 1993, chapter 10), which would shift the interval away from the value. The
+    median, since an R2 of few samples may be anything below 1.
     """
     known = resampled[~np.isnan(resampled)]
-    return resampled if not len(known) else resampled + (value - known.mean())
+    return resampled if not len(known) else value + factor * (resampled - np.median(known))
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of the draws of which a metric is defined; NaN without any."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _collected(chosen: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Return the settings of the draws that chose any: labels of one class or value leave nothing to choose."""
+    found: dict[str, list[float]] = {}
+    for one in chosen:
+        for name, value in one.items():
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def _votes(test: np.ndarray, predictions: np.ndarray, parcels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,14 +213,18 @@ def difference(task: Task, one: Score, other: Score, against: str) -> Difference
     metric = MAIN[task]
     sign = 1 if LARGER_IS_BETTER[metric] else -1
     by_draw = sign * (one.by_draw[metric] - other.by_draw[metric])
-    low, high = interval(sign * (one.distribution[metric] - other.distribution[metric]))
+    by_draw = np.where(np.abs(by_draw) <= _ROUNDING * np.abs(other.by_draw[metric]), 0, by_draw)
+    moved = sign * (one.distribution[metric] - other.distribution[metric])
+    moved = np.where(np.abs(moved) <= _ROUNDING * np.abs(other.distribution[metric]), 0, moved)
+    least, most = BOUNDS[metric]
+    low, high = np.clip(interval(_centred(moved, _mean(by_draw), 1.0)), least - most, most - least).tolist()
     return Difference(
         one.features,
         against,
         one.adapter,
         one.budget,
         metric,
-        float(by_draw.mean()),
+        _mean(by_draw),
         low,
         high,
         int((by_draw > 0).sum()),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tessera_cli.evaluation.samples import LabelledSamples
 from tessera_cli.evaluation.scores import Difference, Score, difference
 from tessera_cli.learning.adapters import HEADLINE
@@ -12,6 +14,8 @@ from tessera_cli.learning.budgets import Budget
 from tessera_cli.learning.metrics import MAIN
 
 CONSTANT = "constant"
+MANY = 20
+"""Comparisons of which chance alone is expected to show one."""
 
 
 def differences(samples: LabelledSamples, scores: Sequence[Score]) -> list[Difference]:
@@ -46,7 +50,14 @@ def verdicts(samples: LabelledSamples, scores: Sequence[Score], found: Sequence[
                     else "no features beat the constant"
                 )
                 made.append(f"{_named(budget)}, with {adapter} instead: {told}.")
-    return made
+    return [*made, *_by_chance(found)]
+
+
+def _by_chance(found: Sequence[Difference]) -> Iterator[str]:
+    """Yield how many of many comparisons show something although nothing differs."""
+    count = len(found)
+    if count >= MANY:
+        yield f"Of {count} comparisons that differ in nothing about {count / 20:.0f} would show something by chance."
 
 
 def _verdict(
@@ -59,7 +70,7 @@ def _verdict(
     if not to_constant:
         return start + "not measured."
     if not shown:
-        closest = max(to_constant.values(), key=lambda each: each.value)
+        closest = max(to_constant.values(), key=lambda each: -np.inf if np.isnan(each.value) else each.value)
         return start + (
             f"nothing was shown. No features are better than the constant beyond the interval; the best, "
             f"{closest.features}, by {_amount(samples, closest)}."
@@ -76,7 +87,7 @@ def _verdict(
         return start + f"{order[0]} is better than the constant by {_amount(samples, to_constant[order[0]])}."
     best = order[0]
     rivals = {name: _between(here, best, name) for name in order[1:]}
-    level = [name for name, each in rivals.items() if each.low <= 0]
+    level = [name for name, each in rivals.items() if not each.low > 0]  # an unknown one shows nothing
     if best not in shown:
         return start + f"no winner: {best} has the best mean, but the constant lies within its interval."
     if level:

@@ -12,6 +12,9 @@ from tessera_cli.learning.splits import Split
 NEAR = 0.2
 """A median distance below this share of what keeps samples apart is near."""
 
+COARSE = 4
+"""Equal values in fewer columns are no sign of the same sample."""
+
 
 def leaks(
     split: Split,
@@ -30,6 +33,8 @@ def leaks(
         return ()  # it is there to leak
     lines = []
     for name, values in features.items():
+        if _varied(values) < COARSE:
+            continue
         shared, tested = _shared(values, split)
         if shared:
             what = f"have exactly the features ({name}) of a training sample"
@@ -51,6 +56,12 @@ def leaks(
                 f"resemble each other up to {reach:.0f} m: neighbours give the answer away."
             )
     return tuple(lines)
+
+
+def _varied(values: np.ndarray) -> int:
+    """Count the columns that hold different values."""
+    first = values[:1]
+    return int(((values != first) & ~(np.isnan(values) & np.isnan(first))).any(axis=0).sum())
 
 
 def _shared(rows: np.ndarray, split: Split, there: np.ndarray | None = None) -> tuple[int, int]:

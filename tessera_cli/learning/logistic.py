@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from tessera_cli.learning.inner import inner_folds
 from tessera_cli.learning.model import Training
 from tessera_cli.learning.scale import Scale
-from tessera_cli.learning.threads import limited
+from tessera_cli.learning.threads import ignored, limited
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +60,7 @@ def _fit(model: Any, x: np.ndarray, y: np.ndarray, c: float) -> None:
     from sklearn.exceptions import ConvergenceWarning
 
     model.set_params(C=c)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with ignored(ConvergenceWarning):
         model.fit(x, y)
     if model.n_iter_.max() >= model.max_iter:
         logger.debug("logistic regression with C = %g was stopped after %d iterations", c, model.max_iter)

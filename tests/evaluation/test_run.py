@@ -1,5 +1,6 @@
 """The body of an evaluation: draws, cells, scores, differences, what is said to be shown."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +9,16 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from tessera_cli.errors import UsageError
 from tessera_cli.evaluation import cells
+from tessera_cli.evaluation.compose import compose
 from tessera_cli.evaluation.protocol import Settings, chosen_adapters, chosen_budgets, draws_of
 from tessera_cli.evaluation.run import run_evaluation
 from tessera_cli.evaluation.samples import FeatureSet, LabelledSamples
-from tessera_cli.evaluation.scores import Score, difference
+from tessera_cli.evaluation.scores import Score, _centred, difference
+from tessera_cli.evaluation.splitting import interval_notes, split_of
 from tessera_cli.evaluation.verdicts import differences, verdicts
 from tessera_cli.learning.adapters import fit
 from tessera_cli.learning.budgets import Budget
-from tessera_cli.learning.splits import blocked, given, grouped
+from tessera_cli.learning.splits import blocked, given, grouped, regions
 
 ALL, TENTH = Budget(fraction=1.0), Budget(fraction=0.1)
 
@@ -118,8 +121,7 @@ def test_finished_cells_are_not_computed_again(tmp_path, monkeypatch):
     again = run_evaluation(samples, split, settings(), tmp_path / "cells")
     assert [each.to_dict() for each in again.scores] == [each.to_dict() for each in first.scores]
     assert sorted((tmp_path / "cells").iterdir()) == kept
-    draws_of_one, at_random = {1, 10}, 2 * 3  # what was torn, and the random splits, which are not kept
-    assert len(seen) - at_random in draws_of_one
+    assert len(seen) in {1, 3, 10}  # the draws of what was torn
 
 
 def test_cells_of_other_values_labels_and_draws_are_others(tmp_path):
@@ -131,9 +133,11 @@ def test_cells_of_other_values_labels_and_draws_are_others(tmp_path):
     changed[0, 0] += 1
     other = replace(samples, features=(replace(samples.features[0], values=changed), samples.features[1]))
     run_evaluation(other, split, settings(budgets=(ALL,)), tmp_path)
-    assert len(list(tmp_path.iterdir())) == count + 2  # the constant and logistic of the first features
+    assert (
+        len(list(tmp_path.iterdir())) == count + 3
+    )  # the constant and logistic of the first features, and their random split
     run_evaluation(replace(samples, targets=samples.targets[::-1].copy()), split, settings(budgets=(ALL,)), tmp_path)
-    assert len(list(tmp_path.iterdir())) == count + 2 + count
+    assert len(list(tmp_path.iterdir())) == count + 3 + count
 
 
 def test_features_may_be_tested_on_another_year():
@@ -224,3 +228,66 @@ def test_options_that_are_wrong_are_named():
     with pytest.raises(UsageError, match="No budget"):
         chosen_budgets("", None)
     assert [each.name for each in chosen_budgets("1,30", "5")] == ["1 %", "30 %", "5 per class"]
+
+
+def plain(report):
+    return json.loads(json.dumps(report, allow_nan=False))
+
+
+def test_draws_of_one_class_choose_nothing_and_test_sets_of_one_sample_have_no_r2():
+    """Regions: one holds a class alone, and one a single sample."""
+    samples = separable(60)
+    region = np.arange(60) % 2
+    classes = replace(samples, targets=np.where(region == 0, 0, np.arange(60) // 2 % 2), classes=("a", "b"))
+    made = run_evaluation(classes, regions(region), settings(budgets=(ALL,)))
+    logistic = next(each for each in made.scores if each.adapter == "logistic")
+    assert set(logistic.chosen) == {"C"}  # of the draw that learns from both classes
+    values = np.random.default_rng(0).normal(size=60)
+    numbers = replace(samples, task="regression", targets=values, classes=())
+    alone = np.r_[np.zeros(59, np.int64), 1]
+    for region in (alone, np.arange(60)):
+        made = run_evaluation(numbers, regions(region), settings("constant", "ridge", budgets=(ALL,)))
+        found = [each for each in plain(compose(made, inputs={}))["results"] if each["adapter"] == "ridge"]
+        assert (found[0]["metrics"]["r2"] is None) == (len(np.unique(region)) == 60)
+        assert found[0]["metrics"]["rmse"] > 0
+
+
+@pytest.mark.parametrize("adapter", ["knn", "logistic", "mlp", "forest"])
+def test_how_many_fits_run_at_a_time_makes_no_difference(adapter):
+    samples, found = separable(200), []
+    split = grouped(samples.groups, samples.targets, 5)
+    for threads in (1, 3):
+        chosen = Settings(("constant", "logistic", adapter), (Budget(shots=5),), 5, threads=threads)
+        made = run_evaluation(samples, split, chosen)
+        found.append([each.by_draw["macro_f1"].tolist() for each in made.scores])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("sites", "resampled"), [(8, "sites"), (2, "samples")])
+def test_sites_are_resampled_where_several_are_tested(sites, resampled):
+    samples = separable(240)
+    site = np.arange(240) // (240 // (sites + 4))
+    here = replace(samples, groups=site, test=site < sites)
+    split = split_of(here, block=None, folds=5, leave_out=False, seed=0)
+    assert len(np.unique(split.blocks)) == (sites + 4 if resampled == "sites" else 240)
+    assert bool(interval_notes(here, split)) == (resampled == "samples")
+    divided = split_of(replace(here, test=None), block=None, folds=5, leave_out=True, seed=0)
+    assert len(np.unique(divided.blocks)) == sites + 4
+
+
+def test_an_interval_holds_its_value_though_an_r2_may_be_anything():
+    numbers = np.r_[np.full(95, 0.5), np.full(5, -1e4)]
+    moved = _centred(numbers, 0.4, 1.5)
+    low, high = np.percentile(moved, [2.5, 97.5])
+    assert low < 0.4 <= high < 1
+
+
+def test_what_is_equal_but_for_rounding_shows_nothing():
+    whole = Budget(fraction=1.0)
+    values = np.array([1.0, 2.0, 3.0])
+    one, other = (
+        Score(name, "ridge", whole, "point", 9, {"rmse": values + more}, {"rmse": values + more}, {})
+        for name, more in (("a", 0), ("b", 1e-13))
+    )
+    found = difference("regression", one, other, "b")
+    assert (found.value, found.low, found.high, found.better) == (0, 0, 0, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from tessera_cli.learning.bootstrap import Bootstrap, binomial, interval
+from tessera_cli.learning.bootstrap import Bootstrap, binomial, interval, stretch
 from tessera_cli.learning.metrics import METRICS, scores
 from tests.learning.test_metrics import by_scikit_learn, values_by_scikit_learn
 
@@ -34,7 +34,9 @@ def test_every_resample_is_scikit_learns_weighted_metric(task):
     of_draws = bootstrap.draw_weights(tests)
     assert set(found) == set(METRICS[task])
     for resample in range(30):
-        sums, weights = dict.fromkeys(METRICS[task], 0.0), of_draws[resample]
+        sums, weights = dict.fromkeys(METRICS[task], 0.0), of_draws[resample].copy()
+        for draw, test in enumerate(tests):
+            weights[draw] *= bootstrap._weights_BR[:, resample][members[test]].mean()
         for draw, (test, predicted) in enumerate(zip(tests, predictions, strict=True)):
             weight = bootstrap._weights_BR[:, resample][members[test]]
             there = weight > 0
@@ -118,13 +120,51 @@ def test_samples_that_are_resampled_alone_would_promise_too_much():
     assert widths[0] > 2 * widths[1]
 
 
-def test_few_blocks_are_told():
-    assert Bootstrap(np.array([1, 1, 2, 3, 4]), 1, resamples=5, seed=0).few_blocks
-    assert not Bootstrap(np.array([1, 1, 2, 3, 4, 5]), 1, resamples=5, seed=0).few_blocks
+def test_one_block_alone_says_nothing_of_others():
     alone = Bootstrap(np.zeros(9, np.int64), 1, resamples=5, seed=0)
     truth = np.zeros(9, np.int64)
     found = alone.distribution("classification", [np.arange(9)], truth, [truth], 1)
     assert interval(found["accuracy"]) == (1, 1)
+    assert alone.tested([np.arange(9)]) == 1
+
+
+def test_blocks_are_counted_where_they_are_tested():
+    bootstrap = Bootstrap(np.array([4, 4, 2, 9, 9]), 2, resamples=5, seed=0)
+    assert bootstrap.count == 3
+    assert bootstrap.tested([np.array([0, 1])]) == 1
+    assert bootstrap.tested([np.array([0]), np.array([2, 1])]) == 2
+
+
+def test_a_region_that_is_drawn_twice_counts_twice():
+    """The spread of the mean over regions left out in turn is that of a mean of so many."""
+    blocks = np.repeat(np.arange(6), 50)
+    right = (np.arange(300) % 50 < np.repeat([10, 20, 25, 30, 40, 45], 50)).astype(np.int64)
+    tests = [np.flatnonzero(blocks == region) for region in range(6)]
+    found = Bootstrap(blocks, 6, resamples=4000, seed=0).distribution(
+        "classification", tests, np.ones(300, np.int64), [right[test] for test in tests], 2
+    )
+    means = np.array([right[test].mean() for test in tests])
+    assert found["accuracy"].std() == pytest.approx(means.std(ddof=1) / np.sqrt(6), rel=0.05)
+
+
+def test_deviations_of_few_blocks_are_stretched_as_by_student():
+    assert stretch(3) == pytest.approx(4.3027 / 1.95996, rel=1e-4)  # of tables
+    assert stretch(21) == pytest.approx(2.0860 / 1.95996, rel=1e-4)
+    assert stretch(10_000) == pytest.approx(1, abs=1e-3)
+    assert stretch(1) == 1
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_intervals_of_few_blocks_hold_the_truth(count):
+    rng, held = np.random.default_rng(count), 0
+    blocks, truth = np.repeat(np.arange(count), 30), np.ones(30 * count, np.int64)
+    for seed in range(300):
+        right = (rng.random(len(blocks)) < 0.7 + rng.normal(0, 0.08, count)[blocks]).astype(np.int64)
+        bootstrap = Bootstrap(blocks, 1, resamples=200, seed=seed)
+        found = bootstrap.distribution("classification", [np.arange(len(blocks))], truth, [right], 2)["accuracy"]
+        low, high = interval(right.mean() + stretch(count) * (found - right.mean()))
+        held += low <= 0.7 <= high
+    assert 0.89 <= held / 300 <= 0.98  # without: 0.75 and 0.87
 
 
 def test_of_very_many_blocks_several_are_resampled_as_one():

@@ -237,6 +237,15 @@ def test_each_leak_is_named():
     assert leaks(near, features=features, lonlat=lonlat, groups=groups, reach=3000) == ()  # known to leak
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(1, 0), (3, 0), (4, 1)])
+def test_few_columns_of_equal_values_are_no_leak(columns, lines):
+    """One band of a few values, and sets that do not vary, are alike by nature."""
+    split, _, lonlat, groups = sound()
+    flat = np.ones((200, 6), np.float32)
+    flat[:, :columns] = np.arange(200)[:, None] // 2
+    assert len(leaks(split, features={"flat": flat}, lonlat=lonlat, groups=groups)) == lines
+
+
 def test_blocks_of_ground_do_not_leak():
     rng = np.random.default_rng(0)
     lonlat = lonlat_of(*rng.uniform(0, 10_000, (2, 2000)))

@@ -18,8 +18,8 @@ def feature_columns(
 ) -> dict[str, list[str]]:
     """Return the names of sets -> their columns.
 
-    A set is called as its prefix, without what divides it from the numbers. Without any prefix, those of `tessera
-    sample` are taken: Tessera_Band_0 and so on, not their deviations.
+    A set is called as its prefix. Without any prefix, those of `tessera sample` are taken: Tessera_Band_0 and so on,
+    not their deviations.
 
     Args:
         columns: Of the table.
@@ -52,10 +52,9 @@ def feature_columns(
                 f"{origin}: the column {bad[0]}, which begins with {prefix!r}, holds no numbers. Give a longer prefix, "
                 "or drop the column."
             )
-        name = prefix.rstrip("_-.") or prefix
-        if name in found:
-            raise UsageError(f"--features {prefix}: two sets are called {name}. Leave one out.")
-        found[name] = names
+        if prefix in found:
+            raise UsageError(f"--features {prefix}: two sets are called {prefix}. Leave one out.")
+        found[prefix] = names
     return found
 
 
