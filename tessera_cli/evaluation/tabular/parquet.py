@@ -216,9 +216,11 @@ def _numbers(values: pa.Array) -> np.ndarray:
 
 def _matrix(values: pa.Array, size: int) -> np.ndarray:
     """Return lists of one length as float32 (N, D), NaN where a list is absent or has another length."""
+    import pyarrow as pa
+
     made = np.full((len(values), size), np.nan, np.float32)
     lengths = np.asarray(values.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False))
     there = lengths == size
     with np.errstate(over="ignore"):
-        made[there] = _numbers(values.filter(there).flatten()).reshape(-1, size)
+        made[there] = _numbers(values.filter(pa.array(there)).flatten()).reshape(-1, size)
     return made
