@@ -41,13 +41,13 @@ def predicted(adapter, algae, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("adapter", "seed"), [("constant", 0), ("ridge", 0), ("ridge", 1), ("forest", 0), ("forest", 1)]
+    ("adapter", "seeds"), [("constant", [0]), ("ridge", [0]), ("ridge", [1]), ("forest", range(4))]
 )
-def test_the_published_errors(algae, adapter, seed):
+def test_the_published_errors(algae, adapter, seeds):
+    """Of forests the mean over seeds: by themselves they differ by 1 %, and some lie 6 % above."""
     _, y, test, _ = algae
-    found = scores("regression", y[test], predicted(adapter, algae, seed), 0)["rmse"]
-    # forests: 1.305 to 1.322 by seed, 4.5 to 5.8 % above; scikit-learn's defaults give 1.296 to 1.314
-    assert found == pytest.approx(PUBLISHED[adapter], rel=0.06 if adapter == "forest" else 0.05)
+    found = [scores("regression", y[test], predicted(adapter, algae, seed), 0)["rmse"] for seed in seeds]
+    assert np.mean(found) == pytest.approx(PUBLISHED[adapter], rel=0.05)
 
 
 def test_nothing_was_shown_by_linear_models(algae):
