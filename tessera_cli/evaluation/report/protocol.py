@@ -57,7 +57,7 @@ def sentences(found: Results) -> Iterator[str]:
         "means, by the samples that are learned from."
     )
     yield (
-        f"The sentences at the top are about {found.adapter} and {metric(found.metric).label}, which were declared "
+        f"The sentences at the top are about {found.headline} and {metric(found.metric).label}, which were declared "
         "before anything was measured. Measures are means over the draws. Intervals are 95 % of a bootstrap in which "
         "blocks (or groups, or samples) and draws are drawn again with replacement, the same for all features, so "
         "that differences are paired."

@@ -33,9 +33,8 @@ class Segmented:
     parcels: np.ndarray
     """int32 (M,)"""
     labelled: int
-    """Pixels that were learned from, those that told when to stop included."""
+    """Pixels that were learned from."""
     parameters: int
-    steps: int
 
 
 def segment(
@@ -55,7 +54,7 @@ def segment(
         draws: what is learned from, and what is the test.
         kind: `decoder` of embeddings, `unet` of raw composites.
         classes: how many there are.
-        seed: of the networks, of the order of patches and of what is put aside for validation.
+        seed: of the networks and of the order of patches.
         threads: of torch; results may differ in their last bits between numbers of threads.
         progress: told of draws that are done, and of all.
 
@@ -78,11 +77,9 @@ def segment(
                     _joined([scene.parcels[mask] for scene, mask in zip(scenes, wanted, strict=True)], np.int32),
                     sum(int(draw.learned(scene).sum()) for scene in scenes),
                     parameters(trained.network),
-                    trained.steps,
                 )
             )
-            text = "%s, labels %s, draw %d: %d patches, best after %d steps"
-            logger.debug(text, kind, draw.name, draw.number, trained.patches, trained.steps)
+            logger.debug("%s, labels %s, draw %d: %d patches", kind, draw.name, draw.number, trained.patches)
             if progress:
                 progress(number, len(draws))
     return found
