@@ -51,9 +51,12 @@ def sentences(found: Results) -> Iterator[str]:
         "and are tested on all test samples of the fold."
     )
     used = [f"{name}: {ADAPTERS[name]}" for name in found.adapters if name in ADAPTERS]
+    chosen = "Their settings are chosen by validation within the labels that are learned from"
+    if found.report.get("task") == "segmentation":
+        chosen = "Networks are trained for a number of steps that was set before, on nothing of the ground of the test"
     yield (
-        f"Adapters: {'; '.join(used)}. Their settings are chosen by validation within the labels that are learned "
-        "from; no test sample takes part in any choice. Features are standardised, and missing values replaced by "
+        f"Adapters: {'; '.join(used)}. {chosen}; no test sample takes part in any choice. "
+        "Features are standardised, and missing values replaced by "
         "means, by the samples that are learned from."
     )
     yield (
