@@ -15,7 +15,6 @@ from tessera_cli.cli.options import MODEL, OUTPUT, RUN, SOURCE, TIME, option
 from tessera_cli.cli.preview import bars
 from tessera_cli.cli.terminal import Terminal
 from tessera_cli.cli.verb import verb
-from tessera_cli.outputs.layers import RUN as RECORD
 
 LABELS, PROTOCOL = "Labels", "Protocol"
 
@@ -157,6 +156,8 @@ def evaluate(terminal: Terminal, **given: Any) -> None:
 
 def _map_of(task: str, given: Mapping[str, Any]) -> str | None:
     """Return the command that maps the first folder from the same labels; None where `map` does not take them."""
+    from tessera_cli.outputs.layers import RUN as RECORD
+
     folder = given["inputs"][0]
     if given["labels"] is None or task == "segmentation" or not (folder / RECORD).is_file():
         return None
