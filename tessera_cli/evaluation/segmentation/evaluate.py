@@ -169,7 +169,7 @@ def _constant(samples: LabelledSamples, ground: _Ground, draws: Draws) -> Cell:
 def _cell(raster: Raster, alone: Draws, of: Draw, ground: _Ground, classes: int, settings: Settings) -> Cell:
     """Return the cell of a single draw; `of` says of parcels and blocks what `alone` says of scored pixels."""
     seed = settings.seed + of.number
-    (made,) = segment(raster.scenes, [of], raster.kind, classes=classes, seed=seed, threads=settings.threads)
+    made = segment(raster.scenes, of, raster.kind, classes=classes, seed=seed, threads=settings.threads)
     everywhere = np.full(len(ground.classes), NONE, np.int64)
     everywhere[member(ground.blocks, of.test)] = made.predicted
     (draw,) = alone.draws

@@ -62,12 +62,11 @@ def networks(monkeypatch):
     """Networks whose classes follow from places alone; returns the draws and seeds that they were given."""
     given = []
 
-    def segment(scenes, draws, kind, *, classes, seed, threads):
-        (draw,) = draws
+    def segment(scenes, draw, kind, *, classes, seed, threads):
         given.append((draw, seed))
         wanted = [draw.hidden(scene) & (scene.labels >= 0) for scene in scenes]
         said = np.concatenate([by_place(number, mask.shape)[mask] for number, mask in enumerate(wanted)])
-        return [SimpleNamespace(predicted=said.astype(np.int16), parameters=7)]
+        return SimpleNamespace(predicted=said.astype(np.int16), parameters=7)
 
     monkeypatch.setattr(module, "segment", segment)
     return given
