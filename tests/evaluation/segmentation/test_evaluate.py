@@ -193,7 +193,7 @@ def test_what_does_not_belong_together_is_refused(asked, tmp_path):
 
 
 def test_a_unet_learns_from_medians_of_the_dpixels(catalog, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "STEPS", {"decoder": 4, "unet": 4})
+    monkeypatch.setattr(training, "STEPS", 4)
     tiles = fetched(catalog)
     (tmp_path / "dpixels").mkdir()
     for number, tile in enumerate(tiles):

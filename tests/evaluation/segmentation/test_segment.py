@@ -19,7 +19,7 @@ from tests.evaluation.segmentation.landscapes import draw, labelled_test, of_arr
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(training, "STEPS", {"decoder": 4, "unet": 4})
+    monkeypatch.setattr(training, "STEPS", 4)
 
 
 @pytest.mark.parametrize("kind", ["decoder", "unet"])
