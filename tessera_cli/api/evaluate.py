@@ -71,7 +71,7 @@ def evaluate(
     adapter: Sequence[str] | None = None,
     budgets: str | Sequence[float] = "1,5,10,30,100",
     shots: str | Sequence[int] | None = None,
-    draws: int = 10,
+    draws: int | None = None,
     block: float | None = None,
     folds: int = 5,
     samples: int = 20_000,
@@ -108,7 +108,7 @@ def evaluate(
         adapter: Adapters to use: `ridge`, `logistic`, `knn`, `forest`, `mlp`. Default: all of the task.
         budgets: Percentages of the labels to learn from.
         shots: Labels per class to learn from, beside the budgets: "1,5,10,50".
-        draws: Draws of labels of each budget.
+        draws: Draws of labels of each budget, at least one per fold. Default: 10; of segmentation one per fold.
         block: Side of the blocks of ground in metres. Default: from the variogram of the labels.
         folds: Parts of which one at a time is tested.
         samples: At most so many samples are used, spread over classes and parcels.
@@ -128,7 +128,7 @@ def evaluate(
     from tessera_cli.api.arguments import check_numbers, chosen_windows
     from tessera_cli.api.progress import Bar
     from tessera_cli.evaluation.asked import Asked
-    from tessera_cli.evaluation.protocol import chosen_adapters, chosen_budgets
+    from tessera_cli.evaluation.protocol import DRAWS, chosen_adapters, chosen_budgets
     from tessera_cli.evaluation.report.write import check_report, write_report
     from tessera_cli.files import explained
     from tessera_cli.learning.needed import check_packages
@@ -167,15 +167,15 @@ def evaluate(
     )
     with explained(folder):  # cells are kept there as they are finished
         if task == "segmentation":
-            report = _segmented(asked, every, adapter, draws, folds, block, folder, bar)
+            report = _segmented(asked, every, adapter, draws or folds, folds, block, folder, bar)
         else:
-            report = _predicted(asked, every, adapter, draws, folds, block, bool(leave_out), folder, bar)
+            report = _predicted(asked, every, adapter, draws or DRAWS, folds, block, bool(leave_out), folder, bar)
     write_report(folder, report)
     return Evaluated(folder, report)
 
 
 def _check(
-    task: TaskName | None, unit: UnitName | None, draws: int, folds: int, samples: int, block: float | None
+    task: TaskName | None, unit: UnitName | None, draws: int | None, folds: int, samples: int, block: float | None
 ) -> None:
     """Raise UsageError for what needs no file to be seen wrong."""
     from tessera_cli.api.arguments import check_choices
@@ -185,7 +185,7 @@ def _check(
     if unit is not None:
         check_choices(unit=(unit, UnitName))
     for name, value, least in (("draws", draws, 1), ("folds", folds, 2), ("samples", samples, 10)):
-        if value < least:
+        if value is not None and value < least:
             raise UsageError(f"--{name} {value} is too small. Give {least} or more.")
     if block is not None and not 0 < block < float("inf"):
         raise UsageError(f"--block {block:g} is no length. Give metres, above 0.")
@@ -241,7 +241,7 @@ def _segmented(
     from tessera_cli.evaluation.compose import compose
     from tessera_cli.evaluation.protocol import Settings
     from tessera_cli.evaluation.report.write import CELLS
-    from tessera_cli.evaluation.segmentation.evaluate import run_segmentation
+    from tessera_cli.evaluation.segmentation.evaluate import NOTES, run_segmentation
     from tessera_cli.evaluation.segmentation.read import read_rasters
 
     if adapter:
@@ -252,8 +252,7 @@ def _segmented(
     settings = Settings(tuple(dict.fromkeys(each.kind for each in rasters)), budgets, draws, asked.seed, asked.threads)
     cells = CellFolder.of(folder / CELLS, *areas.truth.labels, *areas.truth.parcels, *areas.truth.blocks)
     made = run_segmentation(areas, rasters, settings, cells, start=bar.start, advance=bar.advance)
-    note = "No random split of pixels is measured for segmentation: networks see the neighbours of every pixel."
-    return compose(made, inputs=asked.to_dict(), notes=[note])
+    return compose(made, inputs=asked.to_dict(), notes=NOTES)
 
 
 def _paths(given: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:

@@ -83,7 +83,8 @@ def _embed_table(terminal: Terminal, table: Path, columns: list[str] | None, giv
     with _bars(terminal) as progress:
         made = embed_table(table, columns=columns, **chosen, progress=progress)
     terminal.tell(made.to_dict(), [str(made.path)])
-    terminal.suggest(f"see what they are worth with tessera evaluate {shlex.quote(str(made.path))} --column NAME")
+    worth = f"tessera evaluate {shlex.quote(str(made.path))} --column NAME --out report"
+    terminal.suggest(f"see what they are worth with {worth}")
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,7 +107,14 @@ OWN: dict[str, Any] = {
     "shots": option(
         str | None, PROTOCOL, "Labels per class to learn from, beside them: 1,5,10,50.", metavar="N,...", env=False
     ),
-    "draws": option(int, PROTOCOL, "Draws of labels of each budget.", min=1, metavar="N", env=False),
+    "draws": option(
+        int | None,
+        PROTOCOL,
+        "Draws of labels of each budget.  [default: 10; of segmentation one per fold]",
+        min=1,
+        metavar="N",
+        env=False,
+    ),
     "adapter": option(
         list[str] | None,
         PROTOCOL,
@@ -141,3 +150,18 @@ def evaluate(terminal: Terminal, **given: Any) -> None:
     else:
         print_evaluation(made.report, terminal)
     terminal.suggest(f"open {made.page} in a browser")
+    if (command := _map_of(made.report["task"], given)) is not None:
+        terminal.suggest(f"map all of it: {command}")
+
+
+def _map_of(task: str, given: Mapping[str, Any]) -> str | None:
+    """Return the command that maps the first folder from the same labels; None where `map` does not take them."""
+    from tessera_cli.outputs.layers import RUN as RECORD
+
+    folder = given["inputs"][0]
+    if given["labels"] is None or task == "segmentation" or not (folder / RECORD).is_file():
+        return None
+    options = {"labels": [given["labels"]], **{name: [given[name]] for name in ("layer", "column", "task")}}
+    options |= {"year": given["year"] or [], "window": given["window"] or []}
+    words = [word for name, values in options.items() for value in values if value for word in (f"--{name}", value)]
+    return shlex.join(map(str, ["tessera", "map", folder, *words, "--out", f"{folder.name}_map.tif"]))

@@ -46,13 +46,13 @@ def _tables(found: Results) -> Iterator[Table]:
     for budgets in (shares, [at for at in found.budgets if at not in shares]):
         if not budgets:
             continue
-        label = f"{unit_of(found.metric)}, by {found.adapter}, with 95 % intervals"
+        label = f"{unit_of(found.metric)}, by {found.headline}, with 95 % intervals"
         table = Table(title=Text(printable(label)), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("features", overflow="fold")
         for at in budgets:
             table.add_column(at, justify="right", overflow="fold")
         for name in found.features:
-            _add(table, name, [_cell(found, name, found.adapter, at) for at in budgets])
+            _add(table, name, [_cell(found, name, found.adapter_of(name), at) for at in budgets])
             best = [_best_other(found, name, at) for at in budgets]
             if any(each != NOTHING for each in best):
                 _add(table, "  best other adapter", best)
@@ -76,7 +76,8 @@ def _best_other(found: Results, features: str, at: str) -> str:
     results = {
         each["adapter"]: each["metrics"][found.metric]
         for each in found.select(features, at=at)
-        if each["adapter"] not in (CONSTANT, found.adapter) and is_number(each["metrics"].get(found.metric))
+        if each["adapter"] not in (CONSTANT, found.adapter_of(features))
+        and is_number(each["metrics"].get(found.metric))
     }
     if not results:
         return NOTHING

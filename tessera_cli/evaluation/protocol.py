@@ -16,6 +16,8 @@ from tessera_cli.learning.splits import Split
 from tessera_cli.learning.task import Task
 
 ALL = Budget(fraction=1.0)
+DRAWS = 10
+"""Of each budget, unless asked for others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Settings:
     adapters: tuple[str, ...]
     """By falling importance; `constant` is always among them."""
     budgets: tuple[Budget, ...]
-    draws: int = 10
+    draws: int = DRAWS
     """Draws of labels of each budget but that of all labels, which has one per fold."""
     seed: int = 0
     threads: int = 1

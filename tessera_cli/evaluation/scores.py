@@ -138,7 +138,7 @@ class Scorer:
         made = [self._score(cell, unit, cell.tests, cell.predictions)]
         parcels = self._samples.parcels
         if unit == "pixel" and self._samples.classes and len(np.unique(parcels)) < len(parcels):
-            voted = [_votes(test, found, parcels) for test, found in zip(cell.tests, cell.predictions, strict=True)]
+            voted = [votes(test, found, parcels) for test, found in zip(cell.tests, cell.predictions, strict=True)]
             made.append(self._score(cell, "parcel vote", [v[0] for v in voted], [v[1] for v in voted]))
         return made
 
@@ -197,7 +197,7 @@ def _collected(chosen: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return found
 
 
-def _votes(test: np.ndarray, predictions: np.ndarray, parcels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def votes(test: np.ndarray, predictions: np.ndarray, parcels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a sample of each tested parcel, and the class that most of its pixels were predicted to have.
 
     Of classes equally often predicted the smallest number counts.

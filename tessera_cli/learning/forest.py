@@ -18,9 +18,9 @@ SHARE, LEAF = 1 / 3, 5
 Elements of Statistical Learning (Hastie, Tibshirani and Friedman), 15.3, recommend. Of classification: the square root
 of the number of features, and 1, which are scikit-learn's."""
 SMALL = 250_000
-"""Values, rows times features, up to which splits of a regression choose from all features, scikit-learn's default:
-with few labels it errs less (biomass of a simulated landscape, 100 samples of 128 dimensions: 10.4 against 13.3), and of
-more it would take three times as long and err as much (1,500 samples: 6.5 against 6.6)."""
+"""Values, rows times features, up to which splits of a regression choose from all features, scikit-learn's default.
+With few labels it errs less (biomass of a simulated landscape from 128 dimensions, 100 samples: 10.4 against 13.3); of
+many it would take three times as long and err as much (1,500 samples: 6.5 against 6.6)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import pytest
 
 from tessera_cli.cli.evaluation_table import print_evaluation
 from tessera_cli.cli.terminal import Terminal
-from tests.evaluation.example_report import SHARES, classification, macro_f1, regression
+from tests.evaluation.example_report import SHARES, classification, macro_f1, regression, segmentation
 
 
 class Quiet(Terminal):
@@ -73,3 +73,12 @@ def test_names_of_others_are_neither_markup_nor_escapes(printed):
 
 def test_a_report_without_results_is_no_error(printed):
     assert printed({"verdicts": ["Nothing was measured."]})[0] == "Nothing was measured."
+
+
+def test_each_network_has_a_row_of_numbers(printed):
+    found = [" ".join(line.split()) for line in printed(segmentation())]
+    assert "Mean IoU, %, by decoder and unet, with 95 % intervals" in found
+    for name in ("tessera 2023", "seasonal medians"):
+        values = [100 * macro_f1(name, "logistic", share) for share in SHARES]
+        assert f"{name} " + " ".join(f"{v:.1f} [{v - 4:.1f}, {v + 4:.1f}]" for v in values) in found
+    assert not [line for line in found if "best other" in line]

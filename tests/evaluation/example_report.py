@@ -196,3 +196,26 @@ def regression() -> dict[str, Any]:
             "error": [math.sin(n) if n % 4 == 0 else None for n in range(400)],
         },
     }
+
+
+def segmentation() -> dict[str, Any]:
+    """Two sets of features, each with a network of its own."""
+    report = classification()
+    own = {"tessera 2023": "decoder", "seasonal medians": "unet"}
+    report["task"], report["unit"] = "segmentation", "pixel"
+    report["headline"] = {"adapter": "decoder", "metric": "miou"}
+    report["adapters"] = ["decoder", "unet"]
+    report["features"] = [each for each in report["features"] if each["name"] in own]
+    results = [each for each in report["results"] if each["features"] in own]
+    kept = [each for each in results if each["adapter"] in ("constant", "logistic")]
+    for each in kept:
+        each["unit"] = "pixel"
+        each["adapter"] = "constant" if each["adapter"] == "constant" else own[each["features"]]
+        for key in ("metrics", "low", "high"):
+            each[key] = {"miou": each[key]["macro_f1"]}
+    pair = {"features": "tessera 2023", "against": "seasonal medians", "adapter": "decoder", "metric": "miou"}
+    ends = {"difference": 0.1, "low": 0.02, "high": 0.18, "better_draws": 5, "draws": 5}
+    report["results"], report["comparisons"] = kept, [{**pair, "labels": 1.0, "shots": None, **ends}]
+    report["confusion"] = {name: each for name, each in report["confusion"].items() if name in own}
+    report["robustness"], report["places"] = [], None
+    return report

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tessera_cli.evaluation.report.page import compose
-from tests.evaluation.example_report import ADAPTERS, SHARES, SKILL, classification, macro_f1, regression
+from tests.evaluation.example_report import ADAPTERS, SHARES, SKILL, classification, macro_f1, regression, segmentation
 
 VOID = {"meta"}
 
@@ -198,6 +198,14 @@ def test_a_regression_shows_errors_by_sign_and_size_and_says_what_is_better():
     assert rows(root, "Features", "Against", "Adapter")[1][-1] == "nothing"
     assert "smaller is better" in text_of(root)
     assert "stratified" not in text_of(root)
+
+
+def test_networks_of_a_segmentation_share_a_figure():
+    found = figures(tree(compose(segmentation())))
+    said = [text.text for text in found["decoder and unet: Mean IoU against labels"].iter("text")]
+    assert {"tessera 2023", "seasonal medians", "constant"} <= set(said)
+    assert not [title for title in found if title.startswith(("decoder:", "unet:"))]
+    assert "Confusion by tessera 2023 (decoder, 100 % of the labels)" in found
 
 
 def test_names_of_others_stand_there_as_they_are():

@@ -194,7 +194,7 @@ def told(*scores, task="classification"):
 
 def test_a_winner_is_named_with_its_margin():
     (said,) = told(score("a", 0.9), score("b", 0.7, seed=1), score("a", 0.1, adapter="constant", seed=2))
-    assert "a is better than b in 10 of 10 draws, by +20.0 points [" in said
+    assert "a is better than b in 10 of 10 draws, by +20.0 [" in said
 
 
 def test_nobody_wins_within_the_interval():

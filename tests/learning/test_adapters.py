@@ -210,7 +210,7 @@ def test_forests_are_scikit_learns():
     assert (fitted.predict(x[300:]) == direct.predict(x[300:])).all()
     x, y = problem(400, task="regression")
     fitted = fit("forest", "regression", x[:300], y[:300], np.arange(300), classes=0, seed=3)
-    direct = RandomForestRegressor(100, max_samples=300, max_features=1 / 3, min_samples_leaf=5, random_state=3)
+    direct = RandomForestRegressor(100, max_samples=300, max_features=1.0, min_samples_leaf=5, random_state=3)
     np.testing.assert_allclose(fitted.predict(x[300:]), direct.fit(x[:300], y[:300]).predict(x[300:]))
 
 

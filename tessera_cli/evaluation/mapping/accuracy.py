@@ -9,6 +9,7 @@ import numpy as np
 
 from tessera_cli.errors import UsageError
 from tessera_cli.evaluation.samples import LabelledSamples
+from tessera_cli.evaluation.scores import votes
 from tessera_cli.learning.adapters import fit
 from tessera_cli.learning.bootstrap import binomial
 from tessera_cli.learning.metrics import scores
@@ -56,7 +57,8 @@ def accuracy(samples: LabelledSamples, found: np.ndarray) -> dict[str, Any]:
     """
     if samples.task == "regression":
         return {"samples": len(samples), **scores("regression", samples.targets, found, 0)}
-    truth, voted = votes(samples, found)
+    first, voted = votes(np.arange(len(samples)), found, samples.parcels)
+    truth = samples.targets[first]
     right = truth == voted
     return {
         "samples": len(samples),
@@ -68,14 +70,6 @@ def accuracy(samples: LabelledSamples, found: np.ndarray) -> dict[str, Any]:
         ],
         "confusion": _confusion(truth, voted, len(samples.classes)),
     }
-
-
-def votes(samples: LabelledSamples, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each parcel its class and the one most of its samples were given, the first of equals: int64 (P,)."""
-    names, first, of = np.unique(samples.parcels, return_index=True, return_inverse=True)
-    counts = np.zeros((len(names), len(samples.classes)), np.int64)
-    np.add.at(counts, (of.reshape(-1), found), 1)
-    return samples.targets[first], counts.argmax(axis=1)
 
 
 def share(right: np.ndarray) -> dict[str, float | int | None]:

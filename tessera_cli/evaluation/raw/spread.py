@@ -20,7 +20,11 @@ INDICES = {"NDVI": ("B08", "B04"), "NDWI": ("B03", "B08"), "NDMI": ("B08", "B11"
 
 def season_of(days: np.ndarray, window: Window) -> np.ndarray:
     """Return the number of the season, int64 (S,), of days since the window's start."""
-    dates = np.datetime64(window.start, "D") + np.asarray(days, np.int64)
+    return season_of_dates(np.datetime64(window.start, "D") + np.asarray(days, np.int64))
+
+
+def season_of_dates(dates: np.ndarray) -> np.ndarray:
+    """Return the number of the season, int64 (S,), of dates."""
     months = dates.astype("datetime64[M]").astype(np.int64) % 12
     return np.asarray((months + 1) % 12 // 3)
 

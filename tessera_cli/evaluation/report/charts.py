@@ -47,18 +47,17 @@ def label_curves(found: Results) -> Iterator[Shown]:
             y_range=limits,
             x_places=list(zip(places, names, strict=True)),
         )
-        for adapter in found.adapters:
-            if adapter == CONSTANT:
-                continue
-            lines = [_curve(found, name, n, adapter, key) for n, name in enumerate(found.features)]
+        headline = {name: found.adapter_of(name) for name in found.features}
+        others = [name for name in found.adapters if name != CONSTANT and name not in headline.values()]
+        charts = [(found.headline, headline), *((each, dict.fromkeys(found.features, each)) for each in others)]
+        for number, (adapter, by) in enumerate(charts):
+            lines = [_curve(found, name, n, by[name], key) for n, name in enumerate(found.features)]
             lines.append(_constant(found, key))
             title = f"{adapter}: {metric(found.metric).label} against {x}"
             if picture := curves(title, lines, axes=axes, size=(4.6, 3.2)):
-                declared = (
-                    " Declared in advance: what the sentences above are about." if adapter == found.adapter else ""
-                )
+                declared = "" if number else " Declared in advance: what the sentences above are about."
                 caption = f"Bands: 95 % intervals.{declared}"
-                yield Shown(f"{key}-{adapter}", title, caption, picture)
+                yield Shown(f"{key}-{adapter.replace(' ', '-')}", title, caption, picture)
 
 
 def _curve(found: Results, features: str, number: int, adapter: str, key: str) -> Curve:
@@ -150,7 +149,7 @@ def paired(found: Results) -> Iterator[Shown]:
         rows.append((f"{one} \u2212 {other}", dots))
     points = "points of " if metric(found.metric).percent else ""
     axis = f"{points}{metric(found.metric).label}; right of 0: the first is better"
-    title = f"Paired differences ({found.adapter})"
+    title = f"Paired differences ({found.headline})"
     caption = (
         "Both were fitted on the same labels and tested on the same samples. An interval that holds 0 shows nothing."
     )

@@ -27,7 +27,7 @@ def confusion(found: Results) -> Iterator[Shown]:
         labels = tuple(map(str, matrices[name]["labels"]))
         if counts.shape != (len(labels), len(labels)) or not counts.sum():
             continue
-        title = f"Confusion by {name} ({found.adapter}, {_most(found)})"
+        title = f"Confusion by {name} ({found.adapter_of(name)}, {_most(found)})"
         caption = (
             "Rows are true classes, columns what they were taken for. Numbers are test samples of all folds; "
             "the darker, the larger the share of its row."

@@ -96,7 +96,7 @@ def _facts(found: Results) -> dict[str, object]:
     if targets := report.get("targets"):
         told["Targets"] = f"{targets['min']:.4g} to {targets['max']:.4g}, mean {targets['mean']:.4g}"
     told["Features"] = len(found.features)
-    told["Declared in advance"] = f"{metric(found.metric).label} of {found.adapter}"
+    told["Declared in advance"] = f"{metric(found.metric).label} of {found.headline}"
     return told
 
 

@@ -51,13 +51,16 @@ def sentences(found: Results) -> Iterator[str]:
         "and are tested on all test samples of the fold."
     )
     used = [f"{name}: {ADAPTERS[name]}" for name in found.adapters if name in ADAPTERS]
+    chosen = "Their settings are chosen by validation within the labels that are learned from"
+    if found.report.get("task") == "segmentation":
+        chosen = "Networks are trained for a number of steps that was set before, on nothing of the ground of the test"
     yield (
-        f"Adapters: {'; '.join(used)}. Their settings are chosen by validation within the labels that are learned "
-        "from; no test sample takes part in any choice. Features are standardised, and missing values replaced by "
+        f"Adapters: {'; '.join(used)}. {chosen}; no test sample takes part in any choice. "
+        "Features are standardised, and missing values replaced by "
         "means, by the samples that are learned from."
     )
     yield (
-        f"The sentences at the top are about {found.adapter} and {metric(found.metric).label}, which were declared "
+        f"The sentences at the top are about {found.headline} and {metric(found.metric).label}, which were declared "
         "before anything was measured. Measures are means over the draws. Intervals are 95 % of a bootstrap in which "
         "blocks (or groups, or samples) and draws are drawn again with replacement, the same for all features, so "
         "that differences are paired."

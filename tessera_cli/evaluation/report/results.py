@@ -42,6 +42,19 @@ class Results:
         rank = {self.adapter: 0, CONSTANT: 2}
         return sorted((name for name in found if name in there), key=lambda name: rank.get(name, 1))
 
+    def adapter_of(self, features: str) -> str:
+        """Return the adapter that the sentences hold these features against others by: the headline's, or their own.
+
+        A segmentation has a network per kind of features.
+        """
+        used = [each["adapter"] for each in self.select(features) if each["adapter"] != CONSTANT]
+        return used[0] if self.report.get("task") == "segmentation" and used else self.adapter
+
+    @property
+    def headline(self) -> str:
+        """Return what the headline results are by, for titles: the adapter, or those of all features."""
+        return " and ".join(dict.fromkeys(map(self.adapter_of, self.features))) or self.adapter
+
     @property
     def budgets(self) -> list[str]:
         """Return the budgets of results and comparisons: shares of the labels rising, then numbers per class."""

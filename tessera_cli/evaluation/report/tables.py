@@ -96,7 +96,7 @@ def comparisons(found: Results) -> str:
     )
     points = "in points of" if metric(found.metric).percent else "in units of"
     said = (
-        f"<p>{metric(found.metric).label} by {escape(found.adapter)}: differences {points} it with 95 % intervals; "
+        f"<p>{metric(found.metric).label} by {escape(found.headline)}: differences {points} it with 95 % intervals; "
         "above 0 the features are better than what they are held against. Of twenty pairs that differ in nothing, "
         "about one shows something.</p>\n"
     )

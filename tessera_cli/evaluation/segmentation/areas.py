@@ -78,19 +78,25 @@ def read_areas(
     Raises:
         UsageError: there are several windows, points in place of areas, fewer than two classes, or no labelled pixel.
     """
-    opened = EmbeddingFolder.open(folder, windows, formats=("geotiff", "npy"))
-    if len({tile.record.window for tile in opened.tiles}) > 1:
-        raise UsageError(f"{folder} holds several windows. Choose one with --year or --window.")
+    tiles = tiles_of(folder, windows)
     (source,) = folder_sources(folder, windows)
     labels = open_labels(labels_path, column=column, layer=layer, task="segmentation", near=source.bounds)
     if isinstance(labels, PointLabels):
         raise UsageError(f"{labels_path} holds points, and segmentation takes areas. Give polygons or a raster.")
-    grids = [_grid(tile) for tile in opened.tiles]
-    there = [tile.valid() for tile in opened.tiles]
+    grids = [_grid(tile) for tile in tiles]
+    there = [tile.valid() for tile in tiles]
     truth = truth_of(grids, there, labels, block=block, folds=folds, seed=seed)
     if len(truth.classes) < 2:
         raise UsageError(f"{labels_path}: all labelled pixels are of the class {truth.classes[0]}. Give two or more.")
-    return Areas(opened.tiles, truth, labels.left_out)
+    return Areas(tiles, truth, labels.left_out)
+
+
+def tiles_of(folder: Path, windows: Windows) -> tuple[StoredTile, ...]:
+    """Return the tiles of a folder of one window; UsageError where there are several."""
+    tiles = EmbeddingFolder.open(folder, windows, formats=("geotiff", "npy")).tiles
+    if len({tile.record.window for tile in tiles}) > 1:
+        raise UsageError(f"{folder} holds several windows. Choose one with --year or --window.")
+    return tiles
 
 
 def _grid(tile: StoredTile) -> Grid:

@@ -1,4 +1,4 @@
-"""Raw composites: medians per quarter of the year of a tile's clear observations, what a U-Net is given."""
+"""Raw composites: medians per season of a tile's clear observations, what a U-Net is given."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from tessera_cli.dpixels.dpixel import S1_BANDS, S2_BANDS
 from tessera_cli.dpixels.find import open_dpixels
 from tessera_cli.embeddings.tile import Box
+from tessera_cli.evaluation.raw.spread import SEASONS, season_of_dates
 
-QUARTERS = 4
-DIMS = QUARTERS * (len(S2_BANDS) + len(S1_BANDS))
+DIMS = len(SEASONS) * (len(S2_BANDS) + len(S1_BANDS))
 NONE = np.iinfo(np.int16).min
 """No observation."""
 _ROWS = 32
@@ -21,30 +21,30 @@ _ROWS = 32
 def composite(path: Path) -> np.ndarray:
     """Return the medians of a tile's d-pixels, int16 (DIMS, H, W), NONE where there is no clear observation.
 
-    Of each quarter: the ten bands of Sentinel-2 in DN, then VV and VH as they are stored, over passes of both
+    Of each season: the ten bands of Sentinel-2 in DN, then VV and VH as they are stored, over passes of both
     directions. A median of an even number of observations is the mean of the two in the middle, rounded down.
     """
     data = open_dpixels(path)
     height, width = data.roi.shape
     out = np.full((DIMS, height, width), NONE, np.int16)
-    quarters = {name: _quarter(data[f"{name}_time"].values) for name in ("s2", "s1_asc", "s1_desc")}
+    seasons = {name: season_of_dates(data[f"{name}_time"].values) for name in ("s2", "s1_asc", "s1_desc")}
     for top in range(0, height, _ROWS):
         rows = slice(top, top + _ROWS)
         part = data.isel(y=rows)
         s2, clear = part.s2.values, part.s2_mask.values != 0
         s1 = np.concatenate([part.s1_asc.values, part.s1_desc.values])
-        of_s1 = np.concatenate([quarters["s1_asc"], quarters["s1_desc"]])
+        of_s1 = np.concatenate([seasons["s1_asc"], seasons["s1_desc"]])
         asked = part.roi.values
-        for quarter in range(QUARTERS):
-            first = quarter * DIMS // QUARTERS
-            here = quarters["s2"] == quarter
+        for season in range(len(SEASONS)):
+            first = season * DIMS // len(SEASONS)
+            here = seasons["s2"] == season
             bands = _medians(
                 np.minimum(s2[here], 32767).astype(np.int16), np.broadcast_to(clear[here, ..., None], s2[here].shape)
             )
-            radar = _medians(s1[of_s1 == quarter], s1[of_s1 == quarter] != 0)
+            radar = _medians(s1[of_s1 == season], s1[of_s1 == season] != 0)
             both = np.concatenate([bands, radar], axis=-1)
             both[~asked] = NONE
-            out[first : first + DIMS // QUARTERS, rows] = np.moveaxis(both, -1, 0)
+            out[first : first + DIMS // len(SEASONS), rows] = np.moveaxis(both, -1, 0)
     return out
 
 
@@ -52,11 +52,6 @@ def values(kept: np.ndarray, box: Box) -> np.ndarray:
     """Return a box of a composite: float32 (DIMS, h, w), NaN where there is no observation."""
     part = kept[:, *box]
     return np.where(part == NONE, np.float32(np.nan), part.astype(np.float32))
-
-
-def _quarter(dates: np.ndarray) -> np.ndarray:
-    """Return the quarter of the year of dates, 0..3."""
-    return dates.astype("datetime64[M]").astype(np.int64) % 12 // 3
 
 
 def _medians(observations: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,8 +22,18 @@ from tessera_cli.evaluation.segmentation.truth import Truth
 from tessera_cli.evaluation.verdicts import CONSTANT, differences
 from tessera_cli.learning.budgets import NotPossible
 
+logger = logging.getLogger(__name__)
+
 SCORED = 500_000
 """Labelled pixels that are scored at most, spread evenly; all are predicted."""
+
+
+NOTES = (
+    "Unless asked for more, segmentation has a draw of labels per fold at each budget, where light adapters have ten: "
+    "a draw costs a network. Its intervals are rougher for that.",
+    "No random split of pixels is measured for segmentation: networks see the neighbours of every pixel.",
+)
+"""What a reader of the report should know."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +89,10 @@ def run_segmentation(
     every = [
         (budget, truth.draws(budget, max(settings.draws, split.count), settings.seed)) for budget in settings.budgets
     ]
-    possible = [(budget, made) for budget, made in every if not isinstance(made, NotPossible)]
+    possible = [(budget, found) for budget, found in every if not isinstance(found, NotPossible)]
+    impossible = [Draws(budget, (), found.reason) for budget, found in every if isinstance(found, NotPossible)]
+    for each in impossible:
+        logger.warning("%s of the labels is not possible: %s", each.budget.name, each.why)
     start(sum(len(made) for _, made in possible) * len(rasters))
     scorer = Scorer(samples, split, settings.seed)
     scores, kept = [], []
@@ -89,13 +103,17 @@ def run_segmentation(
         )
         constant = _constant(samples, ground, draws)
         for raster, features in zip(rasters, samples.features, strict=True):
-            cell = None if cells is None else cells.find(features, raster.kind, draws, settings.seed)
-            if cell is None:
-                cell = _cell(raster, draws, wanted, ground, len(samples.classes), settings, advance)
-                if cells is not None:
-                    cells.keep(cell, features, settings.seed)
-            else:
-                advance(len(wanted))
+            made = []
+            for draw, of in zip(draws.draws, wanted, strict=True):  # kept one by one: an interruption costs a network
+                alone = Draws(budget, (draw,))
+                cell = None if cells is None else cells.find(features, raster.kind, alone, settings.seed)
+                if cell is None:
+                    cell = _cell(raster, alone, of, ground, len(samples.classes), settings)
+                    if cells is not None:
+                        cells.keep(cell, features, settings.seed)
+                made.append(cell)
+                advance(1)
+            cell = _joined(draws, made)
             scores += [each.of(raster.name) for each in scorer.score(constant)] + scorer.score(cell)
             if budget.whole:
                 kept.append(cell)
@@ -103,7 +121,7 @@ def run_segmentation(
         samples,
         split,
         settings,
-        tuple(Draws(budget, (), made.reason) for budget, made in every if isinstance(made, NotPossible)),
+        tuple(impossible),
         tuple(scores),
         tuple(differences(samples, scores)),
         (),
@@ -148,28 +166,18 @@ def _constant(samples: LabelledSamples, ground: _Ground, draws: Draws) -> Cell:
     return Cell(samples.features[0].name, CONSTANT, draws, tuple(made), tuple({} for _ in made))
 
 
-def _cell(
-    raster: Raster,
-    draws: Draws,
-    wanted: Sequence[Draw],
-    ground: _Ground,
-    classes: int,
-    settings: Settings,
-    advance: Callable[[int], object],
-) -> Cell:
-    predictions, chosen = [], []
-    for draw, parcels_and_blocks in zip(draws.draws, wanted, strict=True):
-        (made,) = segment(
-            raster.scenes,
-            [parcels_and_blocks],
-            raster.kind,
-            classes=classes,
-            seed=settings.seed + parcels_and_blocks.number,
-            threads=settings.threads,
-        )
-        position = np.full(len(ground.classes), -1, np.int64)
-        position[member(ground.blocks, parcels_and_blocks.test)] = np.arange(len(made.predicted))
-        predictions.append(made.predicted[position[ground.scored[draw.test]]].astype(np.int64))
-        chosen.append({"steps": float(made.steps), "parameters": float(made.parameters)})
-        advance(1)
-    return Cell(raster.name, raster.kind, draws, tuple(predictions), tuple(chosen))
+def _cell(raster: Raster, alone: Draws, of: Draw, ground: _Ground, classes: int, settings: Settings) -> Cell:
+    """Return the cell of a single draw; `of` says of parcels and blocks what `alone` says of scored pixels."""
+    seed = settings.seed + of.number
+    made = segment(raster.scenes, of, raster.kind, classes=classes, seed=seed, threads=settings.threads)
+    everywhere = np.full(len(ground.classes), NONE, np.int64)
+    everywhere[member(ground.blocks, of.test)] = made.predicted
+    (draw,) = alone.draws
+    chosen = {"parameters": float(made.parameters)}
+    return Cell(raster.name, raster.kind, alone, (everywhere[ground.scored[draw.test]],), (chosen,))
+
+
+def _joined(draws: Draws, made: Sequence[Cell]) -> Cell:
+    """Return cells of a draw each as one."""
+    predictions = tuple(each.predictions[0] for each in made)
+    return Cell(made[0].features, made[0].adapter, draws, predictions, tuple(each.chosen[0] for each in made))

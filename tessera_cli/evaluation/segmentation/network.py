@@ -14,9 +14,10 @@ from torch import Tensor, nn
 Kind = Literal["decoder", "unet"]
 STEP = 4
 """Rows and columns come in multiples of it: two halvings."""
-REACH = 32
+REACH = 24
 """Pixels around a pixel that its class may depend on, at most; a multiple of STEP."""
-WIDTHS: dict[Kind, tuple[int, int, int]] = {"decoder": (32, 64, 128), "unet": (32, 64, 128)}
+WIDTHS = (32, 48, 128)
+"""Channels at 10, 20 and 40 m."""
 
 
 class Segmenter(nn.Module):
@@ -24,7 +25,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, dims: int, classes: int, kind: Kind) -> None:
         super().__init__()
-        fine, middle, coarse = WIDTHS[kind]
+        fine, middle, coarse = WIDTHS
         light = kind == "decoder"
         self.stem = _convolution(dims, fine, 1) if light else _convolution(dims, fine)
         self.fine = _convolution(fine, fine)

@@ -11,8 +11,8 @@ from tessera_cli.embeddings.grid import clipped
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.evaluation.segmentation.scene import NONE, Scene
 
-SIDE = 64
-"""Rows and columns of a patch."""
+SIDE = 32
+"""Rows and columns of a patch: labelled fields are small, and what lies between them teaches nothing."""
 
 
 @dataclass(frozen=True, eq=False)

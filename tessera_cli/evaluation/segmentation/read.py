@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.errors import UsageError
 from tessera_cli.evaluation.asked import Asked
-from tessera_cli.evaluation.segmentation.areas import Areas, read_areas
+from tessera_cli.evaluation.segmentation.areas import Areas, read_areas, tiles_of
 from tessera_cli.evaluation.segmentation.evaluate import Raster
 from tessera_cli.evaluation.segmentation.kept import Kept
 from tessera_cli.evaluation.tabular.open import is_table
@@ -24,7 +24,16 @@ def read_rasters(asked: Asked, *, block: float | None, folds: int) -> tuple[Area
         raise UsageError(f"{tables[0]} is a table, and segmentation takes areas. Give folders of `tessera embed`.")
     if asked.labels is None:
         raise UsageError("Labels are missing. Give --labels FILE: polygons or a raster of classes.")
-    beside = {"--split": asked.split, "--group": asked.group, "--test": asked.test, "--features": asked.features}
+    beside = {
+        "--split": asked.split,
+        "--group or --leave-out": asked.group,
+        "--test": asked.test,
+        "--features": asked.features,
+        "--columns": asked.columns,
+        "--unit": asked.unit,
+        "--model": asked.models,
+        "--beside": asked.beside,
+    }
     if wrong := next((name for name, value in beside.items() if value), None):
         raise UsageError(f"{wrong} goes with samples, and segmentation divides ground into blocks. Leave it out.")
     areas = read_areas(
@@ -59,9 +68,7 @@ def read_rasters(asked: Asked, *, block: float | None, folds: int) -> tuple[Area
 
 def _with_tiles_of(areas: Areas, path: Path, asked: Asked) -> Areas:
     """Return the same labels with the tiles of another folder."""
-    from dataclasses import replace
-
-    tiles = {tile.record.tile.id: tile for tile in EmbeddingFolder.open(path).tiles}
+    tiles = {tile.record.tile.id: tile for tile in tiles_of(path, asked.windows)}
     wanted = [tile.record.tile for tile in areas.tiles]
     lacking = [each.id for each in wanted if each.id not in tiles or tiles[each.id].record.tile.shape != each.shape]
     if lacking:

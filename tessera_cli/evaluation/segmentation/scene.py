@@ -33,17 +33,6 @@ class Scene:
     """int32 (H, W): what a split keeps together, numbered over all scenes; also of pixels without a label."""
 
     @classmethod
-    def of_array(
-        cls, name: str, features: np.ndarray, labels: np.ndarray, parcels: np.ndarray, blocks: np.ndarray
-    ) -> Scene:
-        """Return a scene of features that lie in memory, (dims, H, W)."""
-
-        def read(box: Box) -> np.ndarray:
-            return features[:, *box].astype(np.float32)
-
-        return cls(name, len(features), read, *_typed(features.shape[1:], labels, parcels, blocks))
-
-    @classmethod
     def of_tile(
         cls, tile: StoredTile, kept: Kept, labels: np.ndarray, parcels: np.ndarray, blocks: np.ndarray
     ) -> Scene:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tessera_cli.evaluation.segmentation.composite import NONE, _medians, _quarter, values
+from tessera_cli.evaluation.segmentation.composite import NONE, _medians, values
 
 
 def test_medians_are_numpys():
@@ -21,11 +21,6 @@ def test_medians_are_numpys():
     assert np.array_equal(found == NONE, ~known)
     assert np.array_equal(found[known], expected[known])
     assert (_medians(observations[:0], there[:0]) == NONE).all()
-
-
-def test_quarters_of_the_year():
-    days = np.array(["2023-01-01", "2023-03-31", "2023-04-01", "2024-02-29", "2023-12-31"], "datetime64[D]")
-    assert _quarter(days).tolist() == [0, 0, 1, 0, 3]
 
 
 def test_what_was_not_observed_is_nan():
