@@ -45,19 +45,19 @@ def test_the_command_writes_the_report_and_prints_it_as_json(tessera, table, tmp
     assert printed["json"] == str(out / "report.json")
     assert {key: printed[key] for key in written} == written
     results = {(row["features"], row["adapter"]): row for row in written["results"] if row["labels"] == 1}
-    assert {key[0] for key in results if key[1] == "logistic"} == {"good", "noise"}
+    assert {key[0] for key in results if key[1] == "logistic"} == {"good_", "noise_"}
     for row in written["results"]:
         assert set(row) >= KEYS
         for metric in row["metrics"]:
             assert row["low"][metric] <= row["metrics"][metric] <= row["high"][metric]
     read = parquet.read_table(table).to_pydict()
     test = np.array(read["test"])
-    assert results["good", "logistic"]["n_train"] == (~test).sum()
+    assert results["good_", "logistic"]["n_train"] == (~test).sum()
     # an independent fit is about as right; the strength of its penalty is not chosen here
     x, y = np.stack([read[f"good_{i}"] for i in range(4)], axis=1), np.array(read["crop"])
     right = (LogisticRegression().fit(x[~test], y[~test]).predict(x[test]) == y[test]).mean()
-    assert results["good", "logistic"]["metrics"]["accuracy"] == pytest.approx(right, abs=0.05)
-    assert results["noise", "logistic"]["metrics"]["accuracy"] < 0.5
+    assert results["good_", "logistic"]["metrics"]["accuracy"] == pytest.approx(right, abs=0.05)
+    assert results["noise_", "logistic"]["metrics"]["accuracy"] < 0.5
     assert (out / "report.html").read_text(encoding="utf-8").startswith("<!")
     code, again, _ = tessera("evaluate", table, *given, *QUICK, "-o", out, "--json")
     assert code == 0  # a second run takes what is finished
