@@ -291,3 +291,19 @@ def test_what_is_equal_but_for_rounding_shows_nothing():
     )
     found = difference("regression", one, other, "b")
     assert (found.value, found.low, found.high, found.better) == (0, 0, 0, 0)
+
+
+def test_regression_reaches_the_ceiling_without_noise():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(500, 16)).astype(np.float32)
+    samples = replace(
+        separable(500),
+        task="regression",
+        features=(FeatureSet("exact", "embedding", values),),
+        targets=values.astype(np.float64) @ rng.normal(size=16) + 3,
+        classes=(),
+    )
+    made = run_evaluation(samples, grouped(samples.groups, samples.targets, 5), settings("constant", "ridge"))
+    found = {each.budget: each.metrics["r2"] for each in made.scores if each.adapter == "ridge"}
+    assert found[TENTH] > 0.95
+    assert found[ALL] > 0.999
