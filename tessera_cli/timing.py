@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import threading
@@ -18,7 +19,13 @@ def rss_mb() -> float:
 
 
 def peak_rss_mb() -> float:
-    """Return the largest resident set of this process so far, in MB of 10^6 bytes."""
+    """Return the largest resident set of this process so far, in MB of 10^6 bytes.
+
+    Linux counts in `ru_maxrss` what the parent held when it forked, so the peak of this program is read where it can be.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

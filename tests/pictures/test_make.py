@@ -305,9 +305,10 @@ def test_progress_is_told_in_pixels(folder):
 
 
 PEAK = """
-import resource, sys, tessera_cli
+import sys, tessera_cli
+from tessera_cli.timing import peak_rss_mb
 tessera_cli.preview(sys.argv[1], out=sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(peak_rss_mb()))
 """
 
 
