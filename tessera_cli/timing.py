@@ -21,7 +21,7 @@ def rss_mb() -> float:
 def peak_rss_mb() -> float:
     """Return the largest resident set of this process so far, in MB of 10^6 bytes.
 
-    Linux counts in `ru_maxrss` what the parent held when it forked, so the peak of this program is read where it can be.
+    Linux counts in `ru_maxrss` what the parent held when it forked, so the peak of this program itself is read.
     """
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
