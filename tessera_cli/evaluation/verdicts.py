@@ -163,5 +163,8 @@ def summary(samples: LabelledSamples, found: Sequence[Difference]) -> Iterator[s
     for features in samples.features:
         if features.kind == "embedding" and baselines:
             pairs = ((name, _between(here, features.name, name)) for name in baselines)
-            told = (f"{name} {_interval(samples, each)} ({each.better} of {each.draws} draws)" for name, each in pairs)
-            yield f"{_named(budgets[0])}: {features.name} is better by so much {metric} than {', '.join(told)}."
+            told = (
+                f"{name} {_interval(samples, each)}, better in {each.better} of {each.draws} draws"
+                for name, each in pairs
+            )
+            yield f"{_named(budgets[0])}, {features.name} in {metric} against: {'; '.join(told)}."
