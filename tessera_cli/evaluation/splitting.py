@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from tessera_cli.errors import UsageError, counted
 from tessera_cli.evaluation.samples import LabelledSamples
 from tessera_cli.learning.bootstrap import FEW
 from tessera_cli.learning.splits import Split, blocked, given, regions
+
+logger = logging.getLogger(__name__)
 
 LEAST = 3
 """Groups or blocks that must be tested to be what the bootstrap resamples."""
@@ -30,6 +34,10 @@ def split_of(samples: LabelledSamples, *, block: float | None, folds: int, leave
         return given(samples.test, _resampled(samples, samples.test, block, seed))
     if leave_out:
         return regions(samples.groups, _resampled(samples, np.ones(len(samples), bool), block, seed))
+    groups = len(np.unique(samples.groups))
+    if 2 <= groups < folds:
+        logger.warning("there are %d groups, so there are %d folds in place of %d", groups, groups, folds)
+        folds = groups
     return blocked(samples.lonlat, samples.groups, samples.targets, size=block, folds=folds, seed=seed)
 
 

@@ -307,3 +307,11 @@ def test_regression_reaches_the_ceiling_without_noise():
     found = {each.budget: each.metrics["r2"] for each in made.scores if each.adapter == "ridge"}
     assert found[TENTH] > 0.95
     assert found[ALL] > 0.999
+
+
+def test_a_few_groups_are_a_fold_each():
+    samples = separable(90)
+    sites = np.arange(90) // 30
+    split = split_of(replace(samples, groups=sites), block=None, folds=5, leave_out=False, seed=0)
+    assert split.count == 3
+    assert all(len(np.unique(sites[split.test(fold)])) == 1 for fold in range(3))
