@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath, Windows, Years
     from tessera_cli.api.progress import Bar
     from tessera_cli.evaluation.asked import Asked
-    from tessera_cli.learning.budgets import Budget
+    from tessera_cli.evaluation.protocol import Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def evaluate(
     from tessera_cli.api.arguments import check_numbers, chosen_windows
     from tessera_cli.api.progress import Bar
     from tessera_cli.evaluation.asked import Asked
-    from tessera_cli.evaluation.protocol import DRAWS, chosen_adapters, chosen_budgets
+    from tessera_cli.evaluation.protocol import Wanted, chosen_adapters, chosen_budgets
     from tessera_cli.evaluation.report.write import check_report, write_report
     from tessera_cli.files import explained
     from tessera_cli.learning.needed import check_packages
@@ -137,9 +137,10 @@ def evaluate(
     check_numbers(threads=threads, seed=seed)
     _check(task, unit, draws, folds, samples, block)
     threads = threads or machine.threads()
-    every = chosen_budgets(budgets, shots)
+    named = tuple(adapter or ())
+    wanted = Wanted(chosen_budgets(budgets, shots), named, draws, folds, block, bool(leave_out))
     if task in ("classification", "regression"):
-        chosen_adapters(task, adapter)  # before anything is read
+        chosen_adapters(task, named)  # before anything is read
     if leave_out and (group or split):
         raise UsageError("--leave-out says what is never split, and what is tested. Leave out --group and --split.")
     folder, bar = Path(out), Bar(progress)
@@ -167,9 +168,9 @@ def evaluate(
     )
     with explained(folder):  # cells are kept there as they are finished
         if task == "segmentation":
-            report = _segmented(asked, every, adapter, draws or folds, folds, block, folder, bar)
+            report = _segmented(asked, wanted, folder, bar)
         else:
-            report = _predicted(asked, every, adapter, draws or DRAWS, folds, block, bool(leave_out), folder, bar)
+            report = _predicted(asked, wanted, folder, bar)
     write_report(folder, report)
     return Evaluated(folder, report)
 
@@ -191,20 +192,10 @@ def _check(
         raise UsageError(f"--block {block:g} is no length. Give metres, above 0.")
 
 
-def _predicted(
-    asked: Asked,
-    budgets: tuple[Budget, ...],
-    adapter: Sequence[str] | None,
-    draws: int,
-    folds: int,
-    block: float | None,
-    leave_out: bool,
-    folder: Path,
-    bar: Bar,
-) -> dict[str, Any]:
+def _predicted(asked: Asked, wanted: Wanted, folder: Path, bar: Bar) -> dict[str, Any]:
     """Return the report of samples whose class or value is predicted."""
     from tessera_cli.evaluation.compose import compose
-    from tessera_cli.evaluation.protocol import Settings, chosen_adapters
+    from tessera_cli.evaluation.protocol import DRAWS, Settings, chosen_adapters
     from tessera_cli.evaluation.read import read
     from tessera_cli.evaluation.report.write import CELLS
     from tessera_cli.evaluation.robust import robust_rows
@@ -214,8 +205,9 @@ def _predicted(
 
     found = read(asked)
     samples = found.samples
-    divided = split_of(samples, block=block, folds=folds, leave_out=leave_out, seed=asked.seed)
-    settings = Settings(chosen_adapters(samples.task, adapter), budgets, draws, asked.seed, asked.threads)
+    divided = split_of(samples, block=wanted.block, folds=wanted.folds, leave_out=wanted.leave_out, seed=asked.seed)
+    adapters = chosen_adapters(samples.task, wanted.adapters)
+    settings = Settings(adapters, wanted.budgets, wanted.draws or DRAWS, asked.seed, asked.threads)
     values = {each.name: each.values for each in samples.features}
     warnings = leaks(divided, features=values, lonlat=samples.lonlat, groups=samples.groups)
     for line in (*samples.left_out, *warnings):
@@ -226,16 +218,7 @@ def _predicted(
     return compose(made, inputs=asked.to_dict(), robustness=rows, warnings=warnings, notes=notes)
 
 
-def _segmented(
-    asked: Asked,
-    budgets: tuple[Budget, ...],
-    adapter: Sequence[str] | None,
-    draws: int,
-    folds: int,
-    block: float | None,
-    folder: Path,
-    bar: Bar,
-) -> dict[str, Any]:
+def _segmented(asked: Asked, wanted: Wanted, folder: Path, bar: Bar) -> dict[str, Any]:
     """Return the report of tiles that are segmented."""
     from tessera_cli.evaluation.cells import CellFolder
     from tessera_cli.evaluation.compose import compose
@@ -244,12 +227,13 @@ def _segmented(
     from tessera_cli.evaluation.segmentation.evaluate import NOTES, run_segmentation
     from tessera_cli.evaluation.segmentation.read import read_rasters
 
-    if adapter:
+    if wanted.adapters:
         raise UsageError("--adapter chooses among adapters of samples; segmentation has its decoder. Leave it out.")
-    areas, rasters = read_rasters(asked, block=block, folds=folds)
+    areas, rasters = read_rasters(asked, block=wanted.block, folds=wanted.folds)
     for line in areas.left_out:
         logger.warning("%s", line)
-    settings = Settings(tuple(dict.fromkeys(each.kind for each in rasters)), budgets, draws, asked.seed, asked.threads)
+    kinds = tuple(dict.fromkeys(each.kind for each in rasters))
+    settings = Settings(kinds, wanted.budgets, wanted.draws or wanted.folds, asked.seed, asked.threads)
     cells = CellFolder.of(folder / CELLS, *areas.truth.labels, *areas.truth.parcels, *areas.truth.blocks)
     made = run_segmentation(areas, rasters, settings, cells, start=bar.start, advance=bar.advance)
     return compose(made, inputs=asked.to_dict(), notes=NOTES)

@@ -38,6 +38,22 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """How the user wants to be answered; what depends on the samples is told when they are read."""
+
+    budgets: tuple[Budget, ...]
+    adapters: tuple[str, ...] = ()
+    """Those named; none: all of the task."""
+    draws: int | None = None
+    """None: `DRAWS`, or one per fold where each takes a network."""
+    folds: int = 5
+    block: float | None = None
+    """Side of blocks of ground in metres; None: from the variogram of the labels."""
+    leave_out: bool = False
+    """Whether the groups are regions that are left out in turn."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a user may choose."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tessera_cli.learning.hashes import mix, shuffled
+from tessera_cli.learning.hashes import shuffled
+from tessera_cli.sampling.draws import mix
 
 
 def balanced_folds(groups: np.ndarray, classes: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from tessera_cli.errors import UsageError
+from tessera_cli.evaluation import splitting
 from tessera_cli.evaluation.samples import LabelledSamples
 from tessera_cli.evaluation.scores import votes
 from tessera_cli.learning.adapters import fit
 from tessera_cli.learning.bootstrap import binomial
 from tessera_cli.learning.metrics import scores
-from tessera_cli.learning.splits import Split, blocked
+from tessera_cli.learning.splits import Split
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ FOLDS = 5
 def split_of(samples: LabelledSamples, size: float | None, seed: int) -> Split | None:
     """Return folds of whole blocks of ground, `size` metres wide; None, with a warning, where too few hold labels."""
     try:
-        return blocked(samples.lonlat, samples.groups, samples.targets, size=size, folds=FOLDS, seed=seed)
+        return splitting.split_of(samples, block=size, folds=FOLDS, leave_out=False, seed=seed)
     except UsageError as error:
         logger.warning("how right the map is cannot be estimated: %s", error)
         return None
