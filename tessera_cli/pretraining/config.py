@@ -70,6 +70,12 @@ class ViewConfig(Section):
     """Probability that a view misses Sentinel-1."""
     drop_s2: Share = 0.0
     """Probability that a view misses Sentinel-2; never both sensors."""
+    gain: Share = 0.0
+    """Standard deviation of a factor per view and band, and of one per view: haze, light and soil differ by place."""
+    noise: Share = 0.0
+    """Standard deviation of a factor per observation and band."""
+    shift_days: Annotated[int, Field(ge=0, le=60)] = 0
+    """Most days by which a whole view is earlier or later: seasons differ by place and year."""
 
 
 class TrainedModelConfig(Section):
@@ -130,6 +136,10 @@ class LossConfig(Section):
     """global: correlations over the joint batch of all processes; local: over each process's part (v1.0)."""
     mix: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the mixing regulariser, which takes a third pass through the encoder."""
+    predict: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the error with which the embedding of each view predicts the observations of the other."""
+    predict_width: Positive = 128
+    """Width of the network that predicts."""
     chunk: Positive = 8192
     """Rows of the correlation matrix held at once."""
     quantise: bool = False

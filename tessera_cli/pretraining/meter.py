@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tessera_cli.pretraining.barlow_twins import StepOutput
 from tessera_cli.pretraining.data.batch import Batch
 from tessera_cli.pretraining.distributed import World
+from tessera_cli.pretraining.trainee import StepOutput
 from tessera_cli.timing import peak_rss_mb
 
 
@@ -28,6 +28,7 @@ class Meter:
         self._began = time.perf_counter()
         self._waited, self._pixels, self._steps, self._same = 0.0, 0, 0, 0.0
         self._sums: Tensor | None = None
+        self._names: tuple[str, ...] = ()
 
     def waiting(self, batches: Iterable[Batch[Any]]) -> Iterator[Batch[Any]]:
         """Yield the batches and measure how long the caller waits for each."""
@@ -49,7 +50,8 @@ class Meter:
 
     def add(self, batch: Batch[Any], output: StepOutput) -> None:
         """Add one step; nothing is copied from the device."""
-        terms = torch.stack([output.loss.detach(), output.on_diagonal, output.off_diagonal, output.mixing]).double()
+        terms = torch.stack([output.loss.detach(), *output.terms.values()]).double()
+        self._names = ("loss", *output.terms)
         self._sums = terms if self._sums is None else self._sums + terms
         self._steps += 1
         self._pixels += batch.pixels * self._world.size
@@ -61,7 +63,7 @@ class Meter:
         assert self._sums is not None, "no step was added"
         means = (self._world.all_reduce_detached(self._sums) / (self._steps * self._world.size)).tolist()
         seconds = time.perf_counter() - self._began
-        row = dict(zip(("loss", "on_diagonal", "off_diagonal", "mixing"), means, strict=True))
+        row = dict(zip(self._names, means, strict=True))
         row |= {
             "pixels_per_second": round(self._pixels / seconds, 1),
             "wait_share": round(self._waited / seconds, 4),

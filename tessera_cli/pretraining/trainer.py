@@ -16,7 +16,6 @@ from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.models.encoder import Encoder, seeded
 from tessera_cli.models.precision import resolve
 from tessera_cli.pretraining import checkpoint
-from tessera_cli.pretraining.barlow_twins import BarlowTwins, StepOutput
 from tessera_cli.pretraining.callbacks import COLLAPSED, Callbacks, Row
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.config_file import as_json
@@ -33,6 +32,7 @@ from tessera_cli.pretraining.meter import Meter
 from tessera_cli.pretraining.optimiser import adamw, describe_groups, learning_rate, set_learning_rate
 from tessera_cli.pretraining.report.page import report
 from tessera_cli.pretraining.run_folder import RunFolder
+from tessera_cli.pretraining.trainee import StepOutput, Trainee
 from tessera_cli.sampling.statistics import Statistics
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class Trainer:
         encoder.set_dropout(config.model.dropout)
         encoder.train().requires_grad_(True)
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(config.train.seed + 1)  # of the projectors; equal in all processes
-            self.model = BarlowTwins(encoder, self.statistics, config, world).to(self.device)
+            torch.manual_seed(config.train.seed + 1)  # of what is trained beside the encoder; equal in all processes
+            self.model = Trainee(encoder, self.statistics, config, world).to(self.device)
         if resolve(config.train.precision, self.device) == "bf16":
             self.model.set_matmul_dtype(torch.bfloat16)
             if self.device.type == "cuda":
@@ -120,7 +120,7 @@ class Trainer:
         # Dropout depends on the seed, the step and the process, so no generator's state has to be saved.
         state = np.random.SeedSequence((config.train.seed, self.step, self.world.rank)).generate_state(1)
         torch.manual_seed(int(state[0]))
-        self.model.quantise = config.loss.quantise and self.step >= config.loss.quantise_from
+        self.model.twins.quantise = config.loss.quantise and self.step >= config.loss.quantise_from
         rate = learning_rate(self.step, config.train.steps, config.optim)
         set_learning_rate(self.optimiser, rate)
         output: StepOutput = self.wrapped(batch.to(self.device))

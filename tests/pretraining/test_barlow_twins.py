@@ -23,12 +23,14 @@ from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.parts import Block, day_of_year_table, day_tokens
 from tessera_cli.models.quantise import Quantiser, dequantise, quantise
 from tessera_cli.models.spec import FAMILIES, Family
-from tessera_cli.pretraining.barlow_twins import BarlowTwins, BatchNorm, Projector, StepOutput, fake_quantise
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, Sequences, View, view_to
 from tessera_cli.pretraining.distributed import WITHOUT_BUFFER_SYNC, World, init_distributed
 from tessera_cli.pretraining.evaluation.metrics import rank_me, spread
 from tessera_cli.pretraining.loss import EPS, barlow_twins_loss, correlation, mixing_loss, normalise_batch, rank_floor
+from tessera_cli.pretraining.projector import BatchNorm, Projector
+from tessera_cli.pretraining.trainee import StepOutput, Trainee
+from tessera_cli.pretraining.twins import fake_quantise
 from tessera_cli.sampling import BAND_COUNTS, Modality
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 
@@ -95,16 +97,16 @@ def a_config(**sections: dict[str, Any]) -> PretrainConfig:
     )
 
 
-def a_twins(config: PretrainConfig, world: World = ALONE, *, seed: int = 0) -> BarlowTwins:
+def a_twins(config: PretrainConfig, world: World = ALONE, *, seed: int = 0) -> Trainee:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        twins = BarlowTwins(Encoder(config.model.encoder), V2_STUDENT_STATISTICS, config, world)
+        twins = Trainee(Encoder(config.model.encoder), V2_STUDENT_STATISTICS, config, world)
         for parameter in twins.parameters():  # those that begin as zeros or ones as well
             parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
     return twins
 
 
-def in_float64(twins: BarlowTwins) -> BarlowTwins:
+def in_float64(twins: Trainee) -> Trainee:
     """From the standardised bands on."""
     for part in (twins.encoder.s2, twins.encoder.s1):
         part.register_forward_pre_hook(lambda _, given: (given[0].double(), *given[1:]))
@@ -321,19 +323,21 @@ def test_the_outcome_is_put_together_from_its_parts() -> None:
         vectors.append(twins.encoder.encode_modality(modality, bands, days))
     zm = twins.encoder.fuse(*vectors)
     losses = []
-    for projector, size in zip(twins.projectors, (12, 3, 7), strict=True):
+    for projector, size in zip(twins.twins.projectors, (12, 3, 7), strict=True):
         p1, p2, pm = (normalise_batch(projector(z[:, :size]), ALONE) for z in (z1, z2, zm))
         on, off = barlow_twins_loss(p1, p2, ALONE, WHOLE)
         blend = mixing_loss(pm, p1, p2[mix.partners], 0.3, ALONE, WHOLE)
         losses.append(on + 0.02 * (off + 0.7 * blend))
         if size == 12:
-            torch.testing.assert_close((outcome.on_diagonal, outcome.off_diagonal, outcome.mixing), (on, off, blend))
+            assert list(outcome.terms) == ["on_diagonal", "off_diagonal", "mixing"]
+            torch.testing.assert_close(tuple(outcome.terms.values()), (on, off, blend))
             c = p1.T @ p2 / 8
             rms = c[~torch.eye(20, dtype=torch.bool)].square().mean().sqrt()
             torch.testing.assert_close(outcome.correlation_rms, rms)
     torch.testing.assert_close(outcome.loss, sum(losses) / 3)
     assert outcome.loss.requires_grad
-    assert not any(tensor.requires_grad for tensor in outcome[1:])
+    detached = (*outcome.terms.values(), outcome.correlation_rms, outcome.representation)
+    assert not any(tensor.requires_grad for tensor in detached)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -345,7 +349,7 @@ def test_nothing_is_mixed_where_the_share_is_all_or_nothing(share: float) -> Non
         0, batch.first, batch.second, batch.tile_index, Mixing(share, batch.mixing.partners, batch.mixing.view)
     )
     twins = a_twins(a_config(loss={"mix": 1.0}))
-    found = twins(batch.to(CPU)).mixing.item()
+    found = twins(batch.to(CPU)).terms["mixing"].item()
     assert found > 0.1 if share == 0.5 else found < 1e-6
 
 
@@ -381,11 +385,11 @@ def test_bf16_is_in_the_products_alone() -> None:
     exact, rounded = (a_twins(a_config()) for _ in range(2))
     rounded.set_matmul_dtype(torch.bfloat16)
     seen: dict[str, set[torch.dtype]] = {"products": set(), "norms": set()}
-    rounded.projectors[0].linears[1].register_forward_hook(lambda *given: seen["products"].add(given[2].dtype))
-    rounded.projectors[0].norms[1].register_forward_hook(lambda *given: seen["norms"].add(given[2].dtype))
+    rounded.twins.projectors[0].linears[1].register_forward_hook(lambda *given: seen["products"].add(given[2].dtype))
+    rounded.twins.projectors[0].norms[1].register_forward_hook(lambda *given: seen["norms"].add(given[2].dtype))
     one, other = (twins(a_batch(0, 32).to(CPU)) for twins in (exact, rounded))
     assert seen == {"products": {torch.bfloat16}, "norms": {torch.float32}}
-    assert {tensor.dtype for tensor in other} == {torch.float32}
+    assert {tensor.dtype for tensor in (other.loss, *other.terms.values(), *other[2:])} == {torch.float32}
     assert one.loss != other.loss
     torch.testing.assert_close(other.loss, one.loss, rtol=0.05, atol=0)
     other.loss.backward()
@@ -502,7 +506,7 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], bool]] = {
 """Settings, and whether in float64."""
 
 
-def case(name: str, world: World) -> tuple[BarlowTwins, Batch[np.ndarray]]:
+def case(name: str, world: World) -> tuple[Trainee, Batch[np.ndarray]]:
     sections, double = CASES[name]
     config = a_config(**sections)
     twins = a_twins(config, world)
@@ -555,14 +559,14 @@ def quantised_in_ddp(world: World, rank: int) -> dict[str, Any]:
     """What the projectors are given by a wrapped module that quantises, and how often it did."""
     twins = a_twins(a_config(projector={"prefixes": (5,)}), world, seed=1)
     given: list[list[Tensor]] = [[], []]
-    for i, projector in enumerate(twins.projectors):
+    for i, projector in enumerate(twins.twins.projectors):
         projector.register_forward_pre_hook(lambda _, arguments, i=i: given[i].append(arguments[0].detach()))
     wrapped = DistributedDataParallel(twins, **WITHOUT_BUFFER_SYNC)
     placed = share_of(a_batch(30, JOINT), rank, SIZE).to(CPU)
-    twins.quantise = True
+    twins.twins.quantise = True
     outcome = wrapped(placed)
     outcome.loss.backward()
-    twins.quantise = False
+    twins.twins.quantise = False
     wrapped(placed)
     return {"given": given, "of": outcome.representation}
 
@@ -629,7 +633,7 @@ def test_local_scope_is_the_mean_of_separate_losses(processes: list[dict[str, An
 def test_local_scope_mixes_with_pixels_of_other_processes(processes: list[dict[str, Any]]) -> None:
     twins, batch = case("local mixing", ALONE)
     parts = [share_of(batch, rank, SIZE).to(CPU) for rank in range(SIZE)]
-    (projector,) = twins.projectors
+    (projector,) = twins.twins.projectors
     raw = [projector(twins.embed(part.second)) for part in parts]
     losses = []
     for part, own in zip(parts, raw, strict=True):

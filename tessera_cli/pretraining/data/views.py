@@ -13,17 +13,18 @@ import numpy as np
 
 from tessera_cli.pretraining.config import ViewConfig
 from tessera_cli.pretraining.data.batch import MISSING, Sequences, View
+from tessera_cli.pretraining.data.perturb import Hashes, days_later, perturbed
 from tessera_cli.sampling import BAND_COUNTS, BucketedSampling, Modality
 from tessera_cli.sampling.buckets import PATTERNS
 from tessera_cli.sampling.draws import draw, hashed, numbered, uniform
 from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries, starts_of
 
 _YEAR = 366
-_DECISIONS = ("sensor", "orbit", "which orbit", "season", "which season", "share", "observations", "order")
+_DECISIONS = (
+    *("sensor", "orbit", "which orbit", "season", "which season", "share", "observations", "order"),
+    *("gain", "noise", "shift"),
+)
 """The random decisions per pixel and sensor. Their positions are part of the hashes: only append."""
-
-Hashes = Callable[[str], np.ndarray]
-"""One of `_DECISIONS` -> the hashes of the pixels that make it, uint64 (N,)."""
 
 
 def view_keys(pixel_keys: np.ndarray, *, seed: int, epochs: np.ndarray, view: int) -> np.ndarray:
@@ -34,15 +35,18 @@ def view_keys(pixel_keys: np.ndarray, *, seed: int, epochs: np.ndarray, view: in
 def random_view(
     pixels: RaggedPixels, config: ViewConfig, buckets: BucketedSampling, keys: np.ndarray
 ) -> View[np.ndarray]:
-    """Return the view that the keys, uint64 (N,), decide: some observations are dropped, the rest is drawn from.
+    """Return the view that the keys, uint64 (N,), decide: some observations are dropped, the rest is drawn from,
+    and what is drawn is perturbed.
 
     A pixel's sequences depend on its own observations and key alone. `buckets`: lengths of bucketed sequences.
     """
     dropped = _dropped_sensors(pixels, config, keys)
+    shifts = days_later(config, _hashes(keys, "s2", "shift"))  # both sensors see the same year
 
     def view(modality: Modality) -> tuple[Sequences[np.ndarray], ...]:
         hashes = functools.partial(_hashes, keys, modality)
-        return _draw(_kept(pixels.series(modality), dropped[modality], config, hashes), config, buckets, hashes)
+        drawn = _draw(_kept(pixels.series(modality), dropped[modality], config, hashes), config, buckets, hashes)
+        return tuple(perturbed(part, modality, config, hashes, shifts) for part in drawn)
 
     return {modality: view(modality) for modality in BAND_COUNTS}
 

@@ -1,0 +1,86 @@
+"""The trained module: a batch -> the loss, the weighted sum of what is asked of the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tessera_cli.models.encoder import Encoder
+from tessera_cli.pretraining.config import PretrainConfig
+from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, View
+from tessera_cli.pretraining.distributed import World
+from tessera_cli.pretraining.embedder import Embedder
+from tessera_cli.pretraining.prediction import Prediction
+from tessera_cli.pretraining.twins import Twins
+from tessera_cli.sampling import BAND_COUNTS, Modality
+from tessera_cli.sampling.statistics import Statistics
+
+
+class StepOutput(NamedTuple):
+    """The result of a forward pass. All but the loss is detached."""
+
+    loss: Tensor
+    """(): the weighted sum."""
+    terms: Mapping[str, Tensor]
+    """Name -> one part of the loss, (), unweighted; those of the twin loss are of the whole embedding's projector."""
+    correlation_rms: Tensor
+    """(): root mean square of C_ij, i != j, of the projections."""
+    representation: Tensor
+    """float32 (B, R): embeddings of the first views, not quantised."""
+
+
+class Trainee(Embedder):
+    """An encoder and the networks that are trained beside it. A step is one forward pass, so DDP may wrap it."""
+
+    def __init__(self, encoder: Encoder, statistics: Statistics, config: PretrainConfig, world: World) -> None:
+        super().__init__(encoder, statistics)
+        self.weights = config.loss
+        self.twins = Twins(config, world)
+        self.prediction = (
+            Prediction(config.model.representation, config.loss.predict_width) if config.loss.predict else None
+        )
+
+    def set_matmul_dtype(self, matmul_dtype: torch.dtype) -> None:
+        """Set the dtype of the matrix products of transformers and projectors; the rest stays float32."""
+        for part in (self.encoder.s2, self.encoder.s1, *self.twins.projectors):
+            part.matmul_dtype = matmul_dtype
+
+    def forward(self, batch: Batch[Tensor]) -> StepOutput:
+        first_BR, second_BR = self.embed(batch.first), self.embed(batch.second)
+        blended_BR = None if batch.mixing is None else self._embed_blended(batch.first, batch.mixing)
+        twins = self.twins(first_BR, second_BR, blended_BR, batch.mixing)
+        loss = twins.loss
+        terms = {"on_diagonal": twins.on_diagonal, "off_diagonal": twins.off_diagonal, "mixing": twins.mixing}
+        if self.prediction is not None:
+            both = self._predict(first_BR, batch.second), self._predict(second_BR, batch.first)
+            terms["prediction"] = (both[0] + both[1]) / 2
+            loss = loss + self.weights.predict * terms["prediction"]
+        detached = {name: term.detach() for name, term in terms.items()}
+        return StepOutput(loss, detached, twins.correlation_rms.detach(), first_BR.detach())
+
+    def _predict(self, embeddings_BR: Tensor, view: View[Tensor]) -> Tensor:
+        """Return the mean error of all values of a view's observations, predicted from embeddings of another view."""
+        assert self.prediction is not None
+        errors, counts = [], []
+        for modality in BAND_COUNTS:
+            for part in view[modality]:
+                bands_MTC, valid_MT = self._bands(modality, part), part.streams != MISSING
+                error, count = self.prediction(
+                    modality, embeddings_BR[part.members], part.doy.long(), bands_MTC, valid_MT
+                )
+                errors.append(error)
+                counts.append(count)
+        return torch.stack(errors).sum() / torch.stack(counts).sum()
+
+    def _embed_blended(self, first: View[Tensor], mix: Mixing[Tensor]) -> Tensor:
+        """Return embeddings of pixels whose standardised bands and days are blended with those of their partners."""
+
+        def blended(modality: Modality) -> Tensor:
+            own, other = self.rectangle(modality, first), self.rectangle(modality, mix.view)
+            bands_BTC, days_BT = (mix.share * x + (1 - mix.share) * y for x, y in zip(own, other, strict=True))
+            return self.encoder.encode_modality(modality, bands_BTC, days_BT)
+
+        return self.encoder.fuse(blended("s2"), blended("s1"))
