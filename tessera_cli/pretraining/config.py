@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -163,6 +164,11 @@ class TrainConfig(Section):
     batch: Positive = 1024
     """Pixels per step over all processes."""
     steps: Positive = 5000
+    """Steps in all, unless `epochs` says it."""
+    epochs: Annotated[float, Field(ge=0)] = 0.0
+    """How often each training pixel is seen, so that steps follow from the number of pixels; 0: `steps` says it."""
+    min_steps: Count = 0
+    """Fewest steps that follow from `epochs`."""
     seed: Count = 0
     """Random seed of weights, batches, views and everything else that is drawn."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -174,6 +180,13 @@ class TrainConfig(Section):
     log_every: Positive = 50
     save_every: Positive = 500
     eval_every: Positive = 1000
+
+    def for_pixels(self, pixels: int) -> TrainConfig:
+        """Return the section with the number of steps on so many training pixels."""
+        if not self.epochs:
+            return self
+        steps = max(1, self.min_steps, math.ceil(self.epochs * pixels / self.batch))
+        return self.model_copy(update={"steps": steps, "epochs": 0.0})
 
 
 class ProbeConfig(Section):

@@ -71,7 +71,10 @@ def _merge(nested: Nested, values: Mapping[str, Any], origin: str = "") -> None:
     for section, keys in values.items():
         if not isinstance(keys, Mapping):
             raise UsageError(f"{origin}: {section} is no section. {suggest(section, PretrainConfig.model_fields)}")
-        nested.setdefault(section, {}).update(keys)
+        held = nested.setdefault(section, {})
+        if section == "train" and "steps" in keys:  # who names a number of steps means it
+            held.pop("epochs", None)
+        held.update(keys)
 
 
 def _parse(override: str) -> Nested:

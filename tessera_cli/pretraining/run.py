@@ -94,6 +94,7 @@ def pretrain(
         world.barrier()
         if not world.main:
             opened = Shards.open(path, verify=False)
+        config = config.model_copy(update={"train": config.train.for_pixels(opened.pixels)})
         statistics = _choose_statistics(config, opened, expected)
         trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks)
         finished = trainer.run()

@@ -282,3 +282,32 @@ def test_the_documents_name_every_key():
 def test_without_a_preset_it_is_nano():
     assert load_config() == load_config(preset_name="nano")
     assert PretrainConfig().model == load_config().model
+
+
+# --- epochs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("train", "pixels", "steps"),
+    [
+        ({"steps": 70}, 1000, 70),
+        ({"epochs": 10.0, "batch": 256}, 1000, 40),  # 10,000 / 256 = 39.06
+        ({"epochs": 0.01, "batch": 256}, 1000, 1),
+        ({"epochs": 10.0, "batch": 256, "min_steps": 500}, 1000, 500),
+        ({"epochs": 10.0, "batch": 256, "min_steps": 500}, 100_000, 3907),
+    ],
+)
+def test_steps_follow_from_epochs(train, pixels, steps):
+    section = PretrainConfig.model_validate({"train": train}).train.for_pixels(pixels)
+    assert section.steps == steps
+    assert section.for_pixels(7) == section  # nothing is left to follow
+
+
+def test_a_number_of_steps_wins_over_epochs_of_an_earlier_layer(tmp_path):
+    toml = tmp_path / "own.toml"
+    toml.write_text("[train]\nepochs = 9\nbatch = 64\n")
+    assert load_config(path=toml).train.for_pixels(640).steps == 90
+    assert load_config(path=toml, overrides=["train.steps=12"]).train.for_pixels(640).steps == 12
+    assert load_config(path=toml, more={"train": {"steps": 13}}).train.for_pixels(640).steps == 13
+    both = load_config(path=toml, more={"train": {"steps": 13, "epochs": 3.0}})  # as a run's own file says them
+    assert both.train.for_pixels(640).steps == 30
