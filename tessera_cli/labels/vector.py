@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from tessera_cli.errors import UsageError
+from tessera_cli.errors import UsageError, listed
 from tessera_cli.extent.features import Features, kinds, polygons
 from tessera_cli.extent.point_features import points_in_degrees, points_or_polygons
 from tessera_cli.extent.vector import read_vector
@@ -46,6 +46,9 @@ def vector_labels(
         raise UsageError(f"{path} holds no geometry. Give polygons or points with labels.")
     if any(_has_areas(each) for each in layers):
         areas = [each for each in layers if _has_areas(each) or len(layers) == 1]
+        if len(areas) > 1:
+            names = listed(each.origin.removeprefix(f"{path}, layer ") for each in areas)
+            logger.info("%s: all layers with areas are used: %s", path, names)
         for each in layers:
             if each not in areas:
                 logger.warning("%s holds %s, no area, and is left out", each.origin, kinds(each.geometries))

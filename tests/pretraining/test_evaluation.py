@@ -350,7 +350,11 @@ def test_polygons_that_are_no_use(tmp_path):
     fails("no column called class.*there are: kind, n", kind=list("abab"), n=[1, 2, 3, 4])
     fails("no column crops.*there are: crop", config=SMALL.model_copy(update={"column": "crops"}), crop=list("abab"))
     fails("column crop has no value in any of 4 rows", crop=[None] * 4)
-    fails(r"holds a LineString \(feature 1\); points or polygons", [b.exterior for b in boxes], crop=list("abab"))
+    fails(
+        r"holds a LineString \(feature 1\); points or polygons",
+        [shapely.LineString(b.exterior) for b in boxes],
+        crop=list("abab"),
+    )
     fails("not longitudes and latitudes", [shapely.box(EAST, NORTH, EAST + 9, NORTH + 9)] * 2, crop=["a", "b"])
     fails(
         "labels no pixel of the d-pixels. Give labels of the same place, around longitude 4.4., latitude 50.7",
@@ -536,6 +540,9 @@ def test_a_collapsed_encoder_neither_agrees_nor_finds(constant):
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
+HEADER = {"origins": [{"name": "made up"}]}
+
+
 def flat(view):
     """One row per pixel: mean bands of each sensor, number of observations, whether radar was seen."""
     rows = np.zeros((sum(len(s.members) for s in view["s2"]), 15), np.float32)
@@ -564,7 +571,7 @@ def made(tmp_path):
         views={"n_obs": 12, "drop_s1": 0.5, "drop_season": 0.3, "drop_orbit": 0.3},
         probe={"labels": str(path), "block": 8, "folds": 3, "pixels": 500},
     )
-    return SimpleNamespace(train=tuple(parts[:3]), holdout=parts[3]), config
+    return SimpleNamespace(train=tuple(parts[:3]), holdout=parts[3], header=HEADER), config
 
 
 def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
@@ -689,9 +696,9 @@ def test_without_held_out_pixels_or_labels(made, caplog):
 def test_pixels_without_radar_cannot_lose_it(made):
     shards, config = made
     whole, dark = shards.holdout, ragged(shards.holdout.places, s1=0)
-    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, holdout=dark), config)
+    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, holdout=dark, header=HEADER), config)
     assert "drift_no_radar" not in evaluation.measure(flat)
-    both = SimpleNamespace(train=shards.train, holdout=concatenated([whole, dark]))
+    both = SimpleNamespace(train=shards.train, holdout=concatenated([whole, dark]), header=HEADER)
     seeing = evaluate.Evaluation.of(both, config)
     held = seeing.holdout.s1.counts > 0
     assert 0 < held.sum() < len(held)
@@ -700,7 +707,7 @@ def test_pixels_without_radar_cannot_lose_it(made):
 
 def test_few_observations_are_not_repeated_for_the_drift(made):
     shards, config = made
-    few = SimpleNamespace(train=shards.train, holdout=ragged(shards.holdout.places, s2=7, s1=3))
+    few = SimpleNamespace(train=shards.train, holdout=ragged(shards.holdout.places, s2=7, s1=3), header=HEADER)
     lengths = []
 
     def embed(view):

@@ -142,8 +142,8 @@ def more_pixels(inputs: Sequence[Input], config: DataConfig) -> str:
     if config.min_s1 and not s1.any():
         return "The tables hold no radar: --set data.min_s1=0 trains without it."
     return (
-        f"Half of the samples of tables have {np.median(s2):.0f} or fewer of Sentinel-2 and {np.median(s1):.0f} or fewer "
-        "of Sentinel-1: lower --set data.min_s2 or data.min_s1."
+        f"Half of the samples of tables have {np.median(s2):.0f} or fewer of Sentinel-2 and {np.median(s1):.0f} or "
+        "fewer of Sentinel-1: lower --set data.min_s2 or data.min_s1."
     )
 
 
