@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tessera_cli.dpixels import read_store, write_store
 from tessera_cli.errors import TesseraError, TileError, UsageError
 from tessera_cli.extent.aoi import Aoi
-from tessera_cli.labels.polygons import PolygonLabels
+from tessera_cli.labels.vector import read_labels
 from tessera_cli.models.checkpoint import read_checkpoint
 from tessera_cli.pretraining import checkpoint
 from tessera_cli.pretraining.config import PretrainConfig
@@ -67,7 +67,7 @@ def state(folder: Path) -> bytes:
 
 KINDS: dict[str, tuple[str, Callable[[Path], bytes], Callable[[Path], Any], int]] = {
     "GeoJSON": ("a.geojson", lambda folder: geojson(), Aoi.from_file, 120),
-    "labels": ("b.geojson", lambda folder: geojson(), lambda path: PolygonLabels.read(path, "class"), 60),
+    "labels": ("b.geojson", lambda folder: geojson(), lambda path: read_labels(path, "class"), 60),
     "TOML": ("c.toml", lambda folder: to_toml(PretrainConfig()).encode(), lambda path: load_config(path=path), 200),
     "safetensors": ("d.safetensors", weights, read_checkpoint, 200),
     "checkpoint": ("e.safetensors", state, checkpoint.read_state, 200),

@@ -25,8 +25,8 @@ from tessera_cli.imagery.byte_sources import LocalBytes
 from tessera_cli.imagery.header import BrokenError
 from tessera_cli.inspection.info import describe
 from tessera_cli.journal import digest_of
-from tessera_cli.labels.polygons import PolygonLabels
 from tessera_cli.labels.raster import RasterLabels
+from tessera_cli.labels.vector import read_labels
 from tessera_cli.models import ModelConfig
 from tessera_cli.net import Client
 from tessera_cli.net.trust import check_authorities
@@ -68,7 +68,7 @@ BORDERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "weights, own": ("weights.safetensors", weights),
     "model config": ("config.json", ModelConfig.from_file),
     "TOML": ("run.toml", lambda path: load_config(path=path)),
-    "labels": ("labels.gpkg", lambda path: PolygonLabels.read(path)),
+    "labels": ("labels.gpkg", lambda path: read_labels(path)),
     "labels, raster": ("labels.tif", lambda path: RasterLabels.open(path)),
     "labels of an evaluation": ("labels.parquet", lambda path: open_labels(path, column="crop")),
     "table": ("table.parquet", open_table),

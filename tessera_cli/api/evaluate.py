@@ -208,7 +208,7 @@ def _predicted(asked: Asked, wanted: Wanted, folder: Path, bar: Bar) -> dict[str
     divided = split_of(samples, block=wanted.block, folds=wanted.folds, leave_out=wanted.leave_out, seed=asked.seed)
     adapters = chosen_adapters(samples.task, wanted.adapters)
     settings = Settings(adapters, wanted.budgets, wanted.draws or DRAWS, asked.seed, asked.threads)
-    values = {each.name: each.values for each in samples.features}
+    values = {each.name: each.values for each in samples.features if not each.parts}  # these hold both parts
     warnings = leaks(divided, features=values, lonlat=samples.lonlat, groups=samples.groups)
     for line in (*samples.left_out, *warnings):
         logger.warning("%s", line)

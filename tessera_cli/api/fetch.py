@@ -54,16 +54,19 @@ def fetch(
 ) -> Summary:
     """Store an area's d-pixels, and the weights of a model, for a machine without network. Run it again to go on.
 
+    With `model="none"` d-pixels alone, such as `pretrain` takes.
+
     Arguments that `embed` has too mean the same there. Of `points`, stores hold the pixels of the plots alone.
 
     Args:
-        model: The model whose weights are fetched as well, and whose source decides, as in `embed`.
+        model: The model whose weights are fetched as well, and whose source decides, as in `embed`; `none`: no weights,
+            and the source is `source` or the usual one.
         out: Folder for the d-pixels. Default: `./<aoi>_<window>_dpixels`.
         workers: Tiles to read side by side, in this process.
         format: `zarr` stores, or `npy`: folders of arrays in the official layout, many times larger.
 
     Returns:
-        What became of every tile; `embed_command` is the command line that embeds the folder.
+        What became of every tile; `embed_command` is the command line that embeds the folder, empty without a model.
 
     Raises:
         TesseraError: As `embed` does.
@@ -81,10 +84,11 @@ def fetch(
     from tessera_cli.api.points import Plots
     from tessera_cli.api.progress import as_progress
     from tessera_cli.api.shards import asked_of_plan
+    from tessera_cli.errors import UsageError
     from tessera_cli.folders.identity import dpixel_folder
     from tessera_cli.imagery import OFFICIAL, get_preprocessing
     from tessera_cli.models import describe_model
-    from tessera_cli.models.registry import DEFAULT_MODEL
+    from tessera_cli.models.registry import DEFAULT_MODEL, NO_MODEL
     from tessera_cli.outputs.layers import StoreFormat
     from tessera_cli.runs.fetch import embed_command
     from tessera_cli.runs.fetch import fetch as run
@@ -94,7 +98,10 @@ def fetch(
     area |= {"allow_no_radar": allow_no_radar, "catalog": catalog, "radar_catalog": radar_catalog}
     area |= {"allow_outside": allow_outside, "allow_private_hosts": allow_private_hosts}
     where = {"aoi": aoi, "bbox": bbox, "points": points, "year": year, "window": window, "source": source}
-    of_plan = {**where, **area, "model": model, "weights": weights, "model_config": model_config}
+    without = str(model) == NO_MODEL
+    if without and (weights is not None or model_config is not None):
+        raise UsageError("--model none leaves weights out. Leave out --weights and --model-config, or name the model.")
+    of_plan = {**where, **area, "model": None if without else model, "weights": weights, "model_config": model_config}
     share = asked_of_plan(**of_plan, force_source=force_source)
     check_choices(format=(format, StoreFormat))
     check_numbers(allow_missing=allow_missing)
@@ -109,9 +116,10 @@ def fetch(
     )
     told, plots = as_progress(progress), None if points is None else Plots.of(points, layer=layer)
     request = make_request(aoi, bbox, year, window, points=plots, source=source, **area)
-    spec = describe_model(model, weights, model_config)
-    request = request.of_source(source or spec.source)
-    spec.check_source(request.source.name, force=force_source)
+    spec = None if without else describe_model(model, weights, model_config)
+    if spec is not None:
+        request = request.of_source(source or spec.source)
+        spec.check_source(request.source.name, force=force_source)
     policy = get_preprocessing(preprocessing or OFFICIAL.name)
     stores = choose_out(out, request, "dpixels", policy.name)
     folder = dpixel_folder(stores, source=request.source.name, preprocessing=policy.name, format=format)
@@ -119,12 +127,12 @@ def fetch(
     inputs = search_inputs(request, folder, policy, **more, share=share if terms.shard else None)
     if out is None:
         warn_of_other_area(folder, inputs.record())
-    pulled = None if weights else str(model or DEFAULT_MODEL)
+    pulled = None if weights or without else str(model or DEFAULT_MODEL)
     with ThreadPool(workers) if workers else nullcontext() as executor:
         terms = dataclasses.replace(terms, executor=executor)
         summary = run(inputs, folder, model=pulled, progress=told, terms=terms)
     command = ""
-    if any(result.path for result in summary.results):
+    if spec is not None and any(result.path for result in summary.results):
         command = embed_command(
             folder,
             model=model,

@@ -48,7 +48,8 @@ def pretrain(
         columns: What the columns of tables are called and mean, as in `embed_table`.
         window: Which dates to take of tables. Default: all, 366 days at the most.
         steps: The same as the key `train.steps`.
-        probe: Labels to measure by: polygons (.geojson, .gpkg, .shp) or a raster of classes (.tif).
+        probe: Labels to measure by: polygons or points (.geojson, .gpkg, .shp), a raster of classes (.tif), or a table
+            of samples (.parquet, .csv), found by name or place.
         init_from: Start from the weights of a model or another run.
         seed: The same as the key `train.seed`.
         out: Folder of the run.

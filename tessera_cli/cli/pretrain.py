@@ -66,7 +66,8 @@ OWN: dict[str, Any] = {
     "probe": option(
         Path | None,
         MODEL,
-        "Labels to measure by: polygons (.geojson, .gpkg, .shp) or a raster of classes (.tif).",
+        "Labels to measure by: polygons or points (.geojson, .gpkg, .shp), a raster of classes (.tif), or a table of "
+        "samples (.parquet, .csv).",
         metavar="FILE",
     ),
     "seed": option(int | None, MODEL, "The same as --set train.seed=N.", metavar="N", min=0),

@@ -100,11 +100,13 @@ def embedding_features(
     sets = [FeatureSet(name, kind, shipped, f"{model.name}, {window}")]
     if beside and spec.quantiser is not None:
         full = made.values[:, : spec.default_dims]
-        sets.append(FeatureSet(f"{name} float32", kind, full, f"{model.name}, {window}, without quantising"))
+        about = f"{model.name}, {window}, without quantising"
+        sets.append(FeatureSet(f"{name} float32", kind, full, about, variant_of=name))
     if beside:
         for dims in sorted(set(spec.dims) - {spec.default_dims}, reverse=True):
             values = _shipped(made.values, made.valid, model, dims)
-            sets.append(FeatureSet(f"{name} :{dims}", kind, values, f"{model.name}, {window}, the first {dims} values"))
+            about = f"{model.name}, {window}, the first {dims} values"
+            sets.append(FeatureSet(f"{name} :{dims}", kind, values, about, variant_of=name))
     return tuple(sets)
 
 

@@ -48,7 +48,13 @@ def compose(
         "parcels": len(np.unique(samples.parcels)),
         **_targets(samples),
         "features": [
-            {"name": each.name, "kind": each.kind, "dims": each.values.shape[1], "origin": each.origin}
+            {
+                "name": each.name,
+                "kind": each.kind,
+                "dims": each.values.shape[1],
+                "origin": each.origin,
+                "parts": list(each.parts),
+            }
             for each in samples.features
         ],
         "split": {

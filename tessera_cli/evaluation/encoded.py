@@ -67,7 +67,7 @@ def embedded(
     there = np.ones(len(pixels), bool)
     for each in sets:
         there &= np.isfinite(each.values).all(axis=1)
-    return tuple(FeatureSet(each.name, each.kind, each.values[there], each.origin) for each in sets), there
+    return tuple(each.take(there) for each in sets), there
 
 
 def names_of(models: Sequence[Model]) -> list[str]:

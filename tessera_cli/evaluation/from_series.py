@@ -182,6 +182,7 @@ def _told(
         if without := int((kept & ~said).sum()):
             lines.append(f"{origin}: {counted(without, 'sample')} of {len(table):,} have no {split}")
         kept &= said
+    group = group or table.mapping.names.get("group")
     if group:
         groups = group_numbers(table.column(group), f"{origin}: the column {group}")
     else:

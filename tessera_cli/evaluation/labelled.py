@@ -96,7 +96,8 @@ def with_prefixes(samples: LabelledSamples, dims: Sequence[int] = PREFIXES) -> L
         for size in dims:
             if each.kind == "embedding" and size < each.values.shape[1]:
                 about = f"{each.origin}, first {size} dimensions"
-                features.append(FeatureSet(f"{each.name}:{size}", each.kind, each.values[:, :size], about))
+                values = each.values[:, :size]
+                features.append(FeatureSet(f"{each.name}:{size}", each.kind, values, about, variant_of=each.name))
     return replace(samples, features=tuple(features))
 
 

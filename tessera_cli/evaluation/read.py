@@ -23,6 +23,7 @@ from tessera_cli.evaluation.stores import read_places
 from tessera_cli.evaluation.table import read_vectors
 from tessera_cli.evaluation.tabular.open import is_table
 from tessera_cli.evaluation.tested import joined, tested_elsewhere
+from tessera_cli.evaluation.together import with_raw
 from tessera_cli.extent.window import Window
 from tessera_cli.reading import is_there
 
@@ -34,6 +35,11 @@ BESIDE = " of d-pixels"
 
 def read(asked: Asked, advance: Callable[[int], None] | None = None) -> Read:
     """Read samples with all sets of features; UsageError for inputs that do not belong together."""
+    found = _read(asked, advance)
+    return replace(found, samples=with_raw(found.samples))
+
+
+def _read(asked: Asked, advance: Callable[[int], None] | None) -> Read:
     if not asked.inputs:
         raise UsageError("Nothing is given. Give folders of embeddings, GeoTIFFs, or a table.")
     for path in (*asked.inputs, *asked.test):

@@ -11,8 +11,9 @@ import numpy as np
 
 from tessera_cli.learning.task import Task, Unit
 
-FeatureKind = Literal["embedding", "raw", "random"]
-"""`random`: of an encoder with random weights; `raw`: made of observations without an encoder."""
+FeatureKind = Literal["embedding", "raw", "random", "both"]
+"""`random`: of an encoder with random weights; `raw`: made of observations without an encoder; `both`: an embedding and
+raw features side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,10 @@ class FeatureSet:
 
     identity: str = ""
     """What the values follow from, where they are read a part at a time and are not here."""
+    variant_of: str = ""
+    """The set of which this is a prefix or another precision."""
+    parts: tuple[str, ...] = ()
+    """Of `both`: the sets that stand side by side."""
 
     @property
     def tested(self) -> np.ndarray:

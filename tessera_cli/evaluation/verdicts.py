@@ -19,16 +19,29 @@ MANY = 20
 
 
 def differences(samples: LabelledSamples, scores: Sequence[Score]) -> list[Difference]:
-    """Return, per adapter and budget, how each set of features compares with the constant and with the others."""
+    """Return, per adapter and budget, how each set of features compares with the constant and with the others.
+
+    An embedding and raw features side by side are held against the two alone.
+    """
+    parts = _parts(samples)
     of_unit = [_comparable(samples, score) for score in scores if score.unit == samples.unit]
     constants = {score.budget: score for score in of_unit if score.adapter == CONSTANT}
     made: list[Difference] = []
     for adapter, budget in dict.fromkeys((s.adapter, s.budget) for s in of_unit if s.adapter != CONSTANT):
-        row = [score for score in of_unit if (score.adapter, score.budget) == (adapter, budget)]
+        every = [score for score in of_unit if (score.adapter, score.budget) == (adapter, budget)]
+        row = [score for score in every if score.features not in parts]
         made += [difference(samples.task, score, constants[budget], CONSTANT) for score in row]
         for position, one in enumerate(row):
             made += [difference(samples.task, one, other, other.features) for other in row[position + 1 :]]
+        alone = {score.features: score for score in row}
+        for both in every:
+            made += [difference(samples.task, both, alone[name], name) for name in parts.get(both.features, ())]
     return made
+
+
+def _parts(samples: LabelledSamples) -> dict[str, tuple[str, ...]]:
+    """Return the names of sets of features that stand side by side, by the name of what they make together."""
+    return {each.name: each.parts for each in samples.features if each.parts}
 
 
 def verdicts(samples: LabelledSamples, scores: Sequence[Score], found: Sequence[Difference]) -> list[str]:
@@ -75,12 +88,12 @@ def _verdict(
             f"nothing was shown. No features are better than the constant beyond the interval; the best, "
             f"{closest.features}, by {_amount(samples, closest)}."
         )
-    metric = MAIN[samples.task]
+    metric, parts = MAIN[samples.task], _parts(samples)
     sign = -1 if samples.task == "regression" else 1
     means = {
         score.features: sign * score.metrics[metric]
         for score in (_comparable(samples, score) for score in scores)
-        if (score.adapter, score.budget, score.unit) == (adapter, budget, samples.unit)
+        if (score.adapter, score.budget, score.unit) == (adapter, budget, samples.unit) and score.features not in parts
     }
     order = sorted(means, key=means.__getitem__, reverse=True)
     if len(order) == 1:
@@ -152,11 +165,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def summary(samples: LabelledSamples, found: Sequence[Difference]) -> Iterator[str]:
-    """Yield, per embedding, how it compares with the baselines at the smallest budget, by the declared adapter."""
+    """Yield, per embedding, how it compares with the baselines at the smallest budget, by the declared adapter.
+
+    Then what raw features beside it are worth with the most labels: whether the embedding lost something.
+    """
     headline = HEADLINE[samples.task]
     budgets = list(dict.fromkeys(each.budget for each in found if each.adapter == headline))
     baselines = [each.name for each in samples.features if each.kind in ("raw", "random")]
-    if not budgets or len(samples.features) == 2:  # of two the verdict says it
+    parts = _parts(samples)
+    if not budgets or len(samples.features) - len(parts) == 2:  # of two the verdict says it
         return
     here = _of(found, headline, budgets[0])
     metric = _measure(samples)
@@ -168,3 +185,11 @@ def summary(samples: LabelledSamples, found: Sequence[Difference]) -> Iterator[s
                 for name, each in pairs
             )
             yield f"{_named(budgets[0])}, {features.name} in {metric} against: {'; '.join(told)}."
+    most = max(budgets, key=lambda budget: budget.fraction or 0)
+    for both, (name, raw) in ((both, names) for both, names in parts.items() if len(names) == 2):
+        each = _between(_of(found, headline, most), both, name)
+        lost = f"the embedding lost something that {raw} holds" if each.low > 0 else "nothing was shown to be lost"
+        yield (
+            f"{_named(most)}, adding {raw} to {name} is worth {_amount(samples, each)}, better in {each.better} of "
+            f"{each.draws} draws: {lost}."
+        )

@@ -26,7 +26,7 @@ class Curve:
     colour: str = "c1"
     """A name of the theme: c1 to c8, soft."""
     dash: str = "solid"
-    """`solid`, `dashed` or `dotted`."""
+    """`solid`, `dashed`, `dotted` or `dashdot`."""
     mark: str = "o"
     band: Sequence[tuple[float, float]] = ()
     """Low and high for each point; empty: none. NaN where there is no interval."""

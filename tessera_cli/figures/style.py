@@ -32,7 +32,7 @@ in their place. The eight of series are told apart with any kind of colour visio
 
 SERIES = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "<")
-DASHES = {"solid": "solid", "dashed": (0, (4, 2.2)), "dotted": (0, (1, 1.6))}
+DASHES = {"solid": "solid", "dashed": (0, (4, 2.2)), "dotted": (0, (1, 1.6)), "dashdot": (0, (4, 1.6, 1, 1.6))}
 
 WIDTH = 4.6
 """Inches. Pages show a figure so wide in about 420 pixels: 8 points of type are 10 pixels there, and 8 on a phone."""

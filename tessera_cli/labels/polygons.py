@@ -15,7 +15,6 @@ from tessera_cli.errors import UsageError, counted
 from tessera_cli.extent.antimeridian import rejoin, split, unwrap_edges
 from tessera_cli.extent.crossings import check_crossings
 from tessera_cli.extent.features import Features, bounds_with_holes, check_lonlat, polygons
-from tessera_cli.extent.vector import read_vector
 from tessera_cli.labels.labels import OPTIONS, Hits, Options
 from tessera_cli.labels.places import in_utm, projected
 from tessera_cli.labels.targets import Targets, column_of
@@ -41,15 +40,6 @@ class PolygonLabels:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Further columns that were asked for -> values (P,)."""
     left_out: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, path: Path, column: str = "", layer: str = "", options: Options = OPTIONS) -> PolygonLabels:
-        """Read a vector file of classes; arguments as those of `of`.
-
-        All layers with areas are read, or `layer` alone. Raises UsageError for files that cannot be read, have no CRS,
-        and as `of`.
-        """
-        return cls.of(read_vector(path, layer or None), path, column, "classification", options)
 
     @classmethod
     def of(

@@ -10,6 +10,8 @@ from tessera_cli.models.families import PARTS, family_spec
 from tessera_cli.models.spec import HubFile, ModelSpec, PackagedFile
 
 DEFAULT_MODEL = "v2-medium"
+NO_MODEL = "none"
+"""What `fetch --model` takes to leave weights out: not the name of a model."""
 
 NANO_CONFIG = EncoderConfig.of(latent=36, layers=2, heads=4, feedforward=384)
 SMALL_CONFIG = EncoderConfig.of(latent=64, layers=4, heads=4, feedforward=1024)
@@ -92,6 +94,11 @@ def get_spec(name: str) -> ModelSpec:
     """Return the released model of this name; UsageError with the nearest names if there is none."""
     if name in REGISTRY:
         return REGISTRY[name]
+    if name == NO_MODEL:
+        raise UsageError(
+            f"{name} is no model: with it `tessera fetch` leaves weights out. Here choose one of "
+            f"{', '.join(available())}."
+        )
     near = [known for known in available() if known.startswith(f"{name.lower()}-")]
     near = near or difflib.get_close_matches(name.lower(), available(), n=1)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""

@@ -195,11 +195,15 @@ class ProbeConfig(Section):
     pixels: Positive = 4096
     """Largest number of holdout pixels, and of labelled ones."""
     labels: str = ""
-    """Path of polygons or a raster with classes; empty: none."""
+    """Path of polygons, points, a raster or a table of samples, with classes; empty: none."""
     column: str = ""
-    """Column of the polygons' classes; empty: the one called class, label, crop or name."""
+    """Column of the classes; empty: the one called class, label, crop or name."""
     layer: str = ""
-    """Layer of the polygons; empty: all that hold areas."""
+    """Layer of the polygons or points; empty: all that hold areas."""
+    sample: str = ""
+    """Of a table: the column of the samples' names; empty: that of --columns, or one of a usual name."""
+    group: str = ""
+    """Of a table: the column of what must not be split; empty: that of --columns, or none."""
     classes: tuple[str, ...] = Field((), strict=False)
     """Classes to use; empty: all."""
     block: Positive = 32

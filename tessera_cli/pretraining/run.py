@@ -27,7 +27,8 @@ from tessera_cli.pretraining.distributed import World
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.pretraining.trainer import Trainer
 from tessera_cli.sampling.statistics import Statistics
-from tessera_cli.series.mapping import AnyColumns
+from tessera_cli.series.files import CSV, PARQUET
+from tessera_cli.series.mapping import AnyColumns, Columns
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def pretrain(
     stores = find_inputs(dpixels, columns, window)
     if not stores:
         config = _with_data_of_shards(config, path)
+    config = _with_names(config, columns)
     if config.probe.labels and not Path(config.probe.labels).is_file():
         raise UsageError(f"--probe {config.probe.labels}: there is no such file. Check the path.")
     if config.train.batch % world.size or config.train.batch // world.size < 2:
@@ -107,6 +109,15 @@ def _with_data_of_shards(config: PretrainConfig, path: Path) -> PretrainConfig:
         raise UsageError("There are no d-pixels to train on: give what `tessera fetch` wrote, or --shards.")
     made = DataConfig(**read_header(path)["settings"], statistics=config.data.statistics)
     return config.model_copy(update={"data": made})
+
+
+def _with_names(config: PretrainConfig, columns: AnyColumns) -> PretrainConfig:
+    """Return the config whose probe, of a table, calls samples and groups as `columns` does, unless it says itself."""
+    probe, names = config.probe, Columns.of(columns).names
+    if Path(probe.labels).suffix.lower() not in PARQUET + CSV:
+        return config
+    told = {key: getattr(probe, key) or names.get(key, "") for key in ("sample", "group")}
+    return config.model_copy(update={"probe": probe.model_copy(update=told)})
 
 
 def _read_initial(name: str | Path, config: PretrainConfig) -> tuple[Encoder, Statistics | None]:

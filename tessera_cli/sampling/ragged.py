@@ -50,7 +50,8 @@ class RaggedPixels:
     keys: np.ndarray
     """uint64 (N,): hash of the d-pixels' name and the pixel's position in them: the identity of the pixel."""
     places: np.ndarray
-    """int32 (N, 3): EPSG code, easting and northing of the pixel's centre in metres, as `grid.pixel_positions`."""
+    """int32 (N, 3): EPSG code, easting and northing of the pixel's centre in metres, as `grid.pixel_positions`; of
+    training pixels of tables without a place -1 and two numbers for the name of their group, else for their own."""
     tile_index: np.ndarray
     """int32 (N,): which of the d-pixels in the header of the shards the pixel came from."""
 

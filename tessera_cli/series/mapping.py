@@ -18,7 +18,7 @@ Optical = Literal["dn", "reflectance"]
 Radar = Literal["db", "linear", "amplitude", "scaled"]
 """`db`: decibels; `linear`: power; `amplitude`: its square root; `scaled`: as d-pixels hold it, (2 dB + 50) x 200."""
 Orbit = Literal["ascending", "descending"]
-NAMES = ("sample", "date", "lon", "lat", *S2_BANDS, "VV", "VH", "orbit", "clear", "SCL")
+NAMES = ("sample", "date", "lon", "lat", "group", *S2_BANDS, "VV", "VH", "orbit", "clear", "SCL")
 """What a column can be."""
 _CHOICES: Mapping[str, Any] = {"optical": Optical, "radar": Radar, "default_orbit": Orbit}
 _NUMBERS = ("optical_offset", "radar_scale", "radar_offset")

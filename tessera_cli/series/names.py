@@ -19,6 +19,7 @@ _PLAIN: Mapping[str, Sequence[str]] = {
     "date": ("date", "timestamp", "time", "datetime"),
     "lon": ("lon", "longitude", "long", "lng"),
     "lat": ("lat", "latitude"),
+    "group": (),
     "orbit": ("orbit", "orbit_direction", "orbit_state", "sat:orbit_state"),
     "clear": ("clear",),
 }
@@ -36,20 +37,25 @@ USUAL: Mapping[str, Sequence[str]] = {
 """One of `NAMES` -> usual names in lower case, in order of preference."""
 
 
+def usual(what: str, there: Sequence[str]) -> str | None:
+    """Return the column of a table that is called as one of `NAMES` usually is, in any case; None without any."""
+    lower = {name.lower(): name for name in reversed(there)}
+    return next((lower[name] for name in USUAL[what] if name in lower), None)
+
+
 def resolve(columns: Columns, there: Sequence[str], origin: str) -> Columns:
     """Return the mapping with all columns of the table named that can be; UsageError where what is needed is missing.
 
     Needed are a sample, a date, and at least one sensor: bands of Sentinel-2 (all of them, substitutes counted), or VV
     or VH. `there` are the table's columns.
     """
-    lower = {name.lower(): name for name in reversed(there)}
     names: dict[str, str] = {}
     for what in NAMES:
         if what in columns.names:
             if columns.names[what] not in there:
                 raise UsageError(f"{origin} has no column {columns.names[what]} ({what}). It has: {listed(there, 40)}.")
             names[what] = columns.names[what]
-        elif found := next((lower[name] for name in USUAL[what] if name in lower), None):
+        elif found := usual(what, there):
             names[what] = found
     for what in ("sample", "date"):
         if what not in names:

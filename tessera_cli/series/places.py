@@ -18,6 +18,25 @@ def keys_of(ids: np.ndarray) -> np.ndarray:
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
+def named_places(keys: np.ndarray) -> np.ndarray:
+    """Return int32 (N, 3) that stand for the places of what is known by name alone: -1, and two numbers of its key.
+
+    What has one name has one of these, and what has two lies apart.
+    """
+    low, high = keys & np.uint64(0x7FFFFFFF), keys >> np.uint64(33)
+    return np.stack([np.full(len(keys), -1), low.astype(np.int64), high.astype(np.int64)], axis=1).astype(np.int32)
+
+
+def names_of(values: np.ndarray) -> np.ndarray:
+    """Return a column as text, object (N,), None where it has no value; whole numbers are written alike in any type."""
+    made = np.full(len(values), None, object)
+    for row, value in enumerate(values.tolist()):
+        if value is not None and value == value and str(value).strip():
+            whole = isinstance(value, float) and value.is_integer()
+            made[row] = str(int(value)) if whole else str(value).strip()
+    return made
+
+
 def grid_places(lonlat: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Return int32 (N, 3): EPSG code, easting and northing of the centre of the grid's pixel that holds each sample.
 

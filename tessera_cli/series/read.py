@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,15 +20,14 @@ from tessera_cli.extent.window import MAX_DAYS, Window
 from tessera_cli.sampling.draws import hashed
 from tessera_cli.sampling.ragged import RaggedPixels
 from tessera_cli.series.assemble import Rows, joined, to_series
-from tessera_cli.series.coded import encoded
-from tessera_cli.series.constant import SampleColumn
 from tessera_cli.series.days import day_number, days_of
 from tessera_cli.series.files import TableFile
 from tessera_cli.series.mapping import AnyColumns, Columns
 from tessera_cli.series.names import resolve
-from tessera_cli.series.places import grid_places, keys_of, lonlat_of
+from tessera_cli.series.places import grid_places, keys_of
 from tessera_cli.series.rows import Observer
 from tessera_cli.series.table import SeriesTable
+from tessera_cli.series.told import SampleNumbers, Told
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +61,7 @@ def read_table(
     file = TableFile.open(Path(path))
     mapping = resolve(Columns.of(columns), file.names, file.origin)
     wanted, note = (None, "") if most is None else _drawn(file, mapping, most, seed)
-    reader = _Reader(file, mapping, window, _Samples(file.origin, wanted))
+    reader = _Reader(file, mapping, window, SampleNumbers(file.origin, wanted))
     for batch in file.batches(reader.names):
         reader.add({name: batch.column(i) for i, name in enumerate(batch.schema.names)})
     table = reader.table()
@@ -71,37 +70,14 @@ def read_table(
 
 def _drawn(file: TableFile, mapping: Columns, most: int, seed: int) -> tuple[frozenset[str] | None, str]:
     """Return the names of the samples that are drawn, None for all, and what there is to say of it."""
-    every = _Samples(file.origin, None)
+    every = SampleNumbers(file.origin)
     for batch in file.batches([mapping.names["sample"]]):
         every.number(batch.column(0))
     if len(every.numbers) <= most:
         return None, ""
-    ids = np.array([*every.numbers, None], object)[:-1]
+    ids = every.ids
     order = np.argsort(hashed(_CHOICE + seed, keys_of(ids)), kind="stable")
     return frozenset(ids[order[:most]].tolist()), f"{most:,} of {len(ids):,} samples are read, drawn by a hash"
-
-
-@dataclass(eq=False)
-class _Samples:
-    """Numbers the samples of a table in order of appearance."""
-
-    origin: str
-    wanted: frozenset[str] | None
-    """None: all."""
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def number(self, values: pa.Array) -> np.ndarray:
-        """Return the numbers of the samples of a batch, int32 (R,); -1 where they are not wanted."""
-        if values.null_count:
-            raise UsageError(f"{self.origin} has rows without the name of their sample. Remove them.")
-        coded = encoded(values)
-        table = [self._number(str(value)) for value in coded.dictionary.to_pylist()]
-        return np.array(table or [0], np.int32)[coded.indices.to_numpy(zero_copy_only=False)]
-
-    def _number(self, name: str) -> int:
-        if self.wanted is not None and name not in self.wanted:
-            return -1
-        return self.numbers.setdefault(name, len(self.numbers))
 
 
 @dataclass(eq=False)
@@ -111,23 +87,20 @@ class _Reader:
     file: TableFile
     mapping: Columns
     window: Window | None
-    samples: _Samples
+    samples: SampleNumbers
     optical: list[Rows] = field(default_factory=list)
     radar: list[Rows] = field(default_factory=list)
     first: int = np.iinfo(np.int32).max
     last: int = np.iinfo(np.int32).min
     rows: int = 0
-    geometries: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         names = self.mapping.names
         taken = {names[what] for what in ("sample", "date", *_OBSERVED) if what in names} | {self.file.geometry}
-        self.own = {name: SampleColumn(name) for name in self.file.names if name not in taken}
+        own = [name for name in self.file.names if name not in taken]
+        self.told = Told(self.file, own, names.get("lon"), names.get("lat"))
         self.observer = Observer(self.mapping, self.file.origin)
-        placed = "lon" in names and "lat" in names
-        self.geometry = None if placed else self.file.geometry
-        geometry = [self.geometry] if self.geometry else []
-        self.names = list(dict.fromkeys([*(names[w] for w in names), *self.own, *geometry]))
+        self.names = list(dict.fromkeys([*(names[w] for w in names), *self.told.names]))
 
     def add(self, batch: dict[str, pa.Array]) -> None:
         import pyarrow as pa
@@ -143,14 +116,7 @@ class _Reader:
             numbers, days = numbers[wanted], days_of(batch[names["date"]], self.file.origin)
         if not len(numbers):
             return
-        count = len(self.samples.numbers)
-        for name, column in self.own.items():
-            if pa.types.is_binary(batch[name].type) or pa.types.is_large_binary(batch[name].type):
-                continue
-            column.add(batch[name], numbers, count)
-        if self.geometry and count > before:
-            _, at = np.unique(numbers, return_index=True)
-            self.geometries += batch[self.geometry].take(pa.array(at[before - count :])).to_pylist()
+        self.told.add(batch, numbers, len(self.samples.numbers), before)
         self.rows += len(days)
         self.first, self.last = min(self.first, int(days.min())), max(self.last, int(days.max()))
         if self.window is not None:
@@ -158,7 +124,7 @@ class _Reader:
             inside = (days >= start) & (days < start + self.window.days)
             if not inside.all():
                 mask = pa.array(inside)
-                batch = {name: values.filter(mask) for name, values in batch.items() if name not in self.own}
+                batch = {name: values.filter(mask) for name, values in batch.items() if name not in self.told.own}
                 numbers, days = numbers[inside], days[inside]
         for kind, found in (("optical", self.optical), ("radar", self.radar)):
             rows = getattr(self.observer, kind)(batch, numbers, days)
@@ -179,9 +145,9 @@ class _Reader:
         if not len(s2.doy) and not len(s1.doy):
             told = f"between {_date(self.first)} and {_date(self.last)}"
             raise NothingToEmbedError(f"{origin}: none of its {self.rows:,} rows {told} has a value in {window}.")
-        ids = np.array([*self.samples.numbers, None], object)[:-1]
-        columns, conflicts = self._columns(ids, count)
-        lonlat = self._lonlat(columns, conflicts, count)
+        ids = self.samples.ids
+        columns, conflicts = self.told.columns(ids)
+        lonlat = self.told.lonlat(columns, conflicts, count)
         keys = keys_of(ids)
         pixels = RaggedPixels(s2, s1, keys, grid_places(lonlat, keys), np.zeros(count, np.int32))
         notes = list(self.observer.notes())
@@ -199,47 +165,6 @@ class _Reader:
                 f"Choose a part with --window {first}/{_date(self.first + 364)} or --year."
             )
         return Window(*(dt.date.fromisoformat(str(each)) for each in (first, last)))
-
-    def _columns(self, ids: np.ndarray, count: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        columns, conflicts = {}, {}
-        for name, column in self.own.items():
-            if column.type is None:
-                continue
-            if column.conflict is None:
-                columns[name] = column.values(count)
-            else:
-                sample, one, other = column.conflict
-                conflicts[name] = f"{ids[sample]} has {one} and {other}"
-        return columns, conflicts
-
-    def _lonlat(self, columns: dict[str, np.ndarray], conflicts: dict[str, str], count: int) -> np.ndarray:
-        """Return the places, and take their columns out of the others."""
-        names = self.mapping.names
-        if self.geometry:
-            lonlat, where = lonlat_of(self.geometries, self.file.crs, self.file.origin), self.geometry
-        elif "lon" in names and "lat" in names:
-            lonlat, where = self._told_lonlat(columns, conflicts), f"{names['lon']} and {names['lat']}"
-        else:
-            return np.full((count, 2), np.nan)
-        lonlat[~np.isfinite(lonlat).all(axis=1)] = np.nan
-        if (np.abs(lonlat) > (180, 90)).any():
-            raise UsageError(f"{self.file.origin}: {where} are no degrees. Convert them, or declare their CRS.")
-        return lonlat
-
-    def _told_lonlat(self, columns: dict[str, np.ndarray], conflicts: dict[str, str]) -> np.ndarray:
-        names = self.mapping.names
-        found = []
-        for what in ("lon", "lat"):
-            if (name := names[what]) in conflicts:
-                raise UsageError(
-                    f"{self.file.origin}: a sample has one place, but column {name} changes ({conflicts[name]})."
-                )
-            values = columns.pop(name)
-            try:
-                found.append(values.astype(np.float64))
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"{self.file.origin}: column {name} does not hold degrees.") from error
-        return np.stack(found, axis=1)
 
 
 def _date(day: int) -> np.datetime64:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tessera_cli.errors import UsageError, listed
 from tessera_cli.extent.window import Window
 from tessera_cli.sampling.ragged import RaggedPixels
 from tessera_cli.series.mapping import Columns
+from tessera_cli.series.told import agreed
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,7 @@ class SeriesTable:
 
     def column(self, name: str) -> np.ndarray:
         """Return a column (N,); UsageError where there is none, or where it changes within a sample."""
-        if name in self.conflicts:
-            raise UsageError(
-                f"{self.origin}: column {name} is not the same in all rows of a sample ({self.conflicts[name]}). "
-                "Choose one that is."
-            )
-        if name not in self.columns:
-            raise UsageError(f"{self.origin} has no column {name}. It has: {listed(self.columns, 40)}.")
-        return self.columns[name]
+        return agreed(name, self.columns, self.conflicts, self.origin)
 
     def take(self, numbers: np.ndarray) -> SeriesTable:
         """Return these samples, int (M,), in this order."""

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.errors import UsageError, counted
 from tessera_cli.extent.antimeridian import split
 from tessera_cli.extent.aoi import Repairs, to_lonlat
-from tessera_cli.extent.features import Features, bounds_with_holes, check_lonlat, kinds, polygons
+from tessera_cli.extent.features import Features, bounds_with_holes, check_lonlat, polygons
+from tessera_cli.extent.point_features import NOWHERE, Kind, check_finite, points_in_degrees, points_or_polygons
 from tessera_cli.extent.vector import read_vector
 from tessera_cli.reading import is_there
 from tessera_cli.tables.csv_places import read_csv
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 CSV = (".csv", ".tsv", ".txt")
 PARQUET = (".parquet", ".geoparquet")
-Kind = Literal["point", "polygon"]
-NOWHERE = "has the position {:g} {:g}, which is nowhere. Correct or remove it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +91,7 @@ class Places:
     @classmethod
     def of_features(cls, features: Features) -> Places:
         """Return the features of a layer as places; UsageError unless they are points alone, or polygons alone."""
-        kind, geometries = _points_or_polygons(features)
+        kind, geometries = points_or_polygons(features)
         made = _points(features, geometries) if kind == "point" else _polygons(features, geometries)
         absent = int(shapely.is_missing(made).sum())
         if absent == len(made):
@@ -148,43 +147,12 @@ def _features(given: Any) -> Features:
     )
 
 
-def _points_or_polygons(features: Features) -> tuple[Kind, np.ndarray]:
-    """Return what the features are, and their geometries: a MultiPoint of one point as that, what is empty as None."""
-    geometries = features.geometries.copy()
-    geometries[shapely.is_empty(geometries)] = None
-    single = (shapely.get_type_id(geometries) == shapely.GeometryType.MULTIPOINT) & (
-        shapely.get_num_geometries(geometries) == 1
-    )
-    geometries[single] = shapely.get_geometry(geometries[single], 0)
-    geometries = shapely.force_2d(geometries)
-    given = geometries[~shapely.is_missing(geometries)]
-    points = shapely.get_type_id(geometries) == shapely.GeometryType.POINT
-    areas = np.array([g is not None and next(polygons(g), None) is not None for g in geometries], bool)
-    for position, geometry in enumerate(geometries):
-        if geometry is not None and not points[position] and not areas[position]:
-            raise UsageError(
-                f"{features.origin} holds a {geometry.geom_type} (feature {position + 1}); points or polygons are "
-                "needed. Buffer lines, and split groups of points into points."
-            )
-    if points.any() and areas.any():
-        raise UsageError(f"{features.origin} mixes {kinds(given)}. Give points and polygons in files of their own.")
-    return "polygon" if areas.any() else "point", geometries
-
-
 def _points(features: Features, geometries: np.ndarray) -> np.ndarray:
     """Return points in degrees."""
+    lonlat = points_in_degrees(features, geometries)
     there = np.flatnonzero(~shapely.is_missing(geometries))
-    lon, lat = shapely.get_coordinates(geometries[there]).T
-    _check_finite(features, lon, lat, there, NOWHERE)
-    if features.crs.to_epsg() != 4326:
-        x, y = lon, lat
-        lon, lat = Transformer.from_crs(features.crs, 4326, always_xy=True).transform(x, y)
-        lost = f"cannot be converted from {features.crs.name} to degrees. Check its CRS."
-        _check_finite(features, lon, lat, there, lost)
-    if len(there):
-        check_lonlat(features.origin, (lon.min(), lat.min(), lon.max(), lat.max()))
     made = np.full(len(geometries), None, object)
-    made[there] = shapely.points(np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon), lat)
+    made[there] = shapely.points(lonlat[there])
     return made
 
 
@@ -193,7 +161,7 @@ def _polygons(features: Features, geometries: np.ndarray) -> np.ndarray:
     there = np.flatnonzero(~shapely.is_missing(geometries))
     coordinates, owners = shapely.get_coordinates(geometries[there], return_index=True)
     x, y = coordinates.T
-    _check_finite(features, x, y, there[owners], NOWHERE)
+    check_finite(features, x, y, there[owners], NOWHERE)
     given = geometries[there]
     if features.crs.to_epsg() != 4326:
         given = to_lonlat(given, features)
@@ -206,14 +174,6 @@ def _polygons(features: Features, geometries: np.ndarray) -> np.ndarray:
             made[position] = parts[0] if len(parts) == 1 else shapely.union_all(parts)
     repairs.tell(features.origin)
     return made
-
-
-def _check_finite(features: Features, x: np.ndarray, y: np.ndarray, numbers: np.ndarray, text: str) -> None:
-    """Raise UsageError, with the number of the feature, for a position that is not finite."""
-    bad = ~(np.isfinite(x) & np.isfinite(y))
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise UsageError(f"{features.origin}: feature {numbers[first] + 1} {text.format(x[first], y[first])}")
 
 
 def _ids(features: Features) -> tuple[np.ndarray, dict[str, np.ndarray]]:

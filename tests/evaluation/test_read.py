@@ -82,8 +82,10 @@ def test_embeddings_baselines_and_models_are_of_the_same_pixels(place):
     found = read(asked(place, dpixels=(place / "dpixels",), models=(model,)))
     samples, observed = found.samples, found.observed
     assert observed is not None
-    assert [each.name for each in samples.features] == ["emb", "random", "random weights", *RAW]
-    assert [each.kind for each in samples.features] == ["embedding", "embedding", "random", *["raw"] * 4]
+    alone = ["emb", "random", "random weights", *RAW]
+    assert [each.name for each in samples.features] == [*alone, "emb + raw-series", "random + raw-series"]
+    kinds = ["embedding", "embedding", "random", *["raw"] * 4, "both", "both"]
+    assert [each.kind for each in samples.features] == kinds
     pixel = samples.features[0].values[:, 0].astype(int)
     assert (pixel >= SIDE).all()  # those without observations are left out for all
     assert len(pixel) == 16 * 25 - 4 * 5

@@ -20,12 +20,13 @@ from scipy import ndimage
 from tessera_cli.errors import TesseraError, UsageError
 from tessera_cli.extent.grid import from_utm, to_utm
 from tessera_cli.labels import raster as raster_labels
-from tessera_cli.labels.polygons import PolygonLabels
+from tessera_cli.labels.vector import read_labels
 from tessera_cli.learning.folds import balanced_folds
 from tessera_cli.pretraining.config import PretrainConfig, ProbeConfig
-from tessera_cli.pretraining.evaluation import evaluate, labels
+from tessera_cli.pretraining.evaluation import evaluate
 from tessera_cli.pretraining.evaluation.labels import label_pixels
 from tessera_cli.pretraining.evaluation.metrics import agreement, retrieval
+from tessera_cli.sampling.draws import pixel_keys
 from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries, concatenated, no_pixels
 from tests.helpers.vectors import NOT_FINITE, TIN, write_layer, write_wkb
 
@@ -48,7 +49,7 @@ def ragged(places, *, s2=30, s1=24, seed=0):
             rng.integers(1, 9000, (n * s1, 2)).astype(np.int16),
             np.tile(np.sort(np.arange(s1) % 2), n).astype(np.uint8),
         ),
-        labels.pixel_keys(5, places.astype(np.int64)),
+        pixel_keys(5, places.astype(np.int64)),
         places,
         np.zeros(n, np.int32),
     )
@@ -207,7 +208,7 @@ def test_parcels_across_the_antimeridian(tmp_path, drawn):
     assert [found[place][0] for place in places[:8]] == ["a", "b", "b", "a"] * 2
     assert [found[place][1] for place in places[:4]] == [found[place][1] for place in places[4:8]]
     assert len(found) == 8
-    assert set(PolygonLabels.read(path).centroids[:, 0]) == {32760}
+    assert set(read_labels(path).centroids[:, 0]) == {32760}
 
 
 def write_raster(path, values, *, transform, crs, nodata=None):
@@ -349,7 +350,11 @@ def test_polygons_that_are_no_use(tmp_path):
     fails("no column called class.*there are: kind, n", kind=list("abab"), n=[1, 2, 3, 4])
     fails("no column crops.*there are: crop", config=SMALL.model_copy(update={"column": "crops"}), crop=list("abab"))
     fails("column crop has no value in any of 4 rows", crop=[None] * 4)
-    fails(r"holds a Point \(feature 1\); an area is needed", [b.centroid for b in boxes], crop=list("abab"))
+    fails(
+        r"holds a LineString \(feature 1\); points or polygons",
+        [shapely.LineString(b.exterior) for b in boxes],
+        crop=list("abab"),
+    )
     fails("not longitudes and latitudes", [shapely.box(EAST, NORTH, EAST + 9, NORTH + 9)] * 2, crop=["a", "b"])
     fails(
         "labels no pixel of the d-pixels. Give labels of the same place, around longitude 4.4., latitude 50.7",
@@ -387,7 +392,7 @@ def test_broken_polygons_are_repaired(tmp_path):
     )
     box = in_degrees(shapely.box(EAST + 210, NORTH, EAST + 390, NORTH + 200))
     path = write_layer(tmp_path / "f.gpkg", "parcels", [tie, box], crop=["a", "b"])
-    hits = PolygonLabels.read(path).at(block(40, 20))
+    hits = read_labels(path).at(block(40, 20))
     x, y = (block(40, 20)[:, 1:] - (EAST + 100, NORTH + 100)).T
     labels_a = np.isin(np.arange(800), hits.numbers[hits.values == 0])
     assert labels_a[(np.abs(y) < np.abs(x)) & (np.abs(x) < 100)].all()  # both triangles
@@ -400,7 +405,7 @@ def parcels(*numbers, width=100):
 
 def labelled(path, *arguments, places=None):
     """Column of 10 parcels -> class, of the pixels of the lowest row."""
-    read = PolygonLabels.read(path, "", *arguments)
+    read = read_labels(path, "", *arguments)
     hits = read.at(block(40, 1) if places is None else places)
     return {int(number) // 10: read.name(int(value)) for number, value in zip(hits.numbers, hits.values, strict=True)}
 
@@ -481,7 +486,7 @@ def test_a_polygon_without_area_labels_nothing(tmp_path):
     line = in_degrees(shapely.Polygon([(EAST, NORTH), (EAST + 300, NORTH + 300), (EAST + 600, NORTH + 600)]))
     box = in_degrees(shapely.box(EAST, NORTH, EAST + 100, NORTH + 100))
     path = write_geojson(tmp_path / "f.geojson", [line, box], crop=["a", "b"])
-    hits = PolygonLabels.read(path).at(block(60, 60))
+    hits = read_labels(path).at(block(60, 60))
     assert set(hits.values) == {1}
     assert len(hits.values) == 100
 
@@ -535,6 +540,9 @@ def test_a_collapsed_encoder_neither_agrees_nor_finds(constant):
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
+HEADER = {"origins": [{"name": "made up"}]}
+
+
 def flat(view):
     """One row per pixel: mean bands of each sensor, number of observations, whether radar was seen."""
     rows = np.zeros((sum(len(s.members) for s in view["s2"]), 15), np.float32)
@@ -563,7 +571,7 @@ def made(tmp_path):
         views={"n_obs": 12, "drop_s1": 0.5, "drop_season": 0.3, "drop_orbit": 0.3},
         probe={"labels": str(path), "block": 8, "folds": 3, "pixels": 500},
     )
-    return SimpleNamespace(train=tuple(parts[:3]), holdout=parts[3]), config
+    return SimpleNamespace(train=tuple(parts[:3]), holdout=parts[3], header=HEADER), config
 
 
 def test_an_evaluation_measures_the_same_each_time(made, monkeypatch):
@@ -688,9 +696,9 @@ def test_without_held_out_pixels_or_labels(made, caplog):
 def test_pixels_without_radar_cannot_lose_it(made):
     shards, config = made
     whole, dark = shards.holdout, ragged(shards.holdout.places, s1=0)
-    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, holdout=dark), config)
+    evaluation = evaluate.Evaluation.of(SimpleNamespace(train=shards.train, holdout=dark, header=HEADER), config)
     assert "drift_no_radar" not in evaluation.measure(flat)
-    both = SimpleNamespace(train=shards.train, holdout=concatenated([whole, dark]))
+    both = SimpleNamespace(train=shards.train, holdout=concatenated([whole, dark]), header=HEADER)
     seeing = evaluate.Evaluation.of(both, config)
     held = seeing.holdout.s1.counts > 0
     assert 0 < held.sum() < len(held)
@@ -699,7 +707,7 @@ def test_pixels_without_radar_cannot_lose_it(made):
 
 def test_few_observations_are_not_repeated_for_the_drift(made):
     shards, config = made
-    few = SimpleNamespace(train=shards.train, holdout=ragged(shards.holdout.places, s2=7, s1=3))
+    few = SimpleNamespace(train=shards.train, holdout=ragged(shards.holdout.places, s2=7, s1=3), header=HEADER)
     lengths = []
 
     def embed(view):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_a_cap_takes_all_degrees_of_greenness(tmp_path):
     config = ALL.model_copy(update={"pixels_per_tile": 10, "stratify": "greenness"})
     (table,) = find_inputs([path])
     assert isinstance(table, TableInput)
-    chosen = table.select(config, 0)
+    chosen = table.select(config, 0).pixels
     assert (chosen.s2.values[:, 3] == 8000).sum() == 5
 
 
@@ -84,8 +85,20 @@ def test_what_says_how_to_read_tables_needs_one(tmp_path):
     with pytest.raises(UsageError, match="--columns and --window say how to read tables"):
         find_inputs([tmp_path], {"B02": "blue"})
     with pytest.raises(NothingToEmbedError, match="None of the pixels"):
-        build(find_inputs([scattered(tmp_path)]), DataConfig(min_s2=20), tmp_path / "shards")
+        build(find_inputs([scattered(tmp_path)]), DataConfig(min_s2=20, min_s1=0), tmp_path / "shards")
     assert find_inputs([]) == ()
+
+
+def test_tables_without_radar_or_with_few_dates_say_what_to_do(tmp_path, caplog):
+    inputs = find_inputs([scattered(tmp_path)])
+    with pytest.raises(NothingToEmbedError, match=r"no radar: --set data\.min_s1=0 trains without it\.$"):
+        build(inputs, DataConfig(min_s2=1), tmp_path / "shards")
+    # 40 samples with 1 to 12 dates: their median is 6
+    with pytest.raises(NothingToEmbedError, match=r"have 6 or fewer of Sentinel-2 and 0 or fewer"):
+        build(inputs, DataConfig(min_s2=20, min_s1=0), tmp_path / "shards")
+    assert "samples are trained on" not in caplog.text
+    build(inputs, ALL.model_copy(update={"min_s2": 9}), tmp_path / "shards")
+    assert "12 of 40 samples are trained on; the others have fewer observations than data.min_s2 9" in caplog.text
 
 
 def test_the_command_trains_on_a_table(tmp_path, tessera):
@@ -98,3 +111,92 @@ def test_the_command_trains_on_a_table(tmp_path, tessera):
     made = tmp_path / "v.csv"
     assert tessera("embed", "--table", path, "--model", tmp_path / "run", "--out", made)[0] == 0
     assert len(made.read_text().splitlines()) == 61
+
+
+def fields(tmp_path, name, *, placed=False, count=300, **more):
+    """Six samples a field, 20 m apart where they have places."""
+    rows = [
+        optical(f"{name}{n}", "2023-05-01", 50 + n, field=n // 6)
+        | ({"lon": 4.0 + n * 0.0003, "lat": 50.0} if placed else {})
+        | more
+        for n in range(count)
+    ]
+    return write_rows(tmp_path / f"{name}.parquet", rows)
+
+
+def held_out_of(shards):
+    """The fields of the pixels that are held out, and of those that are trained on; places of all."""
+    parts = shards.gather(np.arange(shards.pixels)), shards.holdout
+    trained, held = ({(int(v) - 50) // 6 for v in each.s2.values[:, 0]} for each in parts)
+    return held, trained
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_groups_are_held_out_whole_in_all_tables(tmp_path, placed):
+    """Names of samples differ in the two tables, and those of fields are the same."""
+    paths = [fields(tmp_path, name, placed=placed and name == "a") for name in "ab"]
+    config = ALL.model_copy(update={"holdout": 0.3, "holdout_block": 8})
+    both = build(find_inputs(paths, {"group": "field"}), config, tmp_path / "both")
+    held, trained = held_out_of(both)
+    assert not held & trained
+    assert held | trained == set(range(50))
+    assert 5 < len(held) < 25
+    loose = build(find_inputs(paths), config, tmp_path / "loose")
+    held, trained = held_out_of(loose)
+    assert held & trained  # without it fields are split
+    with pytest.raises(IdentityError):
+        open_or_build(find_inputs(paths), config, tmp_path / "both")
+
+
+def test_a_sample_without_a_place_is_held_out_in_every_year_or_in_none(tmp_path):
+    paths = []
+    for year in (2022, 2023):
+        rows = [optical(f"s{n}", f"{year}-05-01", 50 + n) for n in range(300)]
+        paths.append(write_rows(tmp_path / f"{year}.parquet", rows))
+    shards = build(find_inputs(paths), ALL.model_copy(update={"holdout": 0.3}), tmp_path / "shards")
+    trained, held = (
+        (each.s2.values[:, 0] - 50).tolist() for each in (shards.gather(np.arange(shards.pixels)), shards.holdout)
+    )
+    assert sorted(held) == sorted([*set(held), *set(held)])
+    assert not set(held) & set(trained)
+    assert (shards.holdout.places[:, 0] == -1).all()
+
+
+def test_a_group_that_changes_within_a_sample_is_refused(tmp_path):
+    rows = [optical("s", f"2023-0{month}-01", 50, field=month) for month in (1, 2)]
+    path = write_rows(tmp_path / "t.parquet", rows)
+    with pytest.raises(UsageError, match="column field is not the same in all rows of a sample"):
+        build(find_inputs([path], {"group": "field"}), ALL, tmp_path / "shards")
+
+
+def test_the_whole_way_of_a_table_with_classes(tmp_path, tessera):
+    """Ten-day series without radar and places: trained on, probed by their own column, and evaluated."""
+    rows = [
+        optical(
+            f"s{n}", f"2023-{month:02}-{day}", 400 + 100 * (n // 3 % 2) + n % 7, crop="ab"[n // 3 % 2], field=n // 3
+        )
+        for n in range(120)
+        for month in (3, 5, 7, 9)
+        for day in (11, 21)
+    ]
+    path = write_rows(tmp_path / "dekads.parquet", rows)
+    sizes = ["train.batch=16", "data.min_s1=0", "data.min_s2=4", "views.n_obs=4", "projector.width=16", "probe.folds=3"]
+    options = [each for size in sizes for each in ("--set", size)]
+    given = [path, "--columns", "group=field", "--preset", "tiny", "--steps", 2, *options, "--threads", 1]
+    run = tmp_path / "run"
+    code, _, stderr = tessera("pretrain", *given, "--probe", path, "--out", run)
+    assert code == 0, stderr
+    assert "neighbours" not in stderr
+    assert 'group = "field"' in (run / "config.toml").read_text()
+    last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert last["probe_linear"] > 0.9
+    assert tessera("pretrain", *given, "--probe", path, "--out", run)[0] == 0  # goes on
+    budget = ["--budgets", "100", "--adapter", "logistic", "--folds", 3, "--threads", 1]
+    code, stdout, stderr = tessera(
+        "evaluate", path, "--model", run, "--columns", "group=field", *budget, "--out", tmp_path / "report"
+    )
+    assert code == 0, stderr
+    assert "adding raw-series to own" in stdout
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["split"]["kind"] == "grouped"
+    assert {each["name"] for each in report["features"]} >= {"own", "own + raw-series"}

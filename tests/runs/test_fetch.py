@@ -548,6 +548,47 @@ def test_a_machine_that_reaches_the_catalogue_but_not_the_hub(catalog, tmp_path)
     assert "tessera weights pull v2-nano" in done.stderr.splitlines()[-1]
 
 
+@FORMATS
+def test_without_a_model_there_are_no_weights_and_the_same_stores(catalog, tessera, tmp_path, monkeypatch, form):
+    def fetch(file):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    out = tmp_path / "out"
+    code, stdout, stderr = tessera("fetch", *options(catalog, out, "--format", form, model="none"))
+    assert code == 0, stderr
+    assert [Path(line).stem.removesuffix(".zarr") for line in stdout.splitlines()] == TILES
+    assert f"tessera pretrain {out}" in stderr
+    assert tessera("fetch", *options(catalog, tmp_path / "null", "--format", form))[0] == 0
+    assert stored(out) == stored(tmp_path / "null")
+    summary = json.loads(
+        tessera("fetch", *options(catalog, out, "--format", form, "--json", model="none"))[1].splitlines()[-1]
+    )
+    assert (summary["exit_code"], summary["tiles"]["present"], summary["embed_command"]) == (0, 2, "")
+    assert "weights_error" not in summary
+    code, stdout, _ = tessera("embed", "--dpixels", out, "--model", "null", "--out", tmp_path / "embedded")
+    assert code == 0
+
+
+def test_none_is_for_fetch_alone(catalog, tessera, tmp_path):
+    where = ["--aoi", catalog.aoi, "--year", "2021", "--catalog", catalog.items, "--model", "none"]
+    for verb in ("embed", "plan"):
+        code, _, stderr = tessera(verb, *where, "--out", tmp_path / "no")
+        assert code == 2
+        assert "none is no model: with it `tessera fetch` leaves weights out" in stderr.splitlines()[-1]
+    code, _, stderr = tessera("weights", "pull", "none")
+    assert (code, "none is no model" in stderr) == (2, True)
+    code, _, stderr = tessera("fetch", *where, "--weights", tmp_path / "w.pt", "--out", tmp_path / "no")
+    assert code == 2
+    assert "--model none leaves weights out" in stderr.splitlines()[-1]
+    code, _, stderr = tessera("fetch", *where, "--shard", "1/2", "--out", tmp_path / "no")
+    assert code == 2
+    advice = stderr.splitlines()[-1]
+    assert "tessera plan" in advice
+    assert "--model" not in advice  # the plan that freezes the same scenes
+    assert not (tmp_path / "no").exists()
+
+
 # --- interruption -----------------------------------------------------------------------------------------------------
 
 DRIVER = """

@@ -14,7 +14,7 @@ from tessera_cli.figures.numbers import percent
 from tessera_cli.figures.picture import Picture
 from tessera_cli.figures.style import MARKS, SERIES
 
-DASH_OF_KIND = {"embedding": "solid", "raw": "dashed", "random": "dotted"}
+DASH_OF_KIND = {"embedding": "solid", "raw": "dashed", "random": "dotted", "both": "dashdot"}
 ENDS = ("difference", "low", "high")
 MOST_ROWS = 10
 """Of a chart of differences."""

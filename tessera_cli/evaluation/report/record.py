@@ -85,7 +85,7 @@ def _rectangle(west: float, south: float, east: float, north: float) -> dict[str
 
 def _model(entry: Mapping[str, Any]) -> dict[str, str]:
     """Return the body that creates a pretrained model, all of whose fields are text."""
-    trained = entry.get("kind") == "embedding"
+    trained = entry.get("kind") in ("embedding", "both")
     return {
         "pretraining_bands": UNKNOWN if trained else "none",
         "preferred_satellite_source": UNKNOWN,

@@ -31,7 +31,7 @@ class Results:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """Return `embedding`, `raw` or `random` for each set of features that says so."""
+        """Return `embedding`, `raw`, `random` or `both` for each set of features that says so."""
         return {entry["name"]: entry.get("kind", "") for entry in self.report.get("features") or ()}
 
     @property

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import shapely
-
 from tessera_cli.errors import UsageError
 from tessera_cli.evaluation.sources.source import Bounds
-from tessera_cli.extent.features import Features, polygons
+from tessera_cli.extent.features import Features
 from tessera_cli.extent.vector import read_vector
-from tessera_cli.labels.labels import OPTIONS
 from tessera_cli.labels.points import PointLabels
 from tessera_cli.labels.polygons import PolygonLabels
 from tessera_cli.labels.raster import RasterLabels
-from tessera_cli.labels.targets import Targets, check_column, column_of
+from tessera_cli.labels.vector import vector_labels
 from tessera_cli.learning.task import Task
 from tessera_cli.reading import is_there
 from tessera_cli.tables.csv_places import read_csv
 from tessera_cli.tables.parquet_places import read_parquet
-from tessera_cli.tables.places import CSV, PARQUET, Places
+from tessera_cli.tables.places import CSV, PARQUET
 
 AnyLabels = PolygonLabels | RasterLabels | PointLabels
 
@@ -61,47 +57,12 @@ def open_labels(
             if name:
                 raise UsageError(f"{path} is a raster, which has no columns or layers. Leave out {option}.")
         return RasterLabels.open(path, task, near)
-    layers = _layers(path, layer, suffix)
-    if any(_has_areas(each) for each in layers):
-        areas = [each for each in layers if _has_areas(each) or len(layers) == 1]
-        return PolygonLabels.of(areas, path, column or "", task, keep=keep)
-    if len(layers) > 1:
-        names = ", ".join(each.origin.removeprefix(f"{path}, layer ") for each in layers)
-        raise UsageError(f"{path} has several layers of points: {names}. Choose one with {OPTIONS.layer}.")
-    return _points(layers[0], column or "", task, keep)
+    return vector_labels(_layers(path, layer, suffix), path, column or "", task, keep=keep)
 
 
 def _layers(path: Path, layer: str | None, suffix: str) -> list[Features]:
     if suffix not in CSV + PARQUET:
-        found = read_vector(path, layer, areas=False)
-        if not found:
-            raise UsageError(f"{path} holds no geometry. Give polygons or points with labels.")
-        return found
+        return read_vector(path, layer, areas=False)
     if layer is not None:
         raise UsageError(f"{path} has no layers. Leave out --layer.")
     return [read_csv(path) if suffix in CSV else read_parquet(path)]
-
-
-def _has_areas(features: Features) -> bool:
-    return any(next(polygons(each), None) is not None for each in features.geometries if each is not None)
-
-
-def _points(features: Features, column: str, task: Task | None, keep: Sequence[str]) -> PointLabels:
-    name = column_of(features.columns, column, features.origin, OPTIONS)
-    for other in keep:
-        check_column(features.columns, other, features.origin)
-    if (
-        not len(features.geometries)
-        or (shapely.is_missing(features.geometries) | shapely.is_empty(features.geometries)).all()
-    ):
-        raise UsageError(f"{features.origin}: no row has a geometry. Give polygons or points with labels.")
-    targets = Targets.of(np.asarray(features.columns[name]), task, f"{features.origin}: the column {name}")
-    found = PointLabels.of(
-        Places.of_features(features).lonlat,
-        targets,
-        features.origin,
-        {other: np.asarray(features.columns[other]) for other in keep},
-    )
-    if not len(found.values):
-        raise UsageError(f"{features.origin}: no row has both a place and a label. Give points with labels.")
-    return found

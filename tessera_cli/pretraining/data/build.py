@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from tessera_cli.files import atomic_directory
 from tessera_cli.prefetch import prefetch
 from tessera_cli.pretraining.config import DataConfig
 from tessera_cli.pretraining.data.array_files import write_pixels
-from tessera_cli.pretraining.data.inputs import Input, select
+from tessera_cli.pretraining.data.inputs import Input, Selected, more_pixels, select
 from tessera_cli.pretraining.data.select import holdout_mask
 from tessera_cli.pretraining.data.shards import HEADER, HOLDOUT, Shards, train_name, write_header
 from tessera_cli.pretraining.data.shuffle import Buckets, cut
-from tessera_cli.sampling.ragged import STREAMS, RaggedPixels
+from tessera_cli.sampling.ragged import STREAMS
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +76,13 @@ def build(
         def step_done() -> None:
             progress(next(done), total)
 
-        for origin, pixels in zip(header["origins"], _selected(stores, config), strict=True):
-            out = holdout_mask(pixels, config.holdout, config.holdout_block)
+        for origin, (pixels, blocks) in zip(header["origins"], _selected(stores, config), strict=True):
+            out = holdout_mask(replace(pixels, places=blocks), config.holdout, config.holdout_block)
             train.add(pixels, np.flatnonzero(~out))
             holdout.add(pixels, np.flatnonzero(out))
             origin["pixels"] = len(pixels)
             step_done()
-        _check_enough(train.pixels, holdout.pixels, config)
+        _check_enough(train.pixels, holdout.pixels, config, stores)
         shards = max(1, round(train.pixels / config.shard_pixels))
         sizes = [train.pixels // shards + (number < train.pixels % shards) for number in range(shards)]
         for number, parts in enumerate(cut(train.drain(step_done), sizes)):
@@ -100,10 +101,10 @@ def build(
     return Shards.open(path, verify=False)
 
 
-def _selected(stores: Sequence[Input], config: DataConfig) -> Iterator[RaggedPixels]:
+def _selected(stores: Sequence[Input], config: DataConfig) -> Iterator[Selected]:
     """Yield the selected pixels of each of the d-pixels, and prefetch the next ones."""
 
-    def selected_of(numbered: tuple[int, Input]) -> RaggedPixels:
+    def selected_of(numbered: tuple[int, Input]) -> Selected:
         return select(numbered[1], config, numbered[0])
 
     for _, selected in prefetch(list(enumerate(stores)), selected_of):
@@ -170,13 +171,13 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
     return differing
 
 
-def _check_enough(trained: int, held_out: int, config: DataConfig) -> None:
+def _check_enough(trained: int, held_out: int, config: DataConfig, stores: Sequence[Input]) -> None:
     """Raise NothingToEmbedError if fewer than 2 pixels are left to train on; warn if none is held out."""
     if (count := trained + held_out) < 2:
         raise NothingToEmbedError(
             f"{count or 'None'} of the pixels asked for has {config.min_s2} or more clear Sentinel-2 and "
-            f"{config.min_s1} or more Sentinel-1 observations; training takes 2 such pixels at the least. Lower "
-            "--set data.min_s2 or data.min_s1, or fetch a longer window or a larger area."
+            f"{config.min_s1} or more Sentinel-1 observations; training takes 2 such pixels at the least. "
+            f"{more_pixels(stores, config)}"
         )
     if trained < 2:
         raise NothingToEmbedError(

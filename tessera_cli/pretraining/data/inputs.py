@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,10 +25,21 @@ from tessera_cli.sampling.draws import mix
 from tessera_cli.sampling.ragged import RaggedPixels
 from tessera_cli.series.files import CSV, PARQUET
 from tessera_cli.series.mapping import AnyColumns, Columns
+from tessera_cli.series.places import keys_of, named_places, names_of
 from tessera_cli.series.read import read_table
 from tessera_cli.series.table import SeriesTable
 
+logger = logging.getLogger(__name__)
+
 _RED, _NIR = S2_BANDS.index("B04"), S2_BANDS.index("B08")
+
+
+class Selected(NamedTuple):
+    """The pixels that were selected of one input."""
+
+    pixels: RaggedPixels
+    blocks: np.ndarray
+    """int32 (N, 3): the place by which each is held out; of a table with groups that of its group, which is a name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +80,21 @@ class TableInput:
         told = [sha256_of(self.path), self.columns.to_dict(), self.window.name]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
-    def select(self, config: DataConfig, tile_index: int) -> RaggedPixels:
-        """Return the samples with enough observations, as `select_pixels` of a tile; those without a place, too."""
+    def select(self, config: DataConfig, tile_index: int) -> Selected:
+        """Return the samples with enough observations, as `select_pixels` of a tile; those without a place, too.
+
+        UsageError where the column of the groups is not one of samples.
+        """
         pixels = self.table.pixels
         s2, s1 = pixels.s2.counts, pixels.s1.counts
         numbers = np.flatnonzero((s2 >= config.min_s2) & (s1 >= config.min_s1) & (s2 + s1 > 0))
+        if 0 < len(numbers) < self.count:
+            logger.log(
+                logging.INFO if 2 * len(numbers) > self.count else logging.WARNING,
+                "%s: %d of %d samples are trained on; the others have fewer observations than data.min_s2 %d or "
+                "data.min_s1 %d",
+                *(self.path, len(numbers), self.count, config.min_s2, config.min_s1),
+            )
         keys = mix(named_keys(self.name) ^ pixels.keys[numbers])
         if config.pixels_per_tile and len(numbers) > config.pixels_per_tile:
             strata = np.zeros(len(numbers), np.int64)
@@ -80,17 +103,48 @@ class TableInput:
             chosen = stratified_sample(mix(keys ^ CAP), strata, config.pixels_per_tile)
             numbers, keys = numbers[chosen], keys[chosen]
         some = pixels.take(numbers)
-        return RaggedPixels(some.s2, some.s1, keys, some.places, np.full(len(numbers), tile_index, np.int32))
+        by_name, grouped = self._named(some.keys, numbers)
+        places = np.where(some.places[:, :1] > 0, some.places, by_name)
+        index = np.full(len(numbers), tile_index, np.int32)
+        return Selected(
+            RaggedPixels(some.s2, some.s1, keys, places, index), np.where(grouped[:, None], by_name, places)
+        )
+
+    def _named(self, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what stands for places by name, int32 (N, 3): that of the group, else of the sample; and which have a
+        group, bool (N,)."""
+        grouped = np.zeros(len(numbers), bool)
+        if (column := self.columns.names.get("group")) is not None:
+            groups = names_of(self.table.column(column)[numbers])
+            grouped = np.array([name is not None for name in groups], bool)
+            keys = keys.copy()
+            keys[grouped] = keys_of(groups[grouped])
+        return named_places(keys), grouped
 
 
 Input = Stored | TableInput
 
 
-def select(given: Input, config: DataConfig, tile_index: int) -> RaggedPixels:
+def select(given: Input, config: DataConfig, tile_index: int) -> Selected:
     """Return the selected pixels of one input."""
     if isinstance(given, TableInput):
         return given.select(config, tile_index)
-    return select_pixels(given.read(), config, tile_index)
+    pixels = select_pixels(given.read(), config, tile_index)
+    return Selected(pixels, pixels.places)
+
+
+def more_pixels(inputs: Sequence[Input], config: DataConfig) -> str:
+    """Return advice where no pixel of the inputs has enough observations: of tables how many there are."""
+    tables = [each.table.pixels for each in inputs if isinstance(each, TableInput)]
+    if not tables:
+        return "Lower --set data.min_s2 or data.min_s1, or fetch a longer window or a larger area."
+    s2, s1 = (np.concatenate([each.series(sensor).counts for each in tables]) for sensor in ("s2", "s1"))
+    if config.min_s1 and not s1.any():
+        return "The tables hold no radar: --set data.min_s1=0 trains without it."
+    return (
+        f"Half of the samples of tables have {np.median(s2):.0f} or fewer of Sentinel-2 and {np.median(s1):.0f} or "
+        "fewer of Sentinel-1: lower --set data.min_s2 or data.min_s1."
+    )
 
 
 def find_inputs(paths: Sequence[Path], columns: AnyColumns = None, window: Window | None = None) -> tuple[Input, ...]:

@@ -58,10 +58,11 @@ def holdout_mask(ragged: RaggedPixels, share: float, block: int) -> np.ndarray:
     """Return bool (N,): the pixels in this share of all squares of ground, `block` pixels wide, which are held out.
 
     A square is held out by its place, whatever the tile and the year. Pixels without a UTM zone have squares of their
-    tile, since their columns and rows do not say where they lie.
+    tile, since their columns and rows do not say where they lie. What is known by name alone (code -1) is held out by
+    its name, whatever the table.
     """
     zone, *place = ragged.places.astype(np.int64).T
-    side = np.where(zone != 0, block * RESOLUTION, block)
+    side = np.select([zone > 0, zone == 0], [block * RESOLUTION, block], 1)
     apart = np.where(zone != 0, 0, ragged.tile_index.astype(np.int64) + 1)
     squares = hashed(_HOLDOUT, zone, *(along // side for along in place), apart)
     return uniform(squares) < share

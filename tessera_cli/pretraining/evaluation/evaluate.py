@@ -62,7 +62,8 @@ class Evaluation:
         path = config.probe.labels
         if path:
             check_packages("--probe")
-        known = label_pixels((*shards.train, shards.holdout), config.probe, Path(path)) if path else None
+        parts, origins = (*shards.train, shards.holdout), [each["name"] for each in shards.header["origins"]]
+        known = label_pixels(parts, config.probe, Path(path), origins) if path else None
         no_drops = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
         views = config.views.model_copy(update=no_drops)
         return cls(holdout, known, config.model_copy(update={"views": views}))
