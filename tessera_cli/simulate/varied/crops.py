@@ -52,13 +52,13 @@ class Crop(NamedTuple):
     """Stands in water from three weeks before it grows until the canopy closes."""
 
 
-_WHEAT = ((0.0, 0.0), (-9.0, -10.0), (8.0, 9.0))
+_WHEAT = ((0.0, 0.0), (-7.0, -6.0), (6.0, 6.0))
 _MAIZE = ((0.0, 0.0), (-4.0, -16.0), (5.0, 16.0))
 _SPRING = ((0.0, 0.0), (-8.0, -12.0), (8.0, 10.0))
 _POTATO = ((0.0, 0.0), (-18.0, -45.0), (6.0, 12.0))
 _SAME = ((0.0, 0.0),)
 CROPS = (
-    Crop("winter wheat", "wheat", Growth(88, 9, 0.95, 182, 6, 205), Growth(-55, 12, 0.28, 182, 6, 205), 10, _WHEAT, -12.5, -19.0, 13),
+    Crop("winter wheat", "wheat", Growth(88, 9, 0.95, 184, 6, 207), Growth(-55, 12, 0.28, 184, 6, 207), 9, _WHEAT, -12.5, -19.0, 13),
     Crop("maize", "maize", Growth(162, 9, 0.95, 256, 9, 276), NONE, 12, _MAIZE, -9.5, -15.2, 17),
     Crop("rapeseed", "rapeseed", Growth(80, 8, 0.95, 176, 7, 198), Growth(-85, 13, 0.5, 176, 7, 198), 9, _WHEAT, -9.8, -14.5, 9),
     Crop("potato", "potato", Growth(154, 8, 0.90, 230, 9, 262), NONE, 12, _POTATO, -8.4, -14.8, 11),
@@ -68,7 +68,7 @@ CROPS = (
     Crop("evergreen forest", "needleleaf", Growth(120, 8, 0.94, 300, 20, NEVER), NONE, 5, _SAME, -9.8, -15.0, 150, base=0.86, ground="litter"),
     Crop("water", "grass", NONE, NONE, 0, _SAME, -22.0, -28.0, 0, ground="water"),
     Crop("town", "grass", Growth(95, 8, 0.36, 300, 10, NEVER), NONE, 5, _SAME, -7.0, -13.0, 0, base=0.18, ground="built"),
-    Crop("winter barley", "barley", Growth(82, 9, 0.93, 168, 6, 190), Growth(-60, 12, 0.32, 168, 6, 190), 9, _WHEAT, -12.2, -18.4, 11),
+    Crop("winter barley", "barley", Growth(82, 9, 0.93, 162, 6, 184), Growth(-60, 12, 0.32, 162, 6, 184), 9, _WHEAT, -12.2, -18.4, 11),
     Crop("spring barley", "barley", Growth(118, 8, 0.88, 190, 6, 212), NONE, 10, _SPRING, -12.0, -18.5, 8),
     Crop("soybean", "soybean", Growth(172, 10, 0.93, 258, 7, 280), NONE, 12, _MAIZE, -9.6, -16.0, 7),
     Crop("sunflower", "sunflower", Growth(158, 9, 0.85, 236, 9, 262), NONE, 12, _SPRING, -9.4, -15.0, 8),

@@ -11,7 +11,7 @@ from tessera_cli.simulate.varied.crops import CROPS, DECIDUOUS, EVERGREEN, NAMES
 from tessera_cli.simulate.varied.season import Season
 from tessera_cli.simulate.varied.weather import Weather
 
-ALIKE = 0.55
+ALIKE = 0.4
 """How much nearer to each other the spectra of field crops are than in the plain landscape: the finest difference
 between crops is their calendar, and leaves of one crop differ by variety and nutrition."""
 _MODES = np.array(
@@ -22,6 +22,9 @@ _MODES = np.array(
     )
 )
 """What a leaf's spectrum varies by, as relative change per band."""
+_BLOOMING = np.array([crop.name == "rapeseed" for crop in CROPS])
+_BLOOM = np.array((0.1, 0.6, 1.3, 0.6, 0.1, 0.05, 0.05, 0.05, 0.0, 0.0))
+"""What yellow flowers add to a leaf's spectrum, relative to it (near d'Andrimont et al. 2020)."""
 _SATURATED, _DARKENING = 0.45, 2.4
 
 
@@ -55,7 +58,7 @@ def looks(
     wood = ((kind == DECIDUOUS) | (kind == EVERGREEN))[:, None]
     share = needle[:, None]
     leaf = np.where(wood, (1 - share) * SPECTRA["broadleaf"] + share * SPECTRA["needleleaf"], leaf)
-    leaf = leaf * np.exp(rng.normal(0, (0.16, 0.12, 0.10), (n, 3)) @ _MODES)
+    leaf = leaf * np.exp(rng.normal(0, (0.13, 0.10, 0.09), (n, 3)) @ _MODES)
     thirsty = np.where(watered, 0.1, (1.0 - 0.25 * quality).clip(0.4, 1.2)) * np.where(wood[:, 0], 0.35, 1)
     return Looks(ground, leaf, rng.normal(0, 1.2, n), rng.normal(0, 0.8, n), rng.uniform(-1, 1, n), thirsty)
 
@@ -106,7 +109,8 @@ class Fields:
         soil = np.where(self.flooded(day)[:, None], SPECTRA["water"] * 1.3, soil)
         side = (-1, 1)[track % 2] * (0.03 + 0.03 * self.looks.rows[:, None])
         bare = 1 - green - dry
-        mean = (green * self.looks.leaf + dry * SPECTRA["dry"] + bare * soil) * (1 + side)
+        leaf = self.looks.leaf * np.where(_BLOOMING[self.cover][:, None], 1 + self.seasons[1].bloom(day)[:, None] * _BLOOM, 1)
+        mean = (green * leaf + dry * SPECTRA["dry"] + bare * soil) * (1 + side)
         uneven = np.where(self.cover == 9, 0.28, 0.08)[:, None]
         return mean, 0.12 * green * (self.looks.leaf - soil) + uneven * bare * soil
 

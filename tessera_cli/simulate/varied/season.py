@@ -44,6 +44,10 @@ class Season:
         left = np.where(since >= 0, 1 - self.depth * np.exp(-since.clip(0) / 14), 1).prod(axis=0)
         return green * left, np.minimum(dry, 1 - green)
 
+    def bloom(self, day: float) -> np.ndarray:
+        """Return 0..1, float (parcels,): how far the main crop flowers, if it does, some five weeks after it shot up."""
+        return np.exp(-(((day - self.growths[0, 0] - 36) / 11) ** 2))
+
     def flooded(self, day: float) -> np.ndarray:
         """Return bool (parcels,): whether the ground lies under water."""
         return (day >= self.flood[0]) & (day < self.flood[1])
