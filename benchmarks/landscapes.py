@@ -57,7 +57,13 @@ class Land(NamedTuple):
 
 
 def make(
-    folder: Path, lands: Sequence[Land], *, size: int = 512, pixels: int = 0, label_noise: float = 0.0, cloud: float | None = None
+    folder: Path,
+    lands: Sequence[Land],
+    *,
+    size: int = 512,
+    pixels: int = 0,
+    label_noise: float = 0.0,
+    cloud: float | None = None,
 ) -> list[Path]:
     """Make the landscapes that are not there yet; return their folders."""
     made = []
@@ -93,7 +99,9 @@ def write_series(path: Path, dpixels: Path, points: Sequence[dict[str, Any]]) ->
     keys = [key for key, value in points[0]["properties"].items() if value is not None]
     columns: dict[str, list[Any]] = {name: [] for name in ("sample", "date", *BANDS, *keys, "lon", "lat")}
     for number, dates, values in sorted(_series(dpixels, points), key=lambda found: found[0]):
-        dekads = dates.astype("datetime64[M]") + np.minimum((dates - dates.astype("datetime64[M]")).astype(int) // 10, 2) * np.timedelta64(10, "D")
+        dekads = dates.astype("datetime64[M]") + np.minimum(
+            (dates - dates.astype("datetime64[M]")).astype(int) // 10, 2
+        ) * np.timedelta64(10, "D")
         said = {"sample": number, **{key: points[number]["properties"][key] for key in keys}, **_lonlat(points[number])}
         for day in np.unique(dekads):
             medians = np.rint(np.median(values[dekads == day], axis=0)).astype(int).tolist()

@@ -25,7 +25,7 @@ def write_cog(path: Path, band: np.ndarray, grid: GeoBox, nodata: float | None, 
     # A tiled GeoTIFF written in one go is a COG without overviews; the COG driver is slower.
     path.parent.mkdir(parents=True, exist_ok=True)
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "zlevel": 1}
-    place = {"width": grid.width, "height": grid.height, "crs": f"EPSG:{grid.crs.epsg}", "transform": grid.affine}
+    place = {"width": grid.width, "height": grid.height, "crs": str(grid.crs), "transform": grid.affine}
     with rasterio.open(path, "w", "GTiff", count=1, dtype=band.dtype, nodata=nodata, **place, **layout) as file:
         file.write(band, 1)
     kind = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data"]}

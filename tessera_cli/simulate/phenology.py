@@ -76,7 +76,7 @@ class Stands(NamedTuple):
         return mean, 0.08 * green * (leaf - ground) + uneven * (1 - green - dry) * ground
 
     def radar(self, day: int, track: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return gamma0 of VV and VH as linear power, float (2, stands), by the water-cloud model, and its unevenness."""
+        """Return gamma0 of VV and VH as linear power, float (2, stands), and its unevenness: the water-cloud model."""
         own = COVERS[self.cover]
         ground = 10 ** (np.array([GROUND_DB[name] for name in COVERS.ground]).T[:, self.cover] / 10) * self.brightness
         canopy = 10 ** (np.stack([own.vv, own.vh]) / 10)

@@ -39,7 +39,9 @@ def write_pass(scene: Scene, overpass: Overpass, mode: str, out: Path) -> list[J
     rng = np.random.default_rng((*scene.key, 4, start.toordinal()))
     footprint = swath(grid, rng) if overpass.number % 10 == 7 else grid.extent.geom
     seen = inside(footprint, grid)
-    power = backscatter(scene.ground, overpass.day, scene.site.track(overpass)) * np.float32(10 ** rng.normal(0, 0.03))  # wet and dry days
+    power = backscatter(scene.ground, overpass.day, scene.site.track(overpass)) * np.float32(
+        10 ** rng.normal(0, 0.03)
+    )  # wet and dry days
     times, orbit = f"{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}", f"{overpass.number:06d}_{overpass.number:06X}"
     name = f"{overpass.satellite}_IW_GRDH_{mode}_{times}_{orbit}_rtc"
     raster = {"raster:bands": [{"nodata": NODATA, "data_type": "float32", "spatial_resolution": 10.0}]}

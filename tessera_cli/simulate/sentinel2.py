@@ -32,9 +32,7 @@ def passes(seed: int, year: int, cloud: float) -> list[tuple[Overpass, float]]:
     return list(zip(flown, covers.tolist(), strict=True))
 
 
-def granules(
-    number: int, width: int, tiles: tuple[str, str] = BRUSSELS.granules
-) -> list[tuple[str, slice, int]]:
+def granules(number: int, width: int, tiles: tuple[str, str] = BRUSSELS.granules) -> list[tuple[str, slice, int]]:
     """Return MGRS tile, 10 m columns and release of a pass's granules: one, at times two that overlap, once a rerun."""
     west, east = (2 * round(share * width / 2) for share in (0.4, 0.6))
     if number % 8 == 3:
@@ -62,7 +60,9 @@ def observe(
     """Return float32 reflectance per band and the uint8 SCL, at native resolution over the whole area."""
     cloud, cirrus, shadow = above = sky(rng, ground.parcels.shape, cover)
     scene = air.veil(reflectance(ground, day, track), rng)
-    for i, gain in enumerate(rng.normal(1, air.calibration, 10).tolist()):  # residual errors of the atmospheric correction
+    for i, gain in enumerate(
+        rng.normal(1, air.calibration, 10).tolist()
+    ):  # residual errors of the atmospheric correction
         below = scene[i] * (gain - gain * 0.6 * shadow) + cirrus * _CIRRUS[i]
         scene[i] = below + cloud * (_CLOUD[i] - below) + 0.002 * rng.standard_normal(cloud.shape, dtype=np.float32)
     coarse = dict(zip(SURFACE_BANDS, _halved(scene), strict=True))
@@ -118,7 +118,11 @@ def write_pass(scene: Scene, overpass: Overpass, cover: float, out: Path) -> lis
             "s2:processing_baseline": baseline,
             "s2:generation_time": f"{processed:{TIME}}",
         }
-        items.append(stac_item("sentinel-2-l2a", name, overpass, covered & fine.extent.geom, scene.site.epsg, assets, **properties))
+        items.append(
+            stac_item(
+                "sentinel-2-l2a", name, overpass, covered & fine.extent.geom, scene.site.epsg, assets, **properties
+            )
+        )
     return items
 
 

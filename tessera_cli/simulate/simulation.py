@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.window import FIRST_YEAR
 from tessera_cli.simulate import sentinel1, sentinel2
-from tessera_cli.simulate.area import aoi, area, lonlat
+from tessera_cli.simulate.area import EPSG, aoi, area, lonlat
 from tessera_cli.simulate.catalog import Json, write_cog, write_features
 from tessera_cli.simulate.landscape import Landscape, landscape
 from tessera_cli.simulate.mistakes import mistaken
@@ -82,8 +82,10 @@ def simulate(
     out.mkdir(parents=True, exist_ok=True)
     (out / "items.json").unlink(missing_ok=True)
     shutil.rmtree(out / "cogs", ignore_errors=True)
-    write_features(out / "aoi.geojson", [_feature(aoi(ground.grid), epsg, name=_MARK)])  # first: a cut-off run is ours too
-    parcel_count = _write_truth(ground, out, label_noise, (*scene.key, 8))
+    write_features(
+        out / "aoi.geojson", [_feature(aoi(ground.grid), epsg, name=_MARK)]
+    )  # first: a cut-off run is ours too
+    parcel_count = _write_truth(ground, out, epsg, label_noise, (*scene.key, 8))
     work: list[Callable[[], list[Json]]] = [
         *(partial(sentinel2.write_pass, scene, *one, out) for one in scene.optical),
         *(partial(sentinel1.write_pass, scene, *one, out) for one in scene.radar),
@@ -107,7 +109,13 @@ def _plain(seed: int, size: int, year: int, cloud: float) -> Scene:
 
 
 def _check(out: Path, **numbers: float) -> None:
-    for name, low, high in (("seed", 0, 2**32), ("size", 16, 10000), ("year", FIRST_YEAR, 2099), ("cloud", 0, 1), ("label_noise", 0, 1)):
+    for name, low, high in (
+        ("seed", 0, 2**32),
+        ("size", 16, 10000),
+        ("year", FIRST_YEAR, 2099),
+        ("cloud", 0, 1),
+        ("label_noise", 0, 1),
+    ):
         if not low <= numbers[name] <= high:
             raise UsageError(f"--{name.replace('_', '-')} {numbers[name]} is out of range. Give {low} to {high}.")
     ours = out.is_dir() and any(_MARK.encode() in file.read_bytes() for file in out.glob("aoi.geojson"))
@@ -115,10 +123,13 @@ def _check(out: Path, **numbers: float) -> None:
         raise UsageError(f"{out} holds something else, which stays. Name a new or empty folder.")
 
 
-def _write_truth(ground: Landscape, out: Path, noise: float = 0, key: tuple[int, ...] = ()) -> int:
+def _write_truth(ground: Landscape, out: Path, epsg: int = EPSG, noise: float = 0, key: tuple[int, ...] = ()) -> int:
     """Write class, parcel and biomass of each pixel and of each parcel; return the number of parcels."""
     parcels, biomass, grid = ground.parcels, ground.biomass, ground.grid
-    told, names = mistaken(ground, noise, key), dict(zip(ground.stands.cover.tolist(), ground.stands.names, strict=True))
+    told, names = (
+        mistaken(ground, noise, key),
+        dict(zip(ground.stands.cover.tolist(), ground.stands.names, strict=True)),
+    )
     write_cog(out / "labels.tif", np.where(parcels > 0, told[parcels] + 1, 0).astype(np.uint8), grid, 0)
     (out / "true_labels.tif").unlink(missing_ok=True)
     if noise:
@@ -135,7 +146,7 @@ def _write_truth(ground: Landscape, out: Path, noise: float = 0, key: tuple[int,
         truth = {"parcel_id": number, "class": str(names[told[number]]), "biomass": tonnes}
         if noise:
             truth["true_class"] = str(ground.stands.names[number])
-        features.append(_feature(shapely.union_all(parts), grid.crs.epsg, **truth))
+        features.append(_feature(shapely.union_all(parts), epsg, **truth))
     write_features(out / "labels.geojson", features)
     return len(features)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from tessera_cli.simulate import sentinel1
@@ -12,10 +10,10 @@ from tessera_cli.simulate.area import area
 from tessera_cli.simulate.landscape import Landscape, field, grain, ground_plan
 from tessera_cli.simulate.orbits import Overpass, overpasses
 from tessera_cli.simulate.scene import Scene
-from tessera_cli.simulate.varied.crops import CODES, CROPS, DECIDUOUS, EVERGREEN, GRASSLAND
+from tessera_cli.simulate.varied.crops import CODES, CROPS, EVERGREEN, GRASSLAND
 from tessera_cli.simulate.varied.fields import Fields, looks
 from tessera_cli.simulate.varied.places import Place
-from tessera_cli.simulate.varied.season import season
+from tessera_cli.simulate.varied.season import season, standing
 from tessera_cli.simulate.varied.weather import cloudiness, weather
 
 AIR = Air(calibration=0.02, haze=0.12, glare=0.03, missed=0.12)
@@ -43,12 +41,11 @@ def varied_scene(place: Place, seed: int, size: int, year: int, cloud: float | N
     kind = kinds[year]
     share = np.where(kind == EVERGREEN, 1 - 0.42 * needle, 0.42 * needle)  # of needle trees in a wood
     vigour = (0.9 + 0.09 * ground[2]).clip(0.55, 1.05)
+    base = standing(kind, share, rng)
     seasons = []
     for each in (year - 1, year, year + 1):
         draws = np.random.default_rng((*key, each, 7))
-        made = season(place, weather(place, each), kinds[each], kinds[each + 1], vigour, farm, draws)
-        wood = (kind == DECIDUOUS) | (kind == EVERGREEN)
-        seasons.append(replace(made, base=np.where(wood, 0.1 + 0.76 * share, made.base)))
+        seasons.append(season(place, weather(place, each), kinds[each], kinds[each + 1], vigour, farm, base, draws))
     watered = np.random.default_rng((*key, year, 8)).random(len(use)) < _irrigated(place)[kind]
     own = looks(_soil(place, ground), kind, share, watered, ground[2], np.random.default_rng((*key, year, 9)))
     year_weather = weather(place, year)

@@ -58,22 +58,31 @@ _SPRING = ((0.0, 0.0), (-8.0, -12.0), (8.0, 10.0))
 _POTATO = ((0.0, 0.0), (-18.0, -45.0), (6.0, 12.0))
 _SAME = ((0.0, 0.0),)
 CROPS = (
-    Crop("winter wheat", "wheat", Growth(88, 9, 0.95, 184, 6, 207), Growth(-55, 12, 0.28, 184, 6, 207), 9, _WHEAT, -12.5, -19.0, 13),
+    Crop("winter wheat", "wheat",
+         Growth(88, 9, 0.95, 184, 6, 207), Growth(-55, 12, 0.28, 184, 6, 207), 9, _WHEAT, -12.5, -19.0, 13),
     Crop("maize", "maize", Growth(162, 9, 0.95, 256, 9, 276), NONE, 12, _MAIZE, -9.5, -15.2, 17),
-    Crop("rapeseed", "rapeseed", Growth(80, 8, 0.95, 176, 7, 198), Growth(-85, 13, 0.5, 176, 7, 198), 9, _WHEAT, -9.8, -14.5, 9),
+    Crop("rapeseed", "rapeseed",
+         Growth(80, 8, 0.95, 176, 7, 198), Growth(-85, 13, 0.5, 176, 7, 198), 9, _WHEAT, -9.8, -14.5, 9),
     Crop("potato", "potato", Growth(154, 8, 0.90, 230, 9, 262), NONE, 12, _POTATO, -8.4, -14.8, 11),
-    Crop("sugar beet", "beet", Growth(150, 10, 0.92, NEVER, 9, 305), NONE, 11, ((0.0, 0.0), (0.0, -25.0), (4.0, 15.0)), -8.8, -15.6, 20),
-    Crop("grassland", "grass", Growth(85, 10, 0.88, 310, 20, NEVER), NONE, 8, _SAME, -11.5, -18.2, 6, base=0.5, cuts=True),
-    Crop("deciduous forest", "broadleaf", Growth(116, 8, 0.95, 302, 6, NEVER), NONE, 5, _SAME, -9.0, -14.6, 190, base=0.1, ground="litter"),
-    Crop("evergreen forest", "needleleaf", Growth(120, 8, 0.94, 300, 20, NEVER), NONE, 5, _SAME, -9.8, -15.0, 150, base=0.86, ground="litter"),
+    Crop("sugar beet", "beet",
+         Growth(150, 10, 0.92, NEVER, 9, 305), NONE, 11, ((0.0, 0.0), (0.0, -25.0), (4.0, 15.0)), -8.8, -15.6, 20),
+    Crop("grassland", "grass",
+         Growth(85, 10, 0.88, 310, 20, NEVER), NONE, 8, _SAME, -11.5, -18.2, 6, base=0.5, cuts=True),
+    Crop("deciduous forest", "broadleaf",
+         Growth(116, 8, 0.95, 302, 6, NEVER), NONE, 5, _SAME, -9.0, -14.6, 190, base=0.1, ground="litter"),
+    Crop("evergreen forest", "needleleaf",
+         Growth(120, 8, 0.94, 300, 20, NEVER), NONE, 5, _SAME, -9.8, -15.0, 150, base=0.86, ground="litter"),
     Crop("water", "grass", NONE, NONE, 0, _SAME, -22.0, -28.0, 0, ground="water"),
-    Crop("town", "grass", Growth(95, 8, 0.36, 300, 10, NEVER), NONE, 5, _SAME, -7.0, -13.0, 0, base=0.18, ground="built"),
-    Crop("winter barley", "barley", Growth(82, 9, 0.93, 162, 6, 184), Growth(-60, 12, 0.32, 162, 6, 184), 9, _WHEAT, -12.2, -18.4, 11),
+    Crop("town", "grass",
+         Growth(95, 8, 0.36, 300, 10, NEVER), NONE, 5, _SAME, -7.0, -13.0, 0, base=0.18, ground="built"),
+    Crop("winter barley", "barley",
+         Growth(82, 9, 0.93, 162, 6, 184), Growth(-60, 12, 0.32, 162, 6, 184), 9, _WHEAT, -12.2, -18.4, 11),
     Crop("spring barley", "barley", Growth(118, 8, 0.88, 190, 6, 212), NONE, 10, _SPRING, -12.0, -18.5, 8),
     Crop("soybean", "soybean", Growth(172, 10, 0.93, 258, 7, 280), NONE, 12, _MAIZE, -9.6, -16.0, 7),
     Crop("sunflower", "sunflower", Growth(158, 9, 0.85, 236, 9, 262), NONE, 12, _SPRING, -9.4, -15.0, 8),
     Crop("rice", "rice", Growth(200, 10, 0.93, 282, 8, 304), NONE, 12, _SPRING, -10.5, -17.0, 12, flooded=True),
-    Crop("alfalfa", "alfalfa", Growth(82, 9, 0.94, 305, 18, NEVER), NONE, 8, _SAME, -11.0, -17.4, 9, base=0.35, cuts=True),
+    Crop("alfalfa", "alfalfa",
+         Growth(82, 9, 0.94, 305, 18, NEVER), NONE, 8, _SAME, -11.0, -17.4, 9, base=0.35, cuts=True),
 )  # fmt: skip
 """The code of a class in labels.tif is its place here + 1. The first ten are those of the plain landscape; numbers are
 rounded from calendars of the crops' main regions and otherwise invented."""
@@ -94,7 +103,7 @@ _FIELDS = sorted({crop.leaf for crop in CROPS if crop.ground == "soil"})
 
 
 def leaves(alike: float) -> np.ndarray:
-    """Return the reflectance of every crop's leaves, float (crops, 10); 0..1 of the way to the mean of all field crops."""
+    """Return the reflectance of every crop's leaves, float (crops, 10); those of fields 0..1 on the way to their mean."""
     mean = np.exp(np.mean([np.log(_LEAVES[leaf]) for leaf in _FIELDS], axis=0))
     own = np.array([_LEAVES[crop.leaf] for crop in CROPS])
     nearer = own ** (1 - alike) * mean**alike

@@ -47,7 +47,12 @@ class Looks:
 
 
 def looks(
-    soil_tint: np.ndarray, kind: np.ndarray, needle: np.ndarray, watered: np.ndarray, quality: np.ndarray, rng: np.random.Generator
+    soil_tint: np.ndarray,
+    kind: np.ndarray,
+    needle: np.ndarray,
+    watered: np.ndarray,
+    quality: np.ndarray,
+    rng: np.random.Generator,
 ) -> Looks:
     """Draw how parcels look: `soil_tint` float (parcels, 10), `needle` share of needle trees, `watered` bool."""
     n = len(kind)
@@ -109,7 +114,9 @@ class Fields:
         soil = np.where(self.flooded(day)[:, None], SPECTRA["water"] * 1.3, soil)
         side = (-1, 1)[track % 2] * (0.03 + 0.03 * self.looks.rows[:, None])
         bare = 1 - green - dry
-        leaf = self.looks.leaf * np.where(_BLOOMING[self.cover][:, None], 1 + self.seasons[1].bloom(day)[:, None] * _BLOOM, 1)
+        leaf = self.looks.leaf * np.where(
+            _BLOOMING[self.cover][:, None], 1 + self.seasons[1].bloom(day)[:, None] * _BLOOM, 1
+        )
         mean = (green * leaf + dry * SPECTRA["dry"] + bare * soil) * (1 + side)
         uneven = np.where(self.cover == 9, 0.28, 0.08)[:, None]
         return mean, 0.12 * green * (self.looks.leaf - soil) + uneven * bare * soil
@@ -124,7 +131,9 @@ class Fields:
         moist = np.array(((5.0,), (4.0,))) * (self.weather.moisture[day - 1] - 0.5)
         wetted = np.array([crop.ground == "soil" for crop in CROPS])[self.cover]
         angle = (0.0, 0.9, -0.8)[track % 3] + 0.6 * self.looks.rows * (-1, 1)[track % 2]
-        ground_db = np.array([GROUND_DB[crop.ground] for crop in CROPS]).T[:, self.cover] + moist * wetted + self.looks.rough
+        ground_db = (
+            np.array([GROUND_DB[crop.ground] for crop in CROPS]).T[:, self.cover] + moist * wetted + self.looks.rough
+        )
         ground_db = np.where(self.flooded(day), np.array(GROUND_DB["water"])[:, None] + 4, ground_db)
         ground = 10 ** ((ground_db + angle) / 10)
         canopy = 10 ** ((canopies(ALIKE)[:, self.cover] + self.looks.dense + 0.4 * angle) / 10)

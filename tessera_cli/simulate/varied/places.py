@@ -41,6 +41,9 @@ class Double(NamedTuple):
     """Days by which the main crop is later after it."""
 
 
+NO_DOUBLE = Double(0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Place:
     """A region as a landscape of it is drawn."""
@@ -59,7 +62,7 @@ class Place:
     """How far the dry season of each year withers what is not irrigated, 0..1, and the days of the season it lasts."""
     cover_crops: float = 0.3
     """Share of the fields with a cover crop or volunteers between harvest and the next sowing."""
-    double: Double = Double(0, 0, 0, 0, 0)
+    double: Double = NO_DOUBLE
     fields: float = 1.0
     """Width and length of fields, of those of the plain landscape."""
 
@@ -69,18 +72,30 @@ class Place:
         return zlib.crc32(self.name.encode())
 
 
-def _site(epsg: int, column: int, row: int, granules: tuple[str, str], longitude: float, tracks: tuple[int, int]) -> Site:
+def _site(
+    epsg: int, column: int, row: int, granules: tuple[str, str], longitude: float, tracks: tuple[int, int]
+) -> Site:
     """Return a site with Sentinel-2 at about 10:55 and Sentinel-1 at about 6 and 18 o'clock of local solar time."""
     noon = dt.timedelta(hours=12 - longitude / 15)  # UTC of local noon
     optical = []
     for track in range(tracks[0]):  # the first pass of each satellite, five days apart; a second track a few days later
         relative = (94, 51)[track] + (epsg % 40)
-        at = dt.datetime(2023, 1, 2 + 2 * track + epsg % 3) + noon - dt.timedelta(minutes=65 + 10 * track, seconds=epsg % 60)
+        at = (
+            dt.datetime(2023, 1, 2 + 2 * track + epsg % 3)
+            + noon
+            - dt.timedelta(minutes=65 + 10 * track, seconds=epsg % 60)
+        )
         optical += [Overpass("S2A", relative, "descending", at)]
         optical += [Overpass("S2B", relative, "descending", at + dt.timedelta(days=5, seconds=2))]
-    radar = [Overpass("S1A", 80 + epsg % 60, "ascending", dt.datetime(2024, 4, 19 + epsg % 4) + noon + dt.timedelta(hours=6))]
+    radar = [
+        Overpass("S1A", 80 + epsg % 60, "ascending", dt.datetime(2024, 4, 19 + epsg % 4) + noon + dt.timedelta(hours=6))
+    ]
     if tracks[1] > 1:
-        radar += [Overpass("S1A", 20 + epsg % 60, "descending", dt.datetime(2024, 4, 15 + epsg % 5) + noon - dt.timedelta(hours=6))]
+        radar += [
+            Overpass(
+                "S1A", 20 + epsg % 60, "descending", dt.datetime(2024, 4, 15 + epsg % 5) + noon - dt.timedelta(hours=6)
+            )
+        ]
     if tracks[1] > 2:
         second = radar[0].when + dt.timedelta(days=6, minutes=8)
         radar += [Overpass("S1A", 153 + epsg % 20, "ascending", second)]
@@ -96,7 +111,7 @@ PLACES = {
             {
                 "winter wheat": Grown(0.21),
                 "winter barley": Grown(0.09),
-                "maize": Grown(0.24),
+                "maize": Grown(0.22),
                 "potato": Grown(0.15),
                 "sugar beet": Grown(0.09),
                 "rapeseed": Grown(0.07),
@@ -111,8 +126,8 @@ PLACES = {
             "castile",
             _site(32630, 68, 906, ("30TUM", "30TVM"), -4.8, (1, 2)),
             {
-                "winter wheat": Grown(0.25, -16),
-                "winter barley": Grown(0.23, -18),
+                "winter wheat": Grown(0.24, -16),
+                "winter barley": Grown(0.22, -18),
                 "maize": Grown(0.10, -2, 1.0),
                 "sugar beet": Grown(0.07, -8, 1.0),
                 "sunflower": Grown(0.13, -4, 0.1),
@@ -159,7 +174,7 @@ PLACES = {
             cloud=(0.62, 0.60, 0.60, 0.56, 0.53, 0.46, 0.40, 0.40, 0.42, 0.46, 0.60, 0.65),
             soils=((0.55, 0.6, 0.7), (0.8, 0.85, 0.9), (0.65, 0.7, 0.8)),
             cover_crops=0.1,
-            fields=1.4,
+            fields=1.2,
         ),
         Place(
             "pampas",
@@ -178,7 +193,7 @@ PLACES = {
             south=True,
             cover_crops=0.2,
             double=Double(0.3, 15, 132, 152, 22),
-            fields=1.4,
+            fields=1.2,
         ),
         Place(
             "malwa",

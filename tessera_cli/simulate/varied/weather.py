@@ -61,7 +61,7 @@ def weather(place: Place, year: int) -> Weather:
 
 
 def cloudiness(place: Place, weather: Weather, days: np.ndarray, mean: float | None) -> np.ndarray:
-    """Return the expected cloud cover on days of the year: the month's, more on days with rain; mean as asked, if so."""
+    """Return the expected cloud cover on days of the year: the month's, more on days with rain. `mean`: as asked."""
     months = np.array(place.cloud)[np.minimum((days - 1) // 30.5, 11).astype(int)]
     usual = np.array(place.rain)[np.minimum((days - 1) // 30.5, 11).astype(int)]
     covers = (months + 0.3 * ((weather.rain[days - 1] > 0) - usual)).clip(0.03, 0.97)
