@@ -103,7 +103,7 @@ _FIELDS = sorted({crop.leaf for crop in CROPS if crop.ground == "soil"})
 
 
 def leaves(alike: float) -> np.ndarray:
-    """Return the reflectance of leaves, float (crops, 10); those of field crops `alike` (0..1) of the way to their mean."""
+    """Return the reflectance of leaves, float (crops, 10); field crops are `alike`, 0..1, brought to their mean."""
     mean = np.exp(np.mean([np.log(_LEAVES[leaf]) for leaf in _FIELDS], axis=0))
     own = np.array([_LEAVES[crop.leaf] for crop in CROPS])
     nearer = own ** (1 - alike) * mean**alike
