@@ -1,6 +1,6 @@
 """Train the `demo` model: a v2-nano-shaped encoder on simulated landscapes, with the commands of the package alone.
 
-    python examples/train_demo_model.py                                     # some 20 minutes on two cores
+    python examples/train_demo_model.py                                     # some 20 minutes
     python examples/train_demo_model.py --also fields_2023.parquet          # real time series beside them
     python examples/train_demo_model.py --out /tmp/try.safetensors -- --steps 20
 
