@@ -19,7 +19,23 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", help="Random seed of the landscape.")] = 0,
     size: Annotated[int, typer.Option("--size", help="Width and height of the area in 10 m pixels.")] = 128,
     year: Annotated[int, typer.Option("--year", help="Calendar year.")] = 2023,
-    cloud: Annotated[float, typer.Option("--cloud", help="Mean cloud cover, 0 to 1.")] = 0.5,
+    cloud: Annotated[
+        float | None,
+        typer.Option("--cloud", help="Mean cloud cover, 0 to 1.  [default: 0.5, or the place's]", show_default=False),
+    ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--place",
+            metavar="NAME",
+            help="A hard landscape with the climate, weather, crops and orbits of flanders, castile, mazovia, iowa, "
+            "pampas or malwa.  [default: a plain one at Brussels]",
+            show_default=False,
+        ),
+    ] = None,
+    label_noise: Annotated[
+        float, typer.Option("--label-noise", help="Share of the parcels with a wrong label, 0 to 1.")
+    ] = 0.0,
 ) -> None:
     """Simulate a landscape and its imagery (for developers).
 
@@ -31,11 +47,13 @@ def simulate(
 
       tessera simulate big --size 1024 --cloud 0.7 --seed 3
 
+      tessera simulate pampas --place pampas --year 2022 --label-noise 0.05
+
       tessera simulate c && tessera embed --aoi c/aoi.geojson --year 2023 --catalog c/items.json --model demo
     """
     from tessera_cli.simulate import simulate as run
 
-    made = run(out, seed=seed, size=size, year=year, cloud=cloud)
+    made = run(out, seed=seed, size=size, year=year, cloud=cloud, place=place, label_noise=label_noise)
     found = {
         "items": str(made.items),
         "aoi": str(made.aoi),

@@ -11,18 +11,18 @@ from shapely.affinity import rotate
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.extent.grid import TILE_METRES, from_utm
+from tessera_cli.simulate.site import BRUSSELS, Site
 
-EPSG = 32631
+EPSG = BRUSSELS.epsg
 MARGIN = 16  # pixels of landscape around the AOI
-# South of Brussels, in the strip that the granules 31UES and 31UFS share.
-_TILE_BORDER_E, _CENTRE_N = 118 * TILE_METRES, 1098 * TILE_METRES + TILE_METRES // 2
 
 
-def area(size: int) -> GeoBox:
+def area(size: int, site: Site = BRUSSELS) -> GeoBox:
     """Return the grid of 10 m pixels, on multiples of 20 m, around an AOI of `size` pixels across a tile border."""
     half = 10 * math.ceil(size / 2) + 10 * MARGIN
-    west, middle = _TILE_BORDER_E - 20 * round(size / 6) - 10 * MARGIN, _CENTRE_N + half % 20
-    return GeoBox.from_bbox((west, middle - half, west + 2 * half, middle + half), EPSG, resolution=10)
+    border, middle = site.column * TILE_METRES, site.row * TILE_METRES + TILE_METRES // 2 + half % 20
+    west = border - 20 * round(size / 6) - 10 * MARGIN
+    return GeoBox.from_bbox((west, middle - half, west + 2 * half, middle + half), site.epsg, resolution=10)
 
 
 def aoi(grid: GeoBox) -> BaseGeometry:
@@ -45,7 +45,7 @@ def inside(geometry: BaseGeometry, grid: GeoBox) -> np.ndarray:
     return shapely.contains_xy(geometry, x, y[:, None])
 
 
-def lonlat(geometry: BaseGeometry) -> BaseGeometry:
+def lonlat(geometry: BaseGeometry, epsg: int = EPSG) -> BaseGeometry:
     """Convert metres to degrees, rounded to 1e-7 (1 cm)."""
-    degrees = shapely.transform(geometry, from_utm(EPSG).transform, interleaved=False)
+    degrees = shapely.transform(geometry, from_utm(epsg).transform, interleaved=False)
     return shapely.transform(degrees, lambda coordinates: np.round(coordinates, 7))

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
 from tessera_cli.files import write_bytes
-from tessera_cli.simulate.area import EPSG, lonlat
+from tessera_cli.simulate.area import lonlat
 from tessera_cli.simulate.orbits import Overpass
 
 Json = dict[str, Any]
@@ -25,18 +25,20 @@ def write_cog(path: Path, band: np.ndarray, grid: GeoBox, nodata: float | None, 
     # A tiled GeoTIFF written in one go is a COG without overviews; the COG driver is slower.
     path.parent.mkdir(parents=True, exist_ok=True)
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "zlevel": 1}
-    place = {"width": grid.width, "height": grid.height, "crs": f"EPSG:{EPSG}", "transform": grid.affine}
+    place = {"width": grid.width, "height": grid.height, "crs": str(grid.crs), "transform": grid.affine}
     with rasterio.open(path, "w", "GTiff", count=1, dtype=band.dtype, nodata=nodata, **place, **layout) as file:
         file.write(band, 1)
     kind = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data"]}
     return {"href": f"./cogs/{path.parent.name}/{path.name}", **kind, **fields}
 
 
-def stac_item(collection: str, name: str, at: Overpass, seen: BaseGeometry, assets: Json, **properties: Any) -> Json:
-    """Return the STAC item of one product that covers `seen` (metres)."""
+def stac_item(
+    collection: str, name: str, at: Overpass, seen: BaseGeometry, epsg: int, assets: Json, **properties: Any
+) -> Json:
+    """Return the STAC item of one product that covers `seen` (metres of the zone)."""
     extensions = ("eo/v1.1.0", "sat/v1.0.0", "sar/v1.0.0", "projection/v1.1.0", "raster/v1.1.0")
-    geometry = lonlat(seen)
-    orbit = {"sat:orbit_state": at.state, "sat:relative_orbit": at.relative, "proj:epsg": EPSG}
+    geometry = lonlat(seen, epsg)
+    orbit = {"sat:orbit_state": at.state, "sat:relative_orbit": at.relative, "proj:epsg": epsg}
     return {
         "type": "Feature",
         "stac_version": "1.0.0",

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from tessera_cli.simulate.phenology import COVERS, DECIDUOUS, EVERGREEN, GRASSLAND, TOWN, WATER, Stands
+from tessera_cli.simulate.phenology import DECIDUOUS, EVERGREEN, GRASSLAND, TOWN, WATER, Stands
 
 _CROPS = (0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)  # classes of farmland, assigned to the fields in turn
+
+
+class Surfaces(Protocol):
+    """Parcels, as sensors see them; a day is that of the year, a track the number of one of the site's orbits."""
+
+    @property
+    def cover(self) -> np.ndarray:
+        """Code of the class less 1, int (parcels,)."""
+
+    @property
+    def names(self) -> np.ndarray:
+        """Name of the class, str (parcels,)."""
+
+    @property
+    def biomass(self) -> np.ndarray:
+        """Dry matter in t/ha, float (parcels,); 0 where there is no figure."""
+
+    def optics(self, day: int, track: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean reflectance and its change per standard deviation of texture, float (parcels, 10) each."""
+
+    def radar(self, day: int, track: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return gamma0 of VV and VH as linear power, float (2, parcels), and its unevenness, float (parcels,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +43,12 @@ class Landscape:
     grid: GeoBox
     parcels: np.ndarray
     """int32: row of `stands`; parcels count from 1, 0 is the grass verge between fields."""
-    stands: Stands
+    stands: Surfaces
     texture: np.ndarray
     """float32, mean 0, variance 1, within +-3: variation within a field or a town."""
+
+    mixing: float = 0.0
+    """Share of what a pixel shows that comes from its four neighbours: the point spread of the sensor."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -31,18 +58,30 @@ class Landscape:
     @property
     def biomass(self) -> np.ndarray:
         """float32: t/ha; NaN on verges, water and town."""
-        mean = COVERS.biomass[self.stands.cover] * self.stands.vigour**1.5
-        biomass = mean[self.parcels] * (1 + 0.1 * self.texture)
+        biomass = self.stands.biomass[self.parcels] * (1 + 0.1 * self.texture)
         return np.where((biomass > 0) & (self.parcels > 0), biomass, np.nan).astype(np.float32)
 
 
 def landscape(grid: GeoBox, rng: np.random.Generator) -> Landscape:
-    """Assign plots to farmland, woods and towns, then add lakes."""
-    plot = _plots((grid.height, grid.width), rng)
+    """Return a landscape whose parcels are stands."""
+    parcels, cover = ground_plan(grid, rng, _CROPS)
+    stands = Stands.sown(cover, rng)
+    return Landscape(grid, parcels, stands, grain(parcels.shape, rng))
+
+
+def ground_plan(
+    grid: GeoBox, rng: np.random.Generator, crops: Sequence[int], scale: float = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Assign plots to farmland, woods and towns, then add lakes.
+
+    `crops`: classes that fields have in turn; `scale`: of the width and length of fields. Returns the number of each
+    pixel's parcel, int32 (H, W), and the class of each parcel, int (parcels,); parcel 0 is the verges.
+    """
+    plot = _plots((grid.height, grid.width), rng, scale)
     patch = max(100.0, grid.height / 4)  # extent of a wood, a town or a lake
     sums = [np.bincount(plot.ravel(), field(rng, plot.shape, patch, 2).ravel()) for _ in range(2)]
     wood, town = sums / np.bincount(plot.ravel())
-    use = rng.permutation(np.resize(_CROPS, len(wood)))
+    use = rng.permutation(np.resize(crops, len(wood)))
     use[wood > np.quantile(wood, 0.80)] = DECIDUOUS
     use[wood > np.quantile(wood, 0.90)] = EVERGREEN
     use[town > np.quantile(town, 0.91)] = TOWN
@@ -54,19 +93,24 @@ def landscape(grid: GeoBox, rng: np.random.Generator) -> Landscape:
     piece = piece.reshape(plot.shape)
     border = (plot != np.roll(plot, 1, axis=0)) | (plot != np.roll(plot, 1, axis=1))
     verge = (pixels < 12)[piece] | (border & (use < DECIDUOUS)[plot] & ~lake)
-    stands = Stands.sown(np.append(GRASSLAND, np.where(pieces % 2 == 1, WATER, use[pieces // 2])), rng)
-    texture = 0.6 * field(rng, plot.shape, 9) + 0.8 * rng.standard_normal(plot.shape, dtype=np.float32)
-    return Landscape(grid, np.where(verge, 0, piece + 1).astype(np.int32), stands, texture.clip(-3, 3))
+    cover = np.append(GRASSLAND, np.where(pieces % 2 == 1, WATER, use[pieces // 2]))
+    return np.where(verge, 0, piece + 1).astype(np.int32), cover
 
 
-def _plots(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def grain(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return the variation within parcels, float32 (H, W), mean 0, variance 1, within +-3."""
+    texture = 0.6 * field(rng, shape, 9) + 0.8 * rng.standard_normal(shape, dtype=np.float32)
+    return texture.clip(-3, 3)
+
+
+def _plots(shape: tuple[int, ...], rng: np.random.Generator, scale: float) -> np.ndarray:
     """Return plot numbers, int (H, W): strips cut into fields of about 1 to 5 ha, on a bent and turned grid."""
     rows, columns = np.indices(shape)
     angle = rng.uniform(0.1, 0.3)
     along = np.cos(angle) * columns + np.sin(angle) * rows + 6 * field(rng, shape, 90, 6)
     across = np.cos(angle) * rows - np.sin(angle) * columns + 6 * field(rng, shape, 90, 6)
-    strip = np.searchsorted(across.min() + np.cumsum(rng.uniform(11, 20, shape[0])), across)
-    length, start = rng.uniform(10, 28, (2, shape[0]))
+    strip = np.searchsorted(across.min() + np.cumsum(scale * rng.uniform(11, 20, shape[0])), across)
+    length, start = scale * rng.uniform(10, 28, (2, shape[0]))
     number = ((along - along.min() + start[strip]) // length[strip]).astype(int)
     return np.unique(strip * 1_000_000 + number, return_inverse=True)[1].reshape(shape)
 

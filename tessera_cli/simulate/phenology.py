@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tessera_cli.simulate.spectra import GROUND_DB, SPECTRA
+
 _NEVER = 999
 _COLUMNS = "name,leaf,ground,winter,peak,greenup,yellowing,harvest,after,biomass,uneven,vv,vh"
 _CLASSES = [
@@ -44,6 +46,16 @@ class Stands(NamedTuple):
         after = COVERS.after[cover] * rng.uniform(0, 1.5, n)
         return cls(cover, vigour, brightness, rng.normal(0, [[7], [5]], (2, n)), after)
 
+    @property
+    def names(self) -> np.ndarray:
+        """Return the name of each stand's class, str (stands,)."""
+        return np.asarray(COVERS.name)[self.cover]
+
+    @property
+    def biomass(self) -> np.ndarray:
+        """Return t/ha, float (stands,); 0 of water and town."""
+        return COVERS.biomass[self.cover] * self.vigour**1.5
+
     def canopy(self, day: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the shares of the ground under green leaves and under dry matter, float (stands,) each."""
         own, (growing, ripening) = COVERS[self.cover], day - self.late
@@ -52,6 +64,25 @@ class Stands(NamedTuple):
         green = np.where(stubble < 0, grown * (1 - ripe), self.after * _logistic((stubble - 48) / 9))
         dry = np.where(stubble < 0, 0.9 * grown * ripe, 0.35 * np.exp(-stubble.clip(0) / 20) * (1 - green))
         return green, dry
+
+    def optics(self, day: int, track: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean reflectance and its change per standard deviation of texture, float (stands, 10) each."""
+        uneven = COVERS.uneven[self.cover, None]
+        green, dry = (share[:, None] for share in self.canopy(day))
+        leaf = np.array([SPECTRA[name] for name in COVERS.leaf])[self.cover]
+        ground = np.array([SPECTRA[name] for name in COVERS.ground])[self.cover] * self.brightness[:, None]
+        mean = green * leaf + dry * SPECTRA["dry"] + (1 - green - dry) * ground
+        # One more standard deviation of texture: more leaves instead of ground, and brighter ground.
+        return mean, 0.08 * green * (leaf - ground) + uneven * (1 - green - dry) * ground
+
+    def radar(self, day: int, track: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return gamma0 of VV and VH as linear power, float (2, stands), and its unevenness: the water-cloud model."""
+        own = COVERS[self.cover]
+        ground = 10 ** (np.array([GROUND_DB[name] for name in COVERS.ground]).T[:, self.cover] / 10) * self.brightness
+        canopy = 10 ** (np.stack([own.vv, own.vh]) / 10)
+        green, dry = self.canopy(day)
+        through = np.exp(-2.5 * (green + 0.5 * dry))
+        return through * ground + (1 - through) * canopy, own.uneven
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:

@@ -9,22 +9,22 @@ import numpy as np
 
 from tessera_cli.simulate.area import inside, swath
 from tessera_cli.simulate.catalog import TIME, Json, stac_item, write_cog
-from tessera_cli.simulate.landscape import Landscape
-from tessera_cli.simulate.orbits import SENTINEL_1, Overpass, overpasses
+from tessera_cli.simulate.orbits import Overpass, overpasses
+from tessera_cli.simulate.scene import Scene
+from tessera_cli.simulate.site import BRUSSELS, Site
 from tessera_cli.simulate.surface import backscatter
 
 NODATA = -32768
 LOOKS = 4.4  # equivalent number, of an IW GRDH pixel
-_SILENT = range(130, 206)  # days of the year without descending passes: the season with one orbit missing
 _MODES = {"1SDV": ("VV", "VH"), "1SSV": ("VV",), "1SDH": ("HH", "HV")}
 
 
-def passes(year: int) -> list[tuple[Overpass, str]]:
+def passes(year: int, site: Site = BRUSSELS) -> list[tuple[Overpass, str]]:
     """Return the year's passes with their modes: VV and VH, but for two of them."""
-    flown = overpasses(SENTINEL_1, year, days=12)
+    flown = overpasses(site.radar, year, days=12)
     ascending = [one for one in flown if one.state == "ascending"]
     odd = {ascending[9]: "1SSV", ascending[-9]: "1SDH"}
-    return [(one, odd.get(one, "1SDV")) for one in flown if one in ascending or one.day not in _SILENT]
+    return [(one, odd.get(one, "1SDV")) for one in flown if one in ascending or one.day not in site.silent]
 
 
 def speckle(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -33,13 +33,15 @@ def speckle(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return quarter[1:, 1:] + quarter[:-1, 1:] + quarter[1:, :-1] + quarter[:-1, :-1]
 
 
-def write_pass(ground: Landscape, overpass: Overpass, mode: str, seed: int, out: Path) -> list[Json]:
+def write_pass(scene: Scene, overpass: Overpass, mode: str, out: Path) -> list[Json]:
     """Write the files of one pass; return its STAC item."""
-    grid, start, end = ground.grid, overpass.when, overpass.when + timedelta(seconds=25)
-    rng = np.random.default_rng((seed, 4, start.toordinal()))
+    grid, start, end = scene.ground.grid, overpass.when, overpass.when + timedelta(seconds=25)
+    rng = np.random.default_rng((*scene.key, 4, start.toordinal()))
     footprint = swath(grid, rng) if overpass.number % 10 == 7 else grid.extent.geom
     seen = inside(footprint, grid)
-    power = backscatter(ground, overpass.day) * np.float32(10 ** rng.normal(0, 0.03))  # wet and dry days
+    power = backscatter(scene.ground, overpass.day, scene.site.track(overpass)) * np.float32(
+        10 ** rng.normal(0, 0.03)
+    )  # wet and dry days
     times, orbit = f"{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}", f"{overpass.number:06d}_{overpass.number:06X}"
     name = f"{overpass.satellite}_IW_GRDH_{mode}_{times}_{orbit}_rtc"
     raster = {"raster:bands": [{"nodata": NODATA, "data_type": "float32", "spatial_resolution": 10.0}]}
@@ -57,4 +59,4 @@ def write_pass(ground: Landscape, overpass: Overpass, mode: str, seed: int, out:
         "sar:polarizations": _MODES[mode],
         "sar:instrument_mode": "IW",
     }
-    return [stac_item("sentinel-1-rtc", name, overpass, footprint, assets, **properties)]
+    return [stac_item("sentinel-1-rtc", name, overpass, footprint, scene.site.epsg, assets, **properties)]

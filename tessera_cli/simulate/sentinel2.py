@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tessera_cli.simulate.air import FAIR, Air
 from tessera_cli.simulate.area import inside, swath
 from tessera_cli.simulate.catalog import TIME, Json, stac_item, write_cog
 from tessera_cli.simulate.landscape import Landscape, field
 from tessera_cli.simulate.orbits import SENTINEL_2, Overpass, overpasses
+from tessera_cli.simulate.scene import Scene
+from tessera_cli.simulate.site import BRUSSELS
 from tessera_cli.simulate.surface import SURFACE_BANDS, reflectance
 
 _AT_10_M = ("B02", "B03", "B04", "B08")
@@ -29,12 +32,12 @@ def passes(seed: int, year: int, cloud: float) -> list[tuple[Overpass, float]]:
     return list(zip(flown, covers.tolist(), strict=True))
 
 
-def granules(number: int, width: int) -> list[tuple[str, slice, int]]:
+def granules(number: int, width: int, tiles: tuple[str, str] = BRUSSELS.granules) -> list[tuple[str, slice, int]]:
     """Return MGRS tile, 10 m columns and release of a pass's granules: one, at times two that overlap, once a rerun."""
     west, east = (2 * round(share * width / 2) for share in (0.4, 0.6))
     if number % 8 == 3:
-        return [("31UES", slice(0, east), 0), ("31UFS", slice(west, width), 0)]
-    return [("31UES", slice(0, width), release) for release in ((0, 1) if number == 72 else (0,))]
+        return [(tiles[0], slice(0, east), 0), (tiles[1], slice(west, width), 0)]
+    return [(tiles[0], slice(0, width), release) for release in ((0, 1) if number == 72 else (0,))]
 
 
 def sky(rng: np.random.Generator, shape: tuple[int, ...], cover: float) -> list[np.ndarray]:
@@ -51,16 +54,20 @@ def sky(rng: np.random.Generator, shape: tuple[int, ...], cover: float) -> list[
     return [cloud, cirrus, np.roll(cloud, (-length, -length // 3), axis=(0, 1))]  # also from clouds outside
 
 
-def observe(ground: Landscape, day: int, cover: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def observe(
+    ground: Landscape, day: int, cover: float, rng: np.random.Generator, air: Air = FAIR, track: int = 0
+) -> dict[str, np.ndarray]:
     """Return float32 reflectance per band and the uint8 SCL, at native resolution over the whole area."""
     cloud, cirrus, shadow = above = sky(rng, ground.parcels.shape, cover)
-    scene = reflectance(ground, day)
-    for i, gain in enumerate(rng.normal(1, 0.015, 10).tolist()):  # residual errors of the atmospheric correction
+    scene = air.veil(reflectance(ground, day, track), rng)
+    for i, gain in enumerate(
+        rng.normal(1, air.calibration, 10).tolist()
+    ):  # residual errors of the atmospheric correction
         below = scene[i] * (gain - gain * 0.6 * shadow) + cirrus * _CIRRUS[i]
         scene[i] = below + cloud * (_CLOUD[i] - below) + 0.002 * rng.standard_normal(cloud.shape, dtype=np.float32)
     coarse = dict(zip(SURFACE_BANDS, _halved(scene), strict=True))
     bands = {band: scene[i] if band in _AT_10_M else coarse[band] for i, band in enumerate(SURFACE_BANDS)}
-    return {**bands, "SCL": classify(coarse, *map(_halved, above))}
+    return {**bands, "SCL": classify(coarse, *map(_halved, air.noticed(above, rng)))}
 
 
 def classify(bands: dict[str, np.ndarray], cloud: np.ndarray, cirrus: np.ndarray, shadow: np.ndarray) -> np.ndarray:
@@ -77,16 +84,16 @@ def classify(bands: dict[str, np.ndarray], cloud: np.ndarray, cirrus: np.ndarray
     return np.select([holds for holds, _ in rules], [code for _, code in rules], 5).astype(np.uint8)
 
 
-def write_pass(ground: Landscape, overpass: Overpass, cover: float, seed: int, out: Path) -> list[Json]:
+def write_pass(scene: Scene, overpass: Overpass, cover: float, out: Path) -> list[Json]:
     """Write the files of all granules of one pass; return their STAC items."""
-    rng = np.random.default_rng((seed, 3, overpass.when.toordinal()))
+    ground, rng = scene.ground, np.random.default_rng((*scene.key, 3, overpass.when.toordinal()))
     covered = swath(ground.grid, rng) if overpass.number % 10 == 6 else ground.grid.extent.geom
     nodata = None if overpass.number % 7 == 0 else 0  # some files of Planetary Computer lack the tag
     # From baseline 04.00 on, DN = 10000 x reflectance + 1000.
     offset, baseline = (1000, "05.10") if overpass.when >= datetime(2022, 1, 26) else (0, "03.01")
-    observed = observe(ground, overpass.day, cover, rng)
+    observed = observe(ground, overpass.day, cover, rng, scene.air, scene.site.track(overpass))
     items = []
-    for mgrs, columns, release in granules(overpass.number, ground.grid.width):
+    for mgrs, columns, release in granules(overpass.number, ground.grid.width, scene.site.granules):
         fine = ground.grid[:, columns]
         coarse = fine.zoom_out(2)
         seen, processed = inside(covered, coarse), overpass.when + timedelta(days=211 * release, hours=6)
@@ -111,7 +118,11 @@ def write_pass(ground: Landscape, overpass: Overpass, cover: float, seed: int, o
             "s2:processing_baseline": baseline,
             "s2:generation_time": f"{processed:{TIME}}",
         }
-        items.append(stac_item("sentinel-2-l2a", name, overpass, covered & fine.extent.geom, assets, **properties))
+        items.append(
+            stac_item(
+                "sentinel-2-l2a", name, overpass, covered & fine.extent.geom, scene.site.epsg, assets, **properties
+            )
+        )
     return items
 
 

@@ -1,0 +1,1 @@
+"""Landscapes of several climates: weather, calendars and sensors that vary by place, year and field."""
