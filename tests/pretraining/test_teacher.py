@@ -87,11 +87,14 @@ def opened(shards: Path, model: Path, *overrides: str, **more) -> tuple[Shards, 
 def test_what_is_kept_is_what_embed_makes_of_the_tile(shards, tmp_path, family):
     more = {"n_obs": 40} if family == "v1.0-qat" else {}
     path = a_model(tmp_path / "model.safetensors", family, **more)
-    found, teacher, taught = opened(shards, path)
+    found, _teacher, taught = opened(shards, path)
     assert taught.dims == 24
     model = load_model(path, device="cpu", precision="fp32").bind_source(None)
     origins = {origin["name"]: number for number, origin in enumerate(found.header["origins"])}
-    everything = [(part, np.concatenate(rows)) for part, rows in zip((*found.train, found.holdout), _by_part(taught, found), strict=True)]
+    everything = [
+        (part, np.concatenate(rows))
+        for part, rows in zip((*found.train, found.holdout), _by_part(taught, found), strict=True)
+    ]
     for name in "ab":
         dpixels = planted(name)
         wanted = dpixels.embeddable(min_s2=10, min_s1=10)
@@ -102,7 +105,10 @@ def test_what_is_kept_is_what_embed_makes_of_the_tile(shards, tmp_path, family):
         for part, kept in everything:
             mine = np.flatnonzero(part.tile_index == origins[name])
             x, y = ((np.asarray(part.places[mine, axis], np.int64)) for axis in (1, 2))
-            at = {(row, column): number for number, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True))}
+            at = {
+                (row, column): number
+                for number, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True))
+            }
             which = [at[int((north - v) // 10), int((u - east) // 10)] for u, v in zip(x, y, strict=True)]
             if model.spec.quantiser is None:
                 assert np.array_equal(kept["values"][mine], made.values[which].astype(np.float16))
@@ -137,7 +143,9 @@ def test_pixels_find_their_rows(shards, wise):
     distinct = np.unique(numbers)[::-1]
     assert np.array_equal(taught.of_pixels(found, found.gather(distinct)), floats(whole[distinct]))
     held = np.arange(len(found.holdout))[::-2]
-    assert np.array_equal(taught.of_pixels(found, found.holdout.take(held)), floats(np.concatenate(taught.holdout)[held]))
+    assert np.array_equal(
+        taught.of_pixels(found, found.holdout.take(held)), floats(np.concatenate(taught.holdout)[held])
+    )
 
 
 def test_an_interrupted_teacher_goes_on_and_the_bytes_are_the_same(shards, tmp_path):
@@ -187,7 +195,13 @@ def test_damaged_embeddings_are_refused_and_stay(shards, wise, file):
 def test_a_student_learns_from_a_teacher_and_embed_takes_its_prefixes(dpixels, shards, wise, tmp_path, tessera):
     labels = write_labels(tmp_path / "labels.geojson")
     run = tmp_path / "run"
-    sets = ["train.batch=64", "probe.block=6", "train.log_every=15", "train.eval_every=15", "teacher.prefixes=[8,16,64]"]
+    sets = [
+        "train.batch=64",
+        "probe.block=6",
+        "train.log_every=15",
+        "train.eval_every=15",
+        "teacher.prefixes=[8,16,64]",
+    ]
     command = ["pretrain", "--preset", "tiny", "--shards", shards, "--teacher", wise, "--probe", labels]
     command += [part for each in sets for part in ("--set", each)]
     code, _, err = tessera(*command, "--steps", 60, "--threads", 1, "--out", run, "--set", "optim.lr=5e-3")
@@ -196,7 +210,12 @@ def test_a_student_learns_from_a_teacher_and_embed_takes_its_prefixes(dpixels, s
     first, last = (next(row for row in way if row["kind"] == "eval") for way in (rows, rows[::-1]))
     assert last["teacher_all"] > max(0.6, first["teacher_all"])
     assert last["teacher_all"] >= last["teacher_5"] > 0.2
-    assert {"probe_linear_all", "probe_linear_all_teacher", "probe_linear_random", "probe_knn_all_teacher"} <= last.keys()
+    assert {
+        "probe_linear_all",
+        "probe_linear_all_teacher",
+        "probe_linear_random",
+        "probe_knn_all_teacher",
+    } <= last.keys()
     assert "offdiag_rms" not in last
     trained = [row for row in rows if row["kind"] == "train"]
     assert trained[-1]["teacher_cosine"] < trained[0]["teacher_cosine"]
@@ -337,7 +356,14 @@ def test_the_shape_and_the_statistics_are_those_of_the_initial_encoder(shards, w
     code, _, err = tessera(*command, "--set", "data.statistics=own", "--out", tmp_path / "own")
     assert code == 5
     assert "data.statistics=init" in err
-    again = ["pretrain", "--shards", shards, "--init-from", tmp_path / "run" / "checkpoints" / "last.safetensors", *sets]
+    again = [
+        "pretrain",
+        "--shards",
+        shards,
+        "--init-from",
+        tmp_path / "run" / "checkpoints" / "last.safetensors",
+        *sets,
+    ]
     code, _, err = tessera(*again, "--threads", 1, "--out", tmp_path / "again")
     assert code == 0, err
     assert load_config(path=tmp_path / "again" / "config.toml").model.encoder == read_checkpoint(wise).config
