@@ -28,6 +28,7 @@ def pretrain(
     steps: int | None = None,
     probe: AnyPath | None = None,
     init_from: AnyPath | None = None,
+    teacher: AnyPath | None = None,
     seed: int | None = None,
     out: AnyPath = "run",
     shards: AnyPath | None = None,
@@ -35,7 +36,7 @@ def pretrain(
     threads: int | None = None,
     progress: Callbacks | Callable[[int, int], object] | None = None,
 ) -> Trained:
-    """Train an encoder on d-pixels of your own, with Barlow Twins. Run it again to go on after an interruption.
+    """Train an encoder on d-pixels of your own, with Barlow Twins or a teacher. Run it again to go on where it stopped.
 
     Under torchrun every process calls it with the same arguments.
 
@@ -50,7 +51,8 @@ def pretrain(
         steps: The same as the key `train.steps`.
         probe: Labels to measure by: polygons or points (.geojson, .gpkg, .shp), a raster of classes (.tif), or a table
             of samples (.parquet, .csv), found by name or place.
-        init_from: Start from the weights of a model or another run.
+        init_from: Start from the weights of a model or another run, with its shape where no preset says another.
+        teacher: Learn to match the embeddings of a model or another run; the same as the key `teacher.model`.
         seed: The same as the key `train.seed`.
         out: Folder of the run.
         shards: Keep the training pixels here, for several runs. Default: in the run's folder.
@@ -74,12 +76,15 @@ def pretrain(
     from tessera_cli.pretraining.callbacks import Callbacks
     from tessera_cli.pretraining.config_file import load_config
     from tessera_cli.pretraining.distributed import init_distributed
+    from tessera_cli.pretraining.initial import Initial
     from tessera_cli.pretraining.run import pretrain as run
 
     rank, size, local = machine.processes()
     keys = dict(overrides) if isinstance(overrides, Mapping) else {}
     keys |= {key: value for key, value in (("train.steps", steps), ("train.seed", seed)) if value is not None}
     keys |= {"probe.labels": str(probe)} if probe else {}
+    keys |= {"teacher.model": str(teacher)} if teacher else {}
+    initial = None if init_from is None else Initial.of(init_from)
     sections: dict[str, dict[str, Any]] = {}
     for key, value in keys.items():
         section, _, name = key.partition(".")
@@ -87,6 +92,7 @@ def pretrain(
     settings = load_config(
         preset_name=preset,
         path=None if config is None else Path(config),
+        base={} if initial is None else initial.preset,
         more=sections,
         overrides=() if isinstance(overrides, Mapping) else overrides,
     )
@@ -102,7 +108,7 @@ def pretrain(
             columns=columns,
             window=one_window(as_windows(None, window) if window else ()),
             shards=None if shards is None else Path(shards),
-            init_from=init_from,
+            init_from=initial,
             device=torch_device,
             world=world,
             callbacks=callbacks,

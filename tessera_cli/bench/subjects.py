@@ -12,7 +12,7 @@ from typing import Any
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.window import Window
 from tessera_cli.models import Model, get_spec
-from tessera_cli.models.load import prepare_model, read_model
+from tessera_cli.models.load import is_path, prepare_model, read_model
 from tessera_cli.models.spec import PackagedFile
 from tessera_cli.simulate import simulate
 
@@ -23,7 +23,12 @@ def get_model(name: str, seed: int, *, device: str, precision: str = "auto") -> 
 
 
 def unprepared_model(name: str, seed: int) -> Model:
-    """Return the packaged model of this name, or one of its shape with random weights: float32, on the CPU."""
+    """Return the packaged model of this name, or one of its shape with random weights: float32, on the CPU.
+
+    The path of a weights file or of a run is read as it is.
+    """
+    if is_path(name):
+        return read_model(name)
     spec = get_spec(name)
     if spec.config is None or isinstance(spec.weights, PackagedFile):
         return read_model(name)

@@ -54,6 +54,13 @@ OWN: dict[str, Any] = {
         metavar="NAME|PATH",
         env=False,
     ),
+    "teacher": option(
+        str | None,
+        MODEL,
+        "Learn to match the embeddings of a model or another run: distillation, or a guard against forgetting.",
+        metavar="NAME|PATH",
+        env=False,
+    ),
     "columns": option(
         list[str] | None,
         AREA,

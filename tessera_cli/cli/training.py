@@ -30,6 +30,7 @@ class TrainingProgress:
         self.bars: Bars | None = None
         self.bar: TaskID | None = None
         self.steps = 0
+        self.teaching, self.taught = False, 0
         self.trained: Mapping[str, Any] = {}
         self.evaluated: Mapping[str, Any] = {}
         self.beat = time.monotonic()
@@ -54,7 +55,15 @@ class TrainingProgress:
                 )
             self.building(done, total)
 
-        return Callbacks(building, self.begin, self.row, self.step, lambda: signals.number is not None)
+        def embedding(done: int, total: int) -> None:
+            if signals.number is not None:
+                raise StoppedError(
+                    "stopped while the teacher embedded the training pixels. Run the same command to go on.",
+                    signals.number,
+                )
+            self.embedding(done, total)
+
+        return Callbacks(building, embedding, self.begin, self.row, self.step, lambda: signals.number is not None)
 
     def building(self, done: int, total: int) -> None:
         """Show how much of the shards is built: tiles read and parts written."""
@@ -64,6 +73,17 @@ class TrainingProgress:
             self._update(done, f"{done}/{total}")
         elif done == total or self._due():
             self._log("building shards: %d of %d", done, total)
+
+    def embedding(self, done: int, total: int) -> None:
+        """Show how many pixels the teacher has embedded."""
+        if self.terminal.draws:
+            if not self.teaching:
+                self.end()
+                self._draw("the teacher embeds", total)
+            self._update(done, f"{done:,}/{total:,}")
+        elif (done == total and done > self.taught) or self._due():
+            self._log("the teacher has embedded %d of %d pixels", done, total)
+        self.teaching, self.taught = True, done
 
     def begin(self, steps: int, start: int) -> None:
         """Show that training starts, after `start` steps of an earlier run."""

@@ -16,6 +16,8 @@ COLLAPSED = 0.5
 class Callbacks:
     on_shards: Callable[[int, int], None] = lambda done, total: None
     """Called with parts done and in all while shards are built; an exception ends the build."""
+    on_teacher: Callable[[int, int], None] = lambda done, total: None
+    """Called with pixels done and in all while a teacher embeds them; an exception ends it, what is finished stays."""
     on_start: Callable[[int, int], None] = lambda steps, start: None
     """Called before the first step with the steps in all and those already done."""
     on_row: Callable[[Row], None] = lambda row: None

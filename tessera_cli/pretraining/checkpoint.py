@@ -47,6 +47,8 @@ class RunState:
     """Measures of the encoder with random weights."""
     best: float | None = None
     """Best evaluation so far."""
+    teacher: str = ""
+    """Digest of the teacher's embeddings; empty without a teacher."""
     moments: int = 0
     """Number of the optimiser's tensors; set by `save`."""
     format: int = FORMAT
@@ -117,12 +119,15 @@ def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> Run
     return state
 
 
-def check(state: RunState, *, path: Path, processes: int, shards: str, statistics: Mapping[str, Any]) -> None:
+def check(
+    state: RunState, *, path: Path, processes: int, shards: str, statistics: Mapping[str, Any], teacher: str = ""
+) -> None:
     """Raise IdentityError if the run cannot be resumed exactly."""
     for there, here, what, hint in (
         (state.processes, processes, f"saved by {state.processes} processes, not {processes}", "Start as many again"),
         (state.shards, shards, "trained on other shards than those at hand", "Give the same d-pixels (or --shards)"),
         (state.statistics, statistics, "trained with other band statistics", "Keep data.statistics"),
+        (state.teacher, teacher, "trained with another teacher, or in another precision of it", "Keep --teacher"),
     ):
         if there != here:
             raise IdentityError(

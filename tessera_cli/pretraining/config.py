@@ -44,8 +44,9 @@ class DataConfig(Section):
     """Side in pixels of the squares of ground that are kept from training."""
     shard_pixels: Positive = 262_144
     """About how many pixels make a shard: 0.5 GB. Building them holds one in memory, and before that two tiles."""
-    statistics: str = "own"
-    """own: of the training pixels; init: of the model of --init-from; or the name of a released model."""
+    statistics: str = "auto"
+    """own: of the training pixels; init: of the model of --init-from; auto: init where that model has some, else own;
+    or the name of a released model."""
 
 
 class ViewConfig(Section):
@@ -130,7 +131,32 @@ class ProjectorConfig(Section):
     the whole embedding always has one."""
 
 
+class TeacherConfig(Section):
+    """A trained model whose embeddings the encoder learns to match."""
+
+    model: str = ""
+    """What --teacher names: a released model, a weights file, or the folder of a run; empty: none."""
+    sha256: str = ""
+    """Of its weights file. A run writes it down; if it is given, other weights are refused."""
+    source: str = ""
+    """Source of the d-pixels, where shards do not say it and the teacher's statistics depend on it."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on GPUs that have it."""
+    head: Literal["linear", "identity"] = "linear"
+    """linear: a linear map of each prefix predicts the teacher's embedding; identity: the embedding itself is to be
+    the teacher's, value by value."""
+    prefixes: tuple[Positive, ...] = Field((16, 32, 64, 128), strict=False)
+    """Lengths of prefixes of the embedding that predict the whole of the teacher's; those that are longer than it do
+    not count, and the whole of it always predicts."""
+    cosine: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of 1 - the mean cosine between what is predicted and the teacher's embedding, less their mean."""
+    barlow: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the mean over the teacher's dimensions of (1 - correlation)^2."""
+
+
 class LossConfig(Section):
+    twins: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the twin loss; None: 1 without a teacher, 0 with one. With 0 there are no projectors."""
     off_diagonal: Annotated[float, Field(ge=0)] = Field(5e-3, alias="lambda")
     """Weight of the off-diagonal term; that of the diagonal is 1."""
     scope: Literal["global", "local"] = "global"
@@ -219,6 +245,7 @@ class PretrainConfig(Section):
     model: TrainedModelConfig = TrainedModelConfig()
     projector: ProjectorConfig = ProjectorConfig()
     loss: LossConfig = LossConfig()
+    teacher: TeacherConfig = TeacherConfig()
     optim: OptimiserConfig = OptimiserConfig()
     train: TrainConfig = TrainConfig()
     probe: ProbeConfig = ProbeConfig()
@@ -241,9 +268,40 @@ class PretrainConfig(Section):
             )
         if self.loss.quantise and family_spec(self.model.family, "", self.model.encoder).quantiser is None:
             raise ValueError(f"loss.quantise: embeddings of family {self.model.family} are never stored as int8")
+        if not (self.twins or self.loss.predict or self.teaches):
+            raise ValueError("loss.twins and loss.predict are 0 and there is no teacher: nothing is left to learn from")
+        if self.loss.mix and not self.twins:
+            raise ValueError("loss.mix is a part of the twin loss, whose weight loss.twins is 0")
         if wrong := [size for size in self.projector.prefixes if size >= self.model.representation]:
             raise ValueError(f"projector.prefixes: {wrong[0]} is not shorter than model.representation")
         return self
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a teacher takes part in the loss."""
+        return bool(self.teacher.model) and self.teacher.cosine + self.teacher.barlow > 0
+
+    @property
+    def twins(self) -> float:
+        """The weight of the twin loss."""
+        if self.loss.twins is not None:
+            return self.loss.twins
+        return 0.0 if self.teacher.model else 1.0
+
+    @property
+    def matched(self) -> tuple[int, ...]:
+        """Lengths of the prefixes that match the teacher, the whole embedding last; empty without one."""
+        whole = self.model.representation
+        if not self.teaches:
+            return ()
+        if self.teacher.head == "identity":
+            return (whole,)
+        return (*sorted({size for size in self.teacher.prefixes if size < whole}), whole)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Prefixes of the embedding that may be stored alone, the whole last."""
+        return tuple(sorted({*self.projector.prefixes, *self.matched, self.model.representation}))
 
 
 _RECTANGULAR = {("fixed", "short"), ("fixed", "always")}

@@ -26,8 +26,11 @@ def load_config(
     path: Path | None = None,
     overrides: Sequence[str] = (),
     more: Values = MappingProxyType({}),
+    base: Values = MappingProxyType({}),
 ) -> PretrainConfig:
     """Return the configuration; `overrides` (section.key=value) win over `more`, TOML file, preset and defaults.
+
+    `base` goes over the default preset, where no preset is named.
 
     A TOML file may name its preset (`preset = "nano"`). UsageError names the key and the values it takes.
     """
@@ -37,6 +40,8 @@ def load_config(
     if own is not None and not isinstance(own, str):
         raise UsageError(f'{path}: preset is not a name. Write it as preset = "nano".')
     _merge(nested, get_preset(preset_name or own or DEFAULT_PRESET))
+    if not (preset_name or own):
+        _merge(nested, base)
     _merge(nested, from_file, str(path))
     _merge(nested, more)
     for override in overrides:

@@ -53,6 +53,14 @@ class World:
         """Return the sum over all processes, without gradients."""
         return x.detach() if self.size == 1 else _summed(x.detach())
 
+    def from_main(self, text: str) -> str:
+        """Return the text that the first process gave."""
+        if self.size == 1:
+            return text
+        told = [text]
+        dist.broadcast_object_list(told, src=0)
+        return told[0]
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:

@@ -22,19 +22,27 @@ def export(
     shards: Shards,
     statistics: Statistics,
     measures: Mapping[str, Any],
+    teacher: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the encoder in float32 with its card: architecture, statistics, source, training and measures."""
+    """Write the encoder in float32 with its card: architecture, statistics, source, training and measures.
+
+    `teacher`: name and SHA-256 of the model that the encoder learned to match.
+    """
     model, sources = config.model, shards.header["sources"]
+    parts = {"Barlow Twins": config.twins, "prediction of the other view": config.loss.predict}
+    parts |= {} if teacher is None else {f"the teacher {teacher['name']}": 1.0}
+    method = " and ".join(name for name, weight in parts.items() if weight)
     card = {
         "name": model.name,
         "family": model.family,
-        "dims": [*config.projector.prefixes, model.representation],
+        "dims": list(config.dims),
         "statistics": statistics.to_card(),
         **({"source": sources[0]} if len(sources) == 1 else {}),
         **({"n_obs": config.views.n_obs} if model.family in FIXED_NUMBER else {}),
-        "description": f"Pretrained with Barlow Twins by tessera {__version__}.",
+        "description": f"Pretrained with {method} by tessera {__version__}.",
         "training": {
-            "method": "Barlow Twins",
+            "method": method,
+            **({} if teacher is None else {"teacher": dict(teacher)}),
             "settings": as_json(config),
             "shards": shards.digest,
             "pixels": shards.pixels,

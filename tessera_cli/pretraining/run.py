@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,27 +9,23 @@ from pathlib import Path
 
 import torch
 
-from tessera_cli.errors import IdentityError, UsageError
+from tessera_cli.errors import UsageError
 from tessera_cli.extent.window import Window
-from tessera_cli.models.encoder import Encoder
-from tessera_cli.models.load import read_model
+from tessera_cli.models.load import Model
 from tessera_cli.models.precision import resolve
-from tessera_cli.models.registry import get_spec
-from tessera_cli.models.spec import describe_sizes
-from tessera_cli.pretraining import checkpoint
 from tessera_cli.pretraining.callbacks import Callbacks, Row
 from tessera_cli.pretraining.config import DataConfig, PretrainConfig
 from tessera_cli.pretraining.data.build import open_or_build
 from tessera_cli.pretraining.data.inputs import find_inputs
 from tessera_cli.pretraining.data.shards import Shards, read_header
+from tessera_cli.pretraining.data.taught import Taught, open_or_embed
+from tessera_cli.pretraining.data.teacher import Teacher, load_teacher
 from tessera_cli.pretraining.distributed import World
+from tessera_cli.pretraining.initial import Initial, choose_statistics, resolve_statistics
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.pretraining.trainer import Trainer
-from tessera_cli.sampling.statistics import Statistics
 from tessera_cli.series.files import CSV, PARQUET
 from tessera_cli.series.mapping import AnyColumns, Columns
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ def pretrain(
     columns: AnyColumns = None,
     window: Window | None = None,
     shards: Path | None = None,
-    init_from: str | Path | None = None,
+    init_from: str | Path | Initial | None = None,
     device: torch.device,
     world: World = World(),  # noqa: B008 - frozen
     callbacks: Callbacks = Callbacks(),  # noqa: B008 - frozen
@@ -79,7 +74,12 @@ def pretrain(
             f"train.batch {config.train.batch} cannot be divided among {world.size} processes: it is that of all of "
             "them. Give a multiple, of at least 2 pixels each."
         )
-    encoder, expected = (None, None) if init_from is None else _read_initial(init_from, config)
+    initial = init_from if isinstance(init_from, Initial | None) else Initial.of(init_from)
+    encoder, expected = (None, None) if initial is None else initial.encoder(config)
+    config = resolve_statistics(config, expected)
+    model = load_teacher(config.teacher, str(device)) if config.teaches and world.main else None
+    if model is not None:
+        config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"sha256": model.sha256})})
     with folder.at_work() if world.main else nullcontext():
         if world.main:
             folder.claim(config)
@@ -93,14 +93,30 @@ def pretrain(
                 shards=str(path),
                 inputs=[origin["name"] for origin in opened.header["origins"]],
             )
+            taught = None if model is None else _taught(model, config, opened, callbacks)
+            model = None  # it may be large
         world.barrier()
         if not world.main:
             opened = Shards.open(path, verify=False)
         config = config.model_copy(update={"train": config.train.for_pixels(opened.pixels)})
-        statistics = _choose_statistics(config, opened, expected)
-        trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks)
+        if config.teaches:
+            name = world.from_main(taught.path.name if world.main and taught else "")
+            taught = taught if world.main else Taught.open(path / name, opened, verify=False)
+        statistics = choose_statistics(config, opened, expected)
+        trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks, taught)
         finished = trainer.run()
         return Trained(finished, trainer.step, folder.exported(config), tuple(folder.rows()))
+
+
+def _taught(model: Model, config: PretrainConfig, shards: Shards, callbacks: Callbacks) -> Taught:
+    """Return the teacher's embeddings of all pixels of the shards; UsageError if they cannot be matched."""
+    teacher = Teacher.of(model, config.teacher, shards)
+    if config.teacher.head == "identity" and teacher.dims != config.model.representation:
+        raise UsageError(
+            f"teacher.head = identity: {model.name} gives {teacher.dims} values, and model.representation is "
+            f"{config.model.representation}. Make it the same, or take linear heads."
+        )
+    return open_or_embed(shards, teacher, torch.get_num_threads(), callbacks.on_teacher)
 
 
 def _with_data_of_shards(config: PretrainConfig, path: Path) -> PretrainConfig:
@@ -118,42 +134,3 @@ def _with_names(config: PretrainConfig, columns: AnyColumns) -> PretrainConfig:
         return config
     told = {key: getattr(probe, key) or names.get(key, "") for key in ("sample", "group")}
     return config.model_copy(update={"probe": probe.model_copy(update=told)})
-
-
-def _read_initial(name: str | Path, config: PretrainConfig) -> tuple[Encoder, Statistics | None]:
-    """Return encoder and band statistics (None if unknown) of --init-from; UsageError if it is of another shape."""
-    wanted = config.model.encoder
-    if Path(name).is_file() and checkpoint.is_checkpoint(Path(name)):
-        return checkpoint.read_encoder(Path(name), wanted)
-    official = Path(name).is_file() and Path(name).suffix in (".pt", ".pth")
-    model = read_model(weights=Path(name)) if official else read_model(name)
-    if model.encoder is None or model.config != wanted or model.spec.family != config.model.family:
-        raise UsageError(
-            f"--init-from {name}: it is a {model.spec.family} with {describe_sizes(model.config)}, and the settings "
-            f"say {config.model.family} with {describe_sizes(wanted)}. Choose the preset of its shape."
-        )
-    if model.spec.statistics is None:
-        logger.warning("--init-from does not say what its d-pixels were standardised with; make sure it is the same.")
-    return model.encoder, model.spec.statistics
-
-
-def _choose_statistics(config: PretrainConfig, shards: Shards, expected: Statistics | None) -> Statistics:
-    """Return the band statistics of `data.statistics`; IdentityError if the initial weights expect others."""
-    wanted = config.data.statistics
-    if wanted == "init":
-        if expected is None:
-            raise UsageError("data.statistics = init takes those of --init-from, which is missing or has none.")
-        return expected
-    if wanted == "own":
-        chosen = shards.statistics
-    else:
-        spec = get_spec(wanted).bind_source(None)
-        if spec.statistics is None or spec.config is None:
-            raise UsageError(f"data.statistics = {wanted}: that model has none. Name another.")
-        chosen = spec.statistics
-    if expected is not None and expected != chosen:
-        raise IdentityError(
-            "--init-from was trained on d-pixels standardised with other statistics. Use its own: "
-            "--set data.statistics=init."
-        )
-    return chosen

@@ -25,8 +25,8 @@ from tessera_cli.reading import MB, open_file, read_file
 
 AT_WORK = "at-work"
 MAX_METRICS = 500 * MB
-FREE = {"train.workers", "train.log_every", "train.save_every", "train.eval_every"}
-"""Keys that may differ when a run is resumed: they change no weight."""
+FREE = {"teacher.model", "train.workers", "train.log_every", "train.save_every", "train.eval_every"}
+"""Keys that may differ when a run is resumed: they change no weight. `teacher.sha256` says which teacher it is."""
 
 
 class RunFolder:

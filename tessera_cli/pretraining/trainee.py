@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, View
 from tessera_cli.pretraining.distributed import World
 from tessera_cli.pretraining.embedder import Embedder
+from tessera_cli.pretraining.matching import Matching
 from tessera_cli.pretraining.prediction import Prediction
 from tessera_cli.pretraining.twins import Twins
 from tessera_cli.sampling import BAND_COUNTS, Modality
@@ -26,8 +28,8 @@ class StepOutput(NamedTuple):
     """(): the weighted sum."""
     terms: Mapping[str, Tensor]
     """Name -> one part of the loss, (), unweighted; those of the twin loss are of the whole embedding's projector."""
-    correlation_rms: Tensor
-    """(): root mean square of C_ij, i != j, of the projections."""
+    correlation_rms: Tensor | None
+    """(): root mean square of C_ij, i != j, of the projections; None without the twin loss."""
     representation: Tensor
     """float32 (B, R): embeddings of the first views, not quantised."""
 
@@ -35,31 +37,61 @@ class StepOutput(NamedTuple):
 class Trainee(Embedder):
     """An encoder and the networks that are trained beside it. A step is one forward pass, so DDP may wrap it."""
 
-    def __init__(self, encoder: Encoder, statistics: Statistics, config: PretrainConfig, world: World) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        statistics: Statistics,
+        config: PretrainConfig,
+        world: World,
+        mean_of_teacher: np.ndarray | None = None,
+    ) -> None:
+        """`mean_of_teacher`, float32 (D,): of its embeddings of the training pixels, if there is a teacher."""
         super().__init__(encoder, statistics)
+        self.config = config
         self.weights = config.loss
-        self.twins = Twins(config, world)
+        self.twins = Twins(config, world) if config.twins else None
+        self.matching = None if mean_of_teacher is None else Matching(config, mean_of_teacher, world)
         self.prediction = (
             Prediction(config.model.representation, config.loss.predict_width) if config.loss.predict else None
         )
 
     def set_matmul_dtype(self, matmul_dtype: torch.dtype) -> None:
         """Set the dtype of the matrix products of transformers and projectors; the rest stays float32."""
-        for part in (self.encoder.s2, self.encoder.s1, *self.twins.projectors):
+        for part in (self.encoder.s2, self.encoder.s1, *(self.twins.projectors if self.twins else ())):
             part.matmul_dtype = matmul_dtype
+
+    def set_quantise(self, quantise: bool) -> None:
+        """Set whether the loss takes embeddings as int8 would store them. On this module: DDP's has no effect."""
+        for part in (self.twins, self.matching):
+            if part is not None:
+                part.quantise = quantise
 
     def forward(self, batch: Batch[Tensor]) -> StepOutput:
         first_BR, second_BR = self.embed(batch.first), self.embed(batch.second)
         blended_BR = None if batch.mixing is None else self._embed_blended(batch.first, batch.mixing)
-        twins = self.twins(first_BR, second_BR, blended_BR, batch.mixing)
-        loss = twins.loss
-        terms = {"on_diagonal": twins.on_diagonal, "off_diagonal": twins.off_diagonal, "mixing": twins.mixing}
+        loss, rms = first_BR.new_zeros(()), None
+        terms: dict[str, Tensor] = {}
+        if self.twins is not None:
+            twins = self.twins(first_BR, second_BR, blended_BR, batch.mixing)
+            loss, rms = self.config.twins * twins.loss, twins.correlation_rms.detach()
+            terms |= {"on_diagonal": twins.on_diagonal, "off_diagonal": twins.off_diagonal, "mixing": twins.mixing}
+        if self.matching is not None:
+            assert batch.teacher is not None
+            matched = self.matching(torch.stack([first_BR, second_BR]), batch.teacher.floats())
+            terms |= {"teacher_cosine": matched.cosine, "teacher_barlow": matched.barlow}
+            loss = loss + self.config.teacher.cosine * matched.cosine + self.config.teacher.barlow * matched.barlow
         if self.prediction is not None:
             both = self._predict(first_BR, batch.second), self._predict(second_BR, batch.first)
             terms["prediction"] = (both[0] + both[1]) / 2
             loss = loss + self.weights.predict * terms["prediction"]
         detached = {name: term.detach() for name, term in terms.items()}
-        return StepOutput(loss, detached, twins.correlation_rms.detach(), first_BR.detach())
+        return StepOutput(loss, detached, rms, first_BR.detach())
+
+    def predict_teacher(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return what embeddings, float32 (B, R), predict of the teacher's, less its mean: float32 (B, D)."""
+        assert self.matching is not None
+        with torch.no_grad():
+            return self.matching.predict(torch.from_numpy(embeddings).to(self.encoder.device)).cpu().numpy()
 
     def _predict(self, embeddings_BR: Tensor, view: View[Tensor]) -> Tensor:
         """Return the mean error of all values of a view's observations, predicted from embeddings of another view."""

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from tessera_cli.pretraining.config_file import as_json
 from tessera_cli.pretraining.data.batch import Batch
 from tessera_cli.pretraining.data.loader import Loader
 from tessera_cli.pretraining.data.shards import Shards
+from tessera_cli.pretraining.data.taught import Taught
 from tessera_cli.pretraining.distributed import WITHOUT_BUFFER_SYNC, World
 from tessera_cli.pretraining.embedder import Embedder
 from tessera_cli.pretraining.evaluation.evaluate import Evaluation, selection
@@ -55,6 +57,8 @@ class Trainer:
     initial: Encoder | None = None
     """Weights to start from; None: random ones."""
     callbacks: Callbacks = field(default_factory=Callbacks)
+    taught: Taught | None = None
+    """The teacher's embeddings, if there is a teacher."""
     step: int = field(default=0, init=False)
     """Finished steps."""
     _random: Mapping[str, float] = field(default_factory=dict, init=False)
@@ -69,17 +73,18 @@ class Trainer:
         encoder.train().requires_grad_(True)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(config.train.seed + 1)  # of what is trained beside the encoder; equal in all processes
-            self.model = Trainee(encoder, self.statistics, config, world).to(self.device)
+            mean = None if self.taught is None else self.taught.mean
+            self.model = Trainee(encoder, self.statistics, config, world, mean).to(self.device)
         if resolve(config.train.precision, self.device) == "bf16":
             self.model.set_matmul_dtype(torch.bfloat16)
             if self.device.type == "cuda":
                 torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32: the correlations
         self.optimiser = adamw(self.model, config.optim)
-        self.loader = Loader(self.shards, config, world.rank, world.size)
-        self.evaluation = Evaluation.of(self.shards, config) if world.main else None
+        self.loader = Loader(self.shards, config, world.rank, world.size, self.taught)
+        self.evaluation = Evaluation.of(self.shards, config, self.taught) if world.main else None
         self.correlated = config.train.batch // (1 if config.loss.scope == "global" else world.size)
         """The number of pixels over which correlations are taken."""
-        self.floor = rank_floor(config.projector.width, self.correlated)
+        self.floor = rank_floor(config.projector.width, self.correlated) if config.twins else None
         self._restore()
         self.wrapped = self._wrap()
         if world.main:
@@ -120,7 +125,7 @@ class Trainer:
         # Dropout depends on the seed, the step and the process, so no generator's state has to be saved.
         state = np.random.SeedSequence((config.train.seed, self.step, self.world.rank)).generate_state(1)
         torch.manual_seed(int(state[0]))
-        self.model.twins.quantise = config.loss.quantise and self.step >= config.loss.quantise_from
+        self.model.set_quantise(config.loss.quantise and self.step >= config.loss.quantise_from)
         rate = learning_rate(self.step, config.train.steps, config.optim)
         set_learning_rate(self.optimiser, rate)
         output: StepOutput = self.wrapped(batch.to(self.device))
@@ -148,7 +153,8 @@ class Trainer:
 
     def _evaluate(self, output: StepOutput) -> None:
         if self.evaluation is not None:
-            measures = self.evaluation.measure(self.model.evaluate)
+            predict = None if self.taught is None else self.model.predict_teacher
+            measures = self.evaluation.measure(self.model.evaluate, predict) | self.evaluation.of_teacher
             score = selection(measures)
             better = score is not None and (self._best is None or score > self._best)
             if better:
@@ -163,7 +169,8 @@ class Trainer:
 
     def _export(self, encoder: Encoder, row: Row) -> None:
         measures = {key: value for key, value in row.items() if key != "kind"}
-        export(self.folder.exported(self.config), encoder, self.config, self.shards, self.statistics, measures)
+        teacher = None if self.taught is None else self.taught.teacher
+        export(self.folder.exported(self.config), encoder, self.config, self.shards, self.statistics, measures, teacher)
 
     def _export_again(self) -> None:
         """Restore the missing weights file of a finished run."""
@@ -181,10 +188,7 @@ class Trainer:
             return
         numbers = {
             **means,
-            "loss_above_floor": means["loss"] - self.config.loss.off_diagonal * self.floor,
-            "off_diagonal_floor": self.floor,
-            "off_diagonal_above_floor": means["off_diagonal"] - self.floor,
-            "offdiag_rms_chance": self.correlated**-0.5,
+            **self._above_floor(means),
             "rank_me": rank_me(representation),
             **spread(representation),
             **more,
@@ -199,10 +203,24 @@ class Trainer:
             )
         self._collapsed = row["collapsed"]
 
+    def _above_floor(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Return what says how much of the twin loss no encoder could avoid."""
+        if self.floor is None:
+            return {}
+        return {
+            "loss_above_floor": means["loss"] - self.config.twins * self.config.loss.off_diagonal * self.floor,
+            "off_diagonal_floor": self.floor,
+            "off_diagonal_above_floor": means["off_diagonal"] - self.floor,
+            "offdiag_rms_chance": self.correlated**-0.5,
+        }
+
     def _record(self, kind: str, numbers: Mapping[str, float], output: StepOutput, **more: bool) -> Row:
         """Append a row to `metrics.jsonl`."""
-        rms = float(output.correlation_rms)
-        row = {"kind": kind, "step": self.step, **numbers, "offdiag_rms": rms, "collapsed": rms > COLLAPSED, **more}
+        row: dict[str, Any] = {"kind": kind, "step": self.step, **numbers, "collapsed": False}
+        if output.correlation_rms is not None:
+            rms = float(output.correlation_rms)
+            row |= {"offdiag_rms": rms, "collapsed": rms > COLLAPSED}
+        row |= more
         self.folder.append(row)
         self.callbacks.on_row(row)
         return row
@@ -217,9 +235,14 @@ class Trainer:
             self.folder.write_report(report(self.folder.rows(), as_json(self.config), self._notes()))
 
     def _state(self) -> checkpoint.RunState:
+        card, teacher = self.statistics.to_card(), self._teacher_digest
         return checkpoint.RunState(
-            self.step, self.world.size, self.shards.digest, self.statistics.to_card(), self._random, self._best
+            self.step, self.world.size, self.shards.digest, card, self._random, self._best, teacher=teacher
         )
+
+    @property
+    def _teacher_digest(self) -> str:
+        return "" if self.taught is None else self.taught.digest
 
     def _restore(self) -> None:
         """Load the last checkpoint, if there is one."""
@@ -232,8 +255,14 @@ class Trainer:
                 )
             return
         state = checkpoint.load(last, self.model, self.optimiser)
-        digest, card = self.shards.digest, self.statistics.to_card()
-        checkpoint.check(state, path=last, processes=self.world.size, shards=digest, statistics=card)
+        checkpoint.check(
+            state,
+            path=last,
+            processes=self.world.size,
+            shards=self.shards.digest,
+            statistics=self.statistics.to_card(),
+            teacher=self._teacher_digest,
+        )
         self.step, self._random, self._best = state.step, state.random, state.best
         if self.world.main:
             self.folder.truncate(self.step)
@@ -262,7 +291,7 @@ class Trainer:
     def _log_setup(self) -> None:
         for what, text in self._notes().items():
             logger.info("%s: %s.", what, text)
-        if (width := self.config.projector.width) > self.correlated:
+        if self.floor is not None and (width := self.config.projector.width) > self.correlated:
             logger.warning(
                 "A batch of %d cannot fill %d dimensions of the projector: the off-diagonal sum stays above %.0f (%.1f "
                 "of the loss). Logs say what is above it.",
@@ -282,6 +311,7 @@ class Trainer:
             "Data": f"{shards.pixels:,} pixels to train on and {len(shards.holdout):,} held out in {shards.path}",
             "Encoder": f"{config.model.family}, {own:,} numbers, and {total - own:,} of projectors; weights, "
             f"gradients and moments take {total * 16 / 1e6:,.0f} MB",
+            **({} if self.taught is None else {"Teacher": self.taught.described}),
             "AdamW": describe_groups(self.optimiser),
             "Device": f"{self.device}, {resolve(config.train.precision, self.device)}, processes: {self.world.size}",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from tessera_cli.models.parts import Block, day_of_year_table, day_tokens
 from tessera_cli.models.quantise import Quantiser, dequantise, quantise
 from tessera_cli.models.spec import FAMILIES, Family
 from tessera_cli.pretraining.config import PretrainConfig
-from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, Sequences, View, view_to
+from tessera_cli.pretraining.data.batch import MISSING, Answers, Batch, Mixing, Sequences, View, view_to
 from tessera_cli.pretraining.distributed import WITHOUT_BUFFER_SYNC, World, init_distributed
 from tessera_cli.pretraining.evaluation.metrics import rank_me, spread
 from tessera_cli.pretraining.loss import EPS, barlow_twins_loss, correlation, mixing_loss, normalise_batch, rank_floor
@@ -38,6 +39,8 @@ CPU = torch.device("cpu")
 ALONE = World()
 WHOLE = 10**6
 """A chunk that holds all rows."""
+TAUGHT = 9
+"""Length of a teacher's embeddings."""
 
 
 # --- batches and modules ----------------------------------------------------------------------------------------------
@@ -83,7 +86,10 @@ def share_of(batch: Batch[np.ndarray], rank: int, size: int) -> Batch[np.ndarray
     """What one of several processes has of a joint batch."""
     mine = np.array_split(np.arange(batch.pixels), size)[rank]
     mix = batch.mixing and Mixing(batch.mixing.share, batch.mixing.partners[mine], part_of(batch.mixing.view, mine))
-    return Batch(0, part_of(batch.first, mine), part_of(batch.second, mine), batch.tile_index[mine], mix)
+    told = batch.teacher
+    answers = told and Answers(told.values[mine], None if told.scales is None else told.scales[mine])
+    first, second = part_of(batch.first, mine), part_of(batch.second, mine)
+    return Batch(0, first, second, batch.tile_index[mine], mix, answers)
 
 
 def a_config(**sections: dict[str, Any]) -> PretrainConfig:
@@ -100,7 +106,8 @@ def a_config(**sections: dict[str, Any]) -> PretrainConfig:
 def a_twins(config: PretrainConfig, world: World = ALONE, *, seed: int = 0) -> Trainee:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        twins = Trainee(Encoder(config.model.encoder), V2_STUDENT_STATISTICS, config, world)
+        mean = np.linspace(-0.5, 0.5, TAUGHT, dtype=np.float32) if config.teaches else None
+        twins = Trainee(Encoder(config.model.encoder), V2_STUDENT_STATISTICS, config, world, mean)
         for parameter in twins.parameters():  # those that begin as zeros or ones as well
             parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
     return twins
@@ -502,6 +509,8 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], bool]] = {
     "float32": ({"loss": {"mix": 1.0}}, False),
     "local": ({"loss": {"scope": "local"}}, True),
     "local mixing": ({"loss": {"scope": "local", "mix": 1.5}}, True),
+    "teacher": ({"teacher": {"model": "somewhere", "prefixes": (3, 7)}}, True),
+    "teacher and twins": ({"teacher": {"model": "somewhere"}, "loss": {"twins": 0.5}}, True),
 }
 """Settings, and whether in float64."""
 
@@ -510,7 +519,13 @@ def case(name: str, world: World) -> tuple[Trainee, Batch[np.ndarray]]:
     sections, double = CASES[name]
     config = a_config(**sections)
     twins = a_twins(config, world)
-    return in_float64(twins) if double else twins, a_batch(20, JOINT, mix=config.loss.mix > 0)
+    batch = a_batch(20, JOINT, mix=config.loss.mix > 0)
+    if config.teaches:
+        scales = np.linspace(0.01, 0.02, JOINT, dtype=np.float32)
+        scales[[1, 2, 8]] = np.nan  # unknown to the teacher; more of them in the first process
+        codes = np.random.default_rng(5).integers(-127, 128, (JOINT, TAUGHT)).astype(np.int8)
+        batch = dataclasses.replace(batch, teacher=Answers(codes, scales))
+    return in_float64(twins) if double else twins, batch
 
 
 def one_process(rank: int, out: Path) -> None:
@@ -609,7 +624,10 @@ def assert_equal_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]
         assert float((found[name] - grad).abs().max()) <= relative * scale, name
 
 
-@pytest.mark.parametrize(("name", "relative"), [("global", 1e-6), ("mixing", 1e-6), ("float32", 2e-3)])
+@pytest.mark.parametrize(
+    ("name", "relative"),
+    [("global", 1e-6), ("mixing", 1e-6), ("float32", 2e-3), ("teacher", 1e-6), ("teacher and twins", 1e-6)],
+)
 def test_two_processes_are_one_on_the_joint_batch(processes: list[dict[str, Any]], name: str, relative: float) -> None:
     twins, batch = case(name, ALONE)
     loss = twins(batch.to(CPU)).loss

@@ -58,6 +58,25 @@ class Mixing(Generic[Array]):
 
 
 @dataclass(frozen=True, eq=False)
+class Answers(Generic[Array]):
+    """A teacher's embeddings of the batch's pixels."""
+
+    values: Array
+    """(B, D): int8 codes, or float16."""
+    scales: Array | None
+    """float32 (B,): factors of the codes; NaN for a pixel of which the teacher knows nothing, as float16 values are."""
+
+    def to(self: Answers[np.ndarray], device: torch.device) -> Answers[Tensor]:
+        scales = None if self.scales is None else _to_tensor(self.scales, device)
+        return Answers(_to_tensor(self.values, device), scales)
+
+    def floats(self: Answers[Tensor]) -> Tensor:
+        """Return float32 (B, D)."""
+        values = self.values.float()
+        return values if self.scales is None else values * self.scales[:, None]
+
+
+@dataclass(frozen=True, eq=False)
 class Batch(Generic[Array]):
     """One process's part of a step."""
 
@@ -68,6 +87,7 @@ class Batch(Generic[Array]):
     tile_index: np.ndarray
     """int32 (B,): as in `RaggedPixels`; never moved to a device."""
     mixing: Mixing[Array] | None = None
+    teacher: Answers[Array] | None = None
 
     @property
     def pixels(self) -> int:
@@ -78,7 +98,9 @@ class Batch(Generic[Array]):
         mixing: Mixing[Tensor] | None = None
         if (mix := self.mixing) is not None:
             mixing = Mixing(mix.share, _to_tensor(mix.partners, device), view_to(mix.view, device))
-        return Batch(self.step, view_to(self.first, device), view_to(self.second, device), self.tile_index, mixing)
+        teacher = None if self.teacher is None else self.teacher.to(device)
+        first, second = view_to(self.first, device), view_to(self.second, device)
+        return Batch(self.step, first, second, self.tile_index, mixing, teacher)
 
 
 def _to_tensor(array: np.ndarray, device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import Batch, Mixing, View
 from tessera_cli.pretraining.data.sampler import BatchSampler
 from tessera_cli.pretraining.data.shards import Shards
+from tessera_cli.pretraining.data.taught import Taught
 from tessera_cli.pretraining.data.views import random_view, view_keys
 from tessera_cli.sampling.draws import hashed, numbered, uniform
 from tessera_cli.sampling.ragged import RaggedPixels
@@ -30,6 +31,8 @@ class Loader:
     rank: int = 0
     size: int = 1
     """Number of processes."""
+    taught: Taught | None = None
+    """The teacher's embeddings."""
 
     @functools.cached_property
     def sampler(self) -> BatchSampler:
@@ -42,7 +45,8 @@ class Loader:
         pixels = self.shards.gather(numbers[own])
         first, second = (self._view(pixels, epochs[own], view) for view in (0, 1))
         mixing = self._mixing(step, numbers, epochs, own) if self.config.loss.mix > 0 else None
-        return Batch(step, first, second, pixels.tile_index, mixing)
+        answers = None if self.taught is None else self.taught.answers(numbers[own])
+        return Batch(step, first, second, pixels.tile_index, mixing, answers)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch[np.ndarray]]:
         """Yield the steps from `start` to before `stop`, in order; the error of a step is raised in its place."""

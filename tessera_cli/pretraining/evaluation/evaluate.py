@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,11 +25,14 @@ from tessera_cli.sampling.ragged import RaggedPixels, RaggedSeries
 
 if TYPE_CHECKING:
     from tessera_cli.pretraining.data.shards import Shards
+    from tessera_cli.pretraining.data.taught import Taught
 
 logger = logging.getLogger(__name__)
 
 Embed = Callable[[View[np.ndarray]], np.ndarray]
 """A view of N pixels -> their embeddings, float32 (N, R)."""
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Embeddings, float32 (N, R) -> what they predict of a teacher's, less its mean over the training pixels: (N, D)."""
 DATES = (5, 10, 20)
 """Observations per sensor at which the drift is measured."""
 CHUNK = 1024
@@ -48,9 +52,11 @@ class Evaluation:
     labelled: Labelled | None
     config: PretrainConfig
     """As in training, but no view misses a season, an orbit or a sensor."""
+    teacher: Embedded | None = None
+    """The teacher's embeddings of these pixels."""
 
     @classmethod
-    def of(cls, shards: Shards, config: PretrainConfig) -> Evaluation:
+    def of(cls, shards: Shards, config: PretrainConfig, taught: Taught | None = None) -> Evaluation:
         """Choose at most `probe.pixels` of the holdout pixels, and as many labelled ones from everywhere.
 
         Training sees no label, so labelled pixels may be training pixels: the probes' folds keep them apart.
@@ -66,20 +72,30 @@ class Evaluation:
         known = label_pixels(parts, config.probe, Path(path), origins) if path else None
         no_drops = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
         views = config.views.model_copy(update=no_drops)
-        return cls(holdout, known, config.model_copy(update={"views": views}))
+        teacher = None if taught is None else Embedded.of(taught, shards, holdout, known)
+        return cls(holdout, known, config.model_copy(update={"views": views}), teacher)
 
-    def measure(self, embed: Embed) -> dict[str, float]:
+    @functools.cached_property
+    def of_teacher(self) -> dict[str, float]:
+        """Return the probes of the teacher by name; empty without labels or teacher."""
+        if self.teacher is None or self.teacher.labelled is None:
+            return {}
+        return {f"{name}_teacher": value for name, value in self._both_probes(self.teacher.labelled, "_all").items()}
+
+    def measure(self, embed: Embed, predict: Predict | None = None) -> dict[str, float]:
         """Return measures by name; those that need labels or holdout pixels only if there are some.
 
         retrieval, agreement: of two random views of holdout pixels (`metrics.py`). drift_5, drift_10, drift_20,
         drift_no_radar: agreement of the embedding from so many observations per sensor, or without Sentinel-1, with
         that from all observations. rank_me: of the first views' embeddings. probe_knn, probe_linear: balanced accuracy
         of the 20 nearest neighbours and of a ridge regression, each labelled pixel embedded from one random view and
-        predicted out of fold.
+        predicted out of fold. With a teacher: probe_knn_all, probe_linear_all from all observations, which the teacher
+        has seen, too, and with `predict` teacher_5, teacher_10, teacher_20, teacher_all: agreement of the teacher's
+        embedding with what is predicted from so many observations per sensor.
         """
-        return {**self._label_free(embed), **self._probes(embed)}
+        return {**self._label_free(embed, predict), **self._probes(embed)}
 
-    def _label_free(self, embed: Embed) -> dict[str, float]:
+    def _label_free(self, embed: Embed, predict: Predict | None) -> dict[str, float]:
         pixels = self.holdout
         if len(pixels) < 2:
             return {}
@@ -92,7 +108,10 @@ class Evaluation:
         full = self._embed(embed, pixels, self._full_view)
         for dates in DATES:
             few = ViewConfig(n_obs=dates, replacement="never", order=self.config.views.order)
-            measures[f"drift_{dates}"] = agreement(full, self._embed_random(embed, pixels, few, FIRST))
+            found = self._embed_random(embed, pixels, few, FIRST)
+            measures[f"drift_{dates}"] = agreement(full, found)
+            measures |= self._match(f"teacher_{dates}", found, predict)
+        measures |= self._match("teacher_all", full, predict)
         both = np.flatnonzero((pixels.s2.counts > 0) & (pixels.s1.counts > 0))
         # Where a family's `embed` and training represent a missing sensor differently, its lack cannot be measured.
         if self.config.model.family not in FIXED_NUMBER and len(both) > 1:
@@ -103,10 +122,28 @@ class Evaluation:
     def _probes(self, embed: Embed) -> dict[str, float]:
         if self.labelled is None:
             return {}
-        embeddings = self._embed_random(embed, self.labelled.pixels, self.config.views, FIRST)
+        pixels = self.labelled.pixels
+        found = self._both_probes(self._embed_random(embed, pixels, self.config.views, FIRST), "")
+        if self.teacher is not None:
+            found |= self._both_probes(self._embed(embed, pixels, self._full_view), "_all")
+        return found
+
+    def _match(self, name: str, embeddings: np.ndarray, predict: Predict | None) -> dict[str, float]:
+        """Return how well embeddings of the holdout pixels predict the teacher's, of those that have some."""
+        if self.teacher is None or predict is None:
+            return {}
+        there = np.isfinite(self.teacher.holdout).all(axis=1)
+        if there.sum() < 2:
+            return {}
+        return {name: agreement(self.teacher.holdout[there], predict(embeddings[there]) + self.teacher.mean)}
+
+    def _both_probes(self, embeddings: np.ndarray, suffix: str) -> dict[str, float]:
+        """Return both probes of embeddings of the labelled pixels; one that is NaN is taken for the mean."""
+        if (absent := ~np.isfinite(embeddings).all(axis=1)).any():
+            embeddings = np.where(absent[:, None], np.nanmean(embeddings, axis=0), embeddings)
         return {
-            "probe_knn": self._probe(embeddings, "knn", {"k": NEIGHBOURS}),
-            "probe_linear": self._probe(embeddings, "ridge"),
+            f"probe_knn{suffix}": self._probe(embeddings, "knn", {"k": NEIGHBOURS}),
+            f"probe_linear{suffix}": self._probe(embeddings, "ridge"),
         }
 
     def _probe(self, embeddings: np.ndarray, adapter: str, fixed: Mapping[str, float] | None = None) -> float:
@@ -147,6 +184,23 @@ class Evaluation:
                 "earlier checkpoint."
             )
         return embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A teacher's embeddings, from all observations; NaN of pixels of which it knows nothing."""
+
+    holdout: np.ndarray
+    """float32 (N, D)"""
+    labelled: np.ndarray | None
+    """float32 (M, D)"""
+    mean: np.ndarray
+    """float32 (D,): of the training pixels."""
+
+    @classmethod
+    def of(cls, taught: Taught, shards: Shards, holdout: RaggedPixels, known: Labelled | None) -> Embedded:
+        labelled = None if known is None else taught.of_pixels(shards, known.pixels)
+        return cls(taught.of_pixels(shards, holdout), labelled, taught.mean)
 
 
 def selection(measures: Mapping[str, float]) -> float | None:

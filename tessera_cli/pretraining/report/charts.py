@@ -15,6 +15,8 @@ from tessera_cli.pretraining.report.measures import MEASURES, measure
 
 SIZE = (4.6, 2.2)
 """Inches."""
+_DATES = ((5.0, "5"), (10.0, "10"), (20.0, "20"), (40.0, "all"))
+"""Where numbers of dates lie on the axis."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,10 @@ def of_rows(train: Sequence[Row], evaluations: Sequence[Row], size: Any, clip: A
         "B pixels cannot make D outputs independent: D\u00b2/(B\u22121) \u2212 D of the off-diagonal terms "
         "always remain, often most of the loss. What training changes is what lies above."
     )
-    yield _chart("Loss above its floor", caption, losses, axes=Axes(log_y=True))
+    title = "Loss above its floor" if losses[0].points else "Loss"
+    yield _chart(title, caption if losses[0].points else "", losses, axes=Axes(log_y=True))
+
+    yield _over_dates(evaluations)
 
     chance = measure(train[-1], "offdiag_rms_chance") if train else None
     levels = [] if chance is None else [Level("chance, 1/\u221abatch", chance, "good")]
@@ -48,6 +53,7 @@ def of_rows(train: Sequence[Row], evaluations: Sequence[Row], size: Any, clip: A
     yield _chart("Off-diagonal RMS", MEASURES["offdiag_rms"][1], [rms], levels, Axes(zero=True))
 
     yield _beside_random("Probes", evaluations, "probe_knn", "probe_linear")
+    yield _beside_teacher("Probes from all dates", evaluations, "probe_knn_all", "probe_linear_all")
     yield _beside_random("Two views of a pixel", evaluations, "retrieval", "agreement")
 
     drift = [key for key in MEASURES if key.startswith("drift_")]
@@ -101,6 +107,33 @@ def _beside_random(title: str, evaluations: Sequence[Row], *keys: str) -> Chart:
         found.append(_curve(evaluations, key, label, f"c{colour}"))
         found.append(_curve(evaluations, f"{key}_random", f"{label}, random", f"c{colour}", "dashed"))
     return _chart(title, " ".join(MEASURES[key][1] for key in keys), found)
+
+
+def _over_dates(evaluations: Sequence[Row]) -> Chart:
+    """Draw the first and the last cosine to the teacher over the number of dates."""
+    rows = [row for row in evaluations if measure(row, "teacher_all") is not None]
+    found = []
+    for row, colour, dash in zip(
+        rows[:: -max(1, len(rows) - 1)][:2], ("c1", "soft"), ("solid", "dashed"), strict=False
+    ):
+        points = [(x, measure(row, f"teacher_{name}")) for x, name in _DATES]
+        name = f"step {number(measure(row, 'step'))}, all dates"
+        found.append(Curve(name, [(x, y) for x, y in points if y is not None], colour, dash))
+    caption = (
+        "Mean cosine, after the mean is subtracted, between the teacher's embedding of held-out pixels from all "
+        "observations and what is predicted of it from so many per sensor; 1: nothing is lost."
+    )
+    axes = Axes("dates per sensor", log_x=True, x_places=_DATES)
+    return _chart("Held-out pixels against the teacher", caption, found, axes=axes)
+
+
+def _beside_teacher(title: str, evaluations: Sequence[Row], *keys: str) -> Chart:
+    found = [_curve(evaluations, key, MEASURES[key][0], f"c{colour}") for colour, key in enumerate(keys, 1)]
+    for colour, key in enumerate(keys, 1):
+        value = next((measure(row, f"{key}_teacher") for row in reversed(evaluations)), None)
+        points = [] if value is None else [(x, value) for x, _ in found[colour - 1].points]
+        found.append(Curve(f"{MEASURES[key][0]}, teacher", points, f"c{colour}", "dashed"))
+    return _chart(title, MEASURES[keys[0]][1], found)
 
 
 def _key(name: str, value: float, colour: str, dash: str) -> str:

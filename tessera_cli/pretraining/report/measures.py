@@ -11,6 +11,10 @@ HEADLINES = ("probe_knn", "probe_linear", "retrieval")
 """Measures that sum up an evaluation, in order of preference."""
 
 _DRIFT = "Agreement of a held-out pixel's embedding from {} with the one from all its observations; 1: no drift."
+_TEACHER = (
+    "Mean cosine, after the mean is subtracted, between the teacher's embedding of a held-out pixel from all its "
+    "observations and what is predicted of it from {}."
+)
 MEASURES: Mapping[str, tuple[str, str]] = {
     "probe_knn": (
         "kNN probe",
@@ -21,6 +25,18 @@ MEASURES: Mapping[str, tuple[str, str]] = {
         "Linear probe",
         "Balanced accuracy of a linear map from embedding to class, fitted on other parcels.",
     ),
+    "probe_knn_all": (
+        "kNN probe, all dates",
+        "The same from all observations of a pixel, which the teacher has, too.",
+    ),
+    "probe_linear_all": (
+        "Linear probe, all dates",
+        "The same from all observations of a pixel, which the teacher has, too.",
+    ),
+    "teacher_5": ("Teacher, 5 dates", _TEACHER.format("5 dates per sensor")),
+    "teacher_10": ("Teacher, 10 dates", _TEACHER.format("10 dates per sensor")),
+    "teacher_20": ("Teacher, 20 dates", _TEACHER.format("20 dates per sensor")),
+    "teacher_all": ("Teacher, all dates", _TEACHER.format("all its observations")),
     "retrieval": (
         "Retrieval",
         "Share of held-out pixels whose embedding from one random choice of dates is nearest, "

@@ -66,8 +66,11 @@ def _tiles(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -
         random = measure(found, f"{key}_random")
         remark = "" if random is None else f"random encoder {number(random)}"
         yield _tile(MEASURES[key][0], number(measure(found, key)), remark)
-    chance = number(measure(last, "offdiag_rms_chance"))
-    yield _tile("Off-diagonal RMS", number(measure(last, "offdiag_rms")), f"chance {chance}, collapse {COLLAPSED}")
+    if (taught := measure(found, "teacher_all")) is not None:
+        yield _tile("Cosine to the teacher", number(taught), f"from 10 dates {number(measure(found, 'teacher_10'))}")
+    if (rms := measure(last, "offdiag_rms")) is not None or taught is None:
+        chance = number(measure(last, "offdiag_rms_chance"))
+        yield _tile("Off-diagonal RMS", number(rms), f"chance {chance}, collapse {COLLAPSED}")
     steps, batch = _setting(config, "train", "steps"), _setting(config, "train", "batch")
     done = int(max(measure(last, "step") or 0, measure(found, "step") or 0))
     yield _tile("Steps", f"{done:,}", f"of {steps:,}" if isinstance(steps, int) else "")
@@ -84,17 +87,20 @@ def _tile(name: str, value: str, remark: str) -> str:
 
 def _table(row: Row) -> str:
     """Return the table of an evaluation beside the random encoder."""
+    taught = any(key.endswith("_teacher") for key in row)
+    others = ("_random", "_teacher") if taught else ("_random",)
     lines = []
     for key, (label, meaning) in MEASURES.items():
         if (value := measure(row, key)) is not None:
-            random = measure(row, f"{key}_random")
+            beside = [measure(row, key + other) for other in others]
             decimals = 3 if abs(value) <= 1 else 1
-            beside = (
-                ("\u2013",) * 2 if random is None else (f"{random:.{decimals}f}", f"{value - random:+.{decimals}f}")
-            )
-            cells = "".join(f'<td class="number">{cell}</td>' for cell in (f"{value:.{decimals}f}", *beside))
+            shown = ["\u2013" if one is None else f"{one:.{decimals}f}" for one in (value, *beside)]
+            shown.append("\u2013" if beside[0] is None else f"{value - beside[0]:+.{decimals}f}")
+            cells = "".join(f'<td class="number">{cell}</td>' for cell in shown)
             lines.append(f"<tr><th>{label}</th>{cells}<td>{meaning}</td></tr>\n")
-    head = "<tr><th>Measure</th><th>Encoder</th><th>Random</th><th>Difference</th><th>What it is</th></tr>"
+    names = ("Encoder", "Random", *(("Teacher",) if taught else ()), "Difference" + (" from random" if taught else ""))
+    heads = "".join(f"<th>{name}</th>" for name in names)
+    head = f"<tr><th>Measure</th>{heads}<th>What it is</th></tr>"
     best = " (the best so far)" if row.get("best") else ""
     title = f"<h2>Evaluation at step {number(measure(row, 'step'))}{best}</h2>"
     return f'{title}\n<div class="wide"><table class="measures">{head}\n{"".join(lines)}</table></div>\n'
