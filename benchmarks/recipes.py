@@ -34,7 +34,7 @@ BOTH: Overrides = {"loss.twins": 1.0, "loss.predict": 200.0}
 
 VARIANTS: Mapping[str, Overrides] = {
     "base": {},
-    "random": {"train.steps": 1, "optim.lr": 1e-9},
+    "random": {"train.epochs": 1e-9, "optim.lr": 1e-9},
     # what is asked of the embedding
     "twins": TWINS,
     "twins + prediction": BOTH,
@@ -156,35 +156,48 @@ def judges(name: str, data: Path) -> dict[str, Judge]:
     return {region.name: Judge(region, data, "radar" in name) for region in CASES[name].regions}
 
 
-def run(job: tuple[str, Path, Path, str, int]) -> dict[str, Any]:
+class Job(NamedTuple):
+    """One training."""
+
+    case: str
+    data: Path
+    shards: Path
+    epochs: float
+    variant: str
+    seed: int
+
+
+def run(job: Job) -> dict[str, Any]:
     """Train one variant with one seed, and judge it everywhere."""
     import torch
 
     import tessera_cli
     from tessera_cli.evaluation.baselines import embedding_features
     from tessera_cli.models.load import load_model
-    from tessera_cli.pretraining.config_file import load_config
 
-    name, data, shards, variant, seed = job
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    keys = {**VARIANTS[variant], **QUIET, "train.seed": seed}
-    more = keys.pop("epochs x", 1.0)
-    if "train.steps" not in keys:
-        base = load_config(preset_name="small-data").train
-        keys |= {"train.epochs": base.epochs * more, "train.min_steps": round(base.min_steps * more)}
+    keys = {"train.epochs": job.epochs, "train.min_steps": 0, **VARIANTS[job.variant], **QUIET, "train.seed": job.seed}
+    keys["train.epochs"] *= keys.pop("epochs x", 1.0)
     with tempfile.TemporaryDirectory() as scratch:
         started = time.process_time()
         made = tessera_cli.pretrain(
-            preset="small-data", overrides=keys, shards=shards, out=Path(scratch) / "run", threads=1
+            preset="small-data", overrides=keys, shards=job.shards, out=Path(scratch) / "run", threads=1
         )
         seconds = time.process_time() - started
         model = load_model(str(made.exported))
     scores = {
         region: judge.score(embedding_features(judge.pixels, judge.window, model)[0])
-        for region, judge in judges(name, data).items()
+        for region, judge in judges(job.case, job.data).items()
     }
-    told = {"case": name, "variant": variant, "seed": seed, "steps": made.step, "cpu_seconds": round(seconds, 1)}
+    told = {
+        "case": job.case,
+        "variant": job.variant,
+        "seed": job.seed,
+        "epochs": job.epochs,
+        "steps": made.step,
+        "cpu_seconds": round(seconds, 1),
+    }
     return {**told, "scores": scores}
 
 
@@ -228,6 +241,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=Path())
     options.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--epochs", type=float, default=60, help="Of the preset: 60.")
     options.add_argument("--workers", type=int, default=1)
     options.add_argument("--json", type=Path, default=Path("recipes.jsonl"))
     options.add_argument("--show", type=Path)
@@ -245,7 +259,7 @@ def main() -> None:
             out.flush()
         shards = _shards(CASES[args.case], args.data, Path(scratch))
         wanted = [(variant, seed) for seed in range(args.seeds) for variant in args.only]
-        jobs = [(args.case, args.data, shards, *one) for one in wanted if (args.case, *one) not in done]
+        jobs = [Job(args.case, args.data, shards, args.epochs, *one) for one in wanted if (args.case, *one) not in done]
         with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
             for row in pool.imap_unordered(run, jobs):
                 out.write(json.dumps(row) + "\n")
