@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tessera_cli.models.parts import day_of_year_table
+from tessera_cli.models.parts import Linear, day_of_year_table
 from tessera_cli.sampling import BAND_COUNTS, Modality
 
 
@@ -33,22 +33,27 @@ class Prediction(nn.Module):
         `valid_MT`, bool: which are observations, and not the token of a missing sensor. The error is Huber's, since
         clouds that a mask has missed are no part of the ground.
         """
-        predicted_MTC = self.decoders[modality](embeddings_MR, F.embedding(doy_MT, self.days))
+        predicted_MTC = self.decoders[modality](embeddings_MR, doy_MT, self.days)
         error_MTC = F.smooth_l1_loss(predicted_MTC, bands_MTC, reduction="none")
         return (error_MTC * valid_MT[..., None]).sum(), valid_MT.sum() * bands_MTC.shape[-1]
 
 
 class Decoder(nn.Module):
-    """W3 relu(W2 relu(We e + Wd d)): float32 (M, R) and days (M, T, D) -> float32 (M, T, bands)."""
+    """W (V e * g(d)), in which g are two linear maps of the day's sinusoids with a ReLU between them.
+
+    It is linear in the embedding, so that what it can tell of a season a linear model can tell of its class; and what
+    depends on the day is computed once per day, not once per observation.
+    """
 
     def __init__(self, representation: int, width: int, bands: int) -> None:
         super().__init__()
-        self.of_embedding = nn.Linear(representation, width)
-        self.of_day = nn.Linear(width, width, bias=False)
-        self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, bands)
+        self.of_embedding = Linear(representation, width)
+        self.of_day = Linear(width, width)
+        self.factors = Linear(width, width)
+        self.out = Linear(width, bands)
 
-    def forward(self, embeddings_MR: Tensor, days_MTD: Tensor) -> Tensor:
-        x_MTD = F.relu(self.of_embedding(embeddings_MR)[:, None] + self.of_day(days_MTD))
-        bands_MTC: Tensor = self.out(F.relu(self.hidden(x_MTD)))
+    def forward(self, embeddings_MR: Tensor, doy_MT: Tensor, days: Tensor) -> Tensor:
+        """Return float32 (M, T, bands) of embeddings (M, R), days of year int64 (M, T) and their sinusoids (367, D)."""
+        factors = self.factors(self.of_day(days, relu=True))
+        bands_MTC: Tensor = self.out(self.of_embedding(embeddings_MR)[:, None] * F.embedding(doy_MT, factors))
         return bands_MTC

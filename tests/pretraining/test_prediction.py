@@ -32,8 +32,9 @@ def test_it_is_the_mean_error_over_all_observed_values() -> None:
                 if part.streams[row, step] == MISSING:
                     continue
                 x = weights["of_embedding.weight"] @ embeddings[member].numpy() + weights["of_embedding.bias"]
-                x = np.maximum(x + weights["of_day.weight"] @ days[int(part.doy[row, step])], 0)
-                x = np.maximum(weights["hidden.weight"] @ x + weights["hidden.bias"], 0)
+                day = days[int(part.doy[row, step])]
+                factors = np.maximum(weights["of_day.weight"] @ day + weights["of_day.bias"], 0)
+                x = x * (weights["factors.weight"] @ factors + weights["factors.bias"])
                 error = weights["out.weight"] @ x + weights["out.bias"] - bands[row, step]
                 total, count = total + huber(error).sum(), count + error.size
     found = trainee._predict(embeddings, batch.second)
