@@ -20,9 +20,10 @@ from tessera_cli.sampling.buckets import PATTERNS
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from tessera_cli.dpixels.dpixel import DPixels
-    from tessera_cli.models import Model, ModelSpec
+    from tessera_cli.models import EncoderConfig, Model, ModelSpec
 
 BATCH = 1024
 """Pixels, in the official functions."""
@@ -41,8 +42,6 @@ class PlainForm:
 
     def __init__(self, model: Model, device: str) -> None:
         """Take the weights of `model`, which must not be prepared for a precision."""
-        from torch import nn
-
         encoder, spec = model.encoder, model.spec
         check(spec)
         assert encoder is not None
@@ -56,11 +55,8 @@ class PlainForm:
             self.tensors |= {official: part.clone() for official, part in zip(names, parts, strict=True)}
         self.transformers = {}
         for modality in BAND_COUNTS:
-            stack, prefix = self.config.stack(modality), f"{modality}_backbone.transformer_encoder."
-            layer = nn.TransformerEncoderLayer(
-                self.config.width, stack.heads, stack.feedforward, dropout=0.0, batch_first=True
-            )
-            transformer = nn.TransformerEncoder(layer, stack.layers, enable_nested_tensor=False).to(device).eval()
+            prefix = f"{modality}_backbone.transformer_encoder."
+            transformer = plain_transformer(self.config, modality).to(device).eval()
             transformer.load_state_dict(
                 {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
             )
@@ -159,6 +155,15 @@ class PlainForm:
         import torch.nn.functional as F
 
         return F.layer_norm(x, x.shape[-1:], self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
+
+
+def plain_transformer(config: EncoderConfig, modality: Modality) -> nn.TransformerEncoder:
+    """Return one sensor's transformer, with random weights."""
+    from torch import nn
+
+    stack = config.stack(modality)
+    layer = nn.TransformerEncoderLayer(config.width, stack.heads, stack.feedforward, dropout=0.0, batch_first=True)
+    return nn.TransformerEncoder(layer, stack.layers, enable_nested_tensor=False)
 
 
 def sinusoids(days: torch.Tensor, width: int) -> torch.Tensor:

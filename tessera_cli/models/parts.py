@@ -51,7 +51,7 @@ class Linear(nn.Linear):
         """Return relu(W x + b) or W x + b + add."""
         y = F.linear(x, self.weight, self.bias)
         if relu:
-            y = F.relu(y, inplace=True)
+            y = F.relu(y, inplace=not y.requires_grad)  # whose gradient takes copies, y being a view of a product
         return y if add is None else add + y
 
 

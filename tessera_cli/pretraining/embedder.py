@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,9 +13,24 @@ from torch import Tensor, nn
 from tessera_cli.inference.batch import standardised
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.pretraining.data.batch import MISSING, Sequences, View, view_to
+from tessera_cli.pretraining.lanes import Piece, encode
 from tessera_cli.sampling import BAND_COUNTS, Modality
 from tessera_cli.sampling.ragged import STREAMS
 from tessera_cli.sampling.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pixels of a look whose sequences are equally long."""
+
+    members: Tensor
+    """int64 (M,): positions of the pixels in the batch."""
+    piece: Piece
+    """Their sequences, or one that stands for all."""
+
+
+Look = Mapping[Modality, Sequence[Part]]
+"""What is to be encoded for one embedding of B pixels; each pixel is in one part per sensor."""
 
 
 class Embedder(nn.Module):
@@ -20,6 +39,8 @@ class Embedder(nn.Module):
     def __init__(self, encoder: Encoder, statistics: Statistics) -> None:
         super().__init__()
         self.encoder = encoder
+        self.lanes: int | None = None
+        """How many micro-batches are encoded side by side (`lanes.py`); None: whole views, one after the other."""
         for modality in BAND_COUNTS:
             for name, table in zip(("mean", "std"), _tables(statistics, modality), strict=True):
                 self.register_buffer(f"{modality}_{name}", table, persistent=False)
@@ -35,15 +56,52 @@ class Embedder(nn.Module):
 
     def embed(self, view: View[Tensor]) -> Tensor:
         """Return the embeddings of the view's pixels, float32 (B, R)."""
+        return self.embed_looks([self.look(view)])[0]
 
-        def vectors(modality: Modality) -> Tensor:
-            parts = [
-                self.encoder.encode_modality(modality, self._bands(modality, part), part.doy.long())
-                for part in view[modality]
-            ]
-            return torch.cat(parts)[torch.cat([part.members for part in view[modality]]).argsort()]
+    def embed_looks(self, looks: Sequence[Look]) -> list[Tensor]:
+        """Return the embeddings of the pixels of each look, float32 (B, R)."""
+        pieces = [part.piece for look in looks for modality in BAND_COUNTS for part in look[modality]]
+        if self.lanes is None:
+            found = [piece.encode(slice(None)) for piece in pieces]
+        else:
+            backbones = (*self.encoder.s2.parameters(), *self.encoder.s1.parameters())
+            found = encode(pieces, self.encoder.config.width, backbones, self.lanes)
+        vectors = iter(found)
 
-        return self.encoder.fuse(vectors("s2"), vectors("s1"))
+        def in_order(parts: Sequence[Part]) -> Tensor:
+            joined = torch.cat([next(vectors).expand(len(part.members), -1) for part in parts])
+            return joined[torch.cat([part.members for part in parts]).argsort()]
+
+        return [self.encoder.fuse(in_order(look["s2"]), in_order(look["s1"])) for look in looks]
+
+    def look(self, view: View[Tensor]) -> Look:
+        """Return what is to be encoded of a view."""
+        return {modality: [*self._parts(modality, view[modality])] for modality in BAND_COUNTS}
+
+    def _parts(self, modality: Modality, sequences: Sequence[Sequences[Tensor]]) -> Iterator[Part]:
+        for whole in sequences:
+            part, missing = whole, whole.members[:0]
+            if self._once:
+                absent = whole.streams[:, 0] == MISSING
+                part, missing = whole[~absent], whole.members[absent]
+            if len(part.members):
+                yield Part(
+                    part.members,
+                    Piece(len(part.members), part.doy.shape[1], functools.partial(self._vectors, modality, part)),
+                )
+            if len(missing):
+                token = whole[absent][:1, :1]
+                yield Part(missing, Piece(1, 1, functools.partial(self._vectors, modality, token)))
+
+    @property
+    def _once(self) -> bool:
+        """Whether the token of a missing sensor is encoded once for all pixels that lack it: copies stay copies."""
+        on_cpu, config = self.lanes is not None, self.encoder.config
+        return on_cpu and config.pooling == "attention" and not (self.training and self.encoder.reducer.dropout)
+
+    def _vectors(self, modality: Modality, sequences: Sequences[Tensor], rows: slice) -> Tensor:
+        some = sequences[rows]
+        return self.encoder.encode_modality(modality, self._bands(modality, some), some.doy.long())
 
     def rectangle(self, modality: Modality, view: View[Tensor]) -> tuple[Tensor, Tensor]:
         """Return bands float32 (B, T, C) and days float32 (B, T) of a view whose sequences all have the same length."""

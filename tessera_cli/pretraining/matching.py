@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tessera_cli.models.families import family_spec
+from tessera_cli.models.parts import Linear
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.distributed import World
 from tessera_cli.pretraining.loss import EPS
@@ -43,7 +44,7 @@ class Matching(nn.Module):
         super().__init__()
         self.sizes = config.matched
         self.scope = world if config.loss.scope == "global" else World()
-        self.heads = nn.ModuleList(nn.Linear(size, len(mean)) for size in self.sizes if config.teacher.head == "linear")
+        self.heads = nn.ModuleList(Linear(size, len(mean)) for size in self.sizes if config.teacher.head == "linear")
         """None: the embedding itself is the prediction."""
         self.quantiser = family_spec(config.model.family, config.model.name, config.model.encoder).quantiser
         self.quantise = False

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tessera_cli.models.parts import Linear
 from tessera_cli.pretraining.distributed import World
 from tessera_cli.pretraining.loss import EPS, centre_batch
 
@@ -32,7 +33,7 @@ class Projector(nn.Module):
 
     def __init__(self, inputs: int, width: int, depth: int, world: World) -> None:
         super().__init__()
-        self.linears = nn.ModuleList(nn.Linear(inputs if i == 0 else width, width, bias=False) for i in range(depth))
+        self.linears = nn.ModuleList(Linear(inputs if i == 0 else width, width, bias=False) for i in range(depth))
         self.norms = nn.ModuleList(BatchNorm(width, world) for _ in range(depth - 1))
         self.matmul_dtype = torch.float32
         """dtype of the matrix products; the rest is float32."""

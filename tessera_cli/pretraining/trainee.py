@@ -13,7 +13,9 @@ from tessera_cli.models.encoder import Encoder
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, View
 from tessera_cli.pretraining.distributed import World
-from tessera_cli.pretraining.embedder import Embedder
+from tessera_cli.pretraining.embedder import Embedder, Look, Part
+from tessera_cli.pretraining.lanes import Piece
+from tessera_cli.pretraining.linear import use_onednn
 from tessera_cli.pretraining.matching import Matching
 from tessera_cli.pretraining.prediction import Prediction
 from tessera_cli.pretraining.twins import Twins
@@ -66,13 +68,21 @@ class Trainee(Embedder):
             if part is not None:
                 part.quantise = quantise
 
+    def fit_to_cpu(self, threads: int) -> None:
+        """Compute with so many threads of a CPU in the way that is fastest there."""
+        use_onednn(self)
+        # Dropout would draw from one generator in an order that no lane knows.
+        self.lanes = 1 if self.encoder.reducer.dropout else threads
+
     def forward(self, batch: Batch[Tensor]) -> StepOutput:
-        first_BR, second_BR = self.embed(batch.first), self.embed(batch.second)
-        blended_BR = None if batch.mixing is None else self._embed_blended(batch.first, batch.mixing)
+        looks = [self.look(batch.first), self.look(batch.second)]
+        if batch.mixing is not None:
+            looks.append(self._blended(batch.first, batch.mixing))
+        first_BR, second_BR, *blended = self.embed_looks(looks)
         loss, rms = first_BR.new_zeros(()), None
         terms: dict[str, Tensor] = {}
         if self.twins is not None:
-            twins = self.twins(first_BR, second_BR, blended_BR, batch.mixing)
+            twins = self.twins(first_BR, second_BR, blended[0] if blended else None, batch.mixing)
             loss, rms = self.config.twins * twins.loss, twins.correlation_rms.detach()
             terms |= {"on_diagonal": twins.on_diagonal, "off_diagonal": twins.off_diagonal, "mixing": twins.mixing}
         if self.matching is not None:
@@ -107,12 +117,17 @@ class Trainee(Embedder):
                 counts.append(count)
         return torch.stack(errors).sum() / torch.stack(counts).sum()
 
-    def _embed_blended(self, first: View[Tensor], mix: Mixing[Tensor]) -> Tensor:
-        """Return embeddings of pixels whose standardised bands and days are blended with those of their partners."""
+    def _blended(self, first: View[Tensor], mix: Mixing[Tensor]) -> Look:
+        """Return pixels whose standardised bands and days are blended with those of their partners."""
 
-        def blended(modality: Modality) -> Tensor:
+        def blended(modality: Modality) -> Part:
             own, other = self.rectangle(modality, first), self.rectangle(modality, mix.view)
             bands_BTC, days_BT = (mix.share * x + (1 - mix.share) * y for x, y in zip(own, other, strict=True))
-            return self.encoder.encode_modality(modality, bands_BTC, days_BT)
+            members = torch.arange(len(days_BT), device=days_BT.device)
 
-        return self.encoder.fuse(blended("s2"), blended("s1"))
+            def vectors(rows: slice) -> Tensor:
+                return self.encoder.encode_modality(modality, bands_BTC[rows], days_BT[rows])
+
+            return Part(members, Piece(len(members), days_BT.shape[1], vectors))
+
+        return {modality: [blended(modality)] for modality in BAND_COUNTS}

@@ -511,6 +511,7 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], bool]] = {
     "local mixing": ({"loss": {"scope": "local", "mix": 1.5}}, True),
     "teacher": ({"teacher": {"model": "somewhere", "prefixes": (3, 7)}}, True),
     "teacher and twins": ({"teacher": {"model": "somewhere"}, "loss": {"twins": 0.5}}, True),
+    "lanes": ({"loss": {"mix": 1.0}}, True),
 }
 """Settings, and whether in float64."""
 
@@ -525,6 +526,7 @@ def case(name: str, world: World) -> tuple[Trainee, Batch[np.ndarray]]:
         scales[[1, 2, 8]] = np.nan  # unknown to the teacher; more of them in the first process
         codes = np.random.default_rng(5).integers(-127, 128, (JOINT, TAUGHT)).astype(np.int8)
         batch = dataclasses.replace(batch, teacher=Answers(codes, scales))
+    twins.lanes = 2 if name == "lanes" else None
     return in_float64(twins) if double else twins, batch
 
 
@@ -626,7 +628,14 @@ def assert_equal_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]
 
 @pytest.mark.parametrize(
     ("name", "relative"),
-    [("global", 1e-6), ("mixing", 1e-6), ("float32", 2e-3), ("teacher", 1e-6), ("teacher and twins", 1e-6)],
+    [
+        ("global", 1e-6),
+        ("mixing", 1e-6),
+        ("lanes", 1e-6),
+        ("float32", 2e-3),
+        ("teacher", 1e-6),
+        ("teacher and twins", 1e-6),
+    ],
 )
 def test_two_processes_are_one_on_the_joint_batch(processes: list[dict[str, Any]], name: str, relative: float) -> None:
     twins, batch = case(name, ALONE)
@@ -658,7 +667,7 @@ def test_local_scope_mixes_with_pixels_of_other_processes(processes: list[dict[s
         assert part.mixing
         z1, z2 = normalise_batch(projector(twins.embed(part.first)), ALONE), normalise_batch(own, ALONE)
         zb = normalise_batch(torch.cat(raw)[part.mixing.partners], ALONE)
-        zm = normalise_batch(projector(twins._embed_blended(part.first, part.mixing)), ALONE)
+        zm = normalise_batch(projector(twins.embed_looks([twins._blended(part.first, part.mixing)])[0]), ALONE)
         on, off = barlow_twins_loss(z1, z2, ALONE, WHOLE)
         losses.append(on + 5e-3 * (off + 1.5 * mixing_loss(zm, z1, zb, 0.3, ALONE, WHOLE)))
     (sum(losses) / SIZE).backward()  # type: ignore[union-attr]

@@ -292,6 +292,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(shards, labels, tmp_path):
     assert (tmp_path / "parts" / "export" / "own.safetensors").read_bytes() == exported
 
 
+def test_so_does_one_with_several_lanes(shards, tmp_path):
+    torch.set_num_threads(2)
+    try:
+        train(tmp_path / "whole", shards, "views.drop_s1=0.2")
+        train(tmp_path / "parts", shards, "views.drop_s1=0.2", callbacks=stopping_after(3))
+        train(tmp_path / "parts", shards, "views.drop_s1=0.2")
+    finally:
+        torch.set_num_threads(1)
+    assert_equal_weights(tmp_path / "whole", tmp_path / "parts")
+
+
 STEPS = 12
 
 

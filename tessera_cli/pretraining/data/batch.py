@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,11 @@ class Sequences(Generic[Array]):
     def to(self: Sequences[np.ndarray], device: torch.device) -> Sequences[Tensor]:
         arrays = self.members, self.values.view(np.int16), self.doy, self.streams
         return Sequences(*(_to_tensor(array, device) for array in arrays))
+
+    def __getitem__(self, which: Any) -> Sequences[Array]:
+        """Return some of the pixels; `which` indexes (M,) or (M, T)."""
+        rows = which[0] if isinstance(which, tuple) else which
+        return Sequences(self.members[rows], self.values[which], self.doy[which], self.streams[which])
 
 
 View = Mapping[Modality, tuple[Sequences[Array], ...]]

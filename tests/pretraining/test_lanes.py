@@ -1,0 +1,176 @@
+"""Micro-batches side by side: what they give is what one pass over the whole batch gives."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tessera_cli.models.spec import FAMILIES, Family
+from tessera_cli.pretraining import lanes
+from tessera_cli.pretraining.data.batch import MISSING, Batch
+from tessera_cli.pretraining.lanes import Piece, encode
+from tessera_cli.pretraining.trainee import Trainee
+from tests.pretraining.test_barlow_twins import CPU, a_batch, a_config, a_twins, gradients, in_float64, made_up
+
+
+@pytest.fixture
+def _tiny_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few sequences each, so that there are many."""
+    monkeypatch.setattr(lanes, "TOKENS", 16)
+    monkeypatch.setattr(lanes, "FLOATS", 16)
+
+
+def loss_and_gradients(twins: Trainee, batch: Batch[np.ndarray]) -> list[Any]:
+    twins.zero_grad()
+    out = twins(batch.to(CPU))
+    out.loss.backward()
+    return [out.loss.detach(), out.representation, gradients(twins)]
+
+
+def lacking(batch: Batch[np.ndarray]) -> Batch[np.ndarray]:
+    """Some pixels without radar, and one without Sentinel-2, as views with dropped sensors have them."""
+    for view in (batch.first, batch.second):
+        for modality, pixels in (("s1", [1, 4, 5]), ("s2", [2])):
+            (part,) = view[modality]
+            part.values[pixels], part.doy[pixels], part.streams[pixels] = 0, 0, MISSING
+    return batch
+
+
+@pytest.mark.usefixtures("_tiny_batches")
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_lanes_change_nothing_but_the_order_of_sums(count: int, family: Family) -> None:
+    config = a_config(model={"family": family}, loss={"mix": 0.5}, projector={"prefixes": (4,)})
+    batch = lacking(a_batch(0, 21, mix=True))
+    expected = loss_and_gradients(in_float64(a_twins(config)), batch)
+    twins = in_float64(a_twins(config))
+    twins.lanes = count
+    exact = family != "v2-teacher"  # whose queries and keys are normalised in float32
+    rtol, atol = (1e-9, 1e-11) if exact else (1e-3, 1e-5)
+    torch.testing.assert_close(loss_and_gradients(twins, batch), expected, rtol=rtol, atol=atol)
+
+
+@pytest.mark.usefixtures("_tiny_batches")
+@pytest.mark.parametrize("lengths", [(5,), (6, 3, 1)])
+def test_float32_and_onednn(lengths: tuple[int, ...]) -> None:
+    batch = Batch(0, made_up(0, 64, lengths), made_up(1, 64, lengths), np.zeros(64, np.int32))
+    exact = loss_and_gradients(in_float64(a_twins(a_config())), batch)
+    twins = a_twins(a_config())
+    twins.fit_to_cpu(2)
+    assert twins.lanes == 2
+    loss, _, found = loss_and_gradients(twins, batch)
+    assert loss.item() == pytest.approx(exact[0].item(), rel=1e-5)
+    for name, grad in exact[2].items():
+        scale = max(float(grad.abs().max()), 1e-3 * max(float(g.abs().max()) for g in exact[2].values()))
+        assert float((found[name] - grad).abs().max()) <= 2e-3 * scale, name
+
+
+@pytest.mark.usefixtures("_tiny_batches")
+def test_the_same_twice_gives_the_same_bits() -> None:
+    twins = a_twins(a_config())
+    twins.fit_to_cpu(2)
+    batch = lacking(a_batch(3, 50))
+    first = loss_and_gradients(twins, batch)
+    for _ in range(5):
+        again = loss_and_gradients(twins, batch)
+        assert torch.equal(first[0], again[0])
+        assert all(torch.equal(grad, again[2][name]) for name, grad in first[2].items())
+
+
+@pytest.mark.usefixtures("_tiny_batches")
+def test_a_missing_sensor_is_encoded_once() -> None:
+    """Where copies of a token stay copies: a GRU counts them."""
+    batch = lacking(a_batch(0, 21)).to(CPU)
+    for family, sequences in (("v2-student", 18 + 1), ("v1.1", 21)):
+        twins = a_twins(a_config(model={"family": family}))
+        twins.lanes = 2
+        seen: list[int] = []
+        twins.encoder.s1.register_forward_hook(lambda _, given, out, seen=seen: seen.append(len(given[0])))
+        twins.embed(batch.first)
+        assert sum(seen) == sequences
+
+
+def test_dropout_draws_in_one_lane() -> None:
+    twins = a_twins(a_config())
+    twins.encoder.set_dropout(0.1)
+    twins.fit_to_cpu(4)
+    assert twins.lanes == 1
+
+
+@pytest.mark.usefixtures("_tiny_batches")
+def test_no_gradients_are_kept_where_none_are_wanted() -> None:
+    twins = a_twins(a_config())
+    twins.lanes = 2
+    view = made_up(0, 30)
+    expected = a_twins(a_config()).evaluate(view)
+    np.testing.assert_allclose(twins.evaluate(view), expected, rtol=0, atol=1e-5)
+
+
+# --- lanes alone ------------------------------------------------------------------------------------------------------
+
+
+def pieces_of(linear: nn.Linear, counts: Sequence[int], seen: list[int] | None = None) -> list[Piece]:
+    def vectors(given: Tensor, rows: slice) -> Tensor:
+        if seen is not None:
+            seen.append(len(given[rows]))
+        out: Tensor = linear(given[rows])
+        return out
+
+    torch.manual_seed(1)
+    return [Piece(n, 8, functools.partial(vectors, torch.randn(n, 3, dtype=torch.float64))) for n in counts]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("counts", [(1,), (1, 1), (7, 1, 40), (1000, 3)])
+def test_every_row_is_encoded_once_and_in_its_place(counts: tuple[int, ...], count: int) -> None:
+    linear, seen = nn.Linear(3, 4).double(), []
+    found = encode(pieces_of(linear, counts, seen), 4, tuple(linear.parameters()), count)
+    assert sum(seen) == sum(counts)
+    expected = [piece.encode(slice(None)) for piece in pieces_of(linear, counts)]
+    torch.testing.assert_close(found, expected)
+    weights = [torch.randn_like(out) for out in expected]
+    ours, theirs = (torch.autograd.grad(outs, tuple(linear.parameters()), weights) for outs in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_micro_batches_are_of_a_size_and_as_many_for_each_lane() -> None:
+    linear, seen = nn.Linear(3, 4).double(), []
+    (piece,) = pieces_of(linear, [2000], seen)
+    encode([piece], 128, tuple(linear.parameters()), 2)
+    assert len(seen) % 2 == 0
+    assert max(seen) - min(seen) <= 1
+    assert 0.6 < max(seen) * piece.length / lanes.TOKENS < 1.4
+
+
+def test_an_error_in_a_lane_is_that_of_the_step() -> None:
+    def fails(rows: slice) -> Tensor:
+        if rows.start > 0:
+            raise ValueError("a lane fails")
+        return torch.ones(rows.stop - rows.start, 4, requires_grad=True)
+
+    with pytest.raises(ValueError, match="a lane fails"):
+        encode([Piece(10, 1, fails)], 4, (torch.ones(1, requires_grad=True),), 2)
+
+
+def test_parameters_without_gradient() -> None:
+    linear = nn.Linear(3, 4).double()
+    linear.bias.requires_grad_(False)
+    unused = torch.ones(1, requires_grad=True)
+    (found,) = encode(pieces_of(linear, [50]), 4, (*linear.parameters(), unused), 2)
+    found.sum().backward()
+    assert linear.bias.grad is None
+    assert unused.grad is None
+    assert linear.weight.grad is not None
+
+
+def test_the_number_of_threads_stays_as_it_was() -> None:
+    before = torch.get_num_threads()
+    lanes.Lanes(2)
+    assert torch.get_num_threads() == before
