@@ -22,6 +22,7 @@ from tessera_cli.extent.grid import tiles_touching, to_utm
 from tessera_cli.simulate import sentinel1, sentinel2, simulate
 from tessera_cli.simulate.area import EPSG, aoi, area, lonlat
 from tessera_cli.simulate.landscape import Landscape, landscape
+from tessera_cli.simulate.scene import Scene
 
 WHEAT, MAIZE, DECIDUOUS, EVERGREEN, WATER, TOWN = 1, 2, 7, 8, 9, 10
 S2_BANDS = {"B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12", "SCL"}
@@ -215,7 +216,8 @@ def test_mean_cloudiness_is_as_asked(cloud: float) -> None:
 
 def test_offset_starts_with_baseline_4(tmp_path: Path) -> None:
     dates = [overpass for overpass, _ in sentinel2.passes(0, 2022, 0.0) if overpass.number in (0, 40)]
-    (old,), (new,) = (sentinel2.write_pass(ground(16, 0), one, 0.0, 0, tmp_path) for one in dates)
+    scene = Scene(ground(16, 0), (0,), [], [])
+    (old,), (new,) = (sentinel2.write_pass(scene, one, 0.0, tmp_path) for one in dates)
     assert old["properties"]["s2:processing_baseline"] < "04.00" <= new["properties"]["s2:processing_baseline"]
     assert np.median(read(tmp_path, old, "B02")) < 900 < 1000 < np.median(read(tmp_path, new, "B02")) < 2000
     assert min(read(tmp_path, old, key).min() for key in S2_BANDS) > 0  # 0 stays the mark of no data

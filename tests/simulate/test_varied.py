@@ -15,7 +15,7 @@ import shapely
 
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.grid import tiles_touching, to_utm, utm_epsg
-from tessera_cli.simulate import simulate
+from tessera_cli.simulate import simulate, simulation
 from tessera_cli.simulate.air import FAIR, Air
 from tessera_cli.simulate.area import aoi, area, lonlat
 from tessera_cli.simulate.landscape import landscape
@@ -307,7 +307,8 @@ def test_mistaken_labels_have_the_share_asked_for(share: float) -> None:
 
 @pytest.mark.parametrize("place", [None, "pampas"])
 def test_the_truth_is_kept_beside_mistaken_labels(tmp_path: Path, place: str | None) -> None:
-    simulate(tmp_path, size=64, place=place, label_noise=0.25, cloud=1)
+    made = landscape(area(64), np.random.default_rng(1)) if place is None else scene(place, size=64).ground
+    simulation._write_truth(made, tmp_path, PLACES[place or "flanders"].site.epsg, 0.25, (1,))
     labels, truth, parcels = (raster(tmp_path / f"{name}.tif") for name in ("labels", "true_labels", "parcels"))
     assert np.array_equal(labels > 0, truth > 0)
     features = json.loads((tmp_path / "labels.geojson").read_text())["features"]
@@ -321,9 +322,10 @@ def test_the_truth_is_kept_beside_mistaken_labels(tmp_path: Path, place: str | N
 
 
 def test_a_catalogue_without_mistakes_has_no_second_truth(tmp_path: Path) -> None:
-    simulate(tmp_path, size=16, label_noise=0.5, cloud=1)
+    made = scene("iowa", size=32).ground
+    simulation._write_truth(made, tmp_path, 32615, 0.5, (1,))
     assert (tmp_path / "true_labels.tif").exists()
-    simulate(tmp_path, size=16, cloud=1)
+    simulation._write_truth(made, tmp_path, 32615)
     assert not (tmp_path / "true_labels.tif").exists()
     assert "true_class" not in (tmp_path / "labels.geojson").read_text()
 
