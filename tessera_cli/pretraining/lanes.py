@@ -45,7 +45,7 @@ class Lanes:
     def __init__(self, count: int) -> None:
         self.count = count
         threads = torch.get_num_threads()
-        self._threads = [ThreadPoolExecutor(1, f"lane-{i}", torch.set_num_threads, (1,)) for i in range(count)]
+        self._threads = [ThreadPoolExecutor(1, f"lane-{i}", _one_core) for i in range(count)]
         for lane in self._threads:
             lane.submit(int).result()
         torch.set_num_threads(threads)  # that of threads to come, which a lane has changed
@@ -55,6 +55,11 @@ class Lanes:
         futures = [lane.submit(call, *each) for lane, *each in zip(self._threads, *arguments, strict=True)]
         wait(futures)
         return [future.result() for future in futures]
+
+
+def _one_core() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes the last number set by any when it is first asked; this settles it
 
 
 def get_lanes(count: int) -> Lanes:

@@ -170,7 +170,18 @@ def test_parameters_without_gradient() -> None:
     assert linear.weight.grad is not None
 
 
-def test_the_number_of_threads_stays_as_it_was() -> None:
+def test_a_lane_has_one_core_and_others_what_they_had() -> None:
     before = torch.get_num_threads()
-    lanes.Lanes(2)
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(2)
+    try:
+        made = lanes.Lanes(2)
+        torch.ones(3).sum()
+        assert torch.get_num_threads() == 2
+        assert made.map(_threads_used, [0, 1]) == [1, 1]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads_used(_: int) -> int:
+    torch.ones(1 << 20).sum()
+    return torch.get_num_threads()
