@@ -50,6 +50,7 @@ class Trainee(Embedder):
         """`mean_of_teacher`, float32 (D,): of its embeddings of the training pixels, if there is a teacher."""
         super().__init__(encoder, statistics)
         self.config = config
+        self.world = world
         self.weights = config.loss
         self.twins = Twins(config, world) if config.twins else None
         self.matching = None if mean_of_teacher is None else Matching(config, mean_of_teacher, world)
@@ -104,7 +105,10 @@ class Trainee(Embedder):
             return self.matching.predict(torch.from_numpy(embeddings).to(self.encoder.device)).cpu().numpy()
 
     def _predict(self, embeddings_BR: Tensor, view: View[Tensor]) -> Tensor:
-        """Return the mean error of all values of a view's observations, predicted from embeddings of another view."""
+        """Return the mean error of all values of a view's observations, predicted from embeddings of another view.
+
+        It is that of the joint batch: of processes whose pixels lack sensors some have fewer values than others.
+        """
         assert self.prediction is not None
         errors, counts = [], []
         for modality in BAND_COUNTS:
@@ -115,7 +119,8 @@ class Trainee(Embedder):
                 )
                 errors.append(error)
                 counts.append(count)
-        return torch.stack(errors).sum() / torch.stack(counts).sum()
+        count = self.world.all_reduce_detached(torch.stack(counts).sum())
+        return self.world.all_reduce(torch.stack(errors).sum()) / count
 
     def _blended(self, first: View[Tensor], mix: Mixing[Tensor]) -> Look:
         """Return pixels whose standardised bands and days are blended with those of their partners."""

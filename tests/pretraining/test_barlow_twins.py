@@ -511,6 +511,8 @@ CASES: dict[str, tuple[dict[str, dict[str, Any]], bool]] = {
     "local mixing": ({"loss": {"scope": "local", "mix": 1.5}}, True),
     "teacher": ({"teacher": {"model": "somewhere", "prefixes": (3, 7)}}, True),
     "teacher and twins": ({"teacher": {"model": "somewhere"}, "loss": {"twins": 0.5}}, True),
+    "prediction": ({"loss": {"twins": 0.0, "predict": 1.0, "predict_width": 8}}, True),
+    "prediction and twins": ({"loss": {"predict": 2.0, "predict_width": 8}}, True),
     "lanes": ({"loss": {"mix": 1.0}}, True),
 }
 """Settings, and whether in float64."""
@@ -526,6 +528,10 @@ def case(name: str, world: World) -> tuple[Trainee, Batch[np.ndarray]]:
         scales[[1, 2, 8]] = np.nan  # unknown to the teacher; more of them in the first process
         codes = np.random.default_rng(5).integers(-127, 128, (JOINT, TAUGHT)).astype(np.int8)
         batch = dataclasses.replace(batch, teacher=Answers(codes, scales))
+    if config.loss.predict:  # of the first process more pixels lack radar
+        for view in (batch.first, batch.second):
+            (part,) = view["s1"]
+            part.values[[0, 1, 3, 4, 9]], part.doy[[0, 1, 3, 4, 9]], part.streams[[0, 1, 3, 4, 9]] = 0, 0, MISSING
     twins.lanes = 2 if name == "lanes" else None
     return in_float64(twins) if double else twins, batch
 
@@ -635,6 +641,8 @@ def assert_equal_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]
         ("float32", 2e-3),
         ("teacher", 1e-6),
         ("teacher and twins", 1e-6),
+        ("prediction", 1e-6),
+        ("prediction and twins", 1e-6),
     ],
 )
 def test_two_processes_are_one_on_the_joint_batch(processes: list[dict[str, Any]], name: str, relative: float) -> None:
