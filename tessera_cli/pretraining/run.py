@@ -78,6 +78,7 @@ def pretrain(
     model = load_teacher(config.teacher, str(device)) if config.teaches and world.main else None
     if model is not None:
         config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"sha256": model.sha256})})
+    taught: Taught | None = None
     with folder.at_work() if world.main else nullcontext():
         if world.main:
             folder.claim(config)
@@ -97,8 +98,8 @@ def pretrain(
         if not world.main:
             opened = Shards.open(path, verify=False)
         if config.teaches:
-            name = world.from_main(taught.path.name if world.main and taught else "")
-            taught = taught if world.main else Taught.open(path / name, opened, verify=False)
+            name = world.from_main("" if taught is None else taught.path.name)
+            taught = taught or Taught.open(path / name, opened, verify=False)
         statistics = choose_statistics(config, opened, expected)
         trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks, taught)
         finished = trainer.run()
