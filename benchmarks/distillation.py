@@ -31,8 +31,14 @@ from typing import Any
 
 import numpy as np
 
-TEACHER = {"model.latent": 36, "model.layers": 2, "model.feedforward": 384, "model.representation": 128}
-STUDENT = {"model.latent": 12, "model.layers": 1, "model.feedforward": 128, "model.representation": 128}
+TEACHER = {
+    "model.latent": 36,
+    "model.layers": 2,
+    "model.heads": 4,
+    "model.feedforward": 384,
+    "model.representation": 128,
+}
+STUDENT = TEACHER | {"model.latent": 12, "model.layers": 1, "model.heads": 2, "model.feedforward": 64}
 COMMON = {"train.batch": 256, "train.eval_every": 100_000, "train.log_every": 50, "views.drop_s1": 0.1}
 GUARDS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
     "none": ({}, False),
@@ -80,7 +86,7 @@ def forgetting(folder: Path, lands: Lands, options: argparse.Namespace, seed: in
     pretrain(folder / "before", folder / "shards", lands.dpixels(options.train), STUDENT | steps)
     models, before = {"before": folder / "before"}, folder / "before"
     for name, (settings, taught) in GUARDS.items():
-        new = steps | {"train.steps": options.more_steps} | settings
+        new = STUDENT | steps | {"train.steps": options.more_steps} | settings
         teacher = before if taught else None
         pretrain(folder / name, folder / "new", lands.dpixels(options.region), new, teacher=teacher, init_from=before)
         models[name] = folder / name
@@ -120,11 +126,10 @@ def pretrain(
 ) -> dict[str, Any]:
     """Run `tessera pretrain` and return seconds, without shards and the teacher's embeddings, and parameters."""
     sets = [part for key, value in (COMMON | dict(settings)).items() for part in ("--set", f"{key}={value}")]
-    preset = [] if init_from else ["--preset", "tiny"]
     named = [("--teacher", teacher), ("--init-from", init_from)]
     more = [str(part) for name, path in named if path for part in (name, path)]
     began = time.monotonic()
-    _tessera("pretrain", *dpixels, "--shards", shards, *preset, *sets, *more, "--threads", 1, "--out", out)
+    _tessera("pretrain", *dpixels, "--shards", shards, "--preset", "tiny", *sets, *more, "--threads", 1, "--out", out)
     seconds = time.monotonic() - began
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     trained = sum(row["seconds"] for row in rows if row["kind"] == "train")

@@ -80,6 +80,7 @@ def pretrain(
     model = load_teacher(config.teacher, str(device)) if config.teaches and world.main else None
     if model is not None:
         config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"sha256": model.sha256})})
+    taught: Taught | None = None
     with folder.at_work() if world.main else nullcontext():
         if world.main:
             folder.claim(config)
@@ -100,8 +101,8 @@ def pretrain(
             opened = Shards.open(path, verify=False)
         config = config.model_copy(update={"train": config.train.for_pixels(opened.pixels)})
         if config.teaches:
-            name = world.from_main(taught.path.name if world.main and taught else "")
-            taught = taught if world.main else Taught.open(path / name, opened, verify=False)
+            name = world.from_main("" if taught is None else taught.path.name)
+            taught = taught or Taught.open(path / name, opened, verify=False)
         statistics = choose_statistics(config, opened, expected)
         trainer = Trainer(config, opened, statistics, folder, device, world, encoder, callbacks, taught)
         finished = trainer.run()

@@ -261,7 +261,7 @@ def test_what_embed_must_know_stands_in_the_card(shards, tmp_path):
 
 def test_shards_without_d_pixels_bring_their_settings(shards, tmp_path):
     train(tmp_path, shards, "data.holdout=0.3", "train.steps=1")
-    assert load_config(path=tmp_path / "config.toml").data == small().data
+    assert load_config(path=tmp_path / "config.toml").data == small("data.statistics=own").data
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------

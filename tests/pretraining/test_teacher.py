@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -376,3 +378,23 @@ def test_the_initial_encoder_as_its_own_teacher_keeps_embeddings_where_they_were
     same = train(tmp_path / "same", shards, *told, init_from=wise)
     assert same.rows[-1]["teacher_all"] > 0.999
     assert same.rows[-1]["teacher_all"] > same.rows[-1]["teacher_5"]
+
+
+# --- many processes ---------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_learn_from_a_teacher_as_one(shards, wise, tmp_path):
+    each_step = (f"teacher.model={wise}", "train.log_every=1", "train.steps=2", "train.eval_every=2")
+    alone = train(tmp_path / "alone", shards, *each_step)
+    sets = [part for override in (*SMALL, *each_step) for part in ("--set", override)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tessera_cli", "pretrain", "--shards", shards, "--preset", "tiny", "--device", "cpu", *sets]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    for one, two in zip(alone.rows, rows, strict=True):
+        assert one.keys() - two.keys() <= {"device_memory_mb"}
+        for key in {"loss", "teacher_cosine", "teacher_barlow", "gradient_norm", "teacher_all"} & one.keys():
+            assert two[key] == pytest.approx(one[key], rel=1e-4), (one["step"], key)

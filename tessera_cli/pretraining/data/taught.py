@@ -74,9 +74,10 @@ class Taught:
                 if verify and sha256_of(path / file) != due["sha256"]:
                     raise ValueError(f"{file} was changed: its checksum does not fit")
             mean = np.asarray(map_array(path / MEAN)).astype(np.float32)
+            size = int(header["pixels_per_file"])
             row = row_of(header["teacher"]["quantiser"], len(mean))
             pieces = {
-                held: tuple(_rows(path / file, row, len(numbers)) for file, _, numbers in _pieces(shards, held))
+                held: tuple(_rows(path / file, row, len(numbers)) for file, _, numbers in _pieces(shards, held, size))
                 for held in _BOTH
             }
             known = int(header["known"])
@@ -160,7 +161,7 @@ def open_or_embed(
     total, done = shards.pixels + len(shards.holdout), 0
     sum_D, known = np.zeros(teacher.dims), 0
     for held in _BOTH:
-        for file, pixels, numbers in _pieces(shards, held):
+        for file, pixels, numbers in _pieces(shards, held, PIECE):
             try:
                 rows = _rows(path / file, teacher.row, len(numbers))
             except (OSError, ValueError):  # no run has finished it
@@ -184,7 +185,7 @@ def open_or_embed(
         text = "The teacher %s embeds %d of %d training pixels; the others have nothing to match."
         logger.warning(text, name, known, shards.pixels)
     _write(path / MEAN, sum_D / known)
-    files = [file for held in _BOTH for file, *_ in _pieces(shards, held)]
+    files = [file for held in _BOTH for file, *_ in _pieces(shards, held, PIECE)]
     header = {
         "content": CONTENT,
         "format": FORMAT,
@@ -193,6 +194,7 @@ def open_or_embed(
         "teacher": teacher.identity,
         "arithmetic": teacher.model.arithmetic,
         "known": known,
+        "pixels_per_file": PIECE,
         "files": {
             file: {"bytes": (path / file).stat().st_size, "sha256": sha256_of(path / file)} for file in (*files, MEAN)
         },
@@ -201,12 +203,12 @@ def open_or_embed(
     return Taught.open(path, shards, verify=False)
 
 
-def _pieces(shards: Shards, held: bool) -> Iterator[tuple[str, RaggedPixels, np.ndarray]]:
-    """Yield each piece's file, its shard, and the numbers of its pixels in that."""
+def _pieces(shards: Shards, held: bool, size: int) -> Iterator[tuple[str, RaggedPixels, np.ndarray]]:
+    """Yield the file of each piece of so many pixels, its shard, and the numbers of its pixels in that."""
     for number, part in enumerate((shards.holdout,) if held else shards.train):
-        for piece, start in enumerate(range(0, len(part), PIECE)):
+        for piece, start in enumerate(range(0, len(part), size)):
             name = HOLDOUT if held else train_name(number)
-            yield f"{name}-{piece:03d}.npy", part, np.arange(start, min(start + PIECE, len(part)))
+            yield f"{name}-{piece:03d}.npy", part, np.arange(start, min(start + size, len(part)))
 
 
 def _gather(pieces: tuple[np.ndarray, ...], numbers: np.ndarray) -> np.ndarray:
