@@ -173,19 +173,20 @@ def summary(samples: LabelledSamples, found: Sequence[Difference]) -> Iterator[s
     budgets = list(dict.fromkeys(each.budget for each in found if each.adapter == headline))
     baselines = [each.name for each in samples.features if each.kind in ("raw", "random")]
     parts = _parts(samples)
-    if not budgets or len(samples.features) - len(parts) == 2:  # of two the verdict says it
+    if not budgets:
         return
     here = _of(found, headline, budgets[0])
     metric = _measure(samples)
+    several = len(samples.features) - len(parts) != 2  # of two the verdict says it
     for features in samples.features:
-        if features.kind == "embedding" and baselines:
+        if features.kind == "embedding" and baselines and several:
             pairs = ((name, _between(here, features.name, name)) for name in baselines)
             told = (
                 f"{name} {_interval(samples, each)}, better in {each.better} of {each.draws} draws"
                 for name, each in pairs
             )
             yield f"{_named(budgets[0])}, {features.name} in {metric} against: {'; '.join(told)}."
-    most = max(budgets, key=lambda budget: budget.fraction or 0)
+    most = max(budgets, key=lambda budget: (budget.fraction or 0, budget.shots or 0))
     for both, (name, raw) in ((both, names) for both, names in parts.items() if len(names) == 2):
         each = _between(_of(found, headline, most), both, name)
         lost = f"the embedding lost something that {raw} holds" if each.low > 0 else "nothing was shown to be lost"

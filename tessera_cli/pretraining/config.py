@@ -170,7 +170,7 @@ class LossConfig(Section):
     chunk: Positive = 8192
     """Rows of the correlation matrix held at once."""
     quantise: bool = False
-    """Whether the projector takes the embedding as int8 would store it."""
+    """Whether the projectors and a teacher's maps take the embedding as int8 would store it."""
     quantise_from: Count = 0
     """First step with `quantise`."""
 
@@ -191,7 +191,7 @@ class TrainConfig(Section):
     """Pixels per step over all processes."""
     steps: Positive = 5000
     """Steps in all, unless `epochs` says it."""
-    epochs: Annotated[float, Field(ge=0)] = 0.0
+    epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """How often each training pixel is seen, so that steps follow from the number of pixels; 0: `steps` says it."""
     min_steps: Count = 0
     """Fewest steps that follow from `epochs`."""
@@ -272,6 +272,8 @@ class PretrainConfig(Section):
             raise ValueError("loss.twins and loss.predict are 0 and there is no teacher: nothing is left to learn from")
         if self.loss.mix and not self.twins:
             raise ValueError("loss.mix is a part of the twin loss, whose weight loss.twins is 0")
+        if self.loss.quantise and not (self.twins or self.teaches):
+            raise ValueError("loss.quantise: neither the twin loss nor a teacher takes part, which alone see int8")
         if wrong := [size for size in self.projector.prefixes if size >= self.model.representation]:
             raise ValueError(f"projector.prefixes: {wrong[0]} is not shorter than model.representation")
         return self
@@ -301,7 +303,8 @@ class PretrainConfig(Section):
     @property
     def dims(self) -> tuple[int, ...]:
         """Prefixes of the embedding that may be stored alone, the whole last."""
-        return tuple(sorted({*self.projector.prefixes, *self.matched, self.model.representation}))
+        projected = self.projector.prefixes if self.twins else ()
+        return tuple(sorted({*projected, *self.matched, self.model.representation}))
 
 
 _RECTANGULAR = {("fixed", "short"), ("fixed", "always")}

@@ -25,11 +25,11 @@ class OneDnnLinear(Linear):
     def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
         """Return relu(W x + b) or W x + b + add."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        if x.device.type != "cpu" or dtype not in _TAKEN or self.out_features == 1:
+        if x.device.type != "cpu" or dtype not in _TAKEN or self.out_features == 1 or not x.numel():
             return super().forward(x, relu=relu, add=add)
         x_ND = x.reshape(-1, x.shape[-1]).to(dtype)
         y: Tensor = _Product.apply(x_ND, self.weight, self.bias, relu)  # type: ignore[no-untyped-call]
-        y = y.view(*x.shape[:-1], -1)
+        y = y.view(*x.shape[:-1], self.out_features)
         return y if add is None else add + y
 
 

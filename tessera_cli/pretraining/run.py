@@ -24,7 +24,7 @@ from tessera_cli.pretraining.distributed import World
 from tessera_cli.pretraining.initial import Initial, choose_statistics, resolve_statistics
 from tessera_cli.pretraining.run_folder import RunFolder
 from tessera_cli.pretraining.trainer import Trainer
-from tessera_cli.series.files import CSV, PARQUET
+from tessera_cli.series.files import CSV, PARQUET, TableFile
 from tessera_cli.series.mapping import AnyColumns, Columns
 
 
@@ -66,9 +66,9 @@ def pretrain(
     stores = find_inputs(dpixels, columns, window)
     if not stores:
         config = _with_data_of_shards(config, path)
-    config = _with_names(config, columns)
     if config.probe.labels and not Path(config.probe.labels).is_file():
         raise UsageError(f"--probe {config.probe.labels}: there is no such file. Check the path.")
+    config = _with_names(config, columns)
     if config.train.batch % world.size or config.train.batch // world.size < 2:
         raise UsageError(
             f"train.batch {config.train.batch} cannot be divided among {world.size} processes: it is that of all of "
@@ -129,9 +129,14 @@ def _with_data_of_shards(config: PretrainConfig, path: Path) -> PretrainConfig:
 
 
 def _with_names(config: PretrainConfig, columns: AnyColumns) -> PretrainConfig:
-    """Return the config whose probe, of a table, calls samples and groups as `columns` does, unless it says itself."""
+    """Return the config whose probe, of a table, calls samples and groups as `columns` does, unless it says itself.
+
+    What the table has no column of is left to its usual name: `columns` are those of the tables that are trained on.
+    """
     probe, names = config.probe, Columns.of(columns).names
-    if Path(probe.labels).suffix.lower() not in PARQUET + CSV:
+    if not names or Path(probe.labels).suffix.lower() not in PARQUET + CSV:
         return config
-    told = {key: getattr(probe, key) or names.get(key, "") for key in ("sample", "group")}
+    there = TableFile.open(Path(probe.labels)).names
+    usual = {key: names[key] for key in ("sample", "group") if names.get(key) in there}
+    told = {key: getattr(probe, key) or name for key, name in usual.items()}
     return config.model_copy(update={"probe": probe.model_copy(update=told)})

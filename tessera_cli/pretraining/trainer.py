@@ -311,7 +311,7 @@ class Trainer:
         own, total = (sum(p.numel() for p in module.parameters()) for module in (self.model.encoder, self.model))
         return {
             "Data": f"{shards.pixels:,} pixels to train on and {len(shards.holdout):,} held out in {shards.path}",
-            "Encoder": f"{config.model.family}, {own:,} numbers, and {total - own:,} of projectors; weights, "
+            "Encoder": f"{config.model.family}, {own:,} numbers, and {total - own:,} trained beside it; weights, "
             f"gradients and moments take {total * 16 / 1e6:,.0f} MB",
             **({} if self.taught is None else {"Teacher": self.taught.described}),
             "AdamW": describe_groups(self.optimiser),

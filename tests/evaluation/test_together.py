@@ -69,6 +69,16 @@ def test_it_is_said_whether_an_embedding_lost_something(task, adapter, lost):
     assert not any(BOTH in each for each in said)  # it takes part in no contest
 
 
+def test_it_is_said_of_an_embedding_and_its_series_alone_and_with_the_most_labels():
+    samples = samples_of(lost=True)
+    alone = replace(samples, features=samples.features[:2])
+    shots = Budget(shots=2), Budget(shots=10)
+    for budgets, due in (((ALL,), "100 % of the labels"), (shots, "10 per class"), (shots[::-1], "10 per class")):
+        said = compose(evaluated(with_raw(alone), "logistic", budgets=budgets), inputs={})["verdicts"]
+        assert [each.split(",")[0] for each in said if "adding raw-series to emb is worth" in each] == [due]
+        assert not any("against: raw-series" in each for each in said)  # of two the verdict says it
+
+
 def test_both_are_held_against_their_parts_alone():
     report = compose(evaluated(with_raw(samples_of(lost=True)), "logistic", "knn"), inputs={})
     pairs = {(each["features"], each["against"]) for each in report["comparisons"]}

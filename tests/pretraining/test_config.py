@@ -83,6 +83,8 @@ def test_later_layers_win(tmp_path):
         ("model.family=v1.0-qat", "drop_s1"),
         ("projector.prefixes=[128]", "not shorter"),
         ("loss.quantise=true model.family=v2-teacher", "never stored as int8"),
+        ("loss.quantise=true loss.twins=0 loss.predict=1 teacher.model=", "loss.quantise: neither"),
+        ("train.epochs=inf", "train.epochs"),
         ("views.replacement=sometimes", "views.replacement"),
         ("views.share=[0.9, 0.3]", "larger than its second"),
     ],
@@ -311,3 +313,9 @@ def test_a_number_of_steps_wins_over_epochs_of_an_earlier_layer(tmp_path):
     assert load_config(path=toml, more={"train": {"steps": 13}}).train.for_pixels(640).steps == 13
     both = load_config(path=toml, more={"train": {"steps": 13, "epochs": 3.0}})  # as a run's own file says them
     assert both.train.for_pixels(640).steps == 30
+
+
+def test_prefixes_without_projectors_are_not_said_to_be_trained():
+    told = ["projector.prefixes=[16]", "loss.predict=1"]
+    assert load_config(overrides=told).dims == (16, 128)
+    assert load_config(overrides=[*told, "loss.twins=0"]).dims == (128,)

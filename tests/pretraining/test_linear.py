@@ -55,6 +55,15 @@ def test_no_gradient_where_none_is_wanted() -> None:
     assert torch.equal(linear.weight.grad[0], linear.weight.grad[7])
 
 
+def test_no_rows() -> None:
+    linear = OneDnnLinear(Linear(6, 8))
+    x = torch.empty(0, 3, 6, requires_grad=True)
+    y = linear(x, relu=True)
+    y.sum().backward()
+    assert y.shape == (0, 3, 8)
+    assert not linear.weight.grad.any()
+
+
 def test_operands_that_are_not_contiguous() -> None:
     linear = Linear(6, 8)
     ours = OneDnnLinear(linear)

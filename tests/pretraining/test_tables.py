@@ -191,6 +191,10 @@ def test_the_whole_way_of_a_table_with_classes(tmp_path, tessera):
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     assert last["probe_linear"] > 0.9
     assert tessera("pretrain", *given, "--probe", path, "--out", run)[0] == 0  # goes on
+    short = write_rows(tmp_path / "short.csv", [{"id": f"s{n}", "crop": "ab"[n // 3 % 2]} for n in range(120)])
+    code, _, stderr = tessera("pretrain", *given, "--probe", short, "--out", tmp_path / "short")
+    assert code == 0, stderr  # a table of classes need not have the columns of what is trained on
+    assert "neighbours" not in stderr  # folds are the groups that samples were trained with
     budget = ["--budgets", "100", "--adapter", "logistic", "--folds", 3, "--threads", 1]
     code, stdout, stderr = tessera(
         "evaluate", path, "--model", run, "--columns", "group=field", *budget, "--out", tmp_path / "report"

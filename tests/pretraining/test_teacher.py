@@ -24,7 +24,9 @@ from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import Shards
 from tessera_cli.pretraining.data.taught import HEADER, Taught, floats, open_or_embed
 from tessera_cli.pretraining.data.teacher import Teacher, load_teacher
+from tessera_cli.pretraining.evaluation.evaluate import Embedded, Evaluation
 from tessera_cli.pretraining.run import pretrain
+from tessera_cli.sampling.ragged import no_pixels
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
 from tests.helpers.planted import planted, write_labels, write_planted
 from tests.pretraining.test_run import CPU, SMALL, assert_equal_weights, small, untimed
@@ -335,6 +337,17 @@ def test_pixels_that_the_teacher_cannot_embed_match_nothing(shards, tmp_path, ca
         assert np.array_equal(there, counts >= minimum)
         assert taught.known == there.sum() < len(there)
         assert f"embeds {there.sum()} of {len(there)} training pixels" in caplog.text
+
+
+def test_a_teacher_where_nothing_is_held_out(dpixels, wise, tmp_path):
+    made = pretrain([dpixels], small(f"teacher.model={wise}", "data.holdout=0"), tmp_path / "run", device=CPU)
+    assert made.finished
+    assert "teacher_all" not in made.rows[-1]
+
+
+def test_a_teacher_that_knows_no_labelled_pixel_has_no_probes():
+    unknown = Embedded(np.empty((0, 3), np.float32), np.full((4, 3), np.nan, np.float32), np.zeros(3, np.float32))
+    assert Evaluation(no_pixels(), object(), small(), unknown).of_teacher == {}
 
 
 # --- going on from an encoder -----------------------------------------------------------------------------------------

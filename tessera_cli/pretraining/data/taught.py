@@ -122,6 +122,8 @@ class Taught:
         order = np.argsort(pixels.keys)
         keys = pixels.keys[order]
         found = np.full((len(keys), self.dims), np.nan, np.float32)
+        if not len(keys):  # nothing is held out
+            return found
         for parts, rows in ((shards.train, self.train), ((shards.holdout,), self.holdout)):
             first = 0
             for part in parts:

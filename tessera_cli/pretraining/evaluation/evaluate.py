@@ -77,8 +77,8 @@ class Evaluation:
 
     @functools.cached_property
     def of_teacher(self) -> dict[str, float]:
-        """Return the probes of the teacher by name; empty without labels or teacher."""
-        if self.teacher is None or self.teacher.labelled is None:
+        """Return the probes of the teacher by name; empty without labels, teacher, or labelled pixels that it knows."""
+        if self.teacher is None or self.teacher.labelled is None or not np.isfinite(self.teacher.labelled).any():
             return {}
         return {f"{name}_teacher": value for name, value in self._both_probes(self.teacher.labelled, "_all").items()}
 
