@@ -36,14 +36,14 @@ def pretrain(
     threads: int | None = None,
     progress: Callbacks | Callable[[int, int], object] | None = None,
 ) -> Trained:
-    """Train an encoder on d-pixels of your own, with Barlow Twins or a teacher. Run it again to go on where it stopped.
+    """Train an encoder on d-pixels of your own, without labels. Run it again to go on where it stopped.
 
     Under torchrun every process calls it with the same arguments.
 
     Args:
         dpixels: What `fetch` wrote: Zarr stores, official tile folders, or folders of either; and tables of time
             series, a row per sample and date (docs/series.md). May be empty where `shards` exist.
-        preset: `tiny`, `nano` (default), `small`, `medium`, `large`, `v1.0` or `v1.1`.
+        preset: `tiny`, `small-data`, `nano` (default), `small`, `medium`, `large`, `v1.0` or `v1.1`.
         config: TOML file that goes over the preset.
         overrides: Single keys that go over both: `{"optim.lr": 1e-3}`, or `["optim.lr=1e-3"]`.
         columns: What the columns of tables are called and mean, as in `embed_table`.

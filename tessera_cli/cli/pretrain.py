@@ -37,7 +37,7 @@ OWN: dict[str, Any] = {
     "preset": option(
         str | None,
         MODEL,
-        "tiny, nano (default), small, medium, large, v1.0 or v1.1: what to start from.",
+        "tiny, small-data, nano (default), small, medium, large, v1.0 or v1.1: what to start from.",
         metavar="NAME",
         env=False,
     ),
