@@ -62,7 +62,10 @@ VARIANTS: Mapping[str, Overrides] = {
     "width 32": {"model.latent": 8, "model.feedforward": 64},
     "width 128": {"model.latent": 32, "model.feedforward": 256},
     "width 128, a share": {
-        **{"model.latent": 32, "model.feedforward": 256, "views.lengths": "bucketed", "views.share": [0.1, 0.9]}
+        "model.latent": 32,
+        "model.feedforward": 256,
+        "views.lengths": "bucketed",
+        "views.share": [0.1, 0.9],
     },
     "2 layers": {"model.layers": 2},
     "64 values": {"model.representation": 64},
