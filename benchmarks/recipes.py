@@ -38,8 +38,9 @@ VARIANTS: Mapping[str, Overrides] = {
     # what is asked of the embedding
     "twins": TWINS,
     "twins + prediction": BOTH,
-    "twins, mix": {**TWINS, "loss.mix": 1.0},
-    "twins, n_obs 16": {**TWINS, "views.n_obs": 16},
+    "twins, n_obs 8": {**TWINS, "views.lengths": "fixed", "views.n_obs": 8},
+    "twins, n_obs 8, mix": {**TWINS, "views.lengths": "fixed", "views.n_obs": 8, "loss.mix": 1.0},
+    "twins, n_obs 16": {**TWINS, "views.lengths": "fixed", "views.n_obs": 16},
     "twins, lambda 0.02": {**TWINS, "loss.lambda": 0.02},
     "twins, projector 1024": {**TWINS, "projector.width": 1024},
     "twins, projector depth 2": {**TWINS, "projector.depth": 2},
@@ -48,10 +49,12 @@ VARIANTS: Mapping[str, Overrides] = {
     "predict_width 64": {"loss.predict_width": 64},
     "predict_width 256": {"loss.predict_width": 256},
     # views
-    "n_obs 5": {"views.n_obs": 5},
-    "n_obs 16": {"views.n_obs": 16},
-    "a share of 0.1 to 0.9": {"views.lengths": "bucketed", "views.share": [0.1, 0.9]},
+    "n_obs 8": {"views.lengths": "fixed", "views.n_obs": 8},
+    "n_obs 16": {"views.lengths": "fixed", "views.n_obs": 16},
+    "share 0.3 to 0.9": {"views.share": [0.3, 0.9]},
+    "share 0.1 to 0.5": {"views.share": [0.1, 0.5]},
     "no shift": {"views.shift_days": 0},
+    "shift 5": {"views.shift_days": 5},
     "shift 30": {"views.shift_days": 30},
     "drop_season 0.5": {"views.drop_season": 0.5},
     "noise 0.05": {"views.noise": 0.05},
@@ -59,14 +62,8 @@ VARIANTS: Mapping[str, Overrides] = {
     "gain 0.15": {"views.gain": 0.15},
     "random order": {"views.order": "random"},
     # sizes
-    "width 32": {"model.latent": 8, "model.feedforward": 64},
-    "width 128": {"model.latent": 32, "model.feedforward": 256},
-    "width 128, a share": {
-        "model.latent": 32,
-        "model.feedforward": 256,
-        "views.lengths": "bucketed",
-        "views.share": [0.1, 0.9],
-    },
+    "width 64": {"model.latent": 16, "model.feedforward": 128},
+    "width 256": {"model.latent": 64, "model.feedforward": 512},
     "2 layers": {"model.layers": 2},
     "64 values": {"model.representation": 64},
     "dropout 0.1": {"model.dropout": 0.1},
@@ -246,7 +243,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=Path())
     options.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--epochs", type=float, default=60, help="Of the preset: 60.")
+    options.add_argument("--epochs", type=float, default=150, help="Of the preset: 150.")
     options.add_argument("--workers", type=int, default=1)
     options.add_argument("--json", type=Path, default=Path("recipes.jsonl"))
     options.add_argument("--show", type=Path)
