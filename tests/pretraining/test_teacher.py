@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError
+from tessera_cli.errors import IdentityError, NothingToEmbedError, TesseraError, UsageError
 from tessera_cli.inference.encode import encode
 from tessera_cli.models.checkpoint import read_checkpoint, save_safetensors
 from tessera_cli.models.encoder import seeded
@@ -177,6 +178,16 @@ def test_an_interrupted_teacher_goes_on_and_the_bytes_are_the_same(shards, tmp_p
     opened(shards, path)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
     assert teacher.digest == taught.digest
+
+
+def test_shards_that_cannot_be_written_are_named(shards, tmp_path, monkeypatch):
+    def refused(path: Path, **_) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(TesseraError, match=re.escape(str(shards))) as error:
+        opened(shards, a_model(tmp_path / "model.safetensors", seed=6))
+    assert "no permission to write there" in str(error.value)
 
 
 @pytest.mark.parametrize("file", ["train-00000-000.npy", "held-000.npy", "mean.npy", HEADER])
