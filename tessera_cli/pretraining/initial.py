@@ -48,10 +48,11 @@ class Initial:
         A checkpoint does not know all of its shape, but the settings of its run do.
         """
         if self.model is None:
-            settings = Path(self.name).absolute().parents[1] / "config.toml"
-            if not settings.is_file():
+            try:
+                known = load_config(path=Path(self.name).absolute().parent.parent / "config.toml")
+            except UsageError:  # copied elsewhere; what lies there, if anything, is not of its run
                 return {}
-            section = load_config(path=settings).model.model_dump(mode="json", exclude={"name", "dropout"})
+            section = known.model.model_dump(mode="json", exclude={"name", "dropout"})
             family = section["family"]
         elif (config := self.model.config) is None:
             return {}

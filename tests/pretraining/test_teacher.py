@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tessera_cli.errors import IdentityError, NothingToEmbedError, UsageError
+from tessera_cli.errors import IdentityError, NothingToEmbedError, TesseraError, UsageError
 from tessera_cli.inference.encode import encode
 from tessera_cli.models.checkpoint import read_checkpoint, save_safetensors
 from tessera_cli.models.encoder import seeded
@@ -25,6 +26,7 @@ from tessera_cli.pretraining.data.shards import Shards
 from tessera_cli.pretraining.data.taught import HEADER, Taught, floats, open_or_embed
 from tessera_cli.pretraining.data.teacher import Teacher, load_teacher
 from tessera_cli.pretraining.evaluation.evaluate import Embedded, Evaluation
+from tessera_cli.pretraining.initial import Initial
 from tessera_cli.pretraining.run import pretrain
 from tessera_cli.sampling.ragged import no_pixels
 from tessera_cli.sampling.statistics import V2_STUDENT_STATISTICS
@@ -176,6 +178,16 @@ def test_an_interrupted_teacher_goes_on_and_the_bytes_are_the_same(shards, tmp_p
     opened(shards, path)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
     assert teacher.digest == taught.digest
+
+
+def test_shards_that_cannot_be_written_are_named(shards, tmp_path, monkeypatch):
+    def refused(path: Path, **_) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(TesseraError, match=re.escape(str(shards))) as error:
+        opened(shards, a_model(tmp_path / "model.safetensors", seed=6))
+    assert "no permission to write there" in str(error.value)
 
 
 @pytest.mark.parametrize("file", ["train-00000-000.npy", "held-000.npy", "mean.npy", HEADER])
@@ -382,6 +394,19 @@ def test_the_shape_and_the_statistics_are_those_of_the_initial_encoder(shards, w
     code, _, err = tessera(*again, "--threads", 1, "--out", tmp_path / "again")
     assert code == 0, err
     assert load_config(path=tmp_path / "again" / "config.toml").model.encoder == read_checkpoint(wise).config
+
+
+def test_a_checkpoint_that_was_copied_elsewhere_has_the_shape_that_the_preset_says(shards, tmp_path):
+    train(tmp_path / "run", shards)
+    made = (tmp_path / "run" / "checkpoints" / "last.safetensors").read_bytes()
+    copy = tmp_path / "project" / "weights" / "last.safetensors"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(made)
+    assert Initial.of(copy).preset == {}
+    (tmp_path / "project" / "config.toml").write_text("[server]\nport = 80\n")  # of another program
+    assert Initial.of(copy).preset == {}
+    assert train(tmp_path / "more", shards, init_from=copy).finished
+    assert Initial("/last.safetensors", None).preset == {}
 
 
 def test_the_initial_encoder_as_its_own_teacher_keeps_embeddings_where_they_were(shards, wise, tmp_path):

@@ -22,7 +22,7 @@ import numpy as np
 
 from tessera_cli.arrays import map_array
 from tessera_cli.errors import NothingToEmbedError, UsageError, reason
-from tessera_cli.files import sha256_of, write_bytes, write_json
+from tessera_cli.files import explained, sha256_of, write_bytes, write_json
 from tessera_cli.parts import remove_stale_parts
 from tessera_cli.pretraining.data.batch import Answers
 from tessera_cli.pretraining.data.shards import HOLDOUT, Shards, train_name
@@ -158,8 +158,9 @@ def open_or_embed(
     path = shards.path / f"teacher-{teacher.digest[:16]}"
     if (path / HEADER).exists():
         return Taught.open(path, shards)
-    path.mkdir(exist_ok=True)
-    remove_stale_parts(path)
+    with explained(shards.path):  # which may be another's, and read-only
+        path.mkdir(exist_ok=True)
+        remove_stale_parts(path)
     total, done = shards.pixels + len(shards.holdout), 0
     sum_D, known = np.zeros(teacher.dims), 0
     for held in _BOTH:
