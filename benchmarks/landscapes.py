@@ -84,7 +84,7 @@ def make(
             _write(_there(place) / "points.geojson", labelled)
             _write(place / "pixels.geojson", labelled + random)
             where = ["--points", place / "pixels.geojson", "--catalog", catalog / "items.json", "--year", land.year]
-            tessera("fetch", *where, "--model", "demo", "--out", place / "dpixels", "-q")
+            tessera("fetch", *where, "--model", "none", "--out", place / "dpixels", "-q")
         if random:
             write_series(place / "unlabelled.parquet", place / "dpixels", random)
         write_series(place / "series.parquet", place / "dpixels", labelled)

@@ -75,7 +75,7 @@ class ViewConfig(Section):
     gain: Share = 0.0
     """Standard deviation of a factor per view and band, and of one per view: haze, light and soil differ by place."""
     noise: Share = 0.0
-    """Standard deviation of a factor per observation and band."""
+    """Standard deviation of a factor per observation shown and band."""
     shift_days: Annotated[int, Field(ge=0, le=60)] = 0
     """Most days by which a whole view is earlier or later: seasons differ by place and year."""
 
@@ -288,7 +288,7 @@ class PretrainConfig(Section):
         """The weight of the twin loss."""
         if self.loss.twins is not None:
             return self.loss.twins
-        return 0.0 if self.teacher.model else 1.0
+        return 0.0 if self.teaches else 1.0
 
     @property
     def matched(self) -> tuple[int, ...]:

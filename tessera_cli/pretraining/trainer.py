@@ -300,7 +300,7 @@ class Trainer:
                 self.correlated,
                 width,
                 self.floor,
-                self.config.loss.off_diagonal * self.floor,
+                self.config.twins * self.config.loss.off_diagonal * self.floor,
             )
         if (batch := self.config.train.batch) > self.shards.pixels:
             logger.warning("A batch of %d holds some of the %d pixels more than once.", batch, self.shards.pixels)

@@ -51,7 +51,7 @@ class Evaluation:
     """Pixels of ground that training never sees."""
     labelled: Labelled | None
     config: PretrainConfig
-    """As in training, but no view misses a season, an orbit or a sensor."""
+    """As in training, but no view misses a season, an orbit or a sensor, or is perturbed: what `embed` sees."""
     teacher: Embedded | None = None
     """The teacher's embeddings of these pixels."""
 
@@ -70,8 +70,9 @@ class Evaluation:
             check_packages("--probe")
         parts, origins = (*shards.train, shards.holdout), [each["name"] for each in shards.header["origins"]]
         known = label_pixels(parts, config.probe, Path(path), origins) if path else None
-        no_drops = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
-        views = config.views.model_copy(update=no_drops)
+        as_embedded = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
+        as_embedded |= {"gain": 0.0, "noise": 0.0, "shift_days": 0}
+        views = config.views.model_copy(update=as_embedded)
         teacher = None if taught is None else Embedded.of(taught, shards, holdout, known)
         return cls(holdout, known, config.model_copy(update={"views": views}), teacher)
 
