@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tessera_cli.models.encoder import Encoder
+from tessera_cli.pretraining.attention import use_short_attention
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, View
 from tessera_cli.pretraining.distributed import World
@@ -72,6 +73,7 @@ class Trainee(Embedder):
     def fit_to_cpu(self, threads: int) -> None:
         """Compute with so many threads of a CPU in the way that is fastest there."""
         use_onednn(self)
+        use_short_attention(self)
         # Dropout would draw from one generator in an order that no lane knows.
         self.lanes = 1 if self.encoder.reducer.dropout else threads
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.parts import Linear
+from tessera_cli.pretraining import linear as products
 from tessera_cli.pretraining.linear import OneDnnLinear, use_onednn
 from tests.pretraining.test_barlow_twins import a_config
 
@@ -43,6 +46,34 @@ def test_products_and_gradients(rows: tuple[int, ...], inputs: int, outputs: int
     for one, exact in zip(found, in_float64(linear, x, weights, relu=relu, add=add), strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, exact.float(), rtol=1e-5, atol=3e-5)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(("inputs", "outputs"), [(10, 24), (24, 10)])
+def test_both_ways_to_the_gradient_of_a_weight(
+    ahead: bool, inputs: int, outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_onednn_is_far_ahead", lambda: ahead)
+    torch.manual_seed(0)
+    x, grad = torch.randn(50, inputs), torch.randn(50, outputs)
+    expected = (grad.double().T @ x.double()).float()
+    torch.testing.assert_close(products._of_weight(x, grad), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "ahead"),
+    [
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 26\n", True),
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 25\n", False),
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 6\n", False),
+        ("Processor\t: ARM\n", False),
+        (None, False),
+    ],
+)
+def test_where_onednn_is_far_ahead(text: str | None, ahead: bool, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert products._onednn_is_far_ahead(tmp_path / "cpuinfo") is ahead
 
 
 def test_no_gradient_where_none_is_wanted() -> None:
