@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +28,31 @@ def matmul_gflops(precision: Precision, device: str, threads: int, *, size: int 
     On a CPU the better of two ways to use the threads: all on one product, and one product each. Where others use the
     machine too, threads that wait for each other lose most.
     """
-    import torch
-
     from tessera_cli.models.precision import matmul_rate
 
     together = matmul_rate(precision, device, size) / 1e9
     if device != "cpu" or threads == 1:
         return together
+    return max(together, _apart(lambda: matmul_rate(precision, device, size) / 1e9, threads))
+
+
+def packed_gflops(precision: Precision, threads: int) -> float | None:
+    """Return the same of oneDNN's product with a packed matrix, one product on each thread; None without oneDNN."""
+    from tessera_cli.models.precision import packed_rate
+
+    if packed_rate(precision, 2) is None:
+        return None
+    return _apart(lambda: (packed_rate(precision, MATMUL) or 0.0) / 1e9, threads)
+
+
+def _apart(rate: Callable[[], float], threads: int) -> float:
+    """Return the sum of the rates of so many threads with one core each."""
+    import torch
+
     with ThreadPoolExecutor(threads, "matmul", torch.set_num_threads, (1,)) as pool:
-        apart = sum(pool.map(lambda _: matmul_rate(precision, device, size) / 1e9, range(threads)))
+        found = sum(pool.map(lambda _: rate(), range(threads)))
     torch.set_num_threads(threads)
-    return max(together, apart)
+    return found
 
 
 def conditions(device: str, threads: int) -> dict[str, Any]:

@@ -40,19 +40,22 @@ def check(config: PretrainConfig) -> None:
 class PlainStep:
     """Takes training steps. Construction copies the weights of `trainee`, which must be new or restored."""
 
-    def __init__(self, trainee: Trainee, config: PretrainConfig) -> None:
+    def __init__(self, trainee: Trainee, config: PretrainConfig, device: torch.device) -> None:
         import torch
         from torch import nn
 
+        from tessera_cli.models.precision import resolve
+
         check(config)
-        self.config = config
+        self.config, self.device = config, device
+        self.bf16 = resolve(config.train.precision, device) == "bf16"
         self.statistics = {
             modality: tuple(trainee.get_buffer(f"{modality}_{name}").clone() for name in ("mean", "std"))
             for modality in BAND_COUNTS
         }
         sizes = config.model.encoder
-        self.encoder: Any = _encoder(sizes)
-        self.projector: Any = _projector(config)
+        self.encoder: Any = _encoder(sizes).to(device)
+        self.projector: Any = _projector(config).to(device)
         ours = trainee.encoder.state_dict().items()
         self.encoder.load_state_dict({official_names(name, sizes)[0]: tensor for name, tensor in ours})
         assert trainee.twins is not None  # `check` has looked
@@ -87,7 +90,8 @@ class PlainStep:
         import torch
         import torch.nn.functional as F
 
-        projected = (self.projector(self._embed(view)) for view in (batch.first, batch.second))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            projected = [self.projector(self._embed(view)).float() for view in (batch.first, batch.second)]
         z1, z2 = (F.batch_norm(z, None, None, training=True) for z in projected)
         c = (z1.T @ z2).div(len(z1))
         on = (torch.diagonal(c) - 1).pow(2).sum()

@@ -47,6 +47,16 @@ PLAIN = option(
     env=False,
     show_default=False,
 )
+PLAIN_STEP = option(
+    Literal["plain"] | None,
+    RUN,
+    "Also time the same step in plain PyTorch, and compare.",
+    env=False,
+    show_default=False,
+)
+PRESET = option(str, MODEL, "Preset of `tessera pretrain` whose steps are timed.", metavar="NAME", env=False)
+TRAINED = option(Literal["auto", "fp32", "bf16"], MODEL, "Arithmetic of the step's matrix products.", env=False)
+STEP_PIXELS = option(int | None, SOURCE, "Pixels per step.  [default: the preset's]", metavar="N", min=2, env=False)
 EAGER = option(
     Literal["eager"] | None,
     RUN,
@@ -73,6 +83,8 @@ def group(context: typer.Context) -> None:
     Examples:
 
       tessera bench encode --baseline plain
+
+      tessera bench pretrain --preset tiny --baseline plain
 
       tessera bench assemble --baseline eager
 
@@ -127,6 +139,48 @@ def bench_encode(
         seed=seed,
     )
     _tell(terminal, "encode", found)
+
+
+@bench.command("pretrain", cls=GroupedCommand)
+@verb(**options("seed", "rounds", baseline=PLAIN_STEP, preset=PRESET, precision=TRAINED, pixels=STEP_PIXELS))
+def bench_pretrain(
+    terminal: Terminal,
+    preset: str = "nano",
+    precision: str = "auto",
+    pixels: int | None = None,
+    seed: int = 0,
+    baseline: str | None = None,
+    rounds: int = 5,
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Measure training steps.
+
+    Pixels are made up; nothing is written. Matrix products, steps on views that are drawn before, steps on views that
+    are drawn meanwhile and, with --baseline plain, the plain form of the step take turns.
+
+    Examples:
+
+      tessera bench pretrain --baseline plain
+
+      tessera bench pretrain --preset tiny --baseline plain --rounds 9 --json
+
+      tessera bench pretrain --preset small --pixels 256 --precision bf16
+    """
+    from tessera_cli import config
+    from tessera_cli.bench.pretrain import measure
+
+    found = measure(
+        preset,
+        threads=threads or config.threads(),
+        precision=precision,
+        device=device,
+        pixels=pixels,
+        rounds=rounds,
+        baseline=baseline is not None,
+        seed=seed,
+    )
+    _tell(terminal, "pretrain", found)
 
 
 @bench.command("assemble", cls=GroupedCommand)

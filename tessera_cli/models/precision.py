@@ -55,12 +55,25 @@ def matmul_rate(precision: Precision, device: str, size: int) -> float:
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
     a, b = (torch.randn(2, size, size, device=device) * 40).clamp(-127, 127).to(dtype)
     product: Callable[[Tensor, Tensor], Tensor] = torch._int_mm if precision == "int8" else torch.matmul
+    return _rate_of(lambda: product(a, b), device, size)
 
+
+def packed_rate(precision: Precision, size: int) -> float | None:
+    """Return the same of oneDNN's product on a CPU, one matrix laid out before; None for int8 or without oneDNN."""
+    if precision == "int8" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
+    a, b = torch.randn(2, size, size).to(torch.float32 if precision == "fp32" else torch.bfloat16)
+    packed = torch.ops.mkldnn._reorder_linear_weight(b)
+    return _rate_of(lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], ""), "cpu", size)
+
+
+def _rate_of(product: Callable[[], Tensor], device: str, size: int) -> float:
+    """Return the operations per second of products of square matrices of this size."""
     at_once = 128 if device.startswith("cuda") and size <= 1024 else 4  # or a GPU would mostly wait for the next
 
     def some() -> None:
         for _ in range(at_once):
-            product(a, b)
+            product()
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tessera_cli.inference.batch import standardised
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.pretraining.data.batch import MISSING, Sequences, View, view_to
-from tessera_cli.pretraining.lanes import Piece, encode
+from tessera_cli.pretraining.lanes import Piece, encode, side_by_side
 from tessera_cli.sampling import BAND_COUNTS, Modality
 from tessera_cli.sampling.ragged import STREAMS
 from tessera_cli.sampling.statistics import Statistics
@@ -72,7 +72,13 @@ class Embedder(nn.Module):
             joined = torch.cat([next(vectors).expand(len(part.members), -1) for part in parts])
             return joined[torch.cat([part.members for part in parts]).argsort()]
 
-        return [self.encoder.fuse(in_order(look["s2"]), in_order(look["s1"])) for look in looks]
+        def fuse(s2_BD: Tensor, s1_BD: Tensor) -> tuple[Tensor, ...]:
+            return (self.encoder.fuse(s2_BD, s1_BD),)
+
+        fusion, reducer = self.encoder.fusion, self.encoder.reducer
+        parameters = (*(() if fusion is None else fusion.parameters()), *reducer.parameters())
+        calls = [(fuse, (in_order(look["s2"]), in_order(look["s1"]))) for look in looks]
+        return [fused for (fused,) in side_by_side(calls, parameters, self.lanes if self.lanes == 2 else 1)]
 
     def look(self, view: View[Tensor]) -> Look:
         """Return what is to be encoded of a view."""

@@ -1,4 +1,4 @@
-"""On a CPU: the encoders' backbones in micro-batches that fit its caches, several side by side, forward and backward.
+"""On a CPU: calls side by side, forward and backward, and the micro-batches that are encoded so.
 
 One operation after the other on all cores and on the whole batch would move every activation through memory, and have
 the cores wait for each other after each. Here each lane, a thread with one core, takes its micro-batches through the
@@ -11,15 +11,16 @@ import ctypes
 import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-FLOATS = 1 << 17
+FLOATS = 1 << 18
 """Numbers in an activation of a micro-batch, tokens x width: few enough for a core's caches,"""
 TOKENS = 1024
 """but so many tokens at least, since products of few rows are slow."""
@@ -27,6 +28,8 @@ TOKENS = 1024
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 Out = TypeVar("Out")
+Call = tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]
+"""A function and its arguments, which gradients are wanted of."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,72 @@ class Piece:
     """Rows of the piece -> their vectors, float32 (rows, D)."""
 
 
+def encode(pieces: Sequence[Piece], width: int, parameters: Sequence[Tensor], lanes: int) -> list[Tensor]:
+    """Return the vectors of each piece, (count, D).
+
+    `parameters` are all that `Piece.encode` depends on and that gradients are wanted of.
+    """
+    lanes = max(1, min(lanes, max((piece.count for piece in pieces), default=1)))
+    cuts = [_cuts(piece, max(TOKENS, FLOATS // width), lanes) for piece in pieces]
+    shares = [
+        [(piece, rows) for piece, cut in zip(pieces, cuts, strict=True) for rows in cut[lane::lanes]]
+        for lane in range(lanes)
+    ]
+
+    def encoded(share: Sequence[tuple[Piece, slice]]) -> tuple[Tensor, ...]:
+        return (torch.cat([piece.encode(rows) for piece, rows in share]),)
+
+    found = side_by_side([(functools.partial(encoded, share), ()) for share in shares], parameters, lanes)
+    parts = [
+        iter(torch.split(of_lane, [rows.stop - rows.start for _, rows in share]))
+        for (of_lane,), share in zip(found, shares, strict=True)
+    ]
+    return [torch.cat([next(parts[i % lanes]) for i in range(len(cut))]) for cut in cuts]
+
+
+def side_by_side(calls: Sequence[Call], parameters: Sequence[Tensor], lanes: int) -> list[tuple[Tensor, ...]]:
+    """Return the results of the calls, call i in lane i % `lanes`; with one lane here, one after the other.
+
+    `parameters` are what the functions depend on besides their arguments and gradients are wanted of.
+    """
+    if lanes == 1:
+        return [function(*arguments) for function, arguments in calls]
+    threads = get_lanes(lanes)
+    if not torch.is_grad_enabled():
+        return threads.map([functools.partial(_without_gradients, *call) for call in calls])
+    functions, arguments = zip(*calls, strict=True)
+    shape = _Shape(threads, functions, tuple(map(len, arguments)))
+    flat = iter(_SideBySide.apply(shape, *itertools.chain(*arguments), *parameters))  # type: ignore[no-untyped-call]
+    return [tuple(itertools.islice(flat, count)) for count in shape.results]
+
+
+@contextmanager
+def one_core(really: bool = True) -> Iterator[None]:
+    """Have this thread's own operations run on it alone: helpers of torch's own would spin beside the lanes."""
+    before = torch.get_num_threads()
+    if really:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Lanes:
     """Threads of one core each. What a lane has begun, the same lane ends."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
-        threads = torch.get_num_threads()
-        self._threads = [ThreadPoolExecutor(1, f"lane-{i}", _one_core) for i in range(count)]
+        before = torch.get_num_threads()
+        self._threads = [ThreadPoolExecutor(1, f"lane-{i}", _settle_on_one_core) for i in range(count)]
         for lane in self._threads:
             lane.submit(int).result()
-        torch.set_num_threads(threads)  # that of threads to come, which a lane has changed
+        torch.set_num_threads(before)  # that of threads to come, which a lane has changed
 
-    def map(self, call: Callable[..., Out], *arguments: Sequence[Any]) -> list[Out]:
-        """Return the results of one call per lane; the first error, if there is one, after all have ended."""
-        futures = [lane.submit(call, *each) for lane, *each in zip(self._threads, *arguments, strict=True)]
+    def map(self, calls: Sequence[Callable[[], Out]]) -> list[Out]:
+        """Return the results of the calls; the first error, if there is one, after all have ended."""
+        futures = [self._threads[i % len(self._threads)].submit(call) for i, call in enumerate(calls)]
         wait(futures)
         return [future.result() for future in futures]
-
-
-def _one_core() -> None:
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread takes the last number set by any when it is first asked; this settles it
 
 
 def get_lanes(count: int) -> Lanes:
@@ -70,33 +118,13 @@ def get_lanes(count: int) -> Lanes:
 @functools.cache
 def _begun(count: int, process: int) -> Lanes:
     """`process`: a forked child has none of its parent's threads."""
-    _keep_blocks()
+    keep_blocks()
     return Lanes(count)
 
 
-def encode(pieces: Sequence[Piece], width: int, parameters: Sequence[Tensor], lanes: int) -> list[Tensor]:
-    """Return the vectors of each piece, (count, D), in `lanes` lanes.
-
-    `parameters` are all that `Piece.encode` depends on and that gradients are wanted of.
-    """
-    lanes = max(1, min(lanes, max((piece.count for piece in pieces), default=1)))
-    cuts = [_cuts(piece, max(TOKENS, FLOATS // width), lanes) for piece in pieces]
-    if lanes == 1:
-        return [torch.cat([piece.encode(rows) for rows in cut]) for piece, cut in zip(pieces, cuts, strict=True)]
-    shares = [
-        [(piece, rows) for piece, cut in zip(pieces, cuts, strict=True) for rows in cut[lane::lanes]]
-        for lane in range(lanes)
-    ]
-    threads = get_lanes(lanes)
-    if torch.is_grad_enabled():
-        found = _SideBySide.apply(threads, shares, *parameters)  # type: ignore[no-untyped-call]
-    else:
-        found = threads.map(torch.no_grad()(_encode), shares)
-    parts = [
-        iter(of_lane.split([rows.stop - rows.start for _, rows in share]))
-        for of_lane, share in zip(found, shares, strict=True)
-    ]
-    return [torch.cat([next(parts[i % lanes]) for i in range(len(cut))]) for cut in cuts]
+def _settle_on_one_core() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes the last number set by any when it is first asked; this settles it
 
 
 def _cuts(piece: Piece, tokens: int, lanes: int) -> list[slice]:
@@ -106,43 +134,88 @@ def _cuts(piece: Piece, tokens: int, lanes: int) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
 
 
-def _encode(share: Sequence[tuple[Piece, slice]]) -> Tensor:
-    return torch.cat([piece.encode(rows) for piece, rows in share])
+@dataclass(eq=False)
+class _Shape:
+    """What `_SideBySide` is told besides tensors, and tells."""
+
+    lanes: Lanes
+    functions: Sequence[Callable[..., tuple[Tensor, ...]]]
+    counts: Sequence[int]
+    """Arguments of each call."""
+    results: Sequence[int] = ()
+    """Results of each call."""
 
 
 class _SideBySide(torch.autograd.Function):
-    """`_encode` of each lane's share; gradients of the parameters are summed lane by lane."""
+    """All calls with a graph of their own each; gradients of the parameters are summed in the order of the calls."""
 
     @staticmethod
-    def forward(ctx: Any, lanes: Lanes, shares: Sequence[Sequence[tuple[Piece, slice]]], *parameters: Tensor) -> Any:
-        ctx.lanes, ctx.parameters = lanes, parameters
-        ctx.found = lanes.map(torch.enable_grad()(_encode), shares)
-        return tuple(found.detach() for found in ctx.found)
+    def forward(ctx: Any, shape: _Shape, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = iter(tensors)
+        arguments = [
+            tuple(x.detach().requires_grad_(x.requires_grad) for x in itertools.islice(given, count))
+            for count in shape.counts
+        ]
+        calls = zip(shape.functions, arguments, strict=True)
+        found = shape.lanes.map([functools.partial(_with_gradients, *call) for call in calls])
+        ctx.lanes, ctx.arguments, ctx.parameters, ctx.found = shape.lanes, arguments, tuple(given), found
+        shape.results = [len(each) for each in found]
+        return tuple(x.detach() for each in found for x in each)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        wanted = [p for p in ctx.parameters if p.requires_grad]
-
-        def differentiate(found: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
-            return torch.autograd.grad(found, wanted, grad, allow_unused=True)
-
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         found, ctx.found = ctx.found, None
-        of_lanes = ctx.lanes.map(differentiate, found, grads)
-        sums = iter([_sum([grad for grad in each if grad is not None]) for each in zip(*of_lanes, strict=True)])
-        return None, None, *(next(sums) if p.requires_grad else None for p in ctx.parameters)
+        given = iter(grads)
+        wanted = [p for p in ctx.parameters if p.requires_grad]
+        calls, counts = [], []
+        for arguments, results in zip(ctx.arguments, found, strict=True):
+            own = [x for x in arguments if x.requires_grad]
+            pairs = [pair for pair in zip(results, given, strict=False) if pair[0].requires_grad]
+            calls.append(functools.partial(_differentiate, pairs, [*own, *wanted]))
+            counts.append(len(own))
+        of_calls = ctx.lanes.map(calls)
+        of_arguments = [
+            grad
+            for arguments, each in zip(ctx.arguments, of_calls, strict=True)
+            for grad in _in_place([x.requires_grad for x in arguments], each)
+        ]
+        rest = [each[count:] for each, count in zip(of_calls, counts, strict=True)]
+        sums = [_sum([grad for grad in each if grad is not None]) for each in zip(*rest, strict=True)]
+        return None, *of_arguments, *_in_place([p.requires_grad for p in ctx.parameters], sums)
+
+
+def _with_gradients(function: Callable[..., Out], arguments: tuple[Tensor, ...]) -> Out:
+    with torch.enable_grad():
+        return function(*arguments)
+
+
+def _without_gradients(function: Callable[..., Out], arguments: tuple[Tensor, ...]) -> Out:
+    with torch.no_grad():
+        return function(*arguments)
+
+
+def _differentiate(pairs: Sequence[tuple[Tensor, Tensor]], by: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of results, each with that of the loss by it; None for what nothing depends on."""
+    if not pairs:
+        return (None,) * len(by)
+    results, grads = zip(*pairs, strict=True)
+    return torch.autograd.grad(results, by, grads, allow_unused=True)
+
+
+def _in_place(wanted: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return the gradients, which there is one of for each that is wanted, and None for the others."""
+    following = iter(grads)
+    return [next(following) if each else None for each in wanted]
 
 
 def _sum(grads: Sequence[Tensor]) -> Tensor | None:
     if not grads:
         return None
-    total, *rest = grads
-    for grad in rest:
-        total = total + grad
-    return total
+    return functools.reduce(torch.add, grads)
 
 
 @functools.cache
-def _keep_blocks() -> None:
+def keep_blocks() -> None:
     """Let malloc keep what a step has freed for the next one, which asks for the same sizes.
 
     glibc would give much of it back to the kernel and fetch it anew, a page fault for every 4 kB.

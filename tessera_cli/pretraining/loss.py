@@ -7,6 +7,8 @@ they are the process's own. All functions leave autocast.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tessera_cli.pretraining.distributed import World
+from tessera_cli.pretraining.lanes import side_by_side
 
 EPS = 1e-5
 """Added to variances, as in torch's batch norm."""
@@ -51,11 +54,12 @@ def normalise_batch(z_BD: Tensor, world: World) -> Tensor:
     return z_BD * torch.rsqrt(variance_D + EPS)
 
 
-def correlation(left_BD: Tensor, right_BD: Tensor, world: World, chunk: int) -> Correlation:
+def correlation(left_BD: Tensor, right_BD: Tensor, world: World, chunk: int, lanes: int = 1) -> Correlation:
     """Return C = left^T right / (size of the joint batch), computed `chunk` rows at a time.
 
     With several chunks each is computed again for its gradient, so that a few arrays (chunk, D) are held, never a whole
-    C. The order is the same in all processes, as that of their collective sums must be.
+    C. The order is the same in all processes, as that of their collective sums must be; of a single one the rows may be
+    shared among `lanes` (`lanes.py`).
     """
     dimensions = left_BD.shape[1]
 
@@ -64,6 +68,13 @@ def correlation(left_BD: Tensor, right_BD: Tensor, world: World, chunk: int) -> 
             c_CD = world.all_reduce(left_BC.T @ right_BD) / (len(left_BC) * world.size)
             return Correlation(c_CD.diagonal(offset=start), c_CD.square().sum())
 
+    if lanes > 1 and chunk >= dimensions:
+        chunk = -(-dimensions // lanes)
+        calls = [
+            (functools.partial(rows, start=start), (left_BD[:, start : start + chunk], right_BD))
+            for start in range(0, dimensions, chunk)
+        ]
+        return _joined([Correlation(*part) for part in side_by_side(calls, (), lanes)])
     if chunk >= dimensions:
         return rows(left_BD, right_BD, 0)
     parts = [
@@ -72,17 +83,21 @@ def correlation(left_BD: Tensor, right_BD: Tensor, world: World, chunk: int) -> 
         )
         for start in range(0, dimensions, chunk)
     ]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Correlation]) -> Correlation:
     return Correlation(torch.cat([part.diagonal for part in parts]), torch.stack([p.squares for p in parts]).sum())
 
 
-def barlow_twins_loss(first_BD: Tensor, second_BD: Tensor, world: World, chunk: int) -> LossTerms:
+def barlow_twins_loss(first_BD: Tensor, second_BD: Tensor, world: World, chunk: int, lanes: int = 1) -> LossTerms:
     """Return the terms for the normalised projections of two views (Zbontar et al., 2021, arXiv 2103.03230)."""
-    diagonal_D, squares = correlation(first_BD, second_BD, world, chunk)
+    diagonal_D, squares = correlation(first_BD, second_BD, world, chunk, lanes)
     return LossTerms((diagonal_D - 1).square().sum(), squares - diagonal_D.square().sum())
 
 
 def mixing_loss(
-    mixed_BD: Tensor, first_BD: Tensor, partners_BD: Tensor, share: float, world: World, chunk: int
+    mixed_BD: Tensor, first_BD: Tensor, partners_BD: Tensor, share: float, world: World, chunk: int, lanes: int = 1
 ) -> Tensor:
     """Return how far the projections of blended pixels are from blends of projections, (): the sum over X of
 
@@ -94,7 +109,7 @@ def mixing_loss(
     """
     rest_BD = mixed_BD - share * first_BD - (1 - share) * partners_BD
     return sum(
-        (correlation(rest_BD, other_BD, world, chunk).squares for other_BD in (first_BD, partners_BD)),
+        (correlation(rest_BD, other_BD, world, chunk, lanes).squares for other_BD in (first_BD, partners_BD)),
         start=rest_BD.new_zeros(()),
     )
 

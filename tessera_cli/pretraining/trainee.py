@@ -15,7 +15,7 @@ from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import MISSING, Batch, Mixing, View
 from tessera_cli.pretraining.distributed import World
 from tessera_cli.pretraining.embedder import Embedder, Look, Part
-from tessera_cli.pretraining.lanes import Piece
+from tessera_cli.pretraining.lanes import Piece, keep_blocks
 from tessera_cli.pretraining.linear import use_onednn
 from tessera_cli.pretraining.matching import Matching
 from tessera_cli.pretraining.prediction import Prediction
@@ -76,6 +76,9 @@ class Trainee(Embedder):
         use_short_attention(self)
         # Dropout would draw from one generator in an order that no lane knows.
         self.lanes = 1 if self.encoder.reducer.dropout else threads
+        # Two views keep two cores busy; more cores share the products of a view.
+        self.twins.lanes = 2 if self.lanes == 2 and self.twins.world.size == 1 else 1
+        keep_blocks()
 
     def forward(self, batch: Batch[Tensor]) -> StepOutput:
         looks = [self.look(batch.first), self.look(batch.second)]

@@ -29,6 +29,7 @@ from tessera_cli.pretraining.embedder import Embedder
 from tessera_cli.pretraining.evaluation.evaluate import Evaluation, selection
 from tessera_cli.pretraining.evaluation.metrics import rank_me, spread
 from tessera_cli.pretraining.export import export
+from tessera_cli.pretraining.lanes import one_core
 from tessera_cli.pretraining.loss import rank_floor
 from tessera_cli.pretraining.meter import Meter
 from tessera_cli.pretraining.optimiser import adamw, describe_groups, learning_rate, set_learning_rate
@@ -100,7 +101,7 @@ class Trainer:
         self.callbacks.on_start(train.steps, self.step)
         meter = Meter(self.world, self.device)
         for batch in meter.waiting(self.loader.batches(self.step, train.steps)):
-            output, norm, rate = self._step(batch)
+            output, norm, rate = self.take_step(batch)
             self.step += 1
             meter.add(batch, output)
             last = self.step == train.steps
@@ -121,8 +122,13 @@ class Trainer:
             self._export_again()
         return True
 
-    def _step(self, batch: Batch[np.ndarray]) -> tuple[StepOutput, float, float]:
-        """Take one step; return its output, the norm of the gradient before clipping, and the learning rate."""
+    def take_step(self, batch: Batch[np.ndarray]) -> tuple[StepOutput, float, float]:
+        """Change the weights, but not `step`; return the output, the norm of the gradient before clipping, and the
+        learning rate."""
+        with one_core(self.model.twins.lanes > 1):
+            return self._take_step(batch)
+
+    def _take_step(self, batch: Batch[np.ndarray]) -> tuple[StepOutput, float, float]:
         config = self.config
         # Dropout depends on the seed, the step and the process, so no generator's state has to be saved.
         state = np.random.SeedSequence((config.train.seed, self.step, self.world.rank)).generate_state(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from tessera_cli.models.quantise import Quantiser, codes_and_scales
 from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.data.batch import Mixing
 from tessera_cli.pretraining.distributed import World
+from tessera_cli.pretraining.lanes import side_by_side
 from tessera_cli.pretraining.loss import barlow_twins_loss, mixing_loss, normalise_batch
 from tessera_cli.pretraining.projector import Projector
 
@@ -47,6 +49,8 @@ class Twins(nn.Module):
         self.quantiser = family_spec(config.model.family, config.model.name, config.model.encoder).quantiser
         self.quantise = False
         """Whether projectors take embeddings as int8 would store them. Set it on this module: DDP's has no effect."""
+        self.lanes = 1
+        """In how many lanes (`lanes.py`) views are projected and correlated; 1 where processes have to agree."""
 
     def forward(
         self,
@@ -56,34 +60,35 @@ class Twins(nn.Module):
         mixing: Mixing[Tensor] | None = None,
     ) -> TwinOutput:
         """Return the loss of two views' embeddings; `blended_BR` are those of blended pixels, if there is mixing."""
-        terms = [self._terms(i, first_BR, second_BR, blended_BR, mixing) for i in range(len(self.sizes))]
+        looks = [first_BR, second_BR, *([] if mixing is None or blended_BR is None else [blended_BR])]
+        calls = [(self._project, (look,)) for look in looks]
+        projected = side_by_side(calls, tuple(self.projectors.parameters()), self.lanes)
+        terms = [self._terms(z, mixing) for z in zip(*projected, strict=True)]
         _, on, off, blend = terms[0]
         rms = (off.clamp_min(0) / max(1, self.width * (self.width - 1))).sqrt()
         return TwinOutput(torch.stack([term[0] for term in terms]).mean(), on, off, blend, rms)
 
-    def _terms(
-        self, i: int, first_BR: Tensor, second_BR: Tensor, blended_BR: Tensor | None, mix: Mixing[Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the loss of projector `i` and its on-diagonal, off-diagonal and mixing terms, () each."""
-
-        def project(embedding_BR: Tensor) -> Tensor:
-            prefix_BK = embedding_BR[:, : self.sizes[i]]
+    def _project(self, embedding_BR: Tensor) -> tuple[Tensor, ...]:
+        """Return what each projector gives, (B, D) each."""
+        projected = []
+        for size, projector in zip(self.sizes, self.projectors, strict=True):
+            prefix_BK = embedding_BR[:, :size]
             if self.quantise and self.quantiser is not None:
                 prefix_BK = fake_quantise(prefix_BK, self.quantiser)
-            z_BD: Tensor = self.projectors[i](prefix_BK)
-            return z_BD
+            projected.append(projector(prefix_BK))
+        return tuple(projected)
 
-        raw_BD = project(second_BR)
-        z1_BD, z2_BD = normalise_batch(project(first_BR), self.scope), normalise_batch(raw_BD, self.scope)
-        on, off = barlow_twins_loss(z1_BD, z2_BD, self.scope, self.config.chunk)
+    def _terms(self, raw: Sequence[Tensor], mix: Mixing[Tensor] | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss of one projector's outputs and its on-diagonal, off-diagonal and mixing terms, () each."""
+        z1_BD, z2_BD, *blended = (normalise_batch(z, self.scope) for z in raw)
+        on, off = barlow_twins_loss(z1_BD, z2_BD, self.scope, self.config.chunk, self.lanes)
         loss = on + self.config.off_diagonal * off
-        if mix is None or blended_BR is None:
+        if mix is None or not blended:
             return loss, on, off, torch.zeros_like(loss)
         # Partners may belong to other processes, whatever the scope; with a local one, the partners that came to this
         # process are a batch of their own.
-        partners_BD = normalise_batch(self.world.all_gather(raw_BD)[mix.partners], self.scope)
-        zm_BD = normalise_batch(project(blended_BR), self.scope)
-        blend = mixing_loss(zm_BD, z1_BD, partners_BD, mix.share, self.scope, self.config.chunk)
+        partners_BD = normalise_batch(self.world.all_gather(raw[1])[mix.partners], self.scope)
+        blend = mixing_loss(blended[0], z1_BD, partners_BD, mix.share, self.scope, self.config.chunk, self.lanes)
         return loss + self.config.mix * self.config.off_diagonal * blend, on, off, blend
 
 

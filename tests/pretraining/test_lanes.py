@@ -15,8 +15,9 @@ from tessera_cli.models.spec import FAMILIES, Family
 from tessera_cli.pretraining import lanes
 from tessera_cli.pretraining.data.batch import MISSING, Batch
 from tessera_cli.pretraining.lanes import Piece, encode
+from tessera_cli.pretraining.loss import barlow_twins_loss
 from tessera_cli.pretraining.trainee import Trainee
-from tests.pretraining.test_barlow_twins import CPU, a_batch, a_config, a_twins, gradients, in_float64, made_up
+from tests.pretraining.test_barlow_twins import ALONE, CPU, a_batch, a_config, a_twins, gradients, in_float64, made_up
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_lanes_change_nothing_but_the_order_of_sums(count: int, family: Family) 
     batch = lacking(a_batch(0, 21, mix=True))
     expected = loss_and_gradients(in_float64(a_twins(config)), batch)
     twins = in_float64(a_twins(config))
-    twins.lanes = count
+    twins.lanes, twins.twins.lanes = count, min(count, 2)
     exact = family != "v2-teacher"  # whose queries and keys are normalised in float32
     rtol, atol = (1e-9, 1e-11) if exact else (1e-3, 1e-5)
     torch.testing.assert_close(loss_and_gradients(twins, batch), expected, rtol=rtol, atol=atol)
@@ -127,6 +128,25 @@ def pieces_of(linear: nn.Linear, counts: Sequence[int], seen: list[int] | None =
     return [Piece(n, 8, functools.partial(vectors, torch.randn(n, 3, dtype=torch.float64))) for n in counts]
 
 
+def test_arguments_have_gradients_too() -> None:
+    """Results of several calls, some of which no gradient is wanted of, against plain autograd."""
+    weight = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    given = [torch.randn(4, 3, dtype=torch.float64, requires_grad=i != 1) for i in range(3)]
+
+    def both(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        return (x @ weight) * y, y.sin()
+
+    calls = [(both, (given[0], given[1])), (both, (given[1], given[2])), (both, (given[0], given[0]))]
+    found, expected = (lanes.side_by_side(calls, (weight,), count) for count in (2, 1))
+    torch.testing.assert_close(found, expected)
+    leaves = (given[0], given[2], weight)
+    ours, theirs = (
+        torch.autograd.grad(sum((out.square().sum() for each in outs for out in each), start=torch.zeros(())), leaves)
+        for outs in (found, expected)
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("counts", [(1,), (1, 1), (7, 1, 40), (1000, 3)])
 def test_every_row_is_encoded_once_and_in_its_place(counts: tuple[int, ...], count: int) -> None:
@@ -146,7 +166,7 @@ def test_micro_batches_are_of_a_size_and_as_many_for_each_lane() -> None:
     encode([piece], 128, tuple(linear.parameters()), 2)
     assert len(seen) % 2 == 0
     assert max(seen) - min(seen) <= 1
-    assert 0.6 < max(seen) * piece.length / lanes.TOKENS < 1.4
+    assert 0.6 < max(seen) * piece.length / (lanes.FLOATS // 128) < 1.4
 
 
 def test_an_error_in_a_lane_is_that_of_the_step() -> None:
@@ -170,6 +190,33 @@ def test_parameters_without_gradient() -> None:
     assert linear.weight.grad is not None
 
 
+@pytest.mark.parametrize("dimensions", [40, 7, 1])
+def test_rows_of_a_correlation(dimensions: int) -> None:
+    """In lanes as in one piece; where memory is to be saved, in chunks and not in lanes."""
+    found = []
+    for count, chunk in ((1, 10**6), (2, 10**6), (2, 3)):
+        torch.manual_seed(0)
+        z1, z2 = (torch.randn(9, dimensions, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        on, off = barlow_twins_loss(z1, z2, ALONE, chunk, count)
+        (on + 0.1 * off).backward()
+        found.append([on.detach(), off.detach(), z1.grad, z2.grad])
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
+def test_one_core_for_a_while() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with lanes.one_core(really=False):
+            assert torch.get_num_threads() == 2
+        with lanes.one_core():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_lane_has_one_core_and_others_what_they_had() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -177,11 +224,11 @@ def test_a_lane_has_one_core_and_others_what_they_had() -> None:
         made = lanes.Lanes(2)
         torch.ones(3).sum()
         assert torch.get_num_threads() == 2
-        assert made.map(_threads_used, [0, 1]) == [1, 1]
+        assert made.map([_threads_used] * 3) == [1, 1, 1]
     finally:
         torch.set_num_threads(before)
 
 
-def _threads_used(_: int) -> int:
+def _threads_used() -> int:
     torch.ones(1 << 20).sum()
     return torch.get_num_threads()
