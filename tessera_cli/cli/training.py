@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tessera_cli.pretraining.callbacks import Callbacks
 
-SHORT = {"probe_knn": "kNN", "probe_linear": "linear", "retrieval": "retrieval"}
+SHORT = {"probe_knn": "kNN", "probe_linear": "linear", "retrieval": "retrieval", "teacher_all": "teacher"}
 """Measures of an evaluation that a line holds."""
 
 
@@ -156,6 +156,8 @@ def _beside(trained: Mapping[str, Any], evaluated: Mapping[str, Any]) -> Iterato
         yield "COLLAPSED"
     if above is not None:
         yield f"{number(above)} above floor"
+    if (far := measure(trained, "teacher_cosine")) is not None:
+        yield f"cosine {1 - far:.3f}"
     if rms is not None:
         yield f"rms {rms:.2f}"
     if key := headline(evaluated):
@@ -169,6 +171,8 @@ def _training(row: Mapping[str, Any]) -> Iterator[str]:
     loss, above = measure(row, "loss"), measure(row, "loss_above_floor")
     if loss is not None:
         yield f"loss {number(loss):>6}" + ("" if above is None else f" ({number(above):>6} above floor)")
+    if (far := measure(row, "teacher_cosine")) is not None:
+        yield f"cosine to the teacher {1 - far:.3f}"
     rms, chance = measure(row, "offdiag_rms"), measure(row, "offdiag_rms_chance")
     if rms is not None:
         yield f"rms {rms:.3f}" + ("" if chance is None else f" (chance {chance:.3f})")
