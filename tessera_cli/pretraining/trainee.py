@@ -77,7 +77,8 @@ class Trainee(Embedder):
         # Dropout would draw from one generator in an order that no lane knows.
         self.lanes = 1 if self.encoder.reducer.dropout else threads
         # Two views keep two cores busy; more cores share the products of a view.
-        self.twins.lanes = 2 if self.lanes == 2 and self.twins.world.size == 1 else 1
+        if self.twins is not None:
+            self.twins.lanes = 2 if self.lanes == 2 and self.twins.world.size == 1 else 1
         keep_blocks()
 
     def forward(self, batch: Batch[Tensor]) -> StepOutput:

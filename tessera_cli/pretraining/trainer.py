@@ -125,7 +125,7 @@ class Trainer:
     def take_step(self, batch: Batch[np.ndarray]) -> tuple[StepOutput, float, float]:
         """Change the weights, but not `step`; return the output, the norm of the gradient before clipping, and the
         learning rate."""
-        with one_core(self.model.twins.lanes > 1):
+        with one_core(self.model.twins is not None and self.model.twins.lanes > 1):
             return self._take_step(batch)
 
     def _take_step(self, batch: Batch[np.ndarray]) -> tuple[StepOutput, float, float]:
