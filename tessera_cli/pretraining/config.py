@@ -288,7 +288,7 @@ class PretrainConfig(Section):
         """The weight of the twin loss."""
         if self.loss.twins is not None:
             return self.loss.twins
-        return 0.0 if self.teaches else 1.0
+        return 0.0 if self.teacher.model else 1.0
 
     @property
     def matched(self) -> tuple[int, ...]:
