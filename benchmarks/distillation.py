@@ -40,13 +40,14 @@ TEACHER = {
 }
 STUDENT = TEACHER | {"model.latent": 12, "model.layers": 1, "model.heads": 2, "model.feedforward": 64}
 COMMON = {"train.batch": 256, "train.eval_every": 100_000, "train.log_every": 50, "views.drop_s1": 0.1}
+IDENTITY = {"teacher.head": "identity"}
 GUARDS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
     "none": ({}, False),
     "lr 2e-4": ({"optim.lr": 2e-4}, False),
-    "teacher": ({"loss.twins": 1.0}, True),
-    "teacher, identity": ({"loss.twins": 1.0, "teacher.head": "identity"}, True),
-    "teacher, lr 2e-4": ({"loss.twins": 1.0, "optim.lr": 2e-4}, True),
-    "teacher alone, identity": ({"teacher.head": "identity"}, True),
+    "teacher": (IDENTITY, True),
+    "teacher, twins 0.02": (IDENTITY | {"loss.twins": 0.02}, True),
+    "teacher, twins 1": (IDENTITY | {"loss.twins": 1.0}, True),
+    "teacher, twins 0.02, lr 2e-4": (IDENTITY | {"loss.twins": 0.02, "optim.lr": 2e-4}, True),
 }
 """Name -> settings, and whether the initial encoder is the teacher."""
 DATES = (5, 10, 20)

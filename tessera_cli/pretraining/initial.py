@@ -23,6 +23,9 @@ from tessera_cli.sampling.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
+GENTLE = 2e-4
+"""Learning rate of an encoder that goes on: a tenth of the usual one, at which it forgets little."""
+
 
 @dataclass(frozen=True, eq=False)
 class Initial:
@@ -43,7 +46,7 @@ class Initial:
 
     @property
     def preset(self) -> Values:
-        """Return the sections that take its shape; none where a preset must say it.
+        """Return the sections that take its shape, and a learning rate; none where a preset must say the shape.
 
         A checkpoint does not know all of its shape, but the settings of its run do.
         """
@@ -66,10 +69,11 @@ class Initial:
                     return {}
             except ValidationError:  # of a shape that cannot be trained
                 return {}
-        if not family.startswith("v1"):
-            return {"model": section}
-        views = ViewConfig.model_validate(PRESETS["v1.1" if family == "v1.1" else "v1.0"]["views"])
-        return {"model": section, "views": views.model_dump(mode="json")}
+        sections: dict[str, dict[str, Any]] = {"model": section, "optim": {"lr": GENTLE}}
+        if family.startswith("v1"):
+            views = ViewConfig.model_validate(PRESETS["v1.1" if family == "v1.1" else "v1.0"]["views"])
+            sections["views"] = views.model_dump(mode="json")
+        return sections
 
     def encoder(self, config: PretrainConfig) -> tuple[Encoder, Statistics | None]:
         """Return encoder and band statistics (None if unknown); UsageError if it is of another shape than asked."""

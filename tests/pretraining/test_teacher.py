@@ -373,6 +373,7 @@ def test_the_shape_and_the_statistics_are_those_of_the_initial_encoder(shards, w
     settings = load_config(path=tmp_path / "run" / "config.toml")
     assert settings.model.encoder == read_checkpoint(wise).config
     assert settings.data.statistics == "init"
+    assert load_config().optim.lr == 10 * load_config(base=Initial.of(wise).preset).optim.lr
     card = read_checkpoint(tmp_path / "run" / "export" / "own.safetensors").card
     assert card.statistics == V2_STUDENT_STATISTICS
     old, new = load_file(wise), load_file(tmp_path / "run" / "export" / "own.safetensors")
