@@ -680,7 +680,7 @@ def test_quantisation_acts_inside_the_wrapped_module(processes: list[dict[str, A
         assert [len(given) for given in found["given"]] == [4, 4]  # two calls, two views
         for size, given in zip((12, 5), found["given"], strict=True):
             exact = found["of"][:, :size].numpy()
-            quantised, then = given[1].numpy(), given[3].numpy()  # the second of two calls is that of the first view
+            quantised, then = given[0].numpy(), given[2].numpy()  # the first of two calls is that of the first view
             assert np.array_equal(quantised, dequantise(*quantise(exact, "v2")))
             assert np.array_equal(then, exact)
             assert not np.array_equal(quantised, exact)
