@@ -40,8 +40,9 @@ def by_our_names(plain: PlainStep, trainee: Trainee) -> dict[str, Tensor | None]
         f"encoder.{name}": theirs[official_names(name, config)[0]].grad
         for name, _ in trainee.encoder.named_parameters()
     }
+    twins: Any = trainee.twins
     for kind, offset in (("linears", 0), ("norms", 1)):
-        for i, _ in enumerate(getattr(trainee.twins.projectors[0], kind)):
+        for i, _ in enumerate(getattr(twins.projectors[0], kind)):
             for name, parameter in plain.projector[3 * i + offset].named_parameters():
                 found[f"twins.projectors.0.{kind}.{i}.{name}"] = parameter.grad
     return found
