@@ -58,8 +58,8 @@ class PlainStep:
         self.projector: Any = _projector(config).to(device)
         ours = trainee.encoder.state_dict().items()
         self.encoder.load_state_dict({official_names(name, sizes)[0]: tensor for name, tensor in ours})
-        assert trainee.twins is not None  # `check` has looked
-        projector: Any = trainee.twins.projectors[0]
+        twins: Any = trainee.twins
+        projector = twins.projectors[0]
         for i, linear in enumerate(projector.linears):
             self.projector[3 * i].load_state_dict(linear.state_dict())
         for i, norm in enumerate(projector.norms):

@@ -1,6 +1,7 @@
 """Attention of short sequences on CPUs, forward and backward, as batched products of small matrices.
 
-torch's kernel for CPUs is made for long sequences: it saves the memory of the weights, and computes them twice.
+torch's kernel for CPUs is made for long sequences: it saves the memory of the weights, and computes them twice; in
+bfloat16 its gradient takes ten times as long as in float32. So attention is in float32 here, whatever the products are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LONGEST = 64
 
 
 class ShortAttention(Attention):
-    """`Attention` with the same parts, under the same names; what is not in float32, or long, goes torch's way."""
+    """`Attention` with the same parts, under the same names; what is long, or has dropout, goes torch's way."""
 
     def __init__(self, attention: Attention) -> None:
         nn.Module.__init__(self)
@@ -28,10 +29,14 @@ class ShortAttention(Attention):
     def forward(self, x_BTD: Tensor, log_repeats_T: Tensor | None, *, add: Tensor) -> Tensor:
         """Return A(x) + add."""
         plain = self.q_norm is None and log_repeats_T is None and not (self.training and self.dropout)
-        fits = x_BTD.device.type == "cpu" and x_BTD.shape[1] <= LONGEST and not torch.is_autocast_enabled("cpu")
+        fits = x_BTD.device.type == "cpu" and x_BTD.shape[1] <= LONGEST
         if not (plain and fits):
             return super().forward(x_BTD, log_repeats_T, add=add)
-        attended: Tensor = _Attended.apply(self.in_proj(x_BTD), self.heads, self.scale)  # type: ignore[no-untyped-call]
+        qkv_BTE: Tensor = self.in_proj(x_BTD)
+        if qkv_BTE.dtype == torch.bfloat16:
+            qkv_BTE = qkv_BTE.float()
+        with torch.autocast("cpu", enabled=False):
+            attended = _Attended.apply(qkv_BTE, self.heads, self.scale)  # type: ignore[no-untyped-call]
         out: Tensor = self.out_proj(attended, add=add)
         return out
 
