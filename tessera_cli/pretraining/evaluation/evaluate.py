@@ -65,11 +65,11 @@ class Evaluation:
         holdout = shards.holdout.take(np.argsort(shuffled(shards.holdout.keys))[:number])
         if number < 2:
             logger.warning("No pixels are held out, so there are no measures without labels. Raise data.holdout.")
-        path = config.probe.labels
-        if path:
+        known = None
+        if path := config.probe.labels:
             check_packages("--probe")
-        parts, origins = (*shards.train, shards.holdout), [each["name"] for each in shards.header["origins"]]
-        known = label_pixels(parts, config.probe, Path(path), origins) if path else None
+            origins = [each["name"] for each in shards.header["origins"]]
+            known = label_pixels((*shards.train, shards.holdout), config.probe, Path(path), origins)
         as_embedded = {"drop_season": 0.0, "drop_orbit": 0.0, "drop_s1": 0.0, "drop_s2": 0.0}
         as_embedded |= {"gain": 0.0, "noise": 0.0, "shift_days": 0}
         views = config.views.model_copy(update=as_embedded)
