@@ -80,8 +80,8 @@ class Trainer:
             self.model.set_matmul_dtype(torch.bfloat16)
             if self.device.type == "cuda":
                 torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32: the correlations
-        if self.device.type == "cpu":
-            self.model.fit_to_cpu(1 if config.train.compile else torch.get_num_threads())
+        if self.device.type == "cpu" and not config.train.compile:  # the compiler has its own products
+            self.model.fit_to_cpu(torch.get_num_threads())
         self.optimiser = adamw(self.model, config.optim)
         self.loader = Loader(self.shards, config, world.rank, world.size, self.taught)
         self.evaluation = Evaluation.of(self.shards, config, self.taught) if world.main else None
