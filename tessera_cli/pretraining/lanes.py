@@ -47,22 +47,18 @@ def encode(pieces: Sequence[Piece], width: int, parameters: Sequence[Tensor], la
 
     `parameters` are all that `Piece.encode` depends on and that gradients are wanted of.
     """
-    lanes = max(1, min(lanes, max((piece.count for piece in pieces), default=1)))
-    cuts = [_cuts(piece, max(TOKENS, FLOATS // width), lanes) for piece in pieces]
-    shares = [
-        [(piece, rows) for piece, cut in zip(pieces, cuts, strict=True) for rows in cut[lane::lanes]]
-        for lane in range(lanes)
-    ]
+    cuts = _cuts(pieces, max(TOKENS, FLOATS // width), lanes)
+    shares = _shares([pieces[i].length * (rows.stop - rows.start) for i, rows in cuts], lanes)
 
-    def encoded(share: Sequence[tuple[Piece, slice]]) -> tuple[Tensor, ...]:
-        return (torch.cat([piece.encode(rows) for piece, rows in share]),)
+    def encoded(share: Sequence[int]) -> tuple[Tensor, ...]:
+        return tuple(pieces[i].encode(rows) for i, rows in (cuts[number] for number in share))
 
-    found = side_by_side([(functools.partial(encoded, share), ()) for share in shares], parameters, lanes)
-    parts = [
-        iter(torch.split(of_lane, [rows.stop - rows.start for _, rows in share]))
-        for (of_lane,), share in zip(found, shares, strict=True)
-    ]
-    return [torch.cat([next(parts[i % lanes]) for i in range(len(cut))]) for cut in cuts]
+    found = side_by_side([(functools.partial(encoded, share), ()) for share in shares], parameters, len(shares))
+    vectors = dict(zip(itertools.chain(*shares), itertools.chain(*found), strict=True))
+    of_pieces: list[list[Tensor]] = [[] for _ in pieces]
+    for number, (i, _) in enumerate(cuts):
+        of_pieces[i].append(vectors[number])
+    return [torch.cat(each) for each in of_pieces]
 
 
 def side_by_side(calls: Sequence[Call], parameters: Sequence[Tensor], lanes: int) -> list[tuple[Tensor, ...]]:
@@ -127,11 +123,27 @@ def _settle_on_one_core() -> None:
     torch.get_num_threads()  # a thread takes the last number set by any when it is first asked; this settles it
 
 
-def _cuts(piece: Piece, tokens: int, lanes: int) -> list[slice]:
-    """Return slices of about `tokens` tokens of a piece, as many for each lane as far as there are pixels."""
-    rounds = max(1, round(piece.count * piece.length / (tokens * lanes)))
-    edges = [piece.count * i // (rounds * lanes) for i in range(rounds * lanes + 1)]
-    return [slice(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
+def _cuts(pieces: Sequence[Piece], tokens: int, lanes: int) -> list[tuple[int, slice]]:
+    """Return micro-batches of about `tokens` tokens as piece and rows: not more of them than keep the lanes busy."""
+    total = sum(piece.count * piece.length for piece in pieces)
+    size = min(tokens, max(1, total // (2 * lanes))) if lanes > 1 else tokens
+    found = []
+    for i, piece in enumerate(pieces):
+        parts = min(piece.count, max(1, round(piece.count * piece.length / size)))
+        edges = [piece.count * part // parts for part in range(parts + 1)]
+        found += [(i, slice(*pair)) for pair in itertools.pairwise(edges)]
+    return found
+
+
+def _shares(sizes: Sequence[int], lanes: int) -> list[list[int]]:
+    """Return numbers of micro-batches for each lane: the largest first, each to the lane that has least."""
+    shares: list[list[int]] = [[] for _ in range(lanes)]
+    loads = [0] * lanes
+    for number in sorted(range(len(sizes)), key=lambda n: -sizes[n]):
+        lane = loads.index(min(loads))
+        shares[lane].append(number)
+        loads[lane] += sizes[number]
+    return [share for share in shares if share]
 
 
 @dataclass(eq=False)

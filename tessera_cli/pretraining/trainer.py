@@ -83,6 +83,7 @@ class Trainer:
         if self.device.type == "cpu" and not config.train.compile:  # the compiler has its own products
             self.model.fit_to_cpu(torch.get_num_threads())
         self.optimiser = adamw(self.model, config.optim)
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.loader = Loader(self.shards, config, world.rank, world.size, self.taught)
         self.evaluation = Evaluation.of(self.shards, config, self.taught) if world.main else None
         self.correlated = config.train.batch // (1 if config.loss.scope == "global" else world.size)
@@ -138,7 +139,7 @@ class Trainer:
         set_learning_rate(self.optimiser, rate)
         output: StepOutput = self.wrapped(batch.to(self.device))
         torch.autograd.backward(output.loss)
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip))
+        norm = float(nn.utils.clip_grad_norm_(self.trained, config.optim.clip))
         if not math.isfinite(norm):
             raise NotFiniteError(
                 f"Step {self.step + 1}: the gradient is not finite (loss {float(output.loss.detach()):g}). "

@@ -128,6 +128,24 @@ def pieces_of(linear: nn.Linear, counts: Sequence[int], seen: list[int] | None =
     return [Piece(n, 8, functools.partial(vectors, torch.randn(n, 3, dtype=torch.float64))) for n in counts]
 
 
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("sizes", [[(256, 16)] * 4, [(1000, 40), (3, 7), (500, 3)], [(1, 30)], [(40, 20), (10, 2)]])
+def test_lanes_have_equal_shares(sizes: list[tuple[int, int]], count: int) -> None:
+    """All rows once, and no lane more than another by more than one micro-batch."""
+    pieces = [Piece(n, length, torch.zeros) for n, length in sizes]
+    cuts = lanes._cuts(pieces, 2048, count)
+    for i, (n, _) in enumerate(sizes):
+        assert [row for piece, rows in cuts for row in range(n)[rows] if piece == i] == [*range(n)]
+    tokens = [(rows.stop - rows.start) * sizes[i][1] for i, rows in cuts]
+    shares = lanes._shares(tokens, count)
+    assert sorted(number for share in shares for number in share) == [*range(len(cuts))]
+    loads = [sum(tokens[number] for number in share) for share in shares]
+    if len(shares) == count:
+        assert max(loads) - min(loads) <= max(tokens)
+    if sizes[0] == (256, 16) and count == 2:
+        assert loads == [8192, 8192]
+
+
 def test_arguments_have_gradients_too() -> None:
     """Results of several calls, some of which no gradient is wanted of, against plain autograd."""
     weight = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
