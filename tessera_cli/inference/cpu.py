@@ -20,7 +20,6 @@ Repeated observations of a sequence are encoded once (`Encoder.encode_modality`,
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from tessera_cli.inference.batch import DeviceBatch
 from tessera_cli.inference.engine import Advance, Chunk, Engine
+from tessera_cli.malloc import keep_freed_blocks
 from tessera_cli.models.encoder import Encoder
 from tessera_cli.models.precision import PrepackedLinear
 from tessera_cli.sampling import Group, Modality, Observations
@@ -44,8 +44,8 @@ FUSED = 256
 CHUNK = 16384
 CHUNK_BYTES = 1 << 27
 """Of the two sensor vectors held at a time."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+KEPT = 1 << 28
+"""Bytes that malloc keeps from one micro-batch to the next."""
 
 
 _MicroBatch = tuple[Modality, DeviceBatch, Group[Tensor], int, int]
@@ -67,7 +67,7 @@ class CpuEngine(Engine):
 
     def __enter__(self) -> Engine:
         super().__enter__()
-        _keep_small_blocks()
+        keep_freed_blocks(KEPT)
         torch.set_num_threads(1)
         self._pool = ThreadPoolExecutor(self._threads, "encode", torch.set_num_threads, (1,))
         return self
@@ -133,17 +133,6 @@ class CpuEngine(Engine):
 
 
 @functools.cache
-def _keep_small_blocks() -> None:
-    """Let malloc keep freed blocks of up to 32 MB for the next micro-batch, which asks for the same sizes.
-
-    glibc would give them back to the kernel and fetch them anew: the page faults cost several times what the sums in
-    them do. Larger blocks, such as the arrays of a tile, still go back at once. Other libraries are left alone.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 25)
-        mallopt(_M_TRIM_THRESHOLD, 1 << 28)
-
-
 def pixels_of(length: int) -> int:
     """Return how many sequences of this length make a micro-batch."""
     return PIXELS * max(1, round(TOKENS / (length * PIXELS)))

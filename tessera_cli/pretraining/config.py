@@ -271,7 +271,9 @@ class PretrainConfig(Section):
         if not (self.twins or self.loss.predict or self.teaches):
             raise ValueError("loss.twins and loss.predict are 0 and there is no teacher: nothing is left to learn from")
         if self.loss.mix and not self.twins:
-            raise ValueError("loss.mix is a part of the twin loss, whose weight loss.twins is 0")
+            raise ValueError(
+                "loss.mix is a part of the twin loss, whose weight loss.twins is 0: set it to 0, or loss.twins to 1"
+            )
         if self.loss.quantise and not (self.twins or self.teaches):
             raise ValueError("loss.quantise: neither the twin loss nor a teacher takes part, which alone see int8")
         if wrong := [size for size in self.projector.prefixes if size >= self.model.representation]:

@@ -7,7 +7,6 @@ whole backbone. Sums run in a fixed order, so a run's bits depend on the number 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
 import os
@@ -20,12 +19,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from tessera_cli.malloc import keep_freed_blocks
+
 FLOATS = 1 << 18
 """Numbers in an activation of a micro-batch, tokens x width: few enough for a core's caches,"""
 TOKENS = 1024
 """but so many tokens at least, since products of few rows are slow."""
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 Out = TypeVar("Out")
 Call = tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -226,13 +225,6 @@ def _sum(grads: Sequence[Tensor]) -> Tensor | None:
     return functools.reduce(torch.add, grads)
 
 
-@functools.cache
 def keep_blocks() -> None:
-    """Let malloc keep what a step has freed for the next one, which asks for the same sizes.
-
-    glibc would give much of it back to the kernel and fetch it anew, a page fault for every 4 kB.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 25)
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-        mallopt(_M_TOP_PAD, 1 << 26)
+    """Let malloc keep what a step has freed for the next one."""
+    keep_freed_blocks((1 << 31) - 1, ahead=1 << 26)
