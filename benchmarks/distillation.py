@@ -178,7 +178,7 @@ def cosines(models: Sequence[str], dpixels: str) -> None:
     from tessera_cli.series.encode import encode_series
 
     stores = find_inputs([Path(dpixels)])
-    pixels = concatenated([select(store, DataConfig(), number) for number, store in enumerate(stores)])
+    pixels = concatenated([select(store, DataConfig(), number).pixels for number, store in enumerate(stores)])
     window = stores[0].window
     assert isinstance(window, Window)
     half = np.arange(len(pixels)) % 2 == 0

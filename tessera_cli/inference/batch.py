@@ -88,7 +88,8 @@ class DeviceBatch:
 
         They are standardised bands float32 (B, T, C) and days of year int64 (B, T).
         """
-        rows_BT = self.starts[group.members[positions]].unsqueeze(1) + group.patterns[group.which[positions]]
+        starts = self.starts.index_select(0, group.members.index_select(0, positions))
+        rows_BT = starts.unsqueeze(1) + group.patterns.index_select(0, group.which.index_select(0, positions))
         rows = rows_BT.flatten()
         index = None if self.series_index is None else self.series_index.index_select(0, rows)
         values = standardised(self.values.index_select(0, rows), self.unsigned, self.mean, self.std, index)
@@ -105,4 +106,4 @@ def standardised(raw: Tensor, unsigned: bool, mean: Tensor, std: Tensor, series_
     if series_index is None:
         return values.sub_(mean).div_(std)
     index = series_index.long()
-    return values.sub_(mean[index]).div_(std[index])
+    return values.sub_(mean.index_select(0, index)).div_(std.index_select(0, index))

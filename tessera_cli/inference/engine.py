@@ -78,7 +78,8 @@ class Engine(abc.ABC):
         vectors = {}
         for modality, batch in chunk.items():
             vectors[modality] = torch.empty((pixels, self._encoder.config.width), device=self._encoder.device)
-            vectors[modality][batch.missing_sensor] = self._missing[modality]
+            missing = self._missing[modality].expand(len(batch.missing_sensor), -1)
+            vectors[modality].index_copy_(0, batch.missing_sensor, missing)
 
         def encoded(tokens: int) -> None:
             nonlocal reported

@@ -119,7 +119,7 @@ class GpuEngine(Engine):
         self, modality: Modality, batch: DeviceBatch, group: Group[Tensor], positions: Tensor, out_ND: Tensor
     ) -> None:
         found_BD = self._encoder.encode_modality(modality, *batch.sequences(group, positions), group.repeat_index)
-        out_ND.index_copy_(0, group.members[positions], found_BD)
+        out_ND.index_copy_(0, group.members.index_select(0, positions), found_BD)
 
     def _fuse(self, s2_ND: Tensor, s1_ND: Tensor) -> Tensor:
         """Return the embeddings of some pixels of the chunk, float32 (B, R)."""

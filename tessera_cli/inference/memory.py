@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from tessera_cli.models.architecture import EncoderConfig
+from tessera_cli.models.parts import HEAD_MULTIPLE
 from tessera_cli.sampling import BAND_COUNTS, Modality
 
 MOST_TOKENS = 1 << 19
@@ -23,10 +24,11 @@ OBSERVATIONS = 400
 def token_bytes(config: EncoderConfig, modality: Modality, matmul_dtype: torch.dtype) -> int:
     """Return the bytes per token of a batch at its peak."""
     d, f, e = config.width, config.stack(modality).feedforward, matmul_dtype.itemsize
+    heads = config.stack(modality).heads
+    padded = heads * -(-(d // heads) // HEAD_MULTIPLE) * HEAD_MULTIPLE  # as on GPUs
     lowered = 0 if e == 4 else e * d  # the low-precision copy of an input
-    attention = (
-        lowered + e * (3 * d + d + d) + 2 * 4 * d
-    )  # q, k, v, attention's output, its projection; input and output
+    # q, k, v, attention's output, its projection; input and output
+    attention = lowered + e * (3 * padded + padded + d) + 2 * 4 * d
     feedforward = max(lowered + e * f, e * (f + d) + 4 * d) + 2 * 4 * d
     pooling = 0 if config.pooling == "attention" else 4 * (d + 3 * d + 2 * d)  # tokens, inputs, states twice
     return max(attention, feedforward, pooling)

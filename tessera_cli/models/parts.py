@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HEAD_MULTIPLE = 8
+"""Flash attention on GPUs takes heads whose size is a multiple of it."""
 QK_NORM_EPS = 1.1920929e-07
 """float32 machine epsilon, which is what torch's RMSNorm uses when it is given none."""
 
@@ -105,7 +107,7 @@ class Attention(nn.Module):
     def pad_heads(self, multiple: int) -> None:
         """Pad heads with zeros to a multiple, which changes no result, unless they are normalised.
 
-        Flash attention takes multiples of 8; torch would pad queries, keys and values in every call.
+        Else torch would pad queries, keys and values in every call.
         """
         size = len(self.in_proj.weight) // (3 * self.heads)
         more = -size % multiple

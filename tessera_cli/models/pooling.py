@@ -61,7 +61,7 @@ class GruPool(_StatePool):
 
     def context(self, x_BTD: Tensor) -> Tensor:
         inputs_BTG = self.inputs(x_BTD)
-        h_BD = torch.zeros_like(x_BTD[:, 0])
+        h_BD = torch.zeros_like(x_BTD.select(1, 0))
         states = []
         for inputs_BG in inputs_BTG.unbind(dim=1):
             (ir, iz, xn), (hr, hz, hn) = inputs_BG.chunk(3, dim=-1), self.states(h_BD).chunk(3, dim=-1)
@@ -89,11 +89,12 @@ class CustomGruPool(_StatePool):
         """Return h_1..h_T, (B, T, D)."""
         width = x_BTD.shape[-1]
         inputs_BTG = self.inputs(x_BTD)
-        h_BD = torch.zeros_like(x_BTD[:, 0])
+        h_BD = torch.zeros_like(x_BTD.select(1, 0))
         states = []
         for inputs_BG in inputs_BTG.unbind(dim=1):
-            r, z = self.gates(h_BD, add=inputs_BG[:, : 2 * width]).sigmoid_().chunk(2, dim=-1)
-            n = self.candidate(r * h_BD, add=inputs_BG[:, 2 * width :]).tanh_()
+            to_gates, to_candidate = inputs_BG.split([2 * width, width], dim=-1)
+            r, z = self.gates(h_BD, add=to_gates).sigmoid_().chunk(2, dim=-1)
+            n = self.candidate(r * h_BD, add=to_candidate).tanh_()
             h_BD = torch.lerp(h_BD, n, z)
             states.append(h_BD)
         return torch.stack(states, dim=1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tessera_cli.errors import UsageError
 from tessera_cli.models.encoder import Backbone, Encoder
-from tessera_cli.models.parts import Attention, Block, Linear
+from tessera_cli.models.parts import HEAD_MULTIPLE, Attention, Block, Linear
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
@@ -112,7 +112,7 @@ def prepare(encoder: Encoder, precision: Precision) -> None:
     if encoder.device.type == "cuda":
         for attention in encoder.modules():
             if isinstance(attention, Attention):
-                attention.pad_heads(8)
+                attention.pad_heads(HEAD_MULTIPLE)
     elif precision != "bf16":
         prepack_weights(encoder)
 

@@ -41,7 +41,7 @@ def codes_and_scales(values: Any, rule: Quantiser, library: Any) -> tuple[Any, A
         scales, lowest = library.clip(largest, 1e-12, None) / most, -127
     else:
         scales, lowest = library.clip(largest / most, 1e-8, None), -128
-    codes = library.clip(library.round(values / scales[:, None]), lowest, 127)
+    codes = library.clip(library.round(values / scales.reshape(-1, 1)), lowest, 127)
     return library.asarray(codes, dtype=library.int8), scales
 
 
