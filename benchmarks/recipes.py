@@ -215,12 +215,14 @@ def raw(name: str, data: Path) -> list[dict[str, Any]]:
 def show(path: Path) -> None:
     """Print means and standard deviations over the seeds, in points of macro-F1, as Markdown."""
     rows = _read(path)
-    for name in dict.fromkeys(row["case"] for row in rows):
+    for name, epochs in dict.fromkeys((row["case"], row["epochs"]) for row in rows if "epochs" in row):
         regions = [region.name for region in CASES[name].regions]
         heads = [f"{region}, {budget}" for region in regions for budget in BUDGETS]
-        print(f"\n{name}\n\n| variant | seeds | CPU s | {' | '.join(heads)} |\n|---|---|---|{'---|' * len(heads)}")
-        for variant in dict.fromkeys(row["variant"] for row in rows if row["case"] == name):
-            some = [row for row in rows if (row["case"], row["variant"]) == (name, variant)]
+        print(f"\n{name}, {epochs:g} epochs\n")
+        print(f"| variant | seeds | CPU s | {' | '.join(heads)} |\n|---|---|---|{'---|' * len(heads)}")
+        those = [row for row in rows if row["case"] == name and row.get("epochs", epochs) == epochs]
+        for variant in dict.fromkeys(row["variant"] for row in those):
+            some = [row for row in those if row["variant"] == variant]
             cells = [[row["scores"][r].get(b) for row in some] for r in regions for b in BUDGETS]
             seconds = np.mean([row.get("cpu_seconds", 0) for row in some])
             print(f"| {variant} | {len(some)} | {seconds:.0f} | {' | '.join(map(_cell, cells))} |")
@@ -254,14 +256,15 @@ def main() -> None:
     if args.case is None:
         options.error("name a case")
     logging.disable(logging.WARNING)
-    done = {(row["case"], row["variant"], row["seed"]) for row in _read(args.json)}
+    done = {(row["case"], row.get("epochs"), row["variant"], row["seed"]) for row in _read(args.json)}
     with tempfile.TemporaryDirectory() as scratch, args.json.open("a") as out:
-        if (args.case, "raw-series", 0) not in done:
+        if (args.case, None, "raw-series", 0) not in done:
             out.writelines(json.dumps(row) + "\n" for row in raw(args.case, args.data))
             out.flush()
         shards = _shards(CASES[args.case], args.data, Path(scratch))
         wanted = [(variant, seed) for seed in range(args.seeds) for variant in args.only]
-        jobs = [Job(args.case, args.data, shards, args.epochs, *one) for one in wanted if (args.case, *one) not in done]
+        missing = [one for one in wanted if (args.case, args.epochs, *one) not in done]
+        jobs = [Job(args.case, args.data, shards, args.epochs, *one) for one in missing]
         with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
             for row in pool.imap_unordered(run, jobs):
                 out.write(json.dumps(row) + "\n")

@@ -236,11 +236,27 @@ def gflop_per_step(config: PretrainConfig, drawn: Sequence[Batch[np.ndarray]]) -
     pixels, width, depth = config.train.batch, config.projector.width, config.projector.depth
     sizes = (config.model.representation, *config.projector.prefixes)
     views, pairs = (3, 3) if config.loss.mix else (2, 1)  # mixing: two more products of all dimensions
-    projectors = sum(2 * views * pixels * width * (size + (depth - 1) * width) for size in sizes)
-    correlations = len(sizes) * pairs * 2 * pixels * width**2
+    rest = 0.0
+    if config.twins:
+        rest += sum(2 * views * pixels * width * (size + (depth - 1) * width) for size in sizes)
+        rest += len(sizes) * pairs * 2 * pixels * width**2
+    if config.loss.predict:
+        rest += _decoder_flop(config, drawn)
     lengths, seen = (_encoder_flop(config, drawn, count_missing=missing) for missing in (True, False))
-    rest = projectors + correlations
     return 3 * (lengths + rest) / 1e9, 3 * (seen + rest) / 1e9
+
+
+def _decoder_flop(config: PretrainConfig, drawn: Sequence[Batch[np.ndarray]]) -> float:
+    """Return the mean FLOP of a batch's predictions: of each embedding per sensor, and of each observation."""
+    from tessera_cli.pretraining.data.batch import MISSING
+
+    width, total = config.loss.predict_width, 0.0
+    for batch in drawn:
+        for view in (batch.first, batch.second):
+            for modality, bands in BAND_COUNTS.items():
+                seen = sum(int((part.streams != MISSING).sum()) for part in view[modality])
+                total += 2 * width * (config.train.batch * config.model.representation + seen * bands)
+    return total / len(drawn)
 
 
 def _encoder_flop(config: PretrainConfig, drawn: Sequence[Batch[np.ndarray]], *, count_missing: bool) -> float:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tessera_cli.errors import UsageError
+from tessera_cli.pretraining.config import PretrainConfig
 from tessera_cli.pretraining.config_file import load_config
 from tessera_cli.pretraining.data.shards import CONTENT as SHARDS
 from tessera_cli.pretraining.data.shards import HEADER, read_header
 from tessera_cli.pretraining.report.measures import measure
 from tessera_cli.pretraining.run_folder import RunFolder
+from tessera_cli.reading import read_json
 
 
 def describe_shards(path: Path) -> Mapping[str, Any]:
@@ -54,13 +56,23 @@ def describe_run(folder: RunFolder) -> Mapping[str, Any]:
         "run": str(folder.path),
         "model": settings.model.name,
         "family": settings.model.family,
-        "steps": settings.train.steps,
+        "steps": _planned(folder, settings),
         "steps_done": _steps(folder, rows),
         "collapsed": training[-1].get("collapsed") if training else None,
         "exported": str(exported) if exported.is_file() else None,
         "evaluation": {"step": evaluations[-1].get("step"), **own} if evaluations else {},
         "random_encoder": {key.removesuffix(_RANDOM): value for key, value in random.items()},
     }
+
+
+def _planned(folder: RunFolder, settings: PretrainConfig) -> int | None:
+    """Return the number of steps of the whole run; None if it follows from pixels that are not known yet."""
+    if not settings.train.epochs:
+        return settings.train.steps
+    try:
+        return int(read_json(folder.environment)["steps"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _steps(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -268,11 +268,18 @@ class PretrainConfig(Section):
             )
         if self.loss.quantise and family_spec(self.model.family, "", self.model.encoder).quantiser is None:
             raise ValueError(f"loss.quantise: embeddings of family {self.model.family} are never stored as int8")
+        if self.teacher.model and not self.teaches:
+            raise ValueError("teacher.cosine and teacher.barlow are 0: leave the teacher out, or give one a weight")
         if not (self.twins or self.loss.predict or self.teaches):
             raise ValueError("loss.twins and loss.predict are 0 and there is no teacher: nothing is left to learn from")
         if self.loss.mix and not self.twins:
             raise ValueError(
                 "loss.mix is a part of the twin loss, whose weight loss.twins is 0: set it to 0, or loss.twins to 1"
+            )
+        if self.projector.prefixes and not (self.twins or self.teaches):
+            raise ValueError(
+                "projector.prefixes are learned by the twin loss, whose weight loss.twins is 0: leave them out, or set "
+                "loss.twins to 1"
             )
         if self.loss.quantise and not (self.twins or self.teaches):
             raise ValueError("loss.quantise: neither the twin loss nor a teacher takes part, which alone see int8")

@@ -43,9 +43,13 @@ def load_config(
     if not (preset_name or own):
         _merge(nested, base)
     _merge(nested, from_file, str(path))
+    parsed = [_parse(override) for override in overrides]
+    said = {key for each in (more, *parsed) for key in each.get("train", {})}
+    if {"steps", "epochs"} <= said:
+        raise UsageError("train.steps and train.epochs both say how long to train. Give one of them.")
     _merge(nested, more)
-    for override in overrides:
-        _merge(nested, _parse(override), "--set")
+    for override in parsed:
+        _merge(nested, override, "--set")
     try:
         return PretrainConfig.model_validate(nested)
     except ValidationError as error:

@@ -77,6 +77,8 @@ def init_distributed(rank: int, size: int, device: torch.device) -> Iterator[Wor
         yield World(rank, size)
         return
     cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(device)  # where collectives of objects, which have no device, go
     dist.init_process_group(
         "nccl" if cuda else "gloo", rank=rank, world_size=size, timeout=TIMEOUT, device_id=device if cuda else None
     )

@@ -92,6 +92,7 @@ def pretrain(
                 threads=torch.get_num_threads(),
                 precision=resolve(config.train.precision, device),
                 shards=str(path),
+                steps=config.train.for_pixels(opened.pixels).steps,
                 inputs=[origin["name"] for origin in opened.header["origins"]],
             )
             taught = None if model is None else _taught(model, config, opened, callbacks)

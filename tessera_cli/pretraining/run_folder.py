@@ -36,6 +36,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.toml"
         self.metrics = path / "metrics.jsonl"
+        self.environment = path / "env.json"
         self.shards = path / "shards"
         """The default folder of the shards."""
         self.last = path / "checkpoints" / "last.safetensors"
@@ -119,7 +120,7 @@ class RunFolder:
 
         packages = {"torch": torch.__version__, "numpy": np.__version__}  # torch's own word tells CPU from CUDA builds
         machine = {"tessera": __version__, "python": platform.python_version(), **packages, "cores": os.cpu_count()}
-        write_json(self.path / "env.json", machine | more)
+        write_json(self.environment, machine | more)
 
     def rows(self) -> list[Row]:
         """Return the rows of `metrics.jsonl`, without a line that a killed run left unfinished."""

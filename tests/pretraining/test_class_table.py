@@ -93,6 +93,23 @@ def test_with_a_place_groups_are_squares_whether_found_by_name_or_by_place(tmp_p
     assert "labelled samples" not in caplog.text
 
 
+def test_a_name_that_lies_far_away_is_another_ones(tmp_path, caplog):
+    """Running numbers name samples of anybody; half of these lie where they should."""
+    _, shards, origins = trained(tmp_path, placed=True)
+    table = [{key: row[key] for key in ("sample", "lon", "lat", "crop")} for row in rows(placed=True)][::2]
+    for row in table[60:]:
+        row["lat"] += 0.2
+    _, classes, _ = labelled(shards, write_rows(tmp_path / "others.csv", table), origins)
+    assert classes == {n: crop(n) for n in range(60)}
+    assert "60 pixels bear the name of a sample that lies more than 1 km away; they are not taken for it" in caplog.text
+    for row in table:
+        row["lat"] += 0.2
+    with pytest.raises(
+        UsageError, match=r"120 pixels bear the name of a sample far away\. Name the column of the samples"
+    ):
+        labelled(shards, write_rows(tmp_path / "all.csv", table), origins)
+
+
 def test_a_table_of_points_labels_the_pixels_of_stored_tiles(tmp_path):
     part = ragged(block(60, 40))
     lon, lat = from_utm(32631).transform(EAST + 5 + 40.0 * np.arange(15), np.full(15, NORTH + 25.0))

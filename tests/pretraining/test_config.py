@@ -311,11 +311,17 @@ def test_a_number_of_steps_wins_over_epochs_of_an_earlier_layer(tmp_path):
     assert load_config(path=toml).train.for_pixels(640).steps == 90
     assert load_config(path=toml, overrides=["train.steps=12"]).train.for_pixels(640).steps == 12
     assert load_config(path=toml, more={"train": {"steps": 13}}).train.for_pixels(640).steps == 13
-    both = load_config(path=toml, more={"train": {"steps": 13, "epochs": 3.0}})  # as a run's own file says them
-    assert both.train.for_pixels(640).steps == 30
+    toml.write_text("[train]\nsteps = 13\nepochs = 3\nbatch = 64\n")  # as a run's own file says them
+    assert load_config(path=toml).train.for_pixels(640).steps == 30
+    for said in ({"overrides": ["train.steps=3", "train.epochs=5"]}, {"more": {"train": {"steps": 13, "epochs": 3.0}}}):
+        with pytest.raises(UsageError, match="both say how long to train"):
+            load_config(**said)
+    with pytest.raises(UsageError, match="both say how long to train"):
+        load_config(more={"train": {"steps": 3}}, overrides=["train.epochs=5"])
 
 
-def test_prefixes_without_projectors_are_not_said_to_be_trained():
+def test_prefixes_without_projectors_are_refused():
     told = ["projector.prefixes=[16]", "loss.predict=1"]
     assert load_config(overrides=told).dims == (16, 128)
-    assert load_config(overrides=[*told, "loss.twins=0"]).dims == (128,)
+    with pytest.raises(UsageError, match=r"projector\.prefixes are learned by the twin loss"):
+        load_config(overrides=[*told, "loss.twins=0"])

@@ -22,7 +22,7 @@ from tessera_cli.cli.training import TrainingProgress
 from tessera_cli.errors import UsageError
 from tessera_cli.inspection.info import describe
 from tessera_cli.pretraining.config import DataConfig, PretrainConfig
-from tessera_cli.pretraining.config_file import as_json
+from tessera_cli.pretraining.config_file import as_json, load_config
 from tessera_cli.pretraining.data.array_files import write_pixels
 from tessera_cli.pretraining.data.shards import write_header
 from tessera_cli.pretraining.report.page import report
@@ -395,6 +395,15 @@ def test_info_of_a_run(tmp_path: Path, tessera: Any) -> None:
     lines = tessera("info", folder.path)[1].splitlines()
     assert "collapsed   no" in lines
     assert "  probe_knn    0.8125" in lines
+
+
+def test_info_of_a_run_whose_steps_follow_from_its_pixels(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "few")
+    with folder.at_work():
+        folder.claim(load_config(preset_name="small-data"))
+    assert describe(folder.path)["steps"] is None
+    folder.describe(steps=1234)
+    assert describe(folder.path)["steps"] == 1234
 
 
 def test_info_of_a_run_that_has_just_begun_or_collapsed(tmp_path: Path) -> None:

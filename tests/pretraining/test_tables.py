@@ -148,6 +148,19 @@ def test_groups_are_held_out_whole_in_all_tables(tmp_path, placed):
         open_or_build(find_inputs(paths), config, tmp_path / "both")
 
 
+def test_where_groups_are_named_a_sample_without_one_is_by_itself(tmp_path):
+    """And not with what lies near it: the same samples are held out with places and without."""
+    held = []
+    for placed in (True, False):
+        (tmp_path / str(placed)).mkdir()
+        path = fields(tmp_path / str(placed), "a", placed=placed, count=120, field=None)
+        given = find_inputs([path], {"group": "field"})
+        made = build(given, ALL.model_copy(update={"holdout": 0.3, "holdout_block": 8}), tmp_path / f"{placed}.shards")
+        held.append(sorted(made.holdout.s2.values[:, 0].tolist()))
+    assert held[0] == held[1]
+    assert 20 < len(held[0]) < 55
+
+
 def test_a_sample_without_a_place_is_held_out_in_every_year_or_in_none(tmp_path):
     paths = []
     for year in (2022, 2023):

@@ -311,7 +311,10 @@ def test_a_teacher_of_another_source_is_refused(shards, tmp_path):
         (("teacher.model=null",), "no network to learn from"),
         (("teacher.model=nowhere.safetensors",), "nowhere"),
         (("teacher.model={wise}", "teacher.head=identity"), "gives 24 values, and model.representation is 64"),
-        (("teacher.model={wise}", "teacher.cosine=0", "teacher.barlow=0"), "nothing is left to learn from"),
+        (
+            ("teacher.model={wise}", "teacher.cosine=0", "teacher.barlow=0"),
+            "leave the teacher out, or give one a weight",
+        ),
         (("loss.twins=0",), "nothing is left to learn from"),
         (("teacher.model={wise}", "loss.mix=1"), "loss.mix is a part of the twin loss"),
     ],

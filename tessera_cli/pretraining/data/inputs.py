@@ -103,23 +103,20 @@ class TableInput:
             chosen = stratified_sample(mix(keys ^ CAP), strata, config.pixels_per_tile)
             numbers, keys = numbers[chosen], keys[chosen]
         some = pixels.take(numbers)
-        by_name, grouped = self._named(some.keys, numbers)
+        by_name = self._named(some.keys, numbers)
         places = np.where(some.places[:, :1] > 0, some.places, by_name)
+        grouped = "group" in self.columns.names
         index = np.full(len(numbers), tile_index, np.int32)
-        return Selected(
-            RaggedPixels(some.s2, some.s1, keys, places, index), np.where(grouped[:, None], by_name, places)
-        )
+        return Selected(RaggedPixels(some.s2, some.s1, keys, places, index), by_name if grouped else places)
 
-    def _named(self, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what stands for places by name, int32 (N, 3): that of the group, else of the sample; and which have a
-        group, bool (N,)."""
-        grouped = np.zeros(len(numbers), bool)
+    def _named(self, keys: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Return what stands for places by name, int32 (N, 3): that of the group, else of the sample."""
         if (column := self.columns.names.get("group")) is not None:
             groups = names_of(self.table.column(column)[numbers])
             grouped = np.array([name is not None for name in groups], bool)
             keys = keys.copy()
             keys[grouped] = keys_of(groups[grouped])
-        return named_places(keys), grouped
+        return named_places(keys)
 
 
 Input = Stored | TableInput

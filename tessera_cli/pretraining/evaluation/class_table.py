@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tessera_cli.extent.grid import RESOLUTION
+from tessera_cli.extent.grid import RESOLUTION, to_utm
 from tessera_cli.labels.places import squares
 from tessera_cli.labels.points import PointLabels
 from tessera_cli.labels.targets import Targets, check_column, column_of
@@ -23,6 +23,9 @@ from tessera_cli.series.places import keys_of, named_places, names_of
 from tessera_cli.series.told import read_samples
 
 logger = logging.getLogger(__name__)
+
+FAR = 1000.0
+"""Metres between a pixel and the sample of its name, beyond which they are two things that are called alike."""
 
 
 @dataclass(eq=False)
@@ -49,6 +52,8 @@ class TableOfClasses:
     alone: int = 0
     """Pixels so far that are groups by themselves."""
     seen: int = 0
+    namesakes: int = 0
+    """Pixels so far that bear the name of a sample far away."""
 
     @classmethod
     def open(cls, path: Path, config: ProbeConfig, inputs: Sequence[str]) -> TableOfClasses:
@@ -87,9 +92,12 @@ class TableOfClasses:
 
     def of(self, part: RaggedPixels) -> Classed:
         owner = np.full(len(part), -1, np.int64)
+        places = np.asarray(part.places, np.int64)
         if self.keys is not None:
             owner = self._by_name(part)
-        places = np.asarray(part.places, np.int64)
+            others = self._far_from(owner, places)
+            owner[others] = -1
+            self.namesakes += len(others)
         open_ = np.flatnonzero(owner < 0)
         hits = self.points.at(places[open_])
         owner[open_[hits.numbers]] = hits.parcels
@@ -111,6 +119,17 @@ class TableOfClasses:
             found = due[order[at]] == part.keys[here]
             owner[here[found]] = order[at[found]]
         return owner
+
+    def _far_from(self, owner: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return the numbers of pixels that lie far from the sample of their name: running numbers name anything."""
+        found = [np.empty(0, np.int64)]
+        named = np.flatnonzero((owner >= 0) & (places[:, 0] > 0))
+        for zone in np.unique(places[named, 0]).tolist():
+            here = named[places[named, 0] == zone]
+            points = np.stack(to_utm(zone).transform(*self.points.lonlat[owner[here]].T), axis=1)
+            distances = np.hypot(*(points - places[here, 1:]).T)  # NaN to a sample without a place
+            found.append(here[distances > FAR])
+        return np.concatenate(found)
 
     def _groups(self, of: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Return the groups of pixels, uint64 (M,), of samples `of`."""
@@ -135,9 +154,19 @@ class TableOfClasses:
             )
         by = " and ".join(["name"] * (self.keys is not None) + ["place"] * bool(placed))
         hint = "Name the column of the samples with --set probe.sample=NAME, or give labels of the same place."
+        if self.namesakes:
+            hint = f"{self.namesakes} pixels bear the name of a sample far away. {hint}"
         return f"{self.origin} labels nothing that is trained on: no sample of it is found there by {by}. {hint}"
 
     def tell(self) -> None:
+        if self.namesakes:
+            logger.warning(
+                "%s: %d pixels bear the name of a sample that lies more than %g km away; they are not taken for it. "
+                "Say which column names the samples: --set probe.sample=NAME",
+                self.origin,
+                self.namesakes,
+                FAR / 1000,
+            )
         if self.alone:
             logger.warning(
                 "%s: %d of %d labelled samples have neither a place nor a group, and each may be tested by neighbours "

@@ -68,7 +68,7 @@ def _tiles(train: Sequence[Row], evaluations: Sequence[Row], config: Sections) -
         yield _tile(MEASURES[key][0], number(measure(found, key)), remark)
     if (taught := measure(found, "teacher_all")) is not None:
         yield _tile("Cosine to the teacher", number(taught), f"from 10 dates {number(measure(found, 'teacher_10'))}")
-    if (rms := measure(last, "offdiag_rms")) is not None or taught is None:
+    if (rms := measure(last, "offdiag_rms")) is not None:
         chance = number(measure(last, "offdiag_rms_chance"))
         yield _tile("Off-diagonal RMS", number(rms), f"chance {chance}, collapse {COLLAPSED}")
     steps, batch = _setting(config, "train", "steps"), _setting(config, "train", "batch")

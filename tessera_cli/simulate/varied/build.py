@@ -22,7 +22,7 @@ _LASTING = ("grassland", "alfalfa")  # stay on their field from year to year
 
 
 def varied_scene(place: Place, seed: int, size: int, year: int, cloud: float | None) -> Scene:
-    """Return the scene of a place and a year; plots, soils and farms of a seed are the same in all years."""
+    """Return the scene of a place and a year; plots, soils and farms of a seed stay the same over the years."""
     key = (seed, place.key)
     grid = area(size, place.site)
     rng = np.random.default_rng((*key, 1))
