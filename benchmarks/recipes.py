@@ -38,6 +38,8 @@ VARIANTS: Mapping[str, Overrides] = {
     # what is asked of the embedding
     "twins": TWINS,
     "twins + prediction": BOTH,
+    "twins + prediction, no shift": {**BOTH, "views.shift_days": 0},
+    "twins + prediction x 5, no shift": {**BOTH, "loss.predict": 1000.0, "views.shift_days": 0},
     "twins, n_obs 8": {**TWINS, "views.lengths": "fixed", "views.n_obs": 8},
     "twins, n_obs 8, mix": {**TWINS, "views.lengths": "fixed", "views.n_obs": 8, "loss.mix": 1.0},
     "twins, n_obs 16": {**TWINS, "views.lengths": "fixed", "views.n_obs": 16},

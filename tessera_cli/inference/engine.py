@@ -26,7 +26,7 @@ Chunk = Mapping[Modality, DeviceBatch]
 
 
 class Engine(abc.ABC):
-    """Context manager around an encoder's use. Where it computes in float32, TF32 is off."""
+    """Context manager around an encoder's use. TF32 is off, but for what a GPU leaves in float32 in bf16 mode."""
 
     chunk: int
     """Pixels at a time."""
@@ -40,7 +40,9 @@ class Engine(abc.ABC):
         self._missing: dict[Modality, Tensor] = {}
 
     def __enter__(self) -> Engine:
-        self._settings = torch_settings()
+        encoder = self._encoder
+        lower = encoder.s2.matmul_dtype != torch.float32
+        self._settings = torch_settings(tf32=lower and encoder.device.type == "cuda")
         self._settings.__enter__()
         return self
 
