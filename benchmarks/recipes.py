@@ -6,10 +6,11 @@
     python -m benchmarks.recipes france --data tables --only base twins --seeds 5 --json recipes.jsonl
     python -m benchmarks.recipes --show recipes.jsonl
 
-Each variant is the preset `small-data` but for the keys of `VARIANTS`. Training pixels are unlabelled; the same frozen
-embedding is judged by logistic regression on labels of the region it was trained on (the first test of a case) and of
-others: macro-F1, the mean over draws of labels and folds of blocks, as `tessera evaluate` takes them. Every run has one
-thread. Lines that are in FILE already are not run again.
+Each variant is the preset `small-data` but for the keys of `BASE`, from which one thing at a time was varied to find
+that preset, and those of `VARIANTS`; the variant `small-data` is the preset itself. Training pixels are unlabelled; the
+same frozen embedding is judged by logistic regression on labels of the region it was trained on (the first test of a
+case) and of others: macro-F1, the mean over draws of labels and folds of blocks, as `tessera evaluate` takes them.
+Every run has one thread. Lines that are in FILE already are not run again.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Overrides = Mapping[str, Any]
+BASE: Overrides = {"loss.twins": 0.0, "loss.predict": 1.0, "train.batch": 256}
 TWINS: Overrides = {"loss.twins": 1.0, "loss.predict": 0.0}
 BOTH: Overrides = {"loss.twins": 1.0, "loss.predict": 200.0}
 
 VARIANTS: Mapping[str, Overrides] = {
+    "small-data": {},
     "base": {},
     "random": {"train.epochs": 1e-9, "optim.lr": 1e-9},
     # what is asked of the embedding
@@ -40,6 +43,11 @@ VARIANTS: Mapping[str, Overrides] = {
     "twins + prediction": BOTH,
     "twins + prediction, no shift": {**BOTH, "views.shift_days": 0},
     "twins + prediction x 5, no shift": {**BOTH, "loss.predict": 1000.0, "views.shift_days": 0},
+    "twins + prediction, batch 128": {**BOTH, "train.batch": 128},
+    "twins 0.005 + prediction 1, batch 128": {"loss.twins": 0.005, "loss.predict": 1.0, "train.batch": 128},
+    "twins 0.002 + prediction 1, batch 128": {"loss.twins": 0.002, "loss.predict": 1.0, "train.batch": 128},
+    "twins + prediction, batch 64": {**BOTH, "train.batch": 64},
+    "twins + prediction x 5": {**BOTH, "loss.predict": 1000.0},
     "twins, n_obs 8": {**TWINS, "views.lengths": "fixed", "views.n_obs": 8},
     "twins, n_obs 8, mix": {**TWINS, "views.lengths": "fixed", "views.n_obs": 8, "loss.mix": 1.0},
     "twins, n_obs 16": {**TWINS, "views.lengths": "fixed", "views.n_obs": 16},
@@ -181,7 +189,8 @@ def run(job: Job) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    keys = {"train.epochs": job.epochs, "train.min_steps": 0, **VARIANTS[job.variant], **QUIET, "train.seed": job.seed}
+    changes = {} if job.variant == "small-data" else {**BASE, **VARIANTS[job.variant]}
+    keys = {"train.epochs": job.epochs, "train.min_steps": 0, **changes, **QUIET, "train.seed": job.seed}
     keys["train.epochs"] *= keys.pop("epochs x", 1.0)
     with tempfile.TemporaryDirectory() as scratch:
         started = time.process_time()

@@ -301,13 +301,15 @@ class Trainer:
         for what, text in self._notes().items():
             logger.info("%s: %s.", what, text)
         if self.floor is not None and (width := self.config.projector.width) > self.correlated:
-            logger.warning(
+            least = self.config.loss.off_diagonal * self.floor
+            logger.log(
+                logging.WARNING if least > width / 10 else logging.INFO,  # the diagonal begins near `width`
                 "A batch of %d cannot fill %d dimensions of the projector: the off-diagonal sum stays above %.0f (%.1f "
                 "of the loss). Logs say what is above it.",
                 self.correlated,
                 width,
                 self.floor,
-                self.config.twins * self.config.loss.off_diagonal * self.floor,
+                self.config.twins * least,
             )
         if (batch := self.config.train.batch) > self.shards.pixels:
             logger.warning("A batch of %d holds some of the %d pixels more than once.", batch, self.shards.pixels)
