@@ -117,8 +117,14 @@ def prepare(encoder: Encoder, precision: Precision) -> None:
         for attention in encoder.modules():
             if isinstance(attention, Attention):
                 attention.pad_heads(HEAD_MULTIPLE)
-    elif precision != "bf16":
+    elif precision != "bf16" or _has_bf16():
         prepack_weights(encoder)
+
+
+def _has_bf16() -> bool:
+    """Return whether oneDNN has products in bfloat16 on this CPU."""
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _lower(linear: Linear) -> None:
@@ -153,22 +159,25 @@ def _replace(module: nn.Module, name: str, form: Callable[[Linear], nn.Module]) 
 
 
 class PrepackedLinear(nn.Module):
-    """A float32 linear map with weights laid out for oneDNN, which fuses bias, ReLU and sum into the product.
+    """A linear map with weights laid out for oneDNN, which fuses bias and ReLU, and in float32 a sum, into the product.
 
     As torch's compiler does for frozen models. Its bits do not depend on the number of rows (from two on), unlike
     those of MKL, and on AMD it is a third to a half faster. Its ReLU turns NaN into 0, but finite weights and
-    inputs give no NaN.
+    inputs give no NaN. With weights in bfloat16 so are inputs and products, but what is added stays float32.
     """
 
     def __init__(self, linear: Linear) -> None:
         super().__init__()
+        self.dtype = linear.weight.dtype
         self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().contiguous())
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
-        if add is not None:
+        if add is not None and self.dtype == torch.float32:
             return torch.ops.mkldnn._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")
+        then = "relu" if relu else "none"
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self.weight, self.bias, then, [], "")
+        return y if add is None else add + y
 
 
 class Int8Linear(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,10 @@ from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.imagery.sentinel1 import scale
 from tessera_cli.imagery.sentinel2 import clear
 from tessera_cli.inference.encode import encode
-from tessera_cli.models import REGISTRY, EncoderConfig, Model, ModelConfig, checkpoint, hub, load_model
-from tessera_cli.models.encoder import Encoder
+from tessera_cli.models import EncoderConfig, Model, load_model
 from tessera_cli.models.families import PARTS
-from tessera_cli.models.parts import QK_NORM_EPS
-from tessera_cli.models.precision import PRECISIONS, Int8Linear, Precision, prepare, resolve
+from tessera_cli.models.parts import QK_NORM_EPS, Block
+from tessera_cli.models.precision import PRECISIONS, Int8Linear, Precision, PrepackedLinear, prepare, resolve
 from tessera_cli.models.registry import NANO_CONFIG
 from tessera_cli.models.spec import Family
 from tessera_cli.sampling import BAND_COUNTS
@@ -237,25 +237,30 @@ def test_bf16_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products and attention, in every layer."""
     encoder = small("qk_norm", "bf16").encoder
     assert encoder
-    dtypes: dict[tuple[int, ...], set[torch.dtype]] = {}
-    product, attend = F.linear, F.scaled_dot_product_attention
-
-    def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        dtypes.setdefault(tuple(weight.shape), set()).add((result := product(x, weight, bias)).dtype)
-        return result
+    products: dict[str, torch.dtype] = {}
+    attended = []
+    attend = F.scaled_dot_product_attention
 
     def attention(*arguments: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
-        dtypes.setdefault((0,), set()).add((result := attend(*arguments, **more)).dtype)
+        attended.append((result := attend(*arguments, **more)).dtype)
         return result
 
-    monkeypatch.setattr(F, "linear", linear)
     monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    for name, part in encoder.s2.named_modules():
+        if isinstance(part, (PrepackedLinear, torch.nn.Linear)):
+            note = functools.partial(lambda name, _, given, out: products.update({name: out.dtype}), name)
+            part.register_forward_hook(note)
     bands = torch.randn(2, 9, 10), torch.arange(18).reshape(2, 9)
     encoder.encode_modality("s2", *bands)
-    bf16 = [(0,), (3 * 32, 32), (48, 32), (32, 48)]  # attention, its inputs, feed-forward
-    assert {shape: dtypes[shape] for shape in bf16} == {shape: {torch.bfloat16} for shape in bf16}
-    assert dtypes[32, 32] == {torch.bfloat16, torch.float32}  # attention's output; the embedding of bands
-    assert dtypes[32, 10] == dtypes[1, 32] == {torch.float32}
+    assert attended == [torch.bfloat16] * len(encoder.s2.blocks)
+    for name, dtype in products.items():
+        summed = name.endswith(("out_proj", "down"))  # to what came before, which is float32
+        assert dtype == (torch.bfloat16 if "blocks" in name and not summed else torch.float32), name
+    for block in encoder.s2.blocks:
+        assert isinstance(block, Block)
+        for part in (block.attention.out_proj, block.down):
+            assert getattr(part, "dtype", part.weight.dtype) == torch.bfloat16
+    assert len(products) == 4 * len(encoder.s2.blocks) + 3
     assert encoder.s2.blocks[0].attention.q_norm.eps == QK_NORM_EPS  # type: ignore[union-attr]
 
 
@@ -364,13 +369,3 @@ def test_precision_is_part_of_the_identity(precision: str) -> None:
 
 def test_a_model_without_a_network_has_no_choice() -> None:
     assert load_model("null", precision="bf16").precision == "fp32"
-
-
-def test_loading_leaves_the_weights_as_they_were() -> None:
-    """bf16 rounds nothing in place: another precision can follow."""
-    weights = REGISTRY["demo"].weights
-    assert weights
-    stored, lower = checkpoint.read_checkpoint(hub.fetch(weights), ModelConfig()).encoder, demo("bf16").encoder
-    assert isinstance(lower, Encoder)
-    for (name, a), (_, b) in zip(stored.state_dict().items(), lower.state_dict().items(), strict=True):
-        assert torch.equal(a, b), name
