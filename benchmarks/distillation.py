@@ -8,8 +8,8 @@ are.
 `student`: a teacher learns on the landscapes of `--train`; a student of a tenth of its parameters learns from it, and
 the same student by the twin loss alone, with as many steps on as many views. All are embedded on `--test`, which none
 of them has seen, and probed by logistic regression with 1, 10 and 100 % of the labels. Cosines to the teacher are those
-of a linear map, fitted on one half of the test pixels from all dates, on the other half from fewer; speed is that of
-`tessera bench encode`.
+of a linear map, fitted on one half of the test pixels from all dates, on the other half from fewer. Speed is the median
+of three rounds, in which all take turns on the test pixels.
 
 `forgetting`: an encoder learns on `--train` and goes on with the pixels of `--region`, with and without guards. Probed
 on `--test` (the first place) and on `--region-test` (the new one), before and after.
@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,8 @@ GUARDS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
 }
 """Name -> settings, and whether the initial encoder is the teacher."""
 DATES = (5, 10, 20)
-ENCODE = "import json, sys; from benchmarks import distillation; distillation.cosines(*json.loads(sys.argv[1]))"
+ROUNDS = 3
+ENCODE = "import json, sys; from benchmarks import distillation; distillation.compare(*json.loads(sys.argv[1]))"
 EVALUATE = "import json, sys, tessera_cli; tessera_cli.evaluate(**json.loads(sys.argv[1]))"
 
 
@@ -71,14 +73,8 @@ def student(folder: Path, lands: Lands, options: argparse.Namespace, seed: int) 
     scores = probe(folder / "probe", models, lands.land(options.test))
     told = json.dumps([[str(path) for path in models.values()], str(lands.land(options.test) / "dpixels")])
     found = subprocess.run([sys.executable, "-c", ENCODE, told], check=True, stdout=subprocess.PIPE).stdout
-    closeness = dict(zip(models, json.loads(found), strict=True))
-    speed = {name: bench(models[name]) for name in ("teacher", "student")}
-    return {
-        name: made[name]
-        | {"probe": scores[name], "cosine": closeness[name]}
-        | ({"encode": speed[name]} if name in speed else {})
-        for name in made
-    }
+    compared = dict(zip(models, json.loads(found), strict=True))
+    return {name: {**made[name], **compared[name], "probe": scores[name]} for name in made}
 
 
 def forgetting(folder: Path, lands: Lands, options: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -166,8 +162,8 @@ def probe(folder: Path, models: Mapping[str, Path], land: Path) -> dict[str, dic
     return found
 
 
-def cosines(models: Sequence[str], dpixels: str) -> None:
-    """Print the cosines to the first model's embeddings over the number of dates, as JSON, a mapping per model."""
+def compare(paths: Sequence[str], dpixels: str) -> None:
+    """Print a mapping per model as JSON: cosines to the first one's embeddings over the number of dates, and speed."""
     from tessera_cli.evaluation.thinning import fewer_dates
     from tessera_cli.extent.window import Window
     from tessera_cli.models import load_model
@@ -184,8 +180,8 @@ def cosines(models: Sequence[str], dpixels: str) -> None:
     half = np.arange(len(pixels)) % 2 == 0
     views = {"all": pixels, **{str(dates): fewer_dates(pixels, dates) for dates in DATES}}
     found, target = [], None
-    for path in models:
-        model = load_model(path, device="cpu", precision="fp32").bind_source(stores[0].source)
+    models = [load_model(path, device="cpu", precision="fp32").bind_source(stores[0].source) for path in paths]
+    for model in models:
         made = {
             name: encode_series(view, window, model, threads=2).values.astype(float) for name, view in views.items()
         }
@@ -194,13 +190,14 @@ def cosines(models: Sequence[str], dpixels: str) -> None:
         fitted, ridge = rows["all"][half], np.eye(rows["all"].shape[1])
         weights = np.linalg.solve(fitted.T @ fitted + 1e-4 * len(fitted) * ridge, fitted.T @ target[half])
         found.append({name: round(agreement(target[~half], rows[name][~half] @ weights), 4) for name in views})
-    print(json.dumps(found))
-
-
-def bench(model: Path) -> Any:
-    """Return what `tessera bench encode` says of a model."""
-    command = [sys.executable, "-m", "tessera_cli", "bench", "encode", "--model", str(model), "--json"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    speeds: list[list[float]] = [[] for _ in models]
+    for _ in range(ROUNDS):
+        for model, speed in zip(models, speeds, strict=True):
+            began = time.perf_counter()
+            encode_series(pixels, window, model, threads=1)
+            speed.append(len(pixels) / (time.perf_counter() - began))
+    both = zip(found, speeds, strict=True)
+    print(json.dumps([{"cosine": one, "pixels_per_second": round(statistics.median(speed))} for one, speed in both]))
 
 
 def _parameters(run: Path) -> int:

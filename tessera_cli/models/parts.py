@@ -51,10 +51,20 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
         """Return relu(W x + b) or W x + b + add."""
+        if relu and x.device.type == "cuda" and not torch.is_grad_enabled():
+            return relu_linear(x, self.weight, self.bias)
         y = F.linear(x, self.weight, self.bias)
         if relu:
             y = F.relu(y, inplace=not y.requires_grad)  # whose gradient takes copies, y being a view of a product
         return y if add is None else add + y
+
+
+def relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return relu(W x + b), the ReLU within the product, in the dtype of autocast, which does not know of it."""
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    rows = torch._addmm_activation(bias.to(dtype), x.flatten(end_dim=-2).to(dtype), weight.t().to(dtype))
+    return rows.view(*x.shape[:-1], len(weight))
 
 
 def _add_residual(linear: nn.Module, x: Tensor, add: Tensor, dropout: float) -> Tensor:
