@@ -116,6 +116,8 @@ def _rates(model: Model, threads: int) -> dict[str, Any]:
     rates = {"matmul_gflops": machine.matmul_gflops(model.precision, _device(model), threads)}
     if model.precision != "fp32":
         rates["matmul_gflops_fp32"] = machine.matmul_gflops("fp32", _device(model), threads)
+    if model.device == "cpu" and (packed := machine.packed_gflops(model.precision, threads)) is not None:
+        rates["packed_gflops"] = packed
     if model.device == "cuda":
         large = machine.matmul_gflops(model.precision, _device(model), threads, size=machine.LARGE_MATMUL)
         rates["matmul_gflops_large"] = large
@@ -191,6 +193,7 @@ def figures(spec: ModelSpec, work: Workload, rounds: Sequence[Mapping[str, Any]]
     lengths = work.lengths(rule)
     official, needed = (rule.repeats * f / 1e9 for f in flop_per_pixel(spec.config, work.counts, lengths))
     rates = {key: median(rounds, key) for key, value in rounds[0].items() if isinstance(value, float)}
+    best = max(rates.get(key, 0.0) for key in ("matmul_gflops", "packed_gflops", "matmul_gflops_large"))
     pixels, matmul, plain = rates["pixels_per_second"], rates["matmul_gflops"], rates.get("plain_pixels_per_second")
     return {
         "pixels_per_second": pixels,
@@ -198,6 +201,9 @@ def figures(spec: ModelSpec, work: Workload, rounds: Sequence[Mapping[str, Any]]
         "matmul_gflops": matmul,
         "matmul_share": pixels * official / matmul,
         "arithmetic_share": pixels * needed / matmul,
+        "packed_gflops": rates.get("packed_gflops"),
+        "best_gflops": best,
+        "best_share": pixels * needed / best,
         "plain_pixels_per_second": plain,
         "speedup_over_plain": None if plain is None else pixels / plain,
         "gflop_per_pixel": official,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 import platform
 import shutil
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MATMUL = 1024
 """Rows, columns and depth of the matrix product that everything is compared with."""
+SHAPES = ((1024, 1024, 1024), (1024, 440, 1792), (1024, 1792, 440))
+"""Rows, inputs and outputs of the products with packed weights: a square one, and v2-medium's feed-forward."""
 LARGE_MATMUL = 8192
 """Of a second product on GPUs, which 1024 cannot fill."""
 CPUINFO = Path("/proc/cpuinfo")
@@ -37,12 +40,19 @@ def matmul_gflops(precision: Precision, device: str, threads: int, *, size: int 
 
 
 def packed_gflops(precision: Precision, threads: int) -> float | None:
-    """Return the same of oneDNN's product with a packed matrix, one product on each thread; None without oneDNN."""
+    """Return the same of oneDNN's product with packed weights, one on each thread, of the shape that suits it best.
+
+    None where oneDNN has no such product.
+    """
     from tessera_cli.models.precision import packed_rate
 
-    if packed_rate(precision, 2) is None:
+    if packed_rate(precision, 2, 2, 2) is None:
         return None
-    return _apart(lambda: (packed_rate(precision, MATMUL) or 0.0) / 1e9, threads)
+
+    def rate(shape: tuple[int, int, int]) -> float:
+        return (packed_rate(precision, *shape) or 0.0) / 1e9
+
+    return max(_apart(functools.partial(rate, shape), threads) for shape in SHAPES)
 
 
 def _apart(rate: Callable[[], float], threads: int) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -56,21 +56,47 @@ def matmul_rate(precision: Precision, device: str, size: int) -> float:
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
     a, b = (torch.randn(2, size, size, device=device) * 40).clamp(-127, 127).to(dtype)
     product: Callable[[Tensor, Tensor], Tensor] = torch._int_mm if precision == "int8" else torch.matmul
-    return _rate_of(lambda: product(a, b), device, size)
+    return _rate_of(lambda: product(a, b), device, 2 * size**3)
 
 
-def packed_rate(precision: Precision, size: int) -> float | None:
-    """Return the same of oneDNN's product on a CPU, one matrix laid out before; None for int8 or without oneDNN."""
-    if precision == "int8" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+def packed_rate(precision: Precision, rows: int, inputs: int, outputs: int) -> float | None:
+    """Return the same of oneDNN's product on a CPU, weights laid out before: (rows, inputs) x (inputs, outputs).
+
+    None without oneDNN, and where it has none in this precision.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
-    a, b = torch.randn(2, size, size).to(torch.float32 if precision == "fp32" else torch.bfloat16)
+    operations = 2 * rows * inputs * outputs
+    if precision == "int8":
+        if not torch.cpu._is_vnni_supported():
+            return None
+        x = torch.randint(0, 255, (rows, inputs), dtype=torch.uint8)
+        w = torch.randint(-127, 127, (outputs, inputs), dtype=torch.int8)
+        packed = torch.ops.onednn.qlinear_prepack(w, [rows, inputs])
+        told: tuple[Any, ...] = (
+            torch.ones(outputs),
+            torch.zeros(outputs, dtype=torch.int64),
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return _rate_of(lambda: torch.ops.onednn.qlinear_pointwise(x, 1.0, 0, packed, *told), "cpu", operations)
+    if precision == "bf16" and not _has_bf16():
+        return None
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    a, b = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(b)
-    return _rate_of(lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], ""), "cpu", size)
+    return _rate_of(lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], ""), "cpu", operations)
 
 
-def _rate_of(product: Callable[[], Tensor], device: str, size: int) -> float:
-    """Return the operations per second of products of square matrices of this size."""
-    at_once = 128 if device.startswith("cuda") and size <= 1024 else 4  # or a GPU would mostly wait for the next
+def _rate_of(product: Callable[[], Tensor], device: str, operations: int) -> float:
+    """Return the operations per second of products of so many each."""
+    small = operations <= 2 * 1024**3
+    at_once = 128 if device.startswith("cuda") and small else 4  # or a GPU would mostly wait for the next
 
     def some() -> None:
         for _ in range(at_once):
@@ -84,7 +110,7 @@ def _rate_of(product: Callable[[], Tensor], device: str, size: int) -> float:
         while (elapsed := time.perf_counter() - started) < MATMUL_SECONDS:
             some()
             calls += at_once
-    return 2 * size**3 * calls / elapsed
+    return operations * calls / elapsed
 
 
 def resolve(requested: str, device: torch.device) -> Precision:
