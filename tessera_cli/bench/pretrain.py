@@ -48,6 +48,7 @@ def measure(
     pixels: int | None = None,
     rounds: int = 5,
     baseline: bool = False,
+    compiled: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Take training steps on made-up pixels and return medians, as plain JSON (the keys: `benchmarks/README.md`).
@@ -59,7 +60,7 @@ def measure(
     from tessera_cli.models.load import get_device
     from tessera_cli.models.precision import resolve, torch_settings
 
-    config = settings(preset, pixels=pixels, precision=precision, seed=seed)
+    config = settings(preset, pixels=pixels, precision=precision, seed=seed, compiled=compiled)
     if baseline:
         check(config)
     on = get_device(device, None)
@@ -104,11 +105,13 @@ def measure(
         }
 
 
-def settings(preset: str, *, pixels: int | None, precision: str, seed: int) -> PretrainConfig:
+def settings(preset: str, *, pixels: int | None, precision: str, seed: int, compiled: bool = False) -> PretrainConfig:
     """Return the settings of a preset; UsageError for values that they cannot have."""
     from tessera_cli.pretraining.config_file import load_config
 
-    train: dict[str, Any] = {"precision": precision, "seed": seed} | ({} if pixels is None else {"batch": pixels})
+    train: dict[str, Any] = {"precision": precision, "seed": seed, "compile": compiled} | (
+        {} if pixels is None else {"batch": pixels}
+    )
     return load_config(preset_name=preset, more={"train": train})
 
 
