@@ -53,7 +53,7 @@ def measure(
 ) -> dict[str, Any]:
     """Take training steps on made-up pixels and return medians, as plain JSON (the keys: `benchmarks/README.md`).
 
-    The settings are those of the preset, with `pixels` per step if given. In each round take turns: matrix products,
+    The settings are those of the preset, with `pixels` per step if given, and with `compiled` torch.compile. In each round take turns: matrix products,
     with `baseline` the plain form on batches that are drawn already, ours on the same ones, and ours on batches that
     are drawn meanwhile, as in a run; each round begins with another.
     """
@@ -109,9 +109,8 @@ def settings(preset: str, *, pixels: int | None, precision: str, seed: int, comp
     """Return the settings of a preset; UsageError for values that they cannot have."""
     from tessera_cli.pretraining.config_file import load_config
 
-    train: dict[str, Any] = {"precision": precision, "seed": seed, "compile": compiled} | (
-        {} if pixels is None else {"batch": pixels}
-    )
+    train: dict[str, Any] = {"precision": precision, "seed": seed, "compile": compiled}
+    train |= {} if pixels is None else {"batch": pixels}
     return load_config(preset_name=preset, more={"train": train})
 
 
