@@ -53,9 +53,9 @@ def measure(
 ) -> dict[str, Any]:
     """Take training steps on made-up pixels and return medians, as plain JSON (the keys: `benchmarks/README.md`).
 
-    The settings are those of the preset, with `pixels` per step if given, and with `compiled` torch.compile. In each round take turns: matrix products,
-    with `baseline` the plain form on batches that are drawn already, ours on the same ones, and ours on batches that
-    are drawn meanwhile, as in a run; each round begins with another.
+    The settings are those of the preset, with `pixels` per step if given, and with torch.compile if `compiled`. In each
+    round take turns: matrix products, with `baseline` the plain form on batches that are drawn already, ours on the
+    same ones, and ours on batches that are drawn meanwhile, as in a run; each round begins with another.
     """
     from tessera_cli.models.load import get_device
     from tessera_cli.models.precision import resolve, torch_settings
