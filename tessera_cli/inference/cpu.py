@@ -20,7 +20,6 @@ Repeated observations of a sequence are encoded once (`Encoder.encode_modality`,
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -132,7 +131,6 @@ class CpuEngine(Engine):
                     yield modality, observations, group, start, size if self._fixed else min(size, left)
 
 
-@functools.cache
 def pixels_of(length: int) -> int:
     """Return how many sequences of this length make a micro-batch."""
     return PIXELS * max(1, round(TOKENS / (length * PIXELS)))

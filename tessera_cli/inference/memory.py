@@ -17,6 +17,8 @@ SHARE = 0.8
 """Of a device's free memory that is used; the rest is left to the allocator."""
 CHUNKS = 3
 """On a GPU: one is encoded, one waits for it, one is copied there."""
+SHORT = 16
+"""Tokens of a short sequence."""
 OBSERVATIONS = 400
 """Of both sensors per pixel on average, for which room is reserved."""
 
@@ -30,7 +32,8 @@ def token_bytes(config: EncoderConfig, modality: Modality, matmul_dtype: torch.d
     # q, k, v, attention's output, its projection; input and output
     attention = lowered + e * (3 * padded + padded + d) + 2 * 4 * d
     feedforward = max(lowered + e * f, e * (f + d) + 4 * d) + 2 * 4 * d
-    pooling = 0 if config.pooling == "attention" else 4 * (d + 3 * d + 2 * d)  # tokens, inputs, states twice
+    # tokens, inputs, states twice; and what a step of a GRU holds per sequence, which is shared by its tokens
+    pooling = 0 if config.pooling == "attention" else 4 * (d + 3 * d + 2 * d) + 4 * 5 * d // SHORT
     return max(attention, feedforward, pooling)
 
 

@@ -98,7 +98,7 @@ def test_launches_are_few(run: Run, request: pytest.FixtureRequest) -> None:
 def test_memory_is_as_planned(name: str) -> None:
     """Of pixels with equally many observations, which are encoded all at once, nearly all that is planned."""
     found = run_of(name, np.full((PIXELS, 3), [40, 20, 20]))
-    assert 0.9 * found.planned <= found.seen.peak <= 1.03 * found.planned
+    assert 0.9 * found.planned <= found.seen.peak <= 1.02 * found.planned
 
 
 def test_no_relu_is_a_pass_of_its_own(run: Run) -> None:
@@ -119,7 +119,7 @@ def test_a_relu_within_the_product_is_the_same(dtype: torch.dtype) -> None:
 
 
 def test_memory_is_not_more_than_planned(run: Run) -> None:
-    assert run.seen.peak <= 1.03 * run.planned
+    assert run.seen.peak <= 1.02 * run.planned
 
 
 def test_float32_is_exact_unless_bf16_is_asked_for(run: Run) -> None:
