@@ -1,7 +1,7 @@
 """What mkdocs adds to the pages of docs/: files of the repository, help texts, and the list of public names.
 
 Links in a file lead to other files of the repository, so that they work wherever its text is read; on the site they
-lead to the pages made from those.
+lead to the pages made from those, or to copies of the files.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that do not lie in docs/, and the files of examples/ as they are."""
+    """Add the pages that do not lie in docs/, and as they are the files of examples/ and all that a page links to."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
-    for path in sorted((ROOT / "examples").rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+    examples = {path for path in (ROOT / "examples").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    for path in sorted(examples | linked()):
+        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     files.append(File.generated(config, "cli.md", content=command_reference()))
     return files
 
@@ -53,6 +53,14 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             markdown = markdown.replace(f"{{{kind}}}", "\n\n".join(f"::: {name}" for name in names))
     source = next((name for name, made in PAGES.items() if made == page.file.src_uri), f"docs/{page.file.src_uri}")
     return relinked(markdown, posixpath.dirname(source))
+
+
+def linked() -> set[Path]:
+    """Return the files of the repository that pages link to and that are no pages themselves."""
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / source for source in PAGES)]
+    targets = {(page.parent / link).resolve() for page in pages for link in LINK.findall(page.read_text())}
+    made = {ROOT / "README.md", *(ROOT / source for source in PAGES)}
+    return {path for path in targets - made if path.is_file() and ROOT / "docs" not in path.parents}
 
 
 def relinked(markdown: str, folder: str) -> str:
