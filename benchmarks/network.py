@@ -33,7 +33,7 @@ from tessera_cli.extent.grid import Tile
 from tessera_cli.extent.tiling import tile_requests
 from tessera_cli.extent.window import Window
 from tessera_cli.imagery import Reader
-from tessera_cli.imagery.reader import Read, WarpOptions
+from tessera_cli.imagery.reader import Read, WarpOptions, as_it_is
 from tessera_cli.net import Client
 from tests.helpers.servers import Exchange, FileServer, served
 
@@ -81,7 +81,7 @@ def every_band(catalog: Path, year: int) -> None:
     for request in tile_requests(Aoi.from_file(catalog / "aoi.geojson"), [window]):
         optical = scenes.on(request.tile, window).of(Sensor.S2)
         wanted = [Read(scene, asset) for scene in optical for asset in MPC.s2_assets.values()]
-        for _ in reader.layers(wanted, WarpOptions("nearest", "uint16"), request.tile):
+        for _ in reader.layers(wanted, WarpOptions("nearest", "uint16"), request.tile, as_it_is):
             pass
 
 

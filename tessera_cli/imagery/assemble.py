@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.imagery import promises, sentinel1, sentinel2
 from tessera_cli.imagery.lazy_zeros import lazy_zeros
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
-from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions
+from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions, as_it_is
 
 ORBIT_TAG = "ORBIT_PASS_DIRECTION"
 CLASSES, BANDS = WarpOptions("nearest", "uint8", promises.SCL), WarpOptions("bilinear", "uint16", promises.DN)
@@ -27,6 +28,7 @@ OnRead = Callable[[int, int], None]
 """Called with the numbers of files read and planned, the latter an upper bound until it is known which scenes win a
 pixel."""
 Frames = tuple[np.ndarray, np.ndarray]
+T = TypeVar("T")
 
 
 def read_dpixels(
@@ -145,7 +147,7 @@ class _Tile:
     def _optical(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         source, listed = self.scenes.source, self.scenes.of(Sensor.S2)
         frames: list[tuple[dt.date, tuple[Scene, ...], np.ndarray]] = []
-        classes = self._layers([Read(scene, source.scl_asset, self.pixels) for scene in listed], CLASSES)
+        classes = self._layers([Read(scene, source.scl_asset, self.pixels) for scene in listed], CLASSES, as_it_is)
         for date, group in by_date(listed):
             winner = sentinel2.winners(list(islice(classes, len(group))), self.pixels)
             if (winner != sentinel2.NO_SCENE).any():
@@ -153,22 +155,24 @@ class _Tile:
 
         shape = (len(frames), *self.tile.shape)
         bands, mask = lazy_zeros((*shape, len(S2_BANDS)), np.uint16), lazy_zeros(shape, np.uint8)
-        won = [
-            (t, scene, winner == index)
-            for t, (_, group, winner) in enumerate(frames)
-            for index, scene in enumerate(group)
-            if (winner == index).any()
-        ]
-        reads = [Read(scene, asset, here) for _, scene, here in won for asset in source.s2_band_assets]
-        self.files_planned -= len(listed) * len(source.s2_band_assets) - len(reads)
-        layers = self._layers(reads, BANDS)
-        for t, scene, here in won:
-            pixels = np.flatnonzero(here)
-            values = np.empty((len(pixels), len(S2_BANDS)), np.uint16)
-            for band, asset in enumerate(source.s2_band_assets):
-                values[:, band] = self.preprocessing.correct(next(layers).take(pixels), scene, asset, source)
-            bands[t].reshape(-1, len(S2_BANDS))[pixels] = values
-            mask[t].reshape(-1)[pixels] = 1
+        places: dict[Read, tuple[int, int]] = {}
+        """Read -> frame and band."""
+        for t, (_, group, winner) in enumerate(frames):
+            mask[t] = winner != sentinel2.NO_SCENE
+            for index, scene in enumerate(group):
+                if (here := winner == index).any():
+                    reads = (Read(scene, asset, here) for asset in source.s2_band_assets)
+                    places |= {read: (t, band) for band, read in enumerate(reads)}
+        self.files_planned -= len(listed) * len(source.s2_band_assets) - len(places)
+
+        def put(read: Read, layer: np.ndarray) -> None:  # of one date no two scenes win the same pixel
+            (t, band), here = places[read], read.pixels
+            assert here is not None
+            values = self.preprocessing.correct(layer, read.scene, read.asset, source)
+            np.copyto(bands[t, :, :, band], values, where=True if here.all() else here)
+
+        for _ in self._layers(list(places), BANDS, put):
+            pass
         return bands, mask, _dates(date for date, _, _ in frames)
 
     def _orbits(self) -> Mapping[Sensor, tuple[Scene, ...]]:
@@ -187,39 +191,41 @@ class _Tile:
         return orbits
 
     def _radar(self, listed: tuple[Scene, ...]) -> Frames:
-        source = self.scenes.source
+        source, pixels = self.scenes.source, np.flatnonzero(self.pixels)
         assets = (source.s1_assets["VV"], source.s1_assets["VH"])
-        layers = self._layers(
+        scaled = self._layers(
             [Read(scene, asset, self.pixels) for scene in listed for asset in assets],
             WarpOptions(source.s1_resampling, "float32", promises.POWER),
+            lambda _, layer: sentinel1.scale(layer.take(pixels), source.s1_arithmetic),
         )
-        days, pixels = list(by_date(listed)), np.flatnonzero(self.pixels)
+        days = list(by_date(listed))
         frames = lazy_zeros((len(days), *self.tile.shape, len(assets)), np.int16)
         dates: list[dt.date] = []
         for date, group in days:
-            scaled = (
-                np.stack([sentinel1.scale(next(layers).take(pixels), source.s1_arithmetic) for _ in assets], axis=-1)
-                for _ in group
+            mosaic = sentinel1.mosaic(
+                (np.stack([next(scaled) for _ in assets], axis=-1) for _ in group), (len(pixels), len(assets))
             )
-            mosaic = sentinel1.mosaic(scaled, (len(pixels), len(assets)))
             if mosaic.any():  # else the frame is left to the next date
                 frames[len(dates)].reshape(-1, len(assets))[pixels] = mosaic
                 dates.append(date)
         return frames[: len(dates)], _dates(dates)
 
-    def _layers(self, reads: list[Read], options: WarpOptions) -> Iterator[np.ndarray]:
-        """Yield (H, W) per scene and asset; zeros for missing scenes, which are noted."""
+    def _layers(self, reads: list[Read], options: WarpOptions, use: Callable[[Read, np.ndarray], T]) -> Iterator[T]:
+        """Yield what `use` makes of (H, W) per scene and asset; of zeros for missing scenes, which are noted.
+
+        `use` is called in the threads that read, several at once.
+        """
         self.tried.setdefault(options, set()).update(read.scene.id for read in reads)
-        for layer in self.reader.layers(reads, options, self.tile):
+        for read, made in zip(reads, self.reader.layers(reads, options, self.tile, use), strict=True):
             self.files_read += 1
             if self.reading is not None:
                 self.reading(self.files_read, self.files_planned)
-            if isinstance(layer, MissingScene):
-                self.missing_scenes.setdefault(layer.scene, layer.why)
-                self.unfit |= {layer.scene} if layer.unfit else set()
-                yield np.zeros(self.tile.shape, options.dtype)
+            if isinstance(made, MissingScene):
+                self.missing_scenes.setdefault(made.scene, made.why)
+                self.unfit |= {made.scene} if made.unfit else set()
+                yield use(read, np.zeros(self.tile.shape, options.dtype))
             else:
-                yield layer
+                yield made
 
 
 def _dates(dates: Iterable[dt.date]) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from isal import isal_zlib
 from rasterio.windows import Window as PixelWindow
-from zlib_ng import zlib_ng
 
 from tessera_cli.imagery.header import BrokenError
 from tessera_cli.imagery.tiff import Blocks
@@ -53,10 +53,10 @@ def check(blocks: Blocks, streams: Mapping[int, bytes]) -> None:
 def inflate(number: int, stream: bytes, size: int, filled_up: int | None = None) -> bytes | None:
     """Return the first `size` bytes of a zlib stream; None if it has more or fewer, BrokenError if it is damaged.
 
-    `filled_up`: another length that it may have. zlib-ng takes less than half the time of zlib. Memory is bounded,
+    `filled_up`: another length that it may have. ISA-L takes less than half the time of zlib. Memory is bounded,
     whatever the stream expands to.
     """
-    inflater = zlib_ng.decompressobj()
+    inflater = isal_zlib.decompressobj()
     length = 0
     try:
         data = inflater.decompress(stream, size + 1)
@@ -64,7 +64,7 @@ def inflate(number: int, stream: bytes, size: int, filled_up: int | None = None)
         while not inflater.eof and (more := inflater.decompress(inflater.unconsumed_tail, CHUNK)):
             length += len(more)
         whole = inflater.eof
-    except zlib_ng.error:  # type: ignore[misc]
+    except isal_zlib.error:  # type: ignore[misc]
         whole = False
     if not whole:
         raise BrokenError(f"its bytes do not decode: block {number} is damaged")

@@ -50,6 +50,7 @@ MOST_CHANGES = 3
 """Times a file is read from its beginning because it has changed."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 logger = logging.getLogger(__name__)
 
 
@@ -152,31 +153,41 @@ class Reader:
         finally:
             self.client.stats.read(outcome)
 
-    def layers(self, reads: Sequence[Read], options: WarpOptions, tile: Tile) -> Iterator[np.ndarray | MissingScene]:
-        """Yield, in order, (H, W) on the tile's grid or a MissingScene. Raises what `read` does."""
+    def layers(
+        self, reads: Sequence[Read], options: WarpOptions, tile: Tile, use: Callable[[Read, np.ndarray], T]
+    ) -> Iterator[T | MissingScene]:
+        """Yield, in order, what `use` makes of (H, W) on the tile's grid, or a MissingScene. Raises what `read` does.
+
+        `use` is called once per layer, in the thread that read it, several at once.
+        """
         return self._each(
             reads,
             lambda file, read: on_tile(file, tile, options.resampling, options.dtype, read.pixels, options.promise),
+            use,
         )
 
     def tags(self, reads: Sequence[Read]) -> Iterator[Mapping[str, str] | MissingScene]:
         """Yield, in order, the tags of the file or a MissingScene."""
-        return self._each(reads, lambda file, read: file.header.tags)
+        return self._each(reads, lambda file, read: file.header.tags, lambda _, tags: tags)
 
-    def _each(self, reads: Sequence[Read], use: Callable[[GeoTiffFile, Read], T]) -> Iterator[T | MissingScene]:
+    def _each(
+        self, reads: Sequence[Read], find: Callable[[GeoTiffFile, Read], U], use: Callable[[Read, U], T]
+    ) -> Iterator[T | MissingScene]:
         def carry_out(read: Read) -> T | MissingScene:
             asset = read.scene.item["assets"][read.asset]
 
-            def checked(file: GeoTiffFile) -> T:
+            def checked(file: GeoTiffFile) -> U:
                 self._compare_sizes(read, other_size(asset, file))
                 check_digest(asset, file)
-                return use(file, read)
+                return find(file, read)
 
             try:
                 value = self.read(_href(read), checked)
             except UnfitError as error:
                 return MissingScene(read.scene.id, f"{read.asset} {error}", unfit=True)
-            return MissingScene(read.scene.id, f"{read.asset} is {value}") if isinstance(value, MissingFile) else value
+            if isinstance(value, MissingFile):
+                return MissingScene(read.scene.id, f"{read.asset} is {value}")
+            return use(read, value)
 
         remote = any(is_url(_href(read)) for read in reads)
         threads = self.threads if remote else min(self.threads, LOCAL_THREADS)
@@ -234,6 +245,11 @@ class Reader:
         finally:  # not before, or what is wrong for good would be compared with itself
             if remote and doubts.is_whole(href):
                 doubts.cast(href)
+
+
+def as_it_is(read: Read, layer: np.ndarray) -> np.ndarray:
+    """Return the layer."""
+    return layer
 
 
 @contextmanager

@@ -5,6 +5,7 @@ An address is an http(s) URL, a path of this machine, a `file:` URI, or names a 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -91,6 +92,7 @@ def is_bucket(address: str) -> bool:
     return scheme in BUCKETS and authority is not None
 
 
+@functools.lru_cache(4096)
 def parse(address: str) -> Url:
     """Return the parts of a URL; AddressError if two readers might understand it differently."""
     scheme, authority, path, _, _ = _split(address)

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import requests
+import urllib3
 import urllib3.exceptions
 
 from tessera_cli.net import retries
@@ -28,7 +28,7 @@ class EncodingError(Exception):
 class Answer:
     """The answer to one request, whose body is read once."""
 
-    response: requests.Response
+    response: urllib3.BaseHTTPResponse
     url: str
     """Where it was found, after redirects."""
     redirected: bool
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def status(self) -> int:
-        return self.response.status_code
+        return self.response.status
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -85,7 +85,7 @@ class Answer:
 
     def _read(self) -> bytes:
         try:
-            return self.response.raw.read1(PIECE, decode_content=False) or b""
+            return self.response.read1(PIECE, decode_content=False) or b""
         except urllib3.exceptions.HTTPError:
             self.deadline.check()
             raise

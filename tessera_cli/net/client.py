@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import requests
+import requests.exceptions
 import urllib3.exceptions
 
 from tessera_cli.errors import ReadingStoppedError, SourceRefusedError, SourceUnavailableError, TesseraError
@@ -20,6 +20,7 @@ from tessera_cli.json_text import parse_json
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
 from tessera_cli.net.answers import Answer, EncodingError
+from tessera_cli.net.connections import UnansweredError
 from tessera_cli.net.deadlines import Deadlines, OverError
 from tessera_cli.net.reach import Reach
 from tessera_cli.net.responses import error_for, page_instead, unreachable
@@ -34,7 +35,10 @@ MOST = 256 << 20
 MOST_JSON, MOST_VALUES = 64 << 20, 5_000_000
 """Bytes and values of JSON that is parsed: ten thousand items. A value takes up to 100 times its bytes in memory."""
 _BEGINNING = 100
-_FAILURES = (OverError, EOFError, EncodingError, requests.RequestException, urllib3.exceptions.HTTPError)
+_FAILURES = (
+    *(OverError, EOFError, EncodingError, UnansweredError),
+    *(requests.exceptions.InvalidProxyURL, urllib3.exceptions.HTTPError),
+)
 Causes = Mapping[int, Cause | None]
 """Status -> what lies behind it, where that is something else than `retries.cause_of` says."""
 
@@ -109,7 +113,7 @@ class Client:
 
     def check_authorities(self, url: str) -> None:
         """Raise UsageError if the certificate authorities that the user named cannot be used; nothing is requested."""
-        self._transport.settings(url)
+        self._transport.way(url)
 
     def get(self, url: str) -> Response:
         """Return the whole body at `url`; compressed transfers are unpacked, files are not."""
@@ -196,7 +200,7 @@ class Client:
                     raise self._late(url) from error
                 raise _failure(url, error) from error
             finally:
-                self.stats.request(0 if answer is None else answer.response.raw.tell())
+                self.stats.request(0 if answer is None else answer.response.tell())
 
     def _late(self, url: str) -> Exception:
         if self._deadlines.stopped.is_set():
@@ -261,14 +265,13 @@ def _failure(url: str, error: Exception) -> Exception:
     """Return what it means that a request got no answer, or only a part of one."""
     if isinstance(error, EncodingError):
         return SourceRefusedError(f"{redact(url)} answers in the encoding {error}, which was not asked for.")
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+    if isinstance(error, urllib3.exceptions.NewConnectionError):  # a kind of timeout to urllib3
+        return RetryableError(Cause.UNREACHABLE, unreachable(url, error))
+    if isinstance(error, urllib3.exceptions.TimeoutError):
         return RetryableError(Cause.STALLED, unreachable(url, error))
     if isinstance(error, EOFError | urllib3.exceptions.ProtocolError | urllib3.exceptions.DecodeError):
         return RetryableError(Cause.TRUNCATED, unreachable(url, error))
-    stalled = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
-    return untrusted(url, error) or RetryableError(
-        Cause.STALLED if stalled else Cause.UNREACHABLE, unreachable(url, error)
-    )
+    return untrusted(url, error) or RetryableError(Cause.UNREACHABLE, unreachable(url, error))
 
 
 def _refusal(response: Answer, url: str, causes: Causes) -> Exception:

@@ -10,18 +10,26 @@ import contextlib
 import functools
 import ipaddress
 import socket
+import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import requests
+import certifi
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidProxyURL
+from requests.utils import prepend_scheme_if_needed, select_proxy
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProtocolError
+from urllib3.util import parse_url
 from urllib3.util.connection import allowed_gai_family
+from urllib3.util.ssl_ import create_urllib3_context
 
 from tessera_cli.net.address import AddressError, Url
 from tessera_cli.net.deadlines import Deadline, OverError
@@ -30,6 +38,10 @@ from tessera_cli.net.reach import IpAddress
 Told = Callable[[IpAddress], None]
 """Is told the address of a host. Before a connection is made, it raises AddressError if that may not be reached."""
 NOT_UNDERSTOOD = "its host is not understood"
+
+
+class UnansweredError(Exception):
+    """A connection that ended before an answer began."""
 
 
 class _Request(threading.local):
@@ -44,8 +56,8 @@ class _Request(threading.local):
 _REQUEST = _Request()
 
 
-class Adapter(HTTPAdapter):
-    """Adapter of requests whose connections keep to what `within` says of the request."""
+class _Adapter(HTTPAdapter):
+    """Maker of pools, of connections to servers and to proxies, as the environment names those; all are guarded."""
 
     def init_poolmanager(self, *given: Any, **more: Any) -> None:
         super().init_poolmanager(*given, **more)
@@ -58,21 +70,76 @@ class Adapter(HTTPAdapter):
             manager.pool_classes_by_scheme = _guarded_pools(manager)
         return manager
 
-    def within(
-        self,
-        deadline: Deadline,
-        admit: Told,
-        reached: Told,
-        url: Url,
-        request: requests.PreparedRequest,
-        **settings: Any,
-    ) -> requests.Response:
+
+@dataclass(frozen=True)
+class Sent:
+    """A request as it leaves."""
+
+    method: str
+    target: str
+    """Path and query, or the whole address for a proxy that is told it (see `Way.whole`)."""
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None
+    timeout: Timeout
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a server is reached: by which pools, trusting whom."""
+
+    manager: PoolManager
+    """Of connections to servers, or to a proxy."""
+    trust: Mapping[str, Any]
+    whole: bool
+    """Whether the proxy is told whole addresses: those of http, where it is no SOCKS proxy."""
+
+
+class Connections:
+    """Pools of connections that keep to what `send` says of a request."""
+
+    def __init__(self, each: int) -> None:
+        """Keep at most so many connections to a host."""
+        self._adapter = _Adapter(pool_connections=8, pool_maxsize=each, max_retries=0)
+
+    def way(self, address: str, proxies: Mapping[str, str], authorities: str | None) -> Way:
+        """Return the way to a URL. `authorities`: a file or folder of certificates; None: those of the package certifi.
+
+        Raises InvalidProxyURL of requests if the environment names a proxy that is none.
+        """
+        manager, named = self._adapter.poolmanager, select_proxy(address, dict(proxies))
+        proxy = prepend_scheme_if_needed(named, "http") if named else ""
+        if proxy:
+            if not parse_url(proxy).host:
+                raise InvalidProxyURL("Check the proxy that the environment names: it has no host.")
+            manager = self._adapter.proxy_manager_for(proxy)
+        trust = {"ssl_context": _trusting(authorities)} if address.startswith("https:") else {}
+        return Way(manager, trust, whole=bool(proxy) and not trust and not proxy.lower().startswith("socks"))
+
+    def send(
+        self, way: Way, request: Sent, url: Url, deadline: Deadline, admit: Told, reached: Told
+    ) -> BaseHTTPResponse:
         """Send a request that ends by the deadline, to the host of `url` alone, at an address that `admit` admits.
 
-        `reached` is told where it has answered.
+        `reached` is told where it has answered. The body of the response has not been read. Raises errors of urllib3;
+        UnansweredError where the connection ended before an answer.
         """
         with _sending(deadline, admit, reached, url):
-            return self.send(request, stream=True, **settings)
+            try:
+                pool = way.manager.connection_from_host(url.host, url.port, url.scheme, dict(way.trust))
+                return pool.urlopen(
+                    request.method,
+                    request.target,
+                    body=request.body,
+                    headers=request.headers,
+                    timeout=request.timeout,
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
+            except ProtocolError as error:
+                raise UnansweredError(error) from error
 
 
 @contextmanager
@@ -82,6 +149,15 @@ def _sending(deadline: Deadline, admit: Told, reached: Told, url: Url) -> Iterat
         yield
     finally:
         _REQUEST.deadline = _REQUEST.admit = _REQUEST.reached = _REQUEST.url = None
+
+
+@functools.cache
+def _trusting(authorities: str | None) -> ssl.SSLContext:
+    """Return what checks certificates, made once: to read the authorities takes longer than a request."""
+    context, path = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED), authorities or certifi.where()
+    folder = Path(path).is_dir()
+    context.load_verify_locations(None if folder else path, path if folder else None)
+    return context
 
 
 def _guarded_pools(manager: Any) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if wrapped else None
 
 
+@functools.lru_cache(4096)
 def network_named(host: str) -> Network | None:
     """Return the network of a host, as its name alone tells it, numbers in any form that resolvers read; else None."""
     name = host.rstrip(".").lower()

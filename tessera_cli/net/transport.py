@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import requests
+import urllib3
 import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
 from tessera_cli.errors import SourceRefusedError
 from tessera_cli.net import retries
-from tessera_cli.net.address import AddressError, is_url, parse, redact, resolve
+from tessera_cli.net.address import AddressError, Origin, is_url, parse, redact, resolve
 from tessera_cli.net.answers import Answer
-from tessera_cli.net.connections import NOT_UNDERSTOOD, Adapter
+from tessera_cli.net.connections import NOT_UNDERSTOOD, Connections, Sent, Way
 from tessera_cli.net.deadlines import Deadline
 from tessera_cli.net.reach import Reach, here
 from tessera_cli.net.signing import SignedRequest
@@ -27,6 +29,12 @@ PUBLIC_HEADERS = {
     *("range", "if-range", "if-match", "if-none-match", "cmr-search-after"),
 }
 """Headers that a redirect to another origin takes along; any other might be a secret."""
+DEFAULT_HEADERS = {
+    "User-Agent": requests.utils.default_user_agent(),
+    "Accept-Encoding": "gzip",
+    "Accept": "*/*",
+    "Connection": "keep-alive",
+}
 _MOVED = (301, 302, 303, 307, 308)
 _DRAINED = 1 << 14
 """Bytes of a redirect's body up to which reading it is cheaper than a new connection."""
@@ -38,16 +46,21 @@ class Transport:
     def __init__(self, reach: Reach, connections: int) -> None:
         self.reach = reach
         self._environment = requests.Session()
-        self._adapter = Adapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+        self._connections = Connections(connections)
+        self._ways: dict[Origin, Way] = {}
 
-    def settings(self, url: str) -> dict[str, Any]:
-        """Return proxies and trust, as the environment has them, after a look at the certificates it names."""
-        found: Any = self._environment.merge_environment_settings(url, {}, None, None, None)
-        if here(url):  # which also keeps tokens for servers here from proxies elsewhere
-            found["proxies"] = {}
-        if isinstance(found["verify"], str) and url.startswith("https:"):
-            check_authorities(found["verify"])
-        return {name: found[name] for name in ("proxies", "verify", "cert")}
+    def way(self, url: str) -> Way:
+        """Return how a server is reached, as the environment has it; UsageError for authorities that cannot be used."""
+        origin = parse(url).origin
+        if (known := self._ways.get(origin)) is None:
+            found: Any = self._environment.merge_environment_settings(url, {}, None, None, None)
+            authorities = found["verify"] if isinstance(found["verify"], str) else None
+            if authorities and url.startswith("https:"):
+                check_authorities(authorities)
+            # A token for a server here is kept from proxies elsewhere.
+            known = self._connections.way(url, {} if here(url) else found["proxies"], authorities)
+            self._ways[origin] = known
+        return known
 
     @contextmanager
     def asking(
@@ -58,7 +71,7 @@ class Transport:
         An origin is a scheme, a host and a port: another one than that of the request sees PUBLIC_HEADERS alone.
         """
         url, moves = signed.url, 0
-        sent = CaseInsensitiveDict({**requests.utils.default_headers(), "Accept-Encoding": "gzip"})
+        sent = CaseInsensitiveDict(DEFAULT_HEADERS)
         sent.update(headers)
         sent.update(signed.headers)
         while True:
@@ -67,7 +80,7 @@ class Transport:
             except AddressError as error:
                 raise (_refused(signed.url, url, error.why) if moves else error) from None
             try:
-                target = response.headers.get("Location") if response.status_code in _MOVED else None
+                target = response.headers.get("Location") if response.status in _MOVED else None
                 if target is None:
                     yield Answer(response, url, moves > 0, deadline)
                     return
@@ -78,29 +91,28 @@ class Transport:
             found = _target(url, target, moves)
             if parse(found).origin != parse(url).origin:
                 sent = CaseInsensitiveDict({k: v for k, v in sent.items() if k.lower() in PUBLIC_HEADERS})
-            if response.status_code not in (307, 308):
+            if response.status not in (307, 308):
                 posted = None
             url = found
 
     def _send(
         self, url: str, headers: Mapping[str, str], posted: bytes | None, deadline: Deadline
-    ) -> requests.Response:
+    ) -> urllib3.BaseHTTPResponse:
         meant = parse(url)  # which refuses what requests and urllib3 may read in two ways
         self.reach.check(url)
-        request = requests.Request("GET" if posted is None else "POST", url, headers=dict(headers), data=posted)
         try:
-            prepared = request.prepare()
-            if parse(prepared.url or "").origin != meant.origin:
-                raise AddressError(url, NOT_UNDERSTOOD)
-            timeout = (retries.CONNECT_TIMEOUT * retries.TIME_SCALE, retries.READ_TIMEOUT * retries.TIME_SCALE)
-            return self._adapter.within(
+            way, (whole, target) = self.way(url), _spelled(url)
+            timeout = urllib3.Timeout(
+                connect=retries.CONNECT_TIMEOUT * retries.TIME_SCALE, read=retries.READ_TIMEOUT * retries.TIME_SCALE
+            )
+            method = "GET" if posted is None else "POST"
+            return self._connections.send(
+                way,
+                Sent(method, whole if way.whole else target, headers, posted, timeout),
+                meant,
                 deadline,
                 lambda peer: self.reach.check(url, peer),
                 lambda peer: self.reach.reached(url, peer),
-                meant,
-                prepared,
-                timeout=timeout,
-                **self.settings(url),
             )
         except ValueError as error:  # of requests, http.client or a codec; their texts may quote a secret
             if isinstance(error, requests.exceptions.InvalidProxyURL | urllib3.exceptions.HTTPError):
@@ -108,11 +120,21 @@ class Transport:
             raise SourceRefusedError(f"{redact(url)} is refused: it cannot be requested. Check the address.") from None
 
 
-def _drain(response: requests.Response) -> None:
+@functools.lru_cache(4096)
+def _spelled(url: str) -> tuple[str, str]:
+    """Return a URL and its path with query, as they are written in a request; AddressError if they lead elsewhere."""
+    prepared = requests.Request("GET", url).prepare()
+    whole = prepared.url or ""
+    if parse(whole).origin != parse(url).origin:
+        raise AddressError(url, NOT_UNDERSTOOD)
+    return requests.utils.urldefragauth(whole), prepared.path_url
+
+
+def _drain(response: urllib3.BaseHTTPResponse) -> None:
     """Read the short body of a redirect, so that the connection can be used again."""
-    length = getattr(response.raw, "length_remaining", None)
+    length = getattr(response, "length_remaining", None)
     if length is not None and 0 <= length <= _DRAINED:
-        response.raw.read(_DRAINED, decode_content=False)
+        response.read(_DRAINED, decode_content=False)
 
 
 def _target(url: str, location: str, moves: int) -> str:

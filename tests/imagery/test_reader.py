@@ -25,7 +25,7 @@ from tessera_cli.imagery.byte_sources import ByteCache
 from tessera_cli.imagery.decode import inflate
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.header import BrokenError
-from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions
+from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions, as_it_is
 from tessera_cli.imagery.tiff import find_blocks
 from tessera_cli.imagery.warp import on_tile, window_under
 from tessera_cli.net import Client, Response
@@ -457,7 +457,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     (tmp_path / "S" / "B03.tif").unlink()
     (tmp_path / "S" / "B04.tif").write_bytes(b"damaged")
     wanted = [Read(scene, asset) for asset in ("B02", "B03", "B04")]
-    layers = list(reader.layers(wanted, WarpOptions("bilinear", "uint16"), TILE))
+    layers = list(reader.layers(wanted, WarpOptions("bilinear", "uint16"), TILE, as_it_is))
     assert (layers[0][ROW : ROW + 4, COLUMN : COLUMN + 4] == 2000).all()
     assert layers[1] == MissingScene("S", "B03 is absent")
     assert layers[2].scene == "S"
@@ -465,7 +465,7 @@ def test_every_planned_read_is_counted(tmp_path, server, monkeypatch):
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1}
     server.faults = always(status(403), "*B05*")
     with pytest.raises(CredentialsError):
-        list(reader.layers([Read(scene, "B05")], WarpOptions("bilinear", "uint16"), TILE))
+        list(reader.layers([Read(scene, "B05")], WarpOptions("bilinear", "uint16"), TILE, as_it_is))
     assert outcomes(reader) == {"read": 1, "absent": 1, "broken": 1, "refused": 1}
 
 
@@ -475,7 +475,7 @@ def test_a_file_that_is_repaired_meanwhile_is_not_missing(tmp_path, server):
     good = path.read_bytes()
     server.faults = lambda request: path.write_bytes(good) and None if request.nth else None
     path.write_bytes(b"half of an upload")
-    (layer,) = reader.layers([Read(scene, "B02")], WarpOptions("bilinear", "uint16"), TILE)
+    (layer,) = reader.layers([Read(scene, "B02")], WarpOptions("bilinear", "uint16"), TILE, as_it_is)
     assert (layer[ROW : ROW + 4, COLUMN : COLUMN + 4] == 2000).all()
     assert reader.client.stats.to_dict()["retries"] == {"does not decode": 1}
 
@@ -512,7 +512,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, server, hurry):
 def test_layers_come_in_the_order_of_the_reads(tmp_path):
     scene, reader = scenes_of(tmp_path), Reader(Client(), threads=3)
     wanted = [Read(scene, asset) for asset in MPC.s2_band_assets] * 5
-    levels = [int(layer.max()) for layer in reader.layers(wanted, WarpOptions("bilinear", "uint16"), TILE)]
+    levels = [int(layer.max()) for layer in reader.layers(wanted, WarpOptions("bilinear", "uint16"), TILE, as_it_is)]
     assert levels == [4000, 2000, 3000, 8000, 8500, 5000, 6000, 7000, 9000, 9500] * 5
 
 
@@ -568,7 +568,7 @@ def test_the_same_pixels_as_odc_stac(tmp_path):
             dtype=dtype,
             resampling=resampling,
         )
-        (ours,) = reader.layers([Read(scene, asset)], WarpOptions(resampling, dtype), TILE)
+        (ours,) = reader.layers([Read(scene, asset)], WarpOptions(resampling, dtype), TILE, as_it_is)
         assert ours.any()
         assert np.array_equal(ours, theirs[asset].values[0])
 

@@ -12,7 +12,7 @@ from tessera_cli.errors import SourceUnavailableError
 from tessera_cli.imagery.doubts import Doubts
 from tessera_cli.imagery.files import Files
 from tessera_cli.imagery.header import BrokenError
-from tessera_cli.imagery.reader import MissingFile, Read, Reader, WarpOptions
+from tessera_cli.imagery.reader import MissingFile, Read, Reader, WarpOptions, as_it_is
 from tessera_cli.net import Client, RangeResponse
 from tests.helpers import servers
 from tests.helpers.builders import s2_item
@@ -275,7 +275,7 @@ def test_the_checksum_in_an_item(tmp_path, server, monkeypatch, remote, name):
     for content, size, sound in ((data, len(data), True), (data[1:], len(data), False), (data[1:], 1, True)):
         asset |= {"href": href, "file:size": size, "file:checksum": multihash(name, content)}
         scene = Scenes.from_items([item], MPC).scenes[0]
-        (layer,) = Reader(Client()).layers([Read(scene, "B02")], options, TILE)
+        (layer,) = Reader(Client()).layers([Read(scene, "B02")], options, TILE, as_it_is)
         assert isinstance(layer, np.ndarray) == sound
         assert sound or "checksum that its item tells" in layer.why
 
@@ -286,6 +286,6 @@ def test_another_size_than_the_item_says_is_told_once(tmp_path, caplog):
         asset["file:size"] = 10
     scene = Scenes.from_items([item], MPC).scenes[0]
     reads = [Read(scene, asset) for asset in ("B02", "B03")]
-    layers = list(Reader(Client()).layers(reads, WarpOptions("bilinear", "uint16"), TILE))
+    layers = list(Reader(Client()).layers(reads, WarpOptions("bilinear", "uint16"), TILE, as_it_is))
     assert all(isinstance(layer, np.ndarray) for layer in layers)
     assert len([record for record in caplog.records if "file:size" in record.message]) == 1
