@@ -30,6 +30,7 @@ from tessera_cli.imagery.geotiff import GeoTiffFile
 from tessera_cli.imagery.header import ODD_FILE, BrokenError
 from tessera_cli.imagery.promises import Promise, UnfitError
 from tessera_cli.imagery.warp import on_tile
+from tessera_cli.malloc import keep_freed_blocks
 from tessera_cli.net import ChangedError, Client, Version
 from tessera_cli.net.address import is_url, redact
 from tessera_cli.net.stats import Outcome
@@ -46,6 +47,8 @@ THREADS = 32
 LOCAL_THREADS = 4
 """The same of files on this machine, where more threads wait for each other and take a third more processor time."""
 
+KEPT = 1 << 27
+"""Bytes of freed memory that are kept for the next blocks and layers."""
 MOST_CHANGES = 3
 """Times a file is read from its beginning because it has changed."""
 
@@ -113,6 +116,7 @@ class Reader:
         self._files = Files(client) if files is None else files
         self._stopped, self._sizes_differ = threading.Event(), threading.Event()
         self._options = dict(gdal_options)
+        keep_freed_blocks(KEPT)
 
     @property
     def stopped(self) -> bool:

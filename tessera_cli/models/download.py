@@ -6,12 +6,16 @@ import http
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
 from tessera_cli.net.address import redact
-from tessera_cli.net.client import RetryableError
+from tessera_cli.net.answers import Answer
+from tessera_cli.net.client import Take
+from tessera_cli.net.failures import RetryableError
 from tessera_cli.net.ranges import content_range
 from tessera_cli.net.retries import Cause
 
@@ -50,25 +54,30 @@ def download(url: str, partial: Path, client: Client, *, headers: Mapping[str, s
 def _append(url: str, partial: Path, client: Client, headers: Mapping[str, str], start: int, size: int | None) -> None:
     """Send one request for what is missing from `start` on."""
     other = RetryableError(Cause.TRUNCATED, SourceUnavailableError("other bytes arrived than were requested"))
+    beat = time.monotonic()
     try:
-        with client.responding(url, {**headers, "Range": f"bytes={start}-"} if start else headers) as response:
-            resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
-            if resumed and content_range(response.headers)[0] != start:
-                partial.unlink()  # begin again
-                raise other
-            beat = time.monotonic()
-            with partial.open("ab" if resumed else "wb", buffering=0) as file:
-                for piece in response.pieces(patient=True):
-                    file.write(piece)
-                    if size is None and file.tell() > MOST:
-                        raise SourceRefusedError(
-                            f"{redact(url)} sends more than {MOST >> 30} GB, which no weights need."
-                        )
-                    if size is not None and file.tell() > size:
-                        break
-                    if time.monotonic() - beat > HEARTBEAT:
-                        beat = time.monotonic()
-                        logger.info("Downloaded %s", _megabytes(file.tell(), size))
+        with ExitStack() as stack:
+
+            def begin(answer: Answer) -> Take:
+                resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+                if resumed and content_range(answer.headers)[0] != start:
+                    partial.unlink()  # begin again
+                    raise other
+                file = stack.enter_context(partial.open("ab" if resumed else "wb", buffering=0))
+                return lambda piece: write(file, piece)
+
+            def write(file: FileIO, piece: bytes) -> bool:
+                nonlocal beat
+                file.write(piece)
+                if size is None and file.tell() > MOST:
+                    raise SourceRefusedError(f"{redact(url)} sends more than {MOST >> 30} GB, which no weights need.")
+                if time.monotonic() - beat > HEARTBEAT:
+                    beat = time.monotonic()
+                    logger.info("Downloaded %s", _megabytes(file.tell(), size))
+                return size is None or file.tell() <= size
+
+            asked = {**headers, "Range": f"bytes={start}-"} if start else headers
+            client.receive(url, begin, asked, patient=True)
     except SourceRefusedError as error:
         if not start or error.status != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise

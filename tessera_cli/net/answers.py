@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 
-import urllib3
-import urllib3.exceptions
+import aiohttp
 
 from tessera_cli.net import retries
 from tessera_cli.net.deadlines import Deadline
 
 PIECE = 1 << 16
+"""Bytes that are unpacked at once."""
 _SIZE = re.compile(r"[0-9]{1,18}")
 _GZIP = b"\x1f\x8b"
 _PACKINGS = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz"}
@@ -28,7 +29,9 @@ class EncodingError(Exception):
 class Answer:
     """The answer to one request, whose body is read once."""
 
-    response: urllib3.BaseHTTPResponse
+    response: aiohttp.ClientResponse = field(repr=False)
+    headers: Mapping[str, str]
+    """By names in any case."""
     url: str
     """Where it was found, after redirects."""
     redirected: bool
@@ -42,11 +45,7 @@ class Answer:
     def status(self) -> int:
         return self.response.status
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self.response.headers
-
-    @property
+    @functools.cached_property
     def length(self) -> int | None:
         """Return the bytes of the body as they are sent, as its header tells; None if it does not, or not clearly."""
         told = self.headers.get("Content-Length", "").strip()
@@ -57,44 +56,44 @@ class Answer:
         """Return whether the body is packed for its transfer."""
         return self._encoding != ""
 
-    def pieces(self, *, patient: bool = False) -> Iterator[bytes]:
-        """Yield the body as it arrives, unpacked, in pieces of at most PIECE bytes.
+    async def pieces(self, *, patient: bool = False) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, unpacked.
 
-        Raises EOFError if it is shorter than its length, OverError if its time is over. A `patient` reader gives
-        another TOTAL_TIMEOUT for every PROGRESS bytes.
+        Raises EOFError if it is shorter than it should be. A `patient` reader gives another TOTAL_TIMEOUT for every
+        PROGRESS bytes.
         """
         unpacked = _Gzip() if self.packed else None
         if unpacked and self._encoding not in ("gzip", "x-gzip"):
             raise EncodingError(self._encoding[:20])
         until = retries.PROGRESS
-        while piece := self._read():
+        while piece := await self._read():
             self.received += len(piece)
             if patient and self.received >= until:
                 until = self.received + retries.PROGRESS
                 self.deadline.more(retries.TOTAL_TIMEOUT * retries.TIME_SCALE)
             if unpacked:
-                yield from unpacked.pieces(piece)
+                for each in unpacked.pieces(piece):
+                    yield each
             else:
                 yield piece
-        self.deadline.check()
-        if self.length is not None and self.received != self.length:
-            raise EOFError(f"the response ended after {self.received} of {self.length} bytes")
         if unpacked and not unpacked.complete:
             raise EOFError(f"the response ended after {self.received} bytes, in the middle of its gzip")
         self.proven = self.length is not None or self._chunked or unpacked is not None
 
-    def _read(self) -> bytes:
+    async def _read(self) -> bytes:
         try:
-            return self.response.read1(PIECE, decode_content=False) or b""
-        except urllib3.exceptions.HTTPError:
-            self.deadline.check()
+            return await self.response.content.readany()
+        except aiohttp.ServerTimeoutError:
             raise
+        except aiohttp.ClientError as error:
+            of = "" if self.length is None else f" of {self.length}"
+            raise EOFError(f"the response ended after {self.received}{of} bytes") from error
 
-    @property
+    @functools.cached_property
     def _chunked(self) -> bool:
         return self.headers.get("Transfer-Encoding", "").lower() == "chunked"
 
-    @property
+    @functools.cached_property
     def _encoding(self) -> str:
         words = (word.strip() for word in self.headers.get("Content-Encoding", "").lower().split(","))
         return ",".join(word for word in words if word in _PACKINGS)
@@ -123,5 +122,5 @@ class _Gzip:
                 if piece := self._member.decompress(packed, PIECE):
                     yield piece
             except zlib.error as error:
-                raise urllib3.exceptions.DecodeError(str(error)) from error
+                raise EOFError(f"the gzip of the response is damaged: {error}") from error
             packed = self._member.unconsumed_tail or self._member.unused_data

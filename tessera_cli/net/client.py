@@ -7,38 +7,32 @@ import functools
 import http
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import requests.exceptions
-import urllib3.exceptions
-
-from tessera_cli.errors import ReadingStoppedError, SourceRefusedError, SourceUnavailableError, TesseraError
+from tessera_cli.errors import ReadingStoppedError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.json_text import parse_json
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact, unsigned
-from tessera_cli.net.answers import Answer, EncodingError
-from tessera_cli.net.connections import UnansweredError
+from tessera_cli.net.answers import Answer
 from tessera_cli.net.deadlines import Deadlines, OverError
+from tessera_cli.net.failures import FAILURES, RetryableError, failure
+from tessera_cli.net.loop import LOOP
 from tessera_cli.net.reach import Reach
 from tessera_cli.net.responses import error_for, page_instead, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause
-from tessera_cli.net.signing import OPEN, GivenSignatures, Signer
+from tessera_cli.net.signing import OPEN, GivenSignatures, SignedRequest, Signer
 from tessera_cli.net.stats import RequestStats
 from tessera_cli.net.transport import Transport
-from tessera_cli.net.trust import untrusted
 
 MOST = 256 << 20
 """Bytes of a whole body, unpacked, beyond which it is not read on."""
 MOST_JSON, MOST_VALUES = 64 << 20, 5_000_000
 """Bytes and values of JSON that is parsed: ten thousand items. A value takes up to 100 times its bytes in memory."""
 _BEGINNING = 100
-_FAILURES = (
-    *(OverError, EOFError, EncodingError, UnansweredError),
-    *(requests.exceptions.InvalidProxyURL, urllib3.exceptions.HTTPError),
-)
+Take = Callable[[bytes], bool]
+"""Takes a piece of a body, and returns whether more is wanted."""
 Causes = Mapping[int, Cause | None]
 """Status -> what lies behind it, where that is something else than `retries.cause_of` says."""
 
@@ -68,20 +62,6 @@ class Response:
         return parse_json(self.body)
 
 
-class RetryableError(Exception):
-    """A request that failed in a way that may pass."""
-
-    def __init__(self, cause: Cause, final: TesseraError, retry_after: float | None = None) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.final = final
-        """What to raise once the retries are exhausted."""
-        self.retry_after = retry_after
-        """Seconds that the server asked for."""
-        self.progress = False
-        """Whether the request brought something all the same: then retries count from the beginning."""
-
-
 class Client:
     """HTTP with the retries of `RETRY_POLICIES`; shared by all threads of a run.
 
@@ -108,7 +88,7 @@ class Client:
 
     def stop(self) -> None:
         """Stop for good: nothing more is requested, and what waits, for a retry or for a server, gives up at once."""
-        self._deadlines.stop()
+        self._deadlines.stop(LOOP.get())
         self.signer.stop()
 
     def check_authorities(self, url: str) -> None:
@@ -170,37 +150,59 @@ class Client:
         """Wait, at most until the run is over."""
         self._deadlines.stopped.wait(seconds)
 
-    @contextmanager
-    def responding(
+    def receive(
         self,
         url: str,
+        begin: Callable[[Answer], Take],
         headers: Mapping[str, str] | None = None,
         posted: bytes | None = None,
         causes: Causes | None = None,
-    ) -> Iterator[Answer]:
-        """Send one request, a POST if there is something `posted`; the body of the answer has not been read.
+        *,
+        patient: bool = False,
+    ) -> Answer:
+        """Send one request, a POST if there is something `posted`, and give the body of the answer piece by piece to
+        what `begin` returns, until that returns false.
 
-        All of it, redirects and the body included, ends within TOTAL_TIMEOUT. Raises RetryableError for what may pass,
-        here and while the body is read, and the errors of `Client` for what will not.
+        Both are called in the thread of all requests and must not wait for anything but a disk. All of it, redirects
+        and the body included, ends within TOTAL_TIMEOUT, which is given anew while a `patient` request gets on. Raises
+        RetryableError for what may pass, the errors of `Client` for what will not, and what is raised by those two.
         """
         parse(url)  # before it is signed
+        self.reach.check(url)  # may ask a name server
         given, signed = self.given.uses(url), self.given.sign(url)
+        if given:  # S3 and GCS say so of an expired signature
+            causes = {400: Cause.FORBIDDEN, **(causes or {})}
+        return LOOP.run(self._received(url, signed, begin, headers or {}, posted, causes or {}, patient))
+
+    async def _received(
+        self,
+        url: str,
+        signed: SignedRequest,
+        begin: Callable[[Answer], Take],
+        headers: Mapping[str, str],
+        posted: bytes | None,
+        causes: Causes,
+        patient: bool,
+    ) -> Answer:
         answer = None
-        with self._deadlines.within(retries.TOTAL_TIMEOUT * retries.TIME_SCALE) as deadline:
-            try:
-                with self._transport.asking(signed, headers or {}, posted, deadline) as answer:
-                    if answer.status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-                        causes = causes or {}
-                        if given:  # S3 and GCS say so of an expired signature
-                            causes = {400: Cause.FORBIDDEN, **causes}
-                        raise _refusal(answer, url, causes)
-                    yield answer
-            except _FAILURES as error:
-                if deadline.over:
-                    raise self._late(url) from error
-                raise _failure(url, error) from error
-            finally:
-                self.stats.request(0 if answer is None else answer.response.tell())
+        try:
+            async with (
+                self._deadlines.within(retries.TOTAL_TIMEOUT * retries.TIME_SCALE) as deadline,
+                self._transport.asking(signed, headers, posted, deadline) as answer,
+            ):
+                if answer.status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+                    raise _refusal(answer, url, causes)
+                take = begin(answer)
+                async for piece in answer.pieces(patient=patient):
+                    if not take(piece):
+                        break
+                return answer
+        except OverError as error:
+            raise self._late(url) from error
+        except FAILURES as error:
+            raise failure(url, error) from error
+        finally:
+            self.stats.request(0 if answer is None else answer.received)
 
     def _late(self, url: str) -> Exception:
         if self._deadlines.stopped.is_set():
@@ -222,24 +224,32 @@ class Client:
         `span`: the first byte and the number of bytes that the headers ask for. Of a server that ignores that no more
         is kept, and little more read; of one that sends another part at most one byte too much.
         """
-        with self.responding(url, headers, posted, causes) as answer:
+        body, beginning, passed = bytearray(), b"", 0
+        first = end = 0
+
+        def begin(answer: Answer) -> Take:
+            nonlocal first, end
             whole = answer.status == http.HTTPStatus.OK
             first, end = (0, most + 1) if span is None else (span[0], sum(span)) if whole else (0, span[1] + 1)
-            body, beginning, passed = bytearray(), b"", 0
-            for piece in answer.pieces():
-                beginning += piece[: _BEGINNING - len(beginning)]
-                body += piece[max(0, first - passed) : max(0, end - passed)]
-                passed += len(piece)
-                if passed >= end:
-                    break
-            if span is None and passed > most:
-                raise _too_large(url, f"{most >> 20} MB")
-            size = None if answer.packed else answer.length
-            if size is None and answer.proven:
-                size = passed
-            found = answer.url if answer.redirected and not unsigned(answer.url)[1] else url
-            proven = answer.proven or passed >= end
-            return Response(bytes(body), answer.headers, answer.status, found, proven, size, beginning)
+            return take
+
+        def take(piece: bytes) -> bool:
+            nonlocal beginning, passed
+            beginning += piece[: _BEGINNING - len(beginning)]
+            start, stop = max(0, first - passed), max(0, end - passed)
+            body.extend(piece if start == 0 and stop >= len(piece) else memoryview(piece)[start:stop])
+            passed += len(piece)
+            return passed < end
+
+        answer = self.receive(url, begin, headers, posted, causes)
+        if span is None and passed > most:
+            raise _too_large(url, f"{most >> 20} MB")
+        size = None if answer.packed else answer.length
+        if size is None and answer.proven:
+            size = passed
+        found = answer.url if answer.redirected and not unsigned(answer.url)[1] else url
+        proven = answer.proven or passed >= end
+        return Response(bytes(body), answer.headers, answer.status, found, proven, size, beginning)
 
 
 def check_json(url: str, body: bytes) -> None:
@@ -259,19 +269,6 @@ def _too_large(url: str, most: str) -> SourceRefusedError:
 
 def _stopped(url: str) -> SourceUnavailableError:
     return ReadingStoppedError(f"{redact(url)} was not requested: the run has been stopped.")
-
-
-def _failure(url: str, error: Exception) -> Exception:
-    """Return what it means that a request got no answer, or only a part of one."""
-    if isinstance(error, EncodingError):
-        return SourceRefusedError(f"{redact(url)} answers in the encoding {error}, which was not asked for.")
-    if isinstance(error, urllib3.exceptions.NewConnectionError):  # a kind of timeout to urllib3
-        return RetryableError(Cause.UNREACHABLE, unreachable(url, error))
-    if isinstance(error, urllib3.exceptions.TimeoutError):
-        return RetryableError(Cause.STALLED, unreachable(url, error))
-    if isinstance(error, EOFError | urllib3.exceptions.ProtocolError | urllib3.exceptions.DecodeError):
-        return RetryableError(Cause.TRUNCATED, unreachable(url, error))
-    return untrusted(url, error) or RetryableError(Cause.UNREACHABLE, unreachable(url, error))
 
 
 def _refusal(response: Answer, url: str, causes: Causes) -> Exception:

@@ -1,74 +1,80 @@
-"""Connections: to the host that was meant, at an address that may be reached, and with an end.
-
-urllib3 opens a connection by the name of a host alone. Ours asks, before a packet leaves, whether the address that the
-name stands for may be reached, and tells the deadline of the request which connection to cut.
-"""
+"""Connections: to the host that was meant, and at an address that may be reached."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import ipaddress
 import socket
 import ssl
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import certifi
-from requests.adapters import HTTPAdapter
-from requests.exceptions import InvalidProxyURL
-from requests.utils import prepend_scheme_if_needed, select_proxy
-from urllib3 import BaseHTTPResponse, PoolManager, Timeout
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProtocolError
-from urllib3.util import parse_url
+from aiohttp.abc import AbstractResolver, ResolveResult
+from requests.utils import select_proxy
 from urllib3.util.connection import allowed_gai_family
-from urllib3.util.ssl_ import create_urllib3_context
+from yarl import URL
 
-from tessera_cli.net.address import AddressError, Url
-from tessera_cli.net.deadlines import Deadline, OverError
+from tessera_cli.errors import UsageError
+from tessera_cli.net.address import AddressError, Url, redact
+from tessera_cli.net.loop import LOOP
 from tessera_cli.net.reach import IpAddress
 
 Told = Callable[[IpAddress], None]
 """Is told the address of a host. Before a connection is made, it raises AddressError if that may not be reached."""
 NOT_UNDERSTOOD = "its host is not understood"
+AHEAD = 1 << 18
+"""Bytes of a body that are read before somebody takes them."""
 
 
 class UnansweredError(Exception):
-    """A connection that ended before an answer began."""
+    """A server that speaks, but not HTTP."""
 
 
-class _Request(threading.local):
-    """What this thread is asking for."""
+@dataclass(frozen=True)
+class Way:
+    """How a server is reached."""
 
-    deadline: Deadline | None = None
-    admit: Told | None = None
-    reached: Told | None = None
-    url: Url | None = None
+    proxy: str | None = field(repr=False)
+    """Its address, perhaps with a password; None: directly."""
+    trust: ssl.SSLContext | None
+    """Which certificates are accepted; None where nothing is encrypted."""
+
+    @classmethod
+    def to(cls, address: str, proxies: Mapping[str, str], authorities: str | None) -> Way:
+        """Return the way to a URL. `authorities`: a file or folder of certificates; None: those of the package certifi.
+
+        UsageError if the environment names a proxy that is none, or whose kind is not supported.
+        """
+        proxy = select_proxy(address, dict(proxies)) or None
+        if proxy is not None:
+            proxy = proxy if "://" in proxy else f"http://{proxy}"
+            try:
+                usable = bool(URL(proxy).host) and URL(proxy).port is not None
+            except ValueError:
+                usable = False
+            if not usable or not proxy.lower().startswith(("http://", "https://")):
+                raise UsageError(
+                    f"The proxy {redact(proxy)} cannot be used: http://HOST:PORT and https://HOST:PORT are supported. "
+                    "Correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, whichever names it."
+                )
+        return cls(proxy, _trusting(authorities) if address.startswith("https:") else None)
 
 
-_REQUEST = _Request()
-
-
-class _Adapter(HTTPAdapter):
-    """Maker of pools, of connections to servers and to proxies, as the environment names those; all are guarded."""
-
-    def init_poolmanager(self, *given: Any, **more: Any) -> None:
-        super().init_poolmanager(*given, **more)
-        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
-        known = proxy in self.proxy_manager
-        manager = super().proxy_manager_for(proxy, **more)
-        if not known:
-            manager.pool_classes_by_scheme = _guarded_pools(manager)
-        return manager
+@functools.cache
+def _trusting(authorities: str | None) -> ssl.SSLContext:
+    """Return what checks certificates, made once: to read the authorities takes longer than a request."""
+    path = authorities or certifi.where()
+    folder = Path(path).is_dir()
+    return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
 
 
 @dataclass(frozen=True)
@@ -76,182 +82,145 @@ class Sent:
     """A request as it leaves."""
 
     method: str
-    target: str
-    """Path and query, or the whole address for a proxy that is told it (see `Way.whole`)."""
+    address: str
+    """As it is written on the wire."""
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None
-    timeout: Timeout
+    connect_timeout: float
+    """Seconds."""
+    read_timeout: float
+    """Seconds without a byte."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a server is reached: by which pools, trusting whom."""
+class _Asked:
+    """What the task that runs is asking for."""
 
-    manager: PoolManager
-    """Of connections to servers, or to a proxy."""
-    trust: Mapping[str, Any]
-    whole: bool
-    """Whether the proxy is told whole addresses: those of http, where it is no SOCKS proxy."""
+    url: Url
+    proxied: bool
+    admit: Told
+    reached: Told
+
+
+_ASKED: ContextVar[_Asked] = ContextVar("asked")
 
 
 class Connections:
-    """Pools of connections that keep to what `send` says of a request."""
+    """Connections that are used again; they keep to what `send` says of a request. Belongs to the loop."""
 
     def __init__(self, each: int) -> None:
         """Keep at most so many connections to a host."""
-        self._adapter = _Adapter(pool_connections=8, pool_maxsize=each, max_retries=0)
+        self._each = each
+        self._session: aiohttp.ClientSession | None = None
 
-    def way(self, address: str, proxies: Mapping[str, str], authorities: str | None) -> Way:
-        """Return the way to a URL. `authorities`: a file or folder of certificates; None: those of the package certifi.
+    async def send(self, way: Way, request: Sent, url: Url, admit: Told, reached: Told) -> aiohttp.ClientResponse:
+        """Send a request to the host of `url` alone, at an address that `admit` admits.
 
-        Raises InvalidProxyURL of requests if the environment names a proxy that is none.
+        `reached` is told where it has answered. The body of the response has not been read. Raises errors of aiohttp,
+        and UnansweredError.
         """
-        manager, named = self._adapter.poolmanager, select_proxy(address, dict(proxies))
-        proxy = prepend_scheme_if_needed(named, "http") if named else ""
-        if proxy:
-            if not parse_url(proxy).host:
-                raise InvalidProxyURL("Check the proxy that the environment names: it has no host.")
-            manager = self._adapter.proxy_manager_for(proxy)
-        trust = {"ssl_context": _trusting(authorities)} if address.startswith("https:") else {}
-        return Way(manager, trust, whole=bool(proxy) and not trust and not proxy.lower().startswith("socks"))
-
-    def send(
-        self, way: Way, request: Sent, url: Url, deadline: Deadline, admit: Told, reached: Told
-    ) -> BaseHTTPResponse:
-        """Send a request that ends by the deadline, to the host of `url` alone, at an address that `admit` admits.
-
-        `reached` is told where it has answered. The body of the response has not been read. Raises errors of urllib3;
-        UnansweredError where the connection ended before an answer.
-        """
-        with _sending(deadline, admit, reached, url):
-            try:
-                pool = way.manager.connection_from_host(url.host, url.port, url.scheme, dict(way.trust))
-                return pool.urlopen(
-                    request.method,
-                    request.target,
-                    body=request.body,
-                    headers=request.headers,
-                    timeout=request.timeout,
-                    retries=False,
-                    redirect=False,
-                    assert_same_host=False,
-                    preload_content=False,
-                    decode_content=False,
-                )
-            except ProtocolError as error:
-                raise UnansweredError(error) from error
-
-
-@contextmanager
-def _sending(deadline: Deadline, admit: Told, reached: Told, url: Url) -> Iterator[None]:
-    _REQUEST.deadline, _REQUEST.admit, _REQUEST.reached, _REQUEST.url = deadline, admit, reached, url
-    try:
-        yield
-    finally:
-        _REQUEST.deadline = _REQUEST.admit = _REQUEST.reached = _REQUEST.url = None
-
-
-@functools.cache
-def _trusting(authorities: str | None) -> ssl.SSLContext:
-    """Return what checks certificates, made once: to read the authorities takes longer than a request."""
-    context, path = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED), authorities or certifi.where()
-    folder = Path(path).is_dir()
-    context.load_verify_locations(None if folder else path, path if folder else None)
-    return context
-
-
-def _guarded_pools(manager: Any) -> dict[str, Any]:
-    return {scheme: _guarded(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
-
-
-@functools.cache
-def _guarded(pool: Any) -> Any:
-    """Return the class of connection pools with connections of ours."""
-    connection = type("Guarded", (_Guarded, pool.ConnectionCls), {})
-    return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": connection})
-
-
-class _Guarded(HTTPConnection):
-    """Connection that the deadline of a request can cut."""
-
-    def _new_conn(self) -> socket.socket:
-        deadline = _REQUEST.deadline
-        assert deadline is not None
-        if hasattr(self, "_socks_options"):
-            found: socket.socket = super()._new_conn()
-            deadline.cuts(found.fileno())
-            return found
+        _ASKED.set(_Asked(url, way.proxy is not None, admit, reached))
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=request.connect_timeout, sock_read=request.read_timeout
+        )
         try:
-            found = self._connected(deadline)
-        except UnicodeError as error:
-            raise AddressError(f"{_REQUEST.url and _REQUEST.url.scheme}://{self.host}", NOT_UNDERSTOOD) from error
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"no connection to {self.host} in {self.timeout} s") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"no connection: {error}") from error
-        sys.audit("http.client.connect", self, self.host, self.port)
-        return found
+            return await self._opened().request(
+                request.method,
+                URL(request.address, encoded=True),
+                data=request.body,
+                headers=request.headers,
+                proxy=way.proxy,
+                ssl=way.trust or True,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientResponseError as error:  # its text quotes what the server said, at any length
+            raise UnansweredError(f"what it says is no HTTP ({error.message.split(':')[0][:80]})") from error
 
-    def connect(self) -> None:
-        super().connect()  # and, for https, a look at the certificate
-        if self.proxy is None and not hasattr(self, "_socks_options") and _REQUEST.reached is not None:
-            _REQUEST.reached(_ip_address(self.sock.getpeername()))
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session._loop is not asyncio.get_running_loop():  # else of before a fork
+            self._session = aiohttp.ClientSession(
+                connector=_Connector(limit=0, limit_per_host=self._each, use_dns_cache=False, resolver=_Resolver()),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                read_bufsize=AHEAD,
+                max_field_size=1 << 16,
+                max_headers=1000,
+                skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
+            )
+            self._session._retry_connection = False  # or a request would be sent twice without being counted
+            weakref.finalize(self, _close, self._session)
+        return self._session
 
-    def _connected(self, deadline: Deadline) -> socket.socket:
-        """Return a connection to the first address of the host that may be reached and answers."""
-        failure: Exception = OSError("the host has no address")
-        for family, kind, protocol, _, address in _addresses(self._dns_host, self.port, deadline):
-            deadline.check()
-            made = socket.socket(family, kind, protocol)
+
+def _close(session: aiohttp.ClientSession) -> None:
+    """Close the connections of a client that is gone."""
+    loop = LOOP.get()
+    if session._loop is loop:
+        asyncio.run_coroutine_threadsafe(session.close(), loop)
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def connect(self, req: Any, *given: Any, **more: Any) -> Any:
+        asked = _ASKED.get()
+        if not asked.proxied and (_plain(req.url.raw_host or ""), req.url.port) != (asked.url.host, asked.url.port):
+            raise AddressError(f"{asked.url.scheme}://{asked.url.host}", NOT_UNDERSTOOD)
+        connection = await super().connect(req, *given, **more)
+        if not asked.proxied and (transport := connection.transport) is not None:
+            asked.reached(_ip_address(transport.get_extra_info("peername")))
+        return connection
+
+
+class _Resolver(AbstractResolver):
+    """Finds the addresses of a host that may be reached."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        asked, found = _ASKED.get(), await _addresses(host, port)
+        admitted, refusal = [], None
+        for family, _, protocol, _, address in found:
             try:
-                if self.proxy is None and _REQUEST.admit is not None:
-                    _REQUEST.admit(_ip_address(address))
-                for option in self.socket_options or ():
-                    made.setsockopt(*option)
-                if isinstance(self.timeout, int | float):
-                    made.settimeout(self.timeout)
-                deadline.cuts(made.fileno())
-                made.connect(address)
-                deadline.check()
-                return made
-            except (OSError, AddressError) as error:
-                made.close()
-                failure = error
-            except BaseException:
-                made.close()
-                raise
-        raise failure
+                if not asked.proxied:
+                    asked.admit(_ip_address(address))
+            except AddressError as error:
+                refusal = error
+                continue
+            flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+            admitted.append(
+                ResolveResult(
+                    hostname=host, host=address[0], port=address[1], family=family, proto=protocol, flags=flags
+                )
+            )
+        if not admitted:
+            raise refusal or OSError("the host has no address")
+        return admitted
 
-    def request(self, *given: Any, **more: Any) -> None:
-        deadline, url = _REQUEST.deadline, _REQUEST.url
-        assert deadline is not None
-        assert url is not None
-        if self.proxy is None and (_plain(self.host), self.port) != (url.host.rstrip("."), url.port):
-            raise AddressError(f"{url.scheme}://{url.host}", NOT_UNDERSTOOD)
-        if self.sock is not None:
-            deadline.cuts(self.sock.fileno())
-        super().request(*given, **more)
+    async def close(self) -> None: ...
 
 
-def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
-    """Return what `socket.getaddrinfo` finds, in a thread of its own: nothing can interrupt it."""
-    found: Future[list[Any]] = Future()
+async def _addresses(host: str, port: int) -> list[Any]:
+    """Return what `socket.getaddrinfo` finds, in a thread that nothing waits for: nothing can interrupt it."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Any]] = loop.create_future()
+
+    def tell(result: list[Any] | Exception) -> None:
+        if not found.done():  # else nobody waits any more
+            found.set_exception(result) if isinstance(result, Exception) else found.set_result(result)
 
     def look() -> None:
-        with contextlib.suppress(InvalidStateError):  # nobody waits any more
-            try:
-                found.set_result(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
-            except (OSError, UnicodeError) as error:
-                found.set_exception(error)
+        result: list[Any] | Exception
+        try:
+            result = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
+        except UnicodeError:
+            result = AddressError(f"http://{host}", NOT_UNDERSTOOD)
+        except OSError as error:
+            result = error
+        with contextlib.suppress(RuntimeError):  # the process ends
+            loop.call_soon_threadsafe(tell, result)
 
-    deadline.calls(found.cancel)
     threading.Thread(target=look, name="resolver", daemon=True).start()
-    try:
-        return found.result()
-    except CancelledError:
-        raise OverError from None
+    return await found
 
 
 def _ip_address(address: tuple[Any, ...]) -> IpAddress:
@@ -261,7 +230,4 @@ def _ip_address(address: tuple[Any, ...]) -> IpAddress:
 
 def _plain(host: str) -> str:
     """Return a host as `address.parse` spells it."""
-    try:
-        return str(ipaddress.IPv6Address(host.strip("[]")))
-    except ValueError:
-        return host.lower()
+    return str(ipaddress.IPv6Address(host.strip("[]"))) if ":" in host else host.lower()

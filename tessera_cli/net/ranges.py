@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net.address import redact
-from tessera_cli.net.client import Client, Response, RetryableError
+from tessera_cli.net.client import Client, Response
+from tessera_cli.net.failures import RetryableError
 from tessera_cli.net.responses import page_instead, unreachable
 from tessera_cli.net.retries import Cause
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import requests
-import urllib3
-import urllib3.exceptions
-from requests.structures import CaseInsensitiveDict
+from multidict import CIMultiDict
+from yarl import URL
 
 from tessera_cli.errors import SourceRefusedError
 from tessera_cli.net import retries
@@ -58,83 +59,98 @@ class Transport:
             if authorities and url.startswith("https:"):
                 check_authorities(authorities)
             # A token for a server here is kept from proxies elsewhere.
-            known = self._connections.way(url, {} if here(url) else found["proxies"], authorities)
+            known = Way.to(url, {} if here(url) else found["proxies"], authorities)
             self._ways[origin] = known
         return known
 
-    @contextmanager
-    def asking(
+    @asynccontextmanager
+    async def asking(
         self, signed: SignedRequest, headers: Mapping[str, str], posted: bytes | None, deadline: Deadline
-    ) -> Iterator[Answer]:
+    ) -> AsyncIterator[Answer]:
         """Send one request, a POST if there is something `posted`; follow redirects, and yield the answer.
 
         An origin is a scheme, a host and a port: another one than that of the request sees PUBLIC_HEADERS alone.
         """
         url, moves = signed.url, 0
-        sent = CaseInsensitiveDict(DEFAULT_HEADERS)
+        sent = CIMultiDict(DEFAULT_HEADERS)
         sent.update(headers)
         sent.update(signed.headers)
         while True:
             try:
-                response = self._send(url, sent, posted, deadline)
+                response = await self._send(url, sent, posted)
             except AddressError as error:
                 raise (_refused(signed.url, url, error.why) if moves else error) from None
             try:
-                target = response.headers.get("Location") if response.status in _MOVED else None
+                found_headers = _headers(response)
+                target = found_headers.get("Location") if response.status in _MOVED else None
                 if target is None:
-                    yield Answer(response, url, moves > 0, deadline)
+                    yield Answer(response, found_headers, url, moves > 0, deadline)
                     return
-                _drain(response)
+                await _drain(response)
             finally:
                 response.close()
             moves += 1
             found = _target(url, target, moves)
             if parse(found).origin != parse(url).origin:
-                sent = CaseInsensitiveDict({k: v for k, v in sent.items() if k.lower() in PUBLIC_HEADERS})
+                sent = CIMultiDict({k: v for k, v in sent.items() if k.lower() in PUBLIC_HEADERS})
             if response.status not in (307, 308):
                 posted = None
             url = found
 
-    def _send(
-        self, url: str, headers: Mapping[str, str], posted: bytes | None, deadline: Deadline
-    ) -> urllib3.BaseHTTPResponse:
-        meant = parse(url)  # which refuses what requests and urllib3 may read in two ways
+    async def _send(self, url: str, headers: Mapping[str, str], posted: bytes | None) -> aiohttp.ClientResponse:
+        parse(url)  # which refuses what others may read in two ways
         self.reach.check(url)
         try:
-            way, (whole, target) = self.way(url), _spelled(url)
-            timeout = urllib3.Timeout(
-                connect=retries.CONNECT_TIMEOUT * retries.TIME_SCALE, read=retries.READ_TIMEOUT * retries.TIME_SCALE
+            address = _spelled(url)
+            for value in headers.values():
+                value.encode("latin-1")
+            request = Sent(
+                "GET" if posted is None else "POST",
+                address,
+                headers,
+                posted,
+                retries.CONNECT_TIMEOUT * retries.TIME_SCALE,
+                retries.READ_TIMEOUT * retries.TIME_SCALE,
             )
-            method = "GET" if posted is None else "POST"
-            return self._connections.send(
-                way,
-                Sent(method, whole if way.whole else target, headers, posted, timeout),
-                meant,
-                deadline,
+            return await self._connections.send(
+                self.way(url),
+                request,
+                parse(address),
                 lambda peer: self.reach.check(url, peer),
                 lambda peer: self.reach.reached(url, peer),
             )
-        except ValueError as error:  # of requests, http.client or a codec; their texts may quote a secret
-            if isinstance(error, requests.exceptions.InvalidProxyURL | urllib3.exceptions.HTTPError):
-                raise
+        except ValueError as error:  # of requests, aiohttp or a codec; their texts may quote a secret
+            if isinstance(error, aiohttp.ClientError) and not isinstance(error, aiohttp.InvalidURL):
+                raise  # such as one about a certificate
             raise SourceRefusedError(f"{redact(url)} is refused: it cannot be requested. Check the address.") from None
 
 
 @functools.lru_cache(4096)
-def _spelled(url: str) -> tuple[str, str]:
-    """Return a URL and its path with query, as they are written in a request; AddressError if they lead elsewhere."""
-    prepared = requests.Request("GET", url).prepare()
-    whole = prepared.url or ""
+def _spelled(url: str) -> str:
+    """Return a URL as it is written in a request; AddressError if that leads elsewhere."""
+    whole = requests.Request("GET", url).prepare().url or ""
     if parse(whole).origin != parse(url).origin:
         raise AddressError(url, NOT_UNDERSTOOD)
-    return requests.utils.urldefragauth(whole), prepared.path_url
+    address = URL(str(requests.utils.urldefragauth(whole)), encoded=True)
+    with contextlib.suppress(OSError):  # 127.1, 0x7f000001, 2130706433
+        address = address.with_host(socket.inet_ntoa(socket.inet_aton(parse(url).host)))
+    return str(address)
 
 
-def _drain(response: urllib3.BaseHTTPResponse) -> None:
+def _headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
+    """Return the headers as text, each byte a character; of several with one name the values with commas between."""
+    found: CIMultiDict[str] = CIMultiDict()
+    for key, value in response.raw_headers:
+        name, text = key.decode("latin-1"), value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read the short body of a redirect, so that the connection can be used again."""
-    length = getattr(response, "length_remaining", None)
-    if length is not None and 0 <= length <= _DRAINED:
-        response.read(_DRAINED, decode_content=False)
+    if (length := response.content_length) is not None and 0 <= length <= _DRAINED:
+        await response.content.read(_DRAINED)
+        await response.content.read(1)
 
 
 def _target(url: str, location: str, moves: int) -> str:

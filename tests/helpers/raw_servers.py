@@ -73,7 +73,7 @@ def bomb(megabytes: int) -> bytes:
 
 ENDLESS: dict[str, Script] = {
     "silence": silent,
-    "status line": drip(b"HTTP/1.1 2"),
+    "status line": drip(b"HTTP/1.1 200 "),
     "header": drip(OK + b"X-Slow: "),
     "headers": drip(OK, (b"X-%d: 1\r\n" % n for n in itertools.count())),
     "100 Continue": drip(b"", itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n")),

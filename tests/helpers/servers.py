@@ -86,7 +86,8 @@ Plan = Callable[[Request], Fault | None]
 
 def status(code: int, headers: Mapping[str, str] | None = None) -> Fault:
     """The code in place of the file; `headers` such as Retry-After or Location."""
-    return lambda handler, reply: handler.send(Reply(code, {"Content-Type": "text/plain", **(headers or {})}, b"No."))
+    body = b"" if code in (204, 304) else b"No."  # those have none
+    return lambda handler, reply: handler.send(Reply(code, {"Content-Type": "text/plain", **(headers or {})}, body))
 
 
 def reset(handler: Handler, reply: Reply) -> None:

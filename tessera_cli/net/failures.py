@@ -1,0 +1,49 @@
+"""What it means that a request got no answer, or only a part of one."""
+
+from __future__ import annotations
+
+import os
+
+import aiohttp
+
+from tessera_cli.errors import SourceRefusedError, TesseraError
+from tessera_cli.net.address import redact
+from tessera_cli.net.answers import EncodingError
+from tessera_cli.net.connections import UnansweredError
+from tessera_cli.net.responses import unreachable
+from tessera_cli.net.retries import Cause
+from tessera_cli.net.trust import untrusted
+
+FAILURES = (EOFError, EncodingError, UnansweredError, aiohttp.ClientError)
+"""What `failure` knows."""
+
+
+class RetryableError(Exception):
+    """A request that failed in a way that may pass."""
+
+    def __init__(self, cause: Cause, final: TesseraError, retry_after: float | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.final = final
+        """What to raise once the retries are exhausted."""
+        self.retry_after = retry_after
+        """Seconds that the server asked for."""
+        self.progress = False
+        """Whether the request brought something all the same: then retries count from the beginning."""
+
+
+def failure(url: str, error: Exception) -> Exception:
+    """Return the error to raise for one of `FAILURES`."""
+    if isinstance(error, EncodingError):
+        return SourceRefusedError(f"{redact(url)} answers in the encoding {error}, which was not asked for.")
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return RetryableError(Cause.STALLED, unreachable(url, TimeoutError("it timed out")))
+    if isinstance(error, aiohttp.ClientConnectorError) and (number := error.os_error.errno or 0) > 0:
+        return untrusted(url, error) or RetryableError(
+            Cause.UNREACHABLE, unreachable(url, OSError(number, os.strerror(number)))
+        )
+    if isinstance(error, UnansweredError):
+        return RetryableError(Cause.UNREACHABLE, unreachable(url, ConnectionError(str(error))))
+    if isinstance(error, EOFError):
+        return RetryableError(Cause.TRUNCATED, unreachable(url, error))
+    return untrusted(url, error) or RetryableError(Cause.UNREACHABLE, unreachable(url, error))
