@@ -8,7 +8,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -20,7 +19,7 @@ from cachetools import LRUCache
 from tessera_cli.errors import AbsentError, SourceRefusedError, SourceUnavailableError, plainly, reason
 from tessera_cli.imagery.doubts import Doubts
 from tessera_cli.imagery.header import BrokenError
-from tessera_cli.net import ChangedError, Client, RangeResponse, RequestStats, Version, get_range
+from tessera_cli.net import ChangedError, Client, RangeResponse, RequestStats, Version, get_range, get_ranges
 from tessera_cli.net.address import redact
 from tessera_cli.reading import open_file
 
@@ -133,8 +132,6 @@ class HttpBytes:
     name: str
     """Its URL, unsigned."""
     client: Client
-    pool: Executor
-    """Where ranges are requested side by side. Nothing else may run there that waits for a range."""
     doubts: Doubts = field(default_factory=Doubts)
 
     @property
@@ -148,25 +145,27 @@ class HttpBytes:
 
     def read(self, ranges: Sequence[Range], known: Version, *, checked: bool = False) -> list[bytes]:
         """Request ranges side by side and return their bytes; errors of `Client`, and ChangedError."""
-        get = self._get if checked or not self.doubted else self._agreed
-        if len(ranges) == 1:
-            return [get(ranges[0], known)]
-        requests = [self.pool.submit(get, each, known) for each in ranges]
-        errors = [error for request in requests if (error := request.exception())]  # after all have ended and counted
-        if errors:  # 404 to one range proves nothing while the server fails to answer for another
-            raise min(errors, key=lambda error: (isinstance(error, AbsentError), not isinstance(error, ChangedError)))
-        return [request.result() for request in requests]
+        return self._get(ranges, known) if checked or not self.doubted else self._agreed(ranges, known)
 
     def contradiction(self, whole: bytes, first: RangeResponse) -> str | None:
         return self.doubts.contradiction(self.name, whole, first)
 
-    def _get(self, wanted: Range, known: Version) -> bytes:
-        try:
-            return self._known(get_range(self.client, self.name, *wanted, known=known)).data
-        except SourceRefusedError as error:
-            if known.size is None and error.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return b""  # it ends before
-            raise
+    def _get(self, ranges: Sequence[Range], known: Version) -> list[bytes]:
+        found, errors = [], []
+        for one in get_ranges(self.client, self.name, ranges, known=known):
+            if isinstance(one, RangeResponse):
+                found.append(self._known(one).data)
+            elif (
+                isinstance(one, SourceRefusedError)
+                and known.size is None
+                and one.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            ):
+                found.append(b"")  # it ends before
+            else:
+                errors.append(one)
+        if errors:  # 404 to one range proves nothing while the server fails to answer for another
+            raise min(errors, key=lambda error: (isinstance(error, AbsentError), not isinstance(error, ChangedError)))
+        return found
 
     def _known(self, response: RangeResponse) -> RangeResponse:
         """Return the response, and remember if it may be a part of what the server meant to send."""
@@ -174,19 +173,24 @@ class HttpBytes:
             self.doubts.cut(self.name)
         return response
 
-    def _agreed(self, wanted: Range, known: Version) -> bytes:
-        """Return the bytes that come two times more often than any others.
+    def _agreed(self, ranges: Sequence[Range], known: Version) -> list[bytes]:
+        """Return the bytes of each range that come two times more often than any others.
 
         Every other request begins a byte earlier, as caches may hold by range what is wrong.
         """
-        start, length = wanted
-        answers: Counter[bytes] = Counter()
+        agreed: dict[int, bytes] = {}
+        answers: list[Counter[bytes]] = [Counter() for _ in ranges]
         for nth in range(MOST_ASKED):
-            early = min(start, nth % 2)
-            answers[self._get((start - early, length + early), known)[early:]] += 1
-            (likely, times), (_, other) = [*answers.most_common(2), (b"", 0)][:2]
-            if times - other > 1:
-                return likely
+            asked = [number for number in range(len(ranges)) if number not in agreed]
+            early = {number: min(ranges[number][0], nth % 2) for number in asked}
+            wanted = [(ranges[number][0] - early[number], ranges[number][1] + early[number]) for number in asked]
+            for number, data in zip(asked, self._get(wanted, known), strict=True):
+                answers[number][data[early[number] :]] += 1
+                (likely, times), (_, other) = [*answers[number].most_common(2), (b"", 0)][:2]
+                if times - other > 1:
+                    agreed[number] = likely
+            if len(agreed) == len(ranges):
+                return [agreed[number] for number in range(len(ranges))]
         raise SourceUnavailableError(f"{redact(self.name)} is answered with other bytes each time. Try again later.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 
 from tessera_cli.imagery.byte_sources import ByteCache, HttpBytes, LocalBytes
@@ -16,9 +15,6 @@ HEADER_BYTES, BLOCK_BYTES = 128 * 2**20, 256 * 2**20
 """Kept of remote files."""
 DESCRIPTION_BYTES = 16 * 2**20
 """Kept of directories whose meaning is known, of all files."""
-RANGES = 32
-"""Ranges of files requested side by side, by all readers together: with `reader.THREADS` single ones as many as the
-client keeps connections."""
 
 
 class Files:
@@ -31,7 +27,6 @@ class Files:
         self._blocks: ByteCache[bytes] = ByteCache(block_bytes, len)
         self._nothing: ByteCache[bytes] = ByteCache(0, len)
         self._headers: ByteCache[tuple[bytes, Header]] = ByteCache(DESCRIPTION_BYTES, lambda known: len(known[0]))
-        self._pool = ThreadPoolExecutor(RANGES, "range")  # not the reader's threads, which wait for these
 
     def open(self, href: str, *, anew: bool = False) -> GeoTiffFile:
         """Return the file with its header read.
@@ -40,7 +35,7 @@ class Files:
         """
         if is_url(href):
             file = None if anew else self._remote.get(href)
-            source = HttpBytes(href, self.client, self._pool, self.doubts)
+            source = HttpBytes(href, self.client, self.doubts)
             if file is None or (source.doubted and not file.agreed):
                 file = GeoTiffFile.open(source, self._headers, self._nothing if anew else self._blocks)
                 self._remote.put(href, file)

@@ -14,7 +14,7 @@ from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
 from tessera_cli.net.address import redact
 from tessera_cli.net.answers import Answer
-from tessera_cli.net.client import Take
+from tessera_cli.net.bodies import Take
 from tessera_cli.net.failures import RetryableError
 from tessera_cli.net.ranges import content_range
 from tessera_cli.net.retries import Cause

@@ -1,7 +1,8 @@
 """HTTP: one client, one set of retry policies, and what a response means."""
 
-from tessera_cli.net.client import Client, Response
-from tessera_cli.net.ranges import ChangedError, RangeResponse, Version, get_range
+from tessera_cli.net.bodies import Response
+from tessera_cli.net.client import Client
+from tessera_cli.net.ranges import ChangedError, RangeResponse, Version, get_range, get_ranges
 from tessera_cli.net.signing import OPEN, SignedRequest, Signer
 from tessera_cli.net.stats import RequestStats
 
@@ -16,4 +17,5 @@ __all__ = [
     "Signer",
     "Version",
     "get_range",
+    "get_ranges",
 ]

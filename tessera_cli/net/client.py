@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
-import functools
 import http
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from tessera_cli.errors import ReadingStoppedError, SourceRefusedError, SourceUnavailableError
-from tessera_cli.json_text import parse_json
 from tessera_cli.net import retries
-from tessera_cli.net.address import parse, redact, unsigned
+from tessera_cli.net.address import parse, redact
 from tessera_cli.net.answers import Answer
+from tessera_cli.net.bodies import MOST, Body, Response, Span, Take
 from tessera_cli.net.deadlines import Deadlines, OverError
 from tessera_cli.net.failures import FAILURES, RetryableError, failure
 from tessera_cli.net.loop import LOOP
@@ -26,40 +25,14 @@ from tessera_cli.net.signing import OPEN, GivenSignatures, SignedRequest, Signer
 from tessera_cli.net.stats import RequestStats
 from tessera_cli.net.transport import Transport
 
-MOST = 256 << 20
-"""Bytes of a whole body, unpacked, beyond which it is not read on."""
 MOST_JSON, MOST_VALUES = 64 << 20, 5_000_000
 """Bytes and values of JSON that is parsed: ten thousand items. A value takes up to 100 times its bytes in memory."""
-_BEGINNING = 100
-Take = Callable[[bytes], bool]
-"""Takes a piece of a body, and returns whether more is wanted."""
+CONNECTIONS = 128
+"""Requests that are under way at once: waiting for servers is what takes time."""
 Causes = Mapping[int, Cause | None]
 """Status -> what lies behind it, where that is something else than `retries.cause_of` says."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Response:
-    """The body of a response, or the part of it that was asked for."""
-
-    body: bytes
-    headers: Mapping[str, str]
-    status: int = http.HTTPStatus.OK
-    url: str = ""
-    """Where the body was found: after redirects, unless they only led to a signed address."""
-    proven: bool = True
-    """Whether the body is complete for sure. Without a length or a last chunk, a connection that broke looks like an
-    end."""
-    size: int | None = None
-    """Bytes of the whole body, unpacked, if that is known for sure."""
-    beginning: bytes = b""
-    """The first bytes of the whole body."""
-
-    @functools.cached_property
-    def json(self) -> Any:
-        """Return the parsed body; ValueError if it is not JSON."""
-        return parse_json(self.body)
 
 
 class Client:
@@ -74,7 +47,7 @@ class Client:
         signer: Signer = OPEN,
         *,
         stats: RequestStats | None = None,
-        connections: int = 64,
+        connections: int = CONNECTIONS,
         reach: Reach | None = None,
     ) -> None:
         """Set up a client; `reach`: the networks and hosts that it may lead to, redirects included; None: all."""
@@ -125,26 +98,42 @@ class Client:
 
     def retrying(self, url: str, attempt: Callable[[], T]) -> T:
         """Return what `attempt` returns, calling it again by the retry policies while it raises RetryableError."""
-        failed: Counter[Cause] = Counter()
-        begun = time.monotonic()
-        while True:
+        (found,) = self.retrying_all(url, 1, lambda _: [_outcome(attempt)])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def retrying_all(
+        self, url: str, count: int, attempt: Callable[[list[int]], Sequence[T | Exception]]
+    ) -> list[T | Exception]:
+        """Return what becomes of `count` requests that are made side by side.
+
+        `attempt` gets the numbers of those to be made and returns what each gives, or its error; those whose error is a
+        RetryableError are made again by the retry policies, each with the patience of its own.
+        """
+        found: list[T | Exception] = [ReadingStoppedError("")] * count
+        patience, open_ = [_Patience() for _ in range(count)], list(range(count))
+        while open_:
             if self._deadlines.stopped.is_set():
                 raise _stopped(url)
-            try:
-                return attempt()
-            except RetryableError as error:
-                if error.progress:
-                    failed, begun = Counter(), time.monotonic()
-                cause = error.cause
-                failed[cause] += 1
-                if cause is Cause.FORBIDDEN and not self.given.renew(url):
-                    raise error.final from None  # the next signature would be the same
-                seconds = retries.pause(cause, failed[cause], retry_after=error.retry_after)
-                late = time.monotonic() + seconds > begun + retries.RETRY_BUDGET * retries.TIME_SCALE
-                if late or failed[cause] > RETRY_POLICIES[cause].retries:
-                    raise error.final from None
-                self.stats.retry(cause)
-                self._pause(seconds)
+            again, pauses, renewed = [], [0.0], None
+            for number, outcome in zip(open_, attempt(open_), strict=True):
+                found[number] = outcome
+                if not isinstance(outcome, RetryableError):
+                    continue
+                found[number] = outcome.final
+                if outcome.cause is Cause.FORBIDDEN:
+                    renewed = self.given.renew(url) if renewed is None else renewed
+                    if not renewed:
+                        continue  # the next signature would be the same
+                if (seconds := patience[number].after(outcome)) is not None:
+                    self.stats.retry(outcome.cause)
+                    again.append(number)
+                    pauses.append(seconds)
+            open_ = again
+            if open_:
+                self._pause(max(pauses))
+        return found
 
     def _pause(self, seconds: float) -> None:
         """Wait, at most until the run is over."""
@@ -167,12 +156,17 @@ class Client:
         and the body included, ends within TOTAL_TIMEOUT, which is given anew while a `patient` request gets on. Raises
         RetryableError for what may pass, the errors of `Client` for what will not, and what is raised by those two.
         """
+        signed, causes = self._signed(url, causes)
+        return LOOP.run(self._received(url, signed, begin, headers or {}, posted, causes, patient))
+
+    def _signed(self, url: str, causes: Causes | None = None) -> tuple[SignedRequest, Causes]:
+        """Return a request for a URL with its signature, and causes of what may be the answer."""
         parse(url)  # before it is signed
         self.reach.check(url)  # may ask a name server
         given, signed = self.given.uses(url), self.given.sign(url)
-        if given:  # S3 and GCS say so of an expired signature
-            causes = {400: Cause.FORBIDDEN, **(causes or {})}
-        return LOOP.run(self._received(url, signed, begin, headers or {}, posted, causes or {}, patient))
+        return signed, ({400: Cause.FORBIDDEN} if given else {}) | dict(
+            causes or {}
+        )  # as S3 and GCS say of expired ones
 
     async def _received(
         self,
@@ -187,7 +181,7 @@ class Client:
         answer = None
         try:
             async with (
-                self._deadlines.within(retries.TOTAL_TIMEOUT * retries.TIME_SCALE) as deadline,
+                self._deadlines.within(retries.TOTAL_TIMEOUT * retries.TIME_SCALE, self._transport.turn()) as deadline,
                 self._transport.asking(signed, headers, posted, deadline) as answer,
             ):
                 if answer.status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
@@ -219,37 +213,62 @@ class Client:
         most: int = MOST,
         span: tuple[int, int] | None = None,
     ) -> Response:
-        """Send one request, as `responding` does, and read the body, of at most `most` bytes.
-
-        `span`: the first byte and the number of bytes that the headers ask for. Of a server that ignores that no more
-        is kept, and little more read; of one that sends another part at most one byte too much.
+        """Send one request, as `receive` does, and return the body, of at most `most` bytes, or a `span` of it, which
+        the headers ask for.
         """
-        body, beginning, passed = bytearray(), b"", 0
-        first = end = 0
-
-        def begin(answer: Answer) -> Take:
-            nonlocal first, end
-            whole = answer.status == http.HTTPStatus.OK
-            first, end = (0, most + 1) if span is None else (span[0], sum(span)) if whole else (0, span[1] + 1)
-            return take
-
-        def take(piece: bytes) -> bool:
-            nonlocal beginning, passed
-            beginning += piece[: _BEGINNING - len(beginning)]
-            start, stop = max(0, first - passed), max(0, end - passed)
-            body.extend(piece if start == 0 and stop >= len(piece) else memoryview(piece)[start:stop])
-            passed += len(piece)
-            return passed < end
-
-        answer = self.receive(url, begin, headers, posted, causes)
-        if span is None and passed > most:
+        body = Body(most, span)
+        answer = self.receive(url, body.begin, headers, posted, causes)
+        if body.too_long:
             raise _too_large(url, f"{most >> 20} MB")
-        size = None if answer.packed else answer.length
-        if size is None and answer.proven:
-            size = passed
-        found = answer.url if answer.redirected and not unsigned(answer.url)[1] else url
-        proven = answer.proven or passed >= end
-        return Response(bytes(body), answer.headers, answer.status, found, proven, size, beginning)
+        return body.response(answer, url)
+
+    def fetch_parts(self, url: str, parts: Sequence[tuple[Span, Mapping[str, str]]]) -> list[Response | Exception]:
+        """Return what `fetch` returns or raises for each of several parts of a file, asked for side by side.
+
+        `parts`: spans, and the headers that ask for them.
+        """
+        signed, causes = self._signed(url)
+        bodies = [Body(MOST, span) for span, _ in parts]
+
+        async def every() -> list[Answer | BaseException]:
+            each = (
+                self._received(url, signed, body.begin, headers, None, causes, False)
+                for body, (_, headers) in zip(bodies, parts, strict=True)
+            )
+            return await asyncio.gather(*each, return_exceptions=True)
+
+        found: list[Response | Exception] = []
+        for body, answer in zip(bodies, LOOP.run(every()), strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, Exception):
+                raise answer
+            found.append(answer if isinstance(answer, Exception) else body.response(answer, url))
+        return found
+
+
+class _Patience:
+    """How often one request is made again."""
+
+    def __init__(self) -> None:
+        self._failed: Counter[Cause] = Counter()
+        self._begun = time.monotonic()
+
+    def after(self, error: RetryableError) -> float | None:
+        """Return the seconds after which the request is made again; None if it is not."""
+        if error.progress:
+            self._failed, self._begun = Counter(), time.monotonic()
+        self._failed[error.cause] += 1
+        times = self._failed[error.cause]
+        seconds = retries.pause(error.cause, times, retry_after=error.retry_after)
+        late = time.monotonic() + seconds > self._begun + retries.RETRY_BUDGET * retries.TIME_SCALE
+        return None if late or times > RETRY_POLICIES[error.cause].retries else seconds
+
+
+def _outcome(attempt: Callable[[], T]) -> T | Exception:
+    """Return what a call returns or raises."""
+    try:
+        return attempt()
+    except Exception as error:
+        return error
 
 
 def check_json(url: str, body: bytes) -> None:

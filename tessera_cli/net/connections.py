@@ -11,6 +11,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,10 +109,15 @@ _ASKED: ContextVar[_Asked] = ContextVar("asked")
 class Connections:
     """Connections that are used again; they keep to what `send` says of a request. Belongs to the loop."""
 
-    def __init__(self, each: int) -> None:
-        """Keep at most so many connections to a host."""
-        self._each = each
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, most: int) -> None:
+        """Have at most so many requests under way."""
+        self._most = most
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """Return what waits until a request more may be under way."""
+        self._begin()
+        return self._turns
 
     async def send(self, way: Way, request: Sent, url: Url, admit: Told, reached: Told) -> aiohttp.ClientResponse:
         """Send a request to the host of `url` alone, at an address that `admit` admits.
@@ -124,7 +130,7 @@ class Connections:
             total=None, sock_connect=request.connect_timeout, sock_read=request.read_timeout
         )
         try:
-            return await self._opened().request(
+            return await self._session.request(
                 request.method,
                 URL(request.address, encoded=True),
                 data=request.body,
@@ -137,26 +143,28 @@ class Connections:
         except aiohttp.ClientResponseError as error:  # its text quotes what the server said, at any length
             raise UnansweredError(f"what it says is no HTTP ({error.message.split(':')[0][:80]})") from error
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session._loop is not asyncio.get_running_loop():  # else of before a fork
-            self._session = aiohttp.ClientSession(
-                connector=_Connector(limit=0, limit_per_host=self._each, use_dns_cache=False, resolver=_Resolver()),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                read_bufsize=AHEAD,
-                max_field_size=1 << 16,
-                max_headers=1000,
-                skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
-            )
-            self._session._retry_connection = False  # or a request would be sent twice without being counted
-            weakref.finalize(self, _close, self._session)
-        return self._session
+    def _begin(self) -> None:
+        """Be ready in the loop that runs; after a fork it is another one."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        self._loop, self._turns = loop, asyncio.Semaphore(self._most)
+        self._session = aiohttp.ClientSession(
+            connector=_Connector(limit=0, use_dns_cache=False, resolver=_Resolver()),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=AHEAD,
+            max_field_size=1 << 16,
+            max_headers=1000,
+            skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
+        )
+        self._session._retry_connection = False  # or a request would be sent twice without being counted
+        weakref.finalize(self, _close, self._session, loop)
 
 
-def _close(session: aiohttp.ClientSession) -> None:
+def _close(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
     """Close the connections of a client that is gone."""
-    loop = LOOP.get()
-    if session._loop is loop:
+    if loop is LOOP.get():
         asyncio.run_coroutine_threadsafe(session.close(), loop)
 
 

@@ -6,12 +6,13 @@ import base64
 import binascii
 import http
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.net.address import redact
-from tessera_cli.net.client import Client, Response
+from tessera_cli.net.bodies import Response, Span
+from tessera_cli.net.client import Client
 from tessera_cli.net.failures import RetryableError
 from tessera_cli.net.responses import page_instead, unreachable
 from tessera_cli.net.retries import Cause
@@ -96,21 +97,59 @@ def get_range(client: Client, url: str, start: int, length: int, *, known: Versi
     A server that ignores ranges and sends the whole file is understood. `known`: the version of the file to which the
     bytes must belong; ChangedError if the server has another now.
     """
-    headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+    (found,) = get_ranges(client, url, [(start, length)], known=known)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def get_ranges(
+    client: Client, url: str, spans: Sequence[Span], *, known: Version | None = None
+) -> list[RangeResponse | Exception]:
+    """Return what `get_range` returns or raises for each of several ranges, asked for side by side.
+
+    `spans`: first byte and number of bytes of each.
+    """
+
+    def ask(numbers: Sequence[int], conditions: Mapping[str, str]) -> list[RangeResponse | Exception]:
+        wanted = [spans[number] for number in numbers]
+        parts = [(span, {**_headers(span), **conditions}) for span in wanted]
+        return [
+            _judged(one, url, span, known) for one, span in zip(client.fetch_parts(url, parts), wanted, strict=True)
+        ]
+
     conditions = {} if known is None else known.conditions
+    found = client.retrying_all(url, len(spans), lambda numbers: ask(numbers, conditions))
+    refused = [number for number, one in enumerate(found) if conditions and _refuses_conditions(one)]
+    if refused:
+        again = client.retrying_all(url, len(refused), lambda few: ask([refused[n] for n in few], {}))
+        for number, one in zip(refused, again, strict=True):  # how it changed, if it did
+            found[number] = one
+    return [_ended(client, url, span, one) for span, one in zip(spans, found, strict=True)]
 
-    def ask(conditions: Mapping[str, str]) -> RangeResponse:
-        response = client.fetch(url, {**headers, **conditions}, span=(start, length))
-        return _range_of(response, url, start, length, known)
 
+def _headers(span: Span) -> Mapping[str, str]:
+    return {"Range": f"bytes={span[0]}-{sum(span) - 1}", "Accept-Encoding": "identity"}
+
+
+def _judged(found: Response | Exception, url: str, span: Span, known: Version | None) -> RangeResponse | Exception:
     try:
-        found = client.retrying(url, lambda: ask(conditions))
-    except SourceRefusedError as error:
-        if error.status != http.HTTPStatus.PRECONDITION_FAILED or not conditions:
-            raise
-        found = client.retrying(url, lambda: ask({}))  # how it changed, if it did
-    if found.proven and found.total is None and len(found.data) < length:
-        _check_end(client, url, start + len(found.data))
+        return found if isinstance(found, Exception) else _range_of(found, url, *span, known)
+    except (RetryableError, ChangedError) as error:
+        return error
+
+
+def _refuses_conditions(found: RangeResponse | Exception) -> bool:
+    return isinstance(found, SourceRefusedError) and found.status == http.HTTPStatus.PRECONDITION_FAILED
+
+
+def _ended(client: Client, url: str, span: Span, found: RangeResponse | Exception) -> RangeResponse | Exception:
+    """Return what was found, unless it is shorter than it was asked for and the file goes on behind it."""
+    if isinstance(found, RangeResponse) and found.proven and found.total is None and len(found.data) < span[1]:
+        try:
+            _check_end(client, url, span[0] + len(found.data))
+        except TesseraError as error:
+            return error
     return found
 
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -62,6 +62,10 @@ class Transport:
             known = Way.to(url, {} if here(url) else found["proxies"], authorities)
             self._ways[origin] = known
         return known
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """Return what waits until a request more may be under way."""
+        return self._connections.turn()
 
     @asynccontextmanager
     async def asking(

@@ -203,9 +203,8 @@ def test_ranges_of_a_file_are_requested_side_by_side(tmp_path, server):
     assert (counted["requests"], counted["retries"]) == (len(server.log), {}) == (5, {})
 
 
-def test_more_readers_and_ranges_than_threads_finish(tmp_path, server, monkeypatch):
-    monkeypatch.setattr("tessera_cli.imagery.files.RANGES", 2)
-    values, files = noise((1024, 1024)), Files(Client(), block_bytes=0)
+def test_more_readers_and_ranges_than_connections_finish(tmp_path, server):
+    values, files = noise((1024, 1024)), Files(Client(connections=2), block_bytes=0)
     write(tmp_path / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
     with ThreadPoolExecutor(16) as readers:
         reading = [
