@@ -1,4 +1,4 @@
-"""How fast local files become d-pixels, alone and beside one eager `odc.stac.load` of everything."""
+"""How fast local files become d-pixels, alone and beside others that load everything."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from isal import isal_zlib
 from rasterio.windows import Window as PixelWindow
 
+from tessera_cli.bench.peers import Load, get_peer
 from tessera_cli.bench.subjects import catalog_folder, read_items
 from tessera_cli.catalog import MPC, Scene, Scenes, Sensor, by_date
 from tessera_cli.dpixels.dpixel import SENSORS, DPixels
-from tessera_cli.errors import UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.extent.tiling import tile_requests
@@ -35,35 +35,37 @@ Frames = Mapping[str, Mapping[Any, np.ndarray]]
 """Sensor -> date -> values (H, W, bands) of a tile; 0 where there is none."""
 
 
-def measure(catalog: Path | None = None, *, rounds: int = 5, baseline: bool = False) -> dict[str, Any]:
+def measure(catalog: Path | None = None, *, rounds: int = 5, baseline: str | None = None) -> dict[str, Any]:
     """Seconds from the files of a catalogue of `tessera simulate` to the d-pixels of its AOI; None: it is made first.
 
-    With `baseline`, our assembly takes turns with the plain one, in this process: per tile one `odc.stac.load` of SCL
-    and the ten bands of every Sentinel-2 scene and one of VV and VH of every radar scene onto the tile's grid, without
-    `pool=`, and then masks, mosaics, offset and decibels by numpy, by the same rules. Search and parsing of items are
-    outside the clock for both. Both must give the same dates, the same masks and the same numbers in every pixel of the
-    AOI; `agreement` counts the values that were compared and those that differ.
+    With a `baseline`, our assembly takes turns with that one, in this process: per tile SCL and the ten bands of every
+    Sentinel-2 scene and VV and VH of every radar scene are loaded onto the tile's grid, by `odc.stac.load` (`eager`:
+    one file after the other, `odc-pool`: in threads, `odc-dask`: by Dask in threads) or by stackstac, and then come
+    masks, mosaics, offset and decibels by numpy, by the same rules. Search and parsing of items are outside the clock
+    for both. Both must give the same dates, the same masks and the same numbers in every pixel of the AOI; `agreement`
+    counts the values that were compared and those that differ.
 
-    Returns what JSON can hold; seconds are medians. Raises UsageError if there is no such catalogue or no odc-stac.
+    Returns what JSON can hold; seconds are medians. Raises UsageError if there is no such catalogue, or if the baseline
+    is not installed.
     """
-    load = _odc_load() if baseline else None
+    load = None if baseline is None else get_peer(baseline)
     with catalog_folder(catalog, cloud=CLOUD) as folder:
         jobs = _jobs(folder, parse=load is not None)
-        clocked: dict[str, list[float]] = {"ours": [], "eager": []}
+        clocked: dict[str, list[float]] = {"ours": [], "theirs": []}
         agreement = None
         for number in range(rounds):
             turns: list[tuple[str, Callable[[], Any]]] = [("ours", lambda: _read(jobs, Reader(Client())))]
             if load is not None:
-                turns.append(("eager", lambda: [_eagerly(job, load) for job in jobs]))
+                turns.append(("theirs", lambda: [_everything(job, load) for job in jobs]))
             made: dict[str, Any] = {}
             for name, work in turns if number % 2 == 0 else turns[::-1]:
                 started = time.perf_counter()
                 made[name] = work()
                 clocked[name].append(time.perf_counter() - started)
             if load is not None and agreement is None:
-                agreement = _agreement(jobs, made["ours"], made["eager"])
+                agreement = _agreement(jobs, made["ours"], made["theirs"])
         traced = _traced(jobs)
-    ours, eager = clocked["ours"], clocked["eager"]
+    ours, theirs = clocked["ours"], clocked["theirs"]
     seconds, pixels = statistics.median(ours), sum(int(job.request.pixels.sum()) for job in jobs)
     return {
         "tiles": len(jobs),
@@ -73,11 +75,12 @@ def measure(catalog: Path | None = None, *, rounds: int = 5, baseline: bool = Fa
         "pixels_per_second": round(pixels / seconds, 1),
         "read_us": round(1e6 * seconds / traced["reads"], 1),
         **traced,
-        "eager_seconds": round(statistics.median(eager), 4) if eager else None,
-        "speedup_over_eager": round(statistics.median(eager) / seconds, 2) if eager else None,
+        "baseline": baseline,
+        "baseline_seconds": round(statistics.median(theirs), 4) if theirs else None,
+        "speedup_over_baseline": round(statistics.median(theirs) / seconds, 2) if theirs else None,
         "agreement": agreement,
         "rounds": [
-            {"seconds": round(one, 4), **({"eager_seconds": round(eager[i], 4)} if eager else {})}
+            {"seconds": round(one, 4), **({"baseline_seconds": round(theirs[i], 4)} if theirs else {})}
             for i, one in enumerate(ours)
         ],
     }
@@ -90,7 +93,7 @@ class _Job:
     request: TileRequest
     scenes: Scenes
     items: Mapping[str, Any]
-    """Scene id -> pystac.Item, for `odc.stac.load`; empty if it takes no part."""
+    """Scene id -> pystac.Item, for others; empty if none takes part."""
 
 
 def _jobs(folder: Path, *, parse: bool) -> list[_Job]:
@@ -112,28 +115,19 @@ def _read(jobs: Sequence[_Job], reader: Reader) -> list[DPixels]:
     return [read_dpixels(job.scenes, job.request, reader) for job in jobs]
 
 
-def _odc_load() -> Callable[..., Any]:
-    try:
-        import odc.stac
-    except ImportError:
-        raise UsageError("--baseline eager needs odc-stac, which is not installed. Run pip install odc-stac.") from None
-    return odc.stac.load
-
-
-def _eagerly(job: _Job, load: Callable[..., Any]) -> Frames:
+def _everything(job: _Job, load: Load) -> Frames:
     """All bands of all scenes, and then only what is clear."""
-    source, wanted = MPC, job.request.pixels
+    (tile, _), source, wanted = job.request.on_grid(), MPC, job.request.pixels
+
+    def loaded(scenes: Sequence[Scene], assets: Sequence[str], dtype: str) -> dict[str, np.ndarray]:
+        how = dict.fromkeys(assets, source.s1_resampling if dtype == "float32" else "bilinear")
+        how |= {source.scl_asset: "nearest"} if source.scl_asset in assets else {}
+        return load([job.items[scene.id] for scene in scenes], assets, tile, dtype, how)
+
     optical = job.scenes.of(Sensor.S2)
-    loaded = _loaded(
-        load,
-        job,
-        optical,
-        [source.scl_asset, *source.s2_band_assets],
-        dtype="uint16",
-        resampling={"*": "bilinear", source.scl_asset: "nearest"},
-    )
-    bands = np.stack([loaded[asset] for asset in source.s2_band_assets], axis=-1)
-    clear = sentinel2.clear(loaded[source.scl_asset]) & wanted
+    found = loaded(optical, [source.scl_asset, *source.s2_band_assets], "uint16")
+    bands = np.stack([found[asset] for asset in source.s2_band_assets], axis=-1)
+    clear = sentinel2.clear(found[source.scl_asset]) & wanted
     frames: dict[str, dict[Any, np.ndarray]] = {sensor: {} for sensor in SENSORS}
     number = 0
     for date, group in by_date(optical):
@@ -150,8 +144,8 @@ def _eagerly(job: _Job, load: Callable[..., Any]) -> Frames:
         if not radar:
             continue
         assets = (source.s1_assets["VV"], source.s1_assets["VH"])
-        loaded = _loaded(load, job, radar, assets, dtype="float32", resampling=source.s1_resampling)
-        power = np.stack([loaded[asset] for asset in assets], axis=-1)
+        found = loaded(radar, assets, "float32")
+        power = np.stack([found[asset] for asset in assets], axis=-1)
         number = 0
         for date, group in by_date(radar):
             merged = np.zeros(power.shape[1:], np.int16)
@@ -165,26 +159,9 @@ def _eagerly(job: _Job, load: Callable[..., Any]) -> Frames:
     return frames
 
 
-def _loaded(
-    load: Callable[..., Any], job: _Job, scenes: Sequence[Scene], assets: Sequence[str], **options: Any
-) -> dict[str, np.ndarray]:
-    """Asset -> (scenes, H, W), in the order of the scenes."""
-    from odc.geo.geobox import GeoBox
-
-    tile, _ = job.request.on_grid()
-    found = load(
-        [job.items[scene.id] for scene in scenes],
-        bands=list(assets),
-        geobox=GeoBox(tile.shape, tile.transform, tile.crs),
-        groupby=lambda item, parsed, index: index,
-        **options,
-    )
-    return {asset: found[asset].values for asset in assets}
-
-
-def _agreement(jobs: Sequence[_Job], ours: Sequence[DPixels], eager: Sequence[Frames]) -> dict[str, int]:
+def _agreement(jobs: Sequence[_Job], ours: Sequence[DPixels], theirs: Sequence[Frames]) -> dict[str, int]:
     compared = different = 0
-    for job, dpixels, frames in zip(jobs, ours, eager, strict=True):
+    for job, dpixels, frames in zip(jobs, ours, theirs, strict=True):
         wanted = job.request.pixels
         for sensor in SENSORS:
             values, dates = getattr(dpixels, sensor), dpixels.dates[sensor].tolist()
@@ -193,9 +170,9 @@ def _agreement(jobs: Sequence[_Job], ours: Sequence[DPixels], eager: Sequence[Fr
             nothing = np.zeros(values.shape[1:], values.dtype)
             for date in {*dates, *frames[sensor]}:
                 mine = values[dates.index(date)] if date in dates else nothing
-                theirs = frames[sensor].get(date, nothing)
+                other = frames[sensor].get(date, nothing)
                 compared += int(wanted.sum()) * values.shape[-1]
-                different += int((mine[wanted] != theirs[wanted]).sum())
+                different += int((mine[wanted] != other[wanted]).sum())
     return {"values": compared, "different": different}
 
 

@@ -43,14 +43,15 @@ def measure(
     clouds: bool = False,
     dpixels: Path | None = None,
     rounds: int = 5,
-    baseline: bool = False,
+    baseline: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Encode the same pixels in every round and return medians, as plain JSON (the keys: `benchmarks/README.md`).
 
     The model has the shape of the released one of this name and random weights of `seed`; the packaged demo has its
-    own. The pixels are made up (with `clouds`, a mix) or those of the stored tile at `dpixels`. With `baseline` the
-    plain form encodes them too. Matrix product, plain form and encoder take turns; each round begins with another.
+    own. The pixels are made up (with `clouds`, a mix) or those of the stored tile at `dpixels`. With the `baseline`
+    "plain" the plain form encodes them too, with "compile" the same after `torch.compile`. Matrix product, plain form
+    and encoder take turns; each round begins with another.
     """
     from tessera_cli.models.precision import torch_settings
 
@@ -64,9 +65,11 @@ def measure(
         if dpixels is not None:
             work = from_store(dpixels, spec.observations, pixels)
         else:
-            work = synthetic(pixels or _enough(model, clouds, threads, baseline), clouds=clouds, seed=seed)
+            work = synthetic(pixels or _enough(model, clouds, threads, baseline is not None), clouds=clouds, seed=seed)
         memory = _memory(model, work, threads)  # before there is a second model
-        plain = PlainForm(unprepared_model(name, seed), _device(model)) if baseline else None
+        plain = None
+        if baseline:
+            plain = PlainForm(unprepared_model(name, seed), _device(model), compiled=baseline == "compile")
         agrees = _agreement(model, work, plain, seed, device, threads)
 
         turns: list[Callable[[], dict[str, Any]]] = [functools.partial(_rates, model, threads)]
@@ -82,6 +85,7 @@ def measure(
         stages = [row["stages"] for row in recorded]
         return {
             **figures(spec, work, recorded),
+            "baseline": baseline,
             "agreement": agrees,
             "memory": memory,
             "stages": {stage: median(stages, stage) for stage in stages[0]},

@@ -40,8 +40,11 @@ def check(spec: ModelSpec) -> None:
 class PlainForm:
     """A v1.1 or v2 student encoder in its plain form."""
 
-    def __init__(self, model: Model, device: str) -> None:
-        """Take the weights of `model`, which must not be prepared for a precision."""
+    def __init__(self, model: Model, device: str, *, compiled: bool = False) -> None:
+        """Take the weights of `model`, which must not be prepared for a precision.
+
+        `compiled`: its transformers by `torch.compile`, which on a CPU needs a C++ compiler.
+        """
         encoder, spec = model.encoder, model.spec
         check(spec)
         assert encoder is not None
@@ -60,6 +63,8 @@ class PlainForm:
             transformer.load_state_dict(
                 {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
             )
+            if compiled:
+                transformer.compile()
             self.transformers[modality] = transformer
 
     def encode(self, dpixels: DPixels, pixels: np.ndarray) -> np.ndarray:

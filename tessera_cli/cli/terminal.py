@@ -25,6 +25,7 @@ CHATTY = (
     "tornado",
     "rasterio",
     "botocore",
+    "aiohttp",
     "urllib3",
     "httpx",
     "httpcore",

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import Client
 from tessera_cli.net.address import redact
-from tessera_cli.net.answers import Answer
 from tessera_cli.net.bodies import Take
-from tessera_cli.net.failures import RetryableError
 from tessera_cli.net.ranges import content_range
-from tessera_cli.net.retries import Cause
+from tessera_cli.net.retries import Cause, RetryableError
+
+if TYPE_CHECKING:
+    from tessera_cli.net.answers import Answer
 
 logger = logging.getLogger(__name__)
 

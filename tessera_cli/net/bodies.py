@@ -6,11 +6,13 @@ import functools
 import http
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tessera_cli.json_text import parse_json
 from tessera_cli.net.address import unsigned
-from tessera_cli.net.answers import Answer
+
+if TYPE_CHECKING:
+    from tessera_cli.net.answers import Answer
 
 MOST = 256 << 20
 """Bytes of a whole body, unpacked, beyond which it is not read on."""

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import http
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tessera_cli.errors import ReadingStoppedError, SourceRefusedError, SourceUnavailableError
 from tessera_cli.net import retries
 from tessera_cli.net.address import parse, redact
-from tessera_cli.net.answers import Answer
 from tessera_cli.net.bodies import MOST, Body, Response, Span, Take
 from tessera_cli.net.deadlines import Deadlines, OverError
-from tessera_cli.net.failures import FAILURES, RetryableError, failure
 from tessera_cli.net.loop import LOOP
 from tessera_cli.net.reach import Reach
 from tessera_cli.net.responses import error_for, page_instead, unreachable
-from tessera_cli.net.retries import RETRY_POLICIES, Cause
+from tessera_cli.net.retries import RETRY_POLICIES, Cause, RetryableError
 from tessera_cli.net.signing import OPEN, GivenSignatures, SignedRequest, Signer
 from tessera_cli.net.stats import RequestStats
-from tessera_cli.net.transport import Transport
 
 MOST_JSON, MOST_VALUES = 64 << 20, 5_000_000
 """Bytes and values of JSON that is parsed: ten thousand items. A value takes up to 100 times its bytes in memory."""
+if TYPE_CHECKING:
+    from tessera_cli.net.answers import Answer
+    from tessera_cli.net.transport import Transport
+
 CONNECTIONS = 128
 """Requests that are under way at once: waiting for servers is what takes time."""
 Causes = Mapping[int, Cause | None]
@@ -57,7 +59,13 @@ class Client:
         self.stats = stats or RequestStats()
         self.reach = reach or Reach(everywhere=True)
         self._deadlines = Deadlines()
-        self._transport = Transport(self.reach, connections)
+        self._connections = connections
+
+    @functools.cached_property
+    def _transport(self) -> Transport:
+        from tessera_cli.net.transport import Transport  # takes a while, and runs on local files need none
+
+        return Transport(self.reach, self._connections)
 
     def stop(self) -> None:
         """Stop for good: nothing more is requested, and what waits, for a retry or for a server, gives up at once."""
@@ -178,6 +186,8 @@ class Client:
         causes: Causes,
         patient: bool,
     ) -> Answer:
+        from tessera_cli.net.failures import FAILURES, failure
+
         answer = None
         try:
             async with (

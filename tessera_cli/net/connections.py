@@ -21,7 +21,6 @@ import aiohttp
 import certifi
 from aiohttp.abc import AbstractResolver, ResolveResult
 from requests.utils import select_proxy
-from urllib3.util.connection import allowed_gai_family
 from yarl import URL
 
 from tessera_cli.errors import UsageError
@@ -155,7 +154,6 @@ class Connections:
             auto_decompress=False,
             read_bufsize=AHEAD,
             max_field_size=1 << 16,
-            max_headers=1000,
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
         )
         self._session._retry_connection = False  # or a request would be sent twice without being counted
@@ -219,7 +217,7 @@ async def _addresses(host: str, port: int) -> list[Any]:
     def look() -> None:
         result: list[Any] | Exception
         try:
-            result = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
+            result = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM)
         except UnicodeError:
             result = AddressError(f"http://{host}", NOT_UNDERSTOOD)
         except OSError as error:

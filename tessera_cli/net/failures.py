@@ -6,30 +6,16 @@ import os
 
 import aiohttp
 
-from tessera_cli.errors import SourceRefusedError, TesseraError
+from tessera_cli.errors import SourceRefusedError
 from tessera_cli.net.address import redact
 from tessera_cli.net.answers import EncodingError
 from tessera_cli.net.connections import UnansweredError
 from tessera_cli.net.responses import unreachable
-from tessera_cli.net.retries import Cause
+from tessera_cli.net.retries import Cause, RetryableError
 from tessera_cli.net.trust import untrusted
 
 FAILURES = (EOFError, EncodingError, UnansweredError, aiohttp.ClientError)
 """What `failure` knows."""
-
-
-class RetryableError(Exception):
-    """A request that failed in a way that may pass."""
-
-    def __init__(self, cause: Cause, final: TesseraError, retry_after: float | None = None) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.final = final
-        """What to raise once the retries are exhausted."""
-        self.retry_after = retry_after
-        """Seconds that the server asked for."""
-        self.progress = False
-        """Whether the request brought something all the same: then retries count from the beginning."""
 
 
 def failure(url: str, error: Exception) -> Exception:

@@ -13,9 +13,8 @@ from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, Tesse
 from tessera_cli.net.address import redact
 from tessera_cli.net.bodies import Response, Span
 from tessera_cli.net.client import Client
-from tessera_cli.net.failures import RetryableError
 from tessera_cli.net.responses import page_instead, unreachable
-from tessera_cli.net.retries import Cause
+from tessera_cli.net.retries import Cause, RetryableError
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)", re.IGNORECASE | re.ASCII)
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"{")

@@ -60,7 +60,7 @@ def page_instead(url: str) -> TesseraError:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the first cause of an error, which requests and urllib3 wrap in errors about pools and ports."""
+    """Return the first cause of an error, which libraries wrap in errors of their own."""
     while True:
         wrapped = (getattr(error, "reason", None), *error.args, error.__cause__)
         inner = next((one for one in wrapped if isinstance(one, BaseException)), None)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tessera_cli.errors import TesseraError
+
 
 class Cause(StrEnum):
     """Why a request got no usable response."""
@@ -30,6 +32,20 @@ class Cause(StrEnum):
     """A web page with status 200 in place of data."""
     TOO_LONG = "too long"
     """413, 502, 504 to a page of a search: perhaps longer than the server can send. Then retrying will not help."""
+
+
+class RetryableError(Exception):
+    """A request that failed in a way that may pass."""
+
+    def __init__(self, cause: Cause, final: TesseraError, retry_after: float | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.final = final
+        """What to raise once the retries are exhausted."""
+        self.retry_after = retry_after
+        """Seconds that the server asked for."""
+        self.progress = False
+        """Whether the request brought something all the same: then retries count from the beginning."""
 
 
 @dataclass(frozen=True)

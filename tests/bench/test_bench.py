@@ -293,12 +293,12 @@ def test_a_folder_of_tiles_and_one_without_a_clear_pixel(tessera: Any, tmp_path:
 @pytest.mark.parametrize(
     ("verb", "module", "options", "asked"),
     [
-        ("assemble", assemble, [], {"catalog": None, "rounds": 5, "baseline": False}),
+        ("assemble", assemble, [], {"catalog": None, "rounds": 5, "baseline": None}),
         (
             "assemble",
             assemble,
-            ["--catalog", "made", "--rounds", "7", "--baseline", "eager"],
-            {"catalog": Path("made"), "rounds": 7, "baseline": True},
+            ["--catalog", "made", "--rounds", "7", "--baseline", "odc-pool"],
+            {"catalog": Path("made"), "rounds": 7, "baseline": "odc-pool"},
         ),
         ("end-to-end", end_to_end, ["--threads", "3"], {"catalog": None, "model": "demo", "threads": 3}),
         (
@@ -351,7 +351,7 @@ def test_each_round_begins_with_another(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(bench_encode, "_rates", turn("product", "matmul_gflops"))
     monkeypatch.setattr(bench_encode, "_plain", turn("plain", "plain_pixels_per_second"))
     monkeypatch.setattr(bench_encode, "_ours", turn("ours", "pixels_per_second"))
-    found = bench_encode.measure("v2-nano", threads=1, device="cpu", pixels=2, rounds=4, baseline=True)
+    found = bench_encode.measure("v2-nano", threads=1, device="cpu", pixels=2, rounds=4, baseline="plain")
     assert order[0] == "ours"  # the warm-up
     rounds = ["product plain ours", "plain ours product", "ours product plain", "product plain ours"]
     assert order[1:] == " ".join(rounds).split()

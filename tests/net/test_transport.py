@@ -19,9 +19,8 @@ from tessera_cli.catalog.documents import open_document
 from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
 from tessera_cli.net import Client, RangeResponse, SignedRequest, get_range, retries
 from tessera_cli.net.address import AddressError
-from tessera_cli.net.failures import RetryableError
 from tessera_cli.net.reach import Reach
-from tessera_cli.net.retries import Cause
+from tessera_cli.net.retries import Cause, RetryableError
 from tests.helpers import servers
 from tests.helpers.raw_servers import ENDLESS, OK, RawServer, bomb, chunk, drip, flood, say, silent
 from tests.helpers.servers import FileServer, always, status
