@@ -70,7 +70,7 @@ def _append(url: str, partial: Path, client: Client, headers: Mapping[str, str],
 
             def write(file: FileIO, piece: bytes) -> bool:
                 nonlocal beat
-                file.write(piece)
+                file.write(piece[: (MOST if size is None else size) + 1 - file.tell()])
                 if size is None and file.tell() > MOST:
                     raise SourceRefusedError(f"{redact(url)} sends more than {MOST >> 30} GB, which no weights need.")
                 if time.monotonic() - beat > HEARTBEAT:

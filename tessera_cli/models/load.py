@@ -105,7 +105,7 @@ def load_model(
     if loaded.spec.demonstration_only:
         reservation = "its card says so, and its embeddings are not meant to be used"
         if loaded.name == "demo":
-            reservation = "it was trained on simulated landscapes and means nothing on real imagery"
+            reservation = "of real fields it tells less than their plain time series"
         logger.warning("Model %s is for demonstration only: %s.", loaded.name, reservation)
     return prepare_model(loaded, device, precision)
 

@@ -393,8 +393,7 @@ def test_the_packaged_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capl
     with caplog.at_level(logging.WARNING):
         model = load_model("demo")
     assert caplog.messages == [
-        "Model demo is for demonstration only: it was trained on simulated landscapes and means nothing on real "
-        "imagery."
+        "Model demo is for demonstration only: of real fields it tells less than their plain time series."
     ]
     assert model.spec is REGISTRY["demo"]
     assert model.encoder is not None
