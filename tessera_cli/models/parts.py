@@ -146,6 +146,8 @@ class Block(nn.Module):
         self.up = Linear(width, feedforward)
         self.down = Linear(feedforward, width)
         self.norm2 = nn.LayerNorm(width)
+        self.fused: nn.Module | None = None
+        """A faster form of `up` and `down`, (y, add) -> W2·relu(W1·y) + add, once they are not trained any more."""
 
     def forward(self, x_BTD: Tensor, log_repeats_T: Tensor | None = None) -> Tensor:
         if self.pre_norm:
@@ -155,6 +157,9 @@ class Block(nn.Module):
         return self.norm2(self._feedforward(y_BTD, add=y_BTD))
 
     def _feedforward(self, y_BTD: Tensor, *, add: Tensor) -> Tensor:
+        if self.fused is not None:
+            fused: Tensor = self.fused(y_BTD, add)
+            return fused
         rate = self.dropout if self.training else 0.0
         hidden = self.up(y_BTD, relu=True)
         return _add_residual(self.down, F.dropout(hidden, rate) if rate else hidden, add, rate)

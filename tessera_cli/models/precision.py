@@ -27,6 +27,12 @@ PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
 
 
 MATMUL_SECONDS = 0.3
+ZERO = 128
+"""The code of 0 among inputs in uint8."""
+ROUNDED = 1.5 * 2**23
+"""A float32 added to it is rounded to an integer, halves to even, whose lowest byte is that of the sum."""
+ROWS = 1024
+"""Of the products that oneDNN lays weights out for: about those of a micro-batch."""
 
 
 @contextmanager
@@ -163,8 +169,10 @@ def _quantise(backbone: Backbone) -> None:
     _replace(backbone.embed, "out", Int8Linear)
     for block in backbone.blocks:
         assert isinstance(block, Block)
-        for part, name in (block.attention, "in_proj"), (block.attention, "out_proj"), (block, "up"), (block, "down"):
-            _replace(part, name, Int8Linear)
+        for name in ("in_proj", "out_proj"):
+            _replace(block.attention, name, Int8Linear)
+        block.fused = Int8FeedForward(block.up, block.down)
+        del block.up, block.down
 
 
 def prepack_weights(module: nn.Module) -> None:
@@ -207,29 +215,50 @@ class PrepackedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """A linear map in int8: y = (x_q · w_q) · s_token · s_output + b, products summed exactly in int32."""
+    """A linear map in int8: y = (x_q · w_q) · s_output · s_token + b, products summed exactly in int32.
 
-    codes: Tensor
-    scales: Tensor
-    bias: Tensor
+    By oneDNN, which takes inputs as uint8 around a zero point and scales by output as it writes the sums.
+    """
 
     def __init__(self, linear: Linear) -> None:
         super().__init__()
-        codes, scales = _symmetric(linear.weight.detach())
-        self.register_buffer("codes", codes.t())
-        self.register_buffer("scales", scales.squeeze(-1))
-        self.register_buffer("bias", linear.bias.detach())
+        weight = linear.weight.detach()
+        scales = weight.abs().amax(dim=-1, keepdim=True).clamp_min(1e-12) / 127
+        codes = (weight / scales).round_().to(torch.int8)
+        outputs, inputs = weight.shape
+        self.weight = torch.ops.onednn.qlinear_prepack(codes, [ROWS, inputs])
+        self.scales, self.zeros = scales.squeeze(-1), torch.zeros(outputs, dtype=torch.int64)
+        self.bias = linear.bias.detach()
+        # Whole rows: torch's vector loops take one operand that is repeated, and no second.
+        self.signed, self.positive = torch.full((inputs,), ROUNDED + ZERO), torch.full((inputs,), ROUNDED)
 
     def forward(self, x: Tensor, *, relu: bool = False, add: Tensor | None = None) -> Tensor:
-        codes, scales = _symmetric(x.reshape(-1, x.shape[-1]))
-        sums = torch._int_mm(codes, self.codes)
-        out = torch.addcmul(self.bias, sums.float().mul_(scales), self.scales).view(*x.shape[:-1], -1)
-        if relu:
-            out = out.relu_()
+        out = self.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+        out = out.relu_() if relu else out
         return out if add is None else out.add_(add)
 
+    def product(self, rows: Tensor, *, relu: bool = False) -> Tensor:
+        """Return W x + b of rows, float32 (N, K); with `relu` of their positive parts, in 255 steps for 127."""
+        largest = rows.amax(dim=-1, keepdim=True)
+        if not relu:
+            largest = torch.maximum(largest, -rows.amin(dim=-1, keepdim=True))
+        scales = largest.clamp_min_(1e-12).div_(255 if relu else 127)
+        shifted = torch.addcmul(self.positive if relu else self.signed, rows, scales.reciprocal())
+        codes = (shifted.clamp_min_(ROUNDED) if relu else shifted).view(torch.int32).to(torch.uint8)
+        zero = 0 if relu else ZERO
+        sums = torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, zero, self.weight, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return torch.addcmul(self.bias, sums, scales, out=sums)
 
-def _symmetric(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int8 codes (N, K) of float32 rows (N, K), and the scale of each row, float32 (N, 1)."""
-    scales = rows.abs().amax(dim=-1, keepdim=True).clamp_min(1e-12) / 127
-    return (rows / scales).round_().to(torch.int8), scales
+
+class Int8FeedForward(nn.Module):
+    """Two maps in int8 with a ReLU between them, which the second one's codes do without a pass of its own."""
+
+    def __init__(self, up: Linear, down: Linear) -> None:
+        super().__init__()
+        self.up, self.down = Int8Linear(up), Int8Linear(down)
+
+    def forward(self, x: Tensor, add: Tensor) -> Tensor:
+        rows = self.up.product(x.reshape(-1, x.shape[-1]))
+        return self.down.product(rows, relu=True).view(x.shape).add_(add)
