@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import zlib
@@ -72,8 +73,10 @@ class Answer:
                 until = self.received + retries.PROGRESS
                 self.deadline.more(retries.TOTAL_TIMEOUT * retries.TIME_SCALE)
             if unpacked:
-                for each in unpacked.pieces(piece):
-                    yield each
+                for start in range(0, len(piece), PIECE):
+                    for each in unpacked.pieces(piece[start : start + PIECE]):
+                        yield each
+                    await asyncio.sleep(0)  # others have their turn
             else:
                 yield piece
         if unpacked and not unpacked.complete:
@@ -85,7 +88,7 @@ class Answer:
             return await self.response.content.readany()
         except aiohttp.ServerTimeoutError:
             raise
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
             of = "" if self.length is None else f" of {self.length}"
             raise EOFError(f"the response ended after {self.received}{of} bytes") from error
 

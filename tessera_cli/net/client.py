@@ -22,6 +22,7 @@ from tessera_cli.net.responses import error_for, page_instead, unreachable
 from tessera_cli.net.retries import RETRY_POLICIES, Cause, RetryableError
 from tessera_cli.net.signing import OPEN, GivenSignatures, SignedRequest, Signer
 from tessera_cli.net.stats import RequestStats
+from tessera_cli.net.turns import Turns
 
 MOST_JSON, MOST_VALUES = 64 << 20, 5_000_000
 """Bytes and values of JSON that is parsed: ten thousand items. A value takes up to 100 times its bytes in memory."""
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from tessera_cli.net.answers import Answer
     from tessera_cli.net.transport import Transport
 
-CONNECTIONS = 128
-"""Requests that are under way at once: waiting for servers is what takes time."""
+CONNECTIONS = 64
+"""Requests that are under way at once: waiting for servers is what takes time. More would share a thin line, and each
+has to end within TOTAL_TIMEOUT."""
+PARTS = 16
+"""Of a file that are asked for with one signature."""
 Causes = Mapping[int, Cause | None]
 """Status -> what lies behind it, where that is something else than `retries.cause_of` says."""
 
@@ -59,17 +63,18 @@ class Client:
         self.stats = stats or RequestStats()
         self.reach = reach or Reach(everywhere=True)
         self._deadlines = Deadlines()
-        self._connections = connections
+        self._turns = Turns(connections)
 
     @functools.cached_property
     def _transport(self) -> Transport:
         from tessera_cli.net.transport import Transport  # takes a while, and runs on local files need none
 
-        return Transport(self.reach, self._connections)
+        return Transport(self.reach)
 
     def stop(self) -> None:
         """Stop for good: nothing more is requested, and what waits, for a retry or for a server, gives up at once."""
-        self._deadlines.stop(LOOP.get())
+        self._deadlines.stop(LOOP.begun)
+        self._turns.end()
         self.signer.stop()
 
     def check_authorities(self, url: str) -> None:
@@ -164,8 +169,9 @@ class Client:
         and the body included, ends within TOTAL_TIMEOUT, which is given anew while a `patient` request gets on. Raises
         RetryableError for what may pass, the errors of `Client` for what will not, and what is raised by those two.
         """
-        signed, causes = self._signed(url, causes)
-        return LOOP.run(self._received(url, signed, begin, headers or {}, posted, causes, patient))
+        with self._turns.taken(1):
+            signed, causes = self._signed(url, causes)
+            return LOOP.run(self._received(url, signed, begin, headers or {}, posted, causes, patient))
 
     def _signed(self, url: str, causes: Causes | None = None) -> tuple[SignedRequest, Causes]:
         """Return a request for a URL with its signature, and causes of what may be the answer."""
@@ -188,23 +194,23 @@ class Client:
     ) -> Answer:
         from tessera_cli.net.failures import FAILURES, failure
 
-        answer = None
+        answer, begun = None, time.monotonic()
         try:
             async with (
-                self._deadlines.within(retries.TOTAL_TIMEOUT * retries.TIME_SCALE, self._transport.turn()) as deadline,
+                self._deadlines.within(retries.TOTAL_TIMEOUT * retries.TIME_SCALE) as deadline,
                 self._transport.asking(signed, headers, posted, deadline) as answer,
             ):
                 if answer.status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-                    raise _refusal(answer, url, causes)
+                    raise _since(begun, _refusal(answer, url, causes))
                 take = begin(answer)
                 async for piece in answer.pieces(patient=patient):
                     if not take(piece):
                         break
                 return answer
         except OverError as error:
-            raise self._late(url) from error
+            raise _since(begun, self._late(url)) from error
         except FAILURES as error:
-            raise failure(url, error) from error
+            raise _since(begun, failure(url, error)) from error
         finally:
             self.stats.request(0 if answer is None else answer.received)
 
@@ -237,6 +243,15 @@ class Client:
 
         `parts`: spans, and the headers that ask for them.
         """
+        found: list[Response | Exception] = []
+        most = min(PARTS, self._turns.most)
+        for start in range(0, len(parts), most):
+            some = parts[start : start + most]
+            with self._turns.taken(len(some)):
+                found += self._side_by_side(url, some)
+        return found
+
+    def _side_by_side(self, url: str, parts: Sequence[tuple[Span, Mapping[str, str]]]) -> list[Response | Exception]:
         signed, causes = self._signed(url)
         bodies = [Body(MOST, span) for span, _ in parts]
 
@@ -260,17 +275,25 @@ class _Patience:
 
     def __init__(self) -> None:
         self._failed: Counter[Cause] = Counter()
-        self._begun = time.monotonic()
+        self._begun: float | None = None
+        """When the first request that failed began."""
 
     def after(self, error: RetryableError) -> float | None:
         """Return the seconds after which the request is made again; None if it is not."""
-        if error.progress:
-            self._failed, self._begun = Counter(), time.monotonic()
+        if error.progress or self._begun is None:
+            self._failed, self._begun = Counter(), error.begun
         self._failed[error.cause] += 1
         times = self._failed[error.cause]
         seconds = retries.pause(error.cause, times, retry_after=error.retry_after)
         late = time.monotonic() + seconds > self._begun + retries.RETRY_BUDGET * retries.TIME_SCALE
         return None if late or times > RETRY_POLICIES[error.cause].retries else seconds
+
+
+def _since(begun: float, error: Exception) -> Exception:
+    """Return the error of a request that began then."""
+    if isinstance(error, RetryableError):
+        error.begun = begun
+    return error
 
 
 def _outcome(attempt: Callable[[], T]) -> T | Exception:

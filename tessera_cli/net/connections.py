@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import ipaddress
 import socket
 import ssl
-import threading
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,14 +22,14 @@ from yarl import URL
 
 from tessera_cli.errors import UsageError
 from tessera_cli.net.address import AddressError, Url, redact
-from tessera_cli.net.loop import LOOP
+from tessera_cli.net.loop import LOOP, aside
 from tessera_cli.net.reach import IpAddress
 
 Told = Callable[[IpAddress], None]
 """Is told the address of a host. Before a connection is made, it raises AddressError if that may not be reached."""
 NOT_UNDERSTOOD = "its host is not understood"
 AHEAD = 1 << 18
-"""Bytes of a body that are read before somebody takes them."""
+"""Bytes of a body from which on no more is read until somebody takes them; twice as many may be there."""
 
 
 class UnansweredError(Exception):
@@ -66,7 +63,8 @@ class Way:
                     f"The proxy {redact(proxy)} cannot be used: http://HOST:PORT and https://HOST:PORT are supported. "
                     "Correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, whichever names it."
                 )
-        return cls(proxy, _trusting(authorities) if address.startswith("https:") else None)
+        encrypted = [each for each in (address, proxy or "") if each.lower().startswith("https:")]
+        return cls(proxy, _trusting(authorities) if encrypted else None)
 
 
 @functools.cache
@@ -108,15 +106,8 @@ _ASKED: ContextVar[_Asked] = ContextVar("asked")
 class Connections:
     """Connections that are used again; they keep to what `send` says of a request. Belongs to the loop."""
 
-    def __init__(self, most: int) -> None:
-        """Have at most so many requests under way."""
-        self._most = most
+    def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def turn(self) -> AbstractAsyncContextManager[object]:
-        """Return what waits until a request more may be under way."""
-        self._begin()
-        return self._turns
 
     async def send(self, way: Way, request: Sent, url: Url, admit: Told, reached: Told) -> aiohttp.ClientResponse:
         """Send a request to the host of `url` alone, at an address that `admit` admits.
@@ -124,6 +115,7 @@ class Connections:
         `reached` is told where it has answered. The body of the response has not been read. Raises errors of aiohttp,
         and UnansweredError.
         """
+        self._begin()
         _ASKED.set(_Asked(url, way.proxy is not None, admit, reached))
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=request.connect_timeout, sock_read=request.read_timeout
@@ -135,19 +127,25 @@ class Connections:
                 data=request.body,
                 headers=request.headers,
                 proxy=way.proxy,
-                ssl=way.trust or True,
+                ssl=way.trust or True,  # True: nothing is encrypted
                 timeout=timeout,
                 allow_redirects=False,
             )
+        except aiohttp.ClientHttpProxyError:
+            raise
         except aiohttp.ClientResponseError as error:  # its text quotes what the server said, at any length
             raise UnansweredError(f"what it says is no HTTP ({error.message.split(':')[0][:80]})") from error
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, aiohttp.ClientError):
+                raise
+            raise UnansweredError(str(error)) from error
 
     def _begin(self) -> None:
         """Be ready in the loop that runs; after a fork it is another one."""
         loop = asyncio.get_running_loop()
         if self._loop is loop:
             return
-        self._loop, self._turns = loop, asyncio.Semaphore(self._most)
+        self._loop = loop
         self._session = aiohttp.ClientSession(
             connector=_Connector(limit=0, use_dns_cache=False, resolver=_Resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -160,10 +158,16 @@ class Connections:
         weakref.finalize(self, _close, self._session, loop)
 
 
+_LEFT: list[aiohttp.ClientSession] = []
+"""Of before a fork: the sockets are those of the parent too, and are not closed properly here."""
+
+
 def _close(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
     """Close the connections of a client that is gone."""
-    if loop is LOOP.get():
+    if loop is LOOP.begun:
         asyncio.run_coroutine_threadsafe(session.close(), loop)
+    else:
+        _LEFT.append(session)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -172,8 +176,12 @@ class _Connector(aiohttp.TCPConnector):
         if not asked.proxied and (_plain(req.url.raw_host or ""), req.url.port) != (asked.url.host, asked.url.port):
             raise AddressError(f"{asked.url.scheme}://{asked.url.host}", NOT_UNDERSTOOD)
         connection = await super().connect(req, *given, **more)
-        if not asked.proxied and (transport := connection.transport) is not None:
-            asked.reached(_ip_address(transport.get_extra_info("peername")))
+        if not asked.proxied:
+            peer = connection.transport and connection.transport.get_extra_info("peername")
+            if not peer:
+                connection.close()
+                raise aiohttp.ClientOSError("the connection ended at once")
+            asked.reached(_ip_address(peer))
         return connection
 
 
@@ -183,50 +191,35 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        asked, found = _ASKED.get(), await _addresses(host, port)
-        admitted, refusal = [], None
-        for family, _, protocol, _, address in found:
-            try:
-                if not asked.proxied:
-                    asked.admit(_ip_address(address))
-            except AddressError as error:
-                refusal = error
-                continue
-            flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-            admitted.append(
-                ResolveResult(
-                    hostname=host, host=address[0], port=address[1], family=family, proto=protocol, flags=flags
-                )
-            )
-        if not admitted:
-            raise refusal or OSError("the host has no address")
-        return admitted
+        asked = _ASKED.get()
+        return await aside(lambda: _admitted(host, port, asked))
 
     async def close(self) -> None: ...
 
 
-async def _addresses(host: str, port: int) -> list[Any]:
-    """Return what `socket.getaddrinfo` finds, in a thread that nothing waits for: nothing can interrupt it."""
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[list[Any]] = loop.create_future()
-
-    def tell(result: list[Any] | Exception) -> None:
-        if not found.done():  # else nobody waits any more
-            found.set_exception(result) if isinstance(result, Exception) else found.set_result(result)
-
-    def look() -> None:
-        result: list[Any] | Exception
+def _admitted(host: str, port: int, asked: _Asked) -> list[ResolveResult]:
+    """Return the addresses of a host that may be reached; AddressError if none of them may."""
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise AddressError(f"http://{host}", NOT_UNDERSTOOD) from error
+    admitted: list[ResolveResult] = []
+    refusal: Exception = OSError("the host has no address")
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    for family, _, protocol, _, address in found:
         try:
-            result = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM)
-        except UnicodeError:
-            result = AddressError(f"http://{host}", NOT_UNDERSTOOD)
-        except OSError as error:
-            result = error
-        with contextlib.suppress(RuntimeError):  # the process ends
-            loop.call_soon_threadsafe(tell, result)
-
-    threading.Thread(target=look, name="resolver", daemon=True).start()
-    return await found
+            if not asked.proxied:
+                asked.admit(_ip_address(address))
+        except AddressError as error:
+            refusal = error
+            continue
+        where = str(address[0]), int(address[1])
+        admitted.append(
+            ResolveResult(hostname=host, host=where[0], port=where[1], family=family, proto=protocol, flags=flags)
+        )
+    if not admitted:
+        raise refusal
+    return admitted
 
 
 def _ip_address(address: tuple[Any, ...]) -> IpAddress:

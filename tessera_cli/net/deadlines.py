@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 
 class OverError(Exception):
@@ -37,8 +37,8 @@ class Deadlines:
         self.stopped = threading.Event()
 
     @asynccontextmanager
-    async def within(self, seconds: float, turn: AbstractAsyncContextManager[object]) -> AsyncIterator[Deadline]:
-        """End what the task does within after so many seconds, by OverError. They count from when it is its turn."""
+    async def within(self, seconds: float) -> AsyncIterator[Deadline]:
+        """End what the task does within after so many seconds, by OverError."""
         task = asyncio.current_task()
         assert task is not None
         self._live.add(task)
@@ -46,7 +46,7 @@ class Deadlines:
         try:
             if self.stopped.is_set():
                 raise OverError
-            async with turn, timeout:
+            async with timeout:
                 yield Deadline(timeout)
         except (TimeoutError, asyncio.CancelledError) as error:
             if timeout.expired() or self.stopped.is_set():

@@ -6,6 +6,7 @@ They hold for every request: searches, tokens, reads and downloads of weights.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,6 +45,8 @@ class RetryableError(Exception):
         """What to raise once the retries are exhausted."""
         self.retry_after = retry_after
         """Seconds that the server asked for."""
+        self.begun = time.monotonic()
+        """When the request began."""
         self.progress = False
         """Whether the request brought something all the same: then retries count from the beginning."""
 

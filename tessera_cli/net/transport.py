@@ -7,7 +7,7 @@ import functools
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from tessera_cli.net.address import AddressError, Origin, is_url, parse, redact,
 from tessera_cli.net.answers import Answer
 from tessera_cli.net.connections import NOT_UNDERSTOOD, Connections, Sent, Way
 from tessera_cli.net.deadlines import Deadline
+from tessera_cli.net.loop import aside
 from tessera_cli.net.reach import Reach, here
 from tessera_cli.net.signing import SignedRequest
 from tessera_cli.net.trust import check_authorities
@@ -42,6 +43,7 @@ _ORDINARY = re.compile(
     r"(/[A-Za-z0-9_~?&=-][A-Za-z0-9_~?&=.-]*)+"
 )
 """URLs that are written as they are, which takes a while to find out of others."""
+_NUMBERS = re.compile(r"[0-9.]+")
 _MOVED = (301, 302, 303, 307, 308)
 _DRAINED = 1 << 14
 """Bytes of a redirect's body up to which reading it is cheaper than a new connection."""
@@ -50,10 +52,10 @@ _DRAINED = 1 << 14
 class Transport:
     """Sends requests: with proxies and trust as the environment has them, without cookies and without ~/.netrc."""
 
-    def __init__(self, reach: Reach, connections: int) -> None:
+    def __init__(self, reach: Reach) -> None:
         self.reach = reach
         self._environment = requests.Session()
-        self._connections = Connections(connections)
+        self._connections = Connections()
         self._ways: dict[Origin, Way] = {}
 
     def way(self, url: str) -> Way:
@@ -69,15 +71,12 @@ class Transport:
             self._ways[origin] = known
         return known
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
-        """Return what waits until a request more may be under way."""
-        return self._connections.turn()
-
     @asynccontextmanager
     async def asking(
         self, signed: SignedRequest, headers: Mapping[str, str], posted: bytes | None, deadline: Deadline
     ) -> AsyncIterator[Answer]:
-        """Send one request, a POST if there is something `posted`; follow redirects, and yield the answer.
+        """Send one request to a URL that may be reached, a POST if there is something `posted`; follow redirects, and
+        yield the answer.
 
         An origin is a scheme, a host and a port: another one than that of the request sees PUBLIC_HEADERS alone.
         """
@@ -87,6 +86,8 @@ class Transport:
         sent.update(signed.headers)
         while True:
             try:
+                if moves:  # the first has been checked
+                    await aside(functools.partial(self.reach.check, url))
                 response = await self._send(url, sent, posted)
             except AddressError as error:
                 raise (_refused(signed.url, url, error.why) if moves else error) from None
@@ -109,7 +110,6 @@ class Transport:
 
     async def _send(self, url: str, headers: Mapping[str, str], posted: bytes | None) -> aiohttp.ClientResponse:
         parse(url)  # which refuses what others may read in two ways
-        self.reach.check(url)
         try:
             address = _spelled(url)
             for value in headers.values():
@@ -144,9 +144,13 @@ def _spelled(url: str) -> str:
     if parse(whole).origin != parse(url).origin:
         raise AddressError(url, NOT_UNDERSTOOD)
     address = URL(str(requests.utils.urldefragauth(whole)), encoded=True)
-    with contextlib.suppress(OSError):  # 127.1, 0x7f000001, 2130706433
-        address = address.with_host(socket.inet_ntoa(socket.inet_aton(parse(url).host)))
-    return str(address)
+    host = parse(url).host
+    try:  # 127.1, 0x7f000001, 2130706433
+        return str(address.with_host(socket.inet_ntoa(socket.inet_aton(host))))
+    except OSError:
+        if _NUMBERS.fullmatch(host):
+            raise AddressError(url, NOT_UNDERSTOOD) from None
+        return str(address)
 
 
 def _headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:

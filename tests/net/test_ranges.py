@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import os
+from collections import Counter
 
 import pytest
 
-from tessera_cli.errors import SourceUnavailableError
-from tessera_cli.net import ChangedError, Client, Version, get_range
+from tessera_cli.errors import AbsentError, SourceUnavailableError
+from tessera_cli.net import ChangedError, Client, RangeResponse, SignedRequest, Version, get_range, get_ranges
+from tessera_cli.net.retries import Cause
 from tests.helpers import servers
 from tests.helpers.servers import FileServer, Reply, always, status, with_date, with_etag
 
@@ -147,3 +149,43 @@ def test_checksums_of_the_whole_file(server, href, kind):
 def test_etags_that_may_be_checksums(server, href, headers, expected):
     server.validators = lambda path, content: {**with_etag(path, content), **headers}
     assert get_range(Client(), href, 0, 10).etag_md5 == expected
+
+
+def test_each_range_has_a_patience_of_its_own(server, href, monkeypatch):
+    """Of ranges side by side: one comes at once, one after two failures, one is refused, one never comes."""
+    servers.hurry(monkeypatch)
+    client = Client()
+
+    def faults(request):
+        start = request.range[0]
+        if start == 100 and request.nth < 2:
+            return status(503)
+        return {200: status(404), 300: status(503)}.get(start)
+
+    server.faults = faults
+    found = get_ranges(client, href, [(0, 10), (100, 10), (200, 10), (300, 10)])
+    assert [type(one) for one in found] == [RangeResponse, RangeResponse, AbsentError, SourceUnavailableError]
+    assert client.stats.to_dict()["retries"] == {Cause.SERVER: 2 + 5}
+    asked = Counter(exchange.range[0] for exchange in server.log)
+    assert asked == {0: 1, 100: 3, 200: 1, 300: 6}
+    assert client.stats.to_dict()["requests"] == len(server.log)
+
+
+def test_a_signature_is_renewed_once_for_all_ranges_that_found_it_expired(server, href, monkeypatch):
+    servers.hurry(monkeypatch)
+    renewed = []
+
+    class Expiring:
+        def sign(self, url):
+            return SignedRequest(f"{url}?sig={len(renewed)}")
+
+        def renew(self, url):
+            renewed.append(url)
+            return True
+
+        def stop(self): ...
+
+    server.faults = lambda request: status(403) if request.query == "sig=0" else None
+    found = get_ranges(Client(Expiring()), href, [(10 * n, 10) for n in range(5)])
+    assert all(isinstance(one, RangeResponse) for one in found)
+    assert renewed == [href]

@@ -7,16 +7,19 @@ import itertools
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tessera_cli.catalog.documents import open_document
-from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError
+from tessera_cli.errors import SourceRefusedError, SourceUnavailableError, TesseraError, UsageError
 from tessera_cli.net import Client, RangeResponse, SignedRequest, get_range, retries
 from tessera_cli.net.address import AddressError
 from tessera_cli.net.reach import Reach
@@ -141,7 +144,7 @@ def test_a_long_download_goes_on_while_it_gets_on(monkeypatch, length, patient, 
     assert (answer.deadline.at > before[0] + 500) == longer
 
 
-def test_connections_and_their_duplicates_are_closed(tmp_path):
+def test_connections_are_used_again_and_closed(tmp_path):
     (tmp_path / "x").write_bytes(b"0123456789")
     with FileServer(tmp_path) as server:
         client = Client()
@@ -173,6 +176,105 @@ def test_ctrl_c_ends_a_command_whose_threads_wait(catalog, tmp_path):
             running.wait()
     assert running.returncode == 130, told
     assert "Traceback" not in told
+
+
+def test_connections_that_are_reset_at_once_are_no_broken_files(monkeypatch):
+    """Some are reset before we know whom we are connected to."""
+    servers.hurry(monkeypatch)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def reset_all():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    threading.Thread(target=reset_all, daemon=True).start()
+    client, causes = Client(), Counter()
+
+    def ask(_):
+        try:
+            client.fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/x")
+        except RetryableError as error:
+            return error.cause
+
+    with ThreadPoolExecutor(16) as threads:
+        causes.update(threads.map(ask, range(400)))
+    listening.close()
+    assert causes == {Cause.UNREACHABLE: 400}
+
+
+def test_a_slow_look_up_keeps_nobody_else_waiting(monkeypatch, tmp_path):
+    (tmp_path / "x").write_bytes(b"here")
+    asleep, real = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *more, **other: asleep.wait(20) and real(host, *more, **other)
+    )
+    reach = Reach()
+    reach.add("http://slow.test/")
+    reach.add("http://127.0.0.1/")
+    with FileServer(tmp_path) as server, ThreadPoolExecutor(1) as thread:
+        client = Client(reach=reach)
+        client.get(f"{server.url}/x")
+        server.faults = lambda request: status(302, {"Location": "http://10.0.0.1/"}) if request.path == "y" else None
+        waiting = thread.submit(client.get, f"{server.url}/y")
+        time.sleep(0.2)
+        begun = time.monotonic()
+        assert client.get(f"{server.url}/x").body == b"here"
+        assert time.monotonic() - begun < 2
+        asleep.set()
+        with pytest.raises(TesseraError):
+            waiting.result()
+
+
+def test_a_run_that_is_over_leaves_those_who_wait_for_their_turn():
+    with RawServer(silent) as server:
+        client, errors = Client(connections=1), []
+
+        def ask():
+            try:
+                client.get(server.url)
+            except TesseraError as error:
+                errors.append(str(error))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert server.reached.wait(10)
+        client.stop()
+        for thread in threads:
+            thread.join(2)
+        assert len(errors) == 4
+        assert all("has been stopped" in error for error in errors)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_asks_anew_and_is_quiet(tmp_path):
+    (tmp_path / "x").write_bytes(b"here")
+    program = """
+import gc, os, sys
+from tessera_cli.net import Client
+client = Client()
+assert client.get(sys.argv[1]).body == b"here"
+child = os.fork()
+if child == 0:
+    assert client.get(sys.argv[1]).body == b"here"
+    other = Client()
+    assert other.get(sys.argv[1]).body == b"here"
+    del client, other
+    gc.collect()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert client.get(sys.argv[1]).body == b"here"
+"""
+    with FileServer(tmp_path) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", program, f"{server.url}/x"], capture_output=True, text=True, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- size -------------------------------------------------------------------------------------------------------------
@@ -243,6 +345,36 @@ def test_lines_of_json_have_a_largest_size(monkeypatch):
         pytest.raises(SourceRefusedError, match="more than 1 MB"),
     ):
         open_document(f"{server.url}/items.ndjson.gz", Client())
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_on_the_way_that_wants_a_password_says_so(monkeypatch, scheme):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with RawServer(say(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url.removesuffix("/x"))
+        client = Client()
+        with pytest.raises(SourceRefusedError, match=r"HTTP 407.*HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT"):
+            client.get(f"{scheme}://nowhere.example/x")
+    assert client.stats.to_dict()["retries"] == {}
+
+
+def test_a_socks_proxy_is_refused_in_words(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("all_proxy", "socks5h://user:s3cret@127.0.0.1:1080")
+    with pytest.raises(UsageError, match=r"socks5h://127\.0\.0\.1:1080 cannot be used.*ALL_PROXY") as caught:
+        Client().get("http://nowhere.example/x")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_encrypted_questions_to_a_server_that_does_not_encrypt(monkeypatch):
+    monkeypatch.setattr(retries, "RETRY_BUDGET", 0.0)
+    with (
+        RawServer(say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), reads=False) as server,
+        pytest.raises(SourceUnavailableError, match="SSL"),
+    ):
+        Client().get(server.url.replace("http:", "https:"))
 
 
 def test_a_proxy_that_wants_a_password_says_so():
@@ -320,7 +452,6 @@ def test_a_body_that_is_known_to_lack_something(kind):
     [
         OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
         OK + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\n",
-        b"HTTP/1.1 302 Found\r\nLocation: /x\x00y\r\n\r\n",
         b"220 ready\r\n",
     ],
 )
@@ -406,7 +537,8 @@ def test_the_body_of_a_redirect_is_not_read(tmp_path):
     with FileServer(tmp_path) as files:
         moved = b"HTTP/1.1 302 Found\r\nLocation: %s/x\r\n" % files.url.encode()
         for length in (b"", b"Content-Length: 99999999999\r\n", CHUNKED.removesuffix(b"\r\n")):
-            with RawServer(flood(moved + length + b"\r\n", ZEROS)) as server:
+            body = itertools.repeat(chunk(bytes(1 << 16))) if b"chunked" in length else ZEROS
+            with RawServer(flood(moved + length + b"\r\n", body)) as server:
                 assert Client().get(server.url).body == b"here"
             assert server.sent < 16 << 20
 
