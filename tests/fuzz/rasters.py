@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,15 @@ class Server(Client):
         super().__init__()
         self._data = data
 
-    def fetch(self, url: str, headers: Mapping[str, str] | None = None, *_: Any, **__: Any) -> Response:
-        first, last = map(int, (headers or {})["Range"].removeprefix("bytes=").split("-"))
-        part = self._data[first : last + 1]
-        told = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(self._data)}"}
-        return Response(part, told, 206)
+    def fetch_parts(
+        self, url: str, parts: Sequence[tuple[tuple[int, int], Mapping[str, str]]]
+    ) -> list[Response | Exception]:
+        found: list[Response | Exception] = []
+        for (first, length), _ in parts:
+            part = self._data[first : first + length]
+            told = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(self._data)}"}
+            found.append(Response(part, told, 206))
+        return found
 
 
 def use(folder: Path, changed: Path) -> None:
