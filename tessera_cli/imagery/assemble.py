@@ -15,6 +15,7 @@ from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels, missing_scenes_text
 from tessera_cli.errors import TileError, UsageError
 from tessera_cli.extent.grid import Tile, TileRequest
 from tessera_cli.imagery import promises, sentinel1, sentinel2
+from tessera_cli.imagery.blocks import bounding_slices
 from tessera_cli.imagery.lazy_zeros import lazy_zeros
 from tessera_cli.imagery.preprocessing import OFFICIAL, Preprocessing
 from tessera_cli.imagery.reader import MissingScene, Read, Reader, WarpOptions, as_it_is
@@ -168,8 +169,9 @@ class _Tile:
         def put(read: Read, layer: np.ndarray) -> None:  # of one date no two scenes win the same pixel
             (t, band), here = places[read], read.pixels
             assert here is not None
-            values = self.preprocessing.correct(layer, read.scene, read.asset, source)
-            np.copyto(bands[t, :, :, band], values, where=True if here.all() else here)
+            box = bounding_slices(here)  # of small areas most of a tile is not asked for
+            values = self.preprocessing.correct(layer[box], read.scene, read.asset, source)
+            np.copyto(bands[t, :, :, band][box], values, where=True if here[box].all() else here[box])
 
         for _ in self._layers(list(places), BANDS, put):
             pass

@@ -176,11 +176,10 @@ class Client:
     def _signed(self, url: str, causes: Causes | None = None) -> tuple[SignedRequest, Causes]:
         """Return a request for a URL with its signature, and causes of what may be the answer."""
         parse(url)  # before it is signed
-        self.reach.check(url)  # may ask a name server
         given, signed = self.given.uses(url), self.given.sign(url)
-        return signed, ({400: Cause.FORBIDDEN} if given else {}) | dict(
-            causes or {}
-        )  # as S3 and GCS say of expired ones
+        self.reach.check(signed.url)  # here, since it may ask a name server
+        expired = {400: Cause.FORBIDDEN} if given else {}  # as S3 and GCS say of a signature
+        return signed, {**expired, **(causes or {})}
 
     async def _received(
         self,
@@ -227,12 +226,9 @@ class Client:
         causes: Causes | None = None,
         *,
         most: int = MOST,
-        span: tuple[int, int] | None = None,
     ) -> Response:
-        """Send one request, as `receive` does, and return the body, of at most `most` bytes, or a `span` of it, which
-        the headers ask for.
-        """
-        body = Body(most, span)
+        """Send one request, as `receive` does, and return the body, of at most `most` bytes."""
+        body = Body(most)
         answer = self.receive(url, body.begin, headers, posted, causes)
         if body.too_long:
             raise _too_large(url, f"{most >> 20} MB")
