@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera_cli.errors import UsageError
+from tessera_cli.models.cpu_attention import WIDEST, use_whole_vectors
 from tessera_cli.models.encoder import Backbone, Encoder
 from tessera_cli.models.parts import HEAD_MULTIPLE, Attention, Block, Linear
 
@@ -151,6 +152,8 @@ def prepare(encoder: Encoder, precision: Precision) -> None:
                 attention.pad_heads(HEAD_MULTIPLE)
     elif precision != "bf16" or _has_bf16():
         prepack_weights(encoder)
+        if encoder.config.width <= WIDEST:
+            use_whole_vectors(encoder)
 
 
 def _has_bf16() -> bool:
