@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import TypeVar
 
 In = TypeVar("In")
@@ -13,22 +13,23 @@ Out = TypeVar("Out")
 
 
 def prefetch(
-    items: Sequence[In], make: Callable[[In], Out], stop: Callable[[], None] = lambda: None
+    items: Sequence[In], make: Callable[[In], Out], stop: Callable[[], None] = lambda: None, *, ahead: int = 1
 ) -> Generator[tuple[In, Future[Out]], None, None]:
-    """Yield each item with the finished future of `make(item)`, while the next item is made in a background thread.
+    """Yield each item with the finished future of `make(item)`, while the next ones are made in background threads.
 
-    `stop` is called when the caller leaves early or is interrupted: it must make `make` end soon.
+    `ahead`: how many are made side by side, or wait to be yielded. `stop` is called when the caller leaves early or is
+    interrupted: it must make `make` end soon.
     """
     if not items:
         return
-    with ThreadPoolExecutor(1, "prefetch") as executor:
+    with ThreadPoolExecutor(ahead, "prefetch") as executor:
         try:
-            upcoming = executor.submit(make, items[0])
-            for item, following in zip_longest(items, items[1:]):
-                current = upcoming
+            upcoming = deque(executor.submit(make, item) for item in items[:ahead])
+            for number, item in enumerate(items):
+                current = upcoming.popleft()
                 wait([current])
-                if following is not None:
-                    upcoming = executor.submit(make, following)
+                if number + ahead < len(items):
+                    upcoming.append(executor.submit(make, items[number + ahead]))
                 yield item, current
                 del current
         except BaseException:

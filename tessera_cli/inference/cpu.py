@@ -54,7 +54,7 @@ _MicroBatch = tuple[Modality, DeviceBatch, Group[Tensor], int, int]
 class CpuEngine(Engine):
     """Runs `threads` micro-batches side by side; their number does not change the result."""
 
-    chunks = 2  # one is prepared while another is encoded
+    chunks, ahead = 2, 1
     copies_back = False
 
     def __init__(self, encoder: Encoder, threads: int) -> None:

@@ -177,7 +177,7 @@ def _encoder_parts(
         total: Tensor | None = None
         tokens = 0
         try:
-            for (chunk, repeat), sampled in prefetch(rounds, sample):
+            for (chunk, repeat), sampled in prefetch(rounds, sample, ahead=engine.ahead):
                 batches, last = sampled.result(), repeat == rule.repeats - 1
                 with stages.at("encode"):
                     found = engine.embed(batches, progress if last else _ignore)

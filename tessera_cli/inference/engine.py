@@ -32,6 +32,8 @@ class Engine(abc.ABC):
     """Pixels at a time."""
     chunks: int
     """Chunks held at the same time."""
+    ahead: int
+    """Chunks that are prepared side by side while one is encoded."""
     copies_back: bool
     """Whether embeddings still have to be copied to the host when they are computed."""
 

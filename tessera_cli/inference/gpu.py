@@ -54,7 +54,7 @@ class GpuEngine(Engine):
     Works on any device of torch; copies overlap with computation on CUDA devices alone.
     """
 
-    chunks = memory.CHUNKS
+    chunks, ahead = memory.CHUNKS, memory.AHEAD
     copies_back = True
 
     def __init__(self, encoder: Encoder) -> None:

@@ -15,8 +15,10 @@ MOST_TOKENS = 1 << 19
 """Per batch; more would not be faster."""
 SHARE = 0.8
 """Of a device's free memory that is used; the rest is left to the allocator."""
-CHUNKS = 3
-"""On a GPU: one is encoded, one waits for it, one is copied there."""
+AHEAD = 3
+"""Chunks that are chosen and copied to a GPU side by side: one thread chooses some 200,000 pixels a second."""
+CHUNKS = AHEAD + 2
+"""On a GPU: one is encoded, and one before it perhaps not freed yet."""
 SHORT = 16
 """Tokens of a short sequence."""
 OBSERVATIONS = 400

@@ -229,7 +229,7 @@ def test_batches_fit_the_free_memory() -> None:
     assert memory.plan(MEDIUM_CONFIG, torch.bfloat16, None, 1000) == (1000, memory.MOST_TOKENS)
     for gib in (1, 2, 4, 8, 24, 80):
         pixels, tokens = memory.plan(MEDIUM_CONFIG, torch.bfloat16, gib << 30, 1 << 16)
-        needed = tokens * each + 3 * memory.chunk_bytes(MEDIUM_CONFIG, pixels)
+        needed = tokens * each + memory.CHUNKS * memory.chunk_bytes(MEDIUM_CONFIG, pixels)
         assert needed < 0.81 * (gib << 30)
         assert tokens == memory.MOST_TOKENS or needed > 0.75 * (gib << 30)
         assert tokens > 10_000
