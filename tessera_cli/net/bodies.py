@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ class Body:
 
     def __init__(self, most: int, span: Span | None = None) -> None:
         self._most, self._span = most, span
-        self._kept, self._beginning = bytearray(), b""
+        self._kept, self._beginning = io.BytesIO(), b""
         self._first = self._end = self._passed = 0
         """Of the bytes as they come: first and end of those that are kept, and how many have come."""
 
@@ -72,7 +73,7 @@ class Body:
         if len(self._beginning) < _BEGINNING:
             self._beginning += piece[: _BEGINNING - len(self._beginning)]
         start, stop = max(0, self._first - self._passed), max(0, self._end - self._passed)
-        self._kept += piece if start == 0 and stop >= len(piece) else piece[start:stop]
+        self._kept.write(piece if start == 0 and stop >= len(piece) else piece[start:stop])
         self._passed += len(piece)
         return self._passed < self._end
 
@@ -88,4 +89,4 @@ class Body:
             size = self._passed
         found = answer.url if answer.redirected and not unsigned(answer.url)[1] else url
         proven = answer.proven or self._passed >= self._end
-        return Response(bytes(self._kept), answer.headers, answer.status, found, proven, size, self._beginning)
+        return Response(self._kept.getvalue(), answer.headers, answer.status, found, proven, size, self._beginning)
