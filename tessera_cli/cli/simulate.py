@@ -36,6 +36,14 @@ def simulate(
     label_noise: Annotated[
         float, typer.Option("--label-noise", help="Share of the parcels with a wrong label, 0 to 1.")
     ] = 0.0,
+    changes: Annotated[
+        float,
+        typer.Option(
+            "--changes",
+            help="Share of the woods that were cleared since the year before, and of the fields that were built over, "
+            "0 to 1; with --place.",
+        ),
+    ] = 0.0,
 ) -> None:
     """Simulate a landscape and its imagery (for developers).
 
@@ -49,11 +57,13 @@ def simulate(
 
       tessera simulate pampas --place pampas --year 2022 --label-noise 0.05
 
+      tessera simulate after --place flanders --year 2024 --changes 0.05
+
       tessera simulate c && tessera embed --aoi c/aoi.geojson --year 2023 --catalog c/items.json --model demo
     """
     from tessera_cli.simulate import simulate as run
 
-    made = run(out, seed=seed, size=size, year=year, cloud=cloud, place=place, label_noise=label_noise)
+    made = run(out, seed=seed, size=size, year=year, cloud=cloud, place=place, label_noise=label_noise, changes=changes)
     found = {
         "items": str(made.items),
         "aoi": str(made.aoi),

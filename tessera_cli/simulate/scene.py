@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tessera_cli.simulate.air import FAIR, Air
 from tessera_cli.simulate.landscape import Landscape
 from tessera_cli.simulate.orbits import Overpass
@@ -23,3 +25,6 @@ class Scene:
     """Passes of Sentinel-1, with their modes."""
     site: Site = BRUSSELS
     air: Air = FAIR
+    change: np.ndarray | None = None
+    """uint8 (parcels,): what has changed for good since the year before, a row of `varied.changes.NAMES`; None where
+    nothing may."""

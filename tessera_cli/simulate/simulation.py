@@ -19,12 +19,13 @@ from shapely.geometry.base import BaseGeometry
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.window import FIRST_YEAR
 from tessera_cli.simulate import sentinel1, sentinel2
-from tessera_cli.simulate.area import EPSG, aoi, area, lonlat
+from tessera_cli.simulate.area import aoi, area, lonlat
 from tessera_cli.simulate.catalog import Json, write_cog, write_features
-from tessera_cli.simulate.landscape import Landscape, landscape
+from tessera_cli.simulate.landscape import landscape
 from tessera_cli.simulate.mistakes import mistaken
 from tessera_cli.simulate.scene import Scene
 from tessera_cli.simulate.varied.build import varied_scene
+from tessera_cli.simulate.varied.changes import NAMES as CHANGES
 from tessera_cli.simulate.varied.places import find_place
 
 OnProgress = Callable[[int, int], None]
@@ -52,6 +53,7 @@ def simulate(
     cloud: float | None = None,
     place: str | None = None,
     label_noise: float = 0.0,
+    changes: float = 0.0,
     progress: OnProgress | None = None,
 ) -> Simulation:
     """Write a catalogue into `out`; one that is there already is replaced. The same arguments give the same bytes.
@@ -68,24 +70,28 @@ def simulate(
         place: One of `varied.places.PLACES`.
         label_noise: Share of the parcels, 0..1, to which labels.tif and labels.geojson give a wrong class; the true one
             is in true_labels.tif and in the property `true_class`.
+        changes: Share of the woods, 0..1, that were cleared since the year before, and of the fields that were built
+            over; a place alone has them. changes.tif and the property `change` tell which.
         progress: Called with (passes done, passes in all).
 
     Raises:
         UsageError: A number is out of range, there is no such place, or `out` holds something else.
     """
-    _check(out, seed=seed, size=size, year=year, cloud=0.5 if cloud is None else cloud, label_noise=label_noise)
+    cover = 0.5 if cloud is None else cloud
+    _check(out, seed=seed, size=size, year=year, cloud=cover, label_noise=label_noise, changes=changes)
+    if changes and place is None:
+        raise UsageError("--changes needs a landscape that has years: name one with --place.")
     if place is None:
-        scene = _plain(seed, size, year, 0.5 if cloud is None else cloud)
+        scene = _plain(seed, size, year, cover)
     else:
-        scene = varied_scene(find_place(place), seed, size, year, cloud)
-    ground, epsg = scene.ground, scene.site.epsg
+        scene = varied_scene(find_place(place), seed, size, year, cloud, changes)
     out.mkdir(parents=True, exist_ok=True)
     (out / "items.json").unlink(missing_ok=True)
     shutil.rmtree(out / "cogs", ignore_errors=True)
     write_features(
-        out / "aoi.geojson", [_feature(aoi(ground.grid), epsg, name=_MARK)]
+        out / "aoi.geojson", [_feature(aoi(scene.ground.grid), scene.site.epsg, name=_MARK)]
     )  # first: a cut-off run is ours too
-    parcel_count = _write_truth(ground, out, epsg, label_noise, (*scene.key, 8))
+    parcel_count = _write_truth(scene, out, label_noise, (*scene.key, 8))
     work: list[Callable[[], list[Json]]] = [
         *(partial(sentinel2.write_pass, scene, *one, out) for one in scene.optical),
         *(partial(sentinel1.write_pass, scene, *one, out) for one in scene.radar),
@@ -115,6 +121,7 @@ def _check(out: Path, **numbers: float) -> None:
         ("year", FIRST_YEAR, 2099),
         ("cloud", 0, 1),
         ("label_noise", 0, 1),
+        ("changes", 0, 1),
     ):
         if not low <= numbers[name] <= high:
             raise UsageError(f"--{name.replace('_', '-')} {numbers[name]} is out of range. Give {low} to {high}.")
@@ -123,15 +130,19 @@ def _check(out: Path, **numbers: float) -> None:
         raise UsageError(f"{out} holds something else, which stays. Name a new or empty folder.")
 
 
-def _write_truth(ground: Landscape, out: Path, epsg: int = EPSG, noise: float = 0, key: tuple[int, ...] = ()) -> int:
+def _write_truth(scene: Scene, out: Path, noise: float, key: tuple[int, ...]) -> int:
     """Write class, parcel and biomass of each pixel and of each parcel; return the number of parcels."""
+    ground, epsg = scene.ground, scene.site.epsg
     parcels, biomass, grid = ground.parcels, ground.biomass, ground.grid
     told, names = (
         mistaken(ground, noise, key),
         dict(zip(ground.stands.cover.tolist(), ground.stands.names, strict=True)),
     )
     write_cog(out / "labels.tif", np.where(parcels > 0, told[parcels] + 1, 0).astype(np.uint8), grid, 0)
-    (out / "true_labels.tif").unlink(missing_ok=True)
+    for name in ("true_labels.tif", "changes.tif"):
+        (out / name).unlink(missing_ok=True)
+    if scene.change is not None:
+        write_cog(out / "changes.tif", np.where(parcels > 0, scene.change[parcels], 0).astype(np.uint8), grid, 255)
     if noise:
         write_cog(out / "true_labels.tif", ground.labels, grid, 0)
     write_cog(out / "parcels.tif", parcels, grid, 0)
@@ -146,6 +157,8 @@ def _write_truth(ground: Landscape, out: Path, epsg: int = EPSG, noise: float = 
         truth = {"parcel_id": number, "class": str(names[told[number]]), "biomass": tonnes}
         if noise:
             truth["true_class"] = str(ground.stands.names[number])
+        if scene.change is not None:
+            truth["change"] = CHANGES[scene.change[number]]
         features.append(_feature(shapely.union_all(parts), epsg, **truth))
     write_features(out / "labels.geojson", features)
     return len(features)

@@ -23,7 +23,7 @@ from tessera_cli.simulate.mistakes import mistaken
 from tessera_cli.simulate.scene import Scene
 from tessera_cli.simulate.surface import reflectance
 from tessera_cli.simulate.varied.build import varied_scene
-from tessera_cli.simulate.varied.crops import CODES, CROPS, NAMES
+from tessera_cli.simulate.varied.crops import CODES, CROPS, DECIDUOUS, EVERGREEN, NAMES, TOWN, WATER
 from tessera_cli.simulate.varied.fields import Fields
 from tessera_cli.simulate.varied.places import PLACES
 from tessera_cli.simulate.varied.weather import weather
@@ -307,8 +307,8 @@ def test_mistaken_labels_have_the_share_asked_for(share: float) -> None:
 
 @pytest.mark.parametrize("place", [None, "pampas"])
 def test_the_truth_is_kept_beside_mistaken_labels(tmp_path: Path, place: str | None) -> None:
-    made = landscape(area(64), np.random.default_rng(1)) if place is None else scene(place, size=64).ground
-    simulation._write_truth(made, tmp_path, PLACES[place or "flanders"].site.epsg, 0.25, (1,))
+    made = simulation._plain(1, 64, 2023, 0.5) if place is None else scene(place, size=64)
+    simulation._write_truth(made, tmp_path, 0.25, (1,))
     labels, truth, parcels = (raster(tmp_path / f"{name}.tif") for name in ("labels", "true_labels", "parcels"))
     assert np.array_equal(labels > 0, truth > 0)
     features = json.loads((tmp_path / "labels.geojson").read_text())["features"]
@@ -322,12 +322,71 @@ def test_the_truth_is_kept_beside_mistaken_labels(tmp_path: Path, place: str | N
 
 
 def test_a_catalogue_without_mistakes_has_no_second_truth(tmp_path: Path) -> None:
-    made = scene("iowa", size=32).ground
-    simulation._write_truth(made, tmp_path, 32615, 0.5, (1,))
+    made = varied_scene(PLACES["iowa"], 0, 32, 2023, None, changes=0.5)
+    simulation._write_truth(made, tmp_path, 0.5, (1,))
     assert (tmp_path / "true_labels.tif").exists()
-    simulation._write_truth(made, tmp_path, 32615)
+    assert (tmp_path / "changes.tif").exists()
+    simulation._write_truth(scene("iowa", size=32), tmp_path, 0, (1,))
     assert not (tmp_path / "true_labels.tif").exists()
+    assert not (tmp_path / "changes.tif").exists()
     assert "true_class" not in (tmp_path / "labels.geojson").read_text()
+    assert "change" not in (tmp_path / "labels.geojson").read_text()
+
+
+def changed_scene(year: int, share: float = 0.2) -> Scene:
+    return varied_scene(PLACES["flanders"], 0, 400, year, None, changes=share)
+
+
+def test_woods_are_cleared_and_fields_are_built_over() -> None:
+    before, after = fields(scene("flanders", 2022, size=400)), changed_scene(2023)
+    change, cover = after.change, fields(after).cover
+    assert change is not None
+    wood = (before.cover == DECIDUOUS) | (before.cover == EVERGREEN)
+    field = ~wood & (before.cover != WATER) & (before.cover != TOWN)
+    field[0] = False
+    assert (change == 1).sum() == round(0.2 * wood.sum())
+    assert (change == 2).sum() == round(0.2 * field.sum())
+    assert wood[change == 1].all()
+    assert field[change == 2].all()
+    assert (cover[change == 1] == CODES["clearing"]).all()
+    assert (cover[change == 2] == TOWN).all()
+    assert not (cover[change == 0] == CODES["clearing"]).any()
+    assert ((cover == TOWN) == ((before.cover == TOWN) | (change == 2))).all()
+    same = fields(scene("flanders", 2023, size=400)).cover
+    assert (cover[change == 0] == same[change == 0]).all()
+
+
+def test_what_has_changed_stays_so() -> None:
+    one, later = changed_scene(2023), changed_scene(2024)
+    assert one.change is not None
+    assert later.change is not None
+    assert (one.change == later.change).all()
+    more = changed_scene(2023, 0.4).change
+    assert more is not None
+    assert (more[one.change > 0] == one.change[one.change > 0]).all()
+    assert changed_scene(2023, 0).change is None
+
+
+def test_a_cleared_wood_is_bare_and_a_built_field_is_grey() -> None:
+    made, before = changed_scene(2023), scene("flanders", 2023, size=400)
+    assert made.change is not None
+    for kind, least in ((1, 0.15), (2, 0.05)):
+        here = made.change == kind
+        green, was = (fields(each).canopy(JULY)[0][here].mean() for each in (made, before))
+        assert green < was - least
+
+
+def test_changes_are_written(tmp_path: Path) -> None:
+    made = changed_scene(2023)
+    assert made.change is not None
+    simulation._write_truth(made, tmp_path, 0, ())
+    changes, parcels = raster(tmp_path / "changes.tif"), raster(tmp_path / "parcels.tif")
+    assert (changes == np.where(parcels > 0, made.change[parcels], 0)).all()
+    told = {
+        feature["properties"]["parcel_id"]: feature["properties"]["change"]
+        for feature in json.loads((tmp_path / "labels.geojson").read_text())["features"]
+    }
+    assert told == {number: ("none", "cleared", "built")[made.change[number]] for number in told}
 
 
 def test_codes_of_shared_classes_are_those_of_the_plain_landscape() -> None:
@@ -339,9 +398,11 @@ def test_codes_of_shared_classes_are_those_of_the_plain_landscape() -> None:
 
 
 def test_wrong_places_and_shares_are_one_line(tmp_path: Path, tessera) -> None:
-    for name, value in (("label_noise", 1.5), ("label_noise", -0.1), ("cloud", 2.0)):
+    for name, value in (("label_noise", 1.5), ("label_noise", -0.1), ("cloud", 2.0), ("changes", 1.1)):
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} {value} is out of range"):
             simulate(tmp_path / "new", place="iowa", **{name: value})
+    with pytest.raises(UsageError, match="--changes needs a landscape that has years: name one with --place"):
+        simulate(tmp_path / "new", changes=0.1)
     code, _, said = tessera("simulate", tmp_path / "new", "--place", "atlantis")
     assert code == 2
     assert "There is no place 'atlantis'" in said

@@ -10,6 +10,7 @@ from tessera_cli.simulate.area import area
 from tessera_cli.simulate.landscape import Landscape, field, grain, ground_plan
 from tessera_cli.simulate.orbits import Overpass, overpasses
 from tessera_cli.simulate.scene import Scene
+from tessera_cli.simulate.varied.changes import after, drawn
 from tessera_cli.simulate.varied.crops import CODES, CROPS, EVERGREEN, GRASSLAND
 from tessera_cli.simulate.varied.fields import Fields, looks
 from tessera_cli.simulate.varied.places import Place
@@ -21,8 +22,12 @@ _MIXED = 0.2
 _LASTING = ("grassland", "alfalfa")  # stay on their field from year to year
 
 
-def varied_scene(place: Place, seed: int, size: int, year: int, cloud: float | None) -> Scene:
-    """Return the scene of a place and a year; plots, soils and farms of a seed stay the same over the years."""
+def varied_scene(place: Place, seed: int, size: int, year: int, cloud: float | None, changes: float = 0.0) -> Scene:
+    """Return the scene of a place and a year; plots, soils and farms of a seed stay the same over the years.
+
+    `changes`: share of the woods that were cleared, and of the fields that were built over, in the winter before; the
+    same ones whatever the year.
+    """
     key = (seed, place.key)
     grid = area(size, place.site)
     rng = np.random.default_rng((*key, 1))
@@ -37,7 +42,9 @@ def varied_scene(place: Place, seed: int, size: int, year: int, cloud: float | N
     farm = 5 * ground[3] + rng.normal(0, 4, len(use))
     texture = (grain(shape, rng) - 2.2 * (field(rng, shape, 16) - 1.1).clip(0)).clip(-6, 3)  # patches of bad growth
 
+    change = drawn(use, changes, (*key, 10))
     kinds = {each: _crops_of(place, use, lasting, (*key, each)) for each in range(year - 1, year + 3)}
+    kinds = {each: kind if each < year else after(kind, change) for each, kind in kinds.items()}
     kind = kinds[year]
     share = np.where(kind == EVERGREEN, 1 - 0.42 * needle, 0.42 * needle)  # of needle trees in a wood
     vigour = (0.9 + 0.09 * ground[2]).clip(0.55, 1.05)
@@ -54,7 +61,8 @@ def varied_scene(place: Place, seed: int, size: int, year: int, cloud: float | N
     covers = cloudiness(place, year_weather, np.array([one.day for one in flown]), cloud)
     landscape = Landscape(grid, parcels, fields, texture.astype(np.float32), _MIXED)
     radar = sentinel1.passes(year, place.site)
-    return Scene(landscape, key, _drawn(flown, covers, (*key, year, 2)), radar, place.site, AIR)
+    passes = _drawn(flown, covers, (*key, year, 2))
+    return Scene(landscape, key, passes, radar, place.site, AIR, change if changes else None)
 
 
 def _crops_of(place: Place, use: np.ndarray, lasting: np.ndarray, key: tuple[int, ...]) -> np.ndarray:

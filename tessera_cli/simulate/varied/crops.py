@@ -83,12 +83,14 @@ CROPS = (
     Crop("rice", "rice", Growth(200, 10, 0.93, 282, 8, 304), NONE, 12, _SPRING, -10.5, -17.0, 12, flooded=True),
     Crop("alfalfa", "alfalfa",
          Growth(82, 9, 0.94, 305, 18, NEVER), NONE, 8, _SAME, -11.0, -17.4, 9, base=0.35, cuts=True),
+    Crop("clearing", "grass",
+         Growth(105, 14, 0.45, 285, 20, NEVER), NONE, 8, _SAME, -12.5, -19.5, 0, base=0.08, ground="litter"),
 )  # fmt: skip
 """The code of a class in labels.tif is its place here + 1. The first ten are those of the plain landscape; numbers are
 rounded from calendars of the crops' main regions and otherwise invented."""
 CODES = {crop.name: code for code, crop in enumerate(CROPS)}
 NAMES = np.array([crop.name for crop in CROPS])
-GRASSLAND, DECIDUOUS, EVERGREEN, WATER, TOWN = 5, 6, 7, 8, 9
+GRASSLAND, DECIDUOUS, EVERGREEN, WATER, TOWN, CLEARING = 5, 6, 7, 8, 9, 16
 
 # Near relatives, by factors on spectra of the plain landscape: B02 B03 B04 B05 B06 B07 B08 B8A B11 B12.
 _LEAVES = {

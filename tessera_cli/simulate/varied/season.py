@@ -56,7 +56,7 @@ class Season:
 def standing(kind: np.ndarray, needle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the green cover that stays in all years, float (parcels,): meadows, needle trees, elsewhere weeds."""
     usual = np.array([crop.base for crop in CROPS])
-    wood = np.array([crop.ground == "litter" for crop in CROPS])[kind]
+    wood = (kind == DECIDUOUS) | (kind == EVERGREEN)
     base = np.where(wood, usual[DECIDUOUS] + (usual[EVERGREEN] - usual[DECIDUOUS]) * needle, usual[kind])
     base = base * np.exp(rng.normal(0, 0.2 - 0.15 * wood))
     return np.where(_PERENNIAL[kind], base, rng.uniform(0, 0.12, len(kind))).clip(0, 0.93)
