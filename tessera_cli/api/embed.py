@@ -54,6 +54,7 @@ def embed(
     min_s1: int = 0,
     seed: int = 0,
     legacy_draw: bool = False,
+    uncertainty: int = 0,
     out: AnyPath | None = None,
     format: AreaFormat | None = None,
     dtype: Dtype = "int8",
@@ -110,6 +111,8 @@ def embed(
         min_s1: Pixels with fewer Sentinel-1 observations get no embedding.
         seed: Random seed (v1.0 models only).
         legacy_draw: v1.0 models: draw in the official order from numpy's legacy generator.
+        uncertainty: Halve each pixel's observations at random so many times, and write how far an embedding would move
+            if other dates had been clear, one more band file. Each time takes about as long as the embeddings.
         out: Output folder. Default: `./<aoi>_<window>_<model>`.
         format: `geotiff` (default), or `npy` for bare arrays; not with `points`.
         dtype: `int8` codes with a float32 scale per pixel, or `float32` values.
@@ -184,7 +187,9 @@ def embed(
     share = asked_of_plan(**of_plan, force_source=force_source)
     check_choices(format=(format or "geotiff", AreaFormat), dtype=(dtype, Dtype), compress=(compress, Compress))
     check_choices(precision=(precision, PrecisionName))
-    check_numbers(allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed)
+    check_numbers(
+        allow_missing=allow_missing, threads=threads, min_s2=min_s2, min_s1=min_s1, seed=seed, uncertainty=uncertainty
+    )
     told, request, plots = as_progress(progress), None, None
     if points is not None:
         refuse_beside_points(format=format, preview=preview)
@@ -206,6 +211,7 @@ def embed(
     wanted: dict[str, Any] = {"force_source": force_source, "dims": dims, "dtype": dtype}
     wanted |= {"format": "vectors" if plots else format or "geotiff"}
     wanted |= {"min_s2": min_s2, "min_s1": min_s1, "seed": seed, "legacy_draw": legacy_draw}
+    wanted |= {"uncertainty": uncertainty}
     inputs: Inputs
     if request is None:
         paths = as_paths(dpixels or ())

@@ -183,6 +183,14 @@ OPTIONS: dict[str, Option] = {
     "min_s2": option(
         int, MODEL, "Pixels with fewer clear Sentinel-2 observations get no embedding.", metavar="N", min=0
     ),
+    "uncertainty": option(
+        int,
+        MODEL,
+        "Also write how far other clear dates would move each embedding, told by halving its dates so many times "
+        "(4 are enough; each takes as long as the embeddings).",
+        metavar="TIMES",
+        min=0,
+    ),
     "min_s1": option(int, MODEL, "Pixels with fewer Sentinel-1 observations get no embedding.", metavar="N", min=0),
     "out": option(Out, OUTPUT, "Output folder.  [default: ./<aoi>_<window>_<model>]", short=("-o",), metavar="DIR"),
     "format": option(

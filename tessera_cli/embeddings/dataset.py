@@ -18,7 +18,7 @@ from tessera_cli.embeddings.grid import grid_around
 from tessera_cli.errors import NothingToEmbedError, UsageError
 from tessera_cli.extent.aoi import Aoi
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED
+from tessera_cli.outputs.layers import COUNTS, NOT_REQUESTED, UNCERTAINTY, layers_of
 from tessera_cli.outputs.tags import SOFTWARE
 
 if TYPE_CHECKING:
@@ -30,7 +30,12 @@ logger = logging.getLogger(__name__)
 CHUNKS: Mapping[str, int] = {"y": 512, "x": 512}
 EARTH_RADIUS = 6_371_007  # metres
 _EPOCH = "1970-01-01T00:00:00Z"
-_DIMS = {"embeddings": ("band", "y", "x"), "counts": ("sensor", "y", "x"), "scales": ("y", "x")}
+_DIMS = {
+    "embeddings": ("band", "y", "x"),
+    "counts": ("sensor", "y", "x"),
+    "scales": ("y", "x"),
+    "uncertainty": ("y", "x"),
+}
 
 
 def open_embeddings(
@@ -61,8 +66,9 @@ def open_embeddings(
 
     Returns:
         A Dataset with `embedding`, float32 (time, band, y, x), NaN where there is none, and `counts`, uint16 (time,
-        sensor, y, x), the observations used of s2, s1_asc and s1_desc (65535 where none were asked for). `time` is the
-        first day of each window, `window` its name; model, weights, source and the like are attributes.
+        sensor, y, x), the observations used of s2, s1_asc and s1_desc (65535 where none were asked for); `uncertainty`,
+        float32 (time, y, x), where the folder has it. `time` is the first day of each window, `window` its name; model,
+        weights, source and the like are attributes.
 
     Raises:
         UsageError: the folder, a window or the coordinate system cannot be used.
@@ -78,8 +84,8 @@ def open_embeddings(
     target, lattice, reprojected = _target(path, records, crs if epsg is None else epsg)
     geobox = _geobox(target, lattice, _bounds(path, records, bbox, target))
     first = records[0]
-    layers = LAYERS[first.format, first.dtype]
-    names = {"band": list(layers[0].bands(first.dims)), "sensor": list(layers[-1].names)}
+    layers = layers_of(first.identity)
+    names = {"band": list(layers[0].bands(first.dims)), "sensor": list(COUNTS.names)}
     items = []
     for tile in opened.tiles:
         item = tile.record.to_item()
@@ -201,7 +207,7 @@ def _masked(data: xarray.Dataset, min_s2: int) -> xarray.Dataset:
         return data
     clear = data["counts"].sel(sensor="s2", drop=True)
     enough = (clear >= min_s2) & (clear != NOT_REQUESTED)
-    for name in {"embedding", "scales"} & set(data):
+    for name in {"embedding", "scales", "uncertainty"} & set(data):
         none = np.array(-128 if data[name].dtype == np.int8 else np.nan, data[name].dtype)
         data[name] = data[name].where(enough, none)
     return data
@@ -214,6 +220,7 @@ def _describe(data: xarray.Dataset) -> None:
         "embedding": ("Embedding codes", -128) if codes else ("Embedding", np.nan),
         "scales": ("Scale of the codes, per pixel", np.nan),
         "counts": ("Observations used, per sensor", NOT_REQUESTED),
+        "uncertainty": (UNCERTAINTY.title, np.nan),
     }
     for name, variable in data.data_vars.items():
         variable.attrs = dict(zip(("long_name", "nodata"), names[str(name)], strict=True))

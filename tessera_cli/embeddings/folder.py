@@ -17,7 +17,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.folders.folder import TileFolder
 from tessera_cli.folders.run_record import read_or_none
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import DPIXELS, LAYERS, Format
+from tessera_cli.outputs.layers import DPIXELS, Format, layers_of
 
 WindowLike = Window | int | str
 Windows = WindowLike | Iterable[WindowLike] | None
@@ -112,7 +112,7 @@ def _check(folder: TileFolder, record: TileRecord, formats: Collection[str]) -> 
     if record.format not in formats:
         written = "--points" if record.format == "vectors" else f"--format {record.format}"
         raise UsageError(f"{folder.path} holds arrays ({written}). Open them with numpy.load, or embed to geotiff.")
-    layers, listed = LAYERS[record.format, record.dtype], {asset.role for asset in record.assets}
+    layers, listed = layers_of(record.identity), {asset.role for asset in record.assets}
     if unlisted := [layer.role for layer in layers if layer.role not in listed]:
         raise UsageError(f"{item_path} lists no file of {unlisted[0]}. Run the command that wrote it again.")
     if file := folder.incomplete(record):

@@ -18,6 +18,7 @@ from tessera_cli.sampling.statistics import V1_1_STATISTICS
 
 FORMAT_VERSION = 1
 """Version of folders, records and rasters; it rises when older ones cannot be continued."""
+MOST_DRAWS = 64
 DEMONSTRATION = "for demonstration only"
 
 
@@ -36,6 +37,8 @@ class EmbedSettings:
     preprocessing: str = "official"
     dtype: Dtype = "int8"
     format: Format = "geotiff"
+    uncertainty: int = 0
+    """Times that observations are halved to tell it; 0: it is not asked for."""
 
     @classmethod
     def checked(
@@ -51,6 +54,7 @@ class EmbedSettings:
         min_s1: int = 0,
         seed: int = 0,
         legacy_draw: bool = False,
+        uncertainty: int = 0,
         **more: Any,
     ) -> EmbedSettings:
         """Return settings; UsageError or IdentityError when model, source, dims and dtype do not belong together.
@@ -62,6 +66,10 @@ class EmbedSettings:
             raise UsageError("--min-s2 and --min-s1 count observations. Give 0 or more.")
         if source is not None and source not in V1_1_STATISTICS:
             raise UsageError(f"--source {source} is not known. Choose one of: {', '.join(V1_1_STATISTICS)}.")
+        if not 0 <= uncertainty <= MOST_DRAWS:
+            raise UsageError(
+                f"--uncertainty {uncertainty} is out of range: give 1 to {MOST_DRAWS} times, 4 are enough."
+            )
         if legacy_draw:
             model = _with_legacy_draws(model, seed)
         if source is not None and recorded is not None and source != recorded and not force_source:
@@ -80,6 +88,7 @@ class EmbedSettings:
             min_s1,
             seed,
             dtype=dtype,
+            uncertainty=uncertainty,
             **more,
         )
 
@@ -99,6 +108,7 @@ class EmbedSettings:
             "min_s2": self.min_s2,
             "min_s1": self.min_s1,
             "seed": self.seed,
+            **({"uncertainty": self.uncertainty} if self.uncertainty else {}),
         }
 
     @property

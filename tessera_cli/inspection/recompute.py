@@ -24,7 +24,7 @@ from tessera_cli.outputs.compare import compare, frames, planes
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.geotiff import Compress, compression_of
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import LAYERS, Role
+from tessera_cli.outputs.layers import Role, layers_of
 
 
 def draw(names: Sequence[str], share: str | int, seed: int) -> list[str]:
@@ -78,7 +78,7 @@ class Recomputation:
         equal = True
         with ExitStack() as stack:
             files: dict[Role, memoryview] = {}
-            for layer in LAYERS[record.format, record.dtype]:
+            for layer in layers_of(record.identity):
                 data = stack.enter_context(formats.layer_bytes(layer, made, compress))
                 files[layer.role] = data
                 equal &= hashlib.sha256(data).hexdigest() == digests[layer.role]

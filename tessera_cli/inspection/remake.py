@@ -150,6 +150,7 @@ def settings_of(folder: TileFolder, model: Model) -> EmbedSettings:
                 recorded=said["source"],
                 force_source=True,
                 legacy_draw=legacy,
+                uncertainty=said.get("uncertainty", 0),
                 **{key: said[key] for key in ("dims", "dtype", "min_s2", "min_s1", "seed", "preprocessing", "format")},
             )
         except TesseraError as error:

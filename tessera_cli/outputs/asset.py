@@ -72,6 +72,15 @@ def check_scales(path: Path, scales: np.ndarray) -> None:
         raise damaged(path, "some scales are not finite and positive")
 
 
+def check_uncertainty(path: Path, values: np.ndarray, missing: np.ndarray) -> None:
+    """Raise TileError unless all values are NaN, or within 0..0.5 where there is an embedding, bool `missing` else."""
+    told = ~np.isnan(values)
+    if (told & missing).any():
+        raise damaged(path, "some pixels without an embedding hold an uncertainty")
+    if not ((values[told] >= 0) & (values[told] <= 0.5)).all():
+        raise damaged(path, "some uncertainties are not within 0 and 0.5")
+
+
 def check_layout(path: Path, layout: Mapping[str, tuple[object, object]]) -> None:
     """Raise TileError where a property of the file is not the expected one: name -> actual, expected."""
     for what, (actual, due) in layout.items():

@@ -11,7 +11,7 @@ from typing import Any
 from tessera_cli.catalog.sources import SOURCES
 from tessera_cli.outputs.georeference import projection, resolution
 from tessera_cli.outputs.item import TileRecord, times
-from tessera_cli.outputs.layers import DPIXELS, LAYERS
+from tessera_cli.outputs.layers import DPIXELS, layers_of
 from tessera_cli.outputs.stac import (
     CATALOG,
     COLLECTION,
@@ -238,10 +238,7 @@ def _item_assets(identity: Mapping[str, Any], members: Sequence[Member]) -> dict
         return {"dpixels": store_fields(identity["format"])}
     format, gsd = identity["format"], {member.gsd for member in members}
     resolution = {"raster:spatial_resolution": min(gsd)}
-    return {
-        layer.key: {**layer_fields(layer, format, identity["dims"]), **resolution}
-        for layer in LAYERS[format, identity["dtype"]]
-    }
+    return {layer.key: {**layer_fields(layer, format, identity["dims"]), **resolution} for layer in layers_of(identity)}
 
 
 def _key(file: str) -> str:

@@ -18,7 +18,7 @@ from tessera_cli.extent.raster import open_raster
 from tessera_cli.outputs import vectors
 from tessera_cli.outputs.asset import damaged
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import LAYERS, Layer, Role, requested_counts
+from tessera_cli.outputs.layers import Layer, Role, layers_of, requested_counts
 
 Plane = tuple[str, np.ndarray]
 """What it holds (codes, values, scales or counts), and its values (H, W)."""
@@ -71,7 +71,7 @@ def planes(record: TileRecord, files: Mapping[Role, Path | memoryview]) -> Itera
 
     TileError for a file that cannot be read.
     """
-    for layer in LAYERS[record.format, record.dtype]:
+    for layer in layers_of(record.identity):
         yield from _planes_of(layer, record, files[layer.role])
     if record.format != "geotiff" and record.counts is not None:
         yield from (("counts", band) for band in requested_counts(record.counts, record.requested))

@@ -29,6 +29,8 @@ class EncodedTile:
     """uint16 (3, H, W): observations used, in the order of SENSORS."""
     tokens: int = 0
     """Observations that went through the encoder."""
+    uncertainty: np.ndarray | None = None
+    """float32 (N,) where the identity asks for it."""
 
     def __post_init__(self) -> None:
         shape, n = self.record.tile.shape, int(self.pixels.sum())
@@ -38,6 +40,7 @@ class EncodedTile:
             "counts": (self.counts, np.uint16, (3, *shape)),
             "values": (self.values, np.float32 if self.scales is None else np.int8, (n, self.record.dims)),
             **({} if self.scales is None else {"scales": (self.scales, np.float32, (n,))}),
+            **({} if self.uncertainty is None else {"uncertainty": (self.uncertainty, np.float32, (n,))}),
         }
         for what, (array, dtype, size) in due.items():
             if array.dtype != dtype or array.shape != size:

@@ -17,7 +17,7 @@ from tessera_cli.outputs.beside import beside, remove_beside
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.geotiff import Compress as Compress
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import LAYERS, NOT_REQUESTED, RUN, Layer, Role, file_name, file_names
+from tessera_cli.outputs.layers import NOT_REQUESTED, RUN, Layer, Role, file_name, file_names, layers_of
 from tessera_cli.outputs.layers import Format as Format
 from tessera_cli.outputs.stac import CATALOG, COLLECTION
 
@@ -40,7 +40,7 @@ def write(folder: Path, encoded: EncodedTile, *, compress: Compress = "zstd") ->
     record, assets = encoded.record, list[Asset]()
     check_tile(record.format, record.tile)
     try:
-        for layer in LAYERS[record.format, record.dtype]:
+        for layer in layers_of(record.identity):
             name = file_name(record.name, layer.role, record.format)
             with layer_bytes(layer, encoded, compress) as data:
                 assets.append(Asset.of(layer.role, name, data))
@@ -94,7 +94,7 @@ def check_files(folder: Path, record: TileRecord, *, recorded_at: int | None = N
             raise damaged(folder / f"{record.name}.json", "it says that the tile is empty, and lists files")
         return {}
     format, listed = record.format, {asset.role: asset.name for asset in record.assets}
-    due = {layer.role: file_name(record.name, layer.role, format) for layer in LAYERS[format, record.dtype]}
+    due = {layer.role: file_name(record.name, layer.role, format) for layer in layers_of(record.identity)}
     if listed != due:
         raise TileError(f"{record.name}: files {sorted(listed.values())} recorded, not {sorted(due.values())}.")
     return {asset.role: asset.verified(folder, recorded_at=recorded_at) for asset in record.assets if asset.role}

@@ -21,10 +21,20 @@ from rasterio.io import MemoryFile
 
 from tessera_cli.extent.grid import AnyTile
 from tessera_cli.extent.raster import open_raster
-from tessera_cli.outputs.asset import check_layout, check_scales, damaged
+from tessera_cli.outputs.asset import check_layout, check_scales, check_uncertainty, damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
-from tessera_cli.outputs.layers import COUNTS, FORMULA, LAYERS, SCALES, Layer, Role, file_name, requested_counts
+from tessera_cli.outputs.layers import (
+    COUNTS,
+    FORMULA,
+    SCALES,
+    UNCERTAINTY,
+    Layer,
+    Role,
+    file_name,
+    layers_of,
+    requested_counts,
+)
 from tessera_cli.outputs.tags import model_tags, window_tags
 
 Compress = Literal["zstd", "deflate", "none"]
@@ -47,7 +57,7 @@ def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:
 
     Raises TileError unless each has the expected layout and they agree with each other.
     """
-    emb, *_ = LAYERS["geotiff", record.dtype]
+    emb, *_ = layers_of(record.identity)
     with _open_checked(paths["emb"], emb, record) as dataset:
         missing = _gaps(dataset.read(1), emb)
         for band in dataset.indexes:
@@ -65,6 +75,10 @@ def read_back(record: TileRecord, paths: Mapping[Role, Path]) -> np.ndarray:
         if not np.array_equal(_gaps(scales, SCALES), missing):
             raise damaged(paths["scales"], "scales are not missing exactly where codes are")
         check_scales(paths["scales"], scales[~missing])
+
+    if "uncertainty" in paths:
+        with _open_checked(paths["uncertainty"], UNCERTAINTY, record) as dataset:
+            check_uncertainty(paths["uncertainty"], dataset.read(1), missing)
 
     with _open_checked(paths["counts"], COUNTS, record) as dataset:
         counts = dataset.read()
@@ -136,7 +150,8 @@ def _bands(layer: Layer, encoded: EncodedTile) -> Iterator[np.ndarray]:
     if layer is COUNTS:
         yield from requested_counts(encoded.counts, encoded.record.requested)
         return
-    for values in (encoded.scales,) if layer is SCALES else encoded.bands():
+    one = {"scales": encoded.scales, "uncertainty": encoded.uncertainty}
+    for values in (one[layer.role],) if layer.role in one else encoded.bands():
         band = np.full(encoded.record.tile.shape, layer.nodata, layer.dtype)
         band[encoded.pixels] = values
         yield band

@@ -19,7 +19,7 @@ from tessera_cli.extent.grid import AnyTile, tile_name
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.asset import Asset
 from tessera_cli.outputs.georeference import footprint, projection, resolution, tile_from_item
-from tessera_cli.outputs.layers import DPIXELS, FORMULA, LAYERS, STORE_SUFFIX, Dtype, Format, Layer
+from tessera_cli.outputs.layers import DPIXELS, FORMULA, STORE_SUFFIX, Dtype, Format, Layer, layers_of
 from tessera_cli.outputs.old_item import upgraded
 from tessera_cli.outputs.packed import COUNTS, REQUESTED, CountsField, MaskField, PackedCounts, PackedMask
 from tessera_cli.outputs.schema import check_item
@@ -241,7 +241,7 @@ class TileRecord:
         }
 
     def _layer_assets(self) -> dict[str, Any]:
-        layers = {layer.role: layer for layer in LAYERS[self.format, self.dtype]}
+        layers = {layer.role: layer for layer in layers_of(self.identity)}
         found = [(layers[asset.role], asset) for asset in self.assets if asset.role]
         return {layer.key: self._layer_asset(layer, asset) for layer, asset in found}
 
@@ -275,9 +275,7 @@ def times(window: Window) -> dict[str, str]:
 
 
 def _assets_of(assets: Mapping[str, Any], identity: Mapping[str, Any]) -> tuple[Asset, ...]:
-    listed = [
-        (layer, assets[layer.key]) for layer in LAYERS[identity["format"], identity["dtype"]] if layer.key in assets
-    ]
+    listed = [(layer, assets[layer.key]) for layer in layers_of(identity) if layer.key in assets]
     return tuple(
         Asset(a["href"].removeprefix("./"), a["file:size"], a["file:checksum"].removeprefix("1220"), layer.role)
         for layer, a in listed

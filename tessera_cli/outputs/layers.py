@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +25,7 @@ AreaFormat = Literal["geotiff", "npy"]
 """What can be chosen for an area; that of points is `vectors`."""
 Dtype = Literal["int8", "float32"]
 """Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
-Role = Literal["emb", "scales", "counts", "map"]
+Role = Literal["emb", "scales", "counts", "uncertainty", "map"]
 """Of a layer; `map` is what `tessera map` writes, which is no file of a tile."""
 StoreFormat = Literal["zarr", "npy"]
 STORE_SUFFIX: dict[StoreFormat, str] = {"zarr": ".zarr", "npy": ""}
@@ -68,7 +69,18 @@ COUNTS = Layer(
     SENSORS,
 )
 
-LAYERS: dict[tuple[Format, Dtype], tuple[Layer, ...]] = {
+UNCERTAINTY = Layer(
+    "uncertainty",
+    "uncertainty",
+    "Cosine distance by which other dates would move the embedding, expected",
+    "float32",
+    math.nan,
+    ("data", "uncertainty"),
+    ("uncertainty",),
+)
+"""NaN where there is no embedding, and where a pixel has too few observations to tell."""
+
+_LAYERS: dict[tuple[Format, Dtype], tuple[Layer, ...]] = {
     ("geotiff", "int8"): (CODES, SCALES, COUNTS),
     ("geotiff", "float32"): (VALUES, COUNTS),
     ("npy", "int8"): (NPY_CODES, SCALES),
@@ -76,13 +88,26 @@ LAYERS: dict[tuple[Format, Dtype], tuple[Layer, ...]] = {
     ("vectors", "int8"): (NPY_CODES, SCALES),
     ("vectors", "float32"): (VALUES,),
 }
-"""Format and type of a folder -> the layers of each of its tiles."""
-
 _ENDINGS: dict[Format, dict[Role, str]] = {
-    "geotiff": {"emb": "_emb.tif", "scales": "_scales.tif", "counts": "_counts.tif"},
-    "npy": {"emb": ".npy", "scales": "_scales.npy"},
-    "vectors": {"emb": "_vectors.npy", "scales": "_vectors_scales.npy"},
+    "geotiff": {
+        "emb": "_emb.tif",
+        "scales": "_scales.tif",
+        "counts": "_counts.tif",
+        "uncertainty": "_uncertainty.tif",
+    },
+    "npy": {"emb": ".npy", "scales": "_scales.npy", "uncertainty": "_uncertainty.npy"},
+    "vectors": {
+        "emb": "_vectors.npy",
+        "scales": "_vectors_scales.npy",
+        "uncertainty": "_vectors_uncertainty.npy",
+    },
 }
+
+
+def layers_of(identity: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """Return the layers of each tile of a folder of embeddings with this identity; the embeddings come first."""
+    layers = _LAYERS[identity["format"], identity["dtype"]]
+    return (*layers, UNCERTAINTY) if identity.get("uncertainty") else layers
 
 
 def file_name(name: str, role: Role, format: Format) -> str:

@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 
 from tessera_cli.arrays import map_array, read_layout
 from tessera_cli.errors import plainly
-from tessera_cli.outputs.asset import check_layout, check_scales, damaged
+from tessera_cli.outputs.asset import check_layout, check_scales, check_uncertainty, damaged
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
 from tessera_cli.outputs.layers import Layer, Role
@@ -38,7 +38,8 @@ def filled(layer: Layer, encoded: EncodedTile, pixels: np.ndarray) -> memoryview
 
     Without an embedding, values and scales are NaN and codes 0: a zero code can be an embedding's, a NaN scale cannot.
     """
-    values = encoded.scales if layer.role == "scales" and encoded.scales is not None else encoded.values
+    values = {"scales": encoded.scales, "uncertainty": encoded.uncertainty}.get(layer.role, encoded.values)
+    assert values is not None
     data, array = empty_npy((*pixels.shape, *values.shape[1:]), layer.dtype)
     array[...] = layer.nodata or 0
     array[pixels] = values
@@ -65,6 +66,8 @@ def checked(record: TileRecord, paths: Mapping[Role, Path], shape: tuple[int, ..
         check_scales(paths["scales"], scales[~missing])
     else:
         missing = np.isnan(emb[..., 0])
+    if "uncertainty" in paths:
+        check_uncertainty(paths["uncertainty"], _open_checked(paths["uncertainty"], "float32", shape), missing)
     emb, gone = emb.reshape(-1, record.dims), missing.reshape(-1)
     for start in range(0, len(emb), AT_ONCE):  # in float32 they are large
         values, empty = emb[start : start + AT_ONCE], gone[start : start + AT_ONCE]

@@ -89,6 +89,12 @@ class Bulk:
         return self.largest[0].size * (2 * self.s2 + self.s1 + 12)
 
     @property
+    def halves_bytes(self) -> int:
+        """Return the memory of two halves of a tile's observations, beside what they share with it."""
+        radar, masks = self.s1 * S1_BYTES, self.s2 + self.s1
+        return self.largest[0].size * 2 * (radar + 2 * masks + self.s1)
+
+    @property
     def tiles_bytes(self) -> float:
         """Return the memory of the tiles that are held at the same time, and of what is on its way into them."""
         threads = THREADS if self.remote else LOCAL_THREADS
