@@ -186,8 +186,8 @@ OPTIONS: dict[str, Option] = {
     "uncertainty": option(
         int,
         MODEL,
-        "Also write how far other clear dates would move each embedding, told by halving its dates so many times "
-        "(4 are enough; each takes as long as the embeddings).",
+        "Also write how far other dates would move each embedding, told by halving its dates so many times (4 are "
+        "enough; each takes as long as the embeddings).",
         metavar="TIMES",
         min=0,
     ),

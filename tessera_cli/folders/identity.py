@@ -70,6 +70,11 @@ class EmbedSettings:
             raise UsageError(
                 f"--uncertainty {uncertainty} is out of range: give 1 to {MOST_DRAWS} times, 4 are enough."
             )
+        if uncertainty and isinstance(model.spec.observations, RandomSampling):
+            raise UsageError(
+                f"--uncertainty cannot be told of {model.name}: models of v1.0 draw as many observations from half the "
+                "dates as from all. Leave it out."
+            )
         if legacy_draw:
             model = _with_legacy_draws(model, seed)
         if source is not None and recorded is not None and source != recorded and not force_source:

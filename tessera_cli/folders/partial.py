@@ -1,8 +1,9 @@
 """Partial results: the first embeddings of a tile that is not finished, in a file beside where the tile is to be.
 
-`<tile>.partial` is a line of JSON, then the values and the scales of the first N pixels to be embedded, as they lie in
-memory (little-endian). The line holds a digest of all that they depend on, N, and the SHA-256 of what follows. A file
-that does not fit, or is damaged, counts as none. Of several processes the last one to write stays; either is right.
+`<tile>.partial` is a line of JSON, then uncertainties, values and scales of the first N pixels to be embedded, as they
+lie in memory (little-endian). The line holds a digest of all that they depend on, N, and the SHA-256 of what follows. A
+file that does not fit, or is damaged, counts as none. Of several processes the last one to write stays; either is
+right.
 """
 
 from __future__ import annotations
@@ -68,15 +69,16 @@ class PartialFile:
         digest = partial_digest(dpixels, pixels, model, identity)
         return cls(folder / partial_name(name), digest, digest_of(folder / f"{name}.json"))
 
-    def load(self, values: np.ndarray, scales: np.ndarray | None) -> int:
+    def load(self, *arrays: np.ndarray | None) -> int:
         """Fill the first rows of the arrays with what is kept; return how many: 0 if there is nothing of use."""
         try:
             with open_file(self.path) as file:
                 header = _header(file)
                 count = header["pixels"]
-                if header["digest"] != self.digest or count > len(values):
+                wanted = [array for array in arrays if array is not None]
+                if header["digest"] != self.digest or count > len(wanted[0]):
                     return 0
-                rows = [array[:count] for array in (values, scales) if array is not None]
+                rows = [array[:count] for array in wanted]
                 whole = all(file.readinto(_bytes(each)) == each.nbytes for each in rows) and not file.read(1)
         except FileNotFoundError:
             return 0
@@ -86,15 +88,15 @@ class PartialFile:
         if not whole or header["sha256"] != self._checksum(rows) or not np.isfinite(rows[-1]).all():
             logger.debug("%s is not used: it is damaged", self.path)
             return 0
-        logger.info("%s: %s of %s pixels are encoded already", self.path.stem, f"{count:,}", f"{len(values):,}")
+        logger.info("%s: %s of %s pixels are encoded already", self.path.stem, f"{count:,}", f"{len(wanted[0]):,}")
         return count
 
-    def save(self, values: np.ndarray, scales: np.ndarray | None) -> None:
+    def save(self, *arrays: np.ndarray | None) -> None:
         """Write these rows in place of what is there. If that is impossible, say so in the log: the tile goes on."""
-        rows = [array for array in (values, scales) if array is not None]
+        rows = [array for array in arrays if array is not None]
         header = {
             "digest": self.digest,
-            "pixels": len(values),
+            "pixels": len(rows[0]),
             "sha256": self._checksum(rows),
             "replaces": self.replaces,
         }
@@ -106,7 +108,7 @@ class PartialFile:
         except (TesseraError, OSError) as error:
             logger.warning("what is encoded of %s cannot be kept for a rerun: %s", self.path.stem, plainly(error))
         else:
-            logger.debug("kept %s pixels in %s", f"{len(values):,}", self.path)
+            logger.debug("kept %s pixels in %s", f"{len(rows[0]):,}", self.path)
 
     def _checksum(self, rows: list[np.ndarray]) -> str:
         found = hashlib.sha256(f"{self.digest} {len(rows[0])}\n".encode())

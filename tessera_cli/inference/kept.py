@@ -16,15 +16,15 @@ SHARE = 0.01
 
 
 class Keeper(Protocol):
-    """Where the first embeddings of a tile are kept until all of them are there.
+    """Where what is known of the first pixels of a tile is kept until all of them are done.
 
-    `values` are float32 (N, dims), or int8 codes with `scales` float32 (N,), in row-major order of the pixels.
+    Arrays (N, ...) hold a row per pixel, in row-major order of the pixels; the last one is finite. None is no array.
     """
 
-    def load(self, values: np.ndarray, scales: np.ndarray | None) -> int:
+    def load(self, *arrays: np.ndarray | None) -> int:
         """Fill the first rows of the arrays with what is kept; return how many, 0 if there is nothing of use."""
 
-    def save(self, values: np.ndarray, scales: np.ndarray | None) -> None:
+    def save(self, *arrays: np.ndarray | None) -> None:
         """Keep these rows, all that are finished, in place of what was kept; must not raise if that is impossible."""
 
 
@@ -37,17 +37,17 @@ class Keeping:
     def __init__(
         self,
         keeper: Keeper | None,
-        values: np.ndarray,
-        scales: np.ndarray | None,
+        *arrays: np.ndarray | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keeper, self._values, self._scales, self._clock = keeper, values, scales, clock
+        self._keeper, self._clock = keeper, clock
+        self._arrays, self._count = arrays, max(len(array) for array in arrays if array is not None)
         self.done = self._saved = 0
         """Rows."""
 
     def __enter__(self) -> Keeping:
         if self._keeper is not None:
-            self.done = self._saved = self._keeper.load(self._values, self._scales)
+            self.done = self._saved = self._keeper.load(*self._arrays)
         self._due = self._clock() + EVERY
         return self
 
@@ -55,20 +55,19 @@ class Keeping:
         if kind is not None:
             self._save()
 
-    def add(self, part: slice, values: np.ndarray, scales: np.ndarray | None) -> None:
-        """Take the next rows, and save all of them if it is time."""
+    def add(self, part: slice, *rows: np.ndarray | None) -> None:
+        """Take the next rows of each array, and save all of them if it is time."""
         assert part.start == self.done
-        self._values[part] = values
-        if self._scales is not None:
-            self._scales[part] = scales
+        for array, some in zip(self._arrays, rows, strict=True):
+            if array is not None:
+                array[part] = some
         self.done = part.stop
-        if self.done < len(self._values) and (before := self._clock()) >= self._due:
+        if self.done < self._count and (before := self._clock()) >= self._due:
             self._save()
             now = self._clock()
             self._due = now + max(EVERY, (now - before) / SHARE)
 
     def _save(self) -> None:
         if self._keeper is not None and self.done > self._saved:
-            rows = slice(self.done)
-            self._keeper.save(self._values[rows], None if self._scales is None else self._scales[rows])
+            self._keeper.save(*(None if array is None else array[: self.done] for array in self._arrays))
             self._saved = self.done

@@ -19,6 +19,8 @@ VECTOR = {"AVX512": 16}.get(torch.backends.cpu.get_cpu_capability(), 8)
 """float32 numbers in a vector."""
 FEW = 4
 """Numbers left over that take no longer one at a time than more keys do."""
+ROWS = 8
+"""Products treat rows alike whose number is a multiple of it (`inference/cpu.py`)."""
 WIDEST = 512
 """Width of a transformer beyond which attention takes too little of the time to matter."""
 
@@ -35,8 +37,8 @@ class WholeVectorAttention(Attention):
         spare = -T % VECTOR if T % VECTOR > FEW else 0
         if not spare:
             return super().forward(x_BTD, log_repeats_T, add=add)
-        # Rows behind the last pixel, for its neighbour.
-        rows = self.in_proj(F.pad(x_BTD.flatten(end_dim=1), (0, 0, 0, spare)))
+        behind = -(-spare // ROWS) * ROWS  # where the last pixel finds its neighbour
+        rows = self.in_proj(F.pad(x_BTD.flatten(end_dim=1), (0, 0, 0, behind)))
         q, k, v = rows.view(len(rows), 3, self.heads, -1).unbind(dim=1)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)

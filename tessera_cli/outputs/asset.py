@@ -73,7 +73,10 @@ def check_scales(path: Path, scales: np.ndarray) -> None:
 
 
 def check_uncertainty(path: Path, values: np.ndarray, missing: np.ndarray) -> None:
-    """Raise TileError unless all values are NaN, or within 0..0.5 where there is an embedding, bool `missing` else."""
+    """Raise TileError unless uncertainties lie within 0 and 0.5 or are NaN, as they are without an embedding.
+
+    `missing`: bool, the pixels without one.
+    """
     told = ~np.isnan(values)
     if (told & missing).any():
         raise damaged(path, "some pixels without an embedding hold an uncertainty")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tessera_cli.outputs.item import TileRecord
+from tessera_cli.outputs.layers import UNCERTAINTY, layers_of
 
 CACHE_LINE = 64
 """Bytes that a CPU loads at once: columns of values that share them are taken out together."""
@@ -42,6 +43,8 @@ class EncodedTile:
             **({} if self.scales is None else {"scales": (self.scales, np.float32, (n,))}),
             **({} if self.uncertainty is None else {"uncertainty": (self.uncertainty, np.float32, (n,))}),
         }
+        if UNCERTAINTY in layers_of(self.record.identity) and self.uncertainty is None:
+            raise ValueError("uncertainty: the identity asks for it")
         for what, (array, dtype, size) in due.items():
             if array.dtype != dtype or array.shape != size:
                 raise ValueError(f"{what}: {array.dtype} {array.shape} given, {np.dtype(dtype)} {size} due")

@@ -18,7 +18,6 @@ from tessera_cli.folders.folder import TileFolder
 from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.folders.partial import encoded_pixels, remove_overtaken
 from tessera_cli.inference.encode import footprint
-from tessera_cli.inference.uncertainty import AT_ONCE
 from tessera_cli.outputs import formats
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.formats import Compress
@@ -65,7 +64,7 @@ class EmbedJob(Job[EncodedTile | TileRecord]):
         # Those of the tile that is written, as codes, as raster, and in GDAL's cache; those of the one before it.
         held = bulk.tiles_bytes + bulk.valid_bytes + 2 * codes[0] + sum(codes)
         if settings.uncertainty:
-            held += bulk.halves_bytes + 2 * 4 * settings.dims * min(bulk.counts[0], AT_ONCE)
+            held += bulk.halves_bytes
         model, clear = settings.model, bulk.s2 * bulk.clear
         longest = max(model.spec.observations.lengths(bulk.s2, bulk.s1))
         encoding = footprint(model.encoder, self.threads, bulk.counts[0], clear + bulk.s1, longest)

@@ -10,7 +10,7 @@ from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.folders.identity import EmbedSettings
 from tessera_cli.folders.partial import PartialFile
 from tessera_cli.inference.encode import encode
-from tessera_cli.inference.uncertainty import uncertainty
+from tessera_cli.inference.uncertainty import encode_with_uncertainty
 from tessera_cli.outputs.encoded import EncodedTile
 from tessera_cli.outputs.item import TileRecord
 
@@ -42,43 +42,20 @@ def encode_tile(
     )
     if not pixels.any():
         return record
-    told = _Shared(progress, 1 + settings.uncertainty)
-    made = encode(
-        dpixels,
-        model,
-        pixels,
-        dims=settings.dims,
-        quantiser=settings.quantiser,
-        seed=settings.seed,
-        threads=threads,
-        progress=told,
-        keeper=None if partials is None else PartialFile.of(partials, record.name, dpixels, pixels, model, identity),
-    )
-    moved = None
+    more: dict[str, Any] = {
+        "dims": settings.dims,
+        "quantiser": settings.quantiser,
+        "seed": settings.seed,
+        "threads": threads,
+        "progress": progress or _ignore,
+        "keeper": None if partials is None else PartialFile.of(partials, record.name, dpixels, pixels, model, identity),
+    }
     if settings.uncertainty:
-        moved = uncertainty(
-            dpixels,
-            model,
-            pixels,
-            draws=settings.uncertainty,
-            dims=settings.dims,
-            seed=settings.seed,
-            threads=threads,
-            progress=told,
-        )
-    return EncodedTile(record, pixels, made.values, made.scales, dpixels.counts, made.tokens, moved)
+        made, uncertain = encode_with_uncertainty(dpixels, model, pixels, draws=settings.uncertainty, **more)
+    else:
+        made, uncertain = encode(dpixels, model, pixels, **more), None
+    return EncodedTile(record, pixels, made.values, made.scales, dpixels.counts, made.tokens, uncertain)
 
 
-class _Shared:
-    """Tells of a pixel once it has been finished so many times."""
-
-    def __init__(self, progress: Callable[[int], None] | None, times: int) -> None:
-        self._progress, self._times = progress, times
-        self._finished = self._told = 0
-
-    def __call__(self, pixels: int) -> None:
-        self._finished += pixels
-        now = self._finished // self._times
-        if self._progress is not None:
-            self._progress(now - self._told)
-        self._told = now
+def _ignore(finished: int) -> None:
+    pass

@@ -206,7 +206,7 @@ def test_saving_is_paced(slow: float, every: float, expected: list[float]) -> No
     """Chunks of one row for 300 seconds; the last one makes the tile whole."""
     clock = Clock(slow)
     rows = round(300 / every)
-    with Keeping(clock, np.zeros((rows, 2), np.float32), None, lambda: clock.now) as keeping:
+    with Keeping(clock, np.zeros((rows, 2), np.float32), None, clock=lambda: clock.now) as keeping:
         for row in range(rows):
             clock.now += every
             keeping.add(slice(row, row + 1), np.ones((1, 2), np.float32), None)

@@ -10,9 +10,9 @@ import pytest
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.inference import uncertainty as module
 from tessera_cli.inference.encode import encode
-from tessera_cli.inference.uncertainty import cosine_distance, uncertainty
+from tessera_cli.inference.uncertainty import cosine_distance, encode_with_uncertainty, uncertainty
 from tessera_cli.models import load_model
-from tests.helpers.tiles import made_up
+from tests.helpers.tiles import dpixels, made_up
 
 
 def year(frames: int, pixels: int, seed: int, spread: float = 400.0) -> DPixels:
@@ -38,7 +38,7 @@ def whole(dpixels: DPixels) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "frames", "pixels"), [("null", 30, 400), ("null", 9, 400), ("demo", 24, 60)])
 def test_two_years_differ_by_their_uncertainties(name: str, frames: int, pixels: int) -> None:
-    """On average, of pixels that stay the same while their dates are drawn anew."""
+    """On average, of pixels that stay the same while what is seen on each date is drawn anew."""
     model = load_model(name).bind_source("mpc")
     one, other = (year(frames, pixels, seed) for seed in (1, 2))
     distance = cosine_distance(*(encode(each, model, whole(each)).values for each in (one, other)))
@@ -59,29 +59,100 @@ def test_ground_that_never_changes_has_none() -> None:
 
 
 def test_too_few_observations_tell_nothing() -> None:
+    """Nor do those of a sensor that cannot be halved, or the number would tell what that sensor is worth."""
     model = load_model("demo").bind_source("mpc")
-    scarce = made_up(np.array([[1, 0, 0], [0, 1, 0], [2, 0, 0], [5, 3, 2]]), seed=1)
-    found = uncertainty(scarce, model, whole(scarce), draws=3)
-    assert np.isnan(found).tolist() == [True, True, False, False]
-    assert (found[2:] > 0).all()
+    counts = np.array([[1, 0, 0], [0, 1, 0], [2, 0, 0], [5, 3, 2], [1, 30, 30], [0, 0, 0], [30, 1, 0], [2, 1, 1]])
+    scarce = made_up(counts, seed=1)
+    asked = counts.any(axis=1)[None]
+    found = np.full(len(counts), np.nan)
+    found[asked[0]] = uncertainty(scarce, model, asked, draws=8)
+    assert np.isnan(found).tolist() == [True, True, False, False, True, True, True, False]
+    assert (found[[2, 3, 7]] > 0).all()
 
 
-def test_neither_blocks_nor_neighbours_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "clear", "most"), [("null", 0.2, 1.5), ("null", 0.4, 2.0), ("demo", 0.4, 2.0)])
+def test_it_is_an_upper_estimate_where_passes_are_regular(name: str, clear: float, most: float) -> None:
+    """The same seasons and passes each year, of which clouds leave some: nearer to each other than any dates."""
+    days = np.arange(3, 366, 5)
+    season = np.exp(-(((days - 190) / 60) ** 2))[:, None, None, None]
+    ground = np.random.default_rng(0)
+    base, green = ground.uniform(1000, 3000, (1, 1, 150, 10)), ground.uniform(-1500, 2500, (1, 1, 150, 10))
+    model, none = load_model(name).bind_source("mpc"), np.zeros((0, 1, 150, 2), np.int16)
+
+    def clouded(seed: int) -> DPixels:
+        rng = np.random.default_rng(seed)
+        s2 = np.rint(base + green * season + rng.normal(0, 100, (len(days), 1, 150, 10))).clip(1).astype(np.uint16)
+        mask = (rng.random((len(days), 1, 150)) < clear).astype(np.uint8)
+        return dpixels(s2, mask, days, none, days[:0], none, days[:0])
+
+    years = [clouded(seed) for seed in (1, 2)]
+    distance = cosine_distance(*(encode(each, model, whole(each)).values for each in years)).mean()
+    told = sum(uncertainty(each, model, whole(each), draws=2).astype(float) for each in years).mean()
+    assert 0.95 * distance < told < most * distance
+
+
+def test_neither_portions_nor_neighbours_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("null").bind_source("mpc")
     pixels, seen = year(10, 50, 1), []
     found = uncertainty(pixels, model, whole(pixels), draws=2, progress=seen.append)
-    assert sum(seen) == 100
-    monkeypatch.setattr(module, "AT_ONCE", 7)
-    assert (uncertainty(pixels, model, whole(pixels), draws=2) == found).all()
+    assert sum(seen) == 2 * 2 * 50
     some = np.zeros((1, 50), bool)
     some[0, 10:20] = True
     assert (uncertainty(pixels, model, some, draws=2) == found[10:20]).all()
+    plain = encode(pixels, model, whole(pixels))
+    for size in (7, 50, 1000):
+        monkeypatch.setitem(module.AT_ONCE, "cpu", size)
+        seen.clear()
+        made, beside = encode_with_uncertainty(pixels, model, whole(pixels), draws=2, progress=seen.append)
+        assert (beside == found).all()
+        assert (made.values == plain.values).all()
+        assert sum(seen) == 50
+
+
+class Memory:
+    """A keeper in memory."""
+
+    def __init__(self) -> None:
+        self.rows: list[np.ndarray] = []
+
+    def load(self, *arrays: np.ndarray | None) -> int:
+        for array, kept in zip((each for each in arrays if each is not None), self.rows, strict=bool(self.rows)):
+            array[: len(kept)] = kept
+        return len(self.rows[0]) if self.rows else 0
+
+    def save(self, *arrays: np.ndarray | None) -> None:
+        self.rows = [each.copy() for each in arrays if each is not None]
+
+
+def test_an_interruption_costs_a_portion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module.AT_ONCE, "cpu", 10)
+    model = load_model("demo").bind_source("mpc")
+    pixels, keeper, seen = year(8, 45, 1), Memory(), []
+    more = {"draws": 1, "quantiser": model.spec.quantiser, "keeper": keeper}
+    due, beside = encode_with_uncertainty(pixels, model, whole(pixels), **{**more, "keeper": None})
+
+    def interrupted(finished: int) -> None:
+        seen.append(finished)
+        if sum(seen) >= 23:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_with_uncertainty(pixels, model, whole(pixels), progress=interrupted, **more)
+    assert [len(rows) for rows in keeper.rows] == [20, 20, 20]
+    calls = []
+    monkeypatch.setattr(module, "encode", lambda *a, **k: calls.append(a[2].sum()) or encode(*a, **k))
+    made, again = encode_with_uncertainty(pixels, model, whole(pixels), progress=seen.append, **more)
+    assert calls == [10] * 3 * 2 + [5] * 3
+    assert made.kept == 20
+    assert (again == beside).all()
+    assert (made.values == due.values).all()
+    assert (made.scales == due.scales).all()
 
 
 def test_leading_dims_alone() -> None:
     model = load_model("demo").bind_source("mpc")
     pixels = year(10, 6, 1)
-    one, other = (encode(half, model, whole(pixels)).values for half in module.halves(pixels, 0))
+    one, other = (encode(half, model, whole(pixels)).values for half in module.halves(pixels, 0, np.arange(6)))
     found = uncertainty(pixels, model, whole(pixels), draws=1, dims=16)
     np.testing.assert_allclose(found, cosine_distance(one[:, :16], other[:, :16]) / 4, rtol=1e-6)
 

@@ -15,14 +15,15 @@ from tessera_cli.dpixels.zarr_store import read_store
 from tessera_cli.inference.uncertainty import uncertainty
 from tessera_cli.models import load_model
 from tests.inspection.test_recompute import rewrite
+from tests.runs.test_embed_dpixels import weights_of
 
 DEMO = ["--model", "demo", "--threads", "1"]
 
 
 @pytest.fixture
 def embed(catalog, tessera):
-    def call(out: Path, *more: object, name: str = "embed"):
-        model = DEMO if name == "embed" else DEMO[:2]
+    def call(out: Path, *more: object, name: str = "embed", model: bool = True):
+        model = (DEMO if name == "embed" else DEMO[:2]) if model else []
         code, text, err = tessera(name, *catalog.options(out)[:6], "--out", out, *model, *more)
         return code, text, err
 
@@ -55,7 +56,9 @@ def test_the_file_and_what_it_says(embed, tessera, tmp_path):
     data = open_embeddings(tmp_path / "out", chunks=None)
     assert data["uncertainty"].dims == ("time", "y", "x")
     there = ~np.isnan(data["embedding"].values[0, 0])
-    assert (np.isnan(data["uncertainty"].values[0]) == ~there).all()
+    told = ~np.isnan(data["uncertainty"].values[0])
+    assert told.any()
+    assert not (told & ~there).any()
     assert "uncertainty" not in open_embeddings(tmp_path / "plain", chunks=None)
     assert tessera("verify", tmp_path / "out")[0] == 0
 
@@ -72,6 +75,13 @@ def test_a_folder_has_it_or_not(embed, tmp_path):
     code, _, err = embed(tmp_path / "new", "--uncertainty", 65)
     assert code == 2
     assert "--uncertainty 65 is out of range: give 1 to 64 times" in err
+
+
+def test_models_that_draw_a_fixed_number_are_refused(embed, tmp_path):
+    weights = weights_of(tmp_path, "v1_0_qat")
+    code, _, err = embed(tmp_path / "out", *weights, "--uncertainty", 2, model=False)
+    assert code == 2
+    assert "models of v1.0 draw as many observations from half the dates as from all" in err
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float32"])

@@ -9,8 +9,12 @@ import pytest
 
 from tessera_cli.dpixels.dpixel import DPixels
 from tessera_cli.sampling import halves as module
-from tessera_cli.sampling.halves import halves
 from tests.helpers.tiles import made_up
+
+
+def halves(dpixels: DPixels, draw: int) -> tuple[DPixels, DPixels]:
+    return module.halves(dpixels, draw, np.arange(dpixels.requested.size))
+
 
 COUNTS = np.array([[n, n // 2, (n + 1) // 3] for n in (0, 1, 2, 3, 7, 8, 30, 61)])
 
@@ -82,3 +86,12 @@ def test_a_tile_without_an_orbit() -> None:
     one, other = halves(made_up(np.array([[4, 0, 3]] * 5), seed=6), 0)
     assert one.s1_asc.shape == other.s1_asc.shape == (0, 1, 5, 2)
     assert (one.counts[0] == 2).all()
+
+
+def test_other_pixels_have_none() -> None:
+    whole = made_up(np.full((20, 3), 9), seed=7)
+    numbers = np.array([3, 4, 11])
+    for some, of_all in zip(module.halves(whole, 2, numbers), halves(whole, 2), strict=True):
+        assert (some.counts[:, 0, numbers] == of_all.counts[:, 0, numbers]).all()
+        assert (some.s1_desc[:, 0, numbers] == of_all.s1_desc[:, 0, numbers]).all()
+        assert not np.delete(some.counts[:, 0], numbers, axis=1).any()

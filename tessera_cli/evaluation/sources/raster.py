@@ -20,7 +20,7 @@ from tessera_cli.evaluation.sources.tiled import TiledSource
 from tessera_cli.extent.raster import open_raster
 
 TIFF = (".tif", ".tiff")
-BESIDE = ("_scales", "_counts", "_roi")
+BESIDE = ("_scales", "_counts", "_uncertainty", "_roi")
 """How the names of rasters end that lie beside embeddings."""
 ALPHAEARTH_BANDS, ALPHAEARTH_NODATA = 64, -128
 MODEL_TAGS = ("TESSERA_MODEL_NAME", "TESSERA_DATASET_VERSION", "TESSERA_DATASET_VARIANT", "TESSERA_PREPROCESSING")

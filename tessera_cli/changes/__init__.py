@@ -1,0 +1,1 @@
+"""What has changed on the ground between two windows, beyond what dates and years change everywhere."""
