@@ -1,3 +1,4 @@
+from .api.change import change as change
 from .api.embed import embed as embed
 from .api.embed_table import embed_table as embed_table
 from .api.evaluate import Evaluated as Evaluated
@@ -12,6 +13,7 @@ from .api.reading import info as info
 from .api.reading import verify as verify
 from .api.sample import sample as sample
 from .api.training import pretrain as pretrain
+from .changes.make import Compared as Compared
 from .dpixels.dpixel import DPixels as DPixels
 from .dpixels.find import open_dpixels as open_dpixels
 from .embeddings.dataset import open_embeddings as open_embeddings

@@ -11,7 +11,7 @@ import numpy as np
 _LEAST = -300.0
 """Logarithm to base 10 of the smallest p-value that is told from 0."""
 _BINS_PER_TENTH = 20
-"""Bins are so narrow that a threshold is at most 1.2 % too low."""
+"""Bins are so narrow that this is the procedure at a rate that is at most 1.2 % lower."""
 
 
 class Discoveries:

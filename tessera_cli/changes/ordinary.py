@@ -39,6 +39,8 @@ class Ordinary:
     """float64 (K,): its standard deviation."""
     unchanged: np.ndarray
     """float64 (K,): share of a kind that is unchanged, as far as the fit can tell."""
+    noise: float
+    """What dates account for where that is not known: the median of where it is, else 0."""
 
     @classmethod
     def of(cls, before: np.ndarray, distance: np.ndarray, noise: np.ndarray, *, seed: int = 0) -> Ordinary:
@@ -47,22 +49,25 @@ class Ordinary:
         Args:
             before: Embeddings in the first window, float (N, R), N >= 1.
             distance: Cosine distance to those in the second, float (N,).
-            noise: Sum of the uncertainties of both, float (N,): 0 where they are not known.
+            noise: Sum of the uncertainties of both, float (N,): NaN where they are not known.
             seed: Of the kinds of land.
         """
+        known = noise[~np.isnan(noise)]
+        typical = float(np.median(known)) if len(known) else 0.0
+        noise = np.where(np.isnan(noise), typical, noise)
         kind, centres = _kinds(unit(before), seed)
         count = len(centres)
-        usual = np.array([max(float(np.median((distance - noise)[kind == k])), 1e-9) for k in range(count)])
+        usual = np.array([_usual(distance[kind == k], noise[kind == k]) for k in range(count)])
         root = (distance.clip(0) / (noise + usual[kind])) ** POWER
         mean, spread, unchanged = np.array([_fit(root[kind == k]) for k in range(count)]).T
-        return cls(centres, usual, mean, spread, unchanged)
+        return cls(centres, usual, mean, spread, unchanged, typical)
 
     def scores(self, before: np.ndarray, distance: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Return how far beyond the ordinary pixels have changed, in standard deviations: float64 (N,).
 
         Nearly normal where nothing has happened. Arguments as those of `of`, of any pixels.
         """
-        kind = self.kinds(before)
+        kind, noise = self.kinds(before), np.where(np.isnan(noise), self.noise, noise)
         root = (distance.clip(0) / (noise + self.usual[kind])) ** POWER
         return np.asarray((root - self.mean[kind]) / self.spread[kind])
 
@@ -71,6 +76,11 @@ class Ordinary:
         centres = self.centres.astype(np.float32)
         nearness = unit(before).astype(np.float32) @ centres.T - (centres * centres).sum(axis=1) / 2
         return np.asarray(nearness.argmax(axis=1))
+
+
+def _usual(distance: np.ndarray, noise: np.ndarray) -> float:
+    """Return the median distance beyond noise, at least a tenth of the distance: uncertainties are upper estimates."""
+    return max(float(np.median(distance - noise)), float(np.median(distance)) / 10, 1e-9)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -87,7 +97,7 @@ def _kinds(vectors: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.cluster import KMeans
 
     wanted = int(np.clip(len(vectors) // PIXELS_PER_KIND, 1, MOST_KINDS))
-    found = KMeans(wanted, n_init=1, random_state=seed).fit(vectors.astype(np.float32))
+    found = KMeans(wanted, n_init=1, random_state=seed % 2**32).fit(vectors.astype(np.float32))
     pixels = np.bincount(found.labels_, minlength=wanted)
     kept = pixels >= min(FEWEST, pixels.max())
     centres = found.cluster_centers_[kept].astype(np.float32)

@@ -16,6 +16,7 @@ import typer
 from tessera_cli import __version__
 from tessera_cli.cli import streams
 from tessera_cli.cli.bench import bench
+from tessera_cli.cli.change import change
 from tessera_cli.cli.embed import embed
 from tessera_cli.cli.evaluate import evaluate
 from tessera_cli.cli.export import export
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WHOLE},
 )
-for verb in (embed, fetch, plan, sample, preview, export, pretrain, evaluate, map, info, verify, simulate):
+for verb in (embed, fetch, plan, sample, preview, export, pretrain, evaluate, map, change, info, verify, simulate):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
 app.add_typer(bench)

@@ -78,6 +78,13 @@ class StoredTile:
             return self.record.counts[(slice(None), *(box or self.whole))]
         return self._read("counts", box, None)
 
+    def uncertainty(self, box: Box | None = None) -> np.ndarray:
+        """Read how far other dates would move each embedding, float32 (h, w); NaN where that is not known."""
+        if not self.record.identity.get("uncertainty"):
+            rows, columns = box or self.whole
+            return np.full((rows.stop - rows.start, columns.stop - columns.start), np.nan, np.float32)
+        return self._read("uncertainty", box, None)[0]
+
     def _read(self, role: Role, box: Box | None, bands: Sequence[int] | None) -> np.ndarray:
         """Read a layer: (bands, h, w)."""
         rows, columns = box or self.whole

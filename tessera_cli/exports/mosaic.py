@@ -96,6 +96,14 @@ class Mosaic:
             np.copyto(out[0][outer], scales, where=~np.isnan(scales))
         return out
 
+    def uncertainty(self, box: Box) -> np.ndarray:
+        """Return how far other dates would move each embedding, float32 (h, w); NaN where that is not known."""
+        out = np.full(_shape(box), np.nan, np.float32)
+        for tile, inner, outer in self._parts(box):
+            values = tile.uncertainty(inner)
+            np.copyto(out[outer], values, where=~np.isnan(values))
+        return out
+
     def valid(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows and columns (N,) of the pixels with an embedding, tile by tile."""
         for tile, (rows, columns) in self.tiles:

@@ -26,7 +26,7 @@ AreaFormat = Literal["geotiff", "npy"]
 Dtype = Literal["int8", "float32"]
 """Of stored embeddings: codes with a scale per pixel, or the numbers themselves."""
 Role = Literal["emb", "scales", "counts", "uncertainty", "map"]
-"""Of a layer; `map` is what `tessera map` writes, which is no file of a tile."""
+"""Of a layer; `map` is what `tessera map` and `tessera change` write, which is no file of a tile."""
 StoreFormat = Literal["zarr", "npy"]
 STORE_SUFFIX: dict[StoreFormat, str] = {"zarr": ".zarr", "npy": ""}
 """Format of stored d-pixels -> what follows the tile's name in that of the store."""

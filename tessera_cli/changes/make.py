@@ -1,0 +1,237 @@
+"""Compare two windows: learn what is ordinary, score every pixel, and name what has changed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window as RasterWindow
+
+from tessera_cli import __version__
+from tessera_cli.changes.discoveries import Discoveries
+from tessera_cli.changes.ordinary import Ordinary
+from tessera_cli.changes.pairs import Pair
+from tessera_cli.changes.target import CHANGED, COLOURS, RECORD, SCORES, check
+from tessera_cli.embeddings.tile import Box
+from tessera_cli.errors import NothingToEmbedError
+from tessera_cli.exports.raster import Raster, check_size, write_raster
+from tessera_cli.files import check_space, explain, sync, write_json
+from tessera_cli.outputs.beside import remove_beside
+from tessera_cli.outputs.tags import SOFTWARE, model_tags
+from tessera_cli.parts import part_of
+
+SAMPLE = 200_000
+"""Pixels that tell what is ordinary."""
+FEW = 5_000
+"""Pixels with fewer of which it is warned: half a square kilometre."""
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was written."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    """Two rasters per zone: scores, and what has changed."""
+    about: dict[str, Any]
+    """The content of the record, `change.json`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.about, "out": str(self.folder), "paths": [str(file) for file in self.files]}
+
+
+def compare(pairs: Sequence[Pair], out: Path, *, rate: float = 0.05, seed: int = 0, progress: Any = None) -> Compared:
+    """Write scores of all pixels that are there in both windows, and which of them have changed.
+
+    Memory is that of a sample and of a box of 512 x 512 pixels. Files of an earlier comparison are replaced once all
+    new ones are there, the record last; others in the folder stay.
+
+    Args:
+        pairs: Two windows of each zone.
+        out: The folder to write.
+        rate: Share of what is named that has not changed, expected (false-discovery rate).
+        seed: Of the sample and of the kinds of land.
+        progress: Has `start(total)` and `advance(count)`, in pixels.
+
+    Raises:
+        UsageError: Something else is in the place of the folder.
+        NothingToEmbedError: No pixel is there in both windows.
+        DiskFullError: There is no room.
+    """
+    out = out.absolute()
+    check(out)
+    total = sum(pair.grid.pixels for pair in pairs)
+    for pair in pairs:
+        check_size(pair.grid, len(SCORES.names))
+    if progress:
+        progress.start(3 * total)
+    advance = progress.advance if progress else _ignore
+    sample = _sampled(pairs, seed, advance)
+    if not len(sample[1]):
+        raise NothingToEmbedError("No pixel has an embedding in both windows, so there is nothing to compare.")
+    if len(sample[1]) < FEW:
+        logger.warning("%d pixels are too few to tell what is ordinary: do not trust what is named", len(sample[1]))
+    ordinary, found = Ordinary.of(*sample, seed=seed), Discoveries()
+    check_space(out, round(1.4 * total * (4 * len(SCORES.names) + 1)))
+    part = part_of(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
+        for pair in pairs:
+            _write_scores(part, pair, ordinary, found, advance)
+        least = found.threshold(rate)
+        changed = sum(_write_changed(part, pair, least, advance) for pair in pairs)
+        names = sorted(file.name for file in part.iterdir())
+        about = _about(pairs, ordinary, found, rate, least, changed, names, seed)
+        write_json(part / RECORD, about)
+        sync(part)
+        earlier = check(out, names)  # again: it takes its time
+        out.mkdir(exist_ok=True)
+        write_json(out / RECORD, {"type": "change", "finished": False, "files": sorted({*earlier, *names})})
+        for name in (*earlier, *names):
+            remove_beside(out / name)
+        for name in (*names, RECORD):
+            (part / name).replace(out / name)
+        for name in set(earlier) - set(names):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise explain(out if error.errno != errno.ENOENT else out.parent, error) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(part)
+    return Compared(out, tuple(out / name for name in names), about)
+
+
+def _sampled(pairs: Sequence[Pair], seed: int, advance: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return embeddings, distances and noise of SAMPLE pixels that are there twice, or of all if fewer are."""
+    rng, held, most = np.random.default_rng(seed), _NONE, 1.0
+    for pair in pairs:
+        for box in pair.grid.boxes():
+            pixels = pair.pixels(box)
+            if pixels is not None:
+                keys = rng.random(len(pixels.distance))
+                some = keys < most
+                new = keys[some], pixels.before[some], pixels.distance[some], pixels.noise[some]
+                held = new if held is _NONE else _joined(held, new)
+                if len(held[0]) > 2 * SAMPLE:
+                    held, most = _smallest(held)
+            advance(_size(box))
+    return _smallest(held)[0][1:]
+
+
+_Held = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_NONE: _Held = np.empty(0), np.empty((0, 1)), np.empty(0), np.empty(0)
+
+
+def _joined(one: _Held, other: _Held) -> _Held:
+    a, b, c, d = (np.concatenate(each) for each in zip(one, other, strict=True))
+    return a, b, c, d
+
+
+def _smallest(held: _Held) -> tuple[_Held, float]:
+    """Return the SAMPLE rows with the smallest keys, which come first, and the largest of those keys."""
+    if len(held[0]) <= SAMPLE:
+        return held, 1.0
+    chosen = np.sort(np.argpartition(held[0], SAMPLE)[:SAMPLE])
+    return (held[0][chosen], held[1][chosen], held[2][chosen], held[3][chosen]), float(held[0][chosen].max())
+
+
+def _write_scores(part: Path, pair: Pair, ordinary: Ordinary, found: Discoveries, advance: Any) -> None:
+    from scipy.special import ndtr
+
+    def read(box: Box) -> np.ndarray | None:
+        pixels = pair.pixels(box)
+        if pixels is None:
+            return None
+        scores = ordinary.scores(pixels.before, pixels.distance, pixels.noise)
+        p = ndtr(-scores)
+        found.add(p.astype(np.float32))
+        bands = np.full((len(SCORES.names), *pixels.there.shape), np.nan, np.float32)
+        bands[:, pixels.there] = pixels.distance, pixels.euclidean, pixels.noise, scores, p
+        return bands
+
+    tags = _tags(pair, "scores")
+    write_raster(part / f"{pair.name}_scores.tif", Raster(pair.grid, SCORES, 0, tags), read, advance)
+
+
+def _write_changed(part: Path, pair: Pair, least: float, advance: Any) -> int:
+    """Write which pixels have p-values of at most `least` (above 0); return how many."""
+    count = 0
+    with rasterio.open(part / f"{pair.name}_scores.tif") as scores:
+
+        def read(box: Box) -> np.ndarray | None:
+            nonlocal count
+            p = scores.read(5, window=RasterWindow.from_slices(*box))
+            if np.isnan(p).all():
+                return None
+            changed = (p <= np.float32(least)) & (least > 0)
+            count += int(changed.sum())
+            return np.where(np.isnan(p), np.uint8(255), changed.astype(np.uint8))[None]
+
+        raster = Raster(pair.grid, CHANGED, 0, _tags(pair, "changed"), "deflate", COLOURS)
+        write_raster(part / f"{pair.name}_changed.tif", raster, read, advance)
+    return count
+
+
+def _tags(pair: Pair, what: str) -> dict[str, str]:
+    """Return what a raster says of itself; by tags of embeddings it would be taken for such."""
+    identity = pair.before.tiles[0][0].record.identity
+    kept = ("TESSERA_MODEL_NAME", "TESSERA_SOURCE", "TESSERA_PREPROCESSING", "TESSERA_BUILD_VERSION", "TESSERA_NOTE")
+    tags = {key: value for key, value in model_tags(identity).items() if key in kept}
+    return {
+        **tags,
+        "TESSERA_CHANGE": what,
+        "TESSERA_BEFORE": pair.before.window_name,
+        "TESSERA_AFTER": pair.after.window_name,
+    }
+
+
+def _about(
+    pairs: Sequence[Pair],
+    ordinary: Ordinary,
+    found: Discoveries,
+    rate: float,
+    least: float,
+    changed: int,
+    names: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the record."""
+    first = pairs[0]
+    identity = first.before.tiles[0][0].record.identity
+    return {
+        "type": "change",
+        "schema": 1,
+        "before": first.before.window_name,
+        "after": first.after.window_name,
+        "pixels": found.tests,
+        "changed": changed,
+        "false_discovery_rate": rate,
+        "p_value": least,
+        "kinds": [
+            {"usual_distance": float(usual), "unchanged": float(share)}
+            for usual, share in zip(ordinary.usual, ordinary.unchanged, strict=True)
+        ],
+        "noise": "uncertainty" if all(pair.noise_is_known for pair in pairs) else None,
+        "files": list(names),
+        "embeddings": dict(identity),
+        "seed": seed,
+        "software": f"{SOFTWARE} {__version__}",
+    }
+
+
+def _size(box: Box) -> int:
+    return (box[0].stop - box[0].start) * (box[1].stop - box[1].start)
+
+
+def _ignore(pixels: int) -> None:
+    pass

@@ -1,0 +1,165 @@
+"""`tessera change`: rasters against numpy and SciPy, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rio_cogeo.cogeo import cog_validate
+from scipy.stats import false_discovery_control, norm
+
+import tessera_cli
+from tessera_cli import UsageError, change
+from tessera_cli.simulate import simulate
+
+
+@pytest.fixture(scope="module")
+def years(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of two years, `2022` and `2023`, of which a part has changed, and `both` in one."""
+    root = tmp_path_factory.mktemp("years")
+    for year in (2022, 2023):
+        made = simulate(root / f"c{year}", place="castile", size=90, year=year, seed=5, changes=0.15 * (year - 2022))
+        for name, more in ((str(year), {"uncertainty": 1}), ("both", {})):
+            done = tessera_cli.embed(
+                made.aoi, year=year, catalog=str(made.items), model="demo", out=root / name, threads=1, **more
+            )
+            assert done.error() is None
+    return root
+
+
+def bands(folder: Path, name: str) -> np.ndarray:
+    (path,) = folder.glob(f"*_{name}.tif")
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+def by_hand(one: Path, other: Path, *windows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (N, R) of the pixels that are there twice, in float64."""
+    found = [
+        tessera_cli.open_embeddings(folder, windows=window, chunks=None)["embedding"].values[0]
+        for folder, window in zip((one, other), windows, strict=True)
+    ]
+    there = ~np.isnan(found[0][0]) & ~np.isnan(found[1][0])
+    a, b = (each[:, there].T.astype(np.float64) for each in found)
+    return a, b
+
+
+def test_scores_are_what_they_are_called(years: Path, tmp_path: Path) -> None:
+    made = change(years / "2022", years / "2023", out=tmp_path / "out", rate=0.3)
+    a, b = by_hand(years / "2022", years / "2023", 2022, 2023)
+    scores, changed = bands(tmp_path / "out", "scores"), bands(tmp_path / "out", "changed")[0]
+    there = ~np.isnan(scores[0])
+    assert there.sum() == len(a) == made.about["pixels"]
+    cosine = 1 - (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(scores[0][there], cosine, atol=1e-6)
+    np.testing.assert_allclose(scores[1][there], np.linalg.norm(a - b, axis=1), rtol=1e-5)
+    z, p = scores[3][there], scores[4][there]
+    np.testing.assert_allclose(p, norm.sf(z.astype(float)), rtol=1e-4, atol=1e-30)
+    due = false_discovery_control(p.astype(float)) <= 0.3
+    assert not ((changed[there] == 1) & ~due).any()
+    assert made.about["changed"] == (changed == 1).sum() >= 0.9 * due.sum()
+    assert due.any()
+    assert ((changed == 255) == ~there).all()
+    assert json.loads((tmp_path / "out" / "change.json").read_text()) == made.about
+    for file in made.files:
+        assert cog_validate(file, quiet=True)[0]
+        with rasterio.open(file) as dataset:
+            assert dataset.crs.to_epsg() == 32630
+
+
+def test_noise_is_the_sum_of_uncertainties(years: Path, tmp_path: Path) -> None:
+    told = change(years / "2022", years / "2023", out=tmp_path / "told")
+    found = [
+        tessera_cli.open_embeddings(years / year, chunks=None)["uncertainty"].values[0] for year in ("2022", "2023")
+    ]
+    noise = bands(tmp_path / "told", "scores")[2]
+    there = ~np.isnan(noise)
+    due = (found[0] + found[1])[~np.isnan(by_place(years))]
+    np.testing.assert_allclose(noise[there], due[~np.isnan(due)], rtol=1e-5)
+    plain = change(years / "both", out=tmp_path / "plain")
+    assert told.about["noise"] == "uncertainty"
+    assert plain.about["noise"] is None
+    assert not np.nan_to_num(bands(tmp_path / "plain", "scores")[2]).any()
+
+
+def by_place(years: Path) -> np.ndarray:
+    """NaN where a pixel is not there twice, on the grid of `open_embeddings`."""
+    one, other = (
+        tessera_cli.open_embeddings(years / year, chunks=None)["embedding"].values[0, 0] for year in ("2022", "2023")
+    )
+    return np.asarray(one + other)
+
+
+def test_two_windows_of_one_folder_are_two_folders(years: Path, tmp_path: Path, tessera) -> None:
+    change(years / "both", out=tmp_path / "one")
+    code, out, err = tessera("change", years / "both", "--before", "2022", "--after", 2023, "-o", tmp_path / "two")
+    assert code == 0
+    assert [Path(line).name for line in out.splitlines()] == ["utm30n_changed.tif", "utm30n_scores.tif"]
+    assert "pixels have changed from 2022 to 2023 (false-discovery rate 0.05" in err
+    for name in ("scores", "changed"):
+        np.testing.assert_array_equal(bands(tmp_path / "one", name), bands(tmp_path / "two", name))
+    a, b = by_hand(years / "both", years / "both", 2022, 2023)
+    first, second = by_hand(years / "2022", years / "2023", 2022, 2023)
+    assert (a == first).all()
+    assert (b == second).all()
+
+
+def test_back_in_time_is_as_far(years: Path, tmp_path: Path) -> None:
+    change(years / "both", out=tmp_path / "there", before=2022, after=2023)
+    change(years / "both", out=tmp_path / "back", before=2023, after=2022)
+    np.testing.assert_array_equal(bands(tmp_path / "there", "scores")[:2], bands(tmp_path / "back", "scores")[:2])
+
+
+def test_what_is_the_same_has_not_changed(years: Path, tmp_path: Path) -> None:
+    made = change(years / "2022", years / "2022", out=tmp_path / "out")
+    assert made.about["changed"] == 0
+    assert np.nanmax(bands(tmp_path / "out", "scores")[0]) < 1e-6
+
+
+def test_what_cannot_be_compared_is_one_line(years: Path, tmp_path: Path, tessera) -> None:
+    def refused(*arguments: object) -> str:
+        code, _, err = tessera("change", *arguments)
+        assert code == 2
+        return err.splitlines()[-1]
+
+    new = ["-o", tmp_path / "new"]
+    assert "say which two to compare, as --before 2022 --after 2023" in refused(years / "2022", *new)
+    assert "say which two" in refused(years / "both", "--before", 2022, *new)
+    assert "are both 2022" in refused(years / "both", "--before", 2022, "--after", 2022, *new)
+    assert "say which one with --after" in refused(years / "2022", years / "both", *new)
+    assert "no embeddings of 2021" in refused(years / "both", "--before", 2021, "--after", 2022, *new)
+    assert "--rate 0.0 is out of range" in refused(years / "both", "--rate", 0, *new)
+    other = shutil.copytree(years / "2023", tmp_path / "other")
+    for path in [*other.glob("*_2023.json"), other / "run.json"]:
+        path.write_text(path.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
+    assert "precision is" in refused(years / "2022", other, *new)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert "holds something else, which stays" in refused(years / "both", "-o", tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_an_earlier_comparison_is_replaced_and_a_failed_one_leaves_it(
+    years: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(years / "both", out=tmp_path / "out", rate=0.01)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "utm30n_scores.tif.aux.xml").write_text("<PAMDataset/>")
+    made = change(years / "both", out=tmp_path / "out", rate=0.2)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert json.loads(kept["change.json"]) == made.about
+    assert sorted(kept) == ["change.json", "notes.txt", "utm30n_changed.tif", "utm30n_scores.tif"]
+
+    def broken(*_: object) -> int:
+        raise UsageError("as if it failed")
+
+    monkeypatch.setattr("tessera_cli.changes.make._write_changed", broken)
+    with pytest.raises(UsageError, match="as if"):
+        change(years / "both", out=tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
