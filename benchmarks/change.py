@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from tessera_cli.changes.discoveries import Discoveries
 from tessera_cli.changes.ordinary import Ordinary
 from tessera_cli.dpixels import find_stores
 from tessera_cli.dpixels.dpixel import DPixels
-from tessera_cli.extent.grid import ForeignTile
 from tessera_cli.inference.encode import encode
 from tessera_cli.inference.uncertainty import cosine_distance, uncertainty
 from tessera_cli.models import Model, load_model
@@ -60,22 +58,8 @@ def some_pixels(dpixels: DPixels, made: Simulation, step: int) -> tuple[DPixels,
     take = dpixels.requested & (dpixels.counts[0] > 0) & (row >= 0) & (column >= 0)
     take &= (row < shape[0]) & (column < shape[1]) & (row % step == 0) & (column % step == 0)
     take[take] = rasters["parcels"][row[take], column[take]] > 0
-    numbers = np.flatnonzero(take)
-
-    def few(values: np.ndarray) -> np.ndarray:
-        return values.reshape(len(values), -1, *values.shape[3:])[:, numbers][:, None]
-
     told = {name: values[row[take], column[take]] for name, values in rasters.items()}
-    line = replace(
-        dpixels,
-        s2=few(dpixels.s2),
-        s2_mask=few(dpixels.s2_mask),
-        s1_asc=few(dpixels.s1_asc),
-        s1_desc=few(dpixels.s1_desc),
-        requested=np.ones((1, len(numbers)), bool),
-        tile=ForeignTile("some", (1, len(numbers))),
-    )
-    return line, {**told, "place": row[take] * shape[1] + column[take]}
+    return dpixels.row(np.flatnonzero(take)), {**told, "place": row[take] * shape[1] + column[take]}
 
 
 def year(root: Path, model: Model, place: str, number: int, args: argparse.Namespace, cloud: float | None) -> Any:

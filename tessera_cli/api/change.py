@@ -35,8 +35,9 @@ def change(
         after: The window to compare it with. Default: the only one of `other`, or the later of two.
         out: The folder to write: per UTM zone `utm31n_scores.tif` (cosine distance, euclidean distance, noise, z-score,
             p-value) and `utm31n_changed.tif` (1 changed, 0 not), both cloud-optimised, and `change.json`. An earlier
-            comparison is replaced, anything else is refused.
-        rate: Share of the pixels named as changed that have not, expected (Benjamini and Hochberg 1995).
+            comparison is replaced, a folder of anything else is refused.
+        rate: Nominal share of the pixels named as changed that have not (Benjamini and Hochberg 1995); more in
+            truth, as docs/change.md measures.
         seed: Of the sample and the kinds of land.
         progress: A function of (done, total) pixels, a `tqdm` bar, or a `rich.progress.Progress`.
 

@@ -35,9 +35,7 @@ OWN: dict[str, Any] = {
         metavar="WINDOW",
         env=False,
     ),
-    "rate": option(
-        float, MODEL, "Share of what is named as changed that has not, expected.", metavar="SHARE", env=False
-    ),
+    "rate": option(float, MODEL, "Nominal share of what is named as changed that has not.", metavar="SHARE", env=False),
     "seed": option(int, MODEL, "Of the sample and the kinds of land.", metavar="N", min=0, env=False),
     "out": option(Path, OUTPUT, "The folder to write.", short=("-o",), metavar="DIR", env=False),
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tessera_cli.extent.grid import AnyTile, pixel_positions, tile_name
+from tessera_cli.extent.grid import AnyTile, ForeignTile, pixel_positions, tile_name
 from tessera_cli.extent.window import Window, day_of_year
 
 if TYPE_CHECKING:
@@ -103,6 +103,23 @@ class DPixels:
     def positions(self, numbers: np.ndarray) -> np.ndarray:
         """Return int64 (N, 3): EPSG code, easting and northing of the pixels with these flat numbers, int (N,)."""
         return pixel_positions(self.tile, numbers)
+
+    def row(self, numbers: np.ndarray) -> DPixels:
+        """Return the pixels with these flat numbers, int (N,), side by side without their place: H = 1, W = N."""
+
+        def some(frames: np.ndarray) -> np.ndarray:
+            flat = frames.reshape(len(frames), self.requested.size, *frames.shape[3:])
+            return flat[:, numbers][:, None]
+
+        return dataclasses.replace(
+            self,
+            tile=ForeignTile(self.tile.id, (1, len(numbers))),
+            requested=self.requested.reshape(-1)[numbers][None],
+            s2=some(self.s2),
+            s2_mask=some(self.s2_mask),
+            s1_asc=some(self.s1_asc),
+            s1_desc=some(self.s1_desc),
+        )
 
     def without_ascending(self) -> DPixels:
         """Return a copy without ascending passes."""

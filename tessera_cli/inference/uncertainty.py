@@ -100,17 +100,18 @@ def uncertainty(
     """
     if not model.spec.use_ascending and len(dpixels.s1_asc):
         dpixels = dpixels.without_ascending()
-    numbers, by = np.flatnonzero(pixels), _sensors(dpixels)[:, pixels]
+    numbers = np.flatnonzero(pixels)
+    row, positions = dpixels.row(numbers), dpixels.positions(numbers)
+    by = _sensors(row)
     total, count = np.zeros(len(numbers)), np.zeros(len(numbers), np.int64)
     for draw in range(draws):
-        both = halves(dpixels, draw, numbers)
-        there = by.any(axis=0)
+        both = halves(row, draw, positions)
+        there = np.asarray(by.any(axis=0))
         for half in both:
-            there &= (_sensors(half)[:, pixels] >= by).all(axis=0)
+            there &= (_sensors(half) >= by).all(axis=0)
         if there.any():
-            some = _mask(pixels, numbers[there])
             one, other = (
-                encode(half, model, some, dims=dims, seed=seed, threads=threads, progress=progress).values
+                encode(half, model, there, dims=dims, seed=seed, threads=threads, progress=progress).values
                 for half in both
             )
             distance = cosine_distance(one, other)

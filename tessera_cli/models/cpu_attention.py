@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tessera_cli.models.parts import Attention
+from tessera_cli.models.parts import Attention, replace_attention
 
 VECTOR = {"AVX512": 16}.get(torch.backends.cpu.get_cpu_capability(), 8)
 """float32 numbers in a vector."""
@@ -62,8 +62,4 @@ def _sequences(rows: Tensor, count: int, every: int, length: int) -> Tensor:
 
 def use_whole_vectors(module: nn.Module) -> None:
     """Replace all attention of a module by `WholeVectorAttention`."""
-    for name, child in module.named_children():
-        if isinstance(child, Attention):
-            setattr(module, name, WholeVectorAttention(child))
-        else:
-            use_whole_vectors(child)
+    replace_attention(module, WholeVectorAttention)

@@ -7,6 +7,8 @@ that of `nn.TransformerEncoderLayer`, in training mode only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -129,6 +131,15 @@ class Attention(nn.Module):
         self.in_proj.weight = nn.Parameter(F.pad(rows, (0, 0, 0, more)).flatten(0, 1), requires_grad=False)
         self.in_proj.bias = nn.Parameter(F.pad(bias, (0, more)).flatten(), requires_grad=False)
         self.out_proj.weight = nn.Parameter(F.pad(columns, (0, more)).flatten(1), requires_grad=False)
+
+
+def replace_attention(module: nn.Module, form: Callable[[Attention], nn.Module]) -> None:
+    """Replace all attention of a module by another form of it."""
+    for name, child in module.named_children():
+        if isinstance(child, Attention):
+            setattr(module, name, form(child))
+        else:
+            replace_attention(child, form)
 
 
 class Block(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tessera_cli.models.parts import Attention
+from tessera_cli.models.parts import Attention, replace_attention
 
 LONGEST = 64
 """Tokens of a sequence."""
@@ -43,11 +43,7 @@ class ShortAttention(Attention):
 
 def use_short_attention(module: nn.Module) -> None:
     """Replace all attention of a module by `ShortAttention`."""
-    for name, child in module.named_children():
-        if isinstance(child, Attention):
-            setattr(module, name, ShortAttention(child))
-        else:
-            use_short_attention(child)
+    replace_attention(module, ShortAttention)
 
 
 class _Attended(torch.autograd.Function):

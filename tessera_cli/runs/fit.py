@@ -25,6 +25,7 @@ from tessera_cli.errors import TesseraError
 from tessera_cli.extent.grid import TileRequest
 from tessera_cli.imagery.files import BLOCK_BYTES, DESCRIPTION_BYTES, HEADER_BYTES
 from tessera_cli.imagery.reader import LOCAL_THREADS, THREADS
+from tessera_cli.inference.uncertainty import AT_ONCE
 from tessera_cli.net.address import is_url
 from tessera_cli.planning.scene_counts import DatesByTile
 from tessera_cli.runs.terms import Terms
@@ -90,9 +91,10 @@ class Bulk:
 
     @property
     def halves_bytes(self) -> int:
-        """Return the memory of two halves of a tile's observations, beside what they share with it."""
+        """Return the memory of the observations of a portion of a tile, and of two halves of them."""
         radar, masks = self.s1 * S1_BYTES, self.s2 + self.s1
-        return self.largest[0].size * 2 * (radar + 2 * masks + self.s1)
+        each = self.s2 * S2_BYTES + 3 * radar + 2 * (2 * masks + self.s1)
+        return min(self.counts[0], max(AT_ONCE.values())) * each
 
     @property
     def tiles_bytes(self) -> float:

@@ -14,15 +14,15 @@ _AT_ONCE = 1 << 14
 """Pixels."""
 
 
-def halves(dpixels: DPixels, draw: int, numbers: np.ndarray) -> tuple[DPixels, DPixels]:
-    """Share out some pixels' valid observations at random, of every sensor and orbit half to one, half to the other.
-
-    `numbers`: flat numbers of the pixels, int (N,); the others have no observation in what is returned.
+def halves(dpixels: DPixels, draw: int, positions: np.ndarray) -> tuple[DPixels, DPixels]:
+    """Share out each pixel's valid observations at random, of every sensor and orbit half to one, half to the other.
 
     Of an odd number either gets one more. A pixel's halves follow from the number of the draw, its place and its dates
     alone, whatever the tile and its other pixels. Values of Sentinel-2 are shared with what was given, not copied.
+
+    `positions`: those of all pixels, as `DPixels.positions` returns them, int64 (H x W, 3).
     """
-    keys = pixel_keys(_HALVES + draw, dpixels.positions(numbers))
+    keys = pixel_keys(_HALVES + draw, positions)
     streams = (
         (dpixels.s2_mask != 0, dpixels.s2_dates),
         (dpixels.s1_asc_valid, dpixels.s1_asc_dates),
@@ -30,14 +30,14 @@ def halves(dpixels: DPixels, draw: int, numbers: np.ndarray) -> tuple[DPixels, D
     )
     ones, others = [], []
     for sensor, (valid, dates) in enumerate(streams):
-        flat = valid.reshape(len(valid), valid.shape[1] * valid.shape[2])[:, numbers]
+        flat = valid.reshape(len(valid), len(keys))
         one = np.zeros(flat.shape, bool)
-        for start in range(0, len(numbers), _AT_ONCE):
+        for start in range(0, len(keys), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             one[:, part] = _first_half(flat[:, part], keys[part], sensor, dates)
-        ones.append(one)
-        others.append(flat & ~one)
-    return _only(dpixels, ones, numbers), _only(dpixels, others, numbers)
+        ones.append(one.reshape(valid.shape))
+        others.append((flat & ~one).reshape(valid.shape))
+    return _only(dpixels, ones), _only(dpixels, others)
 
 
 def _first_half(valid: np.ndarray, keys: np.ndarray, sensor: int, dates: np.ndarray) -> np.ndarray:
@@ -57,16 +57,12 @@ def _first_half(valid: np.ndarray, keys: np.ndarray, sensor: int, dates: np.ndar
     return np.asarray((valid.T & (hashes <= least) & (taken > 0)[:, None]).T)
 
 
-def _only(dpixels: DPixels, kept: list[np.ndarray], numbers: np.ndarray) -> DPixels:
-    """Return d-pixels that hold these observations alone, bool (T, N) of each sensor, of pixels of these numbers."""
-    mask = np.zeros((len(dpixels.s2_mask), dpixels.requested.size), np.uint8)
-    mask[:, numbers] = kept[0]
-    orbits = []
-    for values, some in ((dpixels.s1_asc, kept[1]), (dpixels.s1_desc, kept[2])):
-        flat = values.reshape(len(values), dpixels.requested.size, values.shape[-1])
-        only = np.zeros_like(flat)
-        only[:, numbers] = flat[:, numbers] * some[..., None]
-        orbits.append(only.reshape(values.shape))
+def _only(dpixels: DPixels, kept: list[np.ndarray]) -> DPixels:
+    """Return d-pixels that hold these observations alone, bool (T, H, W) of each sensor."""
+    s2, asc, desc = kept
     return dataclasses.replace(
-        dpixels, s2_mask=mask.reshape(dpixels.s2_mask.shape), s1_asc=orbits[0], s1_desc=orbits[1]
+        dpixels,
+        s2_mask=s2.astype(np.uint8),
+        s1_asc=dpixels.s1_asc * asc[..., None],
+        s1_desc=dpixels.s1_desc * desc[..., None],
     )

@@ -152,7 +152,9 @@ def test_an_interruption_costs_a_portion(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_leading_dims_alone() -> None:
     model = load_model("demo").bind_source("mpc")
     pixels = year(10, 6, 1)
-    one, other = (encode(half, model, whole(pixels)).values for half in module.halves(pixels, 0, np.arange(6)))
+    one, other = (
+        encode(half, model, whole(pixels)).values for half in module.halves(pixels, 0, pixels.positions(np.arange(6)))
+    )
     found = uncertainty(pixels, model, whole(pixels), draws=1, dims=16)
     np.testing.assert_allclose(found, cosine_distance(one[:, :16], other[:, :16]) / 4, rtol=1e-6)
 

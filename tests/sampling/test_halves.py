@@ -13,7 +13,7 @@ from tests.helpers.tiles import made_up
 
 
 def halves(dpixels: DPixels, draw: int) -> tuple[DPixels, DPixels]:
-    return module.halves(dpixels, draw, np.arange(dpixels.requested.size))
+    return module.halves(dpixels, draw, dpixels.positions(np.arange(dpixels.requested.size)))
 
 
 COUNTS = np.array([[n, n // 2, (n + 1) // 3] for n in (0, 1, 2, 3, 7, 8, 30, 61)])
@@ -88,10 +88,13 @@ def test_a_tile_without_an_orbit() -> None:
     assert (one.counts[0] == 2).all()
 
 
-def test_other_pixels_have_none() -> None:
-    whole = made_up(np.full((20, 3), 9), seed=7)
+def test_pixels_in_a_row_are_halved_as_in_their_tile() -> None:
+    whole = made_up(np.full((20, 3), 9), seed=7, shape=(4, 5))
     numbers = np.array([3, 4, 11])
-    for some, of_all in zip(module.halves(whole, 2, numbers), halves(whole, 2), strict=True):
-        assert (some.counts[:, 0, numbers] == of_all.counts[:, 0, numbers]).all()
-        assert (some.s1_desc[:, 0, numbers] == of_all.s1_desc[:, 0, numbers]).all()
-        assert not np.delete(some.counts[:, 0], numbers, axis=1).any()
+    row = whole.row(numbers)
+    assert row.s2.shape == (9, 1, 3, 10)
+    for some, of_all in zip(module.halves(row, 2, whole.positions(numbers)), halves(whole, 2), strict=True):
+        assert (some.counts[:, 0] == of_all.counts.reshape(3, -1)[:, numbers]).all()
+        for name in ("s2", "s2_mask", "s1_asc", "s1_desc"):
+            there, here = getattr(of_all, name), getattr(some, name)
+            assert (here[:, 0] == there.reshape(len(there), 20, *there.shape[3:])[:, numbers]).all(), name
