@@ -23,8 +23,6 @@ from tessera_cli.evaluation.choice import choose
 from tessera_cli.evaluation.labelled import from_labels, with_prefixes
 from tessera_cli.evaluation.sources.open import open_source, open_sources
 from tessera_cli.simulate import simulation
-from tessera_cli.simulate.area import area
-from tessera_cli.simulate.landscape import landscape
 from tests.evaluation.rasters import EAST, NORTH, TRANSFORM, box_of, lonlat_of, write_geojson, write_tiff
 from tests.helpers.outputs import TILE
 from tests.helpers.vectors import write_layer
@@ -279,8 +277,8 @@ def test_a_folder_and_its_prefixes(tmp_path):
 
 
 def test_labels_of_the_simulated_landscape(tmp_path):
-    ground = landscape(area(64), np.random.default_rng(0))
-    simulation._write_truth(ground, tmp_path)  # without the imagery, which takes a while
+    made = simulation._plain(0, 64, 2023, 0.5)
+    simulation._write_truth(made, tmp_path, 0, made.key)  # without the imagery, which takes a while
     with rasterio.open(tmp_path / "labels.tif") as src:
         classes, transform, crs = src.read(1), src.transform, src.crs
     with rasterio.open(tmp_path / "parcels.tif") as src:
