@@ -12,6 +12,7 @@ from .api.reading import encode as encode
 from .api.reading import info as info
 from .api.reading import verify as verify
 from .api.sample import sample as sample
+from .api.search import search as search
 from .api.training import pretrain as pretrain
 from .changes.make import Compared as Compared
 from .dpixels.dpixel import DPixels as DPixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import os
 import re
@@ -73,6 +74,15 @@ def remove_stale_parts(folder: Path) -> None:
             if alive is None and max(path.stat().st_mtime for path in (part, *part.rglob("*"))) >= oldest:
                 continue
             if not alive:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def remove_parts_of(path: Path) -> None:
+    """Remove what runs that were killed have left beside `path`, which they were to rename to it."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*{PART}") if path.parent.is_dir() else ():
+        token = part.name.removeprefix(f"{path.name}.").removesuffix(PART)
+        if is_token(token) and is_alive(token) is False:
+            with suppress(OSError):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,13 @@ from tessera_cli import __version__
 from tessera_cli.changes.discoveries import Discoveries
 from tessera_cli.changes.ordinary import Ordinary
 from tessera_cli.changes.pairs import Pair
-from tessera_cli.changes.target import CHANGED, COLOURS, RECORD, SCORES, check
+from tessera_cli.changes.target import CHANGED, COLOURS, KIND, SCORES
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.exports.raster import Raster, check_size, write_raster
-from tessera_cli.files import check_space, explain, sync, write_json
-from tessera_cli.outputs.beside import remove_beside
+from tessera_cli.exports.results import check, replacing
+from tessera_cli.files import check_space, write_json
 from tessera_cli.outputs.tags import SOFTWARE, model_tags
-from tessera_cli.parts import part_of
 
 SAMPLE = 200_000
 """Pixels that tell what is ordinary."""
@@ -68,7 +64,7 @@ def compare(pairs: Sequence[Pair], out: Path, *, rate: float = 0.05, seed: int =
         DiskFullError: There is no room.
     """
     out = out.absolute()
-    check(out)
+    check(out, KIND)
     total = sum(pair.grid.pixels for pair in pairs)
     for pair in pairs:
         check_size(pair.grid, len(SCORES.names))
@@ -82,32 +78,14 @@ def compare(pairs: Sequence[Pair], out: Path, *, rate: float = 0.05, seed: int =
         logger.warning("%d pixels are too few to tell what is ordinary: do not trust what is named", len(sample[1]))
     ordinary, found = Ordinary.of(*sample, seed=seed), Discoveries()
     check_space(out, round(1.4 * total * (4 * len(SCORES.names) + 1)))
-    part = part_of(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
+    with replacing(out, KIND) as part:
         for pair in pairs:
             _write_scores(part, pair, ordinary, found, advance)
         least = found.threshold(rate)
         changed = sum(_write_changed(part, pair, least, advance) for pair in pairs)
         names = sorted(file.name for file in part.iterdir())
         about = _about(pairs, ordinary, found, rate, least, changed, names, seed)
-        write_json(part / RECORD, about)
-        sync(part)
-        earlier = check(out, names)  # again: it takes its time
-        out.mkdir(exist_ok=True)
-        write_json(out / RECORD, {"type": "change", "finished": False, "files": sorted({*earlier, *names})})
-        for name in (*earlier, *names):
-            remove_beside(out / name)
-        for name in (*names, RECORD):
-            (part / name).replace(out / name)
-        for name in set(earlier) - set(names):
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise explain(out if error.errno != errno.ENOENT else out.parent, error) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(part)
+        write_json(part / KIND.record, about)
     return Compared(out, tuple(out / name for name in names), about)
 
 

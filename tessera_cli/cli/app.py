@@ -28,6 +28,7 @@ from tessera_cli.cli.plan import plan
 from tessera_cli.cli.pretrain import pretrain
 from tessera_cli.cli.preview import preview
 from tessera_cli.cli.sample import sample
+from tessera_cli.cli.search import search
 from tessera_cli.cli.signals import EXIT_CODES, Stopped, raise_on_signals
 from tessera_cli.cli.simulate import simulate
 from tessera_cli.cli.terminal import failure
@@ -44,7 +45,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WHOLE},
 )
-for verb in (embed, fetch, plan, sample, preview, export, pretrain, evaluate, map, change, info, verify, simulate):
+for verb in (
+    *(embed, fetch, plan, sample, preview, search, change, export),
+    *(pretrain, evaluate, map, info, verify, simulate),
+):
     app.command(cls=GroupedCommand)(verb)
 app.add_typer(weights)
 app.add_typer(bench)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from tessera_cli.errors import IdentityError, UsageError, differences, listed
 from tessera_cli.files import atomic_directory, json_bytes
 from tessera_cli.outputs.beside import ENDINGS
-from tessera_cli.parts import PART, is_alive, is_token
+from tessera_cli.parts import remove_parts_of
 from tessera_cli.reading import read_json
 
 MARKER, STORE = "export.json", "zarr.json"
@@ -32,7 +31,7 @@ def destination(path: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         IdentityError: there is an export of other embeddings, or to another target.
     """
     _check(path, about)
-    _remove_stale_parts(path)
+    remove_parts_of(path)
     with atomic_directory(path) as part:
         yield part
         _mark(part, about)
@@ -82,10 +81,3 @@ def _mark(part: Path, about: Mapping[str, Any]) -> None:
     root = json.loads(store.read_text())
     root["attributes"][KEY] = about
     store.write_bytes(json_bytes(root))
-
-
-def _remove_stale_parts(path: Path) -> None:
-    for part in path.parent.glob(f"{path.name}.*{PART}") if path.parent.is_dir() else ():
-        token = part.name.removeprefix(f"{path.name}.").removesuffix(PART)
-        if is_token(token) and is_alive(token) is False:
-            shutil.rmtree(part, ignore_errors=True)

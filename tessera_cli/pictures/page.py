@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,22 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyproj import CRS, Geod, Transformer
+from pyproj import CRS
 
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.embeddings.tile import StoredTile
 from tessera_cli.errors import counted
-from tessera_cli.extent.place import position
 from tessera_cli.extent.window import Window
 from tessera_cli.outputs.layers import NOT_REQUESTED
 from tessera_cli.outputs.tags import SOFTWARE
-from tessera_cli.pages.document import document, facts
+from tessera_cli.pages.document import facts
 from tessera_cli.pictures.canvas import Canvas
 from tessera_cli.pictures.colours import Colours
+from tessera_cli.pictures.view import choice, encoded, header, packed, stage, viewer, where
 
 HERE = Path(__file__)
-MESH = 33
-"""Points along a side of the mesh by which the page knows longitude and latitude."""
 NAMES = ("Sentinel-2", "Radar ascending", "Radar descending")
 COLOURS = ("Red", "Green", "Blue")
 
@@ -63,27 +58,18 @@ def page(
         windows: What to show of each, at least one.
     """
     shown, grid = list(windows), canvas.coarser(factor)
-    mesh = _mesh(grid)
-    height, width = grid.shape
-    most = [int(max(_known(each.counts[sensor]).max(initial=0) for each in shown)) for sensor in range(len(NAMES))]
-    data = {
-        "width": width,
-        "height": height,
-        "metres": _metres(grid),
-        "mesh": mesh,
-        "sensors": NAMES,
-        "most": most,
-        "windows": [
-            {"name": each.name, "picture": f"data:image/png;base64,{_base64(each.picture)}", **_packed(each.counts)}
+    return viewer(
+        f"{folder.path.resolve().name}: TESSERA embeddings",
+        HERE,
+        _body(folder, tiles, canvas, colours, factor, shown),
+        grid,
+        sensors=NAMES,
+        most=[int(max(_known(each.counts[k]).max(initial=0) for each in shown)) for k in range(len(NAMES))],
+        windows=[
+            {"name": each.name, "picture": f"data:image/png;base64,{encoded(each.picture)}", **_packed(each.counts)}
             for each in shown
         ],
-    }
-    body = _body(folder, tiles, canvas, colours, factor, shown, mesh)
-    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # nothing in it ends the element
-    body += f'<script type="application/json" id="data">{embedded}</script>\n'
-    style, script = (HERE.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
-    title = f"{folder.path.resolve().name}: TESSERA embeddings"
-    return document(title, style, body, script=script).encode(errors="backslashreplace")
+    )
 
 
 def _body(
@@ -93,40 +79,26 @@ def _body(
     colours: Colours,
     factor: int,
     shown: Sequence[Shown],
-    mesh: dict[str, Any] | None,
 ) -> str:
     identity, note = folder.first.identity, folder.first.note
-    where = ""
-    if mesh is not None:
-        middle = MESH * MESH // 2
-        lon = (mesh["lon"][middle] + 180) % 360 - 180
-        where = f" \u00b7 around {position(lon, mesh['lat'][middle])}"
     times = ", ".join(each.name for each in shown) if len(shown) < 4 else counted(len(shown), "window")
-    lead = f"Embeddings by {identity['model']} \u00b7 {times}{where}"
+    lead = f"Embeddings by {identity['model']} \u00b7 {times}{where(canvas)}"
     layers = ["Embedding", *NAMES]
     shares = "".join(
         f'<li class="{name.lower()}"><i></i>{name} <b>{share:.0%}</b></li>'
         for name, share in zip(COLOURS, colours.explained, strict=False)
     )
     return (
-        f"<header><h1>{escape(folder.path.resolve().name)}</h1><p>{escape(lead)}</p></header>\n"
-        + (f'<p class="note" role="note">Note on the model: {escape(note)}</p>\n' if note else "")
+        header(folder.path.resolve().name, lead, note)
         + '<main>\n<div class="choices">'
-        + _choice("Window", "window", [each.name for each in shown])
-        + _choice("Show", "layer", layers)
+        + choice("Window", "window", [each.name for each in shown])
+        + choice("Show", "layer", layers)
         + "</div>\n"
-        '<div class="stage"><canvas id="picture" tabindex="0" role="img" aria-label="Picture of the embeddings" '
-        'aria-describedby="keys">The picture needs JavaScript; the files beside this page do not.</canvas>\n'
-        '<div class="zoom"><button id="in" aria-label="Zoom in">+</button>'
-        '<button id="out" aria-label="Zoom out">\u2212</button>'
-        '<button id="fit" aria-label="Show all of it">Fit</button></div>\n'
-        '<div class="foot"><span id="scale" aria-hidden="true"></span>'
-        '<output id="where" aria-live="off"></output></div></div>\n'
-        f'<div class="legend"><ul id="components" aria-label="Share of the variance">{shares}'
+        + stage("Picture of the embeddings")
+        + f'<div class="legend"><ul id="components" aria-label="Share of the variance">{shares}'
         "<li>of the variance</li></ul>\n"
         '<div id="ramp" hidden="hidden"><span id="least">0</span><i></i><span id="most"></span>'
         '<span id="what"></span></div></div>\n'
-        '<p id="said" class="unseen" role="status"></p>\n'
         f'<p class="meaning">{_meaning(tiles, canvas, factor)}</p>\n'
         '<p id="keys" class="keys">Drag or pinch to move, wheel or double click to zoom. Keys: arrows, <kbd>+</kbd> '
         "<kbd>\u2212</kbd>, <kbd>0</kbd> for all of it"
@@ -142,17 +114,6 @@ def _body(
         )
         + "</ul>\n</main>\n"
     )
-
-
-def _choice(legend: str, name: str, labels: Sequence[str]) -> str:
-    """Return radio buttons; empty where there is nothing to choose."""
-    if len(labels) < 2:
-        return ""
-    buttons = "".join(
-        f'<label><input type="radio" name="{name}" value="{number}"/><span>{escape(label)}</span></label>'
-        for number, label in enumerate(labels)
-    )
-    return f"<fieldset><legend>{legend}</legend>{buttons}</fieldset>"
 
 
 def _meaning(tiles: Sequence[StoredTile], canvas: Canvas, factor: int) -> str:
@@ -213,28 +174,6 @@ def _dates(window: Window) -> str:
     return window.name if window.is_year else f"{window.start} to {window.end}"
 
 
-def _mesh(grid: Canvas) -> dict[str, Any] | None:
-    """Return longitudes and latitudes of MESH x MESH points, row by row from the north-west; None if not known."""
-    if grid.crs is None:
-        return None
-    west, south, east, north = grid.bounds
-    x, y = np.meshgrid(np.linspace(west, east, MESH), np.linspace(north, south, MESH))
-    lon, lat = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform(x.ravel(), y.ravel())
-    lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # no leap at the antimeridian
-    return {"side": MESH, "lon": lon.round(7).tolist(), "lat": lat.round(7).tolist()}
-
-
-def _metres(grid: Canvas) -> float | None:
-    """Return the width of a pixel in the middle, on the ellipsoid."""
-    if grid.crs is None:
-        return None
-    west, south, east, north = grid.bounds
-    x, y = (west + east) / 2, (south + north) / 2
-    half = grid.transform.a / 2
-    lon, lat = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform([x - half, x + half], [y, y])
-    return round(float(Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2]), 4)
-
-
 def _known(counts: np.ndarray) -> np.ndarray:
     return counts[counts != NOT_REQUESTED]
 
@@ -243,8 +182,4 @@ def _packed(counts: np.ndarray) -> dict[str, Any]:
     """Return counts as base64 of zlib, in one byte each where they fit; the largest number says that there is none."""
     small = _known(counts).max(initial=0) < 255
     raw = np.where(counts == NOT_REQUESTED, 255, counts).astype(np.uint8) if small else counts.astype("<u2")
-    return {"counts": _base64(zlib.compress(raw.tobytes(), 9)), "bytes": raw.itemsize}
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return {"counts": packed(raw.tobytes()), "bytes": raw.itemsize}
