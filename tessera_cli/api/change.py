@@ -19,6 +19,7 @@ def change(
     after: str | int | None = None,
     out: AnyPath,
     rate: float = 0.05,
+    min_pixels: int = 10,
     seed: int = 0,
     progress: AnyProgress | None = None,
 ) -> Compared:
@@ -34,15 +35,17 @@ def change(
         before: The window that comes first, such as 2022. Default: the only one of `folder`, or the earlier of two.
         after: The window to compare it with. Default: the only one of `other`, or the later of two.
         out: The folder to write: per UTM zone `utm31n_scores.tif` (cosine distance, euclidean distance, noise, z-score,
-            p-value) and `utm31n_changed.tif` (1 changed, 0 not), both cloud-optimised, and `change.json`. An earlier
-            comparison is replaced, a folder of anything else is refused.
+            p-value) and `utm31n_changed.tif` (1 changed, 0 not), both cloud-optimised, `utm31n_patches.gpkg` and the
+            STAC item `utm31n_change.json`; `change.html` to look at, and `change.json`. An earlier comparison is
+            replaced, a folder of anything else is refused.
         rate: Nominal share of the pixels named as changed that have not (Benjamini and Hochberg 1995); more in
             truth, as docs/change.md measures.
+        min_pixels: Pixels of a patch, at least; smaller ones are in the rasters alone.
         seed: Of the sample and the kinds of land.
         progress: A function of (done, total) pixels, a `tqdm` bar, or a `rich.progress.Progress`.
 
     Returns:
-        Paths of the rasters, and what the record says.
+        Paths of the page and of the other files, and what the record says.
 
     Raises:
         TesseraError: UsageError for folders that cannot be compared and where something else is in the place of `out`;
@@ -58,6 +61,8 @@ def change(
     check_numbers(seed=seed)
     if not 0 < rate < 1:
         raise UsageError(f"--rate {rate} is out of range. Give a share above 0 and below 1, such as 0.05.")
+    if min_pixels < 1:
+        raise UsageError("--min-pixels is 1 or more.")
     check_packages("A comparison of windows")
     first, second = chosen(folder, other, before, after)
-    return compare(pairs(first, second), Path(out), rate=rate, seed=seed, progress=Bar(progress))
+    return compare(pairs(first, second), Path(out), rate=rate, min_pixels=min_pixels, seed=seed, progress=Bar(progress))

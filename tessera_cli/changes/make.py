@@ -14,9 +14,12 @@ from rasterio.windows import Window as RasterWindow
 
 from tessera_cli import __version__
 from tessera_cli.changes.discoveries import Discoveries
+from tessera_cli.changes.item import item
 from tessera_cli.changes.ordinary import Ordinary
+from tessera_cli.changes.page import page
 from tessera_cli.changes.pairs import Pair
-from tessera_cli.changes.target import CHANGED, COLOURS, KIND, SCORES
+from tessera_cli.changes.patches import changed_patches
+from tessera_cli.changes.target import CHANGED, COLOURS, KIND, PAGE, SCORES
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.exports.raster import Raster, check_size, write_raster
@@ -36,25 +39,37 @@ class Compared:
     """What was written."""
 
     folder: Path
+    page: Path
+    """To look at, in a browser."""
     files: tuple[Path, ...]
-    """Two rasters per zone: scores, and what has changed."""
+    """Per zone two rasters, scores and what has changed, the patches, and the STAC item."""
     about: dict[str, Any]
     """The content of the record, `change.json`."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {**self.about, "out": str(self.folder), "paths": [str(file) for file in self.files]}
+        paths = [str(file) for file in self.files]
+        return {**self.about, "out": str(self.folder), "page": str(self.page), "paths": paths}
 
 
-def compare(pairs: Sequence[Pair], out: Path, *, rate: float = 0.05, seed: int = 0, progress: Any = None) -> Compared:
-    """Write scores of all pixels that are there in both windows, and which of them have changed.
+def compare(
+    pairs: Sequence[Pair],
+    out: Path,
+    *,
+    rate: float = 0.05,
+    min_pixels: int = 10,
+    seed: int = 0,
+    progress: Any = None,
+) -> Compared:
+    """Write scores of all pixels that are there in both windows, which of them have changed, and a page.
 
-    Memory is that of a sample and of a box of 512 x 512 pixels. Files of an earlier comparison are replaced once all
-    new ones are there, the record last; others in the folder stay.
+    Memory is that of a sample, of a box of 512 x 512 pixels, of the patches and of the page. Files of an earlier
+    comparison are replaced once all new ones are there, the record last; others in the folder stay.
 
     Args:
         pairs: Two windows of each zone.
         out: The folder to write.
         rate: Share of what is named that has not changed, expected (false-discovery rate).
+        min_pixels: Pixels of a patch, at least.
         seed: Of the sample and of the kinds of land.
         progress: Has `start(total)` and `advance(count)`, in pixels.
 
@@ -83,10 +98,15 @@ def compare(pairs: Sequence[Pair], out: Path, *, rate: float = 0.05, seed: int =
             _write_scores(part, pair, ordinary, found, advance)
         least = found.threshold(rate)
         changed = sum(_write_changed(part, pair, least, advance) for pair in pairs)
+        patches = [changed_patches(part, pair, min_pixels) for pair in pairs]
+        about = _about(pairs, ordinary, found, rate, least, changed, sum(map(len, patches)), min_pixels, seed)
+        for pair in pairs:
+            write_json(part / f"{pair.name}_change.json", item(pair, about))
+        (part / PAGE).write_bytes(page(part, pairs, patches, about))
         names = sorted(file.name for file in part.iterdir())
-        about = _about(pairs, ordinary, found, rate, least, changed, names, seed)
+        about["files"] = names
         write_json(part / KIND.record, about)
-    return Compared(out, tuple(out / name for name in names), about)
+    return Compared(out, out / PAGE, tuple(out / name for name in names if name != PAGE), about)
 
 
 def _sampled(pairs: Sequence[Pair], seed: int, advance: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,10 +200,13 @@ def _about(
     rate: float,
     least: float,
     changed: int,
-    names: Sequence[str],
+    patches: int,
+    min_pixels: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the record."""
+    """Return the record, without the names of the files."""
+    from scipy.special import ndtri
+
     first = pairs[0]
     identity = first.before.tiles[0][0].record.identity
     return {
@@ -195,12 +218,14 @@ def _about(
         "changed": changed,
         "false_discovery_rate": rate,
         "p_value": least,
+        "z_score": -float(ndtri(least)) if least > 0 else None,
+        "patches": patches,
+        "min_pixels": min_pixels,
         "kinds": [
             {"usual_distance": float(usual), "unchanged": float(share)}
             for usual, share in zip(ordinary.usual, ordinary.unchanged, strict=True)
         ],
         "noise": "uncertainty" if all(pair.noise_is_known for pair in pairs) else None,
-        "files": list(names),
         "embeddings": dict(identity),
         "seed": seed,
         "software": f"{SOFTWARE} {__version__}",

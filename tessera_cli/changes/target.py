@@ -1,4 +1,4 @@
-"""The files of a comparison: two rasters per zone and a record."""
+"""The files of a comparison: per zone two rasters, patches and a STAC item; a page, and a record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import re
 from tessera_cli.exports.results import Kind
 from tessera_cli.outputs.layers import Layer
 
-KIND = Kind("change", "change.json", re.compile(r"[a-z0-9-]+_(scores|changed)\.tif"))
+PAGE = "change.html"
+KIND = Kind(
+    "change",
+    "change.json",
+    re.compile(r"change\.html|[a-z0-9-]+_(scores\.tif|changed\.tif|patches\.gpkg|change\.json)"),
+)
 SCORES = Layer(
     "map",
     "scores",

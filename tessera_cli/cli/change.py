@@ -36,6 +36,7 @@ OWN: dict[str, Any] = {
         env=False,
     ),
     "rate": option(float, MODEL, "Nominal share of what is named as changed that has not.", metavar="SHARE", env=False),
+    "min_pixels": option(int, MODEL, "Pixels of a patch, at least.", metavar="N", min=1, env=False),
     "seed": option(int, MODEL, "Of the sample and the kinds of land.", metavar="N", min=0, env=False),
     "out": option(Path, OUTPUT, "The folder to write.", short=("-o",), metavar="DIR", env=False),
 }
@@ -47,8 +48,9 @@ def change(terminal: Terminal, **given: Any) -> None:
 
     Scores every pixel by how much further its embedding has moved than is ordinary for land that looked like it, and
     names those that have changed, at a false-discovery rate. What is ordinary is learnt from the area, of which most
-    must not have changed. Writes rasters of scores and of what has changed for each UTM zone, and a record
-    (change.json). Prints the paths of the rasters.
+    must not have changed. Writes for each UTM zone rasters of scores and of what has changed, the changed patches as
+    polygons, and a STAC item; change.html, a page to look at them, and a record (change.json). Prints their paths, the
+    page first.
 
     Examples:
 
@@ -60,7 +62,7 @@ def change(terminal: Terminal, **given: Any) -> None:
     """
     with PixelBar(terminal, "comparing") as progress:
         made = library.change(**given, progress=progress)
-    terminal.tell(made.to_dict(), [str(file) for file in made.files])
+    terminal.tell(made.to_dict(), map(str, (made.page, *made.files)))
     about = made.about
     logger.info(
         "%s of %s pixels have changed from %s to %s (false-discovery rate %.3g, if kinds of land are as they seem)",
@@ -70,3 +72,4 @@ def change(terminal: Terminal, **given: Any) -> None:
         about["after"],
         about["false_discovery_rate"],
     )
+    terminal.suggest(f"open {made.page} in a browser")

@@ -10,12 +10,14 @@ from typing import Protocol
 import numpy as np
 import pyproj
 
+from tessera_cli.dpixels.dpixel import SENSORS
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.embeddings.grid import Grid, clipped, grid_around, is_empty
 from tessera_cli.embeddings.tile import Box, StoredTile
 from tessera_cli.errors import UsageError
 from tessera_cli.extent.window import Window
 from tessera_cli.models.quantise import Quantiser, quantise
+from tessera_cli.outputs.layers import NOT_REQUESTED
 
 
 class Source(Protocol):
@@ -102,6 +104,14 @@ class Mosaic:
         for tile, inner, outer in self._parts(box):
             values = tile.uncertainty(inner)
             np.copyto(out[outer], values, where=~np.isnan(values))
+        return out
+
+    def counts(self, box: Box) -> np.ndarray:
+        """Return the observations used, float32 (3, h, w) in the order of SENSORS; NaN where none were asked for."""
+        out = np.full((len(SENSORS), *_shape(box)), np.nan, np.float32)
+        for tile, inner, outer in self._parts(box):
+            values = tile.counts(inner)
+            np.copyto(out[:, *outer], values, where=values != NOT_REQUESTED)
         return out
 
     def valid(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

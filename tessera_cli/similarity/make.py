@@ -133,22 +133,20 @@ def _searched(
         write_similarity(_raster(part, zone), zone, query, ranks, advance)
     least = ranks.least(share)
     found = [_patches(part, zone, least, least_pixels) for zone in zones]
-    means = np.sort(np.concatenate([each.means[:, 0] for each in found]))[::-1]
-    enough = means[min(most, len(means)) - 1] if len(means) else 1.0
-    kept = 0
-    for zone, each in zip(zones, found, strict=True):
-        best = np.argsort(-each.means[:, 0], kind="stable")
-        ranked = each.take(best[: int((each.means[:, 0] >= enough).sum())])
+    means = np.concatenate([each.means[:, 0] for each in found])
+    best = np.argsort(-means, kind="stable")[:most]
+    starts = np.cumsum([0, *map(len, found)])
+    for zone, each, start, end in zip(zones, found, starts, starts[1:], strict=False):
+        ranked = each.take(best[(best >= start) & (best < end)] - start)
         columns = {"mean_similarity": ranked.means[:, 0].round(5), "max_similarity": ranked.most[:, 0].round(5)}
         ranked.write(part / f"{zone.name}_patches.gpkg", columns)
-        kept += len(ranked)
         advance(zone.grid.pixels)
     return {
         "pixels": ranks.pixels,
         "share": share,
         "similarity": least,
         "min_pixels": least_pixels,
-        "patches": kept,
+        "patches": len(best),
         "patches_in_all": len(means),
     }
 

@@ -116,7 +116,7 @@ def _body(folder: EmbeddingFolder, pixels: Coded, codes: Codes) -> str:
         '<output id="coloured"></output></label></div>\n'
         + stage("Map of the area: click a place to see what is like it")
         + '<div class="legend" id="legend" hidden="hidden"><span id="least"></span><i></i><span id="most"></span> '
-        '<span class="soft">similarity (cosine); paler places are less similar than that</span></div>\n'
+        '<span class="soft">similarity (cosine); what is grey is less similar than that</span></div>\n'
         '<div class="columns"><section aria-labelledby="of-examples"><h2 id="of-examples">Examples</h2>\n'
         '<p id="hint">Click a place on the map to see what is like it.</p><ul id="examples"></ul>\n'
         '<p class="buttons"><button id="clear" disabled="disabled">Clear</button>'

@@ -7,14 +7,21 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyogrio
+import pystac
 import pytest
 import rasterio
+import shapely
 from rio_cogeo.cogeo import cog_validate
+from scipy import ndimage
 from scipy.stats import false_discovery_control, norm
 
 import tessera_cli
 from tessera_cli import UsageError, change
 from tessera_cli.simulate import simulate
+from tests.helpers.stac import validate
+
+FILES = ["utm30n_change.json", "utm30n_changed.tif", "utm30n_patches.gpkg", "utm30n_scores.tif"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def test_scores_are_what_they_are_called(years: Path, tmp_path: Path) -> None:
     assert due.any()
     assert ((changed == 255) == ~there).all()
     assert json.loads((tmp_path / "out" / "change.json").read_text()) == made.about
-    for file in made.files:
+    for file in (each for each in made.files if each.suffix == ".tif"):
         assert cog_validate(file, quiet=True)[0]
         with rasterio.open(file) as dataset:
             assert dataset.crs.to_epsg() == 32630
@@ -98,7 +105,7 @@ def test_two_windows_of_one_folder_are_two_folders(years: Path, tmp_path: Path, 
     change(years / "both", out=tmp_path / "one")
     code, out, err = tessera("change", years / "both", "--before", "2022", "--after", 2023, "-o", tmp_path / "two")
     assert code == 0
-    assert [Path(line).name for line in out.splitlines()] == ["utm30n_changed.tif", "utm30n_scores.tif"]
+    assert [Path(line).name for line in out.splitlines()] == ["change.html", *FILES]
     assert "pixels have changed from 2022 to 2023 (false-discovery rate 0.05" in err
     for name in ("scores", "changed"):
         np.testing.assert_array_equal(bands(tmp_path / "one", name), bands(tmp_path / "two", name))
@@ -106,6 +113,43 @@ def test_two_windows_of_one_folder_are_two_folders(years: Path, tmp_path: Path, 
     first, second = by_hand(years / "2022", years / "2023", 2022, 2023)
     assert (a == first).all()
     assert (b == second).all()
+
+
+def test_patches_are_what_has_changed(years: Path, tmp_path: Path) -> None:
+    made = change(years / "both", out=tmp_path / "out", rate=0.3, min_pixels=4)
+    changed, scores = bands(tmp_path / "out", "changed")[0], bands(tmp_path / "out", "scores")
+    numbers, _ = ndimage.label(changed == 1)
+    sizes = np.bincount(numbers.ravel())
+    large = np.flatnonzero(sizes >= 4)[1:]
+    due = large[np.argsort(-ndimage.mean(scores[3], numbers, large))]
+    meta, _, wkb, columns = pyogrio.raw.read(tmp_path / "out" / "utm30n_patches.gpkg")
+    told = dict(zip(meta["fields"], columns, strict=True))
+    assert made.about["patches"] == len(due) > 3
+    assert told["pixels"].tolist() == sizes[due].tolist()
+    assert told["pixels"].sum() == round(shapely.area(shapely.from_wkb(wkb)).sum() / 100)
+    np.testing.assert_allclose(told["mean_z_score"], ndimage.mean(scores[3], numbers, due), atol=1e-3)
+    np.testing.assert_allclose(told["max_z_score"], ndimage.maximum(scores[3], numbers, due), atol=1e-3)
+    np.testing.assert_allclose(told["mean_cosine_distance"], ndimage.mean(scores[0], numbers, due), atol=1e-5)
+    for name, window in (("dates_before", "2022"), ("dates_after", "2023")):
+        opened = tessera_cli.open_embeddings(years / "both", windows=window, chunks=None)["counts"][0, 0]
+        with rasterio.open(tmp_path / "out" / "utm30n_scores.tif") as file:
+            (x, _), (_, y) = (file.xy(0, range(file.width)), file.xy(range(file.height), 0))
+        counts = opened.sel(x=x, y=y).values
+        np.testing.assert_allclose(told[name], ndimage.mean(counts, numbers, due), atol=0.05)
+
+
+def test_the_item_says_where_and_when(years: Path, tmp_path: Path) -> None:
+    made = change(years / "both", out=tmp_path / "out")
+    (path,) = (file for file in made.files if file.name.endswith("_change.json"))
+    item = pystac.Item.from_file(path)
+    validate(item.to_dict(include_self_link=False, transform_hrefs=False))
+    assert (item.common_metadata.start_datetime.year, item.common_metadata.end_datetime.year) == (2022, 2023)
+    with rasterio.open(tmp_path / "out" / "utm30n_scores.tif") as file:
+        assert item.properties["proj:shape"] == list(file.shape)
+        assert item.properties["proj:transform"] == list(file.transform[:6])
+        assert [band["name"] for band in item.assets["scores"].to_dict()["bands"]] == list(file.descriptions)
+    for asset in item.get_assets().values():
+        assert Path(asset.get_absolute_href()).exists()
 
 
 def test_back_in_time_is_as_far(years: Path, tmp_path: Path) -> None:
@@ -153,7 +197,7 @@ def test_an_earlier_comparison_is_replaced_and_a_failed_one_leaves_it(
     made = change(years / "both", out=tmp_path / "out", rate=0.2)
     kept = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert json.loads(kept["change.json"]) == made.about
-    assert sorted(kept) == ["change.json", "notes.txt", "utm30n_changed.tif", "utm30n_scores.tif"]
+    assert sorted(kept) == sorted(["change.html", "change.json", "notes.txt", *FILES])
 
     def broken(*_: object) -> int:
         raise UsageError("as if it failed")
