@@ -27,10 +27,10 @@ from tessera_cli.exports.results import check, replacing
 from tessera_cli.files import check_space, write_json
 from tessera_cli.outputs.tags import SOFTWARE, model_tags
 
-SAMPLE = 200_000
+SAMPLE = 100_000
 """Pixels that tell what is ordinary."""
-FEW = 5_000
-"""Pixels with fewer of which it is warned: half a square kilometre."""
+FEW = 50_000
+"""Pixels with fewer of which it is warned: five square kilometres."""
 logger = logging.getLogger(__name__)
 
 
@@ -86,12 +86,12 @@ def compare(
     if progress:
         progress.start(3 * total)
     advance = progress.advance if progress else _ignore
-    sample = _sampled(pairs, seed, advance)
-    if not len(sample[1]):
+    *sample, pixels = _sampled(pairs, seed, advance)
+    if not pixels:
         raise NothingToEmbedError("No pixel has an embedding in both windows, so there is nothing to compare.")
-    if len(sample[1]) < FEW:
-        logger.warning("%d pixels are too few to tell what is ordinary: do not trust what is named", len(sample[1]))
-    ordinary, found = Ordinary.of(*sample, seed=seed), Discoveries()
+    if pixels < FEW:
+        logger.warning("%d pixels are too few to tell what is ordinary: do not trust what is named", pixels)
+    ordinary, found = Ordinary.of(*sample, pixels=pixels, seed=seed), Discoveries()
     check_space(out, round(1.4 * total * (4 * len(SCORES.names) + 1)))
     with replacing(out, KIND) as part:
         for pair in pairs:
@@ -109,38 +109,37 @@ def compare(
     return Compared(out, out / PAGE, tuple(out / name for name in names if name != PAGE), about)
 
 
-def _sampled(pairs: Sequence[Pair], seed: int, advance: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return embeddings, distances and noise of SAMPLE pixels that are there twice, or of all if fewer are."""
-    rng, held, most = np.random.default_rng(seed), _NONE, 1.0
+def _sampled(pairs: Sequence[Pair], seed: int, advance: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return embeddings in both windows, float32 (N, R), of at most SAMPLE pixels that are there twice.
+
+    And how many there are in all.
+    """
+    rng, most, count = np.random.default_rng(seed), 1.0, 0
+    held: list[tuple[np.ndarray, ...]] = []
     for pair in pairs:
         for box in pair.grid.boxes():
             pixels = pair.pixels(box)
             if pixels is not None:
+                count += len(pixels.distance)
                 keys = rng.random(len(pixels.distance))
                 some = keys < most
-                new = keys[some], pixels.before[some], pixels.distance[some], pixels.noise[some]
-                held = new if held is _NONE else _joined(held, new)
-                if len(held[0]) > 2 * SAMPLE:
-                    held, most = _smallest(held)
+                held.append((keys[some], pixels.before[some], pixels.after[some]))
+                if sum(len(each[0]) for each in held) > 2 * SAMPLE:
+                    held = [_smallest(held)]
+                    most = float(held[0][0].max())
             advance(_size(box))
-    return _smallest(held)[0][1:]
+    none = np.empty((0, 1))
+    _, before, after = _smallest(held) if held else (none, none, none)
+    return before, after, count
 
 
-_Held = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-_NONE: _Held = np.empty(0), np.empty((0, 1)), np.empty(0), np.empty(0)
-
-
-def _joined(one: _Held, other: _Held) -> _Held:
-    a, b, c, d = (np.concatenate(each) for each in zip(one, other, strict=True))
-    return a, b, c, d
-
-
-def _smallest(held: _Held) -> tuple[_Held, float]:
-    """Return the SAMPLE rows with the smallest keys, which come first, and the largest of those keys."""
-    if len(held[0]) <= SAMPLE:
-        return held, 1.0
-    chosen = np.sort(np.argpartition(held[0], SAMPLE)[:SAMPLE])
-    return (held[0][chosen], held[1][chosen], held[2][chosen], held[3][chosen]), float(held[0][chosen].max())
+def _smallest(held: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """Return the SAMPLE rows with the smallest keys, which come first, in the order in which they came."""
+    joined = tuple(np.concatenate(each) for each in zip(*held, strict=True))
+    if len(joined[0]) <= SAMPLE:
+        return joined
+    chosen = np.sort(np.argpartition(joined[0], SAMPLE)[:SAMPLE])
+    return tuple(each[chosen] for each in joined)
 
 
 def _write_scores(part: Path, pair: Pair, ordinary: Ordinary, found: Discoveries, advance: Any) -> None:
@@ -150,11 +149,11 @@ def _write_scores(part: Path, pair: Pair, ordinary: Ordinary, found: Discoveries
         pixels = pair.pixels(box)
         if pixels is None:
             return None
-        scores = ordinary.scores(pixels.before, pixels.distance, pixels.noise)
-        p = ndtr(-scores)
+        residual, z = ordinary.scores(pixels.before, pixels.after)
+        p = ndtr(-z)
         found.add(p.astype(np.float32))
         bands = np.full((len(SCORES.names), *pixels.there.shape), np.nan, np.float32)
-        bands[:, pixels.there] = pixels.distance, pixels.euclidean, pixels.noise, scores, p
+        bands[:, pixels.there] = pixels.distance, pixels.euclidean, pixels.noise, residual, z, p
         return bands
 
     tags = _tags(pair, "scores")
@@ -168,7 +167,7 @@ def _write_changed(part: Path, pair: Pair, least: float, advance: Any) -> int:
 
         def read(box: Box) -> np.ndarray | None:
             nonlocal count
-            p = scores.read(5, window=RasterWindow.from_slices(*box))
+            p = scores.read(SCORES.names.index("p_value") + 1, window=RasterWindow.from_slices(*box))
             if np.isnan(p).all():
                 return None
             changed = (p <= np.float32(least)) & (least > 0)

@@ -29,9 +29,10 @@ class Pixels:
     there: np.ndarray
     """bool (h, w): which ones."""
     before: np.ndarray
-    """float32 (N, R): embeddings in the first window."""
+    after: np.ndarray
+    """float32 (N, R): embeddings in the first window, and in the second."""
     distance: np.ndarray
-    """float64 (N,): cosine distance to those in the second."""
+    """float64 (N,): cosine distance between them."""
     euclidean: np.ndarray
     """float64 (N,): and the length of the difference."""
     noise: np.ndarray
@@ -62,7 +63,7 @@ class Pair:
         a, b = (np.ascontiguousarray(each[:, there].T) for each in (one, other))
         noise = (self.before.uncertainty(box) + self.after.uncertainty(box))[there].astype(np.float64)
         euclidean = _euclidean(a, b)
-        return Pixels(there, a, np.nan_to_num(cosine_distance(a, b)), euclidean, noise)
+        return Pixels(there, a, b, np.nan_to_num(cosine_distance(a, b)), euclidean, noise)
 
     @property
     def noise_is_known(self) -> bool:

@@ -20,7 +20,7 @@ SCORES = Layer(
     "float32",
     float("nan"),
     ("data",),
-    ("cosine_distance", "euclidean_distance", "noise", "z_score", "p_value"),
+    ("cosine_distance", "euclidean_distance", "noise", "residual_distance", "z_score", "p_value"),
 )
 CHANGED = Layer("map", "changed", "Changed", "uint8", 255, ("data",), ("changed",))
 COLOURS = {0: (230, 230, 230, 255), 1: (213, 62, 79, 255), 255: (0, 0, 0, 0)}

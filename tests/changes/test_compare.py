@@ -64,7 +64,7 @@ def test_scores_are_what_they_are_called(years: Path, tmp_path: Path) -> None:
     cosine = 1 - (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     np.testing.assert_allclose(scores[0][there], cosine, atol=1e-6)
     np.testing.assert_allclose(scores[1][there], np.linalg.norm(a - b, axis=1), rtol=1e-5)
-    z, p = scores[3][there], scores[4][there]
+    z, p = scores[4][there], scores[5][there]
     np.testing.assert_allclose(p, norm.sf(z.astype(float)), rtol=1e-4, atol=1e-30)
     due = false_discovery_control(p.astype(float)) <= 0.3
     assert not ((changed[there] == 1) & ~due).any()
@@ -121,14 +121,14 @@ def test_patches_are_what_has_changed(years: Path, tmp_path: Path) -> None:
     numbers, _ = ndimage.label(changed == 1)
     sizes = np.bincount(numbers.ravel())
     large = np.flatnonzero(sizes >= 4)[1:]
-    due = large[np.argsort(-ndimage.mean(scores[3], numbers, large))]
+    due = large[np.argsort(-ndimage.mean(scores[4], numbers, large))]
     meta, _, wkb, columns = pyogrio.raw.read(tmp_path / "out" / "utm30n_patches.gpkg")
     told = dict(zip(meta["fields"], columns, strict=True))
     assert made.about["patches"] == len(due) > 3
     assert told["pixels"].tolist() == sizes[due].tolist()
     assert told["pixels"].sum() == round(shapely.area(shapely.from_wkb(wkb)).sum() / 100)
-    np.testing.assert_allclose(told["mean_z_score"], ndimage.mean(scores[3], numbers, due), atol=1e-3)
-    np.testing.assert_allclose(told["max_z_score"], ndimage.maximum(scores[3], numbers, due), atol=1e-3)
+    np.testing.assert_allclose(told["mean_z_score"], ndimage.mean(scores[4], numbers, due), atol=1e-3)
+    np.testing.assert_allclose(told["max_z_score"], ndimage.maximum(scores[4], numbers, due), atol=1e-3)
     np.testing.assert_allclose(told["mean_cosine_distance"], ndimage.mean(scores[0], numbers, due), atol=1e-5)
     for name, window in (("dates_before", "2022"), ("dates_after", "2023")):
         opened = tessera_cli.open_embeddings(years / "both", windows=window, chunks=None)["counts"][0, 0]

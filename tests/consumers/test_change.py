@@ -72,7 +72,7 @@ def raster(made, name: str) -> np.ndarray:
 
 
 def test_what_has_changed_is_marked(visit, made):
-    z, changed = raster(made, "scores")[3], raster(made, "changed")[0]
+    z, changed = raster(made, "scores")[4], raster(made, "changed")[0]
     assert 100 < (changed == 1).sum() < 100_000
     inside = np.zeros_like(changed, bool)
     inside[60:-60, 20:-60] = True  # not under what is written over it
