@@ -15,10 +15,12 @@ from rasterio.windows import Window as RasterWindow
 from tessera_cli import __version__
 from tessera_cli.changes.discoveries import Discoveries
 from tessera_cli.changes.item import item
+from tessera_cli.changes.kept import Kept, digest_of
 from tessera_cli.changes.ordinary import Ordinary
 from tessera_cli.changes.page import page
 from tessera_cli.changes.pairs import Pair
 from tessera_cli.changes.patches import changed_patches
+from tessera_cli.changes.sample import sampled
 from tessera_cli.changes.target import CHANGED, COLOURS, KIND, PAGE, SCORES
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import NothingToEmbedError
@@ -27,8 +29,6 @@ from tessera_cli.exports.results import check, replacing
 from tessera_cli.files import check_space, write_json
 from tessera_cli.outputs.tags import SOFTWARE, model_tags
 
-SAMPLE = 100_000
-"""Pixels that tell what is ordinary."""
 FEW = 50_000
 """Pixels with fewer of which it is warned: five square kilometres."""
 logger = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def compare(
 ) -> Compared:
     """Write scores of all pixels that are there in both windows, which of them have changed, and a page.
 
-    Memory is that of a sample, of a box of 512 x 512 pixels, of the patches and of the page. Files of an earlier
+    Memory is that of a sample, of a box of 512 x 512 pixels, of the patches and of the page. What an interrupted
+    comparison has found so far lies in `<out>.kept`, from where the next one of the same goes on. Files of an earlier
     comparison are replaced once all new ones are there, the record last; others in the folder stay.
 
     Args:
@@ -86,16 +87,12 @@ def compare(
     if progress:
         progress.start(3 * total)
     advance = progress.advance if progress else _ignore
-    *sample, pixels = _sampled(pairs, seed, advance)
-    if not pixels:
-        raise NothingToEmbedError("No pixel has an embedding in both windows, so there is nothing to compare.")
-    if pixels < FEW:
-        logger.warning("%d pixels are too few to tell what is ordinary: do not trust what is named", pixels)
-    ordinary, found = Ordinary.of(*sample, pixels=pixels, seed=seed), Discoveries()
-    check_space(out, round(1.4 * total * (4 * len(SCORES.names) + 1)))
+    check_space(out, round(2.5 * total * (4 * len(SCORES.names) + 1)))
+    kept, found = Kept(out, digest_of(pairs, seed)), Discoveries()
+    ordinary = _learnt(pairs, kept, seed, advance)
     with replacing(out, KIND) as part:
         for pair in pairs:
-            _write_scores(part, pair, ordinary, found, advance)
+            _write_scores(part, pair, ordinary, kept, found, advance)
         least = found.threshold(rate)
         changed = sum(_write_changed(part, pair, least, advance) for pair in pairs)
         patches = [changed_patches(part, pair, min_pixels) for pair in pairs]
@@ -106,58 +103,48 @@ def compare(
         names = sorted(file.name for file in part.iterdir())
         about["files"] = names
         write_json(part / KIND.record, about)
+    kept.remove()
     return Compared(out, out / PAGE, tuple(out / name for name in names if name != PAGE), about)
 
 
-def _sampled(pairs: Sequence[Pair], seed: int, advance: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return embeddings in both windows, float32 (N, R), of at most SAMPLE pixels that are there twice.
-
-    And how many there are in all.
-    """
-    rng, most, count = np.random.default_rng(seed), 1.0, 0
-    held: list[tuple[np.ndarray, ...]] = []
-    for pair in pairs:
-        for box in pair.grid.boxes():
-            pixels = pair.pixels(box)
-            if pixels is not None:
-                count += len(pixels.distance)
-                keys = rng.random(len(pixels.distance))
-                some = keys < most
-                held.append((keys[some], pixels.before[some], pixels.after[some]))
-                if sum(len(each[0]) for each in held) > 2 * SAMPLE:
-                    held = [_smallest(held)]
-                    most = float(held[0][0].max())
-            advance(_size(box))
-    none = np.empty((0, 1))
-    _, before, after = _smallest(held) if held else (none, none, none)
-    return before, after, count
+def _learnt(pairs: Sequence[Pair], kept: Kept, seed: int, advance: Any) -> Ordinary:
+    """Return what is ordinary; NothingToEmbedError where no pixel is there twice."""
+    before, after, pixels = sampled(pairs, kept, seed, advance)
+    if not pixels:
+        raise NothingToEmbedError("No pixel has an embedding in both windows, so there is nothing to compare.")
+    if pixels < FEW:
+        logger.warning("%d pixels are too few to tell what is ordinary: do not trust what is named", pixels)
+    return Ordinary.of(before, after, pixels=pixels, seed=seed)
 
 
-def _smallest(held: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """Return the SAMPLE rows with the smallest keys, which come first, in the order in which they came."""
-    joined = tuple(np.concatenate(each) for each in zip(*held, strict=True))
-    if len(joined[0]) <= SAMPLE:
-        return joined
-    chosen = np.sort(np.argpartition(joined[0], SAMPLE)[:SAMPLE])
-    return tuple(each[chosen] for each in joined)
-
-
-def _write_scores(part: Path, pair: Pair, ordinary: Ordinary, found: Discoveries, advance: Any) -> None:
-    from scipy.special import ndtr
+def _write_scores(part: Path, pair: Pair, ordinary: Ordinary, kept: Kept, found: Discoveries, advance: Any) -> None:
+    """Write the scores of a zone, and count its p-values."""
 
     def read(box: Box) -> np.ndarray | None:
-        pixels = pair.pixels(box)
-        if pixels is None:
-            return None
-        residual, z = ordinary.scores(pixels.before, pixels.after)
-        p = ndtr(-z)
-        found.add(p.astype(np.float32))
-        bands = np.full((len(SCORES.names), *pixels.there.shape), np.nan, np.float32)
-        bands[:, pixels.there] = pixels.distance, pixels.euclidean, pixels.noise, residual, z, p
+        name = f"{pair.name}_{box[0].start}_{box[1].start}"
+        known = kept.get(name)
+        bands = _scored(pair, box, ordinary) if known is None else known["bands"]
+        if bands is not None:
+            found.add(bands[SCORES.names.index("p_value")])
+            if known is None:
+                kept.put(name, bands=bands)
         return bands
 
     tags = _tags(pair, "scores")
     write_raster(part / f"{pair.name}_scores.tif", Raster(pair.grid, SCORES, 0, tags), read, advance)
+
+
+def _scored(pair: Pair, box: Box, ordinary: Ordinary) -> np.ndarray | None:
+    """Return the scores of a box, float32 (6, h, w); None where nothing is there twice."""
+    from scipy.special import ndtr
+
+    pixels = pair.pixels(box)
+    if pixels is None:
+        return None
+    residual, z = ordinary.scores(pixels.before, pixels.after)
+    bands = np.full((len(SCORES.names), *pixels.there.shape), np.nan, np.float32)
+    bands[:, pixels.there] = pixels.distance, pixels.euclidean, pixels.noise, residual, z, ndtr(-z)
+    return bands
 
 
 def _write_changed(part: Path, pair: Pair, least: float, advance: Any) -> int:
@@ -229,10 +216,6 @@ def _about(
         "seed": seed,
         "software": f"{SOFTWARE} {__version__}",
     }
-
-
-def _size(box: Box) -> int:
-    return (box[0].stop - box[0].start) * (box[1].stop - box[1].start)
 
 
 def _ignore(pixels: int) -> None:

@@ -18,9 +18,12 @@ from scipy.stats import false_discovery_control, norm
 
 import tessera_cli
 from tessera_cli import UsageError, change
+from tessera_cli.changes.pairs import Pair
+from tessera_cli.embeddings.grid import Grid
 from tessera_cli.simulate import simulate
 from tests.helpers.stac import validate
 
+boxes_of = Grid.boxes
 FILES = ["utm30n_change.json", "utm30n_changed.tif", "utm30n_patches.gpkg", "utm30n_scores.tif"]
 
 
@@ -206,4 +209,64 @@ def test_an_earlier_comparison_is_replaced_and_a_failed_one_leaves_it(
     with pytest.raises(UsageError, match="as if"):
         change(years / "both", out=tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.kept"]  # to go on from
+    monkeypatch.undo()
+    change(years / "both", out=tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupted_one_goes_on(years: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it ends, no box is read more often than is needed, and the bytes are those of one that was not ended."""
+    monkeypatch.setattr("tessera_cli.changes.sample.BOXES", 2)
+    monkeypatch.setattr("tessera_cli.embeddings.grid.Grid.boxes", small_boxes)
+    whole = change(years / "both", out=tmp_path / "whole", rate=0.3)
+    real, reads, left = Pair.pixels, [], [4]
+
+    def read(pair: Pair, box: tuple[slice, slice]) -> object:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        reads.append(box)
+        return real(pair, box)
+
+    monkeypatch.setattr(Pair, "pixels", read)
+    for _ in range(20):
+        left[0] = 4
+        try:
+            made = change(years / "both", out=tmp_path / "out", rate=0.3)
+            break
+        except KeyboardInterrupt:
+            assert not (tmp_path / "out").exists()
+    boxes = len(list(small_boxes(whole_grid(whole))))
+    assert 2 * boxes <= len(reads) <= 2 * boxes + boxes // 2 + 4  # each twice, and at most one again per interruption
+    for file in (whole.page, *(each for each in whole.files if each.suffix != ".gpkg")):
+        assert file.read_bytes() == (made.folder / file.name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+
+
+def test_what_is_kept_of_another_comparison_is_not_used(
+    years: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = change(years / "both", out=tmp_path / "plain")
+    with monkeypatch.context() as patch:
+        patch.setattr("tessera_cli.changes.make.page", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            change(years / "both", out=tmp_path / "out", before=2023, after=2022)
+    assert (tmp_path / "out.kept").is_dir()
+    for path in (tmp_path / "out.kept").glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    change(years / "both", out=tmp_path / "out")
+    np.testing.assert_array_equal(bands(tmp_path / "out", "scores"), bands(plain.folder, "scores"))
+    (tmp_path / "next.kept").mkdir()
+    (tmp_path / "next.kept" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds something else"):
+        change(years / "both", out=tmp_path / "next")
+
+
+def small_boxes(grid: Grid, side: int = 32):
+    return boxes_of(grid, 32)
+
+
+def whole_grid(made) -> Grid:
+    with rasterio.open(next(file for file in made.files if file.name.endswith("_scores.tif"))) as file:
+        return Grid(str(file.crs), file.transform, file.shape)
