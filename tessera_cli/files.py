@@ -121,7 +121,7 @@ def check_space(path: Path, needed: int) -> int:
     if needed > free:
         raise DiskFullError(
             f"{path} takes up to {needed / 1e9:,.1f} GB while it is written, and {free / 1e9:,.1f} GB are free. Make "
-            "room, choose another --out, or fewer windows by --year or --window."
+            "room, choose another --out, or ask for less at a time."
         )
     return free
 

@@ -69,9 +69,10 @@ def sample(
     Returns:
         Without `out` a Dataset of P places, W windows and R bands, in memory (P * W * R * 4 bytes): `embedding` and,
         of polygons, `std`, float32 (place, window, band); `counts`, float32 (place, window, sensor), the observations
-        used, of polygons their mean; `pixels`, `status` and `tile` (place, window). The coordinate `place` is the
-        column `id` of the file, or the number of the row from 0; the file's other columns are coordinates, too. With
-        `out` a `Sampled`: the path, and how many rows have which status.
+        used, of polygons their mean; of folders that have it `uncertainty`, float32 (place, window); `pixels`,
+        `status` and `tile` (place, window). The coordinate `place` is the column `id` of the file, or the number of the
+        row from 0; the file's other columns are coordinates, too. With `out` a `Sampled`: the path, and how many rows
+        have which status.
 
     Raises:
         UsageError: The folder, the places, a window or the name of the table cannot be used.

@@ -20,6 +20,8 @@ from tessera_cli.outputs.layers import CODES, FORMULA, SCALES, VALUES
 
 WITH_OVERVIEWS = 4 / 3
 """Of the pixels alone."""
+MERGE = "Choose another --crs, or export to zarr."
+"""What to do about tiles that lie too far apart for one raster."""
 
 
 def parts(request: ExportRequest) -> Iterator[Part]:
@@ -28,7 +30,7 @@ def parts(request: ExportRequest) -> Iterator[Part]:
         yield from _warped(request, request.crs)
         return
     for mosaic in request.mosaics:
-        check_size(mosaic.grid, request.dims)
+        check_size(mosaic.grid, request.dims, MERGE)
         name = f"{mosaic.name}_{mosaic.window_name}"
         if request.dtype == "float32":
             yield raster_part(request, f"{name}.tif", mosaic.grid, mosaic, mosaic.pixels, mosaic=mosaic)
@@ -53,7 +55,7 @@ def raster_part(
 def _warped(request: ExportRequest, crs: str) -> Iterator[Part]:
     """Yield one raster per window, all on the same grid."""
     grid, ratio = target_grid(request.mosaics, crs, request.resolution)
-    check_size(grid, request.dims)
+    check_size(grid, request.dims, MERGE)
     by_window = sorted(request.mosaics, key=lambda mosaic: mosaic.window_name)
     for window, group in itertools.groupby(by_window, key=lambda mosaic: mosaic.window_name):
         of_window = tuple(group)

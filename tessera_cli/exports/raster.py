@@ -67,13 +67,17 @@ class Raster:
         return factors
 
 
-def check_size(grid: Grid, dims: int) -> None:
-    """Raise UsageError for a raster with more blocks than GDAL can be given."""
+APART = "Embed its parts into folders of their own."
+"""What to do about tiles that lie too far apart for one raster."""
+
+
+def check_size(grid: Grid, dims: int, remedy: str = APART) -> None:
+    """Raise UsageError, which ends with what to do, for a raster with more blocks than GDAL can be given."""
     height, width = grid.shape
     if dims * -(-height // BLOCK) * -(-width // BLOCK) > MOST_BLOCKS:
         raise UsageError(
             f"a raster of {width:,} x {height:,} pixels is too large: its parts lie far apart, or on both sides of the "
-            "antimeridian. Choose another --crs, or export to zarr."
+            f"antimeridian. {remedy}"
         )
 
 

@@ -193,6 +193,7 @@ function list(id, entries, remove) {
     const item = document.createElement("li"), button = document.createElement("button");
     item.textContent = like === undefined ? name : `${like ? "like" : "not like"} ${name}`;
     if (like === false) item.className = "unlike";
+    if (like === undefined) item.style.borderLeftColor = hue(name);
     [button.textContent, button.title] = ["\u00d7", "Remove"];
     button.setAttribute("aria-label", `Remove ${item.textContent}`);
     button.addEventListener("click", () => remove(number));

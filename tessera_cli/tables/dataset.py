@@ -9,7 +9,7 @@ import numpy as np
 
 from tessera_cli.dpixels.dpixel import SENSORS
 from tessera_cli.tables.places import Places
-from tessera_cli.tables.samples import Samples, own_columns
+from tessera_cli.tables.samples import UNCERTAINTY, Samples, own_columns
 
 if TYPE_CHECKING:
     import xarray
@@ -30,6 +30,7 @@ def to_dataset(places: Places, batches: Iterable[Samples]) -> xarray.Dataset:
         "embedding": ((*each, "band"), joined("values")),
         **({"std": ((*each, "band"), joined("std"))} if first.std is not None else {}),
         "counts": ((*each, "sensor"), joined("counts")),
+        **({UNCERTAINTY: (each, joined("uncertainty"))} if first.uncertainty is not None else {}),
         "pixels": (each, joined("pixels")),
         "status": (each, joined("status")),
         "tile": (each, joined("tiles")),

@@ -25,6 +25,8 @@ class Block:
     scales: np.ndarray | None
     observations: np.ndarray
     """uint16 (3, h, w); without pixels where they are not asked for."""
+    spread: np.ndarray
+    """float32 (h, w): uncertainties, NaN where they are not known; without pixels where they are not asked for."""
     top: int
     left: int
 
@@ -32,7 +34,8 @@ class Block:
     def read(cls, tile: StoredTile, box: Box, *, counts: bool = True) -> Block:
         stored, scales = tile.stored(box)
         observations = tile.counts(box) if counts else np.zeros((3, 0, 0), np.uint16)
-        return cls(stored, scales, observations, box[0].start, box[1].start)
+        spread = tile.uncertainty(box) if counts else np.zeros((0, 0), np.float32)
+        return cls(stored, scales, observations, spread, box[0].start, box[1].start)
 
     def vectors(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return the embeddings of pixels, rows and columns of the tile: float32 (N, R), NaN where there is none."""
@@ -44,6 +47,10 @@ class Block:
         """Return the observations of pixels: float32 (N, 3), NaN where none were asked for."""
         found = self.observations[:, rows - self.top, columns - self.left].T
         return np.where(found == NOT_REQUESTED, np.float32(np.nan), found.astype(np.float32))
+
+    def uncertainty(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return the uncertainties of pixels: float32 (N,), NaN where they are not known."""
+        return self.spread[rows - self.top, columns - self.left]
 
 
 def blocks_of(hits: Hits) -> Iterator[tuple[int, Box, np.ndarray]]:

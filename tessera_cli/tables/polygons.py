@@ -60,6 +60,7 @@ def average(samples: Samples, window: int, index: TileIndex, validity: Validity)
     places = samples.places
     moments = Moments(len(places), samples.values.shape[2])
     observed = Moments(len(places), len(SENSORS))
+    spread, known = np.zeros((2, len(places)))
     centres, most = np.zeros(len(places), np.int64), np.zeros(len(places), np.int64)
     areas = [
         Areas(zone, projected, shapely.STRtree(projected))
@@ -85,6 +86,10 @@ def average(samples: Samples, window: int, index: TileIndex, validity: Validity)
                     kept[kept] = ~overlaps.taken(place, number, rows[kept], columns[kept])
                     moments.add(place, vectors[kept])
                     observed.add(place, block.counts(rows[kept], columns[kept]))
+                    if samples.uncertainty is not None:
+                        told = block.uncertainty(rows[kept], columns[kept])
+                        spread[place] += np.nansum(told, dtype=np.float64)
+                        known[place] += np.isfinite(told).sum()
             own = moments.number - before
             mine = own > most
             most[mine], samples.tiles[mine, window] = own[mine], tile.record.tile.id
@@ -93,6 +98,9 @@ def average(samples: Samples, window: int, index: TileIndex, validity: Validity)
     samples.values[some, window] = moments.mean[some]
     samples.std[some, window] = np.sqrt(moments.squares[some] / moments.number[some, None])
     samples.counts[some, window] = observed.mean[some]
+    if samples.uncertainty is not None:
+        told = known > 0
+        samples.uncertainty[told, window] = spread[told] / known[told]
     samples.pixels[:, window] = moments.number
     samples.status[some, window] = "ok"
     return np.flatnonzero(centres == 0)

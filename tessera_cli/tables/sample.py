@@ -11,6 +11,7 @@ from tessera_cli.dpixels.dpixel import SENSORS
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.embeddings.tile import StoredTile
 from tessera_cli.errors import UsageError, counted
+from tessera_cli.outputs.item import TileRecord
 from tessera_cli.tables.lookup import TileIndex
 from tessera_cli.tables.pixels import Block, Validity, blocks_of, chosen
 from tessera_cli.tables.places import Places
@@ -46,7 +47,7 @@ def sample(folder: EmbeddingFolder, places: Places) -> Iterator[Samples]:
         part = places.take(slice(start, start + step))
         if start:
             logger.info("%s: %s of %s are done", places.origin, f"{start:,}", counted(len(places), "place"))
-        samples = _empty(part, tuple(indices), folder.first.dims)
+        samples = _empty(part, tuple(indices), folder.first)
         for number, (name, index) in enumerate(indices.items()):
             validity = Validity(index)
             points = part.kind == "point"
@@ -66,7 +67,8 @@ def _window(tile: StoredTile) -> str:
     return tile.record.window.name if tile.record.window is not None else ""
 
 
-def _empty(places: Places, windows: tuple[str, ...], dims: int) -> Samples:
+def _empty(places: Places, windows: tuple[str, ...], record: TileRecord) -> Samples:
+    dims = record.dims
     shape = (len(places), len(windows))
     status = np.full(shape, "outside", object)
     return Samples(
@@ -78,6 +80,7 @@ def _empty(places: Places, windows: tuple[str, ...], dims: int) -> Samples:
         pixels=np.zeros(shape, np.int64),
         status=status,
         tiles=np.full(shape, "", object),
+        uncertainty=np.full(shape, np.nan, np.float32) if record.identity.get("uncertainty") else None,
     )
 
 
@@ -94,6 +97,8 @@ def _at_points(samples: Samples, window: int, index: TileIndex, validity: Validi
         there = ~np.isnan(vectors[:, 0])
         samples.values[at, window] = vectors
         samples.counts[at, window] = block.counts(rows, columns)
+        if samples.uncertainty is not None:
+            samples.uncertainty[at, window] = block.uncertainty(rows, columns)
         samples.pixels[at, window] = there
         samples.status[at, window] = np.where(there, "small" if small else "ok", "none")
         samples.tiles[at, window] = stored.record.tile.id

@@ -17,6 +17,10 @@ where none was asked for or nothing was observed; `outside`: no tile is there.""
 RESERVED = ("id", "window", "status", "tile", "lon", "lat", "pixels", *SENSORS, "geometry", "bbox")
 
 
+UNCERTAINTY = "uncertainty"
+"""One more column, of folders that have it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """The embeddings of P places in W windows; of polygons their mean over the pixels whose centre lies inside."""
@@ -36,6 +40,9 @@ class Samples:
     """object (P, W): a `Status` each."""
     tiles: np.ndarray
     """object (P, W): name of the tile; of polygons, of the one that holds most of the pixels; "" if there is none."""
+    uncertainty: np.ndarray | None = None
+    """float32 (P, W): how far other dates would move the embedding, of polygons the mean of their pixels; NaN where it
+    is not known. None of folders without uncertainties."""
 
     @property
     def rows(self) -> int:
@@ -49,6 +56,8 @@ class Samples:
         many = len(self.windows)
         lon, lat = self.places.lonlat.T
         counts = self.counts.reshape(-1, len(SENSORS)).T
+        uncertainty = {} if self.uncertainty is None else {UNCERTAINTY: self.uncertainty.ravel()}
+        own = own_columns(self.places, (*RESERVED, *uncertainty))
         return {
             "id": np.repeat(self.places.ids, many),
             "window": np.tile(np.array(self.windows, object), len(self.places)),
@@ -58,7 +67,8 @@ class Samples:
             "lat": np.repeat(lat, many),
             **({"pixels": self.pixels.ravel()} if self.std is not None else {}),
             **dict(zip(SENSORS, counts, strict=True)),
-            **{name: np.repeat(values, many) for name, values in own_columns(self.places, RESERVED).items()},
+            **uncertainty,
+            **{name: np.repeat(values, many) for name, values in own.items()},
         }
 
     def bands(self) -> dict[str, np.ndarray]:

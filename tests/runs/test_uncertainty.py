@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
+from pyproj import Transformer
 
-from tessera_cli import open_embeddings
+from tessera_cli import open_embeddings, sample
 from tessera_cli.dpixels.zarr_store import read_store
 from tessera_cli.inference.uncertainty import uncertainty
 from tessera_cli.models import load_model
@@ -113,3 +116,32 @@ def test_what_cannot_be_is_found(embed, tessera, tmp_path, value, where, why):
     code, text, _ = tessera("verify", "--json", tmp_path / "out")
     assert code == 4
     assert why in text
+
+
+def test_tables_have_it(embed, tessera, tmp_path):
+    assert embed(tmp_path / "out", "--uncertainty", 2)[0] == 0
+    (path,) = sorted((tmp_path / "out").glob("*_uncertainty.tif"))[:1]
+    with rasterio.open(path) as file:
+        values, transform, crs = file.read(1), file.transform, file.crs
+    rows, columns = np.argwhere(~np.isnan(values))[[0, 40, 90]].T
+    to_degrees = Transformer.from_crs(crs, 4326, always_xy=True)
+    lon, lat = to_degrees.transform(*(transform * (columns + 0.5, rows + 0.5)))
+    points = sample(tmp_path / "out", places=np.stack([lon, lat], axis=-1))
+    np.testing.assert_array_equal(points["uncertainty"].values[:, 0], values[rows, columns])
+    top, left = rows[1], columns[1]
+    west, north = transform * (left, top)
+    square = shapely.box(west + 1, north - 29, west + 29, north - 1)
+    ring = shapely.transform(square, to_degrees.transform, interleaved=False)
+    (tmp_path / "places.geojson").write_text(shapely.to_geojson(ring))
+    due = np.nanmean(values[top : top + 3, left : left + 3])
+    assert sample(tmp_path / "out", places=[ring])["uncertainty"].values[0, 0] == pytest.approx(due, rel=1e-5)
+    code, text, _ = tessera("sample", tmp_path / "out", tmp_path / "places.geojson")
+    table = list(csv.DictReader(text.splitlines()))
+    assert code == 0
+    assert float(table[0]["uncertainty"]) == pytest.approx(due, rel=1e-5)
+    assert embed(tmp_path / "plain")[0] == 0
+    assert "uncertainty" not in sample(tmp_path / "plain", places=[ring])
+    (tmp_path / "points.csv").write_text(f"lon,lat,uncertainty\n{lon[0]},{lat[0]},mine\n")
+    code, text, _ = tessera("sample", tmp_path / "out", tmp_path / "points.csv")
+    row = next(csv.DictReader(text.splitlines()))
+    assert (float(row["uncertainty"]), row["file_uncertainty"]) == (pytest.approx(values[rows[0], columns[0]]), "mine")
