@@ -25,7 +25,7 @@ from tessera_cli.outputs.tags import SOFTWARE
 from tessera_cli.pictures.colours import sample_pixels
 from tessera_cli.similarity.codes import Codes
 from tessera_cli.similarity.examples import Examples
-from tessera_cli.similarity.page import coded, page
+from tessera_cli.similarity.page import PIXELS, coded, page
 from tessera_cli.similarity.scores import Ranks, write_similarity
 
 PAGE = "search.html"
@@ -88,7 +88,7 @@ def search(
     if progress:
         progress.start((2 * total if examples else 0) + sum(_pixels(tile.whole) for tile in folder.tiles))
     advance = progress.advance if progress else _ignore
-    check_space(out, round((8 * total if examples else 0) + 22 * min(total, 4_000_000)))
+    check_space(out, round((8 * total if examples else 0) + 22 * min(total, PIXELS)))
     sample = sample_pixels(folder.tiles, seed=seed)
     if not len(sample):
         raise NothingToEmbedError(f"{folder.path}: no pixel holds an embedding, so there is nothing to search.")

@@ -23,7 +23,7 @@ from tessera_cli.similarity.codes import Codes
 from tessera_cli.similarity.examples import UNLIKE, Examples
 
 HERE = Path(__file__)
-PIXELS = 4_000_000
+PIXELS = 1 << 22
 """Of the page, at most: of a larger area every second, third, ... pixel of each row and column."""
 SHOWN = 50
 """Examples that are listed one by one; more of them are shown as their mean."""
