@@ -87,7 +87,8 @@ def compare(
     if progress:
         progress.start(3 * total)
     advance = progress.advance if progress else _ignore
-    check_space(out, round(2.5 * total * (4 * len(SCORES.names) + 1)))
+    pixels = sum(min(pair.before.pixels, pair.after.pixels) for pair in pairs)
+    check_space(out, round(2.5 * pixels * (4 * len(SCORES.names) + 1)))
     kept, found = Kept(out, digest_of(pairs, seed)), Discoveries()
     ordinary = _learnt(pairs, kept, seed, advance)
     with replacing(out, KIND) as part:

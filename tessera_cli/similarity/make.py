@@ -88,7 +88,8 @@ def search(
     if progress:
         progress.start((2 * total if examples else 0) + sum(_pixels(tile.whole) for tile in folder.tiles))
     advance = progress.advance if progress else _ignore
-    check_space(out, round((8 * total if examples else 0) + 22 * min(total, PIXELS)))
+    pixels = sum(zone.pixels for zone in zones)
+    check_space(out, round((10 * pixels if examples else 0) + 22 * min(pixels, PIXELS)))
     sample = sample_pixels(folder.tiles, seed=seed)
     if not len(sample):
         raise NothingToEmbedError(f"{folder.path}: no pixel holds an embedding, so there is nothing to search.")
