@@ -25,21 +25,21 @@ def change(
 ) -> Compared:
     """Compare two windows pixel by pixel, and name what has changed beyond what is ordinary between them.
 
-    What is ordinary is learnt from the area itself, of which most must not have changed: pixels that looked alike
-    before are taken together, and the lower part of their distances tells the distribution of the whole. Uncertainties
-    of the embeddings (`embed --uncertainty`) are allowed for where both folders have them.
+    What is ordinary is learnt from the area itself, of which most must not have changed: what has become of land that
+    looked alike, and how far single pixels are from that. Uncertainties of the embeddings (`embed --uncertainty`) are
+    told where both folders have them, and play no part in it.
 
     Args:
         folder: The folder that `embed` wrote, of format geotiff or npy.
         other: A second folder, of the same model and settings, that holds the later window.
         before: The window that comes first, such as 2022. Default: the only one of `folder`, or the earlier of two.
         after: The window to compare it with. Default: the only one of `other`, or the later of two.
-        out: The folder to write: per UTM zone `utm31n_scores.tif` (cosine distance, euclidean distance, noise, z-score,
-            p-value) and `utm31n_changed.tif` (1 changed, 0 not), both cloud-optimised, `utm31n_patches.gpkg` and the
-            STAC item `utm31n_change.json`; `change.html` to look at, and `change.json`. An earlier comparison is
-            replaced, a folder of anything else is refused.
-        rate: Nominal share of the pixels named as changed that have not (Benjamini and Hochberg 1995); more in
-            truth, as docs/change.md measures.
+        out: The folder to write: per UTM zone `utm31n_scores.tif` (cosine distance, euclidean distance, noise, distance
+            from what was to be expected, z-score, p-value) and `utm31n_changed.tif` (1 changed, 0 not), both
+            cloud-optimised, `utm31n_patches.gpkg` and the STAC item `utm31n_change.json`; `change.html` to look at, and
+            `change.json`. An earlier comparison is replaced, a folder of anything else is refused.
+        rate: Share of the pixels named as changed that have not (Benjamini and Hochberg 1995); docs/change.md says how
+            well that held.
         min_pixels: Pixels of a patch, at least; smaller ones are in the rasters alone.
         seed: Of the sample and the kinds of land.
         progress: A function of (done, total) pixels, a `tqdm` bar, or a `rich.progress.Progress`.

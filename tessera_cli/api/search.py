@@ -41,7 +41,7 @@ def search(
         like: Points or polygons to look for, as `sample` takes them: a file, a GeoDataFrame, shapely geometries or an
             array (N, 2) of degrees. Without `at` or `like` there is only the page.
         unlike: The same of what it should be unlike.
-        layer: The layer of files that have several.
+        layer: The layer of the files of `like` and `unlike`, where they have several.
         year: The calendar year to search. Default: the only window of the folder.
         window: Or another window of it.
         out: The folder to write: `search.html`, `search.json`, and per UTM zone `utm31n_similarity.tif`, a
@@ -79,6 +79,10 @@ def search(
     if len({tile.record.window for tile in opened.tiles}) > 1:
         names = ", ".join(each.name for each in opened.windows)
         raise UsageError(f"{opened.path} holds {names}: say which one to search with --year or --window.")
+    if at is not None and (isinstance(at, str) or len(at) != 2):
+        raise UsageError(f"--at {at!r} is no place. Give longitude and latitude in degrees, such as 4.3571 52.0116.")
+    if layer is not None and like is None and unlike is None:
+        raise UsageError("--layer chooses within the files of --like and --unlike. Give one, or leave it out.")
     wanted = [] if at is None else [Places.of(np.array([at], np.float64))]
     wanted += [] if like is None else [Places.of(like, layer=layer)]
     others = [] if unlike is None else [Places.of(unlike, layer=layer)]

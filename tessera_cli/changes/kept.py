@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,30 +14,18 @@ import numpy as np
 from tessera_cli import __version__
 from tessera_cli.changes.pairs import Pair
 from tessera_cli.errors import UsageError
-from tessera_cli.files import write_bytes
+from tessera_cli.files import explained, write_bytes
 from tessera_cli.reading import read_file
 
-DIGEST = "digest"
 _LARGEST = 1 << 30
 
 
 class Kept:
-    """Arrays by name in `<out>.kept`, beside the folder that is to be written."""
+    """Arrays by name, in a folder beside the one that is to be written; the comparison's digest is in its name."""
 
     def __init__(self, out: Path, digest: str) -> None:
-        """Go on with what is there if it is of the same `digest`, else begin anew."""
-        self.folder = out.with_name(f"{out.name}.kept")
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            known = read_file(self.folder / DIGEST, len(digest) + 1).decode(errors="replace")
-        except (OSError, UsageError):
-            known = None
-        if known != digest and self.folder.is_dir():
-            if known is None and any(self.folder.iterdir()):
-                raise UsageError(f"{self.folder} holds something else, which stays. Choose another --out.")
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(exist_ok=True)
-        write_bytes(self.folder / DIGEST, digest.encode())
+        """Go on with what is there, or begin anew. Runs of the same comparison at once share it."""
+        self.folder = out.with_name(f"{out.name}.{digest[:16]}.kept")
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
         """Return what was put under this name; None where nothing whole is there."""
@@ -49,15 +36,19 @@ class Kept:
             return None
 
     def put(self, name: str, **arrays: np.ndarray) -> None:
-        """Keep arrays under a name."""
+        """Keep arrays under a name; DiskFullError and the like where that cannot be."""
         packed = io.BytesIO()
         np.savez(packed, **arrays)  # type: ignore[arg-type]
-        write_bytes(self.folder / f"{name}.npz", packed.getbuffer())
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.folder / f"{name}.npz", packed.getbuffer())
 
     def remove(self) -> None:
         """Remove all of it."""
         with suppress(OSError):
-            shutil.rmtree(self.folder)
+            for file in self.folder.glob("*.npz"):
+                file.unlink()
+            self.folder.rmdir()
 
 
 def digest_of(pairs: Sequence[Pair], seed: int) -> str:

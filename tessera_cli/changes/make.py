@@ -63,8 +63,8 @@ def compare(
     """Write scores of all pixels that are there in both windows, which of them have changed, and a page.
 
     Memory is that of a sample, of a box of 512 x 512 pixels, of the patches and of the page. What an interrupted
-    comparison has found so far lies in `<out>.kept`, from where the next one of the same goes on. Files of an earlier
-    comparison are replaced once all new ones are there, the record last; others in the folder stay.
+    comparison has found so far lies in `<out>.<digest>.kept`, from where the next one of the same goes on. Files of an
+    earlier comparison are replaced once all new ones are there, the record last; others in the folder stay.
 
     Args:
         pairs: Two windows of each zone.
@@ -110,12 +110,18 @@ def compare(
 
 def _learnt(pairs: Sequence[Pair], kept: Kept, seed: int, advance: Any) -> Ordinary:
     """Return what is ordinary; NothingToEmbedError where no pixel is there twice."""
+    known = kept.get("ordinary")
+    if known is not None:
+        advance(sum(pair.grid.pixels for pair in pairs))
+        return Ordinary(**known)
     before, after, pixels = sampled(pairs, kept, seed, advance)
     if not pixels:
         raise NothingToEmbedError("No pixel has an embedding in both windows, so there is nothing to compare.")
     if pixels < FEW:
         logger.warning("%d pixels are too few to tell what is ordinary: do not trust what is named", pixels)
-    return Ordinary.of(before, after, pixels=pixels, seed=seed)
+    found = Ordinary.of(before, after, pixels=pixels, seed=seed)
+    kept.put("ordinary", **vars(found))
+    return found
 
 
 def _write_scores(part: Path, pair: Pair, ordinary: Ordinary, kept: Kept, found: Discoveries, advance: Any) -> None:
@@ -124,28 +130,35 @@ def _write_scores(part: Path, pair: Pair, ordinary: Ordinary, kept: Kept, found:
     def read(box: Box) -> np.ndarray | None:
         name = f"{pair.name}_{box[0].start}_{box[1].start}"
         known = kept.get(name)
-        bands = _scored(pair, box, ordinary) if known is None else known["bands"]
-        if bands is not None:
-            found.add(bands[SCORES.names.index("p_value")])
-            if known is None:
-                kept.put(name, bands=bands)
+        if known is None:
+            scored = _scored(pair, box, ordinary)
+            if scored is None:
+                return None
+            there, values = scored
+            kept.put(name, there=np.packbits(there), values=values)
+        else:
+            shape = box[0].stop - box[0].start, box[1].stop - box[1].start
+            there = np.unpackbits(known["there"], count=shape[0] * shape[1]).astype(bool).reshape(shape)
+            values = known["values"]
+        found.add(values[SCORES.names.index("p_value")])
+        bands = np.full((len(SCORES.names), *there.shape), np.nan, np.float32)
+        bands[:, there] = values
         return bands
 
     tags = _tags(pair, "scores")
     write_raster(part / f"{pair.name}_scores.tif", Raster(pair.grid, SCORES, 0, tags), read, advance)
 
 
-def _scored(pair: Pair, box: Box, ordinary: Ordinary) -> np.ndarray | None:
-    """Return the scores of a box, float32 (6, h, w); None where nothing is there twice."""
+def _scored(pair: Pair, box: Box, ordinary: Ordinary) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which pixels of a box are there twice, bool (h, w), and their scores, float32 (6, N); None for none."""
     from scipy.special import ndtr
 
     pixels = pair.pixels(box)
     if pixels is None:
         return None
     residual, z = ordinary.scores(pixels.before, pixels.after)
-    bands = np.full((len(SCORES.names), *pixels.there.shape), np.nan, np.float32)
-    bands[:, pixels.there] = pixels.distance, pixels.euclidean, pixels.noise, residual, z, ndtr(-z)
-    return bands
+    values = np.stack([pixels.distance, pixels.euclidean, pixels.noise, residual, z, ndtr(-z)])
+    return pixels.there, values.astype(np.float32)
 
 
 def _write_changed(part: Path, pair: Pair, least: float, advance: Any) -> int:

@@ -34,6 +34,8 @@ NEAREST = 1e-4
 """Cosine distances below are taken for this: codes of 8 bits do not tell less."""
 NARROWEST = 0.1
 """The least spread of a kind of land, of logarithms."""
+FEW_STEPS, USUAL_SPREAD = 8, 0.8
+"""With fewer quantiles above NEAREST, a kind is taken to lie there, and to have this spread, which is usual."""
 _ROWS = 1 << 13
 """Pixels that are scored at a time."""
 
@@ -153,6 +155,10 @@ def _fit(values: np.ndarray) -> tuple[float, float, float]:
 
     quantiles = np.linspace(LOW, HIGH, STEPS)
     found = np.quantile(values, quantiles)
+    told = found > np.log(NEAREST) + 1e-6  # what is taken for it tells nothing of the spread
+    if told.sum() < FEW_STEPS:
+        return float(np.log(NEAREST)), USUAL_SPREAD, 1.0
+    quantiles, found = quantiles[told], found[told]
     least, best = np.inf, (float(found.mean()), NARROWEST, 1.0)
     for share in np.linspace(UNCHANGED, 1, 6):
         normal = ndtri(quantiles / share)

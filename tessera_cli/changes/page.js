@@ -8,7 +8,8 @@ let layer = 0; // 0: change over the pictures, 1: scores, 2: pictures alone
 let changed = null, ramp = null; // canvases
 
 const score = (step) => (step - 1) / data.steps + data.lowest;
-const least = () => at("least").value / 10;
+let exact = data.least; // the score from which on pixels have changed, until another is chosen; null: none has
+const least = () => exact ?? at("least").value / 10;
 const HIGHEST = 8; // standard deviations, where the colours of scores end
 
 function faded(picture) {
@@ -48,7 +49,7 @@ const mark = new ImageData(data.width, data.height), marks = new Uint32Array(mar
 
 function choosing() { // from which score on
   const [red, green, blue] = RED, there = 0xff000000 | blue << 16 | green << 8 | red;
-  const first = Math.round((least() - data.lowest) * data.steps) + 1; // the step of that score
+  const first = Math.floor((least() - data.lowest) * data.steps + 1e-6) + 1; // the step of that score
   let count = 0, known = 0;
   for (let i = 0; i < size; i++) {
     const is = scores[i] >= first && scores[i] > 0;
@@ -58,7 +59,7 @@ function choosing() { // from which score on
   }
   if (changed) changed.getContext("2d").putImageData(mark, 0, 0);
   else changed = sheetOf(mark);
-  at("chosen").textContent = `${least().toFixed(1)} (${(100 * count / Math.max(known, 1)).toPrecision(2)} %)`;
+  at("chosen").textContent = `${least().toFixed(1)} (${percent(count / Math.max(known, 1))})`;
   draw();
 }
 
@@ -137,8 +138,11 @@ choose("layer", (number) => {
 });
 at("swipe").value = 500;
 at("swipe").addEventListener("input", draw);
-at("least").value = Math.ceil(10 * Math.min(data.least ?? 25, 25));
-at("least").addEventListener("input", choosing);
+at("least").value = Math.round(10 * Math.min(data.least ?? 25, 25));
+at("least").addEventListener("input", () => {
+  exact = null;
+  choosing();
+});
 at("from").textContent = "0";
 at("to").textContent = `${HIGHEST} or more`;
 document.querySelector("#legend i").style.background = `linear-gradient(to right, ${RAMP.map((c) => `rgb(${c})`)})`;

@@ -132,9 +132,9 @@ def _body(pairs: Sequence[Pair], canvas: Canvas, about: Mapping[str, Any]) -> st
         '<span class="soft">standard deviations beyond what is ordinary</span></div>\n'
         '<h2>Strongest patches</h2>\n<ol id="patches"></ol><p class="soft" id="none" hidden="hidden">None.</p>\n'
         '<p class="meaning">Left of the line is the window before, right of it the one after, in the same colours: '
-        "where colours are alike, so are embeddings. The score says how many standard deviations further a pixel has "
-        "moved than land that looked like it usually does from one of these windows to the other. It is no cause: "
-        "look at what it is.</p>\n"
+        "where colours are alike, so are embeddings. The score says how many standard deviations further a pixel is "
+        "from what has become of land that looked like it than such land usually is. It is no cause: look at what "
+        "it is.</p>\n"
         '<p id="keys" class="keys">Drag or pinch to move, wheel or double click to zoom. Keys: arrows, <kbd>+</kbd> '
         "<kbd>\u2212</kbd>, <kbd>0</kbd> for all of it, <kbd>[</kbd> <kbd>]</kbd> to swipe.</p>\n"
         "<h2>What made them</h2>\n"
@@ -144,8 +144,7 @@ def _body(pairs: Sequence[Pair], canvas: Canvas, about: Mapping[str, Any]) -> st
                 "Source": identity["source"] or "not recorded",
                 "Pixels": f"{about['pixels']:,} in both windows",
                 "Changed": f"{about['changed']:,} ({share:.2%})",
-                "Rate": f"{about['false_discovery_rate']:g}, nominal share of what is named that has not changed",
-                "Uncertainty": "allowed for" if about["noise"] else "not known",
+                "Rate": f"{about['false_discovery_rate']:g} of what is named has not changed, at most about",
             }
         )
         + "</main>\n"

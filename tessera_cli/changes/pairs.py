@@ -12,7 +12,7 @@ from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.embeddings.grid import Grid, clipped, is_empty
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import UsageError, differences
-from tessera_cli.exports.mosaic import Mosaic, mosaics
+from tessera_cli.exports.mosaic import Mosaic, lattice, mosaics
 from tessera_cli.inference.uncertainty import cosine_distance
 
 logger = logging.getLogger(__name__)
@@ -89,22 +89,16 @@ def pairs(before: EmbeddingFolder, after: EmbeddingFolder) -> tuple[Pair, ...]:
             "model and settings."
         )
     found = []
-    first, second = ({_lattice(each): each for each in mosaics(folder)} for folder in (before, after))
-    for lattice in sorted(first.keys() & second.keys()):
-        grid = _common(first[lattice].grid, second[lattice].grid)
+    first, second = ({lattice(each.grid): each for each in mosaics(folder)} for folder in (before, after))
+    for one_of in sorted(first.keys() & second.keys()):
+        grid = _common(first[one_of].grid, second[one_of].grid)
         if grid is not None:
-            found.append(Pair(first[lattice].name, first[lattice].on(grid), second[lattice].on(grid)))
+            found.append(Pair(first[one_of].name, first[one_of].on(grid), second[one_of].on(grid)))
     if not found:
         raise UsageError(f"{before.path} and {after.path} have no ground in common. Embed the same area twice.")
-    if single := (first.keys() | second.keys()) - {_lattice(pair.before) for pair in found}:
+    if single := (first.keys() | second.keys()) - {lattice(pair.grid) for pair in found}:
         logger.warning("%d of the zones are in one window alone, and left out", len(single))
     return tuple(found)
-
-
-def _lattice(mosaic: Mosaic) -> tuple[str, float, float, float]:
-    t = mosaic.grid.transform
-    x, y = (round(corner / t.a % 1, 6) % 1 for corner in (t.c, t.f))
-    return mosaic.grid.crs, t.a, x, y
 
 
 def _common(one: Grid, other: Grid) -> Grid | None:

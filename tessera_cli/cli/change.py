@@ -35,7 +35,7 @@ OWN: dict[str, Any] = {
         metavar="WINDOW",
         env=False,
     ),
-    "rate": option(float, MODEL, "Nominal share of what is named as changed that has not.", metavar="SHARE", env=False),
+    "rate": option(float, MODEL, "Share of what is named that has not changed, about.", metavar="SHARE", env=False),
     "min_pixels": option(int, MODEL, "Pixels of a patch, at least.", metavar="N", min=1, env=False),
     "seed": option(int, MODEL, "Of the sample and the kinds of land.", metavar="N", min=0, env=False),
     "out": option(Path, OUTPUT, "The folder to write.", short=("-o",), metavar="DIR", env=False),
@@ -46,11 +46,11 @@ OWN: dict[str, Any] = {
 def change(terminal: Terminal, **given: Any) -> None:
     """Name what has changed between two windows.
 
-    Scores every pixel by how much further its embedding has moved than is ordinary for land that looked like it, and
-    names those that have changed, at a false-discovery rate. What is ordinary is learnt from the area, of which most
-    must not have changed. Writes for each UTM zone rasters of scores and of what has changed, the changed patches as
-    polygons, and a STAC item; change.html, a page to look at them, and a record (change.json). Prints their paths, the
-    page first.
+    Scores every pixel by how far its embedding is from what has become of land that looked like it, beside what is
+    ordinary, and names those that have changed, at a false-discovery rate. What is ordinary is learnt from the area, of
+    which most must not have changed. Writes for each UTM zone rasters of scores and of what has changed, the changed
+    patches as polygons, and a STAC item; change.html, a page to look at them, and a record (change.json). Prints their
+    paths, the page first.
 
     Examples:
 
@@ -65,7 +65,7 @@ def change(terminal: Terminal, **given: Any) -> None:
     terminal.tell(made.to_dict(), map(str, (made.page, *made.files)))
     about = made.about
     logger.info(
-        "%s of %s pixels have changed from %s to %s (false-discovery rate %.3g, if kinds of land are as they seem)",
+        "%s of %s pixels have changed from %s to %s (false-discovery rate %.3g)",
         f"{about['changed']:,}",
         f"{about['pixels']:,}",
         about["before"],

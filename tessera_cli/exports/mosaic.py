@@ -53,12 +53,13 @@ class Mosaic:
         return sum(tile.record.pixels for tile, _ in self.tiles)
 
     def on(self, grid: Grid) -> Mosaic:
-        """Return the same tiles on another grid of the same lattice."""
+        """Return those of the tiles that lie on another grid of the same lattice, on that grid."""
         rows, columns = grid.box_of(self.grid)
         moved = tuple(
             (tile, (_shifted(box[0], rows.start), _shifted(box[1], columns.start))) for tile, box in self.tiles
         )
-        return replace(self, grid=grid, tiles=moved)
+        near = tuple((tile, box) for tile, box in moved if not is_empty(clipped(box, grid.shape)))
+        return replace(self, grid=grid, tiles=near)
 
     def values(self, box: Box) -> np.ndarray | None:
         """Return float32 (R, h, w), NaN where there is no embedding; None where no tile reaches."""
@@ -153,25 +154,35 @@ def mosaics(folder: EmbeddingFolder) -> tuple[Mosaic, ...]:
 
     Raises UsageError for tiles without a georeference.
     """
-    lattices: dict[tuple[str, float, float, float], list[StoredTile]] = {}
+    lattices: dict[Lattice, list[StoredTile]] = {}
     for tile in folder.tiles:
         place = tile.record.tile
         if place.crs is None or place.transform is None:
-            raise UsageError(f"{tile.name} has no place on the map, so it is not exported. Its arrays open with numpy.")
-        step = place.transform.a
-        lattices.setdefault((place.crs, step, place.transform.c % step, place.transform.f % step), []).append(tile)
+            raise UsageError(
+                f"{tile.name} has no place on the map, so no raster can hold it. Its arrays open with numpy."
+            )
+        lattices.setdefault(lattice(_grid_of(tile)), []).append(tile)
     # By the prefix of the model's name, since a folder does not need its weights to be exported.
     quantiser: Quantiser = "v1" if str(folder.first.identity["model"]).startswith("v1") else "v2"
     found, names = [], _names(crs for crs, *_ in sorted(lattices))
-    for name, ((crs, step, x0, y0), tiles) in zip(
-        names, sorted(lattices.items(), key=lambda each: each[0]), strict=True
-    ):
-        grid = grid_around(crs, step, _asked(tiles), x0=x0, y0=y0)
+    for name, ((crs, step, x, y), tiles) in zip(names, sorted(lattices.items(), key=lambda each: each[0]), strict=True):
+        grid = grid_around(crs, step, _asked(tiles), x0=x * step, y0=y * step)
         windows = {tile.record.window for tile in tiles}
         for window in sorted(windows - {None}) + [None] * (None in windows):  # type: ignore[type-var]
             placed = [(tile, grid.box_of(_grid_of(tile))) for tile in tiles if tile.record.window == window]
             found.append(Mosaic(name, window, grid, tuple(placed), quantiser))
     return tuple(found)
+
+
+Lattice = tuple[str, float, float, float]
+"""Coordinate system, width of a pixel, and where corners of pixels lie in x and y, as shares of a pixel."""
+
+
+def lattice(grid: Grid) -> Lattice:
+    """Return the lattice of a grid, the same for all whose pixels lie on each other, whatever floats make of it."""
+    t = grid.transform
+    x, y = (round(corner / t.a % 1, 6) % 1 for corner in (t.c, t.f))
+    return grid.crs, t.a, x, y
 
 
 def _grid_of(tile: StoredTile) -> Grid:

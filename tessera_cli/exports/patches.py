@@ -129,9 +129,11 @@ def _measured(grid: Grid, outlines: np.ndarray, bands: Bands, count: int) -> tup
         if values is None:
             continue
         window = window_transform(RasterWindow.from_slices(*box), grid.transform)
-        numbers = rasterio.features.rasterize(
-            [(outlines[number], number + 1) for number in near], values.shape[1:], transform=window, dtype=np.int32
-        )
+        parts = shapely.clip_by_rect(outlines[near], *part.bounds)  # of a ragged one the edges here are few
+        shapes = [(each, number + 1) for each, number in zip(parts, near, strict=True) if each.area]
+        if not shapes:
+            continue
+        numbers = rasterio.features.rasterize(shapes, values.shape[1:], transform=window, dtype=np.int32)
         for band, one in enumerate(values):
             there = (numbers > 0) & ~np.isnan(one)
             patch, of_patch = numbers[there] - 1, one[there]

@@ -13,8 +13,11 @@ from pathlib import Path
 from tessera_cli.errors import UsageError
 from tessera_cli.files import explain, sync, write_json
 from tessera_cli.outputs.beside import remove_beside
-from tessera_cli.parts import part_of, remove_parts_of
+from tessera_cli.parts import PART, part_of, remove_parts_of
 from tessera_cli.reading import read_json
+
+_OF_SQLITE = ("-wal", "-shm", "-journal")
+"""What programs that have a GeoPackage open leave beside it, and SQLite would apply to the one that replaces it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def check(out: Path, kind: Kind, names: Collection[str] = ()) -> list[str]:
     """
     if out.is_symlink() and not out.exists():
         raise UsageError(f"{out} is a link that leads nowhere. Choose another --out.")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and all(each.name.endswith(PART) for each in out.iterdir())):
         return []
     try:
         found = read_json(out / kind.record)
@@ -56,20 +59,20 @@ def check(out: Path, kind: Kind, names: Collection[str] = ()) -> list[str]:
 
 @contextmanager
 def replacing(out: Path, kind: Kind) -> Iterator[Path]:
-    """Yield a new folder, in which the block writes files and record; they are put into `out` if it succeeds.
+    """Yield a new folder within `out`, in which the block writes files and record; they are put in place in the end.
 
     Until the last file is in place the record says `"finished": false`. Files of earlier results go, all others in the
-    folder stay. What killed runs have left beside it is removed.
+    folder stay. What killed runs have left there is removed.
 
     Raises:
         UsageError: Something else is in the place of the folder, or of a file.
         DiskFullError: There is no room.
     """
     check(out, kind)
-    part = part_of(out)
+    part, new = part_of(out / kind.type), not out.exists()  # within it: it may be a link, or a disk of its own
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        remove_parts_of(out)
+        out.mkdir(parents=True, exist_ok=True)
+        remove_parts_of(out / kind.type)
         part.mkdir()
         yield part
         _publish(part, out, kind)
@@ -78,16 +81,20 @@ def replacing(out: Path, kind: Kind) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             shutil.rmtree(part)
+        if new:
+            with suppress(OSError):  # it holds the results
+                out.rmdir()
 
 
 def _publish(part: Path, out: Path, kind: Kind) -> None:
     sync(part)
     names = sorted(file.name for file in part.iterdir() if file.name != kind.record)
     earlier = check(out, kind, names)  # again: it takes its time
-    out.mkdir(exist_ok=True)
     write_json(out / kind.record, {"type": kind.type, "finished": False, "files": sorted({*earlier, *names})})
     for name in (*earlier, *names):
         remove_beside(out / name)
+        for ending in _OF_SQLITE if name.endswith(".gpkg") else ():
+            (out / f"{name}{ending}").unlink(missing_ok=True)
     for name in (*names, kind.record):
         (part / name).replace(out / name)
     for name in set(earlier) - set(names):

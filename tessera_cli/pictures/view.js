@@ -23,6 +23,10 @@ function colour(share) {
   return RAMP[below].map((value, i) => Math.round(value + (place - below) * (RAMP[below + 1][i] - value)));
 }
 
+function percent(share) { // to two digits
+  return `${share < 0.995 ? (100 * share).toPrecision(2) : 100} %`;
+}
+
 async function unpacked(text) { // base64 of zlib -> ArrayBuffer
   const letters = atob(text), raw = new Uint8Array(letters.length);
   for (let i = 0; i < raw.length; i++) raw[i] = letters.charCodeAt(i);
@@ -139,6 +143,7 @@ const place = (event) => {
 let moved = 0; // how far pointers have gone since the first was put down
 
 canvas.addEventListener("pointerdown", (event) => {
+  if (event.button) return; // right or middle
   canvas.setPointerCapture(event.pointerId);
   if (!pointers.size) moved = 0;
   else moved = STILL; // two fingers do not click
@@ -165,7 +170,7 @@ canvas.addEventListener("pointermove", (event) => {
 for (const end of ["pointerup", "pointercancel"]) {
   canvas.addEventListener(end, (event) => {
     const pixel = under(...place(event));
-    if (end === "pointerup" && moved < STILL && pixel && page.click) page.click(...pixel, event);
+    if (end === "pointerup" && pointers.has(event.pointerId) && moved < STILL && pixel && page.click) page.click(...pixel, event);
     pointers.delete(event.pointerId);
     if (!pointers.size) canvas.classList.remove("held");
   });

@@ -25,7 +25,7 @@ from tessera_cli.outputs.tags import SOFTWARE
 from tessera_cli.pictures.colours import sample_pixels
 from tessera_cli.similarity.codes import Codes
 from tessera_cli.similarity.examples import Examples
-from tessera_cli.similarity.page import PIXELS, coded, page
+from tessera_cli.similarity.page import PIXELS, SHOWN, coded, page
 from tessera_cli.similarity.scores import Ranks, write_similarity
 
 PAGE = "search.html"
@@ -169,8 +169,11 @@ def _patches(part: Path, zone: Mosaic, least: float, least_pixels: int) -> Patch
         )
 
 
-def _counted(examples: Examples) -> dict[str, int]:
-    return {"like": int(examples.like.sum()), "unlike": int((~examples.like).sum())}
+def _counted(examples: Examples) -> dict[str, Any]:
+    """Return how many examples there are, and where the first of them lie, in degrees."""
+    first = {"like": examples.lonlat[examples.like], "unlike": examples.lonlat[~examples.like]}
+    places = {f"{kind}_at": each[:SHOWN].round(7).tolist() for kind, each in first.items()}
+    return {**{kind: len(each) for kind, each in first.items()}, **places}
 
 
 def _raster(part: Path, zone: Mosaic) -> Path:

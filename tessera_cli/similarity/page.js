@@ -4,9 +4,9 @@ const size = data.width * data.height;
 const codes = []; // a plane each: Int8Array of all pixels
 const inverse = new Float32Array(size); // 1 over the length of a pixel's code; 0 where there is no embedding
 const similarity = new Float32Array(size); // of what was searched for last; NaN where there is no embedding
-const BINS = 4096; // of similarities, -1..1
+const BINS = 65536; // of similarities, -1..1
 const HUES = ["#e6194b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000", "#000075"]; // of classes
-const examples = []; // {vector: of length 1, like, name, column, row}: the last two are absent for a mean of many
+const examples = []; // {vector: of length 1, like, name, column, row}; of many there is their mean, and `weight`
 const labels = []; // {name, corners: [[column, row], ...]}
 let corners = []; // of the area that is being drawn
 let mode = 0, layer = 0; // as the buttons count
@@ -22,6 +22,7 @@ async function load() {
     codes.push(plane);
   }
   data.planes = null; // half of the page's memory
+  at("data").remove();
   for (let i = 0; i < size; i++) inverse[i] = squares[i] ? 1 / Math.sqrt(squares[i]) : 0;
   const drawn = new ImageData(data.width, data.height), pixels = drawn.data;
   for (const [band, { plane, low, high }] of data.colours.entries()) {
@@ -43,8 +44,11 @@ function query() { // mean of examples, less a share of the mean of counterexamp
   const sum = codes.map(() => 0);
   for (const like of [true, false]) {
     const those = examples.filter((each) => each.like === like);
-    const weight = (like ? 1 : -data.unlike) / those.length;
-    for (const { vector } of those) vector.forEach((value, k) => { sum[k] += weight * value; });
+    const many = those.reduce((all, { weight = 1 }) => all + weight, 0);
+    for (const { vector, weight = 1 } of those) {
+      const part = (like ? 1 : -data.unlike) * weight / many;
+      vector.forEach((value, k) => { sum[k] += part * value; });
+    }
   }
   const length = Math.hypot(...sum);
   return length > 1e-9 ? sum.map((value) => value / length) : null;
@@ -84,8 +88,10 @@ function leastOf(share) { // the similarity from which on this share of the pixe
   return 2 * bin / BINS - 1;
 }
 
+let exact = data.share; // what the page was made with, until another is chosen
+
 function share() { // 0.1 to 100 %, of a slider from 0 to 300
-  return 10 ** (at("share").value / 100 - 3);
+  return exact ?? 10 ** (at("share").value / 100 - 3);
 }
 
 let sheet = null; // the pixels of `map`
@@ -93,7 +99,7 @@ let sheet = null; // the pixels of `map`
 function paintMap(wanted) {
   const searched = Boolean(wanted);
   at("legend").hidden = !searched || layer === 1;
-  at("coloured").textContent = `${(100 * share()).toPrecision(2)} %`;
+  at("coloured").textContent = percent(share());
   if (searched) {
     const least = Math.min(leastOf(share()), most - 1e-6), table = new Uint32Array(256);
     for (let i = 0; i < 256; i++) {
@@ -239,7 +245,11 @@ function close() {
     const [column, row] = corners[0].map(Math.floor);
     corners = [[column, row], [column, row + 1], [column + 1, row + 1], [column + 1, row]];
   }
-  if (corners.length > 2) labels.push({ name: className(), corners });
+  if (corners.length === 2) {
+    say("An area needs three corners: click one more.");
+    return;
+  }
+  if (corners.length) labels.push({ name: className(), corners });
   corners = [];
   labelled();
 }
@@ -330,7 +340,10 @@ choose("layer", (number) => {
   paintMap(query());
 });
 at("share").value = Math.round(100 * (Math.log10(data.share) + 3));
-at("share").addEventListener("input", () => paintMap(query()));
+at("share").addEventListener("input", () => {
+  exact = null;
+  paintMap(query());
+});
 at("clear").addEventListener("click", () => {
   examples.length = 0;
   changed();
@@ -348,4 +361,4 @@ load().then(() => {
   changed();
   labelled();
   document.documentElement.dataset.loaded = "yes";
-});
+}, () => say("This browser cannot unpack the page: it is too old, or the file is not whole."));

@@ -55,6 +55,9 @@ def coded(tiles: Sequence[StoredTile], codes: Codes, report: Callable[[int], obj
                 there = found[:, rows, columns]
                 there[...] = np.where(values.any(axis=0), values, there)
             report((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
+    first = next((tile.record.tile for tile in tiles if tile.record.tile.crs == grid.crs), None)
+    if first is not None and first.transform is not None:
+        factor = round(grid.transform.a / first.transform.a)  # very large areas are coarser from the beginning
     return Coded(grid, factor, found)
 
 
@@ -72,8 +75,6 @@ def page(folder: EmbeddingFolder, pixels: Coded, codes: Codes, examples: Example
         examples=[] if examples is None else _listed(examples, codes, pixels.grid),
         unlike=UNLIKE,
         share=share,
-        folder=name,
-        window=folder.windows[0].name if folder.windows else None,
     )
 
 
@@ -85,7 +86,8 @@ def _listed(examples: Examples, codes: Codes, grid: Canvas) -> list[dict[str, An
         rows = np.flatnonzero(examples.like == like)
         if len(rows) > SHOWN:
             mean = vectors[rows].mean(axis=0).round(6).tolist()
-            found.append({"vector": mean, "like": like, "name": f"the mean of {len(rows):,} places"})
+            name = f"the mean of {len(rows):,} places"
+            found.append({"vector": mean, "like": like, "name": name, "weight": len(rows)})
             continue
         lon, lat = examples.lonlat[rows].T
         x, y = Transformer.from_crs(4326, grid.crs, always_xy=True).transform(lon, lat)

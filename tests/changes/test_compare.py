@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +15,19 @@ import pystac
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 from scipy.stats import false_discovery_control, norm
 
 import tessera_cli
 from tessera_cli import UsageError, change
+from tessera_cli.changes import make
 from tessera_cli.changes.pairs import Pair
 from tessera_cli.embeddings.grid import Grid
+from tessera_cli.extent.grid import ForeignTile, Tile
 from tessera_cli.simulate import simulate
+from tests.helpers.landscapes import YEARS, put
 from tests.helpers.stac import validate
 
 boxes_of = Grid.boxes
@@ -93,7 +100,7 @@ def test_noise_is_the_sum_of_uncertainties(years: Path, tmp_path: Path) -> None:
     plain = change(years / "both", out=tmp_path / "plain")
     assert told.about["noise"] == "uncertainty"
     assert plain.about["noise"] is None
-    assert not np.nan_to_num(bands(tmp_path / "plain", "scores")[2]).any()
+    assert np.isnan(bands(tmp_path / "plain", "scores")[2]).all()
 
 
 def by_place(years: Path) -> np.ndarray:
@@ -209,7 +216,8 @@ def test_an_earlier_comparison_is_replaced_and_a_failed_one_leaves_it(
     with pytest.raises(UsageError, match="as if"):
         change(years / "both", out=tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == kept
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.kept"]  # to go on from
+    (kept_there,) = tmp_path.glob("out.*.kept")  # to go on from
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "out", kept_there]
     monkeypatch.undo()
     change(years / "both", out=tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -248,19 +256,86 @@ def test_what_is_kept_of_another_comparison_is_not_used(
     years: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = change(years / "both", out=tmp_path / "plain")
-    with monkeypatch.context() as patch:
-        patch.setattr("tessera_cli.changes.make.page", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            change(years / "both", out=tmp_path / "out", before=2023, after=2022)
-    assert (tmp_path / "out.kept").is_dir()
-    for path in (tmp_path / "out.kept").glob("*.npz"):
-        path.write_bytes(path.read_bytes()[:100])
+    for windows in ({"before": 2023, "after": 2022}, {}):  # back in time, and the same that is interrupted
+        with monkeypatch.context() as patch:
+            patch.setattr("tessera_cli.changes.make.page", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                change(years / "both", out=tmp_path / "out", **windows)
+    kept = sorted(tmp_path.glob("out.*.kept"))
+    assert len(kept) == 2
+    for path in (file for folder in kept for file in folder.glob("*.npz")):
+        path.write_bytes(path.read_bytes()[:100])  # as if the disk had been full
     change(years / "both", out=tmp_path / "out")
     np.testing.assert_array_equal(bands(tmp_path / "out", "scores"), bands(plain.folder, "scores"))
-    (tmp_path / "next.kept").mkdir()
-    (tmp_path / "next.kept" / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds something else"):
-        change(years / "both", out=tmp_path / "next")
+    assert len(list(tmp_path.glob("out.*.kept"))) == 1  # of the other one, which may go on
+
+
+def test_two_at_once_do_not_mix(years: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that goes the other way, to the same place, while the first has yet to publish."""
+    plain = change(years / "both", out=tmp_path / "plain", before=2023, after=2022)
+    real, meanwhile = make._write_changed, []
+
+    def write(*arguments: object) -> int:
+        if not meanwhile:
+            meanwhile.append(True)
+            change(years / "both", out=tmp_path / "out", before=2022, after=2023)
+        return real(*arguments)
+
+    monkeypatch.setattr(make, "_write_changed", write)
+    made = change(years / "both", out=tmp_path / "out", before=2023, after=2022)
+    assert made.about == json.loads((tmp_path / "out" / "change.json").read_text()) == plain.about
+    np.testing.assert_array_equal(bands(tmp_path / "out", "scores"), bands(plain.folder, "scores"))
+
+
+def test_a_link_to_another_disk(years: Path, tmp_path: Path) -> None:
+    if not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        (tmp_path / "link").symlink_to(elsewhere)
+        made = change(years / "both", out=tmp_path / "link")
+        assert sorted(path.name for path in Path(elsewhere).iterdir()) == sorted([*made.about["files"], "change.json"])
+
+
+def test_a_geopackage_is_replaced_with_what_programs_left_beside_it(years: Path, tmp_path: Path) -> None:
+    change(years / "both", out=tmp_path / "out", rate=0.3, min_pixels=2)
+    path = tmp_path / "out" / "utm30n_patches.gpkg"
+    before = pyogrio.read_info(path)["features"]
+    with closing(sqlite3.connect(path)) as opened:  # as QGIS does, which was killed then
+        opened.execute("PRAGMA journal_mode=WAL")
+        opened.execute("CREATE TABLE notes (text TEXT)")
+        opened.commit()
+        wal = {ending: path.with_name(path.name + ending).read_bytes() for ending in ("-wal", "-shm")}
+    for ending, content in wal.items():
+        path.with_name(path.name + ending).write_bytes(content)
+    change(years / "both", out=tmp_path / "out", rate=0.05, min_pixels=2)
+    with closing(sqlite3.connect(path)) as opened:
+        assert opened.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert not opened.execute("SELECT name FROM sqlite_master WHERE name = 'notes'").fetchall()
+    assert pyogrio.read_info(path)["features"] < before
+
+
+def test_tiles_in_degrees_are_one_lattice(tmp_path: Path) -> None:
+    """Corners of tiles of a grid in degrees are no multiples of its step in floats."""
+    step = 1e-4
+    for column in range(3):
+        tile = ForeignTile(
+            f"t{column}", (60, 60), "EPSG:4326", Affine(step, 0, 5 + column * 60 * step, 0, -step, 51.003)
+        )
+        for window in YEARS:
+            put(tmp_path / "degrees", tile, window, dims=6)
+    made = change(tmp_path / "degrees", out=tmp_path / "out")
+    assert made.about["pixels"] == 3 * 60 * 60
+    assert len(list((tmp_path / "out").glob("*_scores.tif"))) == 1
+
+
+def test_ground_in_common_alone_is_shown(tmp_path: Path) -> None:
+    one, other = Tile(32631, 112, 1098), Tile(32631, 113, 1098)
+    for tile in (one, other):
+        put(tmp_path / "two", tile, YEARS[0], dims=6)
+    put(tmp_path / "one", one, YEARS[1], dims=6)
+    made = change(tmp_path / "two", tmp_path / "one", out=tmp_path / "out")
+    assert made.about["pixels"] == 512 * 512
+    assert '"width":512' in made.page.read_text()
 
 
 def small_boxes(grid: Grid, side: int = 32):

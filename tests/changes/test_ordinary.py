@@ -44,7 +44,7 @@ def test_false_alarms(spread: float, changed: float) -> None:
     for level in (0.001, 0.01, 0.05, 0.1):
         assert 0.5 * level - 0.001 < (p[~moved] < level).mean() < 1.3 * level + 0.001
     assert not moved.any() or (p[moved] < 0.1).mean() > 0.9
-    assert found.unchanged.mean() == pytest.approx(1 - changed, abs=0.05)
+    assert found.unchanged.mean() == pytest.approx(1 - changed, abs=0.03)
 
 
 def test_residuals_are_those_of_a_regression() -> None:
@@ -103,6 +103,20 @@ def test_what_is_the_same_has_not_changed() -> None:
     before, _, _, _ = area(20_000, 5)
     found = Ordinary.of(before, before)
     assert (found.scores(before, before).z < 1).all()
+
+
+@pytest.mark.parametrize(("usual", "spread"), [(1.5e-4, 0.8), (1e-4, 0.4), (7e-5, 0.8), (1e-5, 0.8)])
+def test_land_that_hardly_moves_is_not_named(usual: float, spread: float) -> None:
+    """Kinds that lie where codes of 8 bits end: what is taken for that distance tells nothing of their spread."""
+    rng = np.random.default_rng(6)
+    before = rng.normal(0, 0.05, (40_000, DIMS)) + np.eye(DIMS)[rng.integers(0, 3, 40_000)]
+    away = rng.normal(size=before.shape)
+    away -= before * (away * before).sum(axis=1, keepdims=True) / (before**2).sum(axis=1, keepdims=True)
+    lengths = np.sqrt(2 * usual * rng.lognormal(0, spread, len(before))) * np.linalg.norm(before, axis=1)
+    after = before + away * (lengths / np.linalg.norm(away, axis=1))[:, None]
+    p = ndtr(-Ordinary.of(before, after, pixels=ENDLESS).scores(before, after).z)
+    assert (p < 0.001).mean() < 0.004
+    assert (p < 1e-6).mean() == 0
 
 
 def test_lengths_do_not_matter() -> None:

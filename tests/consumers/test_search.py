@@ -173,6 +173,9 @@ for place in (100, 200, 300):
       }
       return coloured / there;
     }''')
+told["end"] = page.locator("#coloured").text_content()
+page.mouse.click(*spot(500, 500), button="right")
+told["examples"] = len(examples())
 page.locator("[name=layer][value='1']").check()
 told["legend"] = page.locator("#legend").is_visible()
 """,
@@ -180,6 +183,8 @@ told["legend"] = page.locator("#legend").is_visible()
     assert told["100"] == pytest.approx(0.01, rel=0.1)
     assert told["200"] == pytest.approx(0.1, rel=0.1)
     assert told["300"] == 1
+    assert told["end"] == "100 %"
+    assert told["examples"] == 1
     assert not told["legend"]
 
 
@@ -227,7 +232,7 @@ told["examples"] = examples()
         (tmp_path / f"{name}.geojson").write_text(json.dumps(told[name]))
     files = {name: tmp_path / f"{name}.geojson" for name in ("like", "unlike")}
     again = tessera_api.search(folder, out=tmp_path / "again", **files)
-    assert again.about["examples"] == {"like": 1, "unlike": 1}
+    assert (again.about["examples"]["like"], again.about["examples"]["unlike"]) == (1, 1)
     shown = visit(again.page, "told['examples'] = examples()")
     np.testing.assert_allclose(np.array(shown["examples"], float), np.array(told["examples"], float), atol=0.02)
 

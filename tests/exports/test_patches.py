@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,14 @@ def test_holes_and_corners(tmp_path: Path) -> None:
     _, _, wkb, columns = pyogrio.raw.read(tmp_path / "p.gpkg")
     assert shapely.equals(shapely.from_wkb(wkb), patches.outlines).all()
     assert columns[-1].tolist() == ["a", "b"]
+
+
+def test_a_ragged_patch_over_many_boxes_takes_seconds(tmp_path: Path) -> None:
+    """One that percolates: its outline has hundreds of thousands of corners, few of them in one box."""
+    rng = np.random.default_rng(1)
+    mask = ndimage.gaussian_filter(rng.normal(size=(1200, 1200)), 1) > -0.11
+    began = time.process_time()
+    patches = found(mask, mask[None].astype(np.float32), tmp_path / "mask.tif", 4)
+    assert time.process_time() - began < 60  # and six times as long if each box went through all of it
+    assert patches.pixels.max() > 0.5 * mask.size
+    np.testing.assert_allclose(patches.means, 1)

@@ -115,7 +115,9 @@ def test_examples_are_averaged_and_counterexamples_taken_away(folder: Path, tmp_
     bad = values[:, inside].mean(axis=1)
     query = unit[:, rows, columns].mean(axis=1) - 0.25 * bad / np.linalg.norm(bad)
     np.testing.assert_allclose(raster(tmp_path / "out"), cosine(values, query), atol=2e-5)
-    assert made.about["examples"] == {"like": 3, "unlike": 1}
+    told = made.about["examples"]
+    assert (told["like"], told["unlike"]) == (3, 1)
+    np.testing.assert_allclose(told["like_at"], places, atol=1e-6)
 
 
 def test_without_an_example_there_is_the_page(folder: Path, tmp_path: Path, tessera) -> None:
@@ -182,11 +184,15 @@ def test_what_cannot_be_searched_is_one_line(folder: Path, tmp_path: Path, tesse
     assert "Are longitude and latitude swapped?" in refused(folder, "--at", lat, lon, code=3)
     (tmp_path / "p.csv").write_text(f"lon,lat\n{lon},{lat}\n")
     assert "says nothing alone. Give --at or --like" in refused(folder, "--unlike", tmp_path / "p.csv")
+    assert "--layer chooses within the files" in refused(folder, "--layer", "a")
     assert "--share 0.0 is out of range" in refused(folder, "--share", 0)
     assert "no such file" in refused(folder, "--like", tmp_path / "absent.gpkg")
     both = shutil.copytree(folder, tmp_path / "both")
     put(both, TILES[0], YEARS[1], dims=DIMS)
     assert "holds 2023, 2024: say which one to search with --year" in refused(both)
     assert not (tmp_path / "new").exists()
+    for wrong in ("4.3 52", (1, 2, 3)):
+        with pytest.raises(UsageError, match="is no place"):
+            search(folder, at=wrong, out=tmp_path / "new")
     with pytest.raises(NothingToEmbedError, match="no embedding at"):
         search(folder, at=(0, 0), out=tmp_path / "new")
