@@ -7,7 +7,8 @@ and fields built over (`tessera simulate --changes`). Every fourth row and colum
 are, by place and cloud cover: the share of unchanged pixels (crops rotate; that is no change here) whose p-value is
 below .1 to 10 %, what share of the pixels that are named at a false-discovery rate has not changed, and how many of
 the changed are found at thresholds that name .1 to 20 % of the unchanged: of the score, of the cosine distance, and of
-NDVI differencing (of the median of the year, and of monthly medians), the threshold being one for all land.
+NDVI differencing (of the median of the year, and of monthly medians), the threshold being one for all land; and the
+false alarms of smaller squares. `--halves` compares two halves of a year of real d-pixels, in which nothing changed.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from tessera_cli.dpixels.dpixel import S2_BANDS, DPixels
 from tessera_cli.inference.encode import encode
 from tessera_cli.inference.uncertainty import cosine_distance
 from tessera_cli.models import Model, load_model
+from tessera_cli.sampling.halves import halves
 from tessera_cli.simulate import Simulation, simulate
 
 YEARS = 2022, 2023
 CASES = "flanders:", "flanders:0.45", "flanders:0.8", "castile:", "pampas:"
 LEVELS = 0.001, 0.01, 0.05, 0.1
+SQUARES = 320, 160, 96
 CURVE = 0.001, 0.01, 0.02, 0.05, 0.1, 0.2
 RATES = 0.01, 0.05, 0.2
 PERMANENT = 6, 7, 8, 9, 10
@@ -98,7 +101,49 @@ def year(root: Path, model: Model, place: str, number: int, args: argparse.Names
             parts.append(told)
     joined = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
     order = np.argsort(joined["place"])
-    return {name: values[order] for name, values in joined.items()}
+    return {"width": args.size, **{name: values[order] for name, values in joined.items()}}
+
+
+def smaller(before: Any, after: Any, step: int) -> dict[str, Any]:
+    """Return the false alarms of squares of SQUARES pixels a side: their mean, and how far single ones are off."""
+    rows, columns = np.divmod(after["place"], before["width"])
+    found = {}
+    for side in SQUARES:
+        rates = []
+        for number in np.unique(rows // side * 1000 + columns // side):
+            here = (rows // side * 1000 + columns // side == number).nonzero()[0]
+            if len(here) * step**2 < side**2 / 4:
+                continue
+            pair = before["values"][here], after["values"][here]
+            z = Ordinary.of(*pair, pixels=step**2 * len(here)).scores(*pair).z[after["changes"][here] == 0]
+            rates.append([float((ndtr(-z) < level).mean()) for level in LEVELS])
+        if not rates:
+            continue
+        off = np.sqrt(((np.array(rates) - LEVELS) ** 2).mean(axis=0))
+        found[str(side)] = {
+            "squares": len(rates),
+            "mean": dict(zip(map(str, LEVELS), np.mean(rates, axis=0).tolist(), strict=True)),
+            "off": dict(zip(map(str, LEVELS), off.tolist(), strict=True)),
+        }
+    return found
+
+
+def halves_of(stores: list[Path], model: Model) -> dict[str, Any]:
+    """Return p-values between random halves of each pixel's observations in stored d-pixels: nothing has changed."""
+    told = {}
+    for store in find_stores(stores):
+        dpixels = store.read()
+        for draw in range(3):
+            both = halves(dpixels, draw, dpixels.positions(np.arange(dpixels.requested.size)))
+            one, other = (encode(each, model, each.requested, threads=os.cpu_count() or 1).values for each in both)
+            there = ~np.isnan(one[:, 0]) & ~np.isnan(other[:, 0])
+            p = ndtr(-Ordinary.of(one[there], other[there]).scores(one[there], other[there]).z)
+            counts = Discoveries()
+            counts.add(p)
+            rates = {str(level): float((p < level).mean()) for level in LEVELS}
+            named = float((p <= counts.threshold(0.05)).mean())
+            told[f"{store.name} draw {draw}"] = {"pixels": len(p), "p_below": rates, "named_at_0.05": named}
+    return told
 
 
 def judged(before: Any, after: Any, step: int) -> dict[str, Any]:
@@ -133,6 +178,7 @@ def judged(before: Any, after: Any, step: int) -> dict[str, Any]:
     found["false_share_of_named"] = {
         rate: float(same[which].mean()) if which.any() else None for rate, which in named.items()
     }
+    found["smaller"] = smaller(before, after, step)
     found["found"] = {
         name: {
             kind: {str(share): float((of[change == code] > np.quantile(of[same], 1 - share)).mean()) for share in CURVE}
@@ -152,6 +198,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=7)
     options.add_argument("--step", type=int, default=4)
     options.add_argument("--changes", type=float, default=0.06)
+    options.add_argument("--halves", type=Path, nargs="*", help="d-pixels that `tessera fetch` stored, of real imagery")
     options.add_argument("--json", type=Path)
     args = options.parse_args()
     model, rows = load_model("demo").bind_source("mpc"), {}
@@ -162,9 +209,11 @@ def main() -> None:
             before, after = (year(Path(scratch), model, place, number, args, share) for number in YEARS)
         rows[case] = judged(before, after, args.step)
         print(case, json.dumps(rows[case]), flush=True)
+    real = halves_of(args.halves, model) if args.halves else {}
+    print(json.dumps(real), flush=True)
     if args.json:
-        about = {name: value for name, value in vars(args).items() if name != "json"}
-        args.json.write_text(json.dumps({"conditions": about, "cases": rows}, indent=1) + "\n")
+        about = {name: value for name, value in vars(args).items() if name not in ("json", "halves")}
+        args.json.write_text(json.dumps({"conditions": about, "cases": rows, "halves": real}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

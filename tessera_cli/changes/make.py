@@ -27,7 +27,7 @@ from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.exports.raster import Raster, check_size, write_raster
 from tessera_cli.exports.results import check, replacing
 from tessera_cli.files import check_space, write_json
-from tessera_cli.outputs.tags import SOFTWARE, model_tags
+from tessera_cli.outputs.tags import SOFTWARE, derived_tags
 
 FEW = 50_000
 """Pixels with fewer of which it is warned: five square kilometres."""
@@ -181,12 +181,9 @@ def _write_changed(part: Path, pair: Pair, least: float, advance: Any) -> int:
 
 
 def _tags(pair: Pair, what: str) -> dict[str, str]:
-    """Return what a raster says of itself; by tags of embeddings it would be taken for such."""
-    identity = pair.before.tiles[0][0].record.identity
-    kept = ("TESSERA_MODEL_NAME", "TESSERA_SOURCE", "TESSERA_PREPROCESSING", "TESSERA_BUILD_VERSION", "TESSERA_NOTE")
-    tags = {key: value for key, value in model_tags(identity).items() if key in kept}
+    """Return what a raster says of itself."""
     return {
-        **tags,
+        **derived_tags(pair.before.tiles[0][0].record.identity),
         "TESSERA_CHANGE": what,
         "TESSERA_BEFORE": pair.before.window_name,
         "TESSERA_AFTER": pair.after.window_name,

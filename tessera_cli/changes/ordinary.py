@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tessera_cli.embeddings.angles import unit
 from tessera_cli.inference.uncertainty import cosine_distance
 
 RIDGE = 640
@@ -101,13 +102,6 @@ class Ordinary:
             kind = _nearest(one.astype(np.float32), self.centres)
             z[part] = (np.log(residual[part]) - self.mean[kind]) / self.spread[kind]
         return Scores(residual, z)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Return rows (N, R) of length 1, float64; those of length 0 stay."""
-    rows = vectors.astype(np.float64)
-    lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1))
 
 
 def _linear(one: np.ndarray, other: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from tessera_cli.extent.window import Window
 from tessera_cli.models import REGISTRY
 
 SOFTWARE = "tessera-embed"
+_DERIVED = ("TESSERA_MODEL_NAME", "TESSERA_SOURCE", "TESSERA_PREPROCESSING", "TESSERA_BUILD_VERSION", "TESSERA_NOTE")
 VERSIONS: Mapping[str, str] = {"v1.0": "1.0", "v1.1": "1.1", "v2": "2.0"}
 """How the names of released models begin -> the version that geotessera's tags and pages use."""
 
@@ -37,6 +38,14 @@ def model_tags(identity: Mapping[str, Any], note: str = "") -> dict[str, str]:
         "TESSERA_PREPROCESSING": identity["preprocessing"],
         **({"TESSERA_NOTE": note} if note else {}),
     }
+
+
+def derived_tags(identity: Mapping[str, Any], note: str = "") -> dict[str, str]:
+    """Return those of the tags that are true of what is derived from embeddings, too: pictures, similarities, changes.
+
+    By the others it would be taken for embeddings.
+    """
+    return {key: value for key, value in model_tags(identity, note).items() if key in _DERIVED}
 
 
 def window_tags(window: Window | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from tessera_cli.errors import NothingToEmbedError, UsageError, counted
 from tessera_cli.extent.window import Window
 from tessera_cli.files import check_space, explained, sync
 from tessera_cli.outputs.beside import remove_beside
-from tessera_cli.outputs.tags import model_tags, window_tags
+from tessera_cli.outputs.tags import derived_tags, window_tags
 from tessera_cli.parts import part_of
 from tessera_cli.pictures.canvas import Canvas
 from tessera_cli.pictures.colours import Colours, sample_pixels
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 PAGE = "preview.html"
 UNDATED = "undated"
 """The name of the window of tiles that do not say theirs."""
-KEPT = ("TESSERA_MODEL_NAME", "TESSERA_SOURCE", "TESSERA_PREPROCESSING", "TESSERA_BUILD_VERSION", "TESSERA_NOTE")
-"""Tags of embeddings that are true of their picture as well; by the others it would be taken for embeddings."""
 MOST_BYTES = 15_000_000
 """Size of the page; a larger one is made once more, with pixels twice as wide."""
 CACHE = 128 * 2**20
@@ -81,12 +79,11 @@ def make_preview(
         colours, windows = Colours.of(sample), _by_window(tiles)
         canvas = Canvas.of(tiles, len(windows))
         identity, note = folder.first.identity, folder.first.note
-        model = {key: value for key, value in model_tags(identity, note).items() if key in KEPT}
         check_space(out, _bytes(windows))  # GDAL says of a full disk what nobody can read
         with _prepared(out) as part:
             for window, of_window in windows.items():
                 path = part / f"{_stem(window)}.tif"
-                tags = {**model, **window_tags(window), "TESSERA_CONTENT": "preview"}
+                tags = {**derived_tags(identity, note), **window_tags(window), "TESSERA_CONTENT": "preview"}
                 write_picture(path, canvas, of_window, colours, tags, advance)
                 path.with_suffix(".png").write_bytes(png(read_picture(path, canvas, canvas.png)))
             for factor in (canvas.page, 2 * canvas.page):

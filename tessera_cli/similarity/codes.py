@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tessera_cli.embeddings.angles import unit
+
 DIRECTIONS = 16
 MOST = 127
 PAIRS = 1 << 16
@@ -35,12 +37,12 @@ class Codes:
     @classmethod
     def of(cls, sample: np.ndarray, *, seed: int = 0) -> Codes:
         """Find the axes of a sample of embeddings, float (N, R) with N >= 1."""
-        vectors = _unit(np.asarray(sample, np.float64))
+        vectors = unit(sample)
         lengths, found = np.linalg.eigh(vectors.T @ vectors)
         axes = found[:, ::-1][:, :DIRECTIONS].T
         axes = axes * np.where(np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1) < 0, -1, 1)
         total = max(float(lengths.sum()), 1e-12)
-        short = _unit(quantised(vectors @ axes.T).astype(np.float64))
+        short = unit(quantised(vectors @ axes.T))
         one, other = np.random.default_rng(seed).integers(0, len(vectors), (2, min(PAIRS, len(vectors) ** 2)))
         away = np.abs((short[one] * short[other]).sum(axis=1) - (vectors[one] * vectors[other]).sum(axis=1))
         low, high = np.percentile(short, STRETCH, axis=0)
@@ -49,7 +51,7 @@ class Codes:
 
     def project(self, vectors: np.ndarray) -> np.ndarray:
         """Return coordinates of embeddings, float (N, R) -> float64 (N, K), of length 1."""
-        return _unit(vectors.astype(np.float64) @ self.axes.T)
+        return unit(vectors @ self.axes.T)
 
     def encode(self, stored: np.ndarray, scales: np.ndarray | None) -> np.ndarray:
         """Return codes, int8 (K, h, w), all 0 where there is no embedding; arguments as `StoredTile.stored` reads them.
@@ -68,8 +70,3 @@ def quantised(coordinates: np.ndarray) -> np.ndarray:
     """Return the direction of rows (N, K) as int8 (N, K): the largest number of each becomes 127 or -127."""
     most = np.abs(coordinates).max(axis=1, keepdims=True)
     return np.rint(coordinates * (MOST / np.where(most > 0, most, 1))).astype(np.int8)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from tessera_cli.exports.mosaic import Mosaic
 from tessera_cli.exports.part import Advance
 from tessera_cli.exports.raster import Raster, write_raster
 from tessera_cli.outputs.layers import Layer
-from tessera_cli.outputs.tags import model_tags, window_tags
+from tessera_cli.outputs.tags import derived_tags, window_tags
 
 SIMILARITY = Layer("map", "similarity", "Similarity", "float32", float("nan"), ("data",), ("similarity",))
 BINS = 1 << 16
@@ -62,14 +61,10 @@ def write_similarity(path: Path, mosaic: Mosaic, query: np.ndarray, ranks: Ranks
         ranks.add(found)
         return found[None]
 
-    write_raster(path, Raster(mosaic.grid, SIMILARITY, 0, tags(mosaic)), read, advance)
+    write_raster(path, Raster(mosaic.grid, SIMILARITY, 0, _tags(mosaic)), read, advance)
 
 
-def tags(mosaic: Mosaic) -> dict[str, str]:
-    """Return what a raster says of itself; by tags of embeddings it would be taken for such."""
-    record = mosaic.tiles[0][0].record
-    told: dict[str, Any] = {**model_tags(record.identity), **window_tags(mosaic.window)}
-    kept = ("MODEL_NAME", "SOURCE", "PREPROCESSING", "BUILD_VERSION", "NOTE", "YEAR", "WINDOW")
-    return {key: value for key, value in told.items() if key.removeprefix("TESSERA_") in kept} | {
-        "TESSERA_SEARCH": "similarity"
-    }
+def _tags(mosaic: Mosaic) -> dict[str, str]:
+    """Return what a raster says of itself."""
+    identity = mosaic.tiles[0][0].record.identity
+    return {**derived_tags(identity), **window_tags(mosaic.window), "TESSERA_SEARCH": "similarity"}

@@ -8,7 +8,8 @@ from scipy.special import ndtr
 from scipy.stats import false_discovery_control
 
 from tessera_cli.changes.discoveries import Discoveries
-from tessera_cli.changes.ordinary import Ordinary, unit
+from tessera_cli.changes.ordinary import Ordinary
+from tessera_cli.embeddings.angles import unit
 
 DIMS = 12
 ENDLESS = 10**10
@@ -116,7 +117,7 @@ def test_land_that_hardly_moves_is_not_named(usual: float, spread: float) -> Non
     after = before + away * (lengths / np.linalg.norm(away, axis=1))[:, None]
     p = ndtr(-Ordinary.of(before, after, pixels=ENDLESS).scores(before, after).z)
     assert (p < 0.001).mean() < 0.004
-    assert (p < 1e-6).mean() == 0
+    assert (p < 1e-6).mean() < 1e-4
 
 
 def test_lengths_do_not_matter() -> None:
