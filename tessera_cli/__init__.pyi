@@ -14,7 +14,6 @@ from .api.reading import verify as verify
 from .api.sample import sample as sample
 from .api.search import search as search
 from .api.training import pretrain as pretrain
-from .changes.make import Compared as Compared
 from .dpixels.dpixel import DPixels as DPixels
 from .dpixels.find import open_dpixels as open_dpixels
 from .embeddings.dataset import open_embeddings as open_embeddings
@@ -31,6 +30,7 @@ from .errors import TesseraError as TesseraError
 from .errors import TileError as TileError
 from .errors import UsageError as UsageError
 from .evaluation.mapping.make import Mapped as Mapped
+from .exports.results import Results as Results
 from .extent.aoi import Aoi as Aoi
 from .extent.grid import Tile as Tile
 from .extent.grid import TileRequest as TileRequest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tessera_cli.api.arguments import AnyPath
     from tessera_cli.api.progress import AnyProgress
-    from tessera_cli.changes.make import Compared
+    from tessera_cli.exports.results import Results
 
 
 def change(
@@ -22,7 +22,7 @@ def change(
     min_pixels: int = 10,
     seed: int = 0,
     progress: AnyProgress | None = None,
-) -> Compared:
+) -> Results:
     """Compare two windows pixel by pixel, and name what has changed beyond what is ordinary between them.
 
     What is ordinary is learnt from the area itself, of which most must not have changed: what has become of land that

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from tessera_cli.api.arguments import AnyPath, Windows, Years
     from tessera_cli.api.progress import AnyProgress
-    from tessera_cli.similarity.make import Found
+    from tessera_cli.exports.results import Results
     from tessera_cli.tables.places import AnyPlaces
 
 
@@ -29,7 +29,7 @@ def search(
     min_pixels: int = 10,
     seed: int = 0,
     progress: AnyProgress | None = None,
-) -> Found:
+) -> Results:
     """Find places whose embeddings are like those of examples, and make a page to search on by clicks.
 
     Similarity is the cosine of a pixel's embedding and the mean of the examples, each of length 1, less a quarter of
@@ -76,9 +76,7 @@ def search(
     if patches < 1 or min_pixels < 1:
         raise UsageError("--patches and --min-pixels are 1 or more.")
     opened = EmbeddingFolder.open(folder, chosen_windows(year, window))
-    if len({tile.record.window for tile in opened.tiles}) > 1:
-        names = ", ".join(each.name for each in opened.windows)
-        raise UsageError(f"{opened.path} holds {names}: say which one to search with --year or --window.")
+    opened.check_single("to search with --year or --window")
     if at is not None and (isinstance(at, str) or len(at) != 2):
         raise UsageError(f"--at {at!r} is no place. Give longitude and latitude in degrees, such as 4.3571 52.0116.")
     if layer is not None and like is None and unlike is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +24,13 @@ from tessera_cli.changes.target import CHANGED, COLOURS, KIND, PAGE, SCORES
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.exports.raster import Raster, check_size, write_raster
-from tessera_cli.exports.results import check, replacing
+from tessera_cli.exports.results import Results, check, replacing
 from tessera_cli.files import check_space, write_json
 from tessera_cli.outputs.tags import SOFTWARE, derived_tags
 
 FEW = 50_000
 """Pixels with fewer of which it is warned: five square kilometres."""
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What was written."""
-
-    folder: Path
-    page: Path
-    """To look at, in a browser."""
-    files: tuple[Path, ...]
-    """Per zone two rasters, scores and what has changed, the patches, and the STAC item."""
-    about: dict[str, Any]
-    """The content of the record, `change.json`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        paths = [str(file) for file in self.files]
-        return {**self.about, "out": str(self.folder), "page": str(self.page), "paths": paths}
 
 
 def compare(
@@ -59,7 +41,7 @@ def compare(
     min_pixels: int = 10,
     seed: int = 0,
     progress: Any = None,
-) -> Compared:
+) -> Results:
     """Write scores of all pixels that are there in both windows, which of them have changed, and a page.
 
     Memory is that of a sample, of a box of 512 x 512 pixels, of the patches and of the page. What an interrupted
@@ -101,11 +83,10 @@ def compare(
         for pair in pairs:
             write_json(part / f"{pair.name}_change.json", item(pair, about))
         (part / PAGE).write_bytes(page(part, pairs, patches, about))
-        names = sorted(file.name for file in part.iterdir())
-        about["files"] = names
+        about["files"] = sorted(file.name for file in part.iterdir())
         write_json(part / KIND.record, about)
     kept.remove()
-    return Compared(out, out / PAGE, tuple(out / name for name in names if name != PAGE), about)
+    return Results.of(out, PAGE, about)
 
 
 def _learnt(pairs: Sequence[Pair], kept: Kept, seed: int, advance: Any) -> Ordinary:

@@ -145,7 +145,6 @@ at("least").addEventListener("input", () => {
 });
 at("from").textContent = "0";
 at("to").textContent = `${HIGHEST} or more`;
-document.querySelector("#legend i").style.background = `linear-gradient(to right, ${RAMP.map((c) => `rgb(${c})`)})`;
 begin();
 load().then(() => {
   choosing();

@@ -129,7 +129,5 @@ def chosen(
 
 def _of_one(folder: str | PathLike[str], window: str | int | None, option: str) -> EmbeddingFolder:
     opened = EmbeddingFolder.open(folder, window)
-    if len({tile.record.window for tile in opened.tiles}) > 1:
-        names = ", ".join(each.name for each in opened.windows)
-        raise UsageError(f"{opened.path} holds {names}: say which one with {option}.")
+    opened.check_single(f"with {option}")
     return opened

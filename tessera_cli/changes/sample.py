@@ -8,6 +8,7 @@ import numpy as np
 
 from tessera_cli.changes.kept import Kept
 from tessera_cli.changes.pairs import Pair
+from tessera_cli.embeddings.grid import pixels_in
 
 SAMPLE = 100_000
 """Pixels of a sample, of an area that has more."""
@@ -44,7 +45,7 @@ def sampled(
                 kept.put(
                     _STATE, keys=held[0][0], before=held[0][1], after=held[0][2], told=np.array([number + 1, count])
                 )
-        advance((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
+        advance(pixels_in(box))
     none = np.empty((0, 1), np.float32)
     _, before, after = _smallest(held) if held else (none, none, none)
     return before, after, count

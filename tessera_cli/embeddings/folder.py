@@ -64,6 +64,12 @@ class EmbeddingFolder:
         """Return the windows in order of time, without the one of tiles whose window is not known."""
         return tuple(sorted({tile.record.window for tile in self.tiles if tile.record.window is not None}))
 
+    def check_single(self, how: str) -> None:
+        """Raise UsageError unless all tiles are of one window; `how` to choose one, such as "with --after"."""
+        if len({tile.record.window for tile in self.tiles}) > 1:
+            names = ", ".join(each.name for each in self.windows)
+            raise UsageError(f"{self.path} holds {names}: say which one {how}.")
+
     @property
     def zones(self) -> tuple[str, ...]:
         """Return the coordinate systems of the tiles: `EPSG:32631`, or WKT."""

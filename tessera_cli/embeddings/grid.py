@@ -73,6 +73,11 @@ def clipped(box: Box, shape: tuple[int, int]) -> Box:
     return slice(rows.start, max(rows.start, rows.stop)), slice(columns.start, max(columns.start, columns.stop))
 
 
+def pixels_in(box: Box) -> int:
+    """Return how many pixels a box has."""
+    return (box[0].stop - box[0].start) * (box[1].stop - box[1].start)
+
+
 def is_empty(box: Box) -> bool:
     return any(each.start >= each.stop for each in box)
 

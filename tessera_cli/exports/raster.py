@@ -18,7 +18,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from tessera_cli.embeddings.grid import Grid
+from tessera_cli.embeddings.grid import Grid, pixels_in
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import DiskFullError, UsageError, reason
 from tessera_cli.exports.opaque import make_opaque
@@ -109,7 +109,7 @@ def write_raster(path: Path, raster: Raster, read: Read, advance: Advance) -> No
                 pixels = read(box)
                 if pixels is not None:
                     dataset.write(pixels, window=RasterWindow.from_slices(*box))
-                advance((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
+                advance(pixels_in(box))
         if raster.overviews:
             with _bounded(), rasterio.open(draft, "r+") as dataset:
                 mean = raster.layer.dtype == "float32" and raster.layer.role in ("emb", "map")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tessera_cli.errors import UsageError
 from tessera_cli.files import explain, sync, write_json
@@ -30,6 +31,29 @@ class Kind:
     """The file that is written last, and says which files belong to it: `files`."""
     files: re.Pattern[str]
     """Names that files of this kind can have. No other file is ever replaced or removed."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was written."""
+
+    folder: Path
+    page: Path
+    """To look at, in a browser."""
+    files: tuple[Path, ...]
+    """The other files: rasters, patches and the like of each zone."""
+    about: dict[str, Any]
+    """The content of the record."""
+
+    @classmethod
+    def of(cls, folder: Path, page: str, about: dict[str, Any]) -> Results:
+        """Return the results in a folder; `about` lists their names as `files`, that of the page among them."""
+        return cls(folder, folder / page, tuple(folder / name for name in about["files"] if name != page), about)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object of `--json`."""
+        paths = [str(file) for file in self.files]
+        return {**self.about, "out": str(self.folder), "page": str(self.page), "paths": paths}
 
 
 def check(out: Path, kind: Kind, names: Collection[str] = ()) -> list[str]:

@@ -94,6 +94,5 @@ for (const name of ["window", "layer"]) {
 for (const button of document.querySelectorAll("[name=layer]")) {
   button.disabled = button.value !== "0" && !("DecompressionStream" in self);
 }
-document.querySelector("#ramp i").style.background = `linear-gradient(to right, ${RAMP.map((c) => `rgb(${c})`)})`;
 begin();
 show();

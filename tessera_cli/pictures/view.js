@@ -214,6 +214,9 @@ function choose(name, chosen) { // radio buttons of this name call `chosen` with
 }
 
 function begin() {
+  for (const bar of document.querySelectorAll("#ramp i, #legend i")) {
+    bar.style.background = `linear-gradient(to right, ${RAMP.map((c) => `rgb(${c})`)})`;
+  }
   new ResizeObserver(resize).observe(canvas);
   resize();
 }

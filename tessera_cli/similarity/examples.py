@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tessera_cli.embeddings.angles import unit
 from tessera_cli.embeddings.folder import EmbeddingFolder
 from tessera_cli.errors import NothingToEmbedError, UsageError, counted
 from tessera_cli.extent.place import position
@@ -36,47 +37,31 @@ class Examples:
     def of(cls, folder: EmbeddingFolder, like: Sequence[Places], unlike: Sequence[Places] = ()) -> Examples:
         """Read the embeddings of places from a folder of one window.
 
-        Places without an embedding are left out with a warning. Raises UsageError where nothing is given that it should
-        be like, or nothing is left of it; NothingToEmbedError where no place has an embedding.
+        Places without an embedding are left out with a warning. Raises NothingToEmbedError where none has any.
         """
-        found = [(_vectors(folder, places), True) for places in like]
-        found += [(_vectors(folder, places), False) for places in unlike]
-        vectors = np.concatenate([each.vectors for each, _ in found])
-        lonlat = np.concatenate([each.lonlat for each, _ in found])
-        wanted = np.concatenate([np.full(len(each.vectors), is_like) for each, is_like in found])
-        lengths = np.linalg.norm(vectors, axis=1)
-        kept = lengths > 0
-        return cls(vectors[kept] / lengths[kept, None], wanted[kept], lonlat[kept])
+        read = [_vectors(folder, places) for places in (*like, *unlike)]
+        vectors, lonlat = (np.concatenate(each) for each in zip(*read, strict=True))
+        wanted = np.repeat(np.arange(len(read)) < len(like), [len(each) for each, _ in read])
+        kept = np.linalg.norm(vectors, axis=1) > 0
+        return cls(unit(vectors[kept]), wanted[kept], lonlat[kept])
 
     @property
     def query(self) -> np.ndarray:
-        """Return what pixels are compared with, float64 (R,) of length 1: Rocchio's mean of examples."""
-        return query(self.vectors, self.like)
+        """Return what pixels are compared with, float64 (R,) of length 1 (Rocchio 1971).
+
+        The mean of what it should be like, less UNLIKE times the mean of the rest; UsageError where nothing is left.
+        """
+        found = self.vectors[self.like].mean(axis=0)
+        if not self.like.all():
+            found = found - UNLIKE * self.vectors[~self.like].mean(axis=0)
+        length = float(np.linalg.norm(found))
+        if not length > 1e-9:
+            raise UsageError("Examples cancel each other out. Give other ones.")
+        return np.asarray(found / length)
 
 
-def query(vectors: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Return the mean of what it should be like, less UNLIKE times the mean of the rest, of length 1: float64 (R,).
-
-    Raises UsageError where nothing is left.
-    """
-    if not like.any():
-        raise UsageError("What it should be unlike says nothing alone. Give --at or --like as well.")
-    found = vectors[like].mean(axis=0)
-    if not like.all():
-        found = found - UNLIKE * vectors[~like].mean(axis=0)
-    length = float(np.linalg.norm(found))
-    if not length > 1e-9:
-        raise UsageError("Examples cancel each other out. Give other ones.")
-    return np.asarray(found / length)
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    vectors: np.ndarray
-    lonlat: np.ndarray
-
-
-def _vectors(folder: EmbeddingFolder, places: Places) -> _Read:
+def _vectors(folder: EmbeddingFolder, places: Places) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embeddings of the places that have one, float64 (N, R), and where these are, float64 (N, 2)."""
     values = np.concatenate([each.values[:, 0] for each in sample(folder, places)]).astype(np.float64)
     there = ~np.isnan(values[:, 0])
     if not there.any():
@@ -85,4 +70,4 @@ def _vectors(folder: EmbeddingFolder, places: Places) -> _Read:
         raise NothingToEmbedError(f"{folder.path} has no embedding at {where}{swapped}")
     if not there.all():
         logger.warning("%s: %s without an embedding", places.origin, counted(int((~there).sum()), "place"))
-    return _Read(values[there], places.lonlat[there])
+    return values[there], places.lonlat[there]

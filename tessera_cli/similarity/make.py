@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from rasterio.windows import Window as RasterWindow
 
 from tessera_cli import __version__
 from tessera_cli.embeddings.folder import EmbeddingFolder
+from tessera_cli.embeddings.grid import pixels_in
 from tessera_cli.embeddings.tile import Box
 from tessera_cli.errors import NothingToEmbedError
 from tessera_cli.exports.mosaic import Mosaic, mosaics
 from tessera_cli.exports.patches import Patches
 from tessera_cli.exports.raster import check_size
-from tessera_cli.exports.results import Kind, check, replacing
+from tessera_cli.exports.results import Kind, Results, check, replacing
 from tessera_cli.files import check_space, write_json
 from tessera_cli.outputs.tags import SOFTWARE
 from tessera_cli.pictures.colours import sample_pixels
@@ -32,23 +32,6 @@ PAGE = "search.html"
 KIND = Kind("search", "search.json", re.compile(r"search\.html|[a-z0-9-]+_(similarity\.tif|patches\.gpkg)"))
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was written."""
-
-    folder: Path
-    page: Path
-    """To look at, and to search on in a browser."""
-    files: tuple[Path, ...]
-    """A raster and the patches of each zone; none without an example."""
-    about: dict[str, Any]
-    """The content of the record, `search.json`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        paths = [str(file) for file in self.files]
-        return {**self.about, "out": str(self.folder), "page": str(self.page), "paths": paths}
-
-
 def search(
     folder: EmbeddingFolder,
     examples: Examples | None,
@@ -59,7 +42,7 @@ def search(
     min_pixels: int,
     seed: int = 0,
     progress: Any = None,
-) -> Found:
+) -> Results:
     """Write the page and, of examples, the similarity of all pixels of a window and where it is greatest.
 
     Memory is that of a box of 512 x 512 pixels and of the page, of 16 bytes a pixel. Earlier results are replaced once
@@ -86,7 +69,7 @@ def search(
         check_size(zone.grid, 1)
     total = sum(zone.grid.pixels for zone in zones)
     if progress:
-        progress.start((2 * total if examples else 0) + sum(_pixels(tile.whole) for tile in folder.tiles))
+        progress.start((2 * total if examples else 0) + sum(pixels_in(tile.whole) for tile in folder.tiles))
     advance = progress.advance if progress else _ignore
     pixels = sum(zone.pixels for zone in zones)
     check_space(out, round((10 * pixels if examples else 0) + 22 * min(pixels, PIXELS)))
@@ -97,7 +80,6 @@ def search(
         told = _searched(part, zones, examples, share, patches, min_pixels, advance) if examples else {}
         codes = Codes.of(sample, seed=seed)
         (part / PAGE).write_bytes(page(folder, coded(folder.tiles, codes, advance), codes, examples, share))
-        names = sorted(file.name for file in part.iterdir())
         about = {
             "type": KIND.type,
             "schema": 1,
@@ -110,13 +92,13 @@ def search(
                 "mean_difference": round(codes.difference[0], 6),
                 "difference_99": round(codes.difference[1], 6),
             },
-            "files": names,
+            "files": sorted(file.name for file in part.iterdir()),
             "embeddings": dict(folder.first.identity),
             "seed": seed,
             "software": f"{SOFTWARE} {__version__}",
         }
         write_json(part / KIND.record, about)
-    return Found(out, out / PAGE, tuple(out / name for name in names if name != PAGE), about)
+    return Results.of(out, PAGE, about)
 
 
 def _searched(
@@ -178,10 +160,6 @@ def _counted(examples: Examples) -> dict[str, Any]:
 
 def _raster(part: Path, zone: Mosaic) -> Path:
     return part / f"{zone.name}_similarity.tif"
-
-
-def _pixels(box: Box) -> int:
-    return (box[0].stop - box[0].start) * (box[1].stop - box[1].start)
 
 
 def _ignore(pixels: int) -> None:

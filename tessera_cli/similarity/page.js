@@ -354,7 +354,6 @@ at("save-like").addEventListener("click", () => saveExamples(true));
 at("save-unlike").addEventListener("click", () => saveExamples(false));
 canvas.addEventListener("blur", draw);
 canvas.addEventListener("focus", draw);
-document.querySelector("#legend i").style.background = `linear-gradient(to right, ${RAMP.map((c) => `rgb(${c})`)})`;
 begin();
 load().then(() => {
   examples.push(...data.examples);

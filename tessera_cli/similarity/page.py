@@ -13,6 +13,7 @@ import numpy as np
 from pyproj import Transformer
 
 from tessera_cli.embeddings.folder import EmbeddingFolder
+from tessera_cli.embeddings.grid import pixels_in
 from tessera_cli.embeddings.tile import StoredTile
 from tessera_cli.extent.place import position
 from tessera_cli.pages.document import facts
@@ -54,7 +55,7 @@ def coded(tiles: Sequence[StoredTile], codes: Codes, report: Callable[[int], obj
                 (rows, columns), values = taken
                 there = found[:, rows, columns]
                 there[...] = np.where(values.any(axis=0), values, there)
-            report((box[0].stop - box[0].start) * (box[1].stop - box[1].start))
+            report(pixels_in(box))
     first = next((tile.record.tile for tile in tiles if tile.record.tile.crs == grid.crs), None)
     if first is not None and first.transform is not None:
         factor = round(grid.transform.a / first.transform.a)  # very large areas are coarser from the beginning

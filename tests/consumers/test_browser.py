@@ -9,6 +9,7 @@ from pyproj import Transformer
 
 import tessera_cli as tessera_api
 from tessera_cli.extent.grid import Tile
+from tests.consumers.pages import visited
 from tests.helpers.landscapes import YEARS, put
 
 TILE = Tile(32631, 112, 1098)
@@ -16,53 +17,37 @@ REQUESTED = np.zeros((512, 512), bool)
 REQUESTED[100:300, 50:300] = True
 """So the picture is 250 pixels wide and 200 high."""
 
-VISIT = """
-import json, sys
-from playwright.sync_api import sync_playwright
+HELPERS = """
+def shown(what):
+    page.wait_for_selector(f"html[data-shown='{what}']", state="attached", timeout=20_000)
 
-told = {"messages": [], "requests": []}
-with sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True, has_touch=True)
-    page = context.new_page()
-    page.on("console", lambda message: told["messages"].append(message.text))
-    page.on("pageerror", lambda error: told["messages"].append(str(error)))
-    page.on("request", lambda request: told["requests"].append(request.url))
+def pixels():
+    "The means of red, green, blue and alpha over the canvas; where nothing is drawn they are 0."
+    return page.evaluate('''() => {
+      const from = document.getElementById("picture"), c = document.createElement("canvas");
+      [c.width, c.height] = [from.width, from.height];
+      c.getContext("2d").drawImage(from, 0, 0);
+      const all = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+      const sum = [0, 0, 0, 0];
+      for (let i = 0; i < all.length; i++) sum[i % 4] += all[i];
+      return sum.map((value) => value / (all.length / 4));
+    }''')
 
-    def shown(what):
-        page.wait_for_selector(f"html[data-shown='{what}']", state="attached", timeout=20_000)
+def scale():
+    return page.locator("#scale").text_content()
 
-    def pixels():
-        "The means of red, green, blue and alpha over the canvas; where nothing is drawn they are 0."
-        return page.evaluate('''() => {
-          const from = document.getElementById("picture"), c = document.createElement("canvas");
-          [c.width, c.height] = [from.width, from.height];
-          c.getContext("2d").drawImage(from, 0, 0);
-          const all = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-          const sum = [0, 0, 0, 0];
-          for (let i = 0; i < all.length; i++) sum[i % 4] += all[i];
-          return sum.map((value) => value / (all.length / 4));
-        }''')
+def where(x, y):
+    "What the page says of a place of the picture, x and y from 0 to 1, when all of it is shown."
+    fit = page.evaluate("({...view, width: data.width, height: data.height})")
+    box = page.locator("#picture").bounding_box()
+    page.mouse.move(1, 1)
+    page.wait_for_function("!document.getElementById('where').textContent")
+    page.mouse.move(box["x"] + fit["x"] + x * fit["width"] * fit["scale"],
+                    box["y"] + fit["y"] + y * fit["height"] * fit["scale"])
+    page.wait_for_function("document.getElementById('where').textContent")
+    return page.locator("#where").text_content()
 
-    def scale():
-        return page.locator("#scale").text_content()
-
-    def where(x, y):
-        "What the page says of a place of the picture, x and y from 0 to 1, when all of it is shown."
-        fit = page.evaluate("({...view, width: data.width, height: data.height})")
-        box = page.locator("#picture").bounding_box()
-        page.mouse.move(1, 1)
-        page.wait_for_function("!document.getElementById('where').textContent")
-        page.mouse.move(box["x"] + fit["x"] + x * fit["width"] * fit["scale"],
-                        box["y"] + fit["y"] + y * fit["height"] * fit["scale"])
-        page.wait_for_function("document.getElementById('where').textContent")
-        return page.locator("#where").text_content()
-
-    page.goto("file://" + sys.argv[1])
-    shown("0/0")
-    STEPS
-    browser.close()
-print(json.dumps(told))
+shown("0/0")
 """
 
 
@@ -76,13 +61,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def visit(consumer, made):
-    def run(steps: str) -> dict:
-        told = consumer("browser", VISIT.replace("STEPS", steps.strip().replace("\n", "\n    ")), made.page)
-        assert told["messages"] == []
-        assert told["requests"] == [made.page.as_uri()]
-        return told
-
-    return run
+    return lambda steps: visited(consumer, made.page, HELPERS, steps, shown="data-shown")
 
 
 def test_windows_and_counts_are_drawn(visit, made):

@@ -8,41 +8,25 @@ import rasterio
 
 import tessera_cli as tessera_api
 from tessera_cli.extent.grid import Tile
+from tests.consumers.pages import visited
 from tests.helpers.landscapes import YEARS, put
 
 TILE = Tile(32631, 112, 1098)
 HOLE = np.ones((512, 512), bool)
 HOLE[:, :100] = False
 
-VISIT = """
-import json, sys
-from playwright.sync_api import sync_playwright
+HELPERS = """
+def colour_at(column, row):
+    "Red, green, blue of the canvas where a pixel of the picture is drawn."
+    return page.evaluate('''([column, row]) => {
+      const from = canvas, sharp = devicePixelRatio, copy = document.createElement("canvas");
+      [copy.width, copy.height] = [from.width, from.height];
+      copy.getContext("2d").drawImage(from, 0, 0);
+      const [x, y] = [(view.x + (column + .5) * view.scale) * sharp, (view.y + (row + .5) * view.scale) * sharp];
+      return [...copy.getContext("2d").getImageData(x, y, 1, 1).data.slice(0, 3)];
+    }''', [column, row])
 
-told = {"messages": [], "requests": []}
-with sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-    context = browser.new_context(viewport={"width": 1200, "height": 1000}, offline=True)
-    page = context.new_page()
-    page.on("console", lambda message: told["messages"].append(message.text))
-    page.on("pageerror", lambda error: told["messages"].append(str(error)))
-    page.on("request", lambda request: told["requests"].append(request.url))
-
-    def colour_at(column, row):
-        "Red, green, blue of the canvas where a pixel of the picture is drawn."
-        return page.evaluate('''([column, row]) => {
-          const from = canvas, sharp = devicePixelRatio, copy = document.createElement("canvas");
-          [copy.width, copy.height] = [from.width, from.height];
-          copy.getContext("2d").drawImage(from, 0, 0);
-          const [x, y] = [(view.x + (column + .5) * view.scale) * sharp, (view.y + (row + .5) * view.scale) * sharp];
-          return [...copy.getContext("2d").getImageData(x, y, 1, 1).data.slice(0, 3)];
-        }''', [column, row])
-
-    page.goto("file://" + sys.argv[1])
-    page.wait_for_selector("html[data-loaded='yes']", state="attached", timeout=60_000)
-    told["size"] = page.evaluate("[data.width, data.height]")
-    STEPS
-    browser.close()
-print(json.dumps(told))
+told["size"] = page.evaluate("[data.width, data.height]")
 """
 
 
@@ -56,13 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture
 def visit(consumer, made):
-    def run(steps: str) -> dict:
-        told = consumer("browser", VISIT.replace("STEPS", steps.strip().replace("\n", "\n    ")), made.page)
-        assert told["messages"] == []
-        assert told["requests"] == [made.page.as_uri()]
-        return told
-
-    return run
+    return lambda steps: visited(consumer, made.page, HELPERS, steps)
 
 
 def raster(made, name: str) -> np.ndarray:

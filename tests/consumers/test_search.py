@@ -13,6 +13,7 @@ import pytest
 
 import tessera_cli as tessera_api
 from tessera_cli.extent.grid import Tile
+from tests.consumers.pages import visited
 from tests.helpers.landscapes import put
 
 TILES = [Tile(32631, 112 + column, 1098 - row) for row in range(2) for column in range(2)]
@@ -22,53 +23,37 @@ HOLE = np.ones((512, 512), bool)
 HOLE[100:140, 200:260] = False
 """Of the first tile."""
 
-VISIT = """
-import json, sys
-from playwright.sync_api import sync_playwright
+HELPERS = """
+told["took"] = []
 
-told = {"messages": [], "requests": [], "took": []}
-with sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-    context = browser.new_context(viewport={"width": 1200, "height": 1000}, offline=True, accept_downloads=True)
-    page = context.new_page()
-    page.on("console", lambda message: told["messages"].append(message.text))
-    page.on("pageerror", lambda error: told["messages"].append(str(error)))
-    page.on("request", lambda request: told["requests"].append(request.url))
+def spot(column, row):
+    "Where a pixel of the picture lies in the window."
+    box, view = page.locator("#picture").bounding_box(), page.evaluate("({...view})")
+    return box["x"] + view["x"] + column * view["scale"], box["y"] + view["y"] + row * view["scale"]
 
-    def spot(column, row):
-        "Where a pixel of the picture lies in the window."
-        box, view = page.locator("#picture").bounding_box(), page.evaluate("({...view})")
-        return box["x"] + view["x"] + column * view["scale"], box["y"] + view["y"] + row * view["scale"]
+def click(column, row):
+    page.mouse.click(*spot(column, row))
 
-    def click(column, row):
-        page.mouse.click(*spot(column, row))
+def searched(action):
+    "Do it, wait until the map is drawn, and note how many milliseconds pass between the event and the picture."
+    page.evaluate('''() => {
+      const before = performance.now();
+      window.drawn = new Promise((done) => canvas.addEventListener("pointerup", () => {
+        const began = performance.now();
+        requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)));
+      }, { once: true, capture: true }));
+    }''')
+    action()
+    told["took"].append(page.evaluate("window.drawn"))
+    return page.evaluate("Array.from(similarity.filter((_, i) => i % 331 === 0))")
 
-    def searched(action):
-        "Do it, wait until the map is drawn, and note how many milliseconds pass between the event and the picture."
-        page.evaluate('''() => {
-          const before = performance.now();
-          window.drawn = new Promise((done) => canvas.addEventListener("pointerup", () => {
-            const began = performance.now();
-            requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)));
-          }, { once: true, capture: true }));
-        }''')
-        action()
-        told["took"].append(page.evaluate("window.drawn"))
-        return page.evaluate("Array.from(similarity.filter((_, i) => i % 331 === 0))")
+def examples():
+    return page.evaluate("examples.map(({ column, row, like }) => [column, row, like])")
 
-    def examples():
-        return page.evaluate("examples.map(({ column, row, like }) => [column, row, like])")
-
-    def saved(button):
-        with page.expect_download() as waiting:
-            page.locator(button).click()
-        return json.loads(open(waiting.value.path()).read()), waiting.value.suggested_filename
-
-    page.goto("file://" + sys.argv[1])
-    page.wait_for_selector("html[data-loaded='yes']", state="attached", timeout=60_000)
-    STEPS
-    browser.close()
-print(json.dumps(told).replace("NaN", "null"))
+def saved(button):
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    return json.loads(open(waiting.value.path()).read()), waiting.value.suggested_filename
 """
 
 
@@ -87,13 +72,7 @@ def page(folder: Path) -> Path:
 
 @pytest.fixture
 def visit(consumer):
-    def run(page: Path, steps: str) -> dict:
-        told = consumer("browser", VISIT.replace("STEPS", steps.strip().replace("\n", "\n    ")), page)
-        assert told["messages"] == []
-        assert [url for url in told["requests"] if not url.startswith("blob:")] == [page.as_uri()]
-        return told
-
-    return run
+    return lambda page, steps: visited(consumer, page, HELPERS, steps)
 
 
 def codes_of(page: Path) -> np.ndarray:
